@@ -1,0 +1,1 @@
+"""Encodings: notes to token ids and back."""

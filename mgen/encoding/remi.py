@@ -1,0 +1,457 @@
+"""REMI: bars, positions and notes as tokens, 24 positions a quarter.
+
+The vocabulary is MidiTok's, and so is the meaning of every token: `Remi.decode` and `Remi.encode` are vectorised
+equals of MidiTok's own decoder and encoder (tests hold them to it, on random token strings too). The same vocabulary
+is saved a second time as a Hugging Face fast tokenizer, so that `AutoTokenizer`, `pipeline` and TRL work with no code of ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from enum import IntEnum
+from pathlib import Path
+
+import numpy as np
+from miditok import REMI, TokenizerConfig
+from numpy.typing import ArrayLike, NDArray
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from mgen.errors import MgenError
+from mgen.notes import MAX_BEATS, STEPS_PER_QUARTER, Bars, Notes, sort_order
+
+PITCH_RANGE = (21, 108)
+"""Lowest and highest pitch that is written: the piano's."""
+
+VELOCITY_BINS = 8
+MIDITOK_FILE = "miditok.json"
+
+_SHAPE = r"[A-Za-z]+_(?:None|-?[0-9][0-9./:\-]*)"
+"""The shape of a token's name: text of names run together splits into them again."""
+
+
+class Kind(IntEnum):
+    """What a token is; its value is a number whose meaning follows from the kind."""
+
+    SPECIAL = 0
+    BAR = 1
+    TIME_SIGNATURE = 2  # value: quarters in the bar
+    POSITION = 3  # value: grid steps since the bar began
+    PROGRAM = 4
+    PITCH = 5
+    VELOCITY = 6
+    DURATION = 7  # value: grid steps
+    END = 8
+
+
+_KINDS = {
+    "Bar": Kind.BAR,
+    "TimeSig": Kind.TIME_SIGNATURE,
+    "Position": Kind.POSITION,
+    "Program": Kind.PROGRAM,
+    "Pitch": Kind.PITCH,
+    "Velocity": Kind.VELOCITY,
+    "Duration": Kind.DURATION,
+    "EOS": Kind.END,
+}
+
+
+class Remi:
+    """REMI ids <-> `Notes`, with MidiTok's and Hugging Face's tokenizers of the same vocabulary.
+
+    Args:
+        miditok: the MidiTok tokenizer whose vocabulary this is; build one with `Remi.build`.
+
+    Attributes:
+        kind: (V,) `Kind` of each token.
+        value: (V,) its value, 0 where it has none.
+        multi: whether notes carry a program token (recipe `band`).
+        style_ids: style name -> id of its token.
+    """
+
+    def __init__(self, miditok: REMI) -> None:
+        self.miditok = miditok
+        vocabulary: dict[str, int] = miditok.vocab  # type: ignore[assignment]
+        self.names = sorted(vocabulary, key=vocabulary.__getitem__)
+        self.kind = np.array([_kind(name) for name in self.names], dtype=np.int8)
+        self.value = np.array([_value(name) for name in self.names], dtype=np.int32)
+        self.multi = bool(miditok.config.use_programs)
+        self.pad_id, self.bos_id, self.eos_id = (vocabulary[name] for name in ("PAD_None", "BOS_None", "EOS_None"))
+        self.style_ids = {
+            name.removesuffix("_None").lower(): id_
+            for name, id_ in vocabulary.items()
+            if name.endswith("_None") and name not in {"PAD_None", "BOS_None", "EOS_None", "Bar_None"}
+        }
+        self._follows = _grammar(self.multi)
+        self._bar_id = vocabulary["Bar_None"]
+        self._time_ids = _lookup(self, Kind.TIME_SIGNATURE, MAX_BEATS + 1)
+        self._position_ids = _lookup(self, Kind.POSITION, MAX_BEATS * STEPS_PER_QUARTER)
+        self._pitch_ids = _lookup(self, Kind.PITCH, 128)
+        self._program_ids = _lookup(self, Kind.PROGRAM, 129) if self.multi else None
+        self._velocity_ids = _nearest(self, Kind.VELOCITY, 128)
+        self._duration_ids = _nearest(self, Kind.DURATION, int(self.value[self.kind == Kind.DURATION].max()) + 1)
+
+    @classmethod
+    def build(cls, styles: Sequence[str] = ("jazz", "other"), multi: bool = False) -> Remi:
+        """A new vocabulary.
+
+        Args:
+            styles: names of the styles that get a token; letters only.
+            multi: write each note's program (recipe `band`).
+
+        Raises:
+            MgenError: A style's name has other characters than letters, or is the name of another token.
+        """
+        for style in styles:
+            if not re.fullmatch("[a-z]+", style) or style in {"pad", "bos", "eos", "bar"}:
+                raise MgenError(f"style '{style}': expected a name of small letters only, and not pad, bos, eos or bar")
+        config = TokenizerConfig(
+            pitch_range=(PITCH_RANGE[0], PITCH_RANGE[1] + 1),
+            beat_res={(0, 2): STEPS_PER_QUARTER, (2, 4): 12, (4, 13): 4},
+            num_velocities=VELOCITY_BINS,
+            special_tokens=["PAD", "BOS", "EOS", *(style.upper() for style in styles)],
+            remove_duplicated_notes=True,
+            use_programs=multi,
+            use_pitchdrum_tokens=False,
+            use_time_signatures=True,
+            time_signature_range={4: list(range(1, MAX_BEATS + 1))},
+        )
+        return cls(REMI(config))
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.names)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the vocabulary: a model and a corpus fit together if theirs are equal."""
+        return hashlib.sha256("\n".join(self.names).encode()).hexdigest()[:16]
+
+    # ---------------------------------------------------------------- files
+
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """The vocabulary as a Hugging Face fast tokenizer."""
+        inner = Tokenizer(models.WordLevel({name: id_ for id_, name in enumerate(self.names)}, unk_token=None))
+        inner.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(_SHAPE), "isolated")]
+        )
+        inner.decoder = decoders.Fuse()
+        return PreTrainedTokenizerFast(
+            tokenizer_object=inner,
+            bos_token="BOS_None",
+            eos_token="EOS_None",
+            pad_token="PAD_None",
+            additional_special_tokens=[f"{style.upper()}_None" for style in self.style_ids],
+            padding_side="left",
+            clean_up_tokenization_spaces=False,
+        )
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Write MidiTok's file and the Hugging Face tokenizer's files side by side."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.miditok.save(folder / MIDITOK_FILE)
+        self.tokenizer().save_pretrained(folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str) -> Remi:
+        """Read what `save_pretrained` wrote.
+
+        Raises:
+            MgenError: There is no MidiTok file, or it is not of this encoding.
+        """
+        path = Path(folder) / MIDITOK_FILE
+        if not path.is_file():
+            raise MgenError(f"{folder}: expected {MIDITOK_FILE}, found none; give the folder of a model or corpus of mgen")
+        try:
+            return cls(REMI(params=path))
+        except (json.JSONDecodeError, KeyError, ValueError, TypeError) as error:
+            raise MgenError(f"{path}: not a MidiTok REMI file ({error}); write it again with mgen prepare") from error
+
+    # ------------------------------------------------------------- decoding
+
+    def decode(self, ids: Sequence[ArrayLike], start: ArrayLike = 0) -> Notes:
+        """Token ids to notes, equal to MidiTok's decoder; see `Notes.from_ids`.
+
+        Any ids can be decoded: a token that the grammar does not allow where it stands is counted in `n_broken` and
+        otherwise has the effect that it has in MidiTok.
+        """
+        rows = [np.asarray(row, dtype=np.int64).reshape(-1) for row in ids]
+        pieces = len(rows)
+        sizes = np.array([len(row) for row in rows], dtype=np.int64)
+        begin = np.broadcast_to(np.asarray(start, dtype=np.int64), (pieces,))
+        flat = np.concatenate(rows) if rows else np.zeros(0, np.int64)
+        piece = np.repeat(np.arange(pieces), sizes)
+        first = np.cumsum(sizes) - sizes  # (B,) flat index of each piece's first token
+        at = np.arange(len(flat))
+        kind, value = self.kind[flat], self.value[flat]
+
+        meter = _metre(kind, value, piece, first, sizes)
+        is_bar = kind == Kind.BAR
+        is_position = kind == Kind.POSITION
+        first_bar = _first(is_bar, piece, pieces)
+        # A position before the first bar line opens bar 0 by itself.
+        implied = _first(is_position, piece, pieces) < first_bar
+        advance = np.where(is_bar, meter * STEPS_PER_QUARTER, 0)
+        opening = is_bar & (at == first_bar[piece]) & ~implied[piece]
+        advance[opening] = 0
+        bar_tick = _cumulative(advance, piece, first)
+        bar_number = np.maximum(_cumulative(is_bar, piece, first) - 1 + implied[piece], 0)
+
+        event = np.maximum.accumulate(np.where(is_bar | is_position, at, -1)) if len(at) else at
+        inside = (event >= first[piece]) & (kind[event] == Kind.POSITION)
+        tick = bar_tick + np.where(inside, value[event], 0)
+
+        last = first + sizes  # (B,) one past each piece's last token
+        pitch_at = np.flatnonzero((kind == Kind.PITCH) & (at + 2 < last[piece]))
+        pitch_at = pitch_at[(kind[pitch_at + 1] == Kind.VELOCITY) & (kind[pitch_at + 2] == Kind.DURATION)]
+        owner = piece[pitch_at]
+        token = pitch_at + 2 - first[owner] - begin[owner]
+        pitch_at, owner, token = (array[token >= 0] for array in (pitch_at, owner, token))
+
+        # Time 0 is the bar in which the completion begins.
+        origin = np.minimum(first + begin, np.maximum(last - 1, 0))
+        base_tick = bar_tick[origin] if len(flat) else np.zeros(pieces, np.int64)
+        base_bar = bar_number[origin] if len(flat) else np.zeros(pieces, np.int64)
+        base_tick, base_bar = (np.where(sizes > 0, base, 0) for base in (base_tick, base_bar))
+        bars = _bar_table(is_bar, bar_tick, bar_number, meter, piece, last, implied, base_tick, base_bar)
+
+        program = np.zeros(len(pitch_at), np.int64)
+        if self.multi:
+            named = np.maximum.accumulate(np.where(kind == Kind.PROGRAM, at, -1))[pitch_at]
+            program = np.where(named >= first[owner], value[named], 0)
+        columns = {
+            "piece": owner,
+            "onset": np.maximum(tick[pitch_at] - base_tick[owner], 0),
+            "duration": value[pitch_at + 2],
+            "bar": np.maximum(bar_number[pitch_at] - base_bar[owner], 0),
+            "pitch": value[pitch_at],
+            "velocity": value[pitch_at + 1],
+            "program": program,
+            "token": token,
+        }
+        order = sort_order(*(columns[name] for name in ("piece", "onset", "program", "pitch", "duration", "velocity")))
+        broken = self._broken(kind, value, meter, piece, first) & (at - first[piece] >= begin[piece])
+        return Notes(
+            n_pieces=pieces,
+            bars=bars,
+            n_tokens=np.maximum(sizes - begin, 0).astype(np.int32),
+            n_broken=np.bincount(piece[broken], minlength=pieces).astype(np.int32),
+            **{name: column[order].astype(np.int32) for name, column in columns.items()},
+        )
+
+    def _broken(
+        self,
+        kind: NDArray[np.int8],
+        value: NDArray[np.int32],
+        meter: NDArray[np.int64],
+        piece: NDArray[np.int64],
+        first: NDArray[np.int64],
+    ) -> NDArray[np.bool_]:
+        """(L,) whether a token may not stand where it stands.
+
+        A kind may not follow the kind before it; a position may not lie outside its bar or fail to move on; a pitch may not
+        be written twice at one position. Special tokens may only stand before the first bar.
+        """
+        if not len(kind):
+            return np.zeros(0, bool)
+        at = np.arange(len(kind))
+        head = at == first[piece]
+        before = np.where(head, Kind.SPECIAL, np.roll(kind, 1))
+        broken = ~self._follows[before, kind]
+        is_position = kind == Kind.POSITION
+        broken |= is_position & (value >= meter * STEPS_PER_QUARTER)
+        # The position before, if it lies in the same bar.
+        moved = np.maximum.accumulate(np.where(is_position | (kind == Kind.BAR), at, -1))
+        previous = np.where(head, -1, np.roll(moved, 1))
+        same_bar = (previous >= first[piece]) & (kind[previous] == Kind.POSITION)
+        broken |= is_position & same_bar & (value <= value[previous])
+        # Notes of one position are written in rising order of program and pitch, so a repeat or a step back is broken.
+        note = np.flatnonzero(kind == Kind.PITCH)
+        if len(note) > 1:
+            program = np.zeros(len(kind), np.int64)
+            if self.multi:
+                named = np.maximum.accumulate(np.where(kind == Kind.PROGRAM, at, -1))
+                program = np.where(named >= first[piece], value[named], 0)
+            rank = program[note] * 128 + value[note]
+            together = (piece[note[1:]] == piece[note[:-1]]) & (moved[note[1:]] == moved[note[:-1]])
+            broken[note[1:][together & (np.diff(rank) <= 0)]] = True
+        return broken
+
+    # ------------------------------------------------------------- encoding
+
+    def encode(self, notes: Notes) -> list[NDArray[np.int64]]:
+        """Notes to token ids, equal to MidiTok's encoder on notes that the vocabulary can write.
+
+        Velocities and durations go to the nearest token; a note outside the range of pitches is left out, as are bars after the
+        last note. No BOS, style or EOS token is added.
+        """
+        low, high = PITCH_RANGE
+        keep = (notes.pitch >= low) & (notes.pitch <= high) & (notes.position < len(self._position_ids))
+        if not keep.all():
+            notes = notes.select(keep)
+        last_bar = np.full(notes.n_pieces, -1)
+        np.maximum.at(last_bar, notes.piece, notes.bar)
+        bars = notes.bars
+        number = np.arange(len(bars.piece)) - notes.bar_starts[bars.piece]
+        written = number <= last_bar[bars.piece]
+        position = notes.position
+        same = (notes.piece[1:] == notes.piece[:-1]) & (notes.bar[1:] == notes.bar[:-1]) & (np.diff(position) == 0)
+        opens = np.concatenate([np.ones(min(len(notes), 1), bool), ~same])  # the note that writes its position
+
+        # Bars and notes in one order: a bar before its notes.
+        row_piece = np.concatenate([bars.piece[written], notes.piece])
+        row_bar = np.concatenate([number[written], notes.bar])
+        is_note = np.repeat([0, 1], [int(written.sum()), len(notes)])
+        order = np.lexsort((is_note, row_bar, row_piece))
+        per_note = 3 + self.multi
+        size = np.concatenate([np.full(int(written.sum()), 2), per_note + opens])[order]
+        place = np.empty(len(order), np.int64)
+        place[order] = np.cumsum(size) - size
+        bar_at, note_at = place[: int(written.sum())], place[int(written.sum()) :]
+
+        out = np.empty(int(size.sum()), np.int64)
+        out[bar_at] = self._bar_id
+        out[bar_at + 1] = self._time_ids[bars.beats[written]]
+        out[note_at[opens]] = self._position_ids[position[opens]]
+        note_at = note_at + opens
+        if self._program_ids is not None:
+            out[note_at] = self._program_ids[notes.program]  # -1, drums, is the last entry
+            note_at = note_at + 1
+        out[note_at] = self._pitch_ids[notes.pitch]
+        out[note_at + 1] = self._velocity_ids[np.clip(notes.velocity, 0, 127)]
+        out[note_at + 2] = self._duration_ids[np.clip(notes.duration, 0, len(self._duration_ids) - 1)]
+        total = np.bincount(row_piece[order], weights=size, minlength=notes.n_pieces).astype(np.int64)
+        return np.split(out, np.cumsum(total)[:-1])
+
+    def transpose(self, ids: NDArray[np.int64], semitones: ArrayLike) -> NDArray[np.int64]:
+        """Ids with every pitch moved by `semitones` (broadcast against `ids`); the caller keeps within the range.
+
+        Drums move too: only single-instrument ids are meant.
+        """
+        return np.where(self.kind[ids] == Kind.PITCH, ids + semitones, ids)
+
+
+def _kind(name: str) -> Kind:
+    return _KINDS.get(name.split("_")[0], Kind.SPECIAL)
+
+
+def _value(name: str) -> int:
+    kind, value = name.split("_")
+    if kind == "Duration":
+        beats, steps, resolution = map(int, value.split("."))
+        return (beats * resolution + steps) * STEPS_PER_QUARTER // resolution
+    if kind == "TimeSig":
+        return int(value.split("/")[0])
+    return int(value) if value not in {"None"} else 0
+
+
+def _lookup(remi: Remi, kind: Kind, size: int) -> NDArray[np.int64]:
+    """(size,) id of the token of `kind` with each value; -1 counts from the end."""
+    table = np.full(size, -1, np.int64)
+    ids = np.flatnonzero(remi.kind == kind)
+    table[remi.value[ids]] = ids
+    return table
+
+
+def _nearest(remi: Remi, kind: Kind, size: int) -> NDArray[np.int64]:
+    """(size,) id of the token of `kind` whose value is nearest; the larger one if two are."""
+    ids = np.flatnonzero(remi.kind == kind)[::-1]
+    distance = np.abs(np.arange(size)[:, None] - remi.value[ids][None, :])
+    return ids[distance.argmin(axis=1)]
+
+
+def _grammar(multi: bool) -> NDArray[np.bool_]:
+    """(kinds, kinds) whether the second may follow the first."""
+    note = Kind.PROGRAM if multi else Kind.PITCH
+    allowed = {
+        Kind.SPECIAL: {Kind.SPECIAL, Kind.BAR},
+        Kind.BAR: {Kind.TIME_SIGNATURE},
+        Kind.TIME_SIGNATURE: {Kind.POSITION, Kind.BAR, Kind.END},
+        Kind.POSITION: {note},
+        Kind.PROGRAM: {Kind.PITCH},
+        Kind.PITCH: {Kind.VELOCITY},
+        Kind.VELOCITY: {Kind.DURATION},
+        Kind.DURATION: {note, Kind.POSITION, Kind.BAR, Kind.END},
+    }
+    table = np.zeros((len(Kind), len(Kind)), bool)
+    for before, afters in allowed.items():
+        table[before, list(afters)] = True
+    return table
+
+
+def _first(mask: NDArray[np.bool_], piece: NDArray[np.int64], pieces: int) -> NDArray[np.int64]:
+    """(B,) flat index of the first True of each piece; a number past every index where there is none."""
+    found = np.flatnonzero(mask)
+    out = np.full(pieces, len(mask) + 1)
+    np.minimum.at(out, piece[found], found)
+    return out
+
+
+def _cumulative(
+    values: NDArray[np.int64] | NDArray[np.bool_], piece: NDArray[np.int64], first: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(L,) running sum that starts afresh at each piece's first token."""
+    total = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
+    return total[1:] - total[first[piece]]
+
+
+def _metre(
+    kind: NDArray[np.int8],
+    value: NDArray[np.int32],
+    piece: NDArray[np.int64],
+    first: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """(L,) quarters in a bar under the last time signature at or before each token.
+
+    Before the first one, it is that first one if no part of a note comes earlier, else 4/4 (as in MidiTok).
+    """
+    if not len(kind):
+        return np.zeros(0, np.int64)
+    at = np.arange(len(kind))
+    is_signature = kind == Kind.TIME_SIGNATURE
+    is_note = np.isin(kind, (Kind.PITCH, Kind.VELOCITY, Kind.DURATION))
+    signature, note = (_first(mask, piece, len(sizes)) for mask in (is_signature, is_note))
+    initial = np.where(signature < note, value[np.minimum(signature, len(kind) - 1)], 4)
+    known = np.maximum.accumulate(np.where(is_signature, at, -1))
+    return np.where(known >= first[piece], value[known], initial[piece]).astype(np.int64)
+
+
+def _bar_table(
+    is_bar: NDArray[np.bool_],
+    bar_tick: NDArray[np.int64],
+    bar_number: NDArray[np.int64],
+    meter: NDArray[np.int64],
+    piece: NDArray[np.int64],
+    last: NDArray[np.int64],
+    implied: NDArray[np.bool_],
+    base_tick: NDArray[np.int64],
+    base_bar: NDArray[np.int64],
+) -> Bars:
+    """Bars from each piece's base bar on. A bar is as long as the metre in force when the next one begins."""
+    at = np.flatnonzero(is_bar)
+    owner = piece[at]
+    has_bar = np.bincount(owner, minlength=len(last)) > 0
+    extra = np.flatnonzero(implied | ~has_bar)  # pieces whose bar 0 has no token
+    first_bar = _first(is_bar, piece, len(last))
+    ends = np.where(np.append(owner[1:] == owner[:-1], False), np.append(at[1:], 0), last[owner]) - 1 if len(at) else at
+    extra_ends = np.minimum(first_bar[extra], last[extra]) - 1
+    empty = last[extra] == np.append(0, last)[extra]
+    beats = np.concatenate(
+        [meter[ends], np.where(empty | (extra_ends < 0), 4, meter[extra_ends] if len(meter) else 4)]
+    )
+    rows_piece = np.concatenate([owner, extra])
+    number = np.concatenate([bar_number[at], np.zeros(len(extra), np.int64)])
+    onset = np.concatenate([bar_tick[at], np.zeros(len(extra), np.int64)])
+    keep = number >= base_bar[rows_piece]
+    rows_piece, number, onset, beats = (array[keep] for array in (rows_piece, number, onset, beats))
+    order = np.lexsort((number, rows_piece))
+    return Bars(
+        piece=rows_piece[order].astype(np.int32),
+        onset=(onset - base_tick[rows_piece])[order].astype(np.int32),
+        beats=beats[order].astype(np.int32),
+    )

@@ -1,0 +1,258 @@
+"""Notes: the one table that judges and metrics read.
+
+A batch of pieces is decoded once into flat, sorted arrays; everything after is numpy. Nothing here knows tokens: an
+encoding turns ids into this table and back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Protocol
+
+import numpy as np
+import symusic
+from numpy.typing import ArrayLike, NDArray
+
+from mgen.errors import RejectedFile
+
+STEPS_PER_QUARTER = 24
+"""Grid steps in a quarter note: triplets and sixteenths both fall on it, and 2:1 swing can be written."""
+
+MAX_BEATS = 7
+"""The longest bar that is written, in quarter notes."""
+
+Ints = NDArray[np.int32]
+
+
+class Encoding(Protocol):
+    """What `Notes.from_ids` needs of an encoding."""
+
+    def decode(self, ids: Sequence[ArrayLike], start: ArrayLike = 0) -> Notes: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bars:
+    """The bars of B pieces, M in all, sorted by piece and time; a piece has at least one."""
+
+    piece: Ints  # (M,)
+    onset: Ints  # (M,) grid steps
+    beats: Ints  # (M,) length in quarter notes, 1..MAX_BEATS
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Notes:
+    """The notes of B pieces, N in all, sorted by piece, onset, program, pitch.
+
+    `token` is the index, in the completion, of the token that completed the note (-1 for a note from a file).
+    `n_tokens` and `n_broken` (B,) count the tokens a piece was decoded from and those that broke its grammar (0 for files).
+    """
+
+    n_pieces: int
+    piece: Ints  # (N,) 0..B-1
+    onset: Ints  # (N,) grid steps, 24 per quarter note
+    duration: Ints  # (N,) grid steps
+    bar: Ints  # (N,) number of the bar within the piece
+    pitch: Ints  # (N,) MIDI note number
+    velocity: Ints  # (N,) 1-127
+    program: Ints  # (N,) 0-127, -1 for drums
+    token: Ints  # (N,)
+    bars: Bars
+    n_tokens: Ints  # (B,)
+    n_broken: Ints  # (B,)
+
+    def __len__(self) -> int:
+        return len(self.piece)
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """(B + 1,) index of each piece's first note; the last entry is N."""
+        return np.searchsorted(self.piece, np.arange(self.n_pieces + 1))
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """(B,) notes in each piece."""
+        return np.bincount(self.piece, minlength=self.n_pieces)
+
+    @property
+    def bar_starts(self) -> NDArray[np.int64]:
+        """(B + 1,) index into `bars` of each piece's first bar; the last entry is M."""
+        return np.searchsorted(self.bars.piece, np.arange(self.n_pieces + 1))
+
+    @property
+    def position(self) -> Ints:
+        """(N,) grid steps since the note's bar began."""
+        return self.onset - self.bars.onset[self.bar_starts[self.piece] + self.bar]
+
+    @classmethod
+    def from_ids(cls, ids: Sequence[ArrayLike], encoding: Encoding, start: ArrayLike = 0) -> Notes:
+        """Decode token ids.
+
+        Args:
+            ids: B sequences of token ids, prompt and completion together.
+            start: number of leading prompt tokens, one for all or (B,). Notes that a prompt completed are left out and
+                time 0 is the bar in which the completion begins.
+        """
+        return encoding.decode(ids, start)
+
+    @classmethod
+    def from_scores(cls, scores: Sequence[symusic.Score]) -> Notes:
+        """Read scores onto the grid: onsets rounded to the nearest step, durations at least one step.
+
+        Raises:
+            RejectedFile: A time signature cannot be written in whole quarter notes.
+        """
+        return cls.concat([_from_score(score) for score in scores])
+
+    @classmethod
+    def concat(cls, parts: Sequence[Notes]) -> Notes:
+        """One table of all pieces of `parts`, in order."""
+        if not parts:
+            return _empty()
+        base = np.cumsum([0] + [part.n_pieces for part in parts])
+        columns = {
+            f.name: np.concatenate([getattr(part, f.name) for part in parts])
+            for f in fields(cls)
+            if f.name not in {"n_pieces", "piece", "bars"}
+        }
+        shift = [part.piece + first for part, first in zip(parts, base, strict=False)]
+        bar_shift = [part.bars.piece + first for part, first in zip(parts, base, strict=False)]
+        bars = Bars(
+            piece=np.concatenate(bar_shift).astype(np.int32),
+            onset=np.concatenate([part.bars.onset for part in parts]),
+            beats=np.concatenate([part.bars.beats for part in parts]),
+        )
+        return cls(n_pieces=int(base[-1]), piece=np.concatenate(shift).astype(np.int32), bars=bars, **columns)
+
+    def select(self, keep: NDArray[np.bool_]) -> Notes:
+        """The same pieces and bars with only the notes where `keep` (N,) is True."""
+        return replace(self, **{name: getattr(self, name)[keep] for name in _NOTE_COLUMNS})
+
+    def pieces(self, index: Sequence[int] | NDArray[np.integer]) -> Notes:
+        """The pieces of `index`, in that order; a piece may be taken more than once."""
+        index = np.asarray(index, dtype=np.int64)
+        rows, owner = _ranges(self.starts, index)
+        bar_rows, bar_owner = _ranges(self.bar_starts, index)
+        columns = {name: getattr(self, name)[rows] for name in _NOTE_COLUMNS if name != "piece"}
+        bars = Bars(bar_owner, self.bars.onset[bar_rows], self.bars.beats[bar_rows])
+        return Notes(
+            n_pieces=len(index),
+            piece=owner,
+            bars=bars,
+            n_tokens=self.n_tokens[index],
+            n_broken=self.n_broken[index],
+            **columns,
+        )
+
+    def to_score(self, piece: int, tempo: float = 120.0) -> symusic.Score:
+        """One piece as a score of 24 ticks a quarter, a track for each program, at `tempo` quarters a minute."""
+        one = self.pieces([piece])
+        score = symusic.Score(STEPS_PER_QUARTER)
+        score.tempos.append(symusic.Tempo(0, tempo))
+        change = np.flatnonzero(np.diff(one.bars.beats, prepend=-1))
+        for onset, beats in zip(one.bars.onset[change].tolist(), one.bars.beats[change].tolist(), strict=True):
+            score.time_signatures.append(symusic.TimeSignature(onset, beats, 4))
+        for program in np.unique(one.program).tolist():
+            rows = one.program == program
+            track = symusic.Track("drums" if program < 0 else f"program {program}", max(program, 0), program < 0)
+            track.notes = symusic.Note.from_numpy(
+                one.onset[rows], one.duration[rows], one.pitch[rows].astype(np.int8), one.velocity[rows].astype(np.int8)
+            )
+            score.tracks.append(track)
+        return score
+
+
+_NOTE_COLUMNS = ("piece", "onset", "duration", "bar", "pitch", "velocity", "program", "token")
+
+
+def sort_order(piece: Ints, onset: Ints, program: Ints, pitch: Ints, duration: Ints, velocity: Ints) -> NDArray[np.intp]:
+    """The order in which every `Notes` table lists its notes."""
+    return np.lexsort((velocity, duration, pitch, program, onset, piece))
+
+
+def _ranges(starts: NDArray[np.int64], index: NDArray[np.int64]) -> tuple[NDArray[np.int64], Ints]:
+    """Rows starts[i]..starts[i+1] for each i of `index`, and the place in `index` that each row came from."""
+    sizes = starts[index + 1] - starts[index]
+    owner = np.repeat(np.arange(len(index), dtype=np.int32), sizes)
+    first = np.cumsum(sizes) - sizes
+    return np.arange(sizes.sum()) - first[owner] + starts[index][owner], owner
+
+
+def _empty() -> Notes:
+    none = np.zeros(0, np.int32)
+    return Notes(0, *([none] * 8), bars=Bars(none, none, none), n_tokens=none, n_broken=none)
+
+
+def _from_score(score: symusic.Score) -> Notes:
+    scale = STEPS_PER_QUARTER / score.ticks_per_quarter
+    tracks = [(track.notes.numpy(), -1 if track.is_drum else track.program) for track in score.tracks if len(track.notes)]
+    if not tracks:
+        bars = Bars(np.zeros(1, np.int32), np.zeros(1, np.int32), np.full(1, 4, np.int32))
+        return replace(_empty(), n_pieces=1, bars=bars, n_tokens=np.zeros(1, np.int32), n_broken=np.zeros(1, np.int32))
+    time = np.concatenate([notes["time"] for notes, _ in tracks])
+    onset = np.rint(time * scale).astype(np.int32)
+    end = np.rint((time + np.concatenate([notes["duration"] for notes, _ in tracks])) * scale).astype(np.int32)
+    duration = np.maximum(end - onset, 1)
+    pitch, velocity = (
+        np.concatenate([notes[name] for notes, _ in tracks]).astype(np.int32) for name in ("pitch", "velocity")
+    )
+    program = np.concatenate([np.full(len(notes["time"]), program, np.int32) for notes, program in tracks])
+    piece = np.zeros(len(onset), np.int32)
+    order = sort_order(piece, onset, program, pitch, duration, velocity)
+    signatures = [
+        (round(signature.time * scale), signature.numerator, signature.denominator)
+        for signature in score.time_signatures
+    ]
+    bar_onset, bar_beats = bar_lines(signatures, int(onset.max()))
+    none = np.zeros(1, np.int32)
+    return Notes(
+        n_pieces=1,
+        piece=piece,
+        onset=onset[order],
+        duration=duration[order],
+        bar=(np.searchsorted(bar_onset, onset[order], side="right") - 1).astype(np.int32),
+        pitch=pitch[order],
+        velocity=velocity[order],
+        program=program[order],
+        token=np.full(len(onset), -1, np.int32),
+        bars=Bars(np.zeros(len(bar_onset), np.int32), bar_onset, bar_beats),
+        n_tokens=none,
+        n_broken=none,
+    )
+
+
+def bar_lines(signatures: Sequence[tuple[int, int, int]], last: int) -> tuple[Ints, Ints]:
+    """Onset (M,) in grid steps and length (M,) in quarters of the bars from 0 to the one that holds step `last`.
+
+    Args:
+        signatures: (onset in grid steps, numerator, denominator). Before the first one the metre is 4/4. A change inside a bar
+            ends that bar early if whole quarters are left of it, and otherwise waits for the next bar line.
+
+    Raises:
+        RejectedFile: A bar is not 1 to 7 whole quarter notes long. (6/8 is written as 3/4, 12/8 as 6/4.)
+    """
+    changes = sorted(signatures, key=lambda signature: signature[0])
+    if not changes or changes[0][0] > 0:
+        changes.insert(0, (0, 4, 4))
+    onsets: list[NDArray[np.int64]] = []
+    lengths: list[NDArray[np.int64]] = []
+    now = 0
+    for i, (_, numerator, denominator) in enumerate(changes):
+        until = changes[i + 1][0] if i + 1 < len(changes) else last + 1
+        until = min(until, last + 1)
+        if until <= now:
+            continue
+        beats, rest = divmod(numerator * 4, denominator) if denominator else (0, 1)
+        if rest or not 1 <= beats <= MAX_BEATS:
+            raise RejectedFile("time signature", f"{numerator}/{denominator} is not 1 to {MAX_BEATS} whole quarter notes")
+        step = beats * STEPS_PER_QUARTER
+        count = -(-(until - now) // step)
+        lines = now + step * np.arange(count)
+        length = np.full(count, beats)
+        cut, odd = divmod(until - int(lines[-1]), STEPS_PER_QUARTER)
+        if until <= last and not odd and 1 <= cut < beats:
+            length[-1] = cut
+        onsets.append(lines)
+        lengths.append(length)
+        now = int(lines[-1]) + int(length[-1]) * STEPS_PER_QUARTER
+    return np.concatenate(onsets).astype(np.int32), np.concatenate(lengths).astype(np.int32)
