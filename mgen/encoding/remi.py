@@ -70,6 +70,7 @@ class Remi:
         value: (V,) its value, 0 where it has none.
         multi: whether notes carry a program token (recipe `band`).
         style_ids: style name -> id of its token.
+        pad_id, bos_id, eos_id, bar_id: ids of those tokens.
     """
 
     def __init__(self, miditok: REMI) -> None:
@@ -86,7 +87,7 @@ class Remi:
             if name.endswith("_None") and name not in {"PAD_None", "BOS_None", "EOS_None", "Bar_None"}
         }
         self._follows = _grammar(self.multi)
-        self._bar_id = vocabulary["Bar_None"]
+        self.bar_id = vocabulary["Bar_None"]
         self._time_ids = _lookup(self, Kind.TIME_SIGNATURE, MAX_BEATS + 1)
         self._position_ids = _lookup(self, Kind.POSITION, MAX_BEATS * STEPS_PER_QUARTER)
         self._pitch_ids = _lookup(self, Kind.PITCH, 128)
@@ -314,7 +315,7 @@ class Remi:
         bar_at, note_at = place[: int(written.sum())], place[int(written.sum()) :]
 
         out = np.empty(int(size.sum()), np.int64)
-        out[bar_at] = self._bar_id
+        out[bar_at] = self.bar_id
         out[bar_at + 1] = self._time_ids[bars.beats[written]]
         out[note_at[opens]] = self._position_ids[position[opens]]
         note_at = note_at + opens

@@ -1,0 +1,33 @@
+"""The whole loop on the embedded corpus, in minutes.
+
+    mgen demo --out runs/demo
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mgen.cli.options import parse
+from mgen.cli.recipe import cook
+from mgen.corpus.demo import write_demo_corpus
+
+
+@dataclass
+class DemoConfig:
+    """Options of `mgen demo`."""
+
+    out: str = field(default="runs/demo", metadata={"help": "Folder for the music, the runs and report.html."})
+    works: int = field(default=40, metadata={"help": "Pieces composed in each collection."})
+    seed: int = field(default=0, metadata={"help": "Of the composer."})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compose, then run the recipe `demo`; returns the exit code."""
+    (config,) = parse(argv, DemoConfig, program="mgen demo", example="mgen demo --out runs/demo")
+    out = Path(config.out)
+    metadata = out / "music" / "metadata.csv"
+    if not metadata.is_file():
+        metadata = write_demo_corpus(out / "music", config.works, config.seed)
+    return cook("demo", ["--metadata", str(metadata)], out)

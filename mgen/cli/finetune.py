@@ -1,0 +1,274 @@
+"""Fine-tune a policy against rewards and critics.
+
+    accelerate launch scripts/finetune.py --config configs/finetune/laptop_nats.yaml --policy runs/base/model --corpus corpus --out runs/jazz
+
+Differs from GRPO as published: credit per note, no division by the group's deviation, KL counted per piece (form `nats`; the form
+`normalised` is GRPO as published).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from transformers import PreTrainedModel
+from trl import GRPOConfig
+
+from critics.realism import RealismCritic
+from critics.style import StyleCritic
+from mgen.cli.options import as_dict, parse, weights
+from mgen.cli.run import Run, read_metrics
+from mgen.corpus.shards import Corpus
+from mgen.encoding.remi import Remi
+from mgen.errors import MgenError
+from mgen.judgement import Judge
+from mgen.models.transformer import check_vocabulary, load_policy
+from mgen.notes import Notes
+from mgen.rl.adversary import AGAINST, Adversary
+from mgen.rl.prompts import draw_prompts, text
+from mgen.rl.rollout import Decoding, sample
+from mgen.rl.trainer import FORMS, MusicTrainer, decode_completions
+from rewards import REWARDS
+from rewards.bands import fit_bands, load_bands, save_bands
+from rewards.trl import trl_rewards
+
+CRITICS = ("style", "realism")
+BAND_PIECES = 512
+"""Real excerpts from which the bands are measured."""
+
+
+@dataclass
+class FinetuneConfig(GRPOConfig):  # type: ignore[misc]
+    """Options of `mgen finetune`: those of `trl.GRPOConfig`, with other defaults, and these."""
+
+    policy: str = field(default="", metadata={"help": "Model folder of the policy to start from; also the reference of KL."})
+    corpus: str = field(default="", metadata={"help": "Folder written by mgen prepare."})
+    out: str = field(default="", metadata={"help": "Run folder; the model goes to OUT/model."})
+    critic: str = field(default="", metadata={"help": "Model folder of the style critic; needed if `judges` names style."})
+    bands: str = field(default="", metadata={"help": "JSON of measured bands; by default they are measured on train."})
+    judges: list[str] = field(
+        default_factory=lambda: [
+            "grammar=1",
+            "repetition_pitch=1",
+            "repetition_interval=1",
+            "longest_run=1",
+            "style=1",
+            "realism=1",
+        ],
+        metadata={"help": "NAME=WEIGHT of each judge."},
+    )
+    form: str = field(default="nats", metadata={"help": "nats, or normalised (GRPO as published)."})
+    kl_weight: float = field(default=0.5, metadata={"help": "Form nats: nats of return paid for a nat of KL."})
+    target: str = field(default="jazz", metadata={"help": "Style that is asked for."})
+    turn_share: float = field(default=0.5, metadata={"help": "Share of prompts that are other music, to be turned to the target."})
+    prompt_tokens: int = field(default=64, metadata={"help": "Tokens of music in a prompt."})
+    prompts: int = field(default=2048, metadata={"help": "Different prompts."})
+    realism_against: str = field(default="current", metadata={"help": "What the adversary is trained against: current or reference."})
+    realism_learning_rate: float = field(default=3e-4, metadata={"help": "Of the adversary."})
+    realism_warm_up: int = field(default=20, metadata={"help": "Adversary's batches on the frozen policy before the first step."})
+    json: bool = field(default=False, metadata={"help": "Print the result as one JSON object."})
+    max_steps: int = field(default=60, metadata={"help": "Optimizer steps."})
+    learning_rate: float = field(default=3e-4, metadata={"help": "Highest learning rate."})
+    lr_scheduler_type: str = field(default="constant_with_warmup", metadata={"help": "As in transformers."})
+    warmup_steps: float = field(default=5, metadata={"help": "Steps."})
+    max_grad_norm: float = field(default=1.0, metadata={"help": "Gradients are cut to this norm."})
+    adam_beta2: float = field(default=0.95, metadata={"help": "Of adamw."})
+    per_device_train_batch_size: int = field(default=64, metadata={"help": "Completions a step and device."})
+    num_generations: int = field(default=8, metadata={"help": "Completions of one prompt."})
+    max_completion_length: int = field(default=192, metadata={"help": "Tokens in a completion."})
+    beta: float = field(default=0.0, metadata={"help": "Form normalised: weight of the KL penalty in the loss."})
+    loss_type: str = field(default="dr_grpo", metadata={"help": "As in trl."})
+    save_steps: float = field(default=20, metadata={"help": "Steps between checkpoints."})
+    save_total_limit: int = field(default=2, metadata={"help": "Checkpoints kept; at least 2, so that one is always whole."})
+    logging_steps: float = field(default=1, metadata={"help": "Steps between log lines."})
+    gradient_checkpointing: bool = field(default=False, metadata={"help": "Trade time for memory."})
+    bf16: bool | None = field(default=None, metadata={"help": "By default where the machine has a GPU for it."})
+
+    def __post_init__(self) -> None:
+        for name in ("policy", "corpus", "out"):
+            if not getattr(self, name):
+                raise ValueError(f"expected --{name}, got none; see --help")
+        if self.form not in FORMS:
+            raise ValueError(f"form '{self.form}': expected one of {', '.join(FORMS)}")
+        if self.realism_against not in AGAINST:
+            raise ValueError(f"realism_against '{self.realism_against}': expected one of {', '.join(AGAINST)}")
+        if not 0 <= self.turn_share <= 1:
+            raise ValueError(f"turn_share ({self.turn_share}) must be between 0 and 1")
+        if self.form == "nats" and self.beta:
+            raise ValueError(f"beta ({self.beta}) belongs to the form normalised; the form nats pays kl_weight in the return")
+        if self.form == "normalised" and not self.beta:
+            raise ValueError("beta must be above 0 in the form normalised: KL is always on; try 0.04")
+        if self.kl_weight < 0:
+            raise ValueError(f"kl_weight ({self.kl_weight}) must be at least 0")
+        if self.save_total_limit is not None and self.save_total_limit < 2:
+            raise ValueError(f"save_total_limit ({self.save_total_limit}) must be at least 2, so that one is whole at any time")
+        self.output_dir = f"{self.out}/checkpoints"
+        self.scale_rewards = "none" if self.form == "nats" else "group"
+        if self.bf16 is None:
+            self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        super().__post_init__()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Fine-tune; returns the exit code."""
+    (config,) = parse(
+        argv,
+        FinetuneConfig,
+        program="mgen finetune",
+        example="mgen finetune --config configs/finetune/laptop_nats.yaml --policy runs/base/model --critic runs/critic/model "
+        "--corpus corpus --out runs/jazz",
+    )
+    weight = weights(config.judges, "judges", [*REWARDS, *CRITICS])
+    config.reward_weights = list(weight.values())
+    corpus = Corpus.open(config.corpus)
+    policy, remi = load_policy(config.policy)
+    check_vocabulary(config.policy, remi, config.corpus, corpus.remi)
+    run = Run.open(config.out, "finetune", as_dict(config), seed=config.seed, data=corpus.fingerprint)
+    if run.finished:
+        return _report(run, config.json, "was finished before")
+    reference, _ = load_policy(config.policy)
+    source = _Source(config, corpus)
+    judges, adversary = build_judges(config, weight, source, run)
+    trainer = MusicTrainer(
+        policy,
+        reference,
+        remi,
+        trl_rewards(judges, remi),
+        config,
+        source.dataset(),
+        form=config.form,
+        kl_weight=config.kl_weight,
+        adversary=adversary,
+        callbacks=[run.callback()],
+    )
+    checkpoint = run.last_checkpoint()
+    if adversary is not None and checkpoint is None:
+        warm = adversary.warm_up(
+            lambda n: source.sampled(reference, n), config.realism_warm_up, config.per_device_train_batch_size
+        )
+        _note(f"adversary against the frozen policy after {config.realism_warm_up} batches: {_numbers(warm)}")
+    trainer.train(resume_from_checkpoint=checkpoint)
+    run.save_model(trainer.accelerator.unwrap_model(trainer.model), remi)
+    run.finish(steps=trainer.state.global_step, last=_last_metrics(run), parameters=policy.num_parameters())
+    return _report(run, config.json, "finished")
+
+
+def build_judges(
+    config: FinetuneConfig, weight: dict[str, float], source: _Source, run: Run
+) -> tuple[dict[str, Judge], Adversary | None]:
+    """The judges named in the config, and the adversary if realism is among them."""
+    remi = source.corpus.remi
+    bands = {}
+    if any(name in REWARDS for name in weight):
+        path = Path(config.bands) if config.bands else run.folder / "bands.json"
+        state = PartialState()
+        if not config.bands and not path.is_file() and state.is_main_process:
+            save_bands(fit_bands(source.real_target(BAND_PIECES)), path)
+        state.wait_for_everyone()
+        bands = load_bands(path)
+    judges: dict[str, Judge] = {}
+    adversary = None
+    for name in weight:
+        if name in REWARDS:
+            judges[name] = REWARDS[name](bands)
+        elif name == "style":
+            if not config.critic:
+                raise MgenError("judges names style: expected --critic FOLDER of a style critic; train one with mgen critic")
+            judges[name] = StyleCritic.from_pretrained(config.critic, remi)
+        elif name == "realism":
+            critic = RealismCritic.new(remi, init=config.policy, learning_rate=config.realism_learning_rate, seed=config.seed)
+            judges[name] = critic
+            adversary = Adversary(critic, source.real, config.realism_against)
+    return judges, adversary
+
+
+class _Source:
+    """Prompts, and real and sampled music of the same form, for one run."""
+
+    def __init__(self, config: FinetuneConfig, corpus: Corpus) -> None:
+        self.config, self.corpus = config, corpus
+        self.rng = np.random.default_rng(config.seed)
+
+    def _draw(self, n: int, split: str = "train") -> tuple[Any, ...]:
+        """n prompts in the config's shares, as (`Prompts`, ...)."""
+        turned = round(n * self.config.turn_share)
+        shares = {"continue": n - turned, "turn": turned}
+        return tuple(
+            draw_prompts(
+                self.corpus,
+                split,
+                kind,
+                count,
+                self.config.prompt_tokens,
+                self.config.max_completion_length,
+                self.config.target,
+                self.rng,
+            )
+            for kind, count in shares.items()
+            if count
+        )
+
+    def dataset(self) -> Dataset:
+        """Prompts as TRL reads them, in an order drawn once."""
+        rows = [
+            {"prompt": text(ids, self.corpus.remi), "kind": prompts.kind}
+            for prompts in self._draw(self.config.prompts)
+            for ids in prompts.ids
+        ]
+        return Dataset.from_list([rows[i] for i in self.rng.permutation(len(rows))])
+
+    def real(self, n: int) -> Notes:
+        """What real music did after n prompts."""
+        return Notes.concat([prompts.real(self.corpus.remi) for prompts in self._draw(n)])
+
+    def real_target(self, n: int) -> Notes:
+        """What real music of the target style did."""
+        c = self.config
+        return draw_prompts(
+            self.corpus, "train", "continue", n, c.prompt_tokens, c.max_completion_length, c.target, self.rng
+        ).real(self.corpus.remi)
+
+    def sampled(self, policy: PreTrainedModel, n: int) -> Notes:
+        """What a policy does after n prompts."""
+        remi: Remi = self.corpus.remi
+        ids = [row.tolist() for prompts in self._draw(n) for row in prompts.ids]
+        decoding = Decoding(max_new_tokens=self.config.max_completion_length)
+        completions, _ = sample(policy, ids, decoding, remi.eos_id, remi.pad_id).lists()
+        return decode_completions(ids, completions, remi)
+
+
+def _last_metrics(run: Run, steps: int = 5) -> dict[str, float]:
+    """Mean of what was logged over the last steps."""
+    lines = [line for line in read_metrics(run.folder) if "policy/kl" in line][-steps:]
+    names = sorted({name for line in lines for name, value in line.items() if isinstance(value, int | float)} - {"step"})
+    return {name: round(float(np.mean([line[name] for line in lines if line.get(name) is not None])), 5) for name in names}
+
+
+def _note(line: str) -> None:
+    if PartialState().is_main_process:
+        print(line, flush=True)
+
+
+def _numbers(metrics: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+
+
+def _report(run: Run, as_json: bool, state: str) -> int:
+    if as_json:
+        _note(json.dumps(run.facts))
+        return 0
+    last = run.facts["last"]
+    shown = {name: last[name] for name in last if name.startswith(("rewards/", "share/", "policy/", "realism/")) and "std" not in name}
+    _note(f"{run.folder} {state}: {run.facts['steps']} steps, {run.facts['seconds']:.0f} s; means of the last 5 steps:")
+    for name, value in shown.items():
+        _note(f"  {name:42} {value:9.3f}")
+    return 0
+
+

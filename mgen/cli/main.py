@@ -1,0 +1,72 @@
+"""`mgen <command>`: the front, and the one place where errors become a line and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+
+import typer
+
+from mgen.errors import MgenError
+
+COMMANDS = {
+    "demo": "the whole loop on the embedded corpus",
+    "prepare": "music files to a corpus of tokens",
+    "pretrain": "next-token training on a corpus",
+    "critic": "train and calibrate a style critic",
+    "finetune": "policy gradient against judges",
+    "generate": "sample MIDI files from a model",
+    "evaluate": "judge models against real music; report.html",
+    "recipe": "all steps of a recipe, from files to report",
+    "bench": "speed figures, each beside its rival",
+}
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Reinforcement-learning fine-tuning of symbolic-music models with critic models.",
+)
+
+
+def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
+    """Call a command's main; a caller's mistake becomes one line on stderr and exit code 2.
+
+    `--debug` among the words shows the traceback instead.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        return main(words)
+    except MgenError as error:
+        if debug:
+            raise
+        print(f"mgen: {error}", file=sys.stderr)
+    except OSError as error:
+        if debug or error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}:
+            raise
+        print(f"mgen: {error.filename or 'writing'}: {error.strerror}; free some space or choose another --out", file=sys.stderr)
+    return 2
+
+
+def _register(name: str, summary: str) -> None:
+    @app.command(
+        name,
+        help=summary,
+        add_help_option=False,  # the command's own parser answers --help
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )
+    def command(context: typer.Context) -> None:
+        module = importlib.import_module(f"mgen.cli.{name}")  # late: torch takes seconds to import
+        raise typer.Exit(run(module.main, context.args))
+
+
+for _name, _summary in COMMANDS.items():
+    _register(_name, _summary)
+
+
+def entry() -> None:
+    """The console command."""
+    app()

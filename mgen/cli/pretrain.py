@@ -1,0 +1,144 @@
+"""Pretrain a policy: next-token training on a corpus.
+
+    accelerate launch scripts/pretrain.py --config configs/pretrain/laptop.yaml --corpus corpus --out runs/base
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
+
+from mgen.cli.options import as_dict, parse
+from mgen.cli.run import Run
+from mgen.corpus.shards import Corpus
+from mgen.errors import MgenError
+from mgen.models.transformer import new_policy
+from mgen.training.pretrain import PretrainTrainer
+from mgen.training.windows import Windows
+
+OPTIMIZERS = {"adamw": "adamw_torch_fused", "adam": "adamw_torch_fused", "rmsprop": "rmsprop"}
+
+
+@dataclass
+class PretrainConfig(TrainingArguments):  # type: ignore[misc]
+    """Options of `mgen pretrain`: those of `transformers.TrainingArguments`, with other defaults, and these."""
+
+    corpus: str = field(default="", metadata={"help": "Folder written by mgen prepare."})
+    out: str = field(default="", metadata={"help": "Run folder; the model goes to OUT/model."})
+    size: str = field(default="tiny", metadata={"help": "tiny (1 M), small (25 M) or base (85 M)."})
+    context: int = field(default=512, metadata={"help": "Longest sequence, in tokens."})
+    optimizer: str = field(default="adamw", metadata={"help": "adamw, adam (no weight decay) or rmsprop."})
+    dropout: float = field(default=0.0, metadata={"help": "On attention weights."})
+    transpose: bool = field(default=True, metadata={"help": "Train in all twelve keys."})
+    style_dropout: float = field(default=0.1, metadata={"help": "Share of sequences without their style token."})
+    patience: int = field(default=0, metadata={"help": "Stop after so many evaluations without a better one; 0 never stops."})
+    valid_windows: int = field(default=256, metadata={"help": "At most so many windows an evaluation."})
+    speed: str = field(default="auto", metadata={"help": "auto: bf16 and torch.compile where the machine has a GPU; plain: neither."})
+    json: bool = field(default=False, metadata={"help": "Print the result as one JSON object."})
+    max_steps: int = field(default=1000, metadata={"help": "Optimizer steps."})
+    learning_rate: float = field(default=1e-3, metadata={"help": "Highest learning rate."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "As in transformers."})
+    warmup_steps: float = field(default=0.03, metadata={"help": "Steps, or a share of all steps if below 1."})
+    weight_decay: float = field(default=0.1, metadata={"help": "Of adamw."})
+    adam_beta2: float = field(default=0.95, metadata={"help": "Of adamw and adam."})
+    per_device_train_batch_size: int = field(default=16, metadata={"help": "Sequences a step and device."})
+    per_device_eval_batch_size: int = field(default=32, metadata={"help": "Sequences a step of evaluation."})
+    eval_strategy: str = field(default="steps", metadata={"help": "As in transformers."})
+    eval_steps: float = field(default=200, metadata={"help": "Steps between evaluations; checkpoints are written as often."})
+    save_total_limit: int = field(default=2, metadata={"help": "Checkpoints kept; at least 2, so that one is always whole."})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the weights that were best on valid."})
+    logging_steps: float = field(default=20, metadata={"help": "Steps between log lines."})
+
+    def __post_init__(self) -> None:
+        for name in ("corpus", "out"):
+            if not getattr(self, name):
+                raise ValueError(f"expected --{name}, got none; see --help")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer '{self.optimizer}': expected one of {', '.join(OPTIMIZERS)}")
+        if self.save_total_limit is not None and self.save_total_limit < 2:
+            raise ValueError(f"save_total_limit ({self.save_total_limit}) must be at least 2, so that one is whole at any time")
+        if self.speed not in {"auto", "plain"}:
+            raise ValueError(f"speed '{self.speed}': expected auto or plain")
+        self.output_dir = f"{self.out}/checkpoints"
+        self.optim = OPTIMIZERS[self.optimizer]
+        if self.optimizer == "adam":
+            self.weight_decay = 0.0
+        gpu = torch.cuda.is_available() and self.speed == "auto"
+        self.bf16 = gpu and torch.cuda.is_bf16_supported()
+        self.torch_compile = gpu
+        self.save_strategy = self.eval_strategy
+        self.save_steps = self.eval_steps
+        self.metric_for_best_model, self.greater_is_better = "loss", False
+        self.remove_unused_columns = False
+        super().__post_init__()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train; returns the exit code."""
+    (config,) = parse(
+        argv,
+        PretrainConfig,
+        program="mgen pretrain",
+        example="mgen pretrain --config configs/pretrain/laptop.yaml --corpus corpus --out runs/base",
+    )
+    corpus = Corpus.open(config.corpus)
+    run = Run.open(config.out, "pretrain", as_dict(config), seed=config.seed, data=corpus.fingerprint)
+    if run.finished:
+        return _report(run, config.json, "was finished before")
+    batch = config.train_batch_size * config.gradient_accumulation_steps * config.world_size
+    train = Windows(
+        corpus.table("train"),
+        corpus.remi,
+        config.context,
+        length=config.max_steps * batch,
+        seed=config.seed,
+        transpose=config.transpose,
+        style_dropout=config.style_dropout,
+    )
+    valid_table = corpus.table("valid")
+    everything = Windows(valid_table, corpus.remi, config.context, length=1)
+    valid = Windows(
+        valid_table,
+        corpus.remi,
+        config.context,
+        length=min(config.valid_windows, everything.epoch_length),
+        transpose=False,
+        style_dropout=0.0,
+    )
+    if not len(train.table) or not len(valid_table):
+        raise MgenError(f"{config.corpus}: no pieces in train or valid; add music and prepare again")
+    set_seed(config.seed)
+    policy = new_policy(config.size, corpus.remi, config.context, config.dropout)
+    callbacks = [run.callback()]
+    if config.patience:
+        callbacks.append(EarlyStoppingCallback(config.patience))
+    trainer = PretrainTrainer(policy, config, corpus.remi, train, valid, callbacks=callbacks)
+    trainer.train(resume_from_checkpoint=run.last_checkpoint())
+    final = trainer.evaluate()
+    run.save_model(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False), corpus.remi)
+    run.finish(
+        parameters=policy.num_parameters(),
+        epochs=round(trainer.state.global_step * batch / train.epoch_length, 2),
+        steps=trainer.state.global_step,
+        nats_per_token=final["eval_loss"],
+        nats_per_note=final["eval_nats_per_note"],
+        uniform_nats_per_token=math.log(corpus.remi.vocab_size),
+    )
+    return _report(run, config.json, "finished")
+
+
+def _report(run: Run, as_json: bool, state: str) -> int:
+    if as_json:
+        print(json.dumps(run.facts))
+    else:
+        facts = run.facts
+        print(
+            f"{run.folder} {state}: {facts['parameters']:,} parameters, {facts['steps']} steps ({facts['epochs']} epochs), "
+            f"{facts['nats_per_token']:.3f} nats a token, {facts['nats_per_note']:.3f} nats a note on valid, {facts['seconds']:.0f} s"
+        )
+    return 0

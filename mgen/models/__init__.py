@@ -1,0 +1,1 @@
+"""Policies: stock architectures in named sizes."""

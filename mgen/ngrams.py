@@ -1,0 +1,115 @@
+"""Repetition inside pieces: which n-grams of consecutive notes came before, and how long one value is held.
+
+Consecutive means in the order of a `Notes` table: by onset, then program, then pitch. A chord is therefore read from
+the bottom up, and in music of several instruments the voices are read as one line. Everything here is exact (no hash that could
+collide), knows no rewards and no metrics, and has no Python loop over pieces.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mgen.notes import Notes
+
+View = Literal["pitch", "interval"]
+"""What an n-gram is made of: n pitches (n notes), or n intervals in semitones (n + 1 notes)."""
+
+_Integers = NDArray[np.integer[Any]]
+_LIMIT = np.iinfo(np.int64).max
+
+
+def complete(piece: _Integers, n: int) -> NDArray[np.bool_]:
+    """(N,) whether the n-gram that ends at each row lies in one piece.
+
+    Args:
+        piece: (N,) piece of each row, rising.
+        n: rows in an n-gram, at least 1.
+    """
+    out = np.zeros(len(piece), bool)
+    out[n - 1 :] = piece[n - 1 :] == piece[: max(len(piece) - n + 1, 0)]
+    return out
+
+
+def repeated(piece: _Integers, values: _Integers, n: int) -> NDArray[np.bool_]:
+    """(N,) whether the n-gram of `values` that ends at each row ended earlier in the same piece already.
+
+    False where the n-gram is not `complete`. The first of equal n-grams is no repeat; two may overlap. The number of repeats in a piece
+    is therefore the number of its n-grams minus the number of different ones.
+
+    Args:
+        piece: (N,) piece of each row, rising.
+        values: (N,) any integers.
+        n: rows in an n-gram, at least 1.
+    """
+    ends = np.flatnonzero(complete(piece, n))
+    out = np.zeros(len(piece), bool)
+    if not len(ends):
+        return out
+    lowest = int(values.min())
+    letters = values.astype(np.int64) - lowest
+    size = int(values.max()) - lowest + 1
+    # One number per n-gram, digit by digit; where the next digit would overflow, numbers become ranks.
+    code = piece[ends].astype(np.int64)
+    bound = int(code[-1]) + 1
+    for back in range(n - 1, -1, -1):
+        if bound > _LIMIT // size:
+            code = np.unique(code, return_inverse=True)[1]
+            bound = int(code.max()) + 1
+        code = code * size + letters[ends - back]
+        bound *= size
+    order = np.argsort(code, kind="stable")
+    code = code[order]
+    out[ends[order[1:]]] = code[1:] == code[:-1]
+    return out
+
+
+def run_length(piece: _Integers, values: _Integers) -> NDArray[np.int64]:
+    """(N,) how many rows in a row, up to and with this one, had its value in its piece; at least 1.
+
+    Args:
+        piece: (N,) piece of each row, rising.
+        values: (N,) any integers.
+    """
+    at = np.arange(len(piece))
+    fresh = np.ones(len(piece), bool)
+    fresh[1:] = (values[1:] != values[:-1]) | (piece[1:] != piece[:-1])
+    return at - np.maximum.accumulate(np.where(fresh, at, 0)) + 1
+
+
+def repeats(notes: Notes, n: int, view: View = "pitch") -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Repeated and complete n-grams by the note that ends them.
+
+    Both are equal for a piece and its transposition. The interval view also hears a figure that comes back transposed.
+
+    Returns:
+        (N,) whether the n-gram that ends at the note came before in its piece, and (N,) whether there is one at all.
+    """
+    if view == "pitch":
+        return repeated(notes.piece, notes.pitch, n), complete(notes.piece, n)
+    within = complete(notes.piece, 2)  # notes that an interval leads to
+    interval = np.diff(notes.pitch, prepend=0)[within]
+    ended, whole = np.zeros((2, len(notes)), bool)
+    ended[within] = repeated(notes.piece[within], interval, n)
+    whole[within] = complete(notes.piece[within], n)
+    return ended, whole
+
+
+def share(notes: Notes, some: NDArray[np.bool_], of: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(B,) notes of `some` (N,) over notes of `of` (N,) in each piece; NaN for a piece with none of the latter."""
+    count, total = (np.bincount(notes.piece[mask], minlength=notes.n_pieces) for mask in (some, of))
+    return np.where(total > 0, count / np.maximum(total, 1), np.nan)
+
+
+def repeated_share(notes: Notes, n: int, view: View = "pitch") -> NDArray[np.float64]:
+    """(B,) share of each piece's n-grams that came before in it, 0..1; NaN for a piece without any n-gram."""
+    return share(notes, *repeats(notes, n, view))
+
+
+def longest_run(notes: Notes) -> NDArray[np.int64]:
+    """(B,) notes in the longest run of one pitch of each piece; 0 for a piece without notes."""
+    out = np.zeros(notes.n_pieces, np.int64)
+    np.maximum.at(out, notes.piece, run_length(notes.piece, notes.pitch))
+    return out

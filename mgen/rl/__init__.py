@@ -1,0 +1,1 @@
+"""Policy gradient: sampling, credit and advantages, the trainer."""

@@ -1,0 +1,53 @@
+"""The adversary: a realism critic trained between the policy's steps.
+
+Two forms are sound, and they weigh KL differently. *Reference*: the critic learns real music against samples of the frozen reference,
+before the first step, and is then left alone; its logit is log p_real / p_ref. *Current*: it goes on learning, against what the policy plays now;
+its logit is log p_real / p_policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from mgen.judgement import Judgement
+from mgen.notes import Notes
+
+AGAINST = ("current", "reference")
+
+
+class Learner(Protocol):
+    """A judge that can be trained: score = calibrated log p_real / p_generated, in nats."""
+
+    def __call__(self, notes: Notes) -> Judgement: ...
+    def update(self, real: Notes, generated: Notes) -> dict[str, float]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Adversary:
+    """Feeds a learner.
+
+    Args:
+        learner: the critic, which is also one of the judges.
+        real: draws n pieces of real music, decoded as completions are.
+        against: `current` or `reference`, see the module.
+    """
+
+    def __init__(self, learner: Learner, real: Callable[[int], Notes], against: str = "current") -> None:
+        if against not in AGAINST:
+            raise ValueError(f"against '{against}': expected one of {', '.join(AGAINST)}")
+        self.learner, self.real, self.against = learner, real, against
+
+    def warm_up(self, reference: Callable[[int], Notes], rounds: int, batch: int) -> dict[str, float]:
+        """Train on samples of the frozen policy; returns the last round's metrics."""
+        metrics: dict[str, float] = {}
+        for _ in range(rounds):
+            metrics = self.learner.update(self.real(batch), reference(batch))
+        return metrics
+
+    def step(self, generated: Notes) -> dict[str, float]:
+        """After a step of the policy: learn from its completions, or (`reference`) leave the critic as it is."""
+        if self.against == "reference" or not generated.n_pieces:
+            return {}
+        return self.learner.update(self.real(generated.n_pieces), generated)

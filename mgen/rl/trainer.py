@@ -1,0 +1,200 @@
+"""Policy gradient under judges: one thin subclass of `trl.GRPOTrainer`.
+
+Differs from GRPO as published, in the form `nats`: credit falls on the tokens that earned it, KL is paid token by token inside the return (so that
+the KL still to come counts), and nothing is divided by a deviation, so that judges and KL stay in nats. The form `normalised`
+is TRL's own: one score a completion, divided by the group's deviation, KL as a penalty in the loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+from transformers import PreTrainedModel
+from trl import GRPOConfig, GRPOTrainer
+
+from mgen.encoding.remi import Remi
+from mgen.errors import MgenError
+from mgen.judgement import Judgement
+from mgen.notes import Notes
+from mgen.rl.adversary import Adversary
+from mgen.rl.credit import advantage_shares, group_advantages, returns_to_go, token_rewards
+from mgen.rl.rollout import Decoding, sample
+from mgen.training.checkpoints import WholeCheckpoints
+from mgen.training.pretrain import not_finite
+
+FORMS = ("nats", "normalised")
+ADVERSARY_FILE = "adversary.pt"
+
+
+class JudgeFunction(Protocol):
+    """A reward function of TRL's that remembers what it judged last, note by note."""
+
+    __name__: str
+    last: Judgement | None
+    last_notes: Notes | None
+
+    def __call__(self, prompts: Any, completions: Any, completion_ids: Any, **rest: Any) -> list[float]: ...
+
+
+class MusicTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc]
+    """`GRPOTrainer` with our sampler, credit per note, and an adversary between its steps.
+
+    Args:
+        policy: what is trained.
+        reference: the frozen policy that KL is measured from.
+        judges: reward functions; `args.reward_weights` has one weight for each.
+        form: `nats` or `normalised`.
+        kl_weight: in the form nats, nats of return paid for each nat of KL. The other form pays `args.beta`.
+        adversary: trained after each batch of completions has been judged.
+
+    Raises:
+        ValueError: Completions of one prompt would fall on two processes, or the form nats is sampled at another temperature
+            than 1.
+    """
+
+    def __init__(
+        self,
+        policy: PreTrainedModel,
+        reference: PreTrainedModel,
+        remi: Remi,
+        judges: Sequence[JudgeFunction],
+        args: GRPOConfig,
+        train_dataset: Any,
+        form: str = "nats",
+        kl_weight: float = 1.0,
+        adversary: Adversary | None = None,
+        **rest: Any,
+    ) -> None:
+        if form not in FORMS:
+            raise ValueError(f"form '{form}': expected one of {', '.join(FORMS)}")
+        local = args.per_device_train_batch_size * args.steps_per_generation
+        if local % args.num_generations:
+            raise ValueError(
+                f"completions a device ({local}) must be a multiple of num_generations ({args.num_generations}); "
+                f"try {-(-local // args.num_generations) * args.num_generations}"
+            )
+        if form == "nats" and args.temperature != 1.0:
+            raise ValueError(f"temperature ({args.temperature}) must be 1 in the form nats, or KL is not that of the policy")
+        self.remi, self.form, self.kl_weight, self.adversary = remi, form, kl_weight, adversary
+        self.judges = list(judges)
+        super().__init__(
+            model=policy,
+            reward_funcs=self.judges,
+            args=args,
+            train_dataset=train_dataset,
+            processing_class=remi.tokenizer(),
+            rollout_func=_rollout,
+            **rest,
+        )
+        self.reference = reference.to(self.accelerator.device).eval().requires_grad_(False)
+
+    # ------------------------------------------------------------ one step
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """TRL's step (sample, judge, normalise), then our advantages in place of its own, then the adversary's step."""
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        mask = output["completion_mask"].bool()
+        log_ratio = (output["sampling_per_token_logps"] - self._reference_logps(output)) * mask
+        group = torch.arange(len(mask), device=mask.device) // self._group_size()
+        parts = self._advantage_parts(mask, log_ratio, group)
+        if self.form == "nats":
+            output["advantages"] = torch.stack(list(parts.values())).sum(0)
+        self._log_step(parts, mask, log_ratio)
+        if self.adversary is not None and self.model.training:
+            self._train_adversary(output)
+        return output
+
+    def _group_size(self) -> int:
+        return int(self.num_generations if self.model.training else self.num_generations_eval)
+
+    @torch.no_grad()
+    def _reference_logps(self, output: dict[str, Any]) -> Tensor:
+        """(B, T) log-probabilities of the completions under the reference."""
+        if "ref_per_token_logps" in output:
+            return output["ref_per_token_logps"]
+        ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
+        mask = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)
+        logps, _, _ = self._get_per_token_logps_and_entropies(
+            self.reference, ids, mask, output["completion_ids"].size(1), batch_size=self.args.per_device_train_batch_size
+        )
+        return logps
+
+    def _advantage_parts(self, mask: Tensor, log_ratio: Tensor, group: Tensor) -> dict[str, Tensor]:
+        """(B, T) advantages from each judge alone, weighted, and from KL; the form nats adds them up."""
+        weights = self.reward_weights.tolist()
+        lengths = mask.sum(1).cpu()
+        parts = {}
+        for judge, weight in zip(self.judges, weights, strict=True):
+            assert judge.last is not None and judge.last_notes is not None  # TRL has just called it
+            rewards = weight * token_rewards(judge.last, judge.last_notes, lengths).to(mask.device)
+            parts[judge.__name__] = group_advantages(returns_to_go(rewards, mask), group)
+        if self.form == "nats":
+            parts["kl"] = group_advantages(returns_to_go(-self.kl_weight * log_ratio, mask), group)
+        return parts
+
+    def _log_step(self, parts: dict[str, Tensor], mask: Tensor, log_ratio: Tensor) -> None:
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        kl = self.accelerator.gather(log_ratio.sum(1))
+        metrics["policy/kl"].append(kl.mean().item())  # nats per piece
+        for name, share in advantage_shares(parts, mask).items():
+            metrics[f"share/{name}"].append(self.accelerator.gather(torch.tensor(share, device=mask.device)).mean().item())
+        for judge in self.judges:
+            assert judge.last is not None
+            silent = torch.tensor(1.0 - judge.last.defined.mean(), device=mask.device)
+            metrics[f"undefined/{judge.__name__}"].append(self.accelerator.gather(silent).mean().item())
+
+    def _train_adversary(self, output: dict[str, Any]) -> None:
+        """Every process sees every completion, so all train the same critic and none has to be sent around."""
+        assert self.adversary is not None
+        prompts = _rows(output["prompt_ids"], output["prompt_mask"])
+        completions = _rows(output["completion_ids"], output["completion_mask"])
+        pairs = gather_object(list(zip(prompts, completions, strict=True)))
+        generated = decode_completions([p for p, _ in pairs], [c for _, c in pairs], self.remi)
+        for name, value in self.adversary.step(generated).items():
+            self._metrics["train"][f"realism/{name}"].append(value)
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        if not torch.isfinite(loss):
+            items = list(range(len(inputs["completion_ids"])))
+            raise MgenError(not_finite(float(loss), self.state.global_step + 1, items, Path(self.args.output_dir)))
+        return loss
+
+    # --------------------------------------------------------- checkpoints
+
+    def save_beside(self, folder: Path) -> None:
+        if self.adversary is not None:
+            torch.save(self.adversary.learner.state_dict(), folder / ADVERSARY_FILE)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.adversary is not None:
+            state = torch.load(Path(resume_from_checkpoint) / ADVERSARY_FILE, weights_only=True)
+            self.adversary.learner.load_state_dict(state)
+
+
+def decode_completions(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], remi: Remi) -> Notes:
+    """The notes of completions, read in the bar and metre that their prompts left them in."""
+    rows = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
+    return Notes.from_ids(rows, remi, start=[len(prompt) for prompt in prompts])
+
+
+def _rows(ids: Tensor, mask: Tensor) -> list[list[int]]:
+    return [row[keep].tolist() for row, keep in zip(ids, mask.bool(), strict=True)]
+
+
+def _rollout(prompts: list[str], trainer: MusicTrainer) -> dict[str, Any]:
+    """TRL's `rollout_func`: our sampler over the prompts' texts."""
+    prompt_ids = trainer.processing_class(prompts, add_special_tokens=False)["input_ids"]
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+    args = trainer.args
+    decoding = Decoding(args.temperature, args.top_k or 0, args.top_p, args.max_completion_length)
+    with trainer.accelerator.autocast():
+        rollout = sample(model, prompt_ids, decoding, trainer.remi.eos_id, trainer.remi.pad_id)
+    completion_ids, logprobs = rollout.lists()
+    return {"prompt_ids": prompt_ids, "completion_ids": completion_ids, "logprobs": logprobs}

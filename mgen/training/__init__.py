@@ -1,0 +1,1 @@
+"""Next-token training: windows, checkpoints, the trainer."""

@@ -1,0 +1,105 @@
+"""Next-token training of a policy on a corpus."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
+from transformers import PreTrainedModel, Trainer, TrainingArguments
+
+from mgen.encoding.remi import Kind, Remi
+from mgen.errors import MgenError
+from mgen.training.checkpoints import WholeCheckpoints, last_whole
+from mgen.training.windows import Windows, collate
+
+
+class PretrainTrainer(WholeCheckpoints, Trainer):
+    """`Trainer` over `Windows`, evaluated in nats per token and nats per note.
+
+    Args:
+        train, valid: windows; `valid` is read in order, without transposition, once an evaluation.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: TrainingArguments,
+        remi: Remi,
+        train: Windows,
+        valid: Windows,
+        **rest: Any,
+    ) -> None:
+        self.remi = remi
+        pad_to = train.context if args.torch_compile else None
+        collator = partial(collate, pad_id=remi.pad_id, pad_to=pad_to)
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train,
+            eval_dataset=valid,
+            data_collator=collator,
+            processing_class=remi.tokenizer(),
+            **rest,
+        )
+
+    def _get_train_sampler(self, *_: Any) -> Sampler[int]:
+        # Windows shuffles by itself, by item number, so that resuming is exact.
+        return SequentialSampler(self.train_dataset)
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        index = inputs.pop("index")
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        value = loss[0] if isinstance(loss, tuple) else loss
+        if not torch.isfinite(value):
+            raise MgenError(not_finite(float(value), self.state.global_step + 1, index.tolist(), Path(self.args.output_dir)))
+        return loss
+
+    @torch.no_grad()
+    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
+        """Nats per token, and per note: the loss of all tokens over the number of notes, comparable across encodings."""
+        model = self.model.eval()
+        is_note = torch.from_numpy(self.remi.kind == Kind.DURATION).to(self.args.device)
+        loader = DataLoader(
+            self.eval_dataset, batch_size=self.args.eval_batch_size, collate_fn=self.data_collator, shuffle=False
+        )
+        total = torch.zeros(3, dtype=torch.float64, device=self.args.device)
+        for number, batch in enumerate(loader):
+            if number % self.args.world_size != self.args.process_index:
+                continue
+            labels = batch["labels"].to(self.args.device)[:, 1:]
+            with self.compute_loss_context_manager():
+                logits = model(input_ids=batch["input_ids"].to(self.args.device)).logits[:, :-1]
+            total += token_sums(logits, labels, is_note)
+        nats, tokens, notes = self.accelerator.reduce(total, reduction="sum").tolist()
+        model.train()
+        metrics = {
+            f"{metric_key_prefix}_loss": nats / tokens,
+            f"{metric_key_prefix}_nats_per_note": nats / max(notes, 1.0),
+        }
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+def token_sums(logits: Tensor, labels: Tensor, is_note: Tensor) -> Tensor:
+    """(3,) loss in nats summed over the tokens of `labels` (B, T) that are not -100, their number, the number of notes."""
+    nats = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")
+    counted = labels != -100
+    notes = (is_note[labels.clamp(min=0)] & counted).sum()
+    return torch.stack([nats.double(), counted.sum().double(), notes.double()])
+
+
+def not_finite(value: float, step: int, items: list[int], checkpoints: Path) -> str:
+    """The line that ends a run whose loss is no number."""
+    good = last_whole(checkpoints) if checkpoints.is_dir() else None
+    kind = "not a number" if math.isnan(value) else "infinite"
+    return (
+        f"step {step}: the loss is {kind} (batch: items {items[0]}..{items[-1]}); "
+        f"last good checkpoint: {good or 'none yet'}; try a smaller learning_rate"
+    )
