@@ -17,8 +17,8 @@ class Judgement:
 
     Attributes:
         score: (B,) float32, never NaN. Nats for a critic, minus band widths for a rule.
-        credit: (N,) float32 whose sum over a piece's notes is its score, or None where a judge hears the piece only as a
-            whole. A piece without notes has no credit to give.
+        credit: (N,) float32 whose sum over a piece's notes is its score, or None where a judge hears the piece only
+            as a whole. A piece without notes has no credit to give.
         defined: (B,) bool. False where the judge cannot speak; the score is then its stated worst value.
     """
 

@@ -1,8 +1,8 @@
 """Repetition inside pieces: which n-grams of consecutive notes came before, and how long one value is held.
 
-Consecutive means in the order of a `Notes` table: by onset, then program, then pitch. A chord is therefore read from
-the bottom up, and in music of several instruments the voices are read as one line. Everything here is exact (no hash that could
-collide), knows no rewards and no metrics, and has no Python loop over pieces.
+Consecutive means in the order of a `Notes` table: by onset, then program, then pitch. A chord is therefore
+read from the bottom up, and in music of several instruments the voices are read as one line. Everything here
+is exact (no hash that could collide), knows no rewards and no metrics, and has no Python loop over pieces.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def complete(piece: _Integers, n: int) -> NDArray[np.bool_]:
 def repeated(piece: _Integers, values: _Integers, n: int) -> NDArray[np.bool_]:
     """(N,) whether the n-gram of `values` that ends at each row ended earlier in the same piece already.
 
-    False where the n-gram is not `complete`. The first of equal n-grams is no repeat; two may overlap. The number of repeats in a piece
-    is therefore the number of its n-grams minus the number of different ones.
+    False where the n-gram is not `complete`. The first of equal n-grams is no repeat; two may overlap. The
+    repeats of a piece are therefore as many as its n-grams minus its different ones.
 
     Args:
         piece: (N,) piece of each row, rising.
@@ -82,10 +82,11 @@ def run_length(piece: _Integers, values: _Integers) -> NDArray[np.int64]:
 def repeats(notes: Notes, n: int, view: View = "pitch") -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Repeated and complete n-grams by the note that ends them.
 
-    Both are equal for a piece and its transposition. The interval view also hears a figure that comes back transposed.
+    Both are equal for a piece and its transposition. The interval view also hears a figure that returns
+    transposed.
 
     Returns:
-        (N,) whether the n-gram that ends at the note came before in its piece, and (N,) whether there is one at all.
+        (N,) whether the n-gram that ends at the note came before in its piece, and (N,) whether there is one.
     """
     if view == "pitch":
         return repeated(notes.piece, notes.pitch, n), complete(notes.piece, n)
@@ -98,7 +99,7 @@ def repeats(notes: Notes, n: int, view: View = "pitch") -> tuple[NDArray[np.bool
 
 
 def share(notes: Notes, some: NDArray[np.bool_], of: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(B,) notes of `some` (N,) over notes of `of` (N,) in each piece; NaN for a piece with none of the latter."""
+    """(B,) notes of `some` (N,) over notes of `of` (N,) in each piece; NaN for a piece with none of these."""
     count, total = (np.bincount(notes.piece[mask], minlength=notes.n_pieces) for mask in (some, of))
     return np.where(total > 0, count / np.maximum(total, 1), np.nan)
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import numpy as np
-import symusic
 from numpy.typing import ArrayLike, NDArray
+from symusic import Note, core
 
 from mgen.errors import RejectedFile
 
@@ -45,7 +45,8 @@ class Notes:
     """The notes of B pieces, N in all, sorted by piece, onset, program, pitch.
 
     `token` is the index, in the completion, of the token that completed the note (-1 for a note from a file).
-    `n_tokens` and `n_broken` (B,) count the tokens a piece was decoded from and those that broke its grammar (0 for files).
+    `n_tokens` and `n_broken` (B,) count the tokens a piece was decoded from and those that broke its grammar (0 for
+    files).
     """
 
     n_pieces: int
@@ -82,7 +83,8 @@ class Notes:
     @property
     def position(self) -> Ints:
         """(N,) grid steps since the note's bar began."""
-        return self.onset - self.bars.onset[self.bar_starts[self.piece] + self.bar]
+        begins: Ints = self.bars.onset[self.bar_starts[self.piece] + self.bar]
+        return self.onset - begins
 
     @classmethod
     def from_ids(cls, ids: Sequence[ArrayLike], encoding: Encoding, start: ArrayLike = 0) -> Notes:
@@ -96,7 +98,7 @@ class Notes:
         return encoding.decode(ids, start)
 
     @classmethod
-    def from_scores(cls, scores: Sequence[symusic.Score]) -> Notes:
+    def from_scores(cls, scores: Sequence[core.ScoreTick]) -> Notes:
         """Read scores onto the grid: onsets rounded to the nearest step, durations at least one step.
 
         Raises:
@@ -130,33 +132,36 @@ class Notes:
 
     def pieces(self, index: Sequence[int] | NDArray[np.integer]) -> Notes:
         """The pieces of `index`, in that order; a piece may be taken more than once."""
-        index = np.asarray(index, dtype=np.int64)
-        rows, owner = _ranges(self.starts, index)
-        bar_rows, bar_owner = _ranges(self.bar_starts, index)
+        taken = np.asarray(index, dtype=np.int64)
+        rows, owner = _ranges(self.starts, taken)
+        bar_rows, bar_owner = _ranges(self.bar_starts, taken)
         columns = {name: getattr(self, name)[rows] for name in _NOTE_COLUMNS if name != "piece"}
         bars = Bars(bar_owner, self.bars.onset[bar_rows], self.bars.beats[bar_rows])
         return Notes(
-            n_pieces=len(index),
+            n_pieces=len(taken),
             piece=owner,
             bars=bars,
-            n_tokens=self.n_tokens[index],
-            n_broken=self.n_broken[index],
+            n_tokens=self.n_tokens[taken],
+            n_broken=self.n_broken[taken],
             **columns,
         )
 
-    def to_score(self, piece: int, tempo: float = 120.0) -> symusic.Score:
+    def to_score(self, piece: int, tempo: float = 120.0) -> core.ScoreTick:
         """One piece as a score of 24 ticks a quarter, a track for each program, at `tempo` quarters a minute."""
         one = self.pieces([piece])
-        score = symusic.Score(STEPS_PER_QUARTER)
-        score.tempos.append(symusic.Tempo(0, tempo))
+        score = core.ScoreTick(STEPS_PER_QUARTER)
+        score.tempos.append(core.TempoTick(0, qpm=tempo))
         change = np.flatnonzero(np.diff(one.bars.beats, prepend=-1))
         for onset, beats in zip(one.bars.onset[change].tolist(), one.bars.beats[change].tolist(), strict=True):
-            score.time_signatures.append(symusic.TimeSignature(onset, beats, 4))
+            score.time_signatures.append(core.TimeSignatureTick(onset, beats, 4))
         for program in np.unique(one.program).tolist():
             rows = one.program == program
-            track = symusic.Track("drums" if program < 0 else f"program {program}", max(program, 0), program < 0)
-            track.notes = symusic.Note.from_numpy(
-                one.onset[rows], one.duration[rows], one.pitch[rows].astype(np.int8), one.velocity[rows].astype(np.int8)
+            track = core.TrackTick("drums" if program < 0 else f"program {program}", max(program, 0), program < 0)
+            track.notes = Note.from_numpy(
+                one.onset[rows],
+                one.duration[rows],
+                one.pitch[rows].astype(np.int8),
+                one.velocity[rows].astype(np.int8),
             )
             score.tracks.append(track)
         return score
@@ -165,7 +170,9 @@ class Notes:
 _NOTE_COLUMNS = ("piece", "onset", "duration", "bar", "pitch", "velocity", "program", "token")
 
 
-def sort_order(piece: Ints, onset: Ints, program: Ints, pitch: Ints, duration: Ints, velocity: Ints) -> NDArray[np.intp]:
+def sort_order(
+    piece: Ints, onset: Ints, program: Ints, pitch: Ints, duration: Ints, velocity: Ints
+) -> NDArray[np.intp]:
     """The order in which every `Notes` table lists its notes."""
     return np.lexsort((velocity, duration, pitch, program, onset, piece))
 
@@ -180,12 +187,15 @@ def _ranges(starts: NDArray[np.int64], index: NDArray[np.int64]) -> tuple[NDArra
 
 def _empty() -> Notes:
     none = np.zeros(0, np.int32)
-    return Notes(0, *([none] * 8), bars=Bars(none, none, none), n_tokens=none, n_broken=none)
+    columns = dict.fromkeys(_NOTE_COLUMNS, none)
+    return Notes(n_pieces=0, bars=Bars(none, none, none), n_tokens=none, n_broken=none, **columns)
 
 
-def _from_score(score: symusic.Score) -> Notes:
+def _from_score(score: core.ScoreTick) -> Notes:
     scale = STEPS_PER_QUARTER / score.ticks_per_quarter
-    tracks = [(track.notes.numpy(), -1 if track.is_drum else track.program) for track in score.tracks if len(track.notes)]
+    tracks = [
+        (track.notes.numpy(), -1 if track.is_drum else track.program) for track in score.tracks if len(track.notes)
+    ]
     if not tracks:
         bars = Bars(np.zeros(1, np.int32), np.zeros(1, np.int32), np.full(1, 4, np.int32))
         return replace(_empty(), n_pieces=1, bars=bars, n_tokens=np.zeros(1, np.int32), n_broken=np.zeros(1, np.int32))
@@ -225,8 +235,9 @@ def bar_lines(signatures: Sequence[tuple[int, int, int]], last: int) -> tuple[In
     """Onset (M,) in grid steps and length (M,) in quarters of the bars from 0 to the one that holds step `last`.
 
     Args:
-        signatures: (onset in grid steps, numerator, denominator). Before the first one the metre is 4/4. A change inside a bar
-            ends that bar early if whole quarters are left of it, and otherwise waits for the next bar line.
+        signatures: (onset in grid steps, numerator, denominator). Before the first one the metre is 4/4. A change
+            inside a bar ends that bar early if whole quarters are left of it, and otherwise waits for the next bar
+            line.
 
     Raises:
         RejectedFile: A bar is not 1 to 7 whole quarter notes long. (6/8 is written as 3/4, 12/8 as 6/4.)
@@ -244,7 +255,9 @@ def bar_lines(signatures: Sequence[tuple[int, int, int]], last: int) -> tuple[In
             continue
         beats, rest = divmod(numerator * 4, denominator) if denominator else (0, 1)
         if rest or not 1 <= beats <= MAX_BEATS:
-            raise RejectedFile("time signature", f"{numerator}/{denominator} is not 1 to {MAX_BEATS} whole quarter notes")
+            raise RejectedFile(
+                "time signature", f"{numerator}/{denominator} is not 1 to {MAX_BEATS} whole quarter notes"
+            )
         step = beats * STEPS_PER_QUARTER
         count = -(-(until - now) // step)
         lines = now + step * np.arange(count)

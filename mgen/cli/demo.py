@@ -1,6 +1,6 @@
 """The whole loop on the embedded corpus, in minutes.
 
-    mgen demo --out runs/demo
+mgen demo --out runs/demo
 """
 
 from __future__ import annotations

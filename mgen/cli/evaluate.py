@@ -2,43 +2,41 @@
 
     mgen evaluate --model pretrained=runs/base/model jazz=runs/jazz/model --corpus corpus --out runs/evaluation
 
-Every model continues the same prompts of the test split. Its judge is trained on works that no critic saw.
+Every model continues the same prompts of the test split; the first is the one that the others were tuned from.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel
 
 from mgen.cli.options import parse
-from mgen.cli.report import write_report
+from mgen.cli.run import RUN_FILE
 from mgen.corpus.shards import Corpus
-from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.evaluation.features import features
-from mgen.evaluation.intervals import Interval, bootstrap
-from mgen.evaluation.judge import Judge, fit_judge
-from mgen.evaluation.metrics import METRICS
-from mgen.evaluation.two_sample import c2st_auc
+from mgen.evaluation.intervals import Interval
+from mgen.evaluation.protocol import (
+    Numbers,
+    Played,
+    Protocol,
+    measure,
+    play,
+    real_music,
+    to_json,
+    train_judge,
+)
+from mgen.evaluation.summary import Evaluation, render
 from mgen.models.transformer import check_vocabulary, load_policy
-from mgen.notes import Notes
-from mgen.rl.prompts import KINDS, Prompts, draw_prompts
-from mgen.rl.rollout import Decoding, Rollout, sample
-from mgen.rl.trainer import decode_completions
-
-SHOWN = ("H1", "rep4", "interval_rep8", "GS", "swing", "triplet_share", "polyphony", "density")
-"""Per-piece metrics that are reported as means, beside real music's."""
+from mgen.rl.prompts import KINDS
 
 
 @dataclass
@@ -46,18 +44,24 @@ class EvaluateConfig:
     """Options of `mgen evaluate`."""
 
     model: list[str] = field(
-        default_factory=list, metadata={"help": "Model folders, as NAME=FOLDER or FOLDER; KL is measured from the first."}
+        default_factory=list,
+        metadata={"help": "Model folders, as NAME=FOLDER or FOLDER; KL is measured from the first."},
     )
     corpus: str = field(default="", metadata={"help": "Folder written by mgen prepare."})
     out: str = field(default="", metadata={"help": "Folder for metrics.json and report.html; must be new or empty."})
-    n: int = field(default=512, metadata={"help": "Pieces of each kind of prompt; below 512 no two-sample number should be quoted."})
-    n_greedy: int = field(default=64, metadata={"help": "Pieces decoded greedily, for the loop rate."})
-    kinds: list[str] = field(default_factory=lambda: list(KINDS), metadata={"help": "Kinds of prompt: continue, turn, nothing."})
+    n: int = field(
+        default=512, metadata={"help": "Pieces of each kind of prompt; quote no two-sample number below 512."}
+    )
+    n_greedy: int = field(default=64, metadata={"help": "Prompts continued greedily, for the loop rate."})
+    kinds: list[str] = field(
+        default_factory=lambda: list(KINDS),
+        metadata={"help": "Kinds of prompt: continue (always), turn, nothing."},
+    )
     target: str = field(default="jazz", metadata={"help": "Style that is asked for."})
     prompt_tokens: int = field(default=64, metadata={"help": "Tokens of music in a prompt."})
     completion_tokens: int = field(default=192, metadata={"help": "Tokens of a completion, real or sampled."})
     seed: int = field(default=1, metadata={"help": "Of prompts and samples."})
-    examples: int = field(default=3, metadata={"help": "Prompts of each kind shown in the report."})
+    examples: int = field(default=3, metadata={"help": "Examples of each kind in the report: best, typical, worst."})
     json: bool = field(default=False, metadata={"help": "Print the numbers as one JSON object and nothing else."})
 
     def __post_init__(self) -> None:
@@ -66,17 +70,10 @@ class EvaluateConfig:
                 raise ValueError(f"expected --{name}, got none; see --help")
         if self.n < 32:
             raise ValueError(f"n ({self.n}) must be at least 32; the protocol's is 512")
+        if "continue" not in self.kinds or not set(self.kinds) <= set(KINDS):
+            raise ValueError(f"kinds ({' '.join(self.kinds)}) must be some of {', '.join(KINDS)}, continue among them")
+        self.kinds = [kind for kind in KINDS if kind in self.kinds]
         self.n_greedy = min(self.n_greedy, self.n)
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """What one model, or real music, made of one kind of prompt."""
-
-    notes: Notes
-    work: NDArray[np.str_]
-    kl: NDArray[np.float64] | None = None  # (B,) log p_model - log p_first, in nats, of the model's own samples
-    greedy: Notes | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,200 +82,114 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         EvaluateConfig,
         program="mgen evaluate",
-        example="mgen evaluate --model pretrained=runs/base/model jazz=runs/jazz/model --corpus corpus --out runs/evaluation",
+        example="mgen evaluate --model pretrained=runs/base/model jazz=runs/jazz/model --corpus corpus --out runs/eval",
     )
     out = Path(config.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise MgenError(f"{out}: not empty; choose another --out")
     began = time.monotonic()
     corpus = Corpus.open(config.corpus)
-    models = _load(config, corpus)
-    judge = train_judge(corpus, config)
-    rng = np.random.default_rng(config.seed)
-    prompts = {
-        kind: draw_prompts(
-            corpus,
-            "test",
-            kind,
-            config.n,
-            0 if kind == "nothing" else config.prompt_tokens,
-            config.completion_tokens,
-            config.target,
-            rng,
-        )
-        for kind in config.kinds
-    }
-    sampled: dict[str, dict[str, Sampled]] = {"real": {}}
-    for kind, asked in prompts.items():
-        sampled["real"][kind] = Sampled(asked.real(corpus.remi), asked.work)
+    folders = name_models(config.model)
+    models = load_models(folders, corpus, config.corpus)
+    protocol = Protocol(
+        config.n, config.n_greedy, config.target, config.prompt_tokens, config.completion_tokens, config.seed
+    )
+    judge, judge_auc = train_judge(corpus, protocol)
     reference = next(iter(models.values()))
-    for name, model in models.items():
-        sampled[name] = {kind: _play(model, reference, asked, corpus.remi, config) for kind, asked in prompts.items()}
-    target = real_target(corpus, config, rng)
-    numbers = {name: {kind: _numbers(part, kind, name, target, judge) for kind, part in by_kind.items()} for name, by_kind in sampled.items()}
+    prompts = {kind: protocol.draw(corpus, "test", kind, seed=KINDS.index(kind)) for kind in config.kinds}
+    played: dict[str, dict[str, Played]] = {name: {} for name in ("real", *models)}
+    numbers: dict[str, dict[str, Numbers]] = {name: {} for name in played}
+    for kind, asked in prompts.items():
+        played["real"][kind] = real_music(asked, corpus.remi)
+        # Other music that was asked to turn is compared with music of the style, not with how it went on.
+        target = played["real"]["continue" if kind == "turn" else kind]
+        for name, model in models.items():
+            played[name][kind] = play(model, reference, asked, corpus.remi, protocol)
+        for name, by_kind in played.items():
+            numbers[name][kind] = measure(by_kind[kind], target, judge)
     result = {
-        "protocol": {
-            "n": config.n,
-            "prompt_tokens": config.prompt_tokens,
-            "completion_tokens": config.completion_tokens,
-            "target": config.target,
-            "seed": config.seed,
-            "data": corpus.fingerprint,
-        },
-        "judge": {"auc_test": judge_auc(judge, corpus, config).to_json()},
-        "rows": {name: {kind: {key: value.to_json() for key, value in row.items()} for kind, row in by_kind.items()} for name, by_kind in numbers.items()},
+        "protocol": {**vars(protocol), "data": corpus.fingerprint},
+        "judge_auc": judge_auc.to_json(),
+        "rows": to_json(numbers),
         "seconds": round(time.monotonic() - began, 1),
     }
+    evaluation = Evaluation(
+        played,
+        numbers,
+        prompts,
+        {name: folder.parent for name, folder in folders.items()},
+        corpus.remi,
+        config.target,
+        facts(folders, protocol, judge_auc),
+    )
+    page = render(evaluation, f"mgen: {', '.join(models)}", config.examples)
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").write_text(json.dumps(result, indent=1))
-    write_report(out / "report.html", numbers, sampled, prompts, corpus, config, result, judge)
+    (out / "report.html").write_text(page)
     if config.json:
         print(json.dumps(result))
     else:
-        print_table(numbers)
-        print(f"{out / 'report.html'}  ({time.monotonic() - began:.0f} s)")
+        print_tables(numbers)
+        print(f"{out / 'report.html'}: {time.monotonic() - began:.0f} s; the judge's AUC on test is {_cell(judge_auc)}")
     return 0
 
 
-def _load(config: EvaluateConfig, corpus: Corpus) -> dict[str, PreTrainedModel]:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    models: dict[str, PreTrainedModel] = {}
-    for word in config.model:
+def name_models(words: Sequence[str]) -> dict[str, Path]:
+    """`NAME=FOLDER` or `FOLDER` words to folders by name; RUN/model is called RUN.
+
+    Raises:
+        MgenError: Two models have one name.
+    """
+    out: dict[str, Path] = {}
+    for word in words:
         name, equals, folder = word.partition("=")
+        path = Path(folder if equals else word)
         if not equals:
-            path = Path(word)
-            name, folder = (path.parent.name if path.name == "model" else path.name), word
-        if name in models or name == "real":
+            name = path.parent.name if path.name == "model" else path.name
+        if name in out or name == "real":
             raise MgenError(f"--model {word}: the name '{name}' is taken; give NAME=FOLDER")
+        out[name] = path
+    return out
+
+
+def load_models(folders: Mapping[str, Path], corpus: Corpus, corpus_folder: str) -> dict[str, PreTrainedModel]:
+    """The models, on the GPU if there is one, checked to write music as the corpus does."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    out = {}
+    for name, folder in folders.items():
         model, remi = load_policy(folder)
-        check_vocabulary(folder, remi, config.corpus, corpus.remi)
-        models[name] = model.to(device)
-    return models
+        check_vocabulary(folder, remi, corpus_folder, corpus.remi)
+        out[name] = model.to(device).eval()
+    return out
 
 
-def train_judge(corpus: Corpus, config: EvaluateConfig) -> Judge:
-    """The evaluation's own judge, from the works of the split `judge`, which no critic saw."""
-    rng = np.random.default_rng(config.seed + 1000)
-    (target, target_work), (other, other_work) = _both(corpus, "judge", config, rng)
-    return fit_judge(target, other, target_work, other_work, seed=config.seed)
-
-
-def judge_auc(judge: Judge, corpus: Corpus, config: EvaluateConfig) -> Interval:
-    """AUC of the judge on the test split."""
-    rng = np.random.default_rng(config.seed + 2000)
-    (target, target_work), (other, other_work) = _both(corpus, "test", config, rng)
-    return judge.auc(target, other, target_work, other_work)
-
-
-def _both(
-    corpus: Corpus, split: str, config: EvaluateConfig, rng: np.random.Generator
-) -> tuple[tuple[Notes, NDArray[np.str_]], tuple[Notes, NDArray[np.str_]]]:
-    """Real music of the target style, and of the others, as n excerpts each with their works."""
-    drawn = [
-        draw_prompts(
-            corpus, split, kind, config.n, config.prompt_tokens, config.completion_tokens, config.target, rng
-        )
-        for kind in ("continue", "turn")
-    ]
-    first, second = ((prompts.real(corpus.remi), prompts.work) for prompts in drawn)
-    return first, second
-
-
-def real_target(corpus: Corpus, config: EvaluateConfig, rng: np.random.Generator) -> Sampled:
-    """Real music of the target style: what every kind of completion is compared with."""
-    prompts = draw_prompts(
-        corpus, "test", "continue", config.n, config.prompt_tokens, config.completion_tokens, config.target, rng
-    )
-    return Sampled(prompts.real(corpus.remi), prompts.work)
-
-
-def _play(
-    model: PreTrainedModel, reference: PreTrainedModel, prompts: Prompts, remi: Remi, config: EvaluateConfig
-) -> Sampled:
-    ids = [row.tolist() for row in prompts.ids]
-    # The same seed for every model: what differs is the model.
-    generator = torch.Generator(model.device).manual_seed(config.seed)
-    free = sample(model, ids, Decoding(max_new_tokens=config.completion_tokens), remi.eos_id, remi.pad_id, generator)
-    greedy_ids = ids[:: max(len(ids) // config.n_greedy, 1)][: config.n_greedy]
-    greedy = sample(
-        model, greedy_ids, Decoding(temperature=0, max_new_tokens=config.completion_tokens), remi.eos_id, remi.pad_id
-    )
-    return Sampled(
-        decode_completions(ids, free.lists()[0], remi),
-        prompts.work,
-        piece_kl(model, reference, prompts.ids, free),
-        decode_completions(greedy_ids, greedy.lists()[0], remi),
-    )
-
-
-@torch.no_grad()
-def piece_kl(
-    model: PreTrainedModel, reference: PreTrainedModel, prompts: NDArray[np.int64], rollout: Rollout, batch: int = 64
-) -> NDArray[np.float64]:
-    """(B,) log p_model - log p_reference of the model's own completions, in nats; its mean estimates KL per piece."""
-    if model is reference:
-        return np.zeros(len(prompts))
-    out = []
-    for begin in range(0, len(prompts), batch):
-        rows = slice(begin, begin + batch)
-        completion = rollout.token_ids[rows]
-        ids = torch.cat([torch.from_numpy(prompts[rows]).to(completion.device), completion], dim=1)
-        logits = reference(input_ids=ids, logits_to_keep=completion.shape[1] + 1).logits[:, :-1].float()
-        logps = logits.log_softmax(-1).gather(-1, completion[..., None])[..., 0]
-        out.append(((rollout.logprobs[rows] - logps) * rollout.mask[rows]).sum(1).double().cpu().numpy())
-    return np.concatenate(out)
-
-
-def _numbers(part: Sampled, kind: str, name: str, target: Sampled, judge: Judge) -> dict[str, Interval]:
-    """Every number of a row, for one kind of prompt."""
-    notes, work = part.notes, part.work
-    row = {
-        key: bootstrap(values, work)
-        for key, values in {
-            "valid": (notes.n_broken == 0).astype(float),
-            "broken_tokens": notes.n_broken / np.maximum(notes.n_tokens, 1),
-            "loop_rate": METRICS["rep4"](notes) > 0.6,
-            f"judge_{judge.name}": judge.probability(notes) > 0.5,
-            **{key: METRICS[key](notes) for key in SHOWN},
-        }.items()
+def facts(folders: Mapping[str, Path], protocol: Protocol, judge_auc: Interval) -> dict[str, str]:
+    """What was run, for the end of the report: the protocol, and of each model its run's options, time and machine."""
+    out = {
+        "protocol": ", ".join(f"{name} {value}" for name, value in vars(protocol).items()),
+        "judge": f"trained on the split judge, AUC on test {_cell(judge_auc)}",
     }
-    if part.greedy is not None:
-        greedy = METRICS["rep4"](part.greedy) > 0.6
-        row["loop_rate_greedy"] = bootstrap(greedy, np.arange(len(greedy)).astype(str))
-    if part.kl is not None:
-        row["kl_piece"] = bootstrap(part.kl, work)
-    if name == "real" and kind != "turn":
-        row["c2st_auc"] = halves(target)
-    else:
-        row["c2st_auc"] = c2st_auc(features(target.notes), features(notes), target.work, work)
-    return row
+    for name, folder in folders.items():
+        path = folder.parent / RUN_FILE
+        if path.is_file():
+            run: dict[str, Any] = json.loads(path.read_text())
+            config = (folder.parent / "config.yaml").read_text().strip()
+            versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items())
+            machine = ", ".join(f"{key} {value}" for key, value in run["machine"].items() if value)
+            out[name] = f"{run.get('seconds', '?')} s, {machine}\n{versions}\n{config}"
+    return out
 
 
-def halves(real: Sampled, seed: int = 0) -> Interval:
-    """The two-sample test between two halves of the works of real music: what no difference looks like."""
-    works = np.unique(real.work)
-    first = np.isin(real.work, np.random.default_rng(seed).permutation(works)[: len(works) // 2])
-    table = features(real.notes)
-    return c2st_auc(table[first], table[~first], real.work[first], real.work[~first])
-
-
-def print_table(numbers: dict[str, dict[str, dict[str, Interval]]]) -> None:
+def print_tables(numbers: Mapping[str, Mapping[str, Numbers]]) -> None:
     """One table for each kind of prompt."""
-    console = Console()
+    console = Console(soft_wrap=True)
     for kind in next(iter(numbers.values())):
-        rows = {name: by_kind[kind] for name, by_kind in numbers.items()}
-        keys = list(dict.fromkeys(key for row in rows.values() for key in row))
-        table = Table(title=f"prompts: {kind}", title_justify="left")
-        table.add_column("")
-        for name in rows:
-            table.add_column(name, justify="right")
-        for key in keys:
-            cells = (row.get(key) for row in rows.values())
-            table.add_row(key, *(f"{cell.value:.3f} [{cell.low:.3f}, {cell.high:.3f}]" if cell else "-" for cell in cells))
+        parts = {name: by_kind[kind].cells for name, by_kind in numbers.items()}
+        table = Table("", *parts, title=f"prompts: {kind}", title_justify="left")
+        for key in dict.fromkeys(key for cells in parts.values() for key in cells):
+            table.add_row(key, *(_cell(cells[key]) if key in cells else "" for cells in parts.values()))
         console.print(table)
 
 
-def facts_of(model_folder: Path) -> dict[str, Any]:
-    """run.json of the run that made a model; empty if there is none."""
-    path = model_folder.parent / "run.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+def _cell(interval: Interval) -> str:
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"

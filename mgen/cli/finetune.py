@@ -1,9 +1,10 @@
 """Fine-tune a policy against rewards and critics.
 
-    accelerate launch scripts/finetune.py --config configs/finetune/laptop_nats.yaml --policy runs/base/model --corpus corpus --out runs/jazz
+    accelerate launch scripts/finetune.py --config configs/finetune/laptop_nats.yaml --policy runs/base/model
+    --corpus corpus --out runs/jazz
 
-Differs from GRPO as published: credit per note, no division by the group's deviation, KL counted per piece (form `nats`; the form
-`normalised` is GRPO as published).
+Differs from GRPO as published: credit per note, no division by the group's deviation, KL counted per piece (form
+`nats`; the form `normalised` is GRPO as published).
 """
 
 from __future__ import annotations
@@ -48,10 +49,14 @@ BAND_PIECES = 512
 class FinetuneConfig(GRPOConfig):  # type: ignore[misc]
     """Options of `mgen finetune`: those of `trl.GRPOConfig`, with other defaults, and these."""
 
-    policy: str = field(default="", metadata={"help": "Model folder of the policy to start from; also the reference of KL."})
+    policy: str = field(
+        default="", metadata={"help": "Model folder of the policy to start from; also the reference of KL."}
+    )
     corpus: str = field(default="", metadata={"help": "Folder written by mgen prepare."})
     out: str = field(default="", metadata={"help": "Run folder; the model goes to OUT/model."})
-    critic: str = field(default="", metadata={"help": "Model folder of the style critic; needed if `judges` names style."})
+    critic: str = field(
+        default="", metadata={"help": "Model folder of the style critic; needed if `judges` names style."}
+    )
     bands: str = field(default="", metadata={"help": "JSON of measured bands; by default they are measured on train."})
     judges: list[str] = field(
         default_factory=lambda: [
@@ -67,12 +72,18 @@ class FinetuneConfig(GRPOConfig):  # type: ignore[misc]
     form: str = field(default="nats", metadata={"help": "nats, or normalised (GRPO as published)."})
     kl_weight: float = field(default=0.5, metadata={"help": "Form nats: nats of return paid for a nat of KL."})
     target: str = field(default="jazz", metadata={"help": "Style that is asked for."})
-    turn_share: float = field(default=0.5, metadata={"help": "Share of prompts that are other music, to be turned to the target."})
+    turn_share: float = field(
+        default=0.5, metadata={"help": "Share of prompts that are other music, to be turned to the target."}
+    )
     prompt_tokens: int = field(default=64, metadata={"help": "Tokens of music in a prompt."})
     prompts: int = field(default=2048, metadata={"help": "Different prompts."})
-    realism_against: str = field(default="current", metadata={"help": "What the adversary is trained against: current or reference."})
+    realism_against: str = field(
+        default="current", metadata={"help": "What the adversary is trained against: current or reference."}
+    )
     realism_learning_rate: float = field(default=3e-4, metadata={"help": "Of the adversary."})
-    realism_warm_up: int = field(default=20, metadata={"help": "Adversary's batches on the frozen policy before the first step."})
+    realism_warm_up: int = field(
+        default=20, metadata={"help": "Adversary's batches on the frozen policy before the first step."}
+    )
     json: bool = field(default=False, metadata={"help": "Print the result as one JSON object."})
     max_steps: int = field(default=60, metadata={"help": "Optimizer steps."})
     learning_rate: float = field(default=3e-4, metadata={"help": "Highest learning rate."})
@@ -86,7 +97,9 @@ class FinetuneConfig(GRPOConfig):  # type: ignore[misc]
     beta: float = field(default=0.0, metadata={"help": "Form normalised: weight of the KL penalty in the loss."})
     loss_type: str = field(default="dr_grpo", metadata={"help": "As in trl."})
     save_steps: float = field(default=20, metadata={"help": "Steps between checkpoints."})
-    save_total_limit: int = field(default=2, metadata={"help": "Checkpoints kept; at least 2, so that one is always whole."})
+    save_total_limit: int = field(
+        default=2, metadata={"help": "Checkpoints kept; at least 2, so that one is always whole."}
+    )
     logging_steps: float = field(default=1, metadata={"help": "Steps between log lines."})
     gradient_checkpointing: bool = field(default=False, metadata={"help": "Trade time for memory."})
     bf16: bool | None = field(default=None, metadata={"help": "By default where the machine has a GPU for it."})
@@ -102,13 +115,17 @@ class FinetuneConfig(GRPOConfig):  # type: ignore[misc]
         if not 0 <= self.turn_share <= 1:
             raise ValueError(f"turn_share ({self.turn_share}) must be between 0 and 1")
         if self.form == "nats" and self.beta:
-            raise ValueError(f"beta ({self.beta}) belongs to the form normalised; the form nats pays kl_weight in the return")
+            raise ValueError(
+                f"beta ({self.beta}) belongs to the form normalised; the form nats pays kl_weight in the return"
+            )
         if self.form == "normalised" and not self.beta:
             raise ValueError("beta must be above 0 in the form normalised: KL is always on; try 0.04")
         if self.kl_weight < 0:
             raise ValueError(f"kl_weight ({self.kl_weight}) must be at least 0")
         if self.save_total_limit is not None and self.save_total_limit < 2:
-            raise ValueError(f"save_total_limit ({self.save_total_limit}) must be at least 2, so that one is whole at any time")
+            raise ValueError(
+                f"save_total_limit ({self.save_total_limit}) must be at least 2, so that one is whole at any time"
+            )
         self.output_dir = f"{self.out}/checkpoints"
         self.scale_rewards = "none" if self.form == "nats" else "group"
         if self.bf16 is None:
@@ -122,8 +139,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         FinetuneConfig,
         program="mgen finetune",
-        example="mgen finetune --config configs/finetune/laptop_nats.yaml --policy runs/base/model --critic runs/critic/model "
-        "--corpus corpus --out runs/jazz",
+        example="mgen finetune --config configs/finetune/laptop_nats.yaml --policy runs/base/model "
+        "--critic runs/critic/model --corpus corpus --out runs/jazz",
     )
     weight = weights(config.judges, "judges", [*REWARDS, *CRITICS])
     config.reward_weights = list(weight.values())
@@ -180,10 +197,14 @@ def build_judges(
             judges[name] = REWARDS[name](bands)
         elif name == "style":
             if not config.critic:
-                raise MgenError("judges names style: expected --critic FOLDER of a style critic; train one with mgen critic")
+                raise MgenError(
+                    "judges names style: expected --critic FOLDER of a style critic; train one with mgen critic"
+                )
             judges[name] = StyleCritic.from_pretrained(config.critic, remi)
         elif name == "realism":
-            critic = RealismCritic.new(remi, init=config.policy, learning_rate=config.realism_learning_rate, seed=config.seed)
+            critic = RealismCritic.new(
+                remi, init=config.policy, learning_rate=config.realism_learning_rate, seed=config.seed
+            )
             judges[name] = critic
             adversary = Adversary(critic, source.real, config.realism_against)
     return judges, adversary
@@ -247,8 +268,12 @@ class _Source:
 def _last_metrics(run: Run, steps: int = 5) -> dict[str, float]:
     """Mean of what was logged over the last steps."""
     lines = [line for line in read_metrics(run.folder) if "policy/kl" in line][-steps:]
-    names = sorted({name for line in lines for name, value in line.items() if isinstance(value, int | float)} - {"step"})
-    return {name: round(float(np.mean([line[name] for line in lines if line.get(name) is not None])), 5) for name in names}
+    names = sorted(
+        {name for line in lines for name, value in line.items() if isinstance(value, int | float)} - {"step"}
+    )
+    return {
+        name: round(float(np.mean([line[name] for line in lines if line.get(name) is not None])), 5) for name in names
+    }
 
 
 def _note(line: str) -> None:
@@ -265,10 +290,12 @@ def _report(run: Run, as_json: bool, state: str) -> int:
         _note(json.dumps(run.facts))
         return 0
     last = run.facts["last"]
-    shown = {name: last[name] for name in last if name.startswith(("rewards/", "share/", "policy/", "realism/")) and "std" not in name}
+    shown = {
+        name: last[name]
+        for name in last
+        if name.startswith(("rewards/", "share/", "policy/", "realism/")) and "std" not in name
+    }
     _note(f"{run.folder} {state}: {run.facts['steps']} steps, {run.facts['seconds']:.0f} s; means of the last 5 steps:")
     for name, value in shown.items():
         _note(f"  {name:42} {value:9.3f}")
     return 0
-
-

@@ -1,6 +1,6 @@
 """Sample MIDI files from a model.
 
-    mgen generate --model runs/jazz/model --out pieces --n 8 --style jazz --prompt theme.mid
+mgen generate --model runs/jazz/model --out pieces --n 8 --style jazz --prompt theme.mid
 """
 
 from __future__ import annotations
@@ -34,12 +34,16 @@ class GenerateConfig:
     n: int = field(default=4, metadata={"help": "Number of pieces."})
     style: str = field(default="", metadata={"help": "Style to ask for; none by default."})
     prompt: str = field(default="", metadata={"help": "MIDI file to continue."})
-    prompt_tokens: int = field(default=64, metadata={"help": "Tokens of the prompt's music that are used, from its beginning."})
+    prompt_tokens: int = field(
+        default=64, metadata={"help": "Tokens of the prompt's music that are used, from its beginning."}
+    )
     max_new_tokens: int = field(default=0, metadata={"help": "Tokens to add; 0: what the model's context allows."})
     temperature: float = field(default=1.0, metadata={"help": "0 is greedy."})
     top_k: int = field(default=0, metadata={"help": "Choose among so many tokens; 0: all."})
     top_p: float = field(default=1.0, metadata={"help": "Choose among tokens that hold this share of probability."})
-    tempo: float = field(default=120.0, metadata={"help": "Quarter notes a minute in the files; the model knows no tempo."})
+    tempo: float = field(
+        default=120.0, metadata={"help": "Quarter notes a minute in the files; the model knows no tempo."}
+    )
     seed: int = field(default=0, metadata={"help": "The same seed gives the same pieces."})
     json: bool = field(default=False, metadata={"help": "Print the index as one JSON object."})
 
@@ -92,13 +96,20 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "nats_per_token": -float(np.mean(logprobs[i])),
             }
         )
-    facts = {"model": config.model, "style": config.style, "prompt": config.prompt, "seed": config.seed, "pieces": index}
+    facts = {
+        "model": config.model,
+        "style": config.style,
+        "prompt": config.prompt,
+        "seed": config.seed,
+        "pieces": index,
+    }
     (out / "index.json").write_text(json.dumps(facts, indent=1))
     if config.json:
         print(json.dumps(facts))
     else:
         for entry in index:
-            print(f"{out / entry['file']}: {entry['notes']} notes in {entry['bars']} bars, {entry['broken_tokens']} broken tokens")
+            counts = (f"{entry['notes']} notes", f"{entry['bars']} bars", f"{entry['broken_tokens']} broken tokens")
+            print(f"{out / entry['file']}: {', '.join(counts)}")
     return 0
 
 

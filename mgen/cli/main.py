@@ -47,7 +47,10 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
     except OSError as error:
         if debug or error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}:
             raise
-        print(f"mgen: {error.filename or 'writing'}: {error.strerror}; free some space or choose another --out", file=sys.stderr)
+        print(
+            f"mgen: {error.filename or 'writing'}: {error.strerror}; free some space or choose another --out",
+            file=sys.stderr,
+        )
     return 2
 
 

@@ -37,11 +37,12 @@ def parse(
         argv: words of the command line after the command's name; None for those of the process.
         program: how the command is called, for messages.
         example: a line for `--help` that works as it stands.
-        positional: adds arguments that belong to no dataclass (`SRC...`); they come back as a namespace, last in the tuple.
+        positional: adds arguments that belong to no dataclass (`SRC...`); they come back as a namespace, last in the
+            tuple.
 
     Raises:
-        MgenError: An option does not exist (with the nearest that does), has a value of the wrong kind, or spans a check of a
-            dataclass; or the YAML file cannot be read.
+        MgenError: An option does not exist (with the nearest that does), has a value of the wrong kind, or spans a
+            check of a dataclass; or the YAML file cannot be read.
     """
     parser = _Parser(types, prog=program, epilog=f"example: {example}", allow_abbrev=False)
     if positional is not None:

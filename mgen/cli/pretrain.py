@@ -1,6 +1,6 @@
 """Pretrain a policy: next-token training on a corpus.
 
-    accelerate launch scripts/pretrain.py --config configs/pretrain/laptop.yaml --corpus corpus --out runs/base
+accelerate launch scripts/pretrain.py --config configs/pretrain/laptop.yaml --corpus corpus --out runs/base
 """
 
 from __future__ import annotations
@@ -36,9 +36,14 @@ class PretrainConfig(TrainingArguments):  # type: ignore[misc]
     dropout: float = field(default=0.0, metadata={"help": "On attention weights."})
     transpose: bool = field(default=True, metadata={"help": "Train in all twelve keys."})
     style_dropout: float = field(default=0.1, metadata={"help": "Share of sequences without their style token."})
-    patience: int = field(default=0, metadata={"help": "Stop after so many evaluations without a better one; 0 never stops."})
+    patience: int = field(
+        default=0, metadata={"help": "Stop after so many evaluations without a better one; 0 never stops."}
+    )
     valid_windows: int = field(default=256, metadata={"help": "At most so many windows an evaluation."})
-    speed: str = field(default="auto", metadata={"help": "auto: bf16 and torch.compile where the machine has a GPU; plain: neither."})
+    speed: str = field(
+        default="auto",
+        metadata={"help": "auto: bf16 and torch.compile where the machine has a GPU; plain: neither."},
+    )
     json: bool = field(default=False, metadata={"help": "Print the result as one JSON object."})
     max_steps: int = field(default=1000, metadata={"help": "Optimizer steps."})
     learning_rate: float = field(default=1e-3, metadata={"help": "Highest learning rate."})
@@ -49,8 +54,12 @@ class PretrainConfig(TrainingArguments):  # type: ignore[misc]
     per_device_train_batch_size: int = field(default=16, metadata={"help": "Sequences a step and device."})
     per_device_eval_batch_size: int = field(default=32, metadata={"help": "Sequences a step of evaluation."})
     eval_strategy: str = field(default="steps", metadata={"help": "As in transformers."})
-    eval_steps: float = field(default=200, metadata={"help": "Steps between evaluations; checkpoints are written as often."})
-    save_total_limit: int = field(default=2, metadata={"help": "Checkpoints kept; at least 2, so that one is always whole."})
+    eval_steps: float = field(
+        default=200, metadata={"help": "Steps between evaluations; checkpoints are written as often."}
+    )
+    save_total_limit: int = field(
+        default=2, metadata={"help": "Checkpoints kept; at least 2, so that one is always whole."}
+    )
     load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the weights that were best on valid."})
     logging_steps: float = field(default=20, metadata={"help": "Steps between log lines."})
 
@@ -61,7 +70,9 @@ class PretrainConfig(TrainingArguments):  # type: ignore[misc]
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer '{self.optimizer}': expected one of {', '.join(OPTIMIZERS)}")
         if self.save_total_limit is not None and self.save_total_limit < 2:
-            raise ValueError(f"save_total_limit ({self.save_total_limit}) must be at least 2, so that one is whole at any time")
+            raise ValueError(
+                f"save_total_limit ({self.save_total_limit}) must be at least 2, so that one is whole at any time"
+            )
         if self.speed not in {"auto", "plain"}:
             raise ValueError(f"speed '{self.speed}': expected auto or plain")
         self.output_dir = f"{self.out}/checkpoints"
@@ -138,7 +149,8 @@ def _report(run: Run, as_json: bool, state: str) -> int:
     else:
         facts = run.facts
         print(
-            f"{run.folder} {state}: {facts['parameters']:,} parameters, {facts['steps']} steps ({facts['epochs']} epochs), "
-            f"{facts['nats_per_token']:.3f} nats a token, {facts['nats_per_note']:.3f} nats a note on valid, {facts['seconds']:.0f} s"
+            f"{run.folder} {state}: {facts['parameters']:,} parameters, {facts['steps']} steps "
+            f"({facts['epochs']} epochs), {facts['nats_per_token']:.3f} nats a token, "
+            f"{facts['nats_per_note']:.3f} nats a note on valid, {facts['seconds']:.0f} s"
         )
     return 0

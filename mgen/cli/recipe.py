@@ -1,6 +1,6 @@
 """A whole recipe: music files in, a report out. Every step is a command of its own, called with the recipe's configs.
 
-    mgen recipe laptop --style jazz=music/jazz --style other=music/other --out runs/laptop
+mgen recipe laptop --style jazz=music/jazz --style other=music/other --out runs/laptop
 """
 
 from __future__ import annotations
@@ -74,7 +74,16 @@ def cook(recipe: str, sources: Sequence[str], out: Path) -> int:
     tuned = []
     for form in FORMS:
         run = str(out / f"jazz_{form}")
-        common = ["--policy", f"{base}/model", "--critic", f"{critic}/model", "--corpus", corpus, "--out", run]
+        common = [
+            "--policy",
+            f"{base}/model",
+            "--critic",
+            f"{critic}/model",
+            "--corpus",
+            corpus,
+            "--out",
+            run,
+        ]
         _step("finetune", f"{recipe}_{form}", common)
         tuned.append(f"{form}={run}/model")
     models = [f"pretrained={base}/model", *tuned]

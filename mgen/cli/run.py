@@ -1,7 +1,7 @@
 """A run's folder: what was asked, with what, and what came of it.
 
-`RUN/config.yaml` as used, `RUN/run.json` (versions, seed, data, machine), `RUN/metrics.jsonl`, `RUN/checkpoints/`, `RUN/model/`.
-The same command again takes a run up where its last whole checkpoint is; a finished one says so.
+`RUN/config.yaml` as used, `RUN/run.json` (versions, seed, data, machine), `RUN/metrics.jsonl`, `RUN/checkpoints/`,
+`RUN/model/`. The same command again takes a run up where its last whole checkpoint is; a finished one says so.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class Run:
                 run = cls(folder, json.loads(path.read_text()))
                 before = yaml.safe_load((folder / "config.yaml").read_text())
             except (json.JSONDecodeError, yaml.YAMLError, OSError) as error:
-                raise MgenError(f"{folder}: its {RUN_FILE} or config.yaml cannot be read ({error}); choose another --out") from error
+                raise MgenError(
+                    f"{folder}: its {RUN_FILE} or config.yaml cannot be read ({error}); choose another --out"
+                ) from error
             run._check_same(command, config, before, facts)
         else:
             if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -75,7 +77,9 @@ class Run:
 
     def _check_same(self, command: str, config: dict[str, Any], before: Any, facts: dict[str, Any]) -> None:
         if self.facts.get("command") != command:
-            raise MgenError(f"{self.folder}: holds a run of mgen {self.facts.get('command')}, not {command}; choose another --out")
+            raise MgenError(
+                f"{self.folder}: holds a run of mgen {self.facts.get('command')}, not {command}; choose another --out"
+            )
         for key in sorted((set(config) | set(before)) - _FREE):
             if config.get(key) != before.get(key):
                 raise MgenError(
@@ -84,7 +88,9 @@ class Run:
                 )
         for key, value in facts.items():
             if self.facts.get(key) != value:
-                raise MgenError(f"{self.folder}: was begun with {key} {self.facts.get(key)}, now {value}; choose another --out")
+                raise MgenError(
+                    f"{self.folder}: was begun with {key} {self.facts.get(key)}, now {value}; choose another --out"
+                )
 
     @property
     def finished(self) -> bool:
@@ -166,7 +172,11 @@ def _facts(command: str, facts: dict[str, Any]) -> dict[str, Any]:
         "command": command,
         "began": now,
         "started": _stamp(now),
-        "versions": {"mgen": mgen.__version__, "python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": {
+            "mgen": mgen.__version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in PACKAGES},
+        },
         "machine": {
             "processor": platform.machine(),
             "cores": os.cpu_count(),

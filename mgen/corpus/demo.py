@@ -114,8 +114,7 @@ SWING = Feel(
 )
 STRAIGHT = Feel(
     6,
-    _cells("x-x- x-x- | x--- x-x- | x-x- x--- | x--- x--- | x--- --x- | ..x- x-x- | x-x- --x-")
-    + _cells("x-xx x---"),
+    _cells("x-x- x-x- | x--- x-x- | x-x- x--- | x--- x--- | x--- --x- | ..x- x-x- | x-x- --x-") + _cells("x-xx x---"),
     _cells("x--- | x-x-"),
     _cells("x--- ---- | x--- .... | x-x- x---"),
 )
@@ -125,9 +124,7 @@ JIG = Feel(
     _cells("x---x- | x-x-x-"),
     _cells("x----- ------ | x---x- x----- | x----- x---.."),
 )
-COMPING = Feel(
-    8, _cells("x-- --x | x-- --- | ... x-- | ..x --. | ... ..."), _cells("x-- | ..."), []
-)
+COMPING = Feel(8, _cells("x-- --x | x-- --- | ... x-- | ..x --. | ... ..."), _cells("x-- | ..."), [])
 STRUM = Feel(6, _cells("x--- ---- | x--- ---- | x--- --x-"), ["x---"], [])
 PULSE = Feel(6, _cells("x--- --x- | x--- x--- | x--- ----"), ["x---"], [])
 
@@ -226,9 +223,7 @@ def _symbol(symbol: str) -> tuple[int, str]:
 
 
 def _chord(root: int, quality: str, key: int) -> Chord:
-    tones, passing = (
-        [(key + root + step) % 12 for step in intervals] for intervals in CHORDS[quality]
-    )
+    tones, passing = ([(key + root + step) % 12 for step in intervals] for intervals in CHORDS[quality])
     # A white key just below a chord tone would sound as a seventh, or rub against a raised one.
     white = [(key + step) % 12 for step in (0, 2, 4, 5, 7, 9, 11)]
     between = passing or [tone for tone in white if (tone + 1) % 12 not in tones]
@@ -243,9 +238,7 @@ def _reharmonise(rng: Generator, bars: list[list[tuple[int, str]]]) -> None:
             bar[:] = _pick(rng, [bar, bar, [(root + 7, "m7"), (root, "7")], [(root + 6, "7")]])
 
 
-def _changes(
-    rng: Generator, tune: str, form: str, key: int, beats: int, beat: int
-) -> tuple[str, list[Span]]:
+def _changes(rng: Generator, tune: str, form: str, key: int, beats: int, beat: int) -> tuple[str, list[Span]]:
     """The letter of each bar, and the chords of a form (AABA) that comes home in its last bar."""
     home, *parts = (part.split() for part in tune.split("|"))
     words = dict(zip("AB", parts, strict=False))
@@ -316,11 +309,7 @@ def _melody(rng: Generator, song: Song, low: int, high: int) -> list[Event]:
             arch = 0.3 * float(np.sin(np.pi * bar / len(song.sections)))
             events.append(Event(onset, duration, pitch, 0.3 + arch + 0.2 * (within == 0)))
     for index, (event, goal) in enumerate(itertools.pairwise(events) if swing else ()):
-        if (
-            event.onset % beat
-            and event.onset + event.duration == goal.onset
-            and not goal.onset % beat
-        ):
+        if event.onset % beat and event.onset + event.duration == goal.onset and not goal.onset % beat:
             lean = goal.pitch + _pick(rng, (-1, -1, 1))
             events[index] = event._replace(pitch=lean if rng.random() < 0.4 else event.pitch)
     last = song.spans[-1]
@@ -349,9 +338,7 @@ def _walking_bass(rng: Generator, song: Song, low: int = 28, high: int = 50) -> 
     return events + song.spans[-1].held([root])
 
 
-def _chords(
-    rng: Generator, song: Song, feel: Feel, degrees: Sequence[int], low: int
-) -> list[Event]:
+def _chords(rng: Generator, song: Song, feel: Feel, degrees: Sequence[int], low: int) -> list[Event]:
     """Chords in the feel's rhythms; on the last upbeat the next chord is already there."""
     events = []
     for bar in range(len(song.sections) - 1):
@@ -520,22 +507,12 @@ class Collection:
 
 MIXED = "4/4 4/4 4/4 3/4"
 COLLECTIONS: dict[str, Collection] = {
-    "lead_sheets": Collection(
-        "jazz", _soloist_and_bass, STANDARDS, "AABA", MIXED, 480, (110, 210), (60, 105)
-    ),
-    "blues_piano": Collection(
-        "jazz", _two_hands_swing, BLUES, "AA AA AAA", "4/4", 120, (76, 132), (80, 80)
-    ),
-    "club_takes": Collection(
-        "jazz", _two_hands_swing, STANDARDS, "AABA ABA", "4/4", 384, (120, 230), (30, 112), True
-    ),
-    "combo_charts": Collection(
-        "jazz", _swing_combo, STANDARDS, "ABA BAA", MIXED, 960, (100, 220), (70, 110)
-    ),
+    "lead_sheets": Collection("jazz", _soloist_and_bass, STANDARDS, "AABA", MIXED, 480, (110, 210), (60, 105)),
+    "blues_piano": Collection("jazz", _two_hands_swing, BLUES, "AA AA AAA", "4/4", 120, (76, 132), (80, 80)),
+    "club_takes": Collection("jazz", _two_hands_swing, STANDARDS, "AABA ABA", "4/4", 384, (120, 230), (30, 112), True),
+    "combo_charts": Collection("jazz", _swing_combo, STANDARDS, "ABA BAA", MIXED, 960, (100, 220), (70, 110)),
     "chorales": Collection("other", _choir, CHORALES, "AAB ABA", MIXED, 480, (66, 100), (80, 80)),
-    "folk_tunes": Collection(
-        "other", _tune_over_chords, FOLK, "AABB AABA", MIXED + " 6/8", 960, (90, 180), (60, 105)
-    ),
+    "folk_tunes": Collection("other", _tune_over_chords, FOLK, "AABB AABA", MIXED + " 6/8", 960, (90, 180), (60, 105)),
     "pop_takes": Collection(
         "other", _two_hands_straight, POP, "ABAB AAB", "4/4", 384, (70, 140), (30, 112), True, True
     ),
@@ -595,9 +572,7 @@ def _ticks(clock: NDArray[np.float64], steps: Sequence[int]) -> NDArray[np.float
     return np.interp(steps, np.arange(len(clock)) * STEPS_PER_QUARTER, clock)
 
 
-def _track(
-    rng: Generator, where: Collection, part: Part, clock: NDArray[np.float64]
-) -> core.TrackTick:
+def _track(rng: Generator, where: Collection, part: Part, clock: NDArray[np.float64]) -> core.TrackTick:
     """Events as ticks and velocities; a key that is struck again has been let go before."""
     events = list({(event.pitch, event.onset): event for event in part.events}.values())
     events.sort(key=lambda event: (event.pitch, event.onset))

@@ -2,7 +2,8 @@
 
 The vocabulary is MidiTok's, and so is the meaning of every token: `Remi.decode` and `Remi.encode` are vectorised
 equals of MidiTok's own decoder and encoder (tests hold them to it, on random token strings too). The same vocabulary
-is saved a second time as a Hugging Face fast tokenizer, so that `AutoTokenizer`, `pipeline` and TRL work with no code of ours.
+is saved a second time as a Hugging Face fast tokenizer, so that `AutoTokenizer`, `pipeline` and TRL work with no
+code of ours.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Remi:
 
     def __init__(self, miditok: REMI) -> None:
         self.miditok = miditok
-        vocabulary: dict[str, int] = miditok.vocab  # type: ignore[assignment]
+        vocabulary: dict[str, int] = miditok.vocab
         self.names = sorted(vocabulary, key=vocabulary.__getitem__)
         self.kind = np.array([_kind(name) for name in self.names], dtype=np.int8)
         self.value = np.array([_value(name) for name in self.names], dtype=np.int32)
@@ -166,7 +167,9 @@ class Remi:
         """
         path = Path(folder) / MIDITOK_FILE
         if not path.is_file():
-            raise MgenError(f"{folder}: expected {MIDITOK_FILE}, found none; give the folder of a model or corpus of mgen")
+            raise MgenError(
+                f"{folder}: expected {MIDITOK_FILE}, found none; give the folder of a model or corpus of mgen"
+            )
         try:
             return cls(REMI(params=path))
         except (json.JSONDecodeError, KeyError, ValueError, TypeError) as error:
@@ -235,7 +238,9 @@ class Remi:
             "token": token,
         }
         order = sort_order(*(columns[name] for name in ("piece", "onset", "program", "pitch", "duration", "velocity")))
-        broken = self._broken(kind, value, meter, piece, first) & (at - first[piece] >= begin[piece])
+        completed = at - first[piece] >= begin[piece]
+        asked = (begin > 0)[piece] | (flat == self.pad_id)
+        broken = self._broken(kind, value, meter, piece, first, completed & asked) & completed
         return Notes(
             n_pieces=pieces,
             bars=bars,
@@ -251,18 +256,21 @@ class Remi:
         meter: NDArray[np.int64],
         piece: NDArray[np.int64],
         first: NDArray[np.int64],
+        completed: NDArray[np.bool_],
     ) -> NDArray[np.bool_]:
         """(L,) whether a token may not stand where it stands.
 
-        A kind may not follow the kind before it; a position may not lie outside its bar or fail to move on; a pitch may not
-        be written twice at one position. Special tokens may only stand before the first bar.
+        A kind may not follow the kind before it; a position may not lie outside its bar or fail to move on; a pitch
+        may not be written twice at one position. Special tokens may only stand before the first bar, and none where
+        `completed` (L,) is True.
         """
         if not len(kind):
             return np.zeros(0, bool)
         at = np.arange(len(kind))
         head = at == first[piece]
         before = np.where(head, Kind.SPECIAL, np.roll(kind, 1))
-        broken = ~self._follows[before, kind]
+        # Special tokens are the prompt's: there they stand before the first bar, in a completion nowhere.
+        broken = ~self._follows[before, kind] | ((kind == Kind.SPECIAL) & completed)
         is_position = kind == Kind.POSITION
         broken |= is_position & (value >= meter * STEPS_PER_QUARTER)
         # The position before, if it lies in the same bar.
@@ -280,15 +288,16 @@ class Remi:
             rank = program[note] * 128 + value[note]
             together = (piece[note[1:]] == piece[note[:-1]]) & (moved[note[1:]] == moved[note[:-1]])
             broken[note[1:][together & (np.diff(rank) <= 0)]] = True
-        return broken
+        out: NDArray[np.bool_] = broken
+        return out
 
     # ------------------------------------------------------------- encoding
 
     def encode(self, notes: Notes) -> list[NDArray[np.int64]]:
         """Notes to token ids, equal to MidiTok's encoder on notes that the vocabulary can write.
 
-        Velocities and durations go to the nearest token; a note outside the range of pitches is left out, as are bars after the
-        last note. No BOS, style or EOS token is added.
+        Velocities and durations go to the nearest token; a note outside the range of pitches is left out, as are
+        bars after the last note. No BOS, style or EOS token is added.
         """
         low, high = PITCH_RANGE
         keep = (notes.pitch >= low) & (notes.pitch <= high) & (notes.position < len(self._position_ids))
@@ -333,7 +342,8 @@ class Remi:
 
         Drums move too: only single-instrument ids are meant.
         """
-        return np.where(self.kind[ids] == Kind.PITCH, ids + semitones, ids)
+        moved: NDArray[np.int64] = np.where(self.kind[ids] == Kind.PITCH, ids + np.asarray(semitones), ids)
+        return moved
 
 
 def _kind(name: str) -> Kind:
@@ -362,7 +372,8 @@ def _nearest(remi: Remi, kind: Kind, size: int) -> NDArray[np.int64]:
     """(size,) id of the token of `kind` whose value is nearest; the larger one if two are."""
     ids = np.flatnonzero(remi.kind == kind)[::-1]
     distance = np.abs(np.arange(size)[:, None] - remi.value[ids][None, :])
-    return ids[distance.argmin(axis=1)]
+    nearest: NDArray[np.int64] = ids[distance.argmin(axis=1)]
+    return nearest
 
 
 def _grammar(multi: bool) -> NDArray[np.bool_]:
@@ -397,7 +408,8 @@ def _cumulative(
 ) -> NDArray[np.int64]:
     """(L,) running sum that starts afresh at each piece's first token."""
     total = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
-    return total[1:] - total[first[piece]]
+    running: NDArray[np.int64] = total[1:] - total[first[piece]]
+    return running
 
 
 def _metre(
@@ -442,9 +454,7 @@ def _bar_table(
     ends = np.where(np.append(owner[1:] == owner[:-1], False), np.append(at[1:], 0), last[owner]) - 1 if len(at) else at
     extra_ends = np.minimum(first_bar[extra], last[extra]) - 1
     empty = last[extra] == np.append(0, last)[extra]
-    beats = np.concatenate(
-        [meter[ends], np.where(empty | (extra_ends < 0), 4, meter[extra_ends] if len(meter) else 4)]
-    )
+    beats = np.concatenate([meter[ends], np.where(empty | (extra_ends < 0), 4, meter[extra_ends] if len(meter) else 4)])
     rows_piece = np.concatenate([owner, extra])
     number = np.concatenate([bar_number[at], np.zeros(len(extra), np.int64)])
     onset = np.concatenate([bar_tick[at], np.zeros(len(extra), np.int64)])

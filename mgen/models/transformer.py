@@ -12,8 +12,18 @@ from mgen.errors import MgenError
 SIZES: dict[str, dict[str, int]] = {
     # about 0.9 M, 25 M and 85 M parameters
     "tiny": {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 384},
-    "small": {"hidden_size": 512, "num_hidden_layers": 8, "num_attention_heads": 8, "intermediate_size": 1536},
-    "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 2304},
+    "small": {
+        "hidden_size": 512,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 8,
+        "intermediate_size": 1536,
+    },
+    "base": {
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 2304,
+    },
 }
 
 
@@ -74,6 +84,6 @@ def check_vocabulary(folder: Path | str, remi: Remi, corpus: Path | str, corpus_
     if remi.fingerprint != corpus_remi.fingerprint:
         raise MgenError(
             f"{folder}: its tokenizer ({remi.fingerprint}, {remi.vocab_size} tokens) is not that of {corpus} "
-            f"({corpus_remi.fingerprint}, {corpus_remi.vocab_size} tokens); prepare the corpus with the same recipe and styles, "
-            "or pretrain on this corpus"
+            f"({corpus_remi.fingerprint}, {corpus_remi.vocab_size} tokens); prepare the corpus with the same recipe "
+            "and styles, or pretrain on this corpus"
         )

@@ -1,8 +1,8 @@
 """The adversary: a realism critic trained between the policy's steps.
 
-Two forms are sound, and they weigh KL differently. *Reference*: the critic learns real music against samples of the frozen reference,
-before the first step, and is then left alone; its logit is log p_real / p_ref. *Current*: it goes on learning, against what the policy plays now;
-its logit is log p_real / p_policy.
+Two forms are sound, and they weigh KL differently. *Reference*: the critic learns real music against samples of the
+frozen reference, before the first step, and is then left alone; its logit is log p_real / p_ref. *Current*: it goes
+on learning, against what the policy plays now; its logit is log p_real / p_policy.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from mgen.notes import Notes
 def token_rewards(judgement: Judgement, notes: Notes, lengths: Tensor) -> Tensor:
     """Spread a judge's score over the tokens that earned it.
 
-    A note's credit goes to the token that completed the note; a judge that gives no credit, and a piece without notes, is paid
-    at the last token.
+    A note's credit goes to the token that completed the note; a judge that gives no credit, and a piece without
+    notes, is paid at the last token.
 
     Args:
         judgement: of B completions with N notes.
@@ -64,9 +64,11 @@ def group_advantages(returns: Tensor, group: Tensor) -> Tensor:
     """
     _, index, size = torch.unique(group, return_inverse=True, return_counts=True)
     if int(size.min()) < 2:
-        raise ValueError("a group has one completion, so nothing to compare it with; num_generations must be at least 2")
+        raise ValueError(
+            "a group has one completion, so nothing to compare it with; num_generations must be at least 2"
+        )
     total = returns.new_zeros(len(size), returns.shape[1]).index_add_(0, index, returns)
-    others = (total[index] - returns) / (size[index] - 1)[:, None]
+    others: Tensor = (total[index] - returns) / (size[index] - 1)[:, None]
     return returns - others
 
 

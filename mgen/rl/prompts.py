@@ -14,7 +14,8 @@ from mgen.notes import Notes
 from mgen.training.windows import sample_windows
 
 KINDS = ("continue", "turn", "nothing")
-"""`continue`: music of the target style; `turn`: other music, asked to go on in the target style; `nothing`: no music."""
+"""`continue`: music of the target style; `turn`: other music, asked to go on in the target style; `nothing`: no
+music."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,9 @@ def draw_prompts(
     tables = [corpus.table(split, style) for style in remi.style_ids if (style == target) != (kind == "turn")]
     tables = [table for table in tables if len(table)]
     if not tables:
-        raise MgenError(f"split '{split}' has no music to draw '{kind}' prompts for '{target}' from; prepare more music")
+        raise MgenError(
+            f"split '{split}' has no music to draw '{kind}' prompts for '{target}' from; prepare more music"
+        )
     share = np.bincount(np.arange(n) % len(tables), minlength=len(tables))
     windows, work = [], []
     for table, count in zip(tables, share.tolist(), strict=True):

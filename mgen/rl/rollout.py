@@ -70,8 +70,10 @@ class _Buffer(DynamicLayer):  # type: ignore[misc]
         self.room[0, :, :, self.filled : end] = key_states
         self.room[1, :, :, self.filled : end] = value_states
         self.filled = end
-        self.keys, self.values = self.room[0, :, :, :end], self.room[1, :, :, :end]
-        return self.keys, self.values
+        keys, values = self.room[0, :, :, :end], self.room[1, :, :, :end]
+        self.keys: Tensor | None = keys
+        self.values: Tensor | None = values
+        return keys, values
 
 
 @torch.no_grad()
@@ -108,8 +110,8 @@ def sample(
         for length, rows in rows_of.items():
             if not length or length + steps > context:
                 raise ValueError(
-                    f"a prompt of {length} tokens and max_new_tokens ({steps}) must have at least 1 and together at most "
-                    f"{context} tokens, the model's context"
+                    f"a prompt of {length} tokens and max_new_tokens ({steps}) must have at least 1 and together "
+                    f"at most {context} tokens, the model's context"
                 )
             for begin in range(0, len(rows), batch_size):
                 part = rows[begin : begin + batch_size]
@@ -153,7 +155,8 @@ def _sample_batch(
 def choose(logits: Tensor, decoding: Decoding, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
     """Next token (B,) and its log-probability (B,) from logits (B, V).
 
-    The log-probability is that of the policy at the temperature, before top-k and top-p cut it; greedy reports it at temperature 1.
+    The log-probability is that of the policy at the temperature, before top-k and top-p cut it; greedy reports it at
+    temperature 1.
     """
     if decoding.temperature == 0:
         token = logits.argmax(-1)
@@ -172,3 +175,23 @@ def choose(logits: Tensor, decoding: Decoding, generator: torch.Generator | None
         kept = kept.masked_fill(cut.scatter(-1, order, cut), -torch.inf)
     token = torch.multinomial(kept.softmax(-1), 1, generator=generator)
     return token[:, 0], logprobs.gather(-1, token)[:, 0]
+
+
+@torch.no_grad()
+def completion_logprobs(
+    model: PreTrainedModel,
+    ids: Tensor,
+    length: int,
+    attention_mask: Tensor | None = None,
+    batch_size: int = 64,
+) -> Tensor:
+    """(B, T) log-probabilities, in nats, that a model gives the last T = `length` tokens of each row of `ids` (B, P
+    + T).
+    """
+    parts = []
+    for begin in range(0, len(ids), batch_size):
+        rows = slice(begin, begin + batch_size)
+        mask = None if attention_mask is None else attention_mask[rows]
+        logits = model(input_ids=ids[rows], attention_mask=mask, logits_to_keep=length + 1).logits[:, :-1].float()
+        parts.append(logits.log_softmax(-1).gather(-1, ids[rows, -length:, None])[..., 0])
+    return torch.cat(parts)

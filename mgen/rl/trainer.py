@@ -1,12 +1,14 @@
 """Policy gradient under judges: one thin subclass of `trl.GRPOTrainer`.
 
-Differs from GRPO as published, in the form `nats`: credit falls on the tokens that earned it, KL is paid token by token inside the return (so that
-the KL still to come counts), and nothing is divided by a deviation, so that judges and KL stay in nats. The form `normalised`
-is TRL's own: one score a completion, divided by the group's deviation, KL as a penalty in the loss.
+Differs from GRPO as published, in the form `nats`: credit falls on the tokens that earned it, KL is paid token by
+token inside the return (so that the KL still to come counts), and nothing is divided by a deviation, so that judges
+and KL stay in nats. The form `normalised` is TRL's own: one score a completion, divided by the group's deviation, KL
+as a penalty in the loss.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +25,7 @@ from mgen.judgement import Judgement
 from mgen.notes import Notes
 from mgen.rl.adversary import Adversary
 from mgen.rl.credit import advantage_shares, group_advantages, returns_to_go, token_rewards
-from mgen.rl.rollout import Decoding, sample
+from mgen.rl.rollout import Decoding, completion_logprobs, sample
 from mgen.training.checkpoints import WholeCheckpoints
 from mgen.training.pretrain import not_finite
 
@@ -53,8 +55,8 @@ class MusicTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc]
         adversary: trained after each batch of completions has been judged.
 
     Raises:
-        ValueError: Completions of one prompt would fall on two processes, or the form nats is sampled at another temperature
-            than 1.
+        ValueError: Completions of one prompt would fall on two processes, or the form nats is sampled at another
+            temperature than 1.
     """
 
     def __init__(
@@ -79,18 +81,23 @@ class MusicTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc]
                 f"try {-(-local // args.num_generations) * args.num_generations}"
             )
         if form == "nats" and args.temperature != 1.0:
-            raise ValueError(f"temperature ({args.temperature}) must be 1 in the form nats, or KL is not that of the policy")
+            raise ValueError(
+                f"temperature ({args.temperature}) must be 1 in the form nats, or KL is not that of the policy"
+            )
         self.remi, self.form, self.kl_weight, self.adversary = remi, form, kl_weight, adversary
         self.judges = list(judges)
-        super().__init__(
-            model=policy,
-            reward_funcs=self.judges,
-            args=args,
-            train_dataset=train_dataset,
-            processing_class=remi.tokenizer(),
-            rollout_func=_rollout,
-            **rest,
-        )
+        with warnings.catch_warnings():
+            # A contract test covers the interface that TRL calls experimental.
+            warnings.filterwarnings("ignore", message=".*rollout_func.*")
+            super().__init__(
+                model=policy,
+                reward_funcs=self.judges,
+                args=args,
+                train_dataset=train_dataset,
+                processing_class=remi.tokenizer(),
+                rollout_func=_rollout,
+                **rest,
+            )
         self.reference = reference.to(self.accelerator.device).eval().requires_grad_(False)
 
     # ------------------------------------------------------------ one step
@@ -112,17 +119,15 @@ class MusicTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc]
     def _group_size(self) -> int:
         return int(self.num_generations if self.model.training else self.num_generations_eval)
 
-    @torch.no_grad()
     def _reference_logps(self, output: dict[str, Any]) -> Tensor:
         """(B, T) log-probabilities of the completions under the reference."""
         if "ref_per_token_logps" in output:
-            return output["ref_per_token_logps"]
+            told: Tensor = output["ref_per_token_logps"]
+            return told
         ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
         mask = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)
-        logps, _, _ = self._get_per_token_logps_and_entropies(
-            self.reference, ids, mask, output["completion_ids"].size(1), batch_size=self.args.per_device_train_batch_size
-        )
-        return logps
+        with self.accelerator.autocast():
+            return completion_logprobs(self.reference, ids, output["completion_ids"].size(1), mask)
 
     def _advantage_parts(self, mask: Tensor, log_ratio: Tensor, group: Tensor) -> dict[str, Tensor]:
         """(B, T) advantages from each judge alone, weighted, and from KL; the form nats adds them up."""
@@ -142,7 +147,9 @@ class MusicTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc]
         kl = self.accelerator.gather(log_ratio.sum(1))
         metrics["policy/kl"].append(kl.mean().item())  # nats per piece
         for name, share in advantage_shares(parts, mask).items():
-            metrics[f"share/{name}"].append(self.accelerator.gather(torch.tensor(share, device=mask.device)).mean().item())
+            metrics[f"share/{name}"].append(
+                self.accelerator.gather(torch.tensor(share, device=mask.device)).mean().item()
+            )
         for judge in self.judges:
             assert judge.last is not None
             silent = torch.tensor(1.0 - judge.last.defined.mean(), device=mask.device)
@@ -162,7 +169,7 @@ class MusicTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc]
         loss = super().compute_loss(model, inputs, *args, **kwargs)
         if not torch.isfinite(loss):
             items = list(range(len(inputs["completion_ids"])))
-            raise MgenError(not_finite(float(loss), self.state.global_step + 1, items, Path(self.args.output_dir)))
+            raise MgenError(not_finite(loss.item(), self.state.global_step + 1, items, Path(self.args.output_dir)))
         return loss
 
     # --------------------------------------------------------- checkpoints

@@ -1,8 +1,8 @@
 """Checkpoints that are whole or not there.
 
 `transformers` writes a checkpoint in place, file by file, and when it takes up a half-written one it stops, or goes on
-without a word with a fresh optimizer. Here a manifest of hashes is written last: a checkpoint without it was cut off and does not count,
-and one whose files differ from it is an error.
+without a word with a fresh optimizer. Here a manifest of hashes is written last: a checkpoint without it was cut off
+and does not count, and one whose files differ from it is an error.
 """
 
 from __future__ import annotations
@@ -44,10 +44,14 @@ def check_manifest(folder: Path) -> None:
     for name, expected in hashes.items():
         path = folder / name
         if not path.is_file():
-            raise MgenError(f"{path}: missing, though {MANIFEST} lists it; remove {folder} to go on from the one before")
+            raise MgenError(
+                f"{path}: missing, though {MANIFEST} lists it; remove {folder} to go on from the one before"
+            )
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                raise MgenError(f"{path}: not what was written (its hash differs); remove {folder} to go on from the one before")
+                raise MgenError(
+                    f"{path}: not what was written (its hash differs); remove {folder} to go on from the one before"
+                )
 
 
 def last_whole(folder: Path) -> Path | None:
@@ -69,7 +73,7 @@ def last_whole(folder: Path) -> Path | None:
     return newest
 
 
-class WholeCheckpoints(Trainer):
+class WholeCheckpoints(Trainer):  # type: ignore[misc]
     """A `Trainer` that closes each checkpoint with a manifest. List it before the trainer that it extends."""
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:

@@ -19,12 +19,14 @@ from mgen.training.checkpoints import WholeCheckpoints, last_whole
 from mgen.training.windows import Windows, collate
 
 
-class PretrainTrainer(WholeCheckpoints, Trainer):
+class PretrainTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]
     """`Trainer` over `Windows`, evaluated in nats per token and nats per note.
 
     Args:
         train, valid: windows; `valid` is read in order, without transposition, once an evaluation.
     """
+
+    control: Any  # of `Trainer`, whose type is not told
 
     def __init__(
         self,
@@ -57,16 +59,23 @@ class PretrainTrainer(WholeCheckpoints, Trainer):
         loss = super().compute_loss(model, inputs, *args, **kwargs)
         value = loss[0] if isinstance(loss, tuple) else loss
         if not torch.isfinite(value):
-            raise MgenError(not_finite(float(value), self.state.global_step + 1, index.tolist(), Path(self.args.output_dir)))
+            raise MgenError(
+                not_finite(value.item(), self.state.global_step + 1, index.tolist(), Path(self.args.output_dir))
+            )
         return loss
 
     @torch.no_grad()
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """Nats per token, and per note: the loss of all tokens over the number of notes, comparable across encodings."""
+        """Nats per token, and per note: the loss of all tokens over the number of notes, comparable across
+        encodings.
+        """
         model = self.model.eval()
         is_note = torch.from_numpy(self.remi.kind == Kind.DURATION).to(self.args.device)
         loader = DataLoader(
-            self.eval_dataset, batch_size=self.args.eval_batch_size, collate_fn=self.data_collator, shuffle=False
+            self.eval_dataset,
+            batch_size=self.args.eval_batch_size,
+            collate_fn=self.data_collator,
+            shuffle=False,
         )
         total = torch.zeros(3, dtype=torch.float64, device=self.args.device)
         for number, batch in enumerate(loader):
@@ -88,7 +97,9 @@ class PretrainTrainer(WholeCheckpoints, Trainer):
 
 
 def token_sums(logits: Tensor, labels: Tensor, is_note: Tensor) -> Tensor:
-    """(3,) loss in nats summed over the tokens of `labels` (B, T) that are not -100, their number, the number of notes."""
+    """(3,) loss in nats summed over the tokens of `labels` (B, T) that are not -100, their number, the number of
+    notes.
+    """
     nats = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")
     counted = labels != -100
     notes = (is_note[labels.clamp(min=0)] & counted).sum()

@@ -36,7 +36,9 @@ def sample_windows(
     bars, owner = bars[fits], owner[fits]
     if not len(bars):
         longest = int(np.diff(table.offsets).max(initial=0))
-        raise MgenError(f"windows of {length} tokens were asked for, the longest piece has {longest}; ask for fewer tokens")
+        raise MgenError(
+            f"windows of {length} tokens were asked for, the longest piece has {longest}; ask for fewer tokens"
+        )
     pieces, first, count = np.unique(owner, return_index=True, return_counts=True)
     choice = rng.integers(len(pieces), size=n)
     start = bars[first[choice] + rng.integers(count[choice])]
@@ -47,7 +49,9 @@ def sample_windows(
 
 
 def _transposed(ids: NDArray[np.int64], remi: Remi, rng: np.random.Generator) -> NDArray[np.int64]:
-    """The ids in a key drawn evenly among the 12, as far as the range of pitches allows. Music with drums stays as it is."""
+    """The ids in a key drawn evenly among the 12, as far as the range of pitches allows. Music with drums stays as
+    it is.
+    """
     if remi.multi:
         return ids
     pitch = remi.value[ids[remi.kind[ids] == Kind.PITCH]]
@@ -62,8 +66,8 @@ def _transposed(ids: NDArray[np.int64], remi: Remi, rng: np.random.Generator) ->
 class Windows(Dataset[dict[str, NDArray[np.int64]]]):
     """Training sequences of at most `context` tokens: BOS, style, then a window of a piece that starts on a bar.
 
-    Item i is a function of `seed` and i alone, so a run that is taken up again sees what the uninterrupted one would have
-    seen. An epoch goes once through all pieces, in windows cut afresh each time; where a piece ends, EOS follows.
+    Item i is a function of `seed` and i alone, so a run that is taken up again sees what the uninterrupted one would
+    have seen. An epoch goes once through all pieces, in windows cut afresh each time; where a piece ends, EOS follows.
 
     Attributes:
         length: number of items, over all epochs.
@@ -121,7 +125,7 @@ class Windows(Dataset[dict[str, NDArray[np.int64]]]):
             head.append(self.remi.style_ids[str(self.table.rows["style"].iloc[piece])])
         tail = [self.remi.eos_id] if start + len(music) == end else []
         ids = np.concatenate([head, music, tail]).astype(np.int64)[: self.context]
-        return {"input_ids": ids, "index": np.int64(index)}
+        return {"input_ids": ids, "index": np.array(index)}
 
 
 @lru_cache(maxsize=2)
@@ -134,7 +138,8 @@ def collate(
 ) -> dict[str, torch.Tensor]:
     """Right-padded batch: `input_ids` (B, T), `labels` with -100 where padded, `index` (B,) the items' numbers.
 
-    There is no attention mask: behind a causal mask nothing attends to padding on the right, and without one the fast attention
+    There is no attention mask: behind a causal mask nothing attends to padding on the right, and without one the
+        fast attention
     kernels serve. `pad_to` fixes T (a compiled model wants one shape).
     """
     width = pad_to or max(len(item["input_ids"]) for item in items)

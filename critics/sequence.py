@@ -1,0 +1,206 @@
+"""A network that hears a piece and says one number: what every critic that listens to tokens is built on.
+
+It hears the music and not its file: notes are written anew in canonical tokens, and loudness is not among
+them. It knows nothing of styles, of realism, or of nats.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForSequenceClassification
+
+from mgen.encoding.remi import PITCH_RANGE, Kind, Remi
+from mgen.errors import MgenError
+from mgen.models.transformer import llama_config, load_policy
+from mgen.notes import Notes
+from mgen.training.windows import MAX_TRANSPOSITION
+
+FILE = "critic.json"
+Row = NDArray[np.int64]
+
+
+class SequenceCritic:
+    """A stock `LlamaForSequenceClassification` with one raw logit, and how notes are written for it.
+
+    Args:
+        model: the network; `num_labels` is 1.
+        remi: the encoding that its vocabulary is.
+        max_tokens: longer pieces are cut to so many tokens; an EOS follows, where the network answers.
+
+    Raises:
+        MgenError: The network is too short for `max_tokens`, or its vocabulary is not that of `remi`.
+    """
+
+    def __init__(self, model: LlamaForSequenceClassification, remi: Remi, max_tokens: int) -> None:
+        context = model.config.max_position_embeddings
+        if max_tokens + 1 > context:
+            raise MgenError(
+                f"max_tokens ({max_tokens}) and an EOS do not fit the network's {context}; try {context - 1}"
+            )
+        if model.config.vocab_size != remi.vocab_size:
+            raise MgenError(
+                f"the network has {model.config.vocab_size} tokens, its encoding {remi.vocab_size}; "
+                "train the critic on this corpus"
+            )
+        self.model, self.remi, self.max_tokens = model, remi, max_tokens
+        velocities = np.flatnonzero(remi.kind == Kind.VELOCITY)
+        self.velocity_ids = velocities
+        self._heard = np.arange(remi.vocab_size)
+        self._heard[velocities] = velocities[len(velocities) // 2]
+
+    @classmethod
+    def new(
+        cls,
+        remi: Remi,
+        init: Path | str | None = None,
+        size: str = "tiny",
+        max_tokens: int | None = None,
+        label: str = "yes",
+        seed: int = 0,
+    ) -> SequenceCritic:
+        """A network to be trained.
+
+        Args:
+            init: folder of a pretrained policy whose backbone is taken over. It has read much music already,
+                so a critic built on it learns in fewer steps and hears repetition sooner than one that starts
+                from noise.
+            size: without `init`, a name of `mgen.models.transformer.SIZES`.
+            max_tokens: by default what the policy's context holds, or 511.
+            label: name of the yes, for readers of config.json.
+            seed: of all weights that are new.
+
+        Raises:
+            MgenError: The folder holds no Llama policy, or one with another vocabulary.
+        """
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            if init is None:
+                config = llama_config(size, remi, (max_tokens or 511) + 1)
+                model = LlamaForSequenceClassification(_classifier(config, label))
+            else:
+                policy, its_remi = load_policy(init)
+                if policy.config.model_type != "llama":
+                    raise MgenError(f"{init}: a critic starts from a llama policy, this is {policy.config.model_type}")
+                _check_fingerprint(init, its_remi, remi)
+                model = LlamaForSequenceClassification(_classifier(policy.config, label))
+                model.model.load_state_dict(policy.model.state_dict())
+        model.to(PartialState().device)
+        return cls(model, remi, max_tokens or model.config.max_position_embeddings - 1)
+
+    # ------------------------------------------------------------- hearing
+
+    def rows(self, notes: Notes) -> list[Row]:
+        """What the network reads of B pieces: canonical ids, all velocities alike, cut, then EOS."""
+        return [
+            np.append(self._heard[ids[: self.max_tokens]], self.remi.eos_id)
+            for ids in self.remi.encode(notes)[: notes.n_pieces]
+        ]
+
+    def pad(self, rows: Sequence[Row]) -> Tensor:
+        """(B, T) ids, padded on the right, on the network's device."""
+        return torch.from_numpy(padded(rows, self.remi.pad_id)).to(self.model.device)
+
+    def logits(self, notes: Notes, batch_size: int = 64) -> NDArray[np.float32]:
+        """(B,) raw logit of each piece."""
+        return self.row_logits(self.rows(notes), batch_size)
+
+    @torch.no_grad()
+    def row_logits(self, rows: Sequence[Row], batch_size: int = 64) -> NDArray[np.float32]:
+        """(B,) raw logit of each row. Rows of like length are heard together, to save time."""
+        out = np.zeros(len(rows), np.float32)
+        order = np.argsort([len(row) for row in rows], kind="stable")
+        training = self.model.training
+        self.model.eval()
+        for begin in range(0, len(order), batch_size):
+            part = order[begin : begin + batch_size]
+            # No attention mask: behind a causal mask nothing attends to padding on the right.
+            out[part] = self.model(input_ids=self.pad([rows[i] for i in part])).logits[:, 0].float().cpu().numpy()
+        self.model.train(training)
+        return out
+
+    # --------------------------------------------------------------- files
+
+    def save_pretrained(self, folder: Path | str, **facts: Any) -> None:
+        """Write the network, the tokenizer and critic.json with `facts`.
+
+        The network by itself, as plain TRL loads it, is deaf to velocity too: all velocities are given one
+        embedding.
+        """
+        folder = Path(folder)
+        with torch.no_grad():
+            embedding = self.model.get_input_embeddings().weight
+            ids = torch.from_numpy(self.velocity_ids).to(embedding.device)
+            embedding[ids] = embedding[ids[len(ids) // 2]].clone()
+        self.model.save_pretrained(folder)
+        self.remi.save_pretrained(folder)
+        (folder / FILE).write_text(json.dumps({"max_tokens": self.max_tokens, **facts}, indent=1))
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str, remi: Remi | None = None) -> tuple[SequenceCritic, dict[str, Any]]:
+        """What `save_pretrained` wrote: the critic and its facts.
+
+        Args:
+            remi: the encoding of the music to be judged, if it has to be the critic's own.
+
+        Raises:
+            MgenError: The folder holds no critic, or one of another vocabulary.
+        """
+        folder = Path(folder)
+        if not (folder / FILE).is_file():
+            raise MgenError(f"{folder}: expected a critic ({FILE}), found none; give RUN/model of a run of mgen critic")
+        try:
+            facts: dict[str, Any] = json.loads((folder / FILE).read_text())
+            max_tokens = int(facts["max_tokens"])
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise MgenError(f"{folder / FILE}: cannot be read ({error}); train the critic again") from error
+        own = Remi.from_pretrained(folder)
+        if remi is not None:
+            _check_fingerprint(folder, own, remi)
+        model = LlamaForSequenceClassification.from_pretrained(folder, dtype="float32", use_safetensors=True)
+        return cls(model.to(PartialState().device).eval(), own, max_tokens), facts
+
+
+def padded(rows: Sequence[Row], pad_id: int) -> NDArray[np.int64]:
+    """(B, T) rows side by side, padded on the right."""
+    out = np.full((len(rows), max((len(row) for row in rows), default=0)), pad_id)
+    for place, row in zip(out, rows, strict=True):
+        place[: len(row)] = row
+    return out
+
+
+def transposed(rows: Sequence[Row], remi: Remi, rng: np.random.Generator) -> list[Row]:
+    """Each row in a key drawn evenly among the 12, as far as its range allows; band music stays as it is."""
+    if remi.multi or not rows:
+        return list(rows)
+    ids = padded(rows, remi.pad_id)
+    is_pitch = remi.kind[ids] == Kind.PITCH
+    pitch = remi.value[ids]
+    lowest = np.where(is_pitch, pitch, PITCH_RANGE[1]).min(axis=1)
+    highest = np.where(is_pitch, pitch, PITCH_RANGE[0]).max(axis=1)
+    down = np.maximum(1 - MAX_TRANSPOSITION, PITCH_RANGE[0] - lowest)
+    up = np.minimum(MAX_TRANSPOSITION, PITCH_RANGE[1] - highest)
+    shift = rng.integers(down, up + 1)
+    return [remi.transpose(row, int(by)) for row, by in zip(rows, shift, strict=True)]
+
+
+def _classifier(config: LlamaConfig, label: str) -> LlamaConfig:
+    changes = {"num_labels": 1, "id2label": {0: label}, "label2id": {label: 0}, "use_cache": False}
+    # Without dropout, training draws nothing from torch's global generator, and resuming is exact.
+    return LlamaConfig.from_dict({**config.to_dict(), **changes, "attention_dropout": 0.0, "architectures": None})
+
+
+def _check_fingerprint(folder: Path | str, found: Remi, expected: Remi) -> None:
+    if found.fingerprint != expected.fingerprint:
+        raise MgenError(
+            f"{folder}: its tokenizer ({found.fingerprint}, {found.vocab_size} tokens) is not that of the "
+            f"music ({expected.fingerprint}, {expected.vocab_size} tokens); use one trained on this corpus"
+        )

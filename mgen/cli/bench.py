@@ -1,0 +1,255 @@
+"""Speed figures, each beside its rival in the same process: on a shared machine only the ratio means something.
+
+    mgen bench pretrain --json
+
+`ratio` above 1: ours is faster. `limit` is what the ratio, or (with no rival) ours, must reach.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import TrainerCallback
+
+from mgen.cli.options import parse
+from mgen.cli.pretrain import PretrainConfig
+from mgen.corpus.clean import normalise
+from mgen.corpus.demo import COLLECTIONS, compose, write_demo_corpus
+from mgen.corpus.shards import TokenTable
+from mgen.encoding.remi import Remi
+from mgen.errors import MgenError
+from mgen.midi import read_midi
+from mgen.models.transformer import new_policy
+from mgen.notes import Notes
+from mgen.rl.rollout import Decoding, sample
+from mgen.training.pretrain import PretrainTrainer
+from mgen.training.windows import Windows, collate, sample_windows
+from rewards import REWARDS
+from rewards.bands import fit_bands
+
+
+@dataclass
+class BenchConfig:
+    """Options of `mgen bench`."""
+
+    size: str = field(default="tiny", metadata={"help": "Model size, where there is a model."})
+    context: int = field(default=512, metadata={"help": "Tokens in a sequence."})
+    batch: int = field(default=16, metadata={"help": "Sequences at a time."})
+    repeats: int = field(
+        default=5,
+        metadata={"help": "Turns of ours and the rival's, one after the other; the median ratio is told."},
+    )
+    files: int = field(default=200, metadata={"help": "prepare: files composed and read."})
+    json: bool = field(default=False, metadata={"help": "Print one JSON object and nothing else."})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure; returns the exit code."""
+
+    def positional(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("what", help=", ".join(BENCHES))
+
+    config, words = parse(
+        argv, BenchConfig, program="mgen bench", example="mgen bench pretrain --json", positional=positional
+    )
+    if words.what not in BENCHES:
+        raise MgenError(f"mgen bench {words.what}: expected one of {', '.join(BENCHES)}")
+    result = BENCHES[words.what](config)
+    print(json.dumps(result) if config.json else "\n".join(f"{key:10} {value}" for key, value in result.items()))
+    return 0
+
+
+def demo_table(remi: Remi, works: int = 12) -> TokenTable:
+    """Pieces of the embedded corpus, in memory."""
+    pieces, styles = [], []
+    for name, collection in COLLECTIONS.items():
+        for index in range(works):
+            pieces.append(remi.encode(normalise(compose(name, index), "piano"))[0])
+            styles.append(collection.style)
+    offsets = np.cumsum([0] + [len(piece) for piece in pieces])
+    return TokenTable(np.concatenate(pieces).astype(np.uint16), offsets, pd.DataFrame({"style": styles}))
+
+
+def in_turn(ours: Callable[[], float], rival: Callable[[], float], repeats: int) -> tuple[float, float, float]:
+    """Medians of two speeds measured in turn, and of their ratio pair by pair."""
+    pairs = [(ours(), rival()) for _ in range(repeats)]
+    first, second = zip(*pairs, strict=True)
+    return statistics.median(first), statistics.median(second), statistics.median(a / b for a, b in pairs)
+
+
+class _Clock(TrainerCallback):  # type: ignore[misc]
+    """When steps began."""
+
+    def __init__(self) -> None:
+        self.at: list[float] = []
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        _wait()
+        self.at.append(time.perf_counter())
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def pretrain(config: BenchConfig) -> dict[str, Any]:
+    """Tokens/s of `mgen pretrain` against a bare PyTorch loop over the same model and batches."""
+    remi = Remi.build()
+    table = demo_table(remi)
+    steps, warm = 8, 2
+    tokens = config.batch * config.context * (steps - 1 - warm)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    def ours() -> float:
+        torch.manual_seed(0)
+        with tempfile.TemporaryDirectory() as folder:
+            options = PretrainConfig(
+                corpus="-", out=folder, max_steps=steps, per_device_train_batch_size=config.batch, eval_strategy="no",
+                load_best_model_at_end=False, report_to=[], disable_tqdm=True, logging_strategy="no",
+                context=config.context,
+            )  # fmt: skip
+            windows = Windows(table, remi, config.context, steps * config.batch)
+            clock = _Clock()
+            model = new_policy(config.size, remi, config.context)
+            trainer = PretrainTrainer(model, options, remi, windows, windows, callbacks=[clock])
+            trainer.data_collator = partial(collate, pad_id=remi.pad_id, pad_to=config.context)
+            trainer.train()
+        return tokens / (clock.at[-1] - clock.at[warm])
+
+    def bare() -> float:
+        torch.manual_seed(0)
+        windows = Windows(table, remi, config.context, steps * config.batch)
+        batches = [
+            collate([windows[step * config.batch + i] for i in range(config.batch)], remi.pad_id, config.context)
+            for step in range(steps)
+        ]
+        model = new_policy(config.size, remi, config.context).to(device).train()
+        run = torch.compile(model) if device == "cuda" else model
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+        at = []
+        for batch in batches:
+            _wait()
+            at.append(time.perf_counter())
+            with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+                loss = run(input_ids=batch["input_ids"].to(device), labels=batch["labels"].to(device)).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        return tokens / (at[-1] - at[warm])
+
+    mine, rival, ratio = in_turn(ours, bare, config.repeats)
+    return {"what": "tokens/s, training", "ours": mine, "rival": rival, "ratio": ratio, "limit": 0.95}
+
+
+def rewards(config: BenchConfig) -> dict[str, Any]:
+    """Tokens/s of all rule rewards together on one core; the rival is decoding alone, so `ratio` is the share of
+    time it takes.
+    """
+    torch.set_num_threads(1)
+    remi = Remi.build()
+    windows, _ = sample_windows(demo_table(remi), remi, 256, config.context, np.random.default_rng(0))
+    rows = list(windows)
+    bands = fit_bands(Notes.from_ids(rows, remi))
+    judges = [build(bands) for build in REWARDS.values()]
+    decoded = Notes.from_ids(rows, remi)
+
+    def judge() -> float:
+        began = time.perf_counter()
+        for one in judges:
+            one(decoded)
+        return windows.size / (time.perf_counter() - began)
+
+    def decode() -> float:
+        began = time.perf_counter()
+        Notes.from_ids(rows, remi)
+        return windows.size / (time.perf_counter() - began)
+
+    judge(), decode()
+    mine, rival, ratio = in_turn(judge, decode, max(config.repeats, 5))
+    return {
+        "what": f"tokens/s, {len(judges)} rule rewards together on decoded notes; rival: decoding the ids to notes",
+        "ours": mine,
+        "rival": rival,
+        "ratio": ratio,
+        "with_decoding": 1 / (1 / mine + 1 / rival),
+        "limit": 1_000_000,
+    }
+
+
+def rollout(config: BenchConfig) -> dict[str, Any]:
+    """New tokens/s of our sampler against `generate` of transformers."""
+    remi = Remi.build()
+    torch.manual_seed(0)
+    model = new_policy(config.size, remi, config.context).eval()
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.generation_config.eos_token_id = None  # both always sample the full length
+    new = min(192, config.context - 16)
+    prompts = [[remi.bos_id] + [remi.bar_id] * 15] * config.batch
+
+    def ours() -> float:
+        began = time.perf_counter()
+        sample(model, prompts, Decoding(max_new_tokens=new), -1, remi.pad_id)
+        _wait()
+        return config.batch * new / (time.perf_counter() - began)
+
+    def theirs() -> float:
+        began = time.perf_counter()
+        model.generate(
+            torch.tensor(prompts, device=model.device),
+            do_sample=True,
+            top_k=0,
+            max_new_tokens=new,
+            use_cache=True,
+        )
+        _wait()
+        return config.batch * new / (time.perf_counter() - began)
+
+    ours(), theirs()
+    mine, rival, ratio = in_turn(ours, theirs, config.repeats)
+    return {"what": "new tokens/s, sampling", "ours": mine, "rival": rival, "ratio": ratio}
+
+
+def prepare(config: BenchConfig) -> dict[str, Any]:
+    """Files/s from MIDI file to token ids on one core; the rival is MidiTok's own encoder on the same files."""
+    remi = Remi.build()
+    with tempfile.TemporaryDirectory() as folder:
+        write_demo_corpus(Path(folder), max(config.files // len(COLLECTIONS), 1))
+        paths = sorted(Path(folder).rglob("*.mid"))
+
+        def ours() -> float:
+            began = time.perf_counter()
+            for path in paths:
+                remi.encode(normalise(read_midi(path), "piano"))
+            return len(paths) / (time.perf_counter() - began)
+
+        def theirs() -> float:
+            began = time.perf_counter()
+            for path in paths:
+                remi.miditok(path)
+            return len(paths) / (time.perf_counter() - began)
+
+        ours(), theirs()
+        mine, rival, ratio = in_turn(ours, theirs, config.repeats)
+    return {"what": "files/s on one core, MIDI file to ids", "ours": mine, "rival": rival, "ratio": ratio}
+
+
+BENCHES: dict[str, Callable[[BenchConfig], dict[str, Any]]] = {
+    "pretrain": pretrain,
+    "rewards": rewards,
+    "rollout": rollout,
+    "prepare": prepare,
+}

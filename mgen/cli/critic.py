@@ -1,0 +1,209 @@
+r"""Train a style critic: how surely is a piece jazz? Calibrated on valid, measured on test.
+
+    accelerate launch scripts/critic.py --config configs/critic/laptop.yaml --corpus corpus \
+        --init runs/base/model --out runs/critic
+
+RUN/model is a stock classifier that plain TRL takes as a reward; there it gives the raw logit of prompt and
+completion together. The calibrated nats of the completion alone need `critics.style.StyleCritic`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from rich.console import Console
+from rich.table import Table
+from transformers import TrainingArguments
+
+from critics.calibration import Calibration, expected_calibration_error, fit_calibration
+from critics.card import style_card
+from critics.sequence import SequenceCritic
+from critics.style import MIN_NOTES, WORST, StyleCritic
+from critics.training import Excerpts, Music, StyleExcerpts, StyleTrainer
+from mgen.cli.options import as_dict, parse
+from mgen.cli.run import Run
+from mgen.corpus.shards import Corpus
+from mgen.training.checkpoints import write_manifest
+
+
+@dataclass
+class CriticConfig(TrainingArguments):  # type: ignore[misc]
+    """Options of `mgen critic`: those of `transformers.TrainingArguments`, with other defaults, and these."""
+
+    corpus: str = field(default="", metadata={"help": "Folder written by mgen prepare."})
+    out: str = field(
+        default="",
+        metadata={"help": "Run folder; the model goes to OUT/model, what was measured to OUT/card.json."},
+    )
+    init: str = field(
+        default="",
+        metadata={"help": "Model folder of a pretrained policy to start from: better in fewer steps. None: noise."},
+    )
+    size: str = field(default="tiny", metadata={"help": "Without init: tiny (1 M), small (25 M) or base (85 M)."})
+    positive: str = field(
+        default="jazz",
+        metadata={"help": "The style that the critic is sure of; all others are the other side."},
+    )
+    max_tokens: int = field(
+        default=256, metadata={"help": "Longest excerpt, in tokens; what is longer is cut when judged."}
+    )
+    min_tokens: int = field(default=96, metadata={"help": "Shortest excerpt in training."})
+    prompt_tokens: int = field(
+        default=64, metadata={"help": "Half of the excerpts come after so many tokens, as completions do."}
+    )
+    transpose: bool = field(default=True, metadata={"help": "Train in all twelve keys."})
+    min_notes: int = field(
+        default=MIN_NOTES,
+        metadata={"help": "A piece with fewer notes is not judged: it gets the worst score."},
+    )
+    worst: float = field(default=WORST, metadata={"help": "The worst score, in nats; log 1e-4 by default."})
+    valid_excerpts: int = field(
+        default=512, metadata={"help": "Excerpts of valid: for choosing the weights and for calibration."}
+    )
+    test_excerpts: int = field(default=1024, metadata={"help": "Excerpts of test: for the card."})
+    json: bool = field(default=False, metadata={"help": "Print the card as one JSON object."})
+    max_steps: int = field(default=300, metadata={"help": "Optimizer steps."})
+    learning_rate: float = field(default=3e-4, metadata={"help": "Highest learning rate."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "As in transformers."})
+    warmup_steps: float = field(default=0.05, metadata={"help": "Steps, or a share of all steps if below 1."})
+    weight_decay: float = field(default=0.1, metadata={"help": "Of adamw."})
+    adam_beta2: float = field(default=0.95, metadata={"help": "Of adamw."})
+    per_device_train_batch_size: int = field(default=16, metadata={"help": "Excerpts a step and device."})
+    per_device_eval_batch_size: int = field(default=64, metadata={"help": "Excerpts heard at once."})
+    eval_strategy: str = field(default="steps", metadata={"help": "As in transformers."})
+    eval_steps: float = field(
+        default=50, metadata={"help": "Steps between evaluations; checkpoints are written as often."}
+    )
+    save_total_limit: int = field(
+        default=2, metadata={"help": "Checkpoints kept; at least 2, so that one is always whole."}
+    )
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the weights that were best on valid."})
+    logging_steps: float = field(default=10, metadata={"help": "Steps between log lines."})
+
+    def __post_init__(self) -> None:
+        for name in ("corpus", "out"):
+            if not getattr(self, name):
+                raise ValueError(f"expected --{name}, got none; see --help")
+        if not 0 < self.min_tokens <= self.max_tokens:
+            raise ValueError(f"min_tokens ({self.min_tokens}) must be between 1 and max_tokens ({self.max_tokens})")
+        if self.prompt_tokens < 0:
+            raise ValueError(f"prompt_tokens ({self.prompt_tokens}) must be at least 0")
+        if self.worst >= np.log(0.5):
+            raise ValueError(f"worst ({self.worst}) must be below log 1/2, the score of not knowing; try {WORST:.2f}")
+        if min(self.valid_excerpts, self.test_excerpts) < 32:
+            raise ValueError(
+                f"valid_excerpts ({self.valid_excerpts}) and test_excerpts ({self.test_excerpts}) must be at "
+                "least 32; a calibration on fewer says nothing"
+            )
+        if self.save_total_limit is not None and self.save_total_limit < 2:
+            raise ValueError(f"save_total_limit ({self.save_total_limit}) must be at least 2: one is whole at any time")
+        self.output_dir = f"{self.out}/checkpoints"
+        self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        self.save_strategy, self.save_steps = self.eval_strategy, self.eval_steps
+        self.metric_for_best_model, self.greater_is_better = "loss", False
+        self.remove_unused_columns = False
+        self.dataloader_pin_memory = torch.cuda.is_available()
+        super().__post_init__()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train, calibrate, measure; returns the exit code."""
+    (config,) = parse(
+        argv,
+        CriticConfig,
+        program="mgen critic",
+        example="mgen critic --config configs/critic/laptop.yaml --corpus corpus --init runs/base/model "
+        "--out runs/critic",
+    )
+    corpus = Corpus.open(config.corpus)
+    excerpts = {split: _excerpts(corpus, split, config) for split in ("valid", "test")}
+    network = SequenceCritic.new(
+        corpus.remi, config.init or None, config.size, config.max_tokens, config.positive, config.seed
+    )
+    run = Run.open(config.out, "critic", as_dict(config), seed=config.seed, data=corpus.fingerprint)
+    if run.finished:
+        return _report(run, config.json, "was finished before")
+    batch = config.train_batch_size * config.gradient_accumulation_steps * config.world_size
+    music = Music.of(corpus, "train", config.positive, config.prompt_tokens)
+    train = StyleExcerpts(music, network, config.min_tokens, config.max_steps * batch, config.transpose, config.seed)
+    trainer = StyleTrainer(network, config, train, excerpts["valid"], callbacks=[run.callback()])
+    trainer.train(resume_from_checkpoint=run.last_checkpoint())
+    if PartialState().is_main_process:
+        _finish(run, config, network, music, excerpts, corpus)
+    PartialState().wait_for_everyone()
+    return _report(run, config.json, "finished")
+
+
+def _excerpts(corpus: Corpus, split: str, config: CriticConfig) -> Excerpts:
+    """Excerpts of the longest kind, the same ones at every call."""
+    n = {"valid": config.valid_excerpts, "test": config.test_excerpts}[split]
+    rng = np.random.default_rng([config.seed, n])
+    return Music.of(corpus, split, config.positive, config.prompt_tokens).draw(n, config.max_tokens, rng)
+
+
+def _finish(
+    run: Run,
+    config: CriticConfig,
+    network: SequenceCritic,
+    music: Music,
+    excerpts: dict[str, Excerpts],
+    corpus: Corpus,
+) -> None:
+    """Calibrate, save, and measure what was saved."""
+    valid = excerpts["valid"]
+    logits = network.logits(valid.notes)
+    calibration = fit_calibration(logits, valid.positive)
+    critic = StyleCritic(network, calibration, config.positive, config.min_notes, config.worst)
+    collections: dict[str, list[str]] = {}
+    for style, collection in music.tables:
+        collections.setdefault(style, []).append(collection)
+    aside = run.folder / "model.part"
+    critic.save_pretrained(aside, trained_on={"data": corpus.fingerprint, "collections": collections})
+    write_manifest(aside)
+    if run.model_folder.exists():  # of a run that was cut off after this
+        shutil.rmtree(run.model_folder)
+    aside.rename(run.model_folder)
+    saved = StyleCritic.from_pretrained(run.model_folder, corpus.remi)
+    ece = {
+        name: expected_calibration_error(np.exp(said.log_probability(logits)), valid.positive)
+        for name, said in {"ece_raw": Calibration(), "ece": calibration}.items()
+    }
+    card: dict[str, Any] = {
+        "positive": config.positive,
+        "parameters": network.model.num_parameters(),
+        "max_tokens": config.max_tokens,
+        "prior": 0.5,
+        "worst": config.worst,
+        "min_notes": config.min_notes,
+        "valid": {"n": len(logits), "scale": calibration.scale, "bias": calibration.bias, **ece},
+        "test": style_card(saved, excerpts["test"], config.seed),
+    }
+    (run.folder / "card.json").write_text(json.dumps(card, indent=1))
+    run.finish(card=card, parameters=card["parameters"])
+
+
+def _report(run: Run, as_json: bool, state: str) -> int:
+    if not PartialState().is_main_process:
+        return 0
+    card = run.facts["card"]
+    if as_json:
+        print(json.dumps(card))
+        return 0
+    test = card["test"]
+    table = Table("on test", "value", "95 % interval", title=f"{run.folder} {state}, {run.facts['seconds']:.0f} s")
+    rows = {"AUC": test["auc"], "accuracy": test["accuracy"]}
+    rows |= {f"AUC {a} / {b}": pair for a, others in test["pairs"].items() for b, pair in others.items()}
+    rows |= {f"log P({card['positive']}), {side}": number for side, number in test["score"].items()}
+    rows |= {f"nats, {name}": change for name, change in (test["format"] | test["broken"]).items()}
+    for name, number in rows.items():
+        table.add_row(name, f"{number['value']:.3f}", f"{number['low']:.3f} .. {number['high']:.3f}")
+    table.add_row("calibration error", f"{test['ece']:.3f}", f"before calibration {test['ece_raw']:.3f}")
+    Console().print(table)
+    return 0

@@ -1,0 +1,212 @@
+"""Which files, and what is known of each before it is read: style, collection, work, artist."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mgen.errors import MgenError
+
+EXTENSIONS = {".mid", ".midi", ".kar", ".rmi"}
+NO_STYLE = "other"
+"""Style of a file for which none was stated."""
+
+_MARK = r"live|copy|alt|alternate|(?:(?:alternate|alt) )?take ?\d*|v\d+|ver(?:sion)? ?\d+"
+_TAKE = re.compile(rf"[ (\[]+(?:\d+\)|(?:{_MARK})[)\]]?)$")
+_NUMBER = re.compile(r" \d{1,2}$")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file that may become a piece.
+
+    Attributes:
+        file: where it is.
+        path: how tables name it: as the caller gave it.
+        style: name of a style.
+        collection: where it came from.
+        work: the composition; all its files go to one split.
+        artist: who plays, empty if unknown.
+    """
+
+    file: Path
+    path: str
+    style: str
+    collection: str
+    work: str
+    artist: str = ""
+
+
+def scan(
+    sources: Sequence[Path] = (),
+    styles: Sequence[tuple[str, Path]] = (),
+    metadata: Path | None = None,
+    collections: Sequence[str] = (),
+) -> list[Source]:
+    """All files to be read, in the order of their paths.
+
+    Args:
+        sources: folders, searched to the bottom for `.mid .midi .kar .rmi`, and files, taken whatever their
+            name. Links to folders are not followed. Without metadata the collection is the top folder below
+            the source (its own name for files right in it), and the work is the file's name without case,
+            separators and marks of a take: `(1)`, `take 3`, `live`, `v2`, and `_2` where the same name
+            without it is there too.
+        styles: (name, folder or file): files there have that style, the innermost one where they are nested.
+            They are sources too.
+        metadata: CSV with the column `path` (from the CSV's folder) and any of style, collection, work,
+            artist; what it leaves empty is found as above. It alone then says which files are read, of those
+            within `sources` if there are any.
+        collections: read only these.
+
+    Raises:
+        MgenError: A source or a column is missing, a file is listed twice, a style or a collection has no
+            file, or there is nothing to read.
+    """
+    styles = [(name.strip().lower(), folder) for name, folder in styles]
+    roots = [*sources, *(folder for _, folder in styles)]
+    for root in roots:
+        if not root.exists():
+            raise MgenError(f"{root}: no such file or folder; give folders of MIDI files, or the files")
+    found = _with_styles(_listed(metadata, sources) if metadata else _walked(roots), styles)
+    if not found:
+        places = ", ".join(map(str, [metadata] if metadata else roots)) or "no source given"
+        raise MgenError(f"{places}: no music to read; give folders with {' '.join(sorted(EXTENSIONS))} files")
+    missing = {name for name, _ in styles} - {source.style for source in found}
+    if missing:
+        raise MgenError(f"style '{min(missing)}' has no file; check what --style and --metadata say")
+    if collections:
+        found = _of_collections(found, collections)
+    return sorted(_with_works(found), key=lambda source: source.path)
+
+
+def parse_style(word: str) -> tuple[str, Path]:
+    """`jazz=music/jazz` as a pair.
+
+    Raises:
+        MgenError: It has another form.
+    """
+    name, equals, folder = word.partition("=")
+    if not (name and equals and folder):
+        raise MgenError(f"--style: expected NAME=SRC, such as jazz=music/jazz, got '{word}'")
+    return name, Path(folder)
+
+
+def work_name(name: str) -> str:
+    """A file's name without case, separators and marks of a take."""
+    plain = " ".join(re.split(r"[\s_.\-]+", unicodedata.normalize("NFKC", name).casefold())).strip()
+    while (shorter := _TAKE.sub("", plain).strip()) and shorter != plain:
+        plain = shorter
+    return plain
+
+
+def _walked(roots: Sequence[Path]) -> list[Source]:
+    found: dict[str, Source] = {}
+    # The innermost source names a file's collection, so it comes last.
+    for root in sorted(roots, key=lambda root: len(Path(os.path.abspath(root)).parts)):
+        for file in [root] if root.is_file() else _music_below(root):
+            found[os.path.abspath(file)] = _unlisted(file, root)
+    return list(found.values())
+
+
+def _music_below(folder: Path) -> Iterable[Path]:
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            if os.path.splitext(name)[1].lower() in EXTENSIONS:
+                yield Path(parent, name)
+
+
+def _unlisted(file: Path, root: Path) -> Source:
+    """A file below a source, or a source itself, with what its place says of it."""
+    inside = Path(os.path.relpath(file, root)).parts
+    if not inside or inside[0] == os.pardir:
+        collection = Path(os.path.abspath(file.parent)).name
+    else:
+        collection = inside[0] if len(inside) > 1 else Path(os.path.abspath(root)).name
+    return Source(file, _text(file), "", _text(collection), "")
+
+
+def _listed(metadata: Path, sources: Sequence[Path]) -> list[Source]:
+    try:
+        with metadata.open(encoding="utf-8-sig", newline="") as text:
+            table = csv.DictReader(text)
+            if "path" not in (table.fieldnames or ()):
+                names = ", ".join(table.fieldnames or ["nothing"])
+                raise MgenError(f"{metadata}: expected a column 'path', found {names}")
+            rows = list(table)
+    except OSError as error:
+        raise MgenError(f"--metadata {metadata}: {error.strerror}; give a CSV with a column path") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise MgenError(f"--metadata {metadata}: not a CSV in UTF-8 ({error})") from error
+    found: dict[str, Source] = {}
+    within = [os.path.abspath(source) for source in sources]
+    for number, row in enumerate(rows, start=2):
+        given = {name: (row.get(name) or "").strip() for name in ("path", "style", "collection", "work", "artist")}
+        if not given["path"]:
+            raise MgenError(f"{metadata}, row {number}: no path")
+        file = metadata.parent / given.pop("path")
+        place = os.path.abspath(file)
+        if within and not any(_is_within(place, source) for source in within):
+            continue
+        if place in found:
+            raise MgenError(f"{metadata}, row {number}: {file} is listed a second time; a file is one piece")
+        plain = _unlisted(file, metadata.parent)
+        work = " ".join(given["work"].casefold().split())
+        found[place] = replace(
+            plain,
+            style=given["style"].lower(),
+            collection=given["collection"] or plain.collection,
+            work=work,
+            artist=given["artist"],
+        )
+    return list(found.values())
+
+
+def _with_styles(found: Sequence[Source], styles: Sequence[tuple[str, Path]]) -> list[Source]:
+    """Styles by folder, where metadata gave none; the innermost folder decides."""
+    places = sorted(((os.path.abspath(folder), name) for name, folder in styles), key=lambda place: -len(place[0]))
+    owner: dict[str, str] = {}
+    for place, name in places:
+        if owner.setdefault(place, name) != name:
+            raise MgenError(f"{place}: given two styles, {owner[place]} and {name}; give it one")
+
+    def style(source: Source) -> str:
+        file = os.path.abspath(source.file)
+        return source.style or next((name for place, name in places if _is_within(file, place)), NO_STYLE)
+
+    return [replace(source, style=style(source)) for source in found]
+
+
+def _of_collections(found: Sequence[Source], collections: Sequence[str]) -> list[Source]:
+    known = sorted({source.collection for source in found})
+    for name in collections:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known[:12])}"
+            raise MgenError(f"--collections: no collection is called '{name}'; {hint}")
+    return [source for source in found if source.collection in collections]
+
+
+def _with_works(found: Sequence[Source]) -> list[Source]:
+    names = [source.work or work_name(_text(source.file.stem)) for source in found]
+    there = {(source.collection, name) for source, name in zip(found, names, strict=True)}
+
+    def work(source: Source, name: str) -> str:
+        base = _NUMBER.sub("", name)
+        return base if not source.work and (source.collection, base) in there else name
+
+    return [replace(source, work=work(source, name)) for source, name in zip(found, names, strict=True)]
+
+
+def _is_within(place: str, folder: str) -> bool:
+    return place == folder or place.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _text(path: Path | str) -> str:
+    """A path as text that can be stored: bytes that are no UTF-8 are escaped."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

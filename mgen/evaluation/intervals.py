@@ -1,0 +1,159 @@
+"""Numbers with their 95 % intervals, by resampling whole works: excerpts of one work are not independent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import isfinite
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mgen.errors import MgenError
+
+Floats = NDArray[np.float64]
+Statistic = Callable[[Floats, Floats], Floats]
+"""(B,) values and (R, B) weights -> (R,): the statistic of R resamples, each saying how often it drew each value."""
+
+REPLICATES = 1000
+TAIL = 0.025
+_CHUNK = 1 << 21  # weights in memory at once
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A number with its 95 % interval; all three NaN where nothing was defined.
+
+    Attributes:
+        value: of the data as it is.
+        low, high: percentiles of the bootstrap.
+        undefined: pieces left out because the number is not defined for them.
+    """
+
+    value: float
+    low: float
+    high: float
+    undefined: int = 0
+
+    def to_json(self) -> dict[str, float | None]:
+        """`value`, `low`, `high`; None for NaN, which JSON cannot write."""
+        numbers = {"value": self.value, "low": self.low, "high": self.high}
+        return {name: number if isfinite(number) else None for name, number in numbers.items()}
+
+
+def mean(values: Floats, weights: Floats) -> Floats:
+    """(R,) weighted means."""
+    out: Floats = weights @ values / weights.sum(axis=1)
+    return out
+
+
+def median(values: Floats, weights: Floats) -> Floats:
+    """(R,) weighted medians: the lowest value with at least half of the weight at or below it."""
+    order = np.argsort(values, kind="stable")
+    below = np.cumsum(weights[:, order], axis=1)
+    middle: NDArray[np.intp] = (below >= below[:, -1:] / 2).argmax(axis=1)
+    return values[order][middle]
+
+
+def resamples(groups: NDArray[np.generic], n: int, seed: int) -> Iterator[Floats]:
+    """Weights (r, B) of n resamples of whole groups, a few at a time: how often each item was drawn."""
+    names, group = np.unique(groups, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    rows = max(1, _CHUNK // max(len(group), 1))
+    for begin in range(0, n, rows):
+        drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=min(rows, n - begin))
+        weights: Floats = drawn[:, group].astype(np.float64)
+        yield weights
+
+
+def bootstrap(
+    values: ArrayLike,
+    groups: ArrayLike | None = None,
+    statistic: Statistic = mean,
+    n: int = REPLICATES,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap, clustered: whole groups are drawn with replacement.
+
+    Args:
+        values: (B,) numbers of pieces; NaN are left out and counted.
+        groups: (B,) work of each piece; None where each stands alone.
+        statistic: `mean`, `median`, or any function of values and weights.
+        n: resamples.
+        seed: of the resamples.
+
+    Raises:
+        MgenError: There are not as many groups as values.
+    """
+    values, groups = _paired(values, groups)
+    known = ~np.isnan(values)
+    undefined = int((~known).sum())
+    if not known.any():
+        return Interval(np.nan, np.nan, np.nan, undefined)
+    values, groups = values[known], groups[known]
+    draws = np.concatenate([statistic(values, weights) for weights in resamples(groups, n, seed)])
+    low, high = np.quantile(draws, (TAIL, 1 - TAIL)).tolist()
+    return Interval(float(statistic(values, np.ones((1, len(values))))[0]), low, high, undefined)
+
+
+def distance_to_real(
+    real: ArrayLike,
+    other: ArrayLike,
+    groups_real: ArrayLike | None = None,
+    groups_other: ArrayLike | None = None,
+    n: int = REPLICATES,
+    seed: int = 0,
+) -> Interval:
+    """Wasserstein-1 distance between two samples of a metric, in the metric's unit; 0 upwards.
+
+    W1 is the area between the two distribution functions. A work in both samples is drawn for both at once.
+    Two samples of the same music do not give 0: quote the distance of real music's halves beside it. Resampling
+    adds to a distance, so the interval is that of the resamples moved to have the value as their mean.
+
+    Args:
+        real, other: (B,) and (C,) values; NaN are left out, and counted in `undefined`.
+        groups_real, groups_other: works; None where each piece stands alone.
+        n: resamples.
+        seed: of the resamples.
+
+    Raises:
+        MgenError: There are not as many groups as values.
+    """
+    (first, first_groups), (second, second_groups) = _paired(real, groups_real), _paired(other, groups_other)
+    if (groups_real is None) != (groups_other is None):
+        raise MgenError("distance: expected groups for both samples or for none, came for one; give both")
+    if groups_real is None:
+        second_groups = second_groups + len(first)
+    values = np.concatenate([first, second])
+    groups = np.concatenate([first_groups, second_groups])
+    is_real = np.arange(len(values)) < len(first)
+    known = ~np.isnan(values)
+    undefined = int((~known).sum())
+    values, groups, is_real = values[known], groups[known], is_real[known]
+    if is_real.all() or not is_real.any():
+        return Interval(np.nan, np.nan, np.nan, undefined)
+    order = np.argsort(values, kind="stable")
+    values, groups, is_real = values[order], groups[order], is_real[order]
+    gap = np.diff(values)
+
+    def area(weights: Floats) -> Floats:
+        share = [
+            weights * side / np.maximum((weights * side).sum(axis=1, keepdims=True), 1) for side in (is_real, ~is_real)
+        ]
+        out: Floats = np.abs(np.cumsum(share[0] - share[1], axis=1)[:, :-1]) @ gap
+        return out
+
+    value = float(area(np.ones((1, len(values))))[0])
+    draws = np.concatenate([area(weights) for weights in resamples(groups, n, seed)])
+    low, high = np.quantile(draws - draws.mean() + value, (TAIL, 1 - TAIL)).tolist()
+    return Interval(value, max(low, 0.0), max(high, value), undefined)
+
+
+def _paired(values: ArrayLike, groups: ArrayLike | None) -> tuple[Floats, NDArray[np.generic]]:
+    numbers = np.asarray(values, dtype=np.float64)
+    names = np.arange(len(numbers)) if groups is None else np.asarray(groups)
+    if numbers.ndim != 1 or names.shape != numbers.shape:
+        raise MgenError(
+            f"interval: expected a group for each of {len(numbers)} values, came {len(names)}; pass one a value"
+        )
+    return numbers, names

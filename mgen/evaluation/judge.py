@@ -1,0 +1,153 @@
+"""The evaluation's own judge of style, trained afresh on works that no critic saw.
+
+It has two views, and a piece must pass both: is it the style (against other music), and is it whole (against the same
+music broken)? The second is there because chromatic noise reads as jazz to anything that knows only jazz
+and other music. It is never stored: the same corpus and seed give the same judge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+
+from mgen.errors import MgenError
+from mgen.evaluation.corruptions import CORRUPTIONS
+from mgen.evaluation.features import FORMAT_FREE, features
+from mgen.evaluation.intervals import Floats, Interval
+from mgen.evaluation.two_sample import FOLDS, auc_interval, boosting, folds_of, linear, logits
+from mgen.notes import Notes
+
+BROKEN = ("markov_pitches", "random_pitches", "two_bar_loop", "one_pitch", "bars_of_others")
+"""What the second view knows as broken; shuffled bars are left out, as much of their music is whole."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One question: boosting and logistic regression together, calibrated on works that neither was fitted on."""
+
+    models: tuple[HistGradientBoostingClassifier, Pipeline]
+    slope: float
+    bias: float
+
+    def probability(self, table: Floats) -> Floats:
+        """(B,) probability of yes for each row of features."""
+        out: Floats = expit(self.slope * _score(self.models, table) + self.bias)
+        return out
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How likely a piece is whole music of a style.
+
+    It hears features free of key, tempo, register, velocity and metre. It cannot hear form beyond 32 notes but by
+    repetition, harmony but as intervals, swing against a straight grid but as ratios of times between onsets,
+    timbre or dynamics. A piece without notes is no music to it. Optimising against it would flatter it like
+    any judge: it must never give reward.
+
+    Attributes:
+        name: the style.
+        style: target against other music.
+        whole: music against the same music broken.
+    """
+
+    name: str
+    style: View
+    whole: View
+
+    def probability(self, notes: Notes) -> Floats:
+        """(B,) probability that a piece is of the style, times that of its being whole; 0 without notes."""
+        table = features(notes, FORMAT_FREE)
+        return np.where(notes.counts > 0, self.style.probability(table) * self.whole.probability(table), 0.0)
+
+    def auc(self, target: Notes, other: Notes, groups_target: ArrayLike, groups_other: ArrayLike) -> Interval:
+        """AUC of `probability` between the style and other music, resampled by work; state it beside any verdict.
+
+        Args:
+            target, other: pieces of works that the judge was not trained on.
+            groups_target, groups_other: their works.
+        """
+        score = np.concatenate([self.probability(target), self.probability(other)])
+        label, groups = _labelled(target, other, groups_target, groups_other)
+        return auc_interval(score, label, groups)
+
+
+def fit_judge(
+    target: Notes,
+    other: Notes,
+    groups_target: ArrayLike,
+    groups_other: ArrayLike,
+    seed: int = 0,
+    name: str = "jazz",
+) -> Judge:
+    """Train a judge.
+
+    Args:
+        target: pieces of the style, of works that no critic saw, as long as those to be judged.
+        other: pieces of other music.
+        groups_target, groups_other: their works; pieces of a work are calibrated on together.
+        seed: of folds, boosting and what is broken how.
+        name: the style.
+
+    Raises:
+        MgenError: A side has fewer than two works, or works and pieces differ in number.
+    """
+    label, groups = _labelled(target, other, groups_target, groups_other)
+    music = Notes.concat([target, other])
+    rng = np.random.default_rng(seed)
+    # Each piece broken in one way; the chain and the bars of others come from all pieces broken that way.
+    kind = rng.permutation(music.n_pieces) % len(BROKEN)
+    parts = [np.flatnonzero(kind == k) for k in range(len(BROKEN))]
+    broken = Notes.concat(
+        [CORRUPTIONS[name](music.pieces(part), rng) for name, part in zip(BROKEN, parts, strict=True)]
+    )
+    table, broken_table = features(music, FORMAT_FREE), features(broken, FORMAT_FREE)
+    return Judge(
+        name,
+        style=_fit(table, 1 - label, groups, seed),
+        whole=_fit(
+            np.concatenate([table, broken_table]),
+            np.repeat([1, 0], len(label)),
+            np.concatenate([groups, groups[np.concatenate(parts)]]),
+            seed,
+        ),
+    )
+
+
+def _labelled(
+    first: Notes, second: Notes, groups_first: ArrayLike, groups_second: ArrayLike
+) -> tuple[NDArray[np.int64], NDArray[np.generic]]:
+    """Class 0 for pieces of the first table, 1 for the second's; and all works."""
+    groups = np.concatenate([np.asarray(groups_first).astype(str), np.asarray(groups_second).astype(str)])
+    label = np.repeat([0, 1], [first.n_pieces, second.n_pieces])
+    if len(groups) != len(label):
+        raise MgenError(f"judge: expected a work for each of {len(label)} pieces, came {len(groups)}")
+    return label, groups
+
+
+def _score(models: tuple[HistGradientBoostingClassifier, Pipeline], table: Floats) -> Floats:
+    """(B,) mean log-odds of yes."""
+    out: Floats = np.mean([logits(model, table) for model in models], axis=0)
+    return out
+
+
+def _train(table: Floats, label: NDArray[np.int64], seed: int) -> tuple[HistGradientBoostingClassifier, Pipeline]:
+    models = boosting(seed), linear()
+    for model in models:
+        model.fit(table, label)
+    return models
+
+
+def _fit(table: Floats, label: NDArray[np.int64], groups: NDArray[np.generic], seed: int) -> View:
+    """Fit on everything; slope and bias are those of held-out works (Platt scaling)."""
+    fold = folds_of(groups, label, FOLDS, seed)
+    score = np.zeros(len(label))
+    for held in (fold == number for number in range(int(fold.max()) + 1)):
+        score[held] = _score(_train(table[~held], label[~held], seed), table[held])
+    scaling = LogisticRegression().fit(score[:, None], label)
+    return View(_train(table, label, seed), float(scaling.coef_[0, 0]), float(scaling.intercept_[0]))

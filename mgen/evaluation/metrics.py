@@ -1,0 +1,278 @@
+"""Numbers of a piece that have a formula: every one (B,) float64, NaN where a piece leaves it undefined.
+
+Metrics of pitch leave drums out; metrics of onsets hear them. Nothing here knows models or other pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import entr
+
+from mgen import ngrams
+from mgen.notes import STEPS_PER_QUARTER, Notes
+
+Floats = NDArray[np.float64]
+Metric = Callable[[Notes], Floats]
+
+LOOP = 0.6
+"""Share of repeated pitch 4-grams above which a piece counts as a loop; real solos stay below 0.3."""
+
+SLOTS = 64
+"""Slots of a bar in the grooving pattern, as in MusDr."""
+
+
+def pitched(notes: Notes) -> Notes:
+    """The notes that are no drums."""
+    return notes.select(notes.program >= 0)
+
+
+def divide(part: ArrayLike, whole: ArrayLike) -> Floats:
+    """Element by element (broadcast), NaN where `whole` is not above 0."""
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)
+
+
+def mean_of(values: NDArray[np.generic], owner: NDArray[np.integer], n: int) -> Floats:
+    """(n,) mean of the values of each owner, NaN values left out; NaN for an owner of none."""
+    values = np.asarray(values, dtype=np.float64)
+    known = ~np.isnan(values)
+    total = np.bincount(owner[known], weights=values[known], minlength=n)
+    return divide(total, np.bincount(owner[known], minlength=n))
+
+
+def median_of(values: NDArray[np.generic], owner: NDArray[np.integer], n: int) -> Floats:
+    """(n,) median of the values (no NaN) of each owner; NaN for an owner of none."""
+    ordered = np.asarray(values, dtype=np.float64)[np.lexsort((values, owner))]
+    count = np.bincount(owner, minlength=n)
+    some = count > 0
+    first = (np.cumsum(count) - count)[some]
+    out = np.full(n, np.nan)
+    out[some] = (ordered[first + (count[some] - 1) // 2] + ordered[first + count[some] // 2]) / 2
+    return out
+
+
+def entropy(counts: NDArray[np.number]) -> Floats:
+    """(...) entropy in bits of the last axis of counts; NaN where they are all 0."""
+    bits: Floats = entr(divide(counts, counts.sum(axis=-1, keepdims=True))).sum(axis=-1) / np.log(2)
+    return bits
+
+
+def onsets(notes: Notes) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Piece and grid step of every moment at which something begins, in order; notes together are one."""
+    fresh = np.ones(len(notes), bool)
+    fresh[1:] = (np.diff(notes.onset) != 0) | (np.diff(notes.piece) != 0)
+    return notes.piece[fresh], notes.onset[fresh]
+
+
+def pitch_class_entropy(notes: Notes, bars: int) -> Floats:
+    """Entropy of the pitch classes in a window of `bars` bars, mean over a window from every bar.
+
+    H = -sum p_c log2 p_c over the 12 pitch classes of the notes that begin in the window: 0 (one pitch class) to
+    3.58 bits. Windows without notes are left out; a piece shorter than a window is one window.
+
+    Cannot see: order, register, duration, rhythm. Random notes score high. NaN: no pitched notes.
+    Source: Wu and Yang 2020, The Jazz Transformer, arXiv:2008.01307, and its code (MusDr).
+    """
+    notes = pitched(notes)
+    first, last = notes.bar_starts[:-1], notes.bar_starts[1:]
+    row = first[notes.piece] + notes.bar
+    owner = notes.bars.piece
+    classes = np.bincount(row * 12 + notes.pitch % 12, minlength=12 * len(owner)).reshape(-1, 12)
+    before = np.concatenate([np.zeros((1, 12), np.int64), classes.cumsum(axis=0)])
+    at = np.arange(len(owner))
+    begins = at[at <= np.maximum(last - bars, first)[owner]]
+    ends = np.minimum(begins + bars, last[owner[begins]])
+    return mean_of(entropy(before[ends] - before[begins]), owner[begins], notes.n_pieces)
+
+
+def grooving_similarity(notes: Notes) -> Floats:
+    """How alike the rhythms of a piece's bars are, 0..1.
+
+    GS = 1 - the share of 64 slots of a bar in which one of two bars has an onset and the other has none, mean over all
+    pairs of bars. A bar is divided evenly, whatever its length, and a bar without onsets counts.
+
+    Cannot see: pitch, duration, the order of bars. Sparse and dense music differ by the number of onsets alone.
+    NaN: fewer than two bars, or no notes.
+    Source: Wu and Yang 2020, arXiv:2008.01307; theirs draws 1000 pairs at random, this counts all of them.
+    """
+    row = notes.bar_starts[notes.piece] + notes.bar
+    slot = notes.position * SLOTS // (notes.bars.beats[row] * STEPS_PER_QUARTER)
+    strikes = np.zeros((len(notes.bars.piece) + 1, SLOTS), np.int64)
+    strikes[row + 1, np.clip(slot, 0, SLOTS - 1)] = 1
+    struck = np.diff(strikes.cumsum(axis=0)[notes.bar_starts], axis=0)  # (B, 64) bars that strike a slot
+    bars = np.diff(notes.bar_starts)
+    different = (struck * (bars[:, None] - struck)).sum(axis=1)
+    pairs = bars * (bars - 1) / 2
+    return 1 - divide(different, SLOTS * pairs * (notes.counts > 0))
+
+
+def repeated_ngrams(notes: Notes, n: int, view: ngrams.View = "pitch") -> Floats:
+    """Share of a piece's n-grams that came before in it: 1 - different n-grams / n-grams, 0..1.
+
+    An n-gram is n pitches, or n intervals in semitones (n + 1 notes), of consecutive notes in the order of `Notes`: by
+    onset, program, pitch, so chords are read upwards and several instruments as one line. Drums are left out.
+
+    Cannot see: rhythm; a loop with one changed note in n (pitches), transposed (pitches, not intervals), or
+    under a changing accompaniment. Grows with the length of the piece: compare pieces of one length.
+    NaN: no n-gram.
+    Source: the repetition measure of neural text generation (Welleck et al. 2019, arXiv:1908.04319), on pitches.
+    """
+    return ngrams.repeated_share(pitched(notes), n, view)
+
+
+def loop_rate(notes: Notes) -> Floats:
+    """1 for a piece in which more than 0.6 of the pitch 4-grams are repeats, else 0; its mean is the loop rate.
+
+    Cannot see: what `repeated_ngrams` cannot. NaN: fewer than four notes. Source: evaluation protocol.
+    """
+    share = repeated_ngrams(notes, 4)
+    return np.where(np.isnan(share), np.nan, share > LOOP)
+
+
+def longest_run(notes: Notes) -> Floats:
+    """Notes in the longest run of one pitch, in the order of `Notes`, 1 upwards; drums are left out.
+
+    Cannot see: a trill, a repeated chord. NaN: no pitched notes. Source: ours.
+    """
+    notes = pitched(notes)
+    return np.where(notes.counts > 0, ngrams.longest_run(notes), np.nan)
+
+
+def swing(notes: Notes) -> Floats:
+    """Median ratio of the first to the second eighth of a beat: 1 straight, 2 triplet swing, 0.5..5.
+
+    Over the beats (quarters) with exactly two onsets, the first at most two grid steps after the beat and the
+    second, s, at 8..20 of 24 steps: s / (24 - s), which takes the first as on the beat. Other beats are no pair of
+    eighths.
+
+    Cannot see: swing where a beat has three onsets or one, where the grid's beats are not the music's (free
+    performances), or in sixteenths. NaN: no such beat.
+    Source: beat-upbeat ratio, Dittmar et al. 2015; Corcoran and Frieler 2021.
+    """
+    piece, onset = onsets(notes)
+    beat, step = np.divmod(onset, STEPS_PER_QUARTER)
+    head = np.ones(len(beat), bool)
+    head[1:] = (np.diff(beat) != 0) | (np.diff(piece) != 0)
+    start = np.flatnonzero(head)
+    pair = start[np.diff(np.append(start, len(beat))) == 2]
+    second = step[pair + 1]
+    keep = (step[pair] <= 2) & (second >= 8) & (second <= 20)
+    ratio = second[keep] / (STEPS_PER_QUARTER - second[keep])
+    return median_of(ratio, piece[pair[keep]], notes.n_pieces)
+
+
+def triplet_share(notes: Notes) -> Floats:
+    """Share of onsets within one grid step (1/24 of a beat) of a third or two thirds of a beat, 0..1.
+
+    Cannot see: the triplet's first note, which is on the beat; whether a swung eighth is meant as a triplet. Evenly
+    spread onsets, as in free performances, give 0.25. NaN: no notes.
+    Source: ours, after the share of triplet divisions in the Weimar Jazz Database.
+    """
+    piece, onset = onsets(notes)
+    third = STEPS_PER_QUARTER // 3
+    step = onset % STEPS_PER_QUARTER
+    triplet = (step > 1) & (np.abs((step + third // 2) % third - third // 2) <= 1) & (step < STEPS_PER_QUARTER - 1)
+    return mean_of(triplet, piece, notes.n_pieces)
+
+
+def polyphony(notes: Notes) -> Floats:
+    """Mean number of notes that sound, over the time in which any does: 1 upwards; drums are left out.
+
+    Sum of durations / length of their union. Two notes of one pitch at once count twice (in muspy, once).
+
+    Cannot see: silence, pedal. NaN: no pitched notes. Source: muspy.polyphony, Dong et al. 2020, arXiv:2008.01951.
+    """
+    notes = pitched(notes)
+    total = np.bincount(notes.piece, weights=notes.duration, minlength=notes.n_pieces)
+    end = notes.onset.astype(np.int64) + notes.duration
+    # Pieces one after the other on one line of time, so that one running maximum serves them all.
+    shift = notes.piece * np.int64(end.max(initial=0) + 1)
+    sounded = np.maximum.accumulate(np.append(0, end + shift))
+    heard = np.maximum(sounded[1:] - np.maximum(sounded[:-1], notes.onset + shift), 0)
+    union = np.bincount(notes.piece, weights=heard, minlength=notes.n_pieces)
+    return divide(total, union)
+
+
+def _quarters(notes: Notes) -> NDArray[np.int64]:
+    """(B,) length of the bars of each piece in quarter notes."""
+    return np.bincount(notes.bars.piece, weights=notes.bars.beats, minlength=notes.n_pieces).astype(np.int64)
+
+
+def density(notes: Notes) -> Floats:
+    """Notes per quarter note, from the first bar line to the end of the last bar; drums count. 0 upwards.
+
+    Cannot see: where the notes are; tempo. A piece cut inside its last bar counts that bar whole.
+    NaN: no notes. Source: ours.
+    """
+    return divide(notes.counts, _quarters(notes) * (notes.counts > 0))
+
+
+def pitch_range(notes: Notes) -> Floats:
+    """Highest minus lowest pitch in semitones, 0..127; drums are left out.
+
+    Cannot see: what lies between. One stray note decides. NaN: no pitched notes. Source: muspy.pitch_range.
+    """
+    notes = pitched(notes)
+    high, low = np.full(notes.n_pieces, -1), np.full(notes.n_pieces, 128)
+    np.maximum.at(high, notes.piece, notes.pitch)
+    np.minimum.at(low, notes.piece, notes.pitch)
+    return np.where(high >= low, high - low, np.nan)
+
+
+def empty_beats(notes: Notes) -> Floats:
+    """Share of beats (quarters), to the end of the last bar, in which nothing sounds; drums count. 0..1.
+
+    Cannot see: rests within a beat. NaN: no notes.
+    Source: muspy.empty_beat_rate, which takes a note that ends on a beat as sounding in it; this does not.
+    """
+    beats = _quarters(notes)
+    first = np.cumsum(beats) - beats
+    offset, limit = first[notes.piece], beats[notes.piece]
+    begin = np.minimum(notes.onset // STEPS_PER_QUARTER, limit)
+    end = np.clip((notes.onset.astype(np.int64) + notes.duration - 1) // STEPS_PER_QUARTER + 1, begin, limit)
+    size = int(beats.sum()) + 1
+    change = np.bincount(offset + begin, minlength=size) - np.bincount(offset + end, minlength=size)
+    silent = np.cumsum(change)[:-1] == 0
+    owner = np.repeat(np.arange(notes.n_pieces), beats)
+    return np.where(notes.counts > 0, mean_of(silent, owner, notes.n_pieces), np.nan)
+
+
+def valid(notes: Notes) -> Floats:
+    """1 for a piece none of whose tokens broke the grammar, else 0.
+
+    Cannot see: anything of the music. NaN: no tokens, as for a piece read from a file. Source: `Notes.n_broken`.
+    """
+    return np.where(notes.n_tokens > 0, notes.n_broken == 0, np.nan)
+
+
+def broken_tokens(notes: Notes) -> Floats:
+    """Share of a piece's tokens that broke the grammar, 0..1.
+
+    Cannot see: anything of the music. NaN: no tokens, as for a piece read from a file. Source: `Notes.n_broken`.
+    """
+    return divide(notes.n_broken, notes.n_tokens)
+
+
+METRICS: dict[str, Metric] = {
+    "valid": valid,
+    "broken_tokens": broken_tokens,
+    "loop_rate": loop_rate,
+    "rep4": partial(repeated_ngrams, n=4),
+    "rep8": partial(repeated_ngrams, n=8),
+    "interval_rep8": partial(repeated_ngrams, n=8, view="interval"),
+    "longest_run": longest_run,
+    "H1": partial(pitch_class_entropy, bars=1),
+    "H4": partial(pitch_class_entropy, bars=4),
+    "GS": grooving_similarity,
+    "swing": swing,
+    "triplet_share": triplet_share,
+    "polyphony": polyphony,
+    "density": density,
+    "pitch_range": pitch_range,
+    "empty_beats": empty_beats,
+}
+"""Name -> metric of each piece. A mean over pieces leaves NaN out and says how many (`intervals.bootstrap`)."""

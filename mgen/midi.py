@@ -1,0 +1,149 @@
+"""MIDI files to `symusic.Score`; whatever is wrong with a file is one `RejectedFile` with a countable reason.
+
+The header is read here, because symusic takes type 2 files and a division of zero as they come; the events
+are symusic's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from symusic import core
+
+from mgen.errors import RejectedFile
+
+MAX_BYTES = 16 << 20
+"""A larger file is no piece of music; the largest real one seen, an album, has 0.5 MB."""
+
+MAX_QUARTERS = 20_000
+"""The latest onset, in quarter notes: four times the longest album seen. It bounds the table of bars."""
+
+MAX_NOTE_SECONDS = 600.0
+"""A longer note is one whose end was lost; the longest organ pedals seen last five minutes."""
+
+TEMPO_RANGE = (4.0, 2000.0)
+"""Quarter notes per minute; real files keep within 7 and 420."""
+
+_DEFAULT_TEMPO = 500_000  # microseconds a quarter, where a file states none
+
+# How symusic refuses a file: its own complaints are RuntimeErrors, the others come from the C++ containers
+# it fills.
+_REFUSALS = (RuntimeError, ValueError, IndexError, OverflowError, MemoryError)
+
+
+def read_midi(path: Path | str) -> core.ScoreTick:
+    """Read a MIDI file of type 0 or 1, also inside a RIFF (.rmi), whatever its name.
+
+    Returns:
+        The score as the file has it, in its own ticks, with at least one note that is not a drum's.
+
+    Raises:
+        RejectedFile: with one of the reasons `missing`, `unreadable` (no rights, no file), `too large`, `not
+            MIDI`, `broken` (cut off or malformed), `type 2`, `SMPTE time`, `zero division`, `tempo`, `no
+            notes`, `only drums`, `long note`, `too long`.
+    """
+    score = _parse(_unwrap(_read(Path(path))))
+    _check_notes(score)
+    return score
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if not path.exists():
+            raise RejectedFile("missing", "no such file")
+        if not path.is_file():
+            raise RejectedFile("unreadable", "not a regular file")
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise RejectedFile("too large", f"{size / 2**20:.1f} MiB, at most {MAX_BYTES >> 20} are read")
+        return path.read_bytes()
+    except OSError as error:
+        raise RejectedFile("unreadable", error.strerror or str(error)) from error
+
+
+def _unwrap(data: bytes) -> bytes:
+    """The MIDI file inside a RIFF file of type RMID; other data as it is."""
+    if data[:4] != b"RIFF" or data[8:12] != b"RMID":
+        return data
+    at = 12
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        if data[at : at + 4] == b"data":
+            return data[at + 8 : at + 8 + size]
+        at += 8 + size + size % 2
+    raise RejectedFile("broken", "a RIFF file without a data chunk")
+
+
+def _parse(data: bytes) -> core.ScoreTick:
+    if data[:4] != b"MThd":
+        raise RejectedFile("not MIDI", f"begins with {data[:4]!r}, not b'MThd'" if data else "empty file")
+    if len(data) < 14:
+        raise RejectedFile("broken", f"ends inside the header, after {len(data)} bytes")
+    kind, division = (int.from_bytes(data[at : at + 2], "big") for at in (8, 12))
+    if kind == 2:
+        raise RejectedFile("type 2", "holds independent sequences; export them as files of type 0 or 1")
+    if division == 0:
+        raise RejectedFile("zero division", "0 ticks a quarter note")
+    if division & 0x8000:
+        raise RejectedFile("SMPTE time", "ticks count video frames, so there are no beats")
+    try:
+        score = core.ScoreTick.from_midi(data)
+    except _REFUSALS as error:
+        raise RejectedFile("broken", " ".join(str(error).split())) from error
+    return score
+
+
+def _check_notes(score: core.ScoreTick) -> None:
+    tracks = [track for track in score.tracks if len(track.notes)]
+    if not tracks:
+        raise RejectedFile("no notes", f"{len(score.tracks)} tracks")
+    if all(track.is_drum for track in tracks):
+        raise RejectedFile("only drums", f"{score.note_num()} notes")
+    columns = [track.notes.numpy() for track in tracks]
+    onset, duration = (
+        np.concatenate([notes[name] for notes in columns]).astype(np.int64) for name in ("time", "duration")
+    )
+    if onset.min() < 0 or duration.min() < 0:
+        raise RejectedFile("broken", "times run over what 32 bits hold")
+    tempos = score.tempos.numpy()
+    _check_tempos(tempos["mspq"])
+    seconds = _clock(tempos, score.ticks_per_quarter, int((onset + duration).max()))
+    longest = float((seconds(onset + duration) - seconds(onset)).max())
+    if longest > MAX_NOTE_SECONDS:
+        raise RejectedFile("long note", f"{longest:.0f} seconds, at most {MAX_NOTE_SECONDS:.0f} are taken for music")
+    last = int(onset.max()) / score.ticks_per_quarter
+    if last > MAX_QUARTERS:
+        raise RejectedFile("too long", f"{last:.0f} quarter notes, at most {MAX_QUARTERS} are read")
+
+
+def _check_tempos(mspq: NDArray[np.int32]) -> None:
+    if not len(mspq):
+        return
+    if mspq.min() <= 0:
+        raise RejectedFile("tempo", "0 microseconds a quarter note")
+    slow, fast = 6e7 / float(mspq.max()), 6e7 / float(mspq.min())
+    low, high = TEMPO_RANGE
+    if slow < low or fast > high:
+        raise RejectedFile(
+            "tempo",
+            f"{slow if slow < low else fast:.1f} quarter notes a minute, expected {low:g} to {high:g}",
+        )
+
+
+class _clock:
+    """Seconds at ticks, by a tempo map."""
+
+    def __init__(self, tempos: dict[str, NDArray[np.int32]], ticks_per_quarter: int, last: int) -> None:
+        order = np.argsort(tempos["time"], kind="stable")
+        self.ticks = np.concatenate([[0], tempos["time"][order].astype(np.int64), [last]])
+        pace = np.concatenate([[_DEFAULT_TEMPO], tempos["mspq"][order]]) / ticks_per_quarter / 1e6
+        self.ticks = np.maximum.accumulate(self.ticks)
+        self.seconds = np.concatenate([[0.0], np.cumsum(np.diff(self.ticks) * pace)])
+
+    def __call__(self, ticks: NDArray[np.int64]) -> NDArray[np.float64]:
+        # Changes at one tick: the last one holds, and np.interp takes the last of equal abscissae from the
+        # right.
+        seconds: NDArray[np.float64] = np.interp(ticks, self.ticks, self.seconds)
+        return seconds

@@ -1,0 +1,40 @@
+"""Is it music at all? The gate that every other judge stands behind."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mgen.errors import MgenError
+from mgen.judgement import Judgement
+from mgen.notes import Notes
+
+
+class GrammarGate:
+    """0 for a piece without a broken token, -10 for one, half a nat less for each further one, -20 at worst.
+
+    A hard gate in nats: with a KL weight of 1 the optimum is p_ref(x) exp(reward), so -10 is conditioning the
+    reference on whole grammar but for a factor of e**-10. The first broken token costs more than all band
+    rules together can take away (three of them, -3 each), so by the rules a broken piece never wins over a
+    whole one; the slope tells a policy that still breaks every piece which way is up. A critic in the same
+    sum can outbid the gate if it spans more than 10 nats: weigh it down or clip it.
+
+    A piece of fewer than `fewest` notes is not `defined` and gets the worst score, -20: silence breaks no
+    grammar and must not be a way out. There is no credit per note: a broken token often belongs to none.
+
+    Known exploit: `fewest` notes of anything; pair with the band rules.
+    Source: `Notes.n_broken`, as the encoding counts it; in `REWARDS`, `fewest` is half the number of notes
+    that nine of ten real excerpts have.
+    """
+
+    first, each, worst = -10.0, -0.5, -20.0
+
+    def __init__(self, fewest: int) -> None:
+        if fewest < 1:
+            raise MgenError(f"grammar: fewest ({fewest}) must be at least 1 note")
+        self.fewest = fewest
+
+    def __call__(self, notes: Notes) -> Judgement:
+        defined = notes.counts >= self.fewest
+        broken = np.maximum(self.first + self.each * (notes.n_broken - 1.0), self.worst)
+        score = np.where(notes.n_broken > 0, broken, 0.0)
+        return Judgement(np.where(defined, score, self.worst).astype(np.float32), None, defined)

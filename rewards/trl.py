@@ -1,0 +1,103 @@
+"""Judges as the callables that plain TRL takes: ids -> `Notes` -> a number for each completion.
+
+The judges know nothing of TRL, and TRL nothing of music.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mgen.encoding.remi import Remi
+from mgen.errors import MgenError
+from mgen.judgement import Judge, Judgement
+from mgen.notes import Notes
+
+
+class Decoder:
+    """Prompts as text and completions as ids to `Notes`; the last batch is kept, so many judges decode it
+    once.
+
+    What follows the first EOS of a completion is cut. The EOS stays, and so do all tokens before it, for they
+    are the policy's own: an end inside a note, or padding sampled in place of music, is broken grammar and
+    not silence.
+    """
+
+    def __init__(self, remi: Remi) -> None:
+        self._remi = remi
+        self._tokenizer = remi.tokenizer()
+        self._batch: tuple[list[str], list[list[int]]] | None = None
+        self._notes: Notes | None = None
+
+    def __call__(self, prompts: Sequence[str], completion_ids: Sequence[Sequence[int]]) -> Notes:
+        """Notes that the completions hold; time 0 is the bar in which a completion begins.
+
+        Args:
+            prompts: B prompts as text, names of tokens with or without space between them.
+            completion_ids: B completions, of any lengths.
+
+        Raises:
+            MgenError: A prompt is no text, or holds something that is not a token.
+        """
+        for prompt in prompts:
+            if not isinstance(prompt, str):
+                raise MgenError(f"prompt: expected REMI tokens as text, got {type(prompt).__name__}")
+        batch = (list(prompts), [list(row) for row in completion_ids])  # copies: a caller may reuse its lists
+        if self._notes is None or batch != self._batch:
+            ids = {prompt: self._prompt_ids(prompt) for prompt in dict.fromkeys(batch[0])}
+            heads = [ids[prompt] for prompt in batch[0]]
+            rows = [np.concatenate([head, self._cut(row)]) for head, row in zip(heads, batch[1], strict=True)]
+            start = np.array([len(head) for head in heads], dtype=np.int64)
+            self._notes = self._remi.decode(rows, start)
+            self._batch = batch
+        return self._notes
+
+    def _prompt_ids(self, prompt: str) -> NDArray[np.int64]:
+        try:
+            return np.array(self._tokenizer(prompt, add_special_tokens=False)["input_ids"], dtype=np.int64)
+        except Exception as error:  # tokenizers raises no narrower one
+            raise MgenError(f"prompt '{prompt[:60]}': expected REMI tokens and nothing else ({error})") from error
+
+    def _cut(self, row: list[int]) -> NDArray[np.int64]:
+        """The completion up to and with its first EOS."""
+        eos = self._remi.eos_id
+        return np.array(row[: row.index(eos) + 1] if eos in row else row, dtype=np.int64)
+
+
+class TrlReward:
+    """One judge as a `reward_funcs` entry of `trl.GRPOTrainer`.
+
+    Args:
+        judge: a rule or a critic.
+        remi: the policy's encoding, or a `Decoder` that several rewards share.
+        name: what TRL logs it by.
+
+    Attributes:
+        last: what the judge said of the last batch, with the credit per note that TRL's interface has no
+            place for.
+        last_notes: the notes of that batch; their `token` is the place of each in its completion.
+    """
+
+    def __init__(self, judge: Judge, remi: Remi | Decoder, name: str) -> None:
+        self.judge = judge
+        self.decode = remi if isinstance(remi, Decoder) else Decoder(remi)
+        self.__name__ = name
+        self.last: Judgement | None = None
+        self.last_notes: Notes | None = None
+
+    def __call__(
+        self, prompts: Sequence[str], completions: Any, completion_ids: Sequence[Sequence[int]], **_: Any
+    ) -> list[float]:
+        """Score of each completion. The text `completions` is not read: it lacks special tokens."""
+        self.last_notes = self.decode(prompts, completion_ids)
+        self.last = self.judge(self.last_notes)
+        return [float(score) for score in self.last.score]
+
+
+def trl_rewards(judges: Mapping[str, Judge], remi: Remi) -> list[TrlReward]:
+    """A `reward_funcs` list, in the order of `judges`; a batch is decoded once for all of them."""
+    decoder = Decoder(remi)
+    return [TrlReward(judge, decoder, name) for name, judge in judges.items()]

@@ -1,0 +1,272 @@
+"""The shape of the house: where imports point, what no file may contain, what a config and a script have."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("mgen", "rewards", "critics")
+# scripts -> mgen/cli -> rewards, critics -> the rest of mgen
+MAY_IMPORT = {
+    "mgen": {"mgen"},
+    "rewards": {"rewards", "mgen"},
+    "critics": {"critics", "mgen"},
+    "mgen.cli": {"mgen.cli", "rewards", "critics", "mgen"},
+    "scripts": {"mgen.cli"},
+    "tests": {"tests", "mgen.cli", "rewards", "critics", "mgen"},
+}
+UNSAFE_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+UNSAFE_KEYWORDS = {"trust_remote_code": False, "allow_pickle": False, "weights_only": True}
+MACHINE_PATH = re.compile(r"(?<![\w.~}-])/(?:home|Users|root|work|farm|mnt|media|scratch|data|workspace)/[\w.-]")
+CONFIG_COMMAND = re.compile(r"# (?:mgen|accelerate launch|make) ")
+CONFIG_MACHINE = re.compile(r"# .*\b(?:cores?|CPU|GPU|H200|H100|A100)\b")
+CONFIG_TIME = re.compile(r"# .*(?:\d ?(?:s|min|h|seconds|minutes|hours)\b|\bnot run\b.* yet\b)")
+
+
+def python_files(*folders):
+    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def relative(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(source, package=""):
+    """Full names that a module imports, wherever in it; `package` is what its relative imports start from."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")
+            base = parents[: len(parents) - node.level + 1] if node.level else []
+            base += [node.module] if node.module else []
+            names |= {".".join([*base, alias.name]) for alias in node.names}
+    return names
+
+
+def layer(name):
+    return "mgen.cli" if name.split(".")[:2] == ["mgen", "cli"] else name.split(".")[0]
+
+
+def wrong_arrows(module, source, is_package=False):
+    allowed = MAY_IMPORT[layer(module)]
+    package = module if is_package else module.rpartition(".")[0]
+    return sorted(name for name in imports(source, package) if layer(name) in MAY_IMPORT and layer(name) not in allowed)
+
+
+def unsafe(source):
+    """Lines that would run code from a file: pickles, remote code, unrestricted loading."""
+    found = sorted(name for name in imports(source) if name.split(".")[0] in UNSAFE_MODULES)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.keyword) and node.arg in UNSAFE_KEYWORDS:
+            if not isinstance(node.value, ast.Constant) or node.value.value is not UNSAFE_KEYWORDS[node.arg]:
+                found.append(f"line {node.value.lineno}: {node.arg}")
+        elif isinstance(node, ast.Attribute) and node.attr in {"read_pickle", "to_pickle"}:
+            found.append(f"line {node.lineno}: {node.attr}")
+    return found
+
+
+@pytest.mark.parametrize("path", python_files(*PACKAGES, "scripts", "tests"), ids=relative)
+def test_imports_point_one_way(path):
+    assert wrong_arrows(module_name(path), path.read_text(), path.name == "__init__.py") == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "wrong"),
+    [
+        ("mgen.rl.trainer", "import rewards", ["rewards"]),
+        (
+            "mgen.rl.trainer",
+            "def f():\n    from critics.style import StyleCritic",
+            ["critics.style.StyleCritic"],
+        ),
+        ("mgen.rl.trainer", "from mgen import cli", ["mgen.cli"]),
+        ("mgen.rl.trainer", "from ..cli import run", ["mgen.cli.run"]),
+        ("rewards.bands", "from critics import style", ["critics.style"]),
+        ("critics.style", "from rewards.bands import Band", ["rewards.bands.Band"]),
+        ("scripts.finetune", "from mgen.rl import credit", ["mgen.rl.credit"]),
+        ("mgen.cli.finetune", "import rewards, critics, mgen.notes, numpy", []),
+        ("mgen.rl.trainer", "from .credit import credit\nimport mgen.notes", []),
+    ],
+)
+def test_a_wrong_arrow_is_seen(module, line, wrong):
+    assert wrong_arrows(module, line) == wrong
+
+
+@pytest.mark.parametrize("path", python_files(*PACKAGES, "scripts", "tests"), ids=relative)
+def test_nothing_that_is_read_can_run_code(path):
+    assert unsafe(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ("import pickle", 1),
+        ("from joblib import dump", 1),
+        ("AutoModel.from_pretrained(name, trust_remote_code=flag)", 1),
+        ("torch.load(path, weights_only=False)", 1),
+        ("np.load(path, allow_pickle=bool(1))", 1),
+        ("frame.to_pickle(path)", 1),
+        ("torch.load(path, weights_only=True); AutoModel.from_pretrained(name, trust_remote_code=False)", 0),
+    ],
+)
+def test_what_could_run_code_is_seen(source, count):
+    assert len(unsafe(source)) == count
+
+
+def test_torch_load_always_says_weights_only():
+    calls = [
+        (relative(path), node.lineno, {keyword.arg for keyword in node.keywords})
+        for path in python_files(*PACKAGES, "scripts")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load"
+    ]
+    assert [call for call in calls if "weights_only" not in call[2]] == []
+
+
+def text_files():
+    folders = (*PACKAGES, "scripts", "tests", "configs", "docs", ".ci")
+    suffixes = {".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".jinja", ".html", ".css", ".js", ""}
+    inside = [path for folder in folders for path in (ROOT / folder).rglob("*") if "__pycache__" not in path.parts]
+    files = [path for path in [*inside, *ROOT.glob("*")] if path.is_file() and path.suffix in suffixes]
+    return sorted({path for path in files if path.name != ".git"})
+
+
+def test_no_file_names_a_path_of_one_machine():
+    found = [
+        f"{relative(path)}:{number}: {line.strip()[:80]}"
+        for path in text_files()
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if MACHINE_PATH.search(line)
+    ]
+    assert found == []
+
+
+def test_a_path_of_one_machine_is_seen():
+    for path in ("home", "work", "Users", "root"):
+        assert MACHINE_PATH.search(f'open("/{path}/somebody/music")')
+    for line in (
+        "rewards/credit over work/collection",
+        "https://example.org/home/page",
+        "runs/data/x",
+        "~/work/x",
+    ):
+        assert not MACHINE_PATH.search(line)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.y*ml")), ids=relative)
+def test_a_config_opens_with_its_command_machine_and_time(path):
+    lines = path.read_text().splitlines()
+    heading = lines[: next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))]
+    assert heading, "no comment at the top"
+    assert CONFIG_COMMAND.match(heading[0]), heading[0]
+    assert any(CONFIG_MACHINE.match(line) for line in heading[1:]), "no machine, such as '# 2 cores, 12 min'"
+    assert any(CONFIG_TIME.match(line) for line in heading[1:]), "no time, such as '# 2 cores, 12 min'"
+    named = re.findall(r"--config (\S+)", heading[0])
+    assert named in ([], [relative(path)]), "the command names another config"
+
+
+def test_tests_lie_flat_and_are_collected():
+    """A package in tests/ would hide the package of the same name; a test in another file would never run."""
+    inside = python_files("tests")
+    assert [relative(path) for path in inside if path.parent.name != "tests" or path.name == "__init__.py"] == []
+    others = [path for path in inside if not re.fullmatch(r"test_\w+\.py", path.name)]
+    assert [relative(path) for path in others if re.search(r"^ *def test_", path.read_text(), re.M)] == []
+
+
+@pytest.mark.parametrize("path", python_files(*PACKAGES, "scripts"), ids=relative)
+def test_every_module_says_what_it_is(path):
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+@pytest.mark.parametrize("path", python_files("scripts"), ids=relative)
+def test_a_script_is_only_a_door(path):
+    body = ast.parse(path.read_text()).body[1:]
+    assert {ast.unparse(node) for node in body} == {
+        f"from mgen.cli.{path.stem} import main",
+        "from mgen.cli.main import run",
+        "if __name__ == '__main__':\n    raise SystemExit(run(main))",
+    }
+
+
+def test_every_command_has_a_main():
+    from mgen.cli.main import COMMANDS
+
+    for command in COMMANDS:
+        path = ROOT / "mgen" / "cli" / f"{command}.py"
+        assert path.is_file(), f"mgen {command} has no module"
+        body = ast.parse(path.read_text()).body
+        assert any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in body), relative(path)
+
+
+def pyproject():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def project():
+    return pyproject()["project"]
+
+
+def test_every_config_is_installed():
+    listed = [name for names in pyproject()["tool"]["setuptools"]["data-files"].values() for name in names]
+    shipped = {path for pattern in listed for path in ROOT.glob(pattern)}
+    assert sorted(relative(path) for path in set((ROOT / "configs").rglob("*.y*ml")) - shipped) == []
+
+
+def test_every_import_is_a_declared_dependency():
+    declared = {canonicalize_name(Requirement(line).name) for line in project()["dependencies"]}
+    optional = {
+        canonicalize_name(Requirement(line).name)
+        for extra in ("audio", "listen")
+        for line in project()["optional-dependencies"][extra]
+    }
+    owners = importlib.metadata.packages_distributions()
+    known = {"fluidsynth": ["pyfluidsynth"], **owners}  # its library need not be there
+    missing = set()
+    for path in python_files(*PACKAGES):
+        for name in imports(path.read_text(), module_name(path)):
+            top = name.split(".")[0]
+            if top in sys.stdlib_module_names or top in PACKAGES:
+                continue
+            if not {canonicalize_name(owner) for owner in known.get(top, [top])} & (declared | optional):
+                missing.add(f"{relative(path)}: {top}")
+    assert sorted(missing) == []
+
+
+def test_constraints_pin_a_version_that_each_requirement_allows():
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
+    pins = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
+    assert all(pins.values()), "a line is no pin"
+    for line in [*project()["dependencies"], *project()["optional-dependencies"]["dev"]]:
+        requirement = Requirement(line)
+        pin = pins.get(canonicalize_name(requirement.name))
+        assert pin, f"{requirement.name} has no pin"
+        assert requirement.specifier.contains(Version(pin)), f"{requirement} does not allow {pin}"
+
+
+def test_the_readme_names_commands_and_files_that_exist():
+    from mgen.cli.main import COMMANDS
+
+    text = (ROOT / "README.md").read_text()
+    assert {"demo", "test", "install"} <= set(re.findall(r"\bmake (\w+)", text))
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.S))
+    named = set(re.findall(r"^mgen (\w+)", blocks, re.M)) | set(re.findall(r"`mgen (\w+)", text))
+    assert {"prepare", "evaluate"} <= named <= set(COMMANDS)
+    files = re.findall(r"configs/[\w/]+\.yaml|scripts/\w+\.py", text) + re.findall(r"\]\(([\w./]+)\)", text)
+    assert [name for name in files if not (ROOT / name).is_file()] == []

@@ -1,0 +1,207 @@
+"""REMI: our decoder and encoder against MidiTok's, and the Hugging Face tokenizer against both."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import symusic
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mgen.corpus.demo import COLLECTIONS, compose
+from mgen.encoding.remi import PITCH_RANGE, Kind, Remi
+from mgen.errors import MgenError, RejectedFile
+from mgen.notes import Notes
+
+ENCODINGS = {multi: Remi.build(multi=multi) for multi in (False, True)}
+NOTE = "Velocity_63 Duration_0.12.24"
+REAL_MUSIC = os.environ.get("MGEN_REAL_MUSIC", "")
+"""A folder of MIDI files; the tests over real music run where it is set."""
+
+
+def theirs(remi: Remi, ids: list[int]) -> list[tuple[int, ...]]:
+    """MidiTok's reading: (onset, program, pitch, duration, velocity) of every note, sorted."""
+    score = remi.miditok.decode(ids if remi.multi else [ids])
+    return sorted(
+        (note.time, -1 if track.is_drum else track.program, note.pitch, note.duration, note.velocity)
+        for track in score.tracks
+        for note in track.notes
+    )
+
+
+def ours(notes: Notes, piece: int = 0) -> list[tuple[int, ...]]:
+    rows = notes.piece == piece
+    columns = (notes.onset, notes.program, notes.pitch, notes.duration, notes.velocity)
+    return sorted(zip(*(column[rows].tolist() for column in columns), strict=True))
+
+
+def random_ids(remi: Remi, rng: np.random.Generator) -> list[int]:
+    """Random tokens, half of them in the order of a note or a bar, so that much of it decodes to something."""
+    of = {kind: np.flatnonzero(remi.kind == kind) for kind in Kind}
+    ids: list[int] = []
+    for _ in range(rng.integers(1, 25)):
+        shape = rng.integers(5)
+        if shape == 0:
+            ids.append(int(rng.integers(remi.vocab_size)))
+        elif shape == 1:
+            ids += [remi.bar_id, *rng.choice(of[Kind.TIME_SIGNATURE], rng.integers(2)).tolist()]
+        elif shape == 2:
+            ids.append(int(rng.choice(of[Kind.POSITION])))
+        else:
+            program = [int(rng.choice(of[Kind.PROGRAM]))] if remi.multi and shape == 3 else []
+            ids += program + [int(rng.choice(of[kind])) for kind in (Kind.PITCH, Kind.VELOCITY, Kind.DURATION)]
+    return ids
+
+
+@pytest.mark.parametrize("multi", ENCODINGS)
+def test_decodes_random_tokens_as_miditok_does(multi):
+    remi = ENCODINGS[multi]
+    rng = np.random.default_rng(7)
+    rows = [random_ids(remi, rng) for _ in range(5000)]
+    notes = Notes.from_ids(rows, remi)  # one batch: also shows that pieces do not touch each other
+    assert notes.n_pieces == 5000 and len(notes) > 10_000
+    split = np.split(np.arange(len(notes)), notes.starts[1:-1])
+    for piece, row in enumerate(rows):
+        part = split[piece]
+        columns = (notes.onset, notes.program, notes.pitch, notes.duration, notes.velocity)
+        assert sorted(zip(*(c[part].tolist() for c in columns), strict=True)) == theirs(remi, row)
+    bars = np.diff(notes.bar_starts)
+    assert (bars >= 1).all() and (notes.bar < bars[notes.piece]).all() and (notes.bar >= 0).all()
+
+
+def on_grid(score: symusic.Score, remi: Remi) -> Notes:
+    """A score as MidiTok would write it: one program where the encoding has none, each pitch once at a time."""
+    notes = Notes.from_scores([score])
+    notes = notes.select((notes.pitch >= PITCH_RANGE[0]) & (notes.pitch <= PITCH_RANGE[1]))
+    if not remi.multi:
+        notes = notes.select(notes.program >= 0)
+        notes = replace(notes, program=np.zeros_like(notes.program))
+        order = np.lexsort((notes.velocity, notes.duration, notes.pitch, notes.onset))
+        names = ("onset", "duration", "bar", "pitch", "velocity")
+        notes = replace(notes, **{name: getattr(notes, name)[order] for name in names})
+    key = np.stack([notes.onset, notes.program, notes.pitch])
+    return notes.select(~np.append(False, (np.diff(key, axis=1) == 0).all(axis=0)))
+
+
+def check_both_ways(notes: Notes, remi: Remi) -> None:
+    ids = remi.encode(notes)[0].tolist()
+    answer = remi.miditok(notes.to_score(0))
+    assert ids == (answer.ids if remi.multi else answer[0].ids)
+    back = Notes.from_ids([ids], remi)
+    assert ours(back) == theirs(remi, ids)
+    assert back.n_broken.tolist() == [0]
+    np.testing.assert_array_equal(back.onset, notes.onset)
+    np.testing.assert_array_equal(back.pitch, notes.pitch)
+
+
+@pytest.mark.parametrize("multi", ENCODINGS)
+@pytest.mark.parametrize("collection", COLLECTIONS)
+def test_encodes_and_decodes_the_demo_corpus_as_miditok_does(collection, multi):
+    for index in range(40):
+        check_both_ways(on_grid(compose(collection, index), ENCODINGS[multi]), ENCODINGS[multi])
+
+
+@pytest.mark.skipif(not REAL_MUSIC, reason="MGEN_REAL_MUSIC names no folder of MIDI files")
+@pytest.mark.parametrize("multi", ENCODINGS)
+def test_encodes_and_decodes_real_files_as_miditok_does(multi):
+    paths = sorted(Path(REAL_MUSIC).rglob("*.mid"))
+    done = 0
+    for path in paths[:: max(len(paths) // 240, 1)]:
+        try:
+            notes = on_grid(symusic.Score(path), ENCODINGS[multi])
+        except (RejectedFile, RuntimeError):
+            continue
+        if len(notes):
+            check_both_ways(notes, ENCODINGS[multi])
+            done += 1
+    assert done >= 200
+
+
+@pytest.mark.parametrize("multi", ENCODINGS)
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=50, deadline=None)
+def test_text_without_spaces_splits_into_the_same_tokens(multi, seed):
+    remi = ENCODINGS[multi]
+    ids = np.random.default_rng(seed).integers(remi.vocab_size, size=60).tolist()
+    tokenizer = remi.tokenizer()
+    joined = "".join(remi.names[i] for i in ids)
+    assert tokenizer(joined, add_special_tokens=False)["input_ids"] == ids
+    assert tokenizer(" ".join(remi.names[i] for i in ids), add_special_tokens=False)["input_ids"] == ids
+    assert tokenizer.decode(ids) == joined
+
+
+def test_saved_tokenizer_is_both_miditoks_and_hugging_faces(tmp_path):
+    from transformers import AutoTokenizer
+
+    remi = Remi.build(styles=("jazz", "other"))
+    remi.save_pretrained(tmp_path)
+    stock = AutoTokenizer.from_pretrained(tmp_path)
+    assert {name: i for i, name in enumerate(remi.names)} == stock.get_vocab() == remi.miditok.vocab
+    assert (stock.bos_token_id, stock.eos_token_id, stock.pad_token_id) == (
+        remi.bos_id,
+        remi.eos_id,
+        remi.pad_id,
+    )
+    assert Remi.from_pretrained(tmp_path).fingerprint == remi.fingerprint
+
+
+def test_a_completion_is_read_in_the_bar_that_its_prompt_left(remi):
+    names = ["Bar_None", "TimeSig_3/4", "Position_0", "Pitch_60", "Velocity_63", "Duration_1.0.24"]
+    tail = "Position_48 Pitch_64 Velocity_63 Duration_0.12.24 Bar_None TimeSig_3/4 Position_24 Pitch_67 " + NOTE
+    vocabulary = {name: i for i, name in enumerate(remi.names)}
+    prompt = [vocabulary[name] for name in ["Bar_None", "TimeSig_4/4", *names]]
+    completion = [vocabulary[name] for name in tail.split()]
+    notes = Notes.from_ids([prompt + completion], remi, start=len(prompt))
+    # By hand: beat 3 of the 3/4 bar that the prompt opened, then beat 2 of the next bar, 72 steps later.
+    assert notes.onset.tolist() == [48, 72 + 24]
+    assert notes.bar.tolist() == [0, 1]
+    assert notes.bars.beats.tolist() == [3, 3]
+    assert notes.token.tolist() == [3, 9]
+    assert notes.n_tokens.tolist() == [10] and notes.n_broken.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("text", "broken"),
+    [
+        ("Bar_None TimeSig_4/4 Position_0 Pitch_60 Velocity_63 Duration_1.0.24 EOS_None", 0),
+        ("Bar_None Bar_None TimeSig_4/4", 1),  # a bar without its time signature
+        ("Bar_None TimeSig_4/4 Pitch_60 Velocity_63 Duration_1.0.24", 1),  # a note without a position
+        ("Bar_None TimeSig_4/4 Position_0 Pitch_60 Duration_1.0.24", 1),  # no velocity
+        ("Bar_None TimeSig_2/4 Position_60 Pitch_60 Velocity_63 Duration_1.0.24", 1),  # outside the bar
+        (f"Bar_None TimeSig_4/4 Position_12 Pitch_60 {NOTE} Position_6 Pitch_60 {NOTE}", 1),  # back in time
+        (f"Bar_None TimeSig_4/4 Position_12 Pitch_60 {NOTE} Pitch_60 {NOTE}", 1),  # the same note twice
+        ("Bar_None TimeSig_4/4 Position_0 Pitch_60 Velocity_63 Duration_1.0.24 PAD_None", 1),
+    ],
+)
+def test_broken_grammar_is_counted(remi, text, broken):
+    vocabulary = {name: i for i, name in enumerate(remi.names)}
+    assert Notes.from_ids([[vocabulary[name] for name in text.split()]], remi).n_broken.tolist() == [broken]
+
+
+def test_no_tokens_are_an_empty_piece(remi):
+    notes = Notes.from_ids([[], [remi.bar_id], []], remi)
+    assert notes.n_pieces == 3 and len(notes) == 0
+    assert np.diff(notes.bar_starts).tolist() == [1, 1, 1]
+
+
+def test_transposition_moves_pitches_and_nothing_else(remi):
+    score = compose(next(iter(COLLECTIONS)), 0)
+    notes = on_grid(score, remi)
+    ids = remi.encode(notes)[0]
+    moved = Notes.from_ids([remi.transpose(ids, 2)], remi)
+    np.testing.assert_array_equal(moved.pitch, notes.pitch + 2)
+    np.testing.assert_array_equal(moved.onset, notes.onset)
+
+
+def test_a_style_with_digits_is_refused():
+    with pytest.raises(MgenError, match="small letters"):
+        Remi.build(styles=("bebop2",))
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
+    with pytest.raises(MgenError, match=r"miditok\.json"):
+        Remi.from_pretrained(tmp_path)

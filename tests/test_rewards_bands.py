@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from rewards_pieces import BANDS, melodies
+
+from mgen.errors import MgenError
+from rewards.bands import Band, fit_bands, judge_by_band, load_bands, save_bands
+
+
+def test_distance_counts_band_widths():
+    distance = Band(0.2, 0.4).distance([0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 1.0, np.nan])
+    np.testing.assert_allclose(distance, [1, 0.5, 0, 0, 0, 1, 3, np.nan], atol=1e-12)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 1), (2, 1), (0, np.inf), (np.nan, 1)])
+def test_a_band_has_a_finite_width(low, high):
+    with pytest.raises(MgenError, match="must be below"):
+        Band(low, high)
+
+
+def test_above_the_band_only_the_excess_carries_the_score():
+    notes = melodies([60, 61, 62], [60, 61], [60])
+    excess = np.array([False, True, True, True, False, False])
+    judged = judge_by_band(Band(1, 3), np.array([7.0, 0.0, np.nan]), notes, excess)
+    np.testing.assert_allclose(judged.score, [-2, -0.5, -3])
+    np.testing.assert_allclose(judged.credit, [0, -1, -1, -0.25, -0.25, -3])
+    np.testing.assert_array_equal(judged.defined, [True, True, False])
+
+
+def test_bands_are_quantiles_of_the_pieces():
+    # 21 pieces of 10..30 notes that never repeat: the middle four fifths of the counts is 12..28.
+    notes = melodies(*[[40 + i * (i + 1) // 2 % 67 for i in range(n)] for n in range(10, 31)])
+    assert fit_bands(notes)["n_notes"] == Band(12, 28)
+
+
+def test_a_corpus_that_does_not_vary_gets_the_width_of_one_note():
+    notes = melodies(*[[60, 62, 64, 65, 60, 62, 64, 67]] * 20)  # one of six 3-grams returns
+    bands = fit_bands(notes)
+    assert bands["n_notes"] == Band(8, 9)
+    assert bands["longest_run"] == Band(1, 2)
+    assert bands["repetition_pitch"].low == pytest.approx(1 / 6)
+    assert bands["repetition_pitch"].high == pytest.approx(1 / 6 + 1 / 8)
+
+
+def test_too_few_measurable_pieces_are_an_error():
+    with pytest.raises(MgenError, match="'repetition_pitch': expected at least 20 measurable pieces, found 19 of 25"):
+        fit_bands(melodies(*[[60, 62, 64, 65, 67]] * 19, *[[60, 62]] * 6))
+    with pytest.raises(MgenError, match="found 0 of 0"):
+        fit_bands(melodies())
+
+
+def test_bands_come_back_from_their_file(tmp_path):
+    save_bands(BANDS, tmp_path / "bands.json")
+    assert load_bands(tmp_path / "bands.json") == BANDS
+    assert [path.name for path in tmp_path.iterdir()] == ["bands.json"]
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"a": 1}', '{"a": {"low": 1}}', '{"a": {"low": 2, "high": 1}}'])
+def test_a_file_that_holds_no_bands_is_one_clear_error(tmp_path, text):
+    (tmp_path / "bands.json").write_text(text)
+    with pytest.raises(MgenError, match=r"bands\.json: expected bands as JSON") as caught:
+        load_bands(tmp_path / "bands.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_the_same_error(tmp_path):
+    with pytest.raises(MgenError, match=r"none\.json: expected bands"):
+        load_bands(tmp_path / "none.json")

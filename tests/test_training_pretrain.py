@@ -1,0 +1,200 @@
+"""Pretraining: windows, exact resume after kill -9, whole checkpoints."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mgen.cli import pretrain
+from mgen.corpus.shards import Corpus, TokenTable
+from mgen.encoding.remi import Kind
+from mgen.errors import MgenError
+from mgen.training.checkpoints import check_manifest, last_whole, write_manifest
+from mgen.training.pretrain import token_sums
+from mgen.training.windows import Windows, collate, sample_windows
+
+
+def table_of(remi, pieces):
+    ids = np.concatenate(pieces).astype(np.uint16)
+    offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]).astype(np.int64)
+    return TokenTable(ids, offsets, pd.DataFrame({"style": ["jazz", "other"] * len(pieces)}).iloc[: len(pieces)])
+
+
+def piece_of(remi, bars, pitch=60):
+    names = {name: i for i, name in enumerate(remi.names)}
+    bar = ["Bar_None", "TimeSig_4/4", "Position_0", f"Pitch_{pitch}", "Velocity_63", "Duration_1.0.24"]
+    return np.array([names[name] for name in bar * bars])
+
+
+def test_windows_start_on_a_bar_after_bos_and_style(remi):
+    table = table_of(remi, [piece_of(remi, 40, 60), piece_of(remi, 3, 70)])
+    windows = Windows(table, remi, context=32, length=500, style_dropout=0.0)
+    for i in range(500):
+        ids = windows[i]["input_ids"]
+        assert len(ids) <= 32 and ids[0] == remi.bos_id and ids[2] == remi.bar_id
+        assert ids[1] in remi.style_ids.values()
+        music = remi.decode([ids[2:]])
+        assert music.n_broken.sum() <= (ids[-1] == remi.eos_id)
+
+
+def test_windows_are_a_function_of_seed_and_number(remi):
+    table = table_of(remi, [piece_of(remi, 40)])
+    first, again, other = (Windows(table, remi, 32, 100, seed=seed) for seed in (1, 1, 2))
+    same = [np.array_equal(first[i]["input_ids"], again[i]["input_ids"]) for i in reversed(range(100))]
+    assert all(same)
+    assert not all(np.array_equal(first[i]["input_ids"], other[i]["input_ids"]) for i in range(100))
+
+
+def test_an_epoch_visits_every_piece_and_all_twelve_keys_come_up(remi):
+    table = table_of(remi, [piece_of(remi, 20, 40 + i) for i in range(6)])
+    windows = Windows(table, remi, 32, length=3000)
+    pieces = windows.cells[:, 0]
+    assert set(pieces.tolist()) == set(range(6))
+    pitches = set()
+    for i in range(3000):
+        ids = windows[i]["input_ids"]
+        pitches |= {int(p) % 12 for p in remi.value[ids[remi.kind[ids] == Kind.PITCH]]}
+    assert pitches == set(range(12))
+
+
+def test_sampled_windows_have_the_length_asked_for_and_start_on_a_bar(remi):
+    table = table_of(remi, [piece_of(remi, 40), piece_of(remi, 2)])
+    rng = np.random.default_rng(0)
+    windows, piece = sample_windows(table, remi, 50, 30, rng)
+    assert windows.shape == (50, 30) and (windows[:, 0] == remi.bar_id).all() and set(piece.tolist()) == {0}
+    with pytest.raises(MgenError, match="longest piece has 240"):
+        sample_windows(table, remi, 5, 1000, rng)
+
+
+def test_padding_is_not_trained_on(remi):
+    batch = collate(
+        [{"input_ids": np.array([1, 2, 3]), "index": 0}, {"input_ids": np.array([4]), "index": 1}],
+        remi.pad_id,
+    )
+    assert batch["labels"].tolist() == [[1, 2, 3], [4, -100, -100]]
+    assert batch["input_ids"].tolist() == [[1, 2, 3], [4, remi.pad_id, remi.pad_id]]
+
+
+def test_nats_by_hand():
+    logits = torch.log(torch.tensor([[[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]]))
+    sums = token_sums(logits, torch.tensor([[0, -100]]), torch.tensor([True, False, False]))
+    assert sums.tolist() == pytest.approx([math.log(2), 1, 1])
+
+
+def words(corpus, out, steps=12):
+    return [
+        "--corpus", str(corpus), "--out", str(out), "--max_steps", str(steps), "--eval_steps", "4", "--context", "64",
+        "--per_device_train_batch_size", "4", "--valid_windows", "8", "--report_to", "none", "--disable_tqdm", "true",
+        "--logging_steps", "1",
+    ]  # fmt: skip
+
+
+def test_killed_and_started_again_it_ends_with_the_same_weights(small_corpus, tmp_path):
+    straight = tmp_path / "straight"
+    assert pretrain.main(words(small_corpus, straight)) == 0
+
+    killed = tmp_path / "killed"
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from mgen.cli.pretrain import main; main(sys.argv[1:])",
+        *words(small_corpus, killed),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (killed / "checkpoints" / "checkpoint-4" / "manifest.json").is_file():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "model").exists()
+    # what a kill in the middle of writing leaves
+    (killed / "checkpoints" / "checkpoint-7").mkdir()
+    (killed / "checkpoints" / "checkpoint-7" / "model.safetensors").write_bytes(b"half")
+
+    assert pretrain.main(words(small_corpus, killed)) == 0
+    first, second = (load_file(run / "model" / "model.safetensors") for run in (straight, killed))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    lines = (killed / "metrics.jsonl").read_text().count('"loss"')
+    assert lines == (straight / "metrics.jsonl").read_text().count('"loss"')  # no step logged twice
+
+
+def test_a_finished_run_says_so_and_another_config_is_refused(small_corpus, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert pretrain.main(words(small_corpus, out, 4)) == 0
+    before = os.stat(out / "model" / "model.safetensors").st_mtime_ns
+    assert pretrain.main(words(small_corpus, out, 4)) == 0
+    assert "was finished before" in capsys.readouterr().out
+    assert os.stat(out / "model" / "model.safetensors").st_mtime_ns == before
+    with pytest.raises(MgenError, match="max_steps=4, now max_steps=5"):
+        pretrain.main(words(small_corpus, out, 5))
+
+
+def test_it_learns(small_corpus, tmp_path):
+    import json
+
+    out = tmp_path / "run"
+    assert pretrain.main([*words(small_corpus, out, 30), "--optimizer", "rmsprop", "--learning_rate", "3e-3"]) == 0
+    facts = json.loads((out / "run.json").read_text())
+    assert facts["nats_per_token"] < 0.75 * facts["uniform_nats_per_token"]
+    assert facts["nats_per_note"] > facts["nats_per_token"]  # a note takes several tokens
+
+
+def test_a_folder_with_something_else_in_it_is_refused(small_corpus, tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(MgenError, match="not empty"):
+        pretrain.main(words(small_corpus, tmp_path))
+    assert (tmp_path / "letter.txt").read_text() == "dear"
+
+
+def test_infinite_loss_stops_with_step_batch_and_checkpoint(small_corpus, tmp_path):
+    # The learning rate blows the weights up after the first checkpoint has been written.
+    text = [
+        *words(small_corpus, tmp_path / "run", 12),
+        "--learning_rate",
+        "1e30",
+        "--max_grad_norm",
+        "0",
+        "--warmup_steps",
+        "0",
+    ]
+    with pytest.raises(MgenError, match=r"step \d+: the loss is .*batch: items \d+\.\.\d+.*last good checkpoint"):
+        pretrain.main(text)
+
+
+def test_the_last_whole_checkpoint_is_found_and_a_lost_file_is_an_error(tmp_path):
+    assert last_whole(tmp_path) is None
+    for step in (5, 10):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "optimizer.pt").write_bytes(b"state")
+        write_manifest(folder)
+    cut = tmp_path / "checkpoint-15"
+    cut.mkdir()
+    assert last_whole(tmp_path) == tmp_path / "checkpoint-10" and not cut.exists()
+    (tmp_path / "checkpoint-10" / "optimizer.pt").write_bytes(b"stale")
+    with pytest.raises(MgenError, match="its hash differs"):
+        last_whole(tmp_path)
+    (tmp_path / "checkpoint-10" / "optimizer.pt").unlink()
+    with pytest.raises(MgenError, match="missing"):
+        check_manifest(tmp_path / "checkpoint-10")
+
+
+def test_corpus_and_model_with_other_tokens_do_not_mix(small_corpus, tmp_path):
+    from mgen.encoding.remi import Remi
+    from mgen.models.transformer import check_vocabulary
+
+    corpus = Corpus.open(small_corpus)
+    with pytest.raises(MgenError, match="same recipe and styles"):
+        check_vocabulary("model", Remi.build(multi=True), small_corpus, corpus.remi)
