@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from critics.calibration import Calibration, expected_calibration_error
+from critics.changes import flat_velocities, humanised, sixteenths, straight_eighths, tritone_away
 from critics.style import StyleCritic
 from critics.training import Excerpts
-from mgen.encoding.remi import PITCH_RANGE
 from mgen.evaluation.corruptions import CORRUPTIONS, Corruption
 from mgen.evaluation.intervals import Interval, bootstrap
-from mgen.notes import STEPS_PER_QUARTER, Notes, sort_order
+from mgen.notes import Notes
 
 CHANGED = 256
 """At most so many pieces are changed and judged again."""
@@ -107,51 +106,10 @@ def score_changes(
     }
 
 
-def flat_velocities(notes: Notes, rng: np.random.Generator) -> Notes:
-    """All notes equally loud. A critic must not hear it."""
-    return _sorted(replace(notes, velocity=np.full_like(notes.velocity, 64)))
-
-
-def tritone_away(notes: Notes, rng: np.random.Generator) -> Notes:
-    """Each piece six semitones up, or down where it would leave the range. A critic should hardly hear it."""
-    highest = np.zeros(notes.n_pieces, np.int32)
-    np.maximum.at(highest, notes.piece, notes.pitch)
-    shift = np.where(highest + 6 <= PITCH_RANGE[1], 6, -6)[notes.piece]
-    return replace(notes, pitch=np.clip(notes.pitch + shift, *PITCH_RANGE).astype(np.int32))
-
-
-def straight_eighths(notes: Notes, rng: np.random.Generator) -> Notes:
-    """Swing taken out; the rest of the rhythm stays, so the score should fall.
-
-    Where a beat has no onsets but on it and at 14-19 of its 24 steps, the late ones come at 12, and notes
-    that end there end at 12.
-    """
-    beats = int(notes.onset.max(initial=0)) // STEPS_PER_QUARTER + 1
-    beat = notes.piece.astype(np.int64) * beats + notes.onset // STEPS_PER_QUARTER
-    step = notes.onset % STEPS_PER_QUARTER
-    swung = np.zeros(notes.n_pieces * beats, bool)
-    swung[beat[_late(step)]] = True
-    swung[beat[~_late(step) & (step > 0)]] = False
-
-    def straight(time: NDArray[np.int32]) -> NDArray[np.int32]:
-        number, step = np.divmod(time, STEPS_PER_QUARTER)
-        inside = np.minimum(number, beats - 1) + notes.piece.astype(np.int64) * beats
-        moved = swung[inside] & (number < beats) & _late(step)
-        return np.where(moved, time - step + STEPS_PER_QUARTER // 2, time).astype(np.int32)
-
-    onset, end = straight(notes.onset), straight(notes.onset + notes.duration)
-    return _sorted(replace(notes, onset=onset, duration=np.maximum(end - onset, 1)))
-
-
-def _late(step: NDArray[np.int32]) -> NDArray[np.bool_]:
-    return (step >= 14) & (step <= 19)
-
-
-def _sorted(notes: Notes) -> Notes:
-    order = sort_order(notes.piece, notes.onset, notes.program, notes.pitch, notes.duration, notes.velocity)
-    columns = ("piece", "onset", "duration", "bar", "pitch", "velocity", "program", "token")
-    return replace(notes, **{name: getattr(notes, name)[order] for name in columns})
-
-
-FORMAT: dict[str, Corruption] = {"flat_velocities": flat_velocities, "tritone_away": tritone_away}
+FORMAT: dict[str, Corruption] = {
+    "flat_velocities": flat_velocities,
+    "tritone_away": tritone_away,
+    "humanised": humanised,
+    "sixteenths": sixteenths,
+}
 BROKEN: dict[str, Corruption] = {"straight_eighths": straight_eighths, **CORRUPTIONS}

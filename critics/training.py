@@ -18,6 +18,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import Trainer, TrainingArguments
 
+from critics.changes import retimed
 from critics.sequence import Row, SequenceCritic
 from mgen.corpus.shards import Corpus, TokenTable
 from mgen.encoding.remi import Remi
@@ -74,7 +75,9 @@ class Music:
         }
         return cls(tables, corpus.remi, positive, prompt_tokens)
 
-    def draw(self, n: int, tokens: int, rng: np.random.Generator, transpose: bool = False) -> Excerpts:
+    def draw(
+        self, n: int, tokens: int, rng: np.random.Generator, transpose: bool = False, retime: bool = False
+    ) -> Excerpts:
         """n excerpts of `tokens` tokens, in random order.
 
         Both sides come up equally often, and so do all collections of a side, and all pieces of a collection.
@@ -110,6 +113,8 @@ class Music:
         prompted = rng.random(len(ids)) < 0.5
         heard = [row if after else row[:tokens] for row, after in zip(ids, prompted, strict=True)]
         notes = Notes.from_ids(heard, self.remi, start=np.where(prompted, self.prompt_tokens, 0))
+        if retime:
+            notes = retimed(notes, rng)
         order = rng.permutation(len(ids))
         return Excerpts(
             notes.pieces(order),
@@ -147,10 +152,12 @@ class StyleExcerpts(Dataset[tuple[Row, float]]):
         min_tokens: int,
         length: int,
         transpose: bool = True,
+        retime: bool = True,
         seed: int = 0,
     ) -> None:
         self.music, self.network, self.min_tokens = music, network, min_tokens
-        self.length, self.transpose, self.seed = length, transpose, seed
+        self.length, self.seed = length, seed
+        self.transpose, self.retime = transpose, retime
         self._block: tuple[int, list[Row], NDArray[np.bool_]] | None = None
 
     def __len__(self) -> int:
@@ -163,7 +170,7 @@ class StyleExcerpts(Dataset[tuple[Row, float]]):
         if self._block is None or self._block[0] != number:
             rng = np.random.Generator(np.random.Philox(key=[self.seed, number]))
             tokens = int(rng.integers(self.min_tokens, self.network.max_tokens + 1))
-            excerpts = self.music.draw(BLOCK, tokens, rng, self.transpose)
+            excerpts = self.music.draw(BLOCK, tokens, rng, self.transpose, self.retime)
             self._block = number, self.network.rows(excerpts.notes), excerpts.positive
         return self._block[1][place], float(self._block[2][place])
 

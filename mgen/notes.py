@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -157,12 +157,13 @@ class Notes:
         for program in np.unique(one.program).tolist():
             rows = one.program == program
             track = core.TrackTick("drums" if program < 0 else f"program {program}", max(program, 0), program < 0)
-            track.notes = Note.from_numpy(
+            notes: Any = Note.from_numpy(
                 one.onset[rows],
                 one.duration[rows],
                 one.pitch[rows].astype(np.int8),
                 one.velocity[rows].astype(np.int8),
             )
+            track.notes = notes
             score.tracks.append(track)
         return score
 

@@ -57,3 +57,15 @@ def tiny_policy(remi):
             return LlamaForCausalLM(LlamaConfig(**shape | changes)).eval()
 
     return build
+
+
+@pytest.fixture(scope="session")
+def small_corpus(tmp_path_factory):
+    """Folder of a prepared corpus: the embedded music, 12 works of each of its collections; only to be read."""
+    from mgen.cli.prepare import main
+    from mgen.corpus.demo import write_demo_corpus
+
+    folder = tmp_path_factory.mktemp("small_corpus")
+    metadata = write_demo_corpus(folder / "music", works_per_collection=12)
+    assert main(["--metadata", str(metadata), "--out", str(folder / "corpus"), "--workers", "1"]) == 0
+    return folder / "corpus"

@@ -165,7 +165,7 @@ def test_a_path_of_one_machine_is_seen():
         "rewards/credit over work/collection",
         "https://example.org/home/page",
         "runs/data/x",
-        "~/work/x",
+        "~/data/x",
     ):
         assert not MACHINE_PATH.search(line)
 

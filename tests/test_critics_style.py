@@ -39,7 +39,7 @@ def music(remi):
         ("jazz", "large"): collection(SWUNG, 60),
         ("jazz", "small"): collection(SWUNG, 3),
         ("other", "one"): collection(STRAIGHT, 30),
-        ("other", "short"): collection(STRAIGHT, 30, bars=2),
+        ("other", "short"): collection(STRAIGHT, 30, bars=3),
     }
     return Music(tables, remi, "jazz", prompt_tokens=24)
 

@@ -59,6 +59,10 @@ class CriticConfig(TrainingArguments):  # type: ignore[misc]
         default=64, metadata={"help": "Half of the excerpts come after so many tokens, as completions do."}
     )
     transpose: bool = field(default=True, metadata={"help": "Train in all twelve keys."})
+    retime: bool = field(
+        default=True,
+        metadata={"help": "Train on other grids and uneven timing too, so that it hears less of the file's format."},
+    )
     min_notes: int = field(
         default=MIN_NOTES,
         metadata={"help": "A piece with fewer notes is not judged: it gets the worst score."},

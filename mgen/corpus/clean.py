@@ -25,9 +25,9 @@ LONGEST = 13 * STEPS_PER_QUARTER
 ON_GRID = 0.25
 """Grid strength from which a piece counts as written on the beat grid of its file.
 
-Measured on 2979 files labelled by another method: of quantised files 99.5 % pass, of loosely played ones 86
-%, of free performances 4.7 % (and 1 % outside one collection of mixed playing); of 355 solos with annotated
-beats and expressive onsets 93 %.
+Measured on 5357 files labelled by another method: 99.5 % of quantised files pass, 85 % of loosely played ones, 1.5 %
+of free performances; of 353 solos with annotated beats and expressive onsets 93 %. Few onsets gather by chance: 16
+free ones pass in 3 files of 10, 64 in 1 of 100.
 """
 
 

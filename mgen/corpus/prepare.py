@@ -160,16 +160,18 @@ def prepare(
     if recipe not in RECIPES:
         raise MgenError(f"recipe '{recipe}': expected one of {', '.join(RECIPES)}")
     out = Path(os.path.realpath(out))
+    _put_back(out)
     check_free(out, overwrite)
     rules = Rules(recipe, tuple(sorted({source.style for source in sources})), min_notes, on_grid_only)
     remi = rules.remi()
     with _staged(out, overwrite) as folder:
         spool = folder / "spool.parquet"
-        outcomes = in_workers(partial(read_piece, rules=rules), sources, workers or os.cpu_count() or 1, timeout)
+        reader = partial(read_piece, rules=rules)
+        outcomes = in_workers(reader, sources, workers or os.cpu_count() or 1, timeout)
         rejected = _write_spool(outcomes, spool, folder / REJECTED, progress)
         pieces = pq.read_table(spool, columns=[name for name in _SPOOL.names if name != "ids"]).to_pandas()
-        if len(pieces) + sum(rejected.values()) != len(sources):
-            raise AssertionError(f"{len(sources)} files scanned, {len(pieces)} kept, {sum(rejected.values())} rejected")
+        if len(pieces) + rejected.total() != len(sources):
+            raise AssertionError(f"{len(sources)} scanned, {len(pieces)} kept, {rejected.total()} rejected")
         if not len(pieces):
             reasons = ", ".join(f"{reason} {count}" for reason, count in rejected.most_common())
             raise MgenError(f"none of {len(sources)} files could be kept ({reasons})")
@@ -207,10 +209,21 @@ def check_free(out: Path, overwrite: bool) -> None:
         raise MgenError(f"{out}: holds a corpus already; give --overwrite to replace it, or choose another --out")
 
 
+def _beside(out: Path, suffix: str) -> Path:
+    return out.with_name(f".{out.name}.{suffix}")
+
+
+def _put_back(out: Path) -> None:
+    """Restore the corpus of a run that was killed after it moved the old one away and before the new one came."""
+    old = _beside(out, "old")
+    if old.exists() and not out.exists():
+        old.rename(out)
+
+
 @contextmanager
 def _staged(out: Path, overwrite: bool) -> Iterator[Path]:
     """A folder beside `out` that takes its place when all went well, and is gone otherwise."""
-    aside, old = (out.with_name(f".{out.name}.{suffix}") for suffix in ("part", "old"))
+    aside, old = _beside(out, "part"), _beside(out, "old")
     try:
         for left_over in (aside, old):
             shutil.rmtree(left_over, ignore_errors=True)
@@ -221,10 +234,8 @@ def _staged(out: Path, overwrite: bool) -> Iterator[Path]:
             out.rename(old)
         try:
             aside.rename(out)
-        except OSError:
-            if old.exists():
-                old.rename(out)
-            raise
+        finally:
+            _put_back(out)
     except OSError as error:
         raise MgenError(
             f"{out}: cannot be written ({error.strerror or error}); free some space or choose another --out"
@@ -268,10 +279,10 @@ def _write_shards(pieces: pd.DataFrame, spool: Path, folder: Path) -> tuple[str,
     rows = pieces[["split", "style", "collection", "work"]].itertuples(index=False, name=None)
     with ShardWriter(folder) as shards, pq.ParquetFile(spool) as file:
         piece = 0
-        for batch in file.iter_batches(batch_size=256, columns=["ids"]):
-            for ids in batch["ids"]:
+        for group in range(file.metadata.num_row_groups):
+            for ids in file.read_row_group(group, columns=["ids"])["ids"]:
                 named = next(rows)
-                tokens = ids.values.to_numpy()
+                tokens = ids.values.to_numpy().copy()  # a view would keep its whole row group in memory
                 digest.update("\0".join(named).encode() + b"\n" + tokens.astype("<u2").tobytes())
                 shards.write(named[0], piece, tokens)
                 piece += 1

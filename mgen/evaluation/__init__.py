@@ -1,1 +1,4 @@
-"""How music is judged: metrics, the two-sample test, the evaluation's own judge. Never imports rewards or critics."""
+"""How music is judged: metrics, the two-sample test, the evaluation's own judge.
+
+Nothing here imports rewards or critics: a model is never judged with what rewarded it.
+"""

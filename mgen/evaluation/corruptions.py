@@ -1,7 +1,7 @@
 """Music broken on purpose: what every metric, reward and critic has to tell from real music.
 
-Each takes the pieces and a generator and returns as many broken pieces, as if read from files (no tokens). Drums keep
-their pitches.
+Each takes the pieces and a generator and returns as many broken pieces, as if read from files (no tokens).
+Drums keep their pitches.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def two_bar_loop(notes: Notes, rng: Generator) -> Notes:
 def markov_pitches(notes: Notes, rng: Generator) -> Notes:
     """Pitches from the order-1 chain of the whole batch, from each piece's first pitch; rhythm stays.
 
-    In chords the chain runs through the notes in their order, so the chain of a batch of one piece is that piece's own.
+    In chords the chain runs through the notes in their order. A batch of one piece has that piece's own chain.
     """
     sounding = np.flatnonzero(notes.program >= 0)
     piece, pitch = notes.piece[sounding], notes.pitch[sounding].astype(np.int64)

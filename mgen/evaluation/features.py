@@ -1,8 +1,8 @@
 """A piece as numbers that a classifier reads: free of key, tempo, register and velocity.
 
-The numbers say how a piece repeats itself, moves, divides time and voices chords. They know nothing of files, and
-nothing of the metre but in the group `metre`, which is music where the grid's beats are the music's and tells
-the file format where they are not: leave it out (`FORMAT_FREE`) to compare music across collections.
+The numbers say how a piece repeats itself, moves, divides time and voices chords. They know nothing of files,
+and nothing of the metre but in the group `metre`, which is music where the grid's beats are the music's and
+tells the file format where they are not: leave it out (`FORMAT_FREE`) to compare music across collections.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _STEPS = np.array([-11, -7, -6, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 7, 8, 12])
 _CONTOUR = np.array([-2, 0, 1, 3])  # leap down | step down | same | step up | leap up
 _RATIOS = np.array([-1.75, -1.25, -0.75, -0.25, 0.25, 0.75, 1.25, 1.75])  # octaves
 _LENGTHS = np.array([-1.75, -0.75, -0.25, 0.25, 0.75, 1.75])  # octaves
+_HELD = np.array([-1.25, -0.25, 0.1])  # octaves: staccato | half | to the next onset | beyond it
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class _Line:
 
     @cached_property
     def ratio(self) -> tuple[NDArray[np.bool_], Floats]:
-        """(L,) whether there are two notes before, and log2 of the last time between onsets over the one before it."""
+        """(L,) whether there are two notes before, and log2 of the last gap over the one before."""
         return ngrams.complete(self.piece, 3), np.diff(self.log_gap, prepend=0.0)
 
     @cached_property
@@ -66,7 +67,10 @@ class _Line:
         return np.clip(np.rint(2 * self.ratio[1]), -6, 6).astype(np.int64)
 
     def windows(self, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Each note's window (L,), and each window's piece: `size` notes each, a piece's last one up to twice that."""
+        """Each note's window (L,), and each window's piece.
+
+        A window has `size` notes; a piece's last one may have up to twice as many, and its only one fewer.
+        """
         count = np.bincount(self.piece, minlength=self.n)
         rank = np.arange(len(self.piece)) - (np.cumsum(count) - count)[self.piece]
         windows = np.where(count > 0, np.maximum(count // size, 1), 0)
@@ -121,7 +125,7 @@ def _repeated(piece: Ints, values: NDArray[np.integer], n: int, pieces: int) -> 
 
 
 def _returns(piece: Ints, values: NDArray[np.integer], pieces: int) -> Floats:
-    """(B, 3) share of 3-grams that were heard 8 or fewer notes ago for the last time, 9 to 32, and longer ago."""
+    """(B, 3) share of 3-grams last heard 1 to 8 notes ago, 9 to 32, and longer ago."""
     ends = np.flatnonzero(ngrams.complete(piece, 3))
     letter = values.astype(np.int64) + 128
     code = ((piece[ends] * np.int64(256) + letter[ends - 2]) * 256 + letter[ends - 1]) * 256 + letter[ends]
@@ -202,7 +206,7 @@ def _rhythm(music: _Music) -> Named:
     classes = np.searchsorted(_LENGTHS, length, side="right")
     yield "duration", _histogram(music.piece[has_gap], classes, len(_LENGTHS) + 1, music.n)
     held = np.log2(np.maximum(music.duration[music.top_at[:-1]], 1))[top.together[1:]] - gap
-    yield "legato", _histogram(piece, np.searchsorted([-1.0, -0.3, 0.1], held), 4, music.n)
+    yield "legato", _histogram(piece, np.searchsorted(_HELD, held, side="right"), 4, music.n)
 
 
 def _entropies(music: _Music) -> Named:

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mgen.errors import MgenError
+from mgen.evaluation.metrics import divide
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats, Floats], Floats]
-"""(B,) values and (R, B) weights -> (R,): the statistic of R resamples, each saying how often it drew each value."""
+"""(B,) values and (R, B) weights, how often each resample drew each value -> (R,) the statistic of each."""
 
 REPLICATES = 1000
 TAIL = 0.025
@@ -107,8 +108,8 @@ def distance_to_real(
     """Wasserstein-1 distance between two samples of a metric, in the metric's unit; 0 upwards.
 
     W1 is the area between the two distribution functions. A work in both samples is drawn for both at once.
-    Two samples of the same music do not give 0: quote the distance of real music's halves beside it. Resampling
-    adds to a distance, so the interval is that of the resamples moved to have the value as their mean.
+    Two samples of the same music do not give 0: quote the distance of real music's halves beside it.
+    Resampling adds to a distance, so the interval is that of the resamples, moved to have the value as mean.
 
     Args:
         real, other: (B,) and (C,) values; NaN are left out, and counted in `undefined`.
@@ -137,23 +138,21 @@ def distance_to_real(
     gap = np.diff(values)
 
     def area(weights: Floats) -> Floats:
-        share = [
-            weights * side / np.maximum((weights * side).sum(axis=1, keepdims=True), 1) for side in (is_real, ~is_real)
-        ]
+        sides = (weights * is_real, weights * ~is_real)
+        share = [divide(side, side.sum(axis=1, keepdims=True)) for side in sides]
         out: Floats = np.abs(np.cumsum(share[0] - share[1], axis=1)[:, :-1]) @ gap
         return out
 
     value = float(area(np.ones((1, len(values))))[0])
     draws = np.concatenate([area(weights) for weights in resamples(groups, n, seed)])
-    low, high = np.quantile(draws - draws.mean() + value, (TAIL, 1 - TAIL)).tolist()
-    return Interval(value, max(low, 0.0), max(high, value), undefined)
+    draws = draws[~np.isnan(draws)]  # without the few that drew one side only
+    low, high = np.quantile(draws - draws.mean() + value, (TAIL, 1 - TAIL)).tolist() if len(draws) else (value, value)
+    return Interval(value, min(max(low, 0.0), value), max(high, value), undefined)
 
 
 def _paired(values: ArrayLike, groups: ArrayLike | None) -> tuple[Floats, NDArray[np.generic]]:
     numbers = np.asarray(values, dtype=np.float64)
     names = np.arange(len(numbers)) if groups is None else np.asarray(groups)
     if numbers.ndim != 1 or names.shape != numbers.shape:
-        raise MgenError(
-            f"interval: expected a group for each of {len(numbers)} values, came {len(names)}; pass one a value"
-        )
+        raise MgenError(f"interval: expected a group for each of {len(numbers)} values, came {len(names)}")
     return numbers, names

@@ -1,8 +1,8 @@
 """The evaluation's own judge of style, trained afresh on works that no critic saw.
 
-It has two views, and a piece must pass both: is it the style (against other music), and is it whole (against the same
-music broken)? The second is there because chromatic noise reads as jazz to anything that knows only jazz
-and other music. It is never stored: the same corpus and seed give the same judge.
+It has two views, and a piece must pass both: is it the style (against other music), and is it whole (against
+the same music broken)? The second is there because chromatic noise reads as jazz to anything that knows only
+jazz and other music. It is never stored: the same corpus and seed give the same judge.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BROKEN = ("markov_pitches", "random_pitches", "two_bar_loop", "one_pitch", "bars
 
 @dataclass(frozen=True)
 class View:
-    """One question: boosting and logistic regression together, calibrated on works that neither was fitted on."""
+    """One question: boosting and logistic regression together, calibrated on works they were not fitted on."""
 
     models: tuple[HistGradientBoostingClassifier, Pipeline]
     slope: float
@@ -45,10 +45,10 @@ class View:
 class Judge:
     """How likely a piece is whole music of a style.
 
-    It hears features free of key, tempo, register, velocity and metre. It cannot hear form beyond 32 notes but by
-    repetition, harmony but as intervals, swing against a straight grid but as ratios of times between onsets,
-    timbre or dynamics. A piece without notes is no music to it. Optimising against it would flatter it like
-    any judge: it must never give reward.
+    It hears features free of key, tempo, register, velocity and metre. It cannot hear form, but as repetition and
+    windows of 32 notes; harmony, but as intervals; swing, but as ratios of times between onsets; nor timbre or
+    dynamics. Jazz with its bars shuffled passes as jazz. A piece without notes is no music to it. Optimising
+    against it would flatter it like any judge: it must never give reward.
 
     Attributes:
         name: the style.
@@ -66,7 +66,7 @@ class Judge:
         return np.where(notes.counts > 0, self.style.probability(table) * self.whole.probability(table), 0.0)
 
     def auc(self, target: Notes, other: Notes, groups_target: ArrayLike, groups_other: ArrayLike) -> Interval:
-        """AUC of `probability` between the style and other music, resampled by work; state it beside any verdict.
+        """AUC of `probability` between the style and other music, resampled by work; to be stated with verdicts.
 
         Args:
             target, other: pieces of works that the judge was not trained on.
@@ -98,33 +98,34 @@ def fit_judge(
         MgenError: A side has fewer than two works, or works and pieces differ in number.
     """
     label, groups = _labelled(target, other, groups_target, groups_other)
-    music = Notes.concat([target, other])
     rng = np.random.default_rng(seed)
-    # Each piece broken in one way; the chain and the bars of others come from all pieces broken that way.
-    kind = rng.permutation(music.n_pieces) % len(BROKEN)
-    parts = [np.flatnonzero(kind == k) for k in range(len(BROKEN))]
-    broken = Notes.concat(
-        [CORRUPTIONS[name](music.pieces(part), rng) for name, part in zip(BROKEN, parts, strict=True)]
-    )
-    table, broken_table = features(music, FORMAT_FREE), features(broken, FORMAT_FREE)
+    broken = [_broken(side, rng) for side in (target, other)]
+    music, noise = (features(Notes.concat(sides), FORMAT_FREE) for sides in ((target, other), broken))
     return Judge(
         name,
-        style=_fit(table, 1 - label, groups, seed),
+        style=_fit(music, label, groups, seed),
         whole=_fit(
-            np.concatenate([table, broken_table]),
+            np.concatenate([music, noise]),
             np.repeat([1, 0], len(label)),
-            np.concatenate([groups, groups[np.concatenate(parts)]]),
+            np.concatenate([groups, groups]),
             seed,
         ),
     )
 
 
+def _broken(notes: Notes, rng: np.random.Generator) -> Notes:
+    """Each piece broken in one way, in the order of the pieces; chains and foreign bars come from all of them."""
+    way = rng.permutation(notes.n_pieces) % len(BROKEN)
+    every = Notes.concat([CORRUPTIONS[name](notes, rng) for name in BROKEN])
+    return every.pieces(way * notes.n_pieces + np.arange(notes.n_pieces))
+
+
 def _labelled(
     first: Notes, second: Notes, groups_first: ArrayLike, groups_second: ArrayLike
 ) -> tuple[NDArray[np.int64], NDArray[np.generic]]:
-    """Class 0 for pieces of the first table, 1 for the second's; and all works."""
+    """Class 1 for pieces of the first table, 0 for the second's; and all works."""
     groups = np.concatenate([np.asarray(groups_first).astype(str), np.asarray(groups_second).astype(str)])
-    label = np.repeat([0, 1], [first.n_pieces, second.n_pieces])
+    label = np.repeat([1, 0], [first.n_pieces, second.n_pieces])
     if len(groups) != len(label):
         raise MgenError(f"judge: expected a work for each of {len(label)} pieces, came {len(groups)}")
     return label, groups

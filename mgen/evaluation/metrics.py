@@ -71,8 +71,8 @@ def onsets(notes: Notes) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
 def pitch_class_entropy(notes: Notes, bars: int) -> Floats:
     """Entropy of the pitch classes in a window of `bars` bars, mean over a window from every bar.
 
-    H = -sum p_c log2 p_c over the 12 pitch classes of the notes that begin in the window: 0 (one pitch class) to
-    3.58 bits. Windows without notes are left out; a piece shorter than a window is one window.
+    H = -sum p_c log2 p_c over the 12 pitch classes of the notes that begin in the window: 0 (one pitch class)
+    to 3.58 bits. Windows without notes are left out; a piece shorter than a window is one window.
 
     Cannot see: order, register, duration, rhythm. Random notes score high. NaN: no pitched notes.
     Source: Wu and Yang 2020, The Jazz Transformer, arXiv:2008.01307, and its code (MusDr).
@@ -92,10 +92,10 @@ def pitch_class_entropy(notes: Notes, bars: int) -> Floats:
 def grooving_similarity(notes: Notes) -> Floats:
     """How alike the rhythms of a piece's bars are, 0..1.
 
-    GS = 1 - the share of 64 slots of a bar in which one of two bars has an onset and the other has none, mean over all
-    pairs of bars. A bar is divided evenly, whatever its length, and a bar without onsets counts.
+    GS = 1 - the share of 64 slots of a bar in which one of two bars has an onset and the other has none, mean
+    over all pairs of bars. A bar is divided evenly, whatever its length, and a bar without onsets counts.
 
-    Cannot see: pitch, duration, the order of bars. Sparse and dense music differ by the number of onsets alone.
+    Cannot see: pitch, duration, the order of bars. Sparse music scores higher than dense music by that alone.
     NaN: fewer than two bars, or no notes.
     Source: Wu and Yang 2020, arXiv:2008.01307; theirs draws 1000 pairs at random, this counts all of them.
     """
@@ -113,19 +113,20 @@ def grooving_similarity(notes: Notes) -> Floats:
 def repeated_ngrams(notes: Notes, n: int, view: ngrams.View = "pitch") -> Floats:
     """Share of a piece's n-grams that came before in it: 1 - different n-grams / n-grams, 0..1.
 
-    An n-gram is n pitches, or n intervals in semitones (n + 1 notes), of consecutive notes in the order of `Notes`: by
-    onset, program, pitch, so chords are read upwards and several instruments as one line. Drums are left out.
+    An n-gram is n pitches, or n intervals in semitones (n + 1 notes), of consecutive notes in the order of
+    `Notes`: by onset, program, pitch, so chords are read upwards and several instruments as one line. Drums are
+    left out.
 
     Cannot see: rhythm; a loop with one changed note in n (pitches), transposed (pitches, not intervals), or
     under a changing accompaniment. Grows with the length of the piece: compare pieces of one length.
     NaN: no n-gram.
-    Source: the repetition measure of neural text generation (Welleck et al. 2019, arXiv:1908.04319), on pitches.
+    Source: the repetition measure of text generation (Welleck et al. 2019, arXiv:1908.04319), on pitches.
     """
     return ngrams.repeated_share(pitched(notes), n, view)
 
 
 def loop_rate(notes: Notes) -> Floats:
-    """1 for a piece in which more than 0.6 of the pitch 4-grams are repeats, else 0; its mean is the loop rate.
+    """1 for a piece with more than 0.6 of its pitch 4-grams repeated, else 0; the mean is the loop rate.
 
     Cannot see: what `repeated_ngrams` cannot. NaN: fewer than four notes. Source: evaluation protocol.
     """
@@ -168,8 +169,8 @@ def swing(notes: Notes) -> Floats:
 def triplet_share(notes: Notes) -> Floats:
     """Share of onsets within one grid step (1/24 of a beat) of a third or two thirds of a beat, 0..1.
 
-    Cannot see: the triplet's first note, which is on the beat; whether a swung eighth is meant as a triplet. Evenly
-    spread onsets, as in free performances, give 0.25. NaN: no notes.
+    Cannot see: the triplet's first note, which is on the beat; whether a swung eighth is meant as a triplet.
+    Evenly spread onsets, as in free performances, give 0.25. NaN: no notes.
     Source: ours, after the share of triplet divisions in the Weimar Jazz Database.
     """
     piece, onset = onsets(notes)
@@ -184,7 +185,8 @@ def polyphony(notes: Notes) -> Floats:
 
     Sum of durations / length of their union. Two notes of one pitch at once count twice (in muspy, once).
 
-    Cannot see: silence, pedal. NaN: no pitched notes. Source: muspy.polyphony, Dong et al. 2020, arXiv:2008.01951.
+    Cannot see: silence, pedal. NaN: no pitched notes.
+    Source: muspy.polyphony, Dong et al. 2020, arXiv:2008.01951.
     """
     notes = pitched(notes)
     total = np.bincount(notes.piece, weights=notes.duration, minlength=notes.n_pieces)
@@ -244,7 +246,8 @@ def empty_beats(notes: Notes) -> Floats:
 def valid(notes: Notes) -> Floats:
     """1 for a piece none of whose tokens broke the grammar, else 0.
 
-    Cannot see: anything of the music. NaN: no tokens, as for a piece read from a file. Source: `Notes.n_broken`.
+    Cannot see: anything of the music. NaN: no tokens, as for a piece read from a file.
+    Source: `Notes.n_broken`.
     """
     return np.where(notes.n_tokens > 0, notes.n_broken == 0, np.nan)
 
@@ -252,7 +255,8 @@ def valid(notes: Notes) -> Floats:
 def broken_tokens(notes: Notes) -> Floats:
     """Share of a piece's tokens that broke the grammar, 0..1.
 
-    Cannot see: anything of the music. NaN: no tokens, as for a piece read from a file. Source: `Notes.n_broken`.
+    Cannot see: anything of the music. NaN: no tokens, as for a piece read from a file.
+    Source: `Notes.n_broken`.
     """
     return divide(notes.n_broken, notes.n_tokens)
 
@@ -275,4 +279,4 @@ METRICS: dict[str, Metric] = {
     "pitch_range": pitch_range,
     "empty_beats": empty_beats,
 }
-"""Name -> metric of each piece. A mean over pieces leaves NaN out and says how many (`intervals.bootstrap`)."""
+"""Name -> metric of each piece. `intervals.bootstrap` makes a mean of it, leaves NaN out and counts them."""

@@ -56,7 +56,8 @@ class Row:
 
     Attributes:
         name: as shown; the same player has the same name everywhere.
-        kind: `real`, `pretrained` (what the others are compared with), `tuned`, or a word for a control.
+        kind: `real`, `reference` (other music, shown only), `pretrained` (what the others are compared with),
+            `tuned`, or a word for a control.
         cells: by the key of the column; a missing one, or NaN, is shown as undefined.
         group: the kind of prompt; each group is a table of its own.
         changes: where known, intervals of the difference from the pretrained row, by key; they decide whether
@@ -173,7 +174,7 @@ def verdict(
 
     A change is clear where the interval of the difference leaves out 0 or, if that is not known, the two
     intervals lie apart. It is an improvement where what is aimed at lies on the new side of the midpoint of
-    both numbers, beyond the joint margin of aim and midpoint; `moved`: neither number is clearly nearer to it.
+    both numbers, beyond the joint margin of aim and midpoint; `moved`: neither number is clearly nearer.
 
     Returns:
         None where nothing can be claimed: a stated column, an undefined number, or no real music to be like.
@@ -279,12 +280,12 @@ def _pull(before: Bounded, after: Bounded, column: Column, real: Bounded | None)
 
 
 def _groups(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Rows by group, real music first and the pretrained model second."""
+    """Rows by group: real music, references, the pretrained model, the others."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.group, []).append(row)
-    order = {"real": 0, "pretrained": 1}
-    return {name: sorted(members, key=lambda row: order.get(row.kind, 2)) for name, members in groups.items()}
+    order = {"real": 0, "reference": 1, "pretrained": 2}
+    return {name: sorted(members, key=lambda row: order.get(row.kind, 3)) for name, members in groups.items()}
 
 
 def _of_kind(rows: Sequence[Row], kind: str) -> Row | None:
@@ -299,7 +300,7 @@ def _changes(
     for members in _groups(rows).values():
         base, real = _of_kind(members, "pretrained"), _of_kind(members, "real")
         for row in members:
-            if base is None or row is real or row.kind == "pretrained":
+            if base is None or row.kind in ("real", "reference", "pretrained"):
                 continue
             for column in columns:
                 before, after = base.cells.get(column.key), row.cells.get(column.key)

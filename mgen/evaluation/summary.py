@@ -63,7 +63,7 @@ def columns(target: str) -> list[Column]:
             f"judge_{target}", f"judged {target}", "as real", 2, f"share that the evaluation's judge calls {target}"
         ),
         Column("loop_rate", "loops", "as real", 3, f"{loops}, sampled at temperature 1"),
-        Column("loop_rate_greedy", "loops, greedy", "lower", 2, f"{loops}, decoded greedily"),
+        Column("loop_rate_greedy", "greedy loops", "lower", 2, f"{loops}, decoded greedily"),
         Column("rep4", "repeated 4-grams", "as real", 3, "share of pitch 4-grams that were heard before in the piece"),
         Column("H1", "entropy H1", "as real", 2, "entropy of pitch classes in a bar", "bits"),
         Column("swing", "swing ratio", "as real", 2, "median ratio of the two halves of a beat with two onsets"),
@@ -84,7 +84,7 @@ def rows(evaluation: Evaluation) -> list[Row]:
         aim = evaluation.numbers[real]["continue" if kind == "turn" else kind]
         out.append(Row(f"real {evaluation.target}", "real", aim.cells, group))
         if kind == "turn":
-            out.append(Row("the prompts' own music", "control", evaluation.numbers[real][kind].cells, group))
+            out.append(Row("the prompts' own music", "reference", evaluation.numbers[real][kind].cells, group))
         for name, by_kind in evaluation.numbers.items():
             if name == pretrained:
                 out.append(Row(name, "pretrained", by_kind[kind].cells, group))
