@@ -5,7 +5,7 @@ Each takes pieces and a generator and returns as many pieces; bars stay as they 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 from numpy.random import Generator
@@ -16,6 +16,9 @@ from mgen.notes import STEPS_PER_QUARTER, Notes, sort_order
 
 GRIDS = (1, 1, 3, 4, 6, 8)
 """Grids of `retimed`, in steps: as it was (twice as often), 8, 6, 4 and 3 onsets a quarter."""
+
+UNEVEN = 0.2
+"""Deviation of a duration's logarithm, for each step of spread of the onsets."""
 
 SPREADS = (0.0, 0.0, 1.0, 2.0)
 """Deviations of `retimed`, in steps: none (half of the pieces), 21 and 42 ms at 120 quarters a minute."""
@@ -78,9 +81,10 @@ def sixteenths(notes: Notes, rng: Generator) -> Notes:
 
 
 def _moved(notes: Notes, grid: NDArray[np.int64], spread: NDArray[np.float64], rng: Generator) -> Notes:
-    """Onsets rounded to `grid` (N,), then moved by noise of deviation `spread` (N,), alike for what sounds together.
+    """Onsets on `grid` (N,), then moved by noise of deviation `spread` (N,), alike for what sounds together.
 
-    A note stays in its bar and keeps its duration; of two on one pitch that come to fall together, the first stays.
+    Durations likewise: on the grid after noise of their own. A note stays in its bar; of two on one pitch that come
+    to fall together, the first stays.
     """
     when = notes.piece.astype(np.int64) * (int(notes.onset.max(initial=0)) + 1) + notes.onset
     _, chord = np.unique(when, return_inverse=True)
@@ -90,7 +94,9 @@ def _moved(notes: Notes, grid: NDArray[np.int64], spread: NDArray[np.float64], r
     )
     position = np.rint(np.rint((notes.onset - start) / grid) * grid + spread * noise)
     onset = start + np.clip(position, 0, beats * STEPS_PER_QUARTER - 1)
-    moved = _sorted(replace(notes, onset=onset.astype(np.int32)))
+    held = notes.duration * np.exp(UNEVEN * spread * rng.normal(0, 1, len(notes)))
+    duration = np.maximum(np.rint(held / grid), 1) * grid
+    moved = _sorted(replace(notes, onset=onset.astype(np.int32), duration=duration.astype(np.int32)))
     keys = np.stack([moved.piece, moved.onset, moved.program, moved.pitch])
     return moved.select(np.append(True, (np.diff(keys) != 0).any(axis=0))[: len(moved)])
 
@@ -101,5 +107,5 @@ def _late(step: NDArray[np.int32]) -> NDArray[np.bool_]:
 
 def _sorted(notes: Notes) -> Notes:
     order = sort_order(notes.piece, notes.onset, notes.program, notes.pitch, notes.duration, notes.velocity)
-    columns = ("piece", "onset", "duration", "bar", "pitch", "velocity", "program", "token")
+    columns = {field.name for field in fields(notes)} - {"n_pieces", "bars", "n_tokens", "n_broken"}
     return replace(notes, **{name: getattr(notes, name)[order] for name in columns})

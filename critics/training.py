@@ -23,10 +23,14 @@ from critics.sequence import Row, SequenceCritic
 from mgen.corpus.shards import Corpus, TokenTable
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
+from mgen.evaluation.corruptions import markov_pitches, one_pitch, random_pitches, two_bar_loop
 from mgen.notes import Notes
 from mgen.training.checkpoints import WholeCheckpoints
 from mgen.training.pretrain import not_finite
 from mgen.training.windows import sample_windows
+
+BREAKING = (random_pitches, markov_pitches, one_pitch, two_bar_loop)
+"""How positive excerpts are broken for the other side."""
 
 BLOCK = 256
 """Excerpts drawn at a time."""
@@ -124,6 +128,21 @@ class Music:
         )
 
 
+def with_broken(excerpts: Excerpts, share: float, rng: np.random.Generator) -> Excerpts:
+    """`share` of the other side replaced by broken copies of positive excerpts, in the ways of `BREAKING` in turn.
+
+    Timing and format of a copy are those of the piece, so a network that hears only them is wrong about one of
+    the two: it has to hear pitches as well.
+    """
+    yes, no = np.flatnonzero(excerpts.positive), np.flatnonzero(~excerpts.positive)
+    count = min(round(share * len(no)), len(yes))
+    parts = [part for part in np.array_split(yes[:count], len(BREAKING)) if len(part)]
+    broken = [change(excerpts.notes.pieces(part), rng) for part, change in zip(parts, BREAKING, strict=False)]
+    pieces = np.arange(len(excerpts.positive))
+    pieces[no[:count]] = len(pieces) + np.arange(count)
+    return replace(excerpts, notes=Notes.concat([excerpts.notes, *broken]).pieces(pieces))
+
+
 def _longest(table: TokenTable) -> int:
     return int(np.diff(table.offsets).max(initial=0))
 
@@ -153,11 +172,12 @@ class StyleExcerpts(Dataset[tuple[Row, float]]):
         length: int,
         transpose: bool = True,
         retime: bool = True,
+        broken: float = 0.0,
         seed: int = 0,
     ) -> None:
         self.music, self.network, self.min_tokens = music, network, min_tokens
         self.length, self.seed = length, seed
-        self.transpose, self.retime = transpose, retime
+        self.transpose, self.retime, self.broken = transpose, retime, broken
         self._block: tuple[int, list[Row], NDArray[np.bool_]] | None = None
 
     def __len__(self) -> int:
@@ -171,6 +191,7 @@ class StyleExcerpts(Dataset[tuple[Row, float]]):
             rng = np.random.Generator(np.random.Philox(key=[self.seed, number]))
             tokens = int(rng.integers(self.min_tokens, self.network.max_tokens + 1))
             excerpts = self.music.draw(BLOCK, tokens, rng, self.transpose, self.retime)
+            excerpts = with_broken(excerpts, self.broken, rng)
             self._block = number, self.network.rows(excerpts.notes), excerpts.positive
         return self._block[1][place], float(self._block[2][place])
 

@@ -44,9 +44,10 @@ class Bars:
 class Notes:
     """The notes of B pieces, N in all, sorted by piece, onset, program, pitch.
 
-    `token` is the index, in the completion, of the token that completed the note (-1 for a note from a file).
-    `n_tokens` and `n_broken` (B,) count the tokens a piece was decoded from and those that broke its grammar (0 for
-    files).
+    `token` is the index, in the completion, of the token that completed the note (-1 for a note from a file), and
+    `broken` the number of tokens up to it, since the note before, that broke the grammar; those after the last note
+    are counted with it. `n_tokens` and `n_broken` (B,) count the tokens a piece was decoded from and those that broke
+    its grammar (0 for files).
     """
 
     n_pieces: int
@@ -58,6 +59,7 @@ class Notes:
     velocity: Ints  # (N,) 1-127
     program: Ints  # (N,) 0-127, -1 for drums
     token: Ints  # (N,)
+    broken: Ints  # (N,)
     bars: Bars
     n_tokens: Ints  # (B,)
     n_broken: Ints  # (B,)
@@ -168,7 +170,7 @@ class Notes:
         return score
 
 
-_NOTE_COLUMNS = ("piece", "onset", "duration", "bar", "pitch", "velocity", "program", "token")
+_NOTE_COLUMNS = ("piece", "onset", "duration", "bar", "pitch", "velocity", "program", "token", "broken")
 
 
 def sort_order(
@@ -226,6 +228,7 @@ def _from_score(score: core.ScoreTick) -> Notes:
         velocity=velocity[order],
         program=program[order],
         token=np.full(len(onset), -1, np.int32),
+        broken=np.zeros(len(onset), np.int32),
         bars=Bars(np.zeros(len(bar_onset), np.int32), bar_onset, bar_beats),
         n_tokens=none,
         n_broken=none,

@@ -19,7 +19,8 @@ class GrammarGate:
     sum can outbid the gate if it spans more than 10 nats: weigh it down or clip it.
 
     A piece of fewer than `fewest` notes is not `defined` and gets the worst score, -20: silence breaks no
-    grammar and must not be a way out. There is no credit per note: a broken token often belongs to none.
+    grammar and must not be a way out. Credit falls on the first note that is completed after a broken token (on
+    the last one if none is), in equal parts for each broken token; on all notes alike where there are too few.
 
     Known exploit: `fewest` notes of anything; pair with the band rules.
     Source: `Notes.n_broken`, as the encoding counts it; in `REWARDS`, `fewest` is half the number of notes
@@ -37,4 +38,8 @@ class GrammarGate:
         defined = notes.counts >= self.fewest
         broken = np.maximum(self.first + self.each * (notes.n_broken - 1.0), self.worst)
         score = np.where(notes.n_broken > 0, broken, 0.0)
-        return Judgement(np.where(defined, score, self.worst).astype(np.float32), None, defined)
+        score = np.where(defined, score, self.worst)
+        weight = np.where(defined[notes.piece], notes.broken, 1)
+        total = np.bincount(notes.piece, weights=weight, minlength=notes.n_pieces)
+        credit = score[notes.piece] * weight / np.maximum(total, 1)[notes.piece]
+        return Judgement(score.astype(np.float32), credit.astype(np.float32), defined)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import symusic
 from numpy.typing import NDArray
 
 from mgen.corpus.shards import TokenTable
 from mgen.encoding.remi import Remi
-from mgen.notes import STEPS_PER_QUARTER, Bars, Notes
+from mgen.notes import STEPS_PER_QUARTER, Notes
 
 SWUNG, STRAIGHT = "swung", "straight"
 STYLES: dict[str, tuple[int, tuple[int, ...]]] = {
@@ -21,27 +22,19 @@ def toy(style: str, pieces: int, rng: np.random.Generator, bars: int = 4) -> Not
     """Pieces of two eighths a beat in a key and at loudnesses drawn at random."""
     second, degrees = STYLES[style]
     count = bars * 8
-    piece = np.repeat(np.arange(pieces), count).astype(np.int32)
-    onset = np.tile(np.arange(bars * 4)[:, None] * STEPS_PER_QUARTER + [0, second], (pieces, 1)).reshape(-1)
-    pitch = rng.integers(50, 70, pieces)[piece] + rng.choice(degrees, len(piece))
-    return Notes(
-        n_pieces=pieces,
-        piece=piece,
-        onset=onset.astype(np.int32),
-        duration=np.full(len(piece), 8, np.int32),
-        bar=(onset // (4 * STEPS_PER_QUARTER)).astype(np.int32),
-        pitch=pitch.astype(np.int32),
-        velocity=rng.integers(1, 128, len(piece)).astype(np.int32),
-        program=np.zeros(len(piece), np.int32),
-        token=np.full(len(piece), -1, np.int32),
-        bars=Bars(
-            np.repeat(np.arange(pieces), bars).astype(np.int32),
-            np.tile(np.arange(bars) * 4 * STEPS_PER_QUARTER, pieces).astype(np.int32),
-            np.full(pieces * bars, 4, np.int32),
-        ),
-        n_tokens=np.zeros(pieces, np.int32),
-        n_broken=np.zeros(pieces, np.int32),
-    )
+    onset = (np.arange(bars * 4)[:, None] * STEPS_PER_QUARTER + [0, second]).reshape(-1).astype(np.int32)
+    scores = []
+    for _ in range(pieces):
+        pitch = rng.integers(50, 70) + rng.choice(degrees, count)
+        loud = rng.integers(1, 128, count)
+        track = symusic.Track("toy", 0, False)
+        track.notes = symusic.Note.from_numpy(
+            onset, np.full(count, 8, np.int32), pitch.astype(np.int8), loud.astype(np.int8)
+        )
+        score = symusic.Score(STEPS_PER_QUARTER)
+        score.tracks.append(track)
+        scores.append(score)
+    return Notes.from_scores(scores)
 
 
 def table(remi: Remi, rows: list[NDArray[np.int64]], works: list[str] | None = None) -> TokenTable:

@@ -200,6 +200,6 @@ def test_grid_strength_of_known_rhythms():
 
 @pytest.mark.parametrize("name", COLLECTIONS)
 def test_what_was_performed_is_off_the_grid(name):
-    for index in range(4):
-        piece = normalise(compose(name, index), "piano")
-        assert (grid_strength(piece) >= ON_GRID) != COLLECTIONS[name].performed
+    strength = [grid_strength(normalise(compose(name, index), "piano")) for index in range(12)]
+    passed = sum(np.array(strength) >= ON_GRID)
+    assert passed <= 1 if COLLECTIONS[name].performed else passed == 12

@@ -1,4 +1,4 @@
-"""A critic's card: intervals against another library, changes of music by hand."""
+"""A critic's card: intervals against another library, changes of score."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from critics_music import SWUNG, toy
 from sklearn.metrics import roc_auc_score
 
 from critics.calibration import Calibration
-from critics.card import auc_interval, score_changes, straight_eighths, style_card, tritone_away, weighted_auc
+from critics.card import auc_interval, score_changes, style_card, weighted_auc
 from critics.sequence import SequenceCritic
 from critics.style import StyleCritic
 from critics.training import Excerpts
 from mgen.evaluation.corruptions import CORRUPTIONS
-from mgen.notes import Notes
 
 RNG = np.random.default_rng(0)
 
@@ -40,39 +39,6 @@ def test_the_interval_of_few_works_is_wider_than_that_of_as_many_pieces():
     assert by_work.value == by_piece.value == pytest.approx(roc_auc_score(positive, scores))
     assert by_work.low < by_work.value < by_work.high
     assert by_work.high - by_work.low > 2 * (by_piece.high - by_piece.low)
-
-
-def columns(notes, *onsets_and_durations):
-    onset, duration = (np.array(column, np.int32) for column in zip(*onsets_and_durations, strict=True))
-    return replace(notes.select(np.arange(len(notes)) < len(onset)), onset=onset, duration=duration)
-
-
-def test_straight_eighths_by_hand():
-    one = toy(SWUNG, 1, np.random.default_rng(0), 2)
-    swung = columns(one, (0, 16), (16, 8), (24, 8), (32, 8), (40, 8), (48, 6), (54, 30))
-    changed = straight_eighths(swung, RNG)
-    # Beat 0 swings: its late eighth comes at 12, and the first ends there. Beat 1 is a triplet and stays. Beat 2 has a
-    # sixteenth and stays; what sounds from it into beat 3 ends at 84, which is no swung beat.
-    assert changed.onset.tolist() == [0, 12, 24, 32, 40, 48, 54]
-    assert changed.duration.tolist() == [12, 12, 8, 8, 8, 6, 30]
-
-
-def test_straight_eighths_leave_no_swing_and_nothing_else_changes():
-    notes = toy(SWUNG, 5, np.random.default_rng(1), 3)
-    changed = straight_eighths(notes, RNG)
-    assert set((notes.onset % 24).tolist()) == {0, 16} and set((changed.onset % 24).tolist()) == {0, 12}
-    for name in ("piece", "bar", "pitch", "velocity"):
-        np.testing.assert_array_equal(getattr(changed, name), getattr(notes, name))
-
-
-def test_a_tritone_away_every_interval_is_the_same():
-    notes = Notes.concat([toy(SWUNG, 1, np.random.default_rng(i), 2) for i in range(3)])
-    high = replace(notes, pitch=np.where(notes.piece == 1, notes.pitch + 25, notes.pitch).astype(np.int32))
-    high = replace(
-        high, pitch=(high.pitch + np.where(high.piece == 1, 108 - high.pitch.max(), 0)).astype(np.int32)
-    )
-    moved = tritone_away(high, RNG).pitch - high.pitch
-    assert [set(moved[high.piece == i].tolist()) for i in range(3)] == [{6}, {-6}, {6}]
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,12 @@ from transformers import TrainingArguments
 from critics.calibration import Calibration, fit_calibration
 from critics.sequence import SequenceCritic
 from critics.style import StyleCritic
-from critics.training import BLOCK, Music, StyleExcerpts, StyleTrainer
+from critics.training import BLOCK, BREAKING, Music, StyleExcerpts, StyleTrainer, with_broken
 from mgen.encoding.remi import Kind, Remi
 from mgen.errors import MgenError
 from mgen.notes import Notes
+
+RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def trained(network, music, tmp_path_factory):
         dataloader_pin_memory=False,
     )
     valid = music.draw(128, 96, np.random.default_rng(1))
-    trainer = StyleTrainer(network, args, StyleExcerpts(music, network, 48, 640), valid)
+    trainer = StyleTrainer(network, args, StyleExcerpts(music, network, 48, 640, retime=False), valid)
     trainer.train()
     metrics = trainer.evaluate()
     calibration = fit_calibration(network.logits(valid.notes), valid.positive)
@@ -180,3 +182,22 @@ def test_training_hears_all_keys_and_lengths(music, network, remi):
         row, _ = items[i]
         classes |= set((remi.value[row[remi.kind[row] == Kind.PITCH]] % 12).tolist())
     assert classes == set(range(12))
+
+
+def test_broken_copies_of_the_style_take_places_of_the_other_side(music):
+    excerpts = music.draw(80, 48, np.random.default_rng(0))
+    mixed = with_broken(excerpts, 0.5, np.random.default_rng(1))
+    np.testing.assert_array_equal(mixed.positive, excerpts.positive)
+
+    def timing(notes, piece):
+        return notes.onset[notes.piece == piece].tolist()
+
+    jazz = [timing(excerpts.notes, i) for i in np.flatnonzero(excerpts.positive)]
+    others = np.flatnonzero(~excerpts.positive)
+    changed = [i for i in others if timing(mixed.notes, i) != timing(excerpts.notes, i)]
+    assert len(changed) == 20 and len(BREAKING) == 4
+    # Three in four breakings keep the rhythm of the piece that they broke; the loop repeats two bars of it.
+    assert sum(timing(mixed.notes, i) in jazz for i in changed) >= 15
+    for i in np.flatnonzero(excerpts.positive):
+        assert timing(mixed.notes, i) == timing(excerpts.notes, i)
+    assert with_broken(excerpts, 0.0, RNG).notes.n_pieces == 80

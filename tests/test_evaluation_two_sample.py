@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from evaluation_pieces import solos
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from mgen.errors import MgenError
@@ -36,7 +39,7 @@ def test_works_stay_whole_and_folds_are_balanced():
         assert 0.35 < label[fold == number].mean() < 0.65
 
 
-def two_sides(n: int, shift: float, seed: int = 0, works: int = 40) -> tuple[np.ndarray, ...]:
+def two_sides(n: int, shift: float, seed: int = 0, works: int = 40) -> tuple[NDArray[Any], ...]:
     rng = np.random.default_rng(seed)
     real, other = rng.normal(size=(2, n, 12))
     other[:, 3] += shift
@@ -100,9 +103,9 @@ def test_bad_input_is_named():
     real, other, works, other_works = two_sides(20, 0)
     with pytest.raises(MgenError, match="real has 12 features, generated 11"):
         c2st_auc(real, other[:, 1:], works, other_works)
+    broken = real.copy()
+    broken[0, :2] = np.nan, np.inf
     with pytest.raises(MgenError, match="2 features are not finite"):
-        broken = real.copy()
-        broken[0, :2] = np.nan, np.inf
         c2st_auc(broken, other, works, other_works)
     with pytest.raises(MgenError, match="work for each of 40 pieces, came 39"):
         c2st_auc(real, other, works, other_works[1:])

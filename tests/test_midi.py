@@ -126,8 +126,7 @@ def test_a_mutated_file_is_read_or_rejected(tmp_path_factory, data):
     path.write_bytes(broken[: data.draw(st.integers(0, len(broken)))])
     try:
         score = read_midi(path)
-    except RejectedFile as error:
-        assert error.reason and error.detail
-    else:
-        onset = np.concatenate([track.notes.numpy()["time"] for track in score.tracks])
-        assert 0 <= onset.min() and onset.max() / score.ticks_per_quarter <= midi.MAX_QUARTERS
+    except RejectedFile:
+        return
+    onset = np.concatenate([track.notes.numpy()["time"] for track in score.tracks])
+    assert onset.min() >= 0 and onset.max() / score.ticks_per_quarter <= midi.MAX_QUARTERS

@@ -63,6 +63,10 @@ class CriticConfig(TrainingArguments):  # type: ignore[misc]
         default=True,
         metadata={"help": "Train on other grids and uneven timing too, so that it hears less of the file's format."},
     )
+    broken: float = field(
+        default=0.3,
+        metadata={"help": "Share of the other side that is broken music of the style, so that it hears pitches."},
+    )
     min_notes: int = field(
         default=MIN_NOTES,
         metadata={"help": "A piece with fewer notes is not judged: it gets the worst score."},
@@ -99,6 +103,8 @@ class CriticConfig(TrainingArguments):  # type: ignore[misc]
             raise ValueError(f"min_tokens ({self.min_tokens}) must be between 1 and max_tokens ({self.max_tokens})")
         if self.prompt_tokens < 0:
             raise ValueError(f"prompt_tokens ({self.prompt_tokens}) must be at least 0")
+        if not 0 <= self.broken < 1:
+            raise ValueError(f"broken ({self.broken}) must be at least 0 and below 1: the rest is real music")
         if self.worst >= np.log(0.5):
             raise ValueError(f"worst ({self.worst}) must be below log 1/2, the score of not knowing; try {WORST:.2f}")
         if min(self.valid_excerpts, self.test_excerpts) < 32:
@@ -136,7 +142,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(run, config.json, "was finished before")
     batch = config.train_batch_size * config.gradient_accumulation_steps * config.world_size
     music = Music.of(corpus, "train", config.positive, config.prompt_tokens)
-    train = StyleExcerpts(music, network, config.min_tokens, config.max_steps * batch, config.transpose, config.seed)
+    train = StyleExcerpts(
+        music,
+        network,
+        config.min_tokens,
+        length=config.max_steps * batch,
+        transpose=config.transpose,
+        retime=config.retime,
+        broken=config.broken,
+        seed=config.seed,
+    )
     trainer = StyleTrainer(network, config, train, excerpts["valid"], callbacks=[run.callback()])
     trainer.train(resume_from_checkpoint=run.last_checkpoint())
     if PartialState().is_main_process:

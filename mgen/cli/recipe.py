@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import sysconfig
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,10 @@ from pathlib import Path
 from mgen.cli.options import parse
 from mgen.errors import MgenError
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+_CHECKOUT = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = _CHECKOUT if _CHECKOUT.is_dir() else Path(sysconfig.get_path("data")) / "share" / "mgen" / "configs"
+"""The checkout's recipes, or those that were installed with the package."""
+
 FORMS = ("nats", "normalised")
 
 

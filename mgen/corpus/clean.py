@@ -74,6 +74,7 @@ def clean(notes: Notes, recipe: Recipe) -> Notes:
         velocity=velocity[order],
         program=program[order],
         token=np.full(len(order), -1, np.int32),
+        broken=np.zeros(len(order), np.int32),
         bars=bars,
     )
 

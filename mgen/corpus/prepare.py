@@ -13,8 +13,8 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -167,8 +167,8 @@ def prepare(
     with _staged(out, overwrite) as folder:
         spool = folder / "spool.parquet"
         reader = partial(read_piece, rules=rules)
-        outcomes = in_workers(reader, sources, workers or os.cpu_count() or 1, timeout)
-        rejected = _write_spool(outcomes, spool, folder / REJECTED, progress)
+        with closing(in_workers(reader, sources, workers or os.cpu_count() or 1, timeout)) as outcomes:
+            rejected = _write_spool(outcomes, spool, folder / REJECTED, progress)
         pieces = pq.read_table(spool, columns=[name for name in _SPOOL.names if name != "ids"]).to_pandas()
         if len(pieces) + rejected.total() != len(sources):
             raise AssertionError(f"{len(sources)} scanned, {len(pieces)} kept, {rejected.total()} rejected")
@@ -247,7 +247,7 @@ def _staged(out: Path, overwrite: bool) -> Iterator[Path]:
 
 
 def _write_spool(
-    outcomes: Iterator[tuple[Source, Piece | Lost]],
+    outcomes: Iterable[tuple[Source, Piece | Lost]],
     spool: Path,
     table: Path,
     progress: Callable[[int, int], None] | None,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
@@ -42,8 +42,8 @@ class Lost:
 
 def in_workers(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, timeout: float
-) -> Iterator[tuple[Item, Result | Lost]]:
-    """Each item with its result, in the order of the items, whatever the number of workers.
+) -> Generator[tuple[Item, Result | Lost]]:
+    """Each item with its result, in the order of the items, whatever the number of workers. Close it to end early.
 
     Args:
         function: can be pickled, as can items and results; it is imported once, before the workers are

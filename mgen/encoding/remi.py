@@ -227,6 +227,9 @@ class Remi:
         if self.multi:
             named = np.maximum.accumulate(np.where(kind == Kind.PROGRAM, at, -1))[pitch_at]
             program = np.where(named >= first[owner], value[named], 0)
+        completed = at - first[piece] >= begin[piece]
+        asked = (begin > 0)[piece] | (flat == self.pad_id)
+        broken = np.flatnonzero(self._broken(kind, value, meter, piece, first, completed & asked) & completed)
         columns = {
             "piece": owner,
             "onset": np.maximum(tick[pitch_at] - base_tick[owner], 0),
@@ -236,11 +239,9 @@ class Remi:
             "velocity": value[pitch_at + 1],
             "program": program,
             "token": token,
+            "broken": _next_note(broken, piece[broken], pitch_at + 2, owner),
         }
         order = sort_order(*(columns[name] for name in ("piece", "onset", "program", "pitch", "duration", "velocity")))
-        completed = at - first[piece] >= begin[piece]
-        asked = (begin > 0)[piece] | (flat == self.pad_id)
-        broken = self._broken(kind, value, meter, piece, first, completed & asked) & completed
         return Notes(
             n_pieces=pieces,
             bars=bars,
@@ -393,6 +394,24 @@ def _grammar(multi: bool) -> NDArray[np.bool_]:
     for before, afters in allowed.items():
         table[before, list(afters)] = True
     return table
+
+
+def _next_note(
+    broken: NDArray[np.int64], piece: NDArray[np.int64], note: NDArray[np.int64], owner: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(N,) how many of the tokens `broken` stand before each note is completed, or after the last note of its piece.
+
+    Args:
+        broken, piece: flat index of each broken token, and its piece; in rising order.
+        note, owner: (N,) flat index of the token that completes each note, and its piece; in rising order.
+    """
+    count = np.zeros(len(note), np.int64)
+    if len(note):
+        after = np.searchsorted(note, broken)
+        last = np.searchsorted(owner, piece, side="right") - 1
+        heard = (last >= 0) & (owner[last] == piece)  # a piece without notes has nobody to tell
+        np.add.at(count, np.minimum(after, last)[heard], 1)
+    return count
 
 
 def _first(mask: NDArray[np.bool_], piece: NDArray[np.int64], pieces: int) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ from mgen.notes import STEPS_PER_QUARTER, Bars, Notes, sort_order
 
 Corruption = Callable[[Notes, Generator], Notes]
 
-_COLUMNS = ("piece", "onset", "duration", "bar", "pitch", "velocity", "program", "token")
+_COLUMNS = ("piece", "onset", "duration", "bar", "pitch", "velocity", "program", "token", "broken")
 _FAR = 1 << 40
 
 

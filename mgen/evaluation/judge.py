@@ -12,15 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline
 
 from mgen.errors import MgenError
 from mgen.evaluation.corruptions import CORRUPTIONS
 from mgen.evaluation.features import FORMAT_FREE, features
 from mgen.evaluation.intervals import Floats, Interval
-from mgen.evaluation.two_sample import FOLDS, auc_interval, boosting, folds_of, linear, logits
+from mgen.evaluation.two_sample import FOLDS, Models, auc_interval, folds_of, logits, train
 from mgen.notes import Notes
 
 BROKEN = ("markov_pitches", "random_pitches", "two_bar_loop", "one_pitch", "bars_of_others")
@@ -31,7 +29,7 @@ BROKEN = ("markov_pitches", "random_pitches", "two_bar_loop", "one_pitch", "bars
 class View:
     """One question: boosting and logistic regression together, calibrated on works they were not fitted on."""
 
-    models: tuple[HistGradientBoostingClassifier, Pipeline]
+    models: Models
     slope: float
     bias: float
 
@@ -131,17 +129,10 @@ def _labelled(
     return label, groups
 
 
-def _score(models: tuple[HistGradientBoostingClassifier, Pipeline], table: Floats) -> Floats:
+def _score(models: Models, table: Floats) -> Floats:
     """(B,) mean log-odds of yes."""
     out: Floats = np.mean([logits(model, table) for model in models], axis=0)
     return out
-
-
-def _train(table: Floats, label: NDArray[np.int64], seed: int) -> tuple[HistGradientBoostingClassifier, Pipeline]:
-    models = boosting(seed), linear()
-    for model in models:
-        model.fit(table, label)
-    return models
 
 
 def _fit(table: Floats, label: NDArray[np.int64], groups: NDArray[np.generic], seed: int) -> View:
@@ -149,6 +140,6 @@ def _fit(table: Floats, label: NDArray[np.int64], groups: NDArray[np.generic], s
     fold = folds_of(groups, label, FOLDS, seed)
     score = np.zeros(len(label))
     for held in (fold == number for number in range(int(fold.max()) + 1)):
-        score[held] = _score(_train(table[~held], label[~held], seed), table[held])
+        score[held] = _score(train(table[~held], label[~held], seed), table[held])
     scaling = LogisticRegression().fit(score[:, None], label)
-    return View(_train(table, label, seed), float(scaling.coef_[0, 0]), float(scaling.intercept_[0]))
+    return View(train(table, label, seed), float(scaling.coef_[0, 0]), float(scaling.intercept_[0]))

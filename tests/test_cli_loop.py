@@ -1,0 +1,321 @@
+"""The whole loop through the commands, on a few pieces and with few steps: every door opens, weights move, files are what they say."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import symusic
+import torch
+from safetensors.torch import load_file
+
+from mgen.cli import critic, evaluate, finetune, generate, pretrain
+from mgen.errors import MgenError
+
+QUIET = ["--report_to", "none", "--disable_tqdm", "true"]
+
+
+@pytest.fixture(scope="module")
+def base(small_corpus, tmp_path_factory):
+    """A policy that has seen enough to write notes."""
+    out = tmp_path_factory.mktemp("runs") / "base"
+    words = ["--corpus", str(small_corpus), "--out", str(out), "--max_steps", "60", "--eval_steps", "30"]
+    words += [
+        "--context",
+        "192",
+        "--per_device_train_batch_size",
+        "8",
+        "--learning_rate",
+        "5e-3",
+        "--valid_windows",
+        "16",
+    ]
+    assert pretrain.main([*words, *QUIET]) == 0
+    return out / "model"
+
+
+@pytest.fixture(scope="module")
+def style_critic(small_corpus, base, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "critic"
+    words = ["--corpus", str(small_corpus), "--out", str(out), "--init", str(base), "--max_steps", "8"]
+    words += ["--eval_steps", "8", "--max_tokens", "128", "--min_tokens", "64", "--prompt_tokens", "32"]
+    words += ["--valid_excerpts", "64", "--test_excerpts", "64", "--per_device_train_batch_size", "8"]
+    assert critic.main([*words, *QUIET]) == 0
+    return out / "model"
+
+
+def finetune_words(corpus, base, style_critic, out, form, steps=2):
+    words = ["--policy", str(base), "--corpus", str(corpus), "--critic", str(style_critic), "--out", str(out)]
+    words += ["--form", form, "--max_steps", str(steps), "--max_completion_length", "64", "--prompt_tokens", "32"]
+    words += [
+        "--per_device_train_batch_size",
+        "8",
+        "--num_generations",
+        "4",
+        "--prompts",
+        "16",
+        "--realism_warm_up",
+        "1",
+    ]
+    words += ["--save_steps", "1", "--warmup_steps", "0", "--learning_rate", "1e-3", "--bf16", "false", *QUIET]
+    return words if form == "nats" else [*words, "--beta", "0.04", "--loss_type", "grpo"]
+
+
+@pytest.fixture(scope="module", params=["nats", "normalised"])
+def tuned(request, small_corpus, base, style_critic, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / request.param
+    assert finetune.main(finetune_words(small_corpus, base, style_critic, out, request.param)) == 0
+    return out
+
+
+def test_finetuning_moves_weights_and_logs_every_judge(tuned, base):
+    before, after = (load_file(folder / "model.safetensors") for folder in (base, tuned / "model"))
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    lines = [json.loads(line) for line in (tuned / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "policy/kl" in line]
+    assert len(steps) == 2 and abs(steps[0]["policy/kl"]) < 1e-3 and steps[1]["policy/kl"] != 0
+    judges = ["grammar", "repetition_pitch", "repetition_interval", "longest_run", "style", "realism"]
+    for line in steps:
+        for judge in judges:
+            assert {f"rewards/{judge}/mean", f"rewards/{judge}/std", f"share/{judge}"} <= line.keys()
+        shares = [value for key, value in line.items() if key.startswith("share/")]
+        assert abs(sum(shares) - 1) < 1e-5
+        assert {"entropy", "realism/accuracy"} <= line.keys()
+    assert json.loads((tuned / "run.json").read_text())["finished"]
+
+
+def test_a_finished_finetuning_says_so(tuned, small_corpus, base, style_critic, capsys):
+    words = finetune_words(small_corpus, base, style_critic, tuned, tuned.name)
+    assert finetune.main(words) == 0
+    assert "was finished before" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (["--judges", "stile=1"], "did you mean 'style'"),
+        (["--form", "nats", "--beta", "0.1"], "belongs to the form normalised"),
+        (["--turn_share", "2"], "between 0 and 1"),
+        (["--target", "polka"], "style 'polka': the corpus has jazz, other"),
+        (["--num_generations", "3"], "divisible by num_generations"),
+    ],
+)
+def test_mistakes_in_finetuning_are_one_line(change, said, small_corpus, base, style_critic, tmp_path):
+    words = [*finetune_words(small_corpus, base, style_critic, tmp_path / "run", "nats"), *change]
+    with pytest.raises(MgenError, match=said) as caught:
+        finetune.main(words)
+    assert "\n" not in str(caught.value)
+
+
+def test_our_checkpoint_is_a_stock_model(base):
+    """Loaded, sampled and read back by stock classes in a process that does not know mgen."""
+    program = """
+        import sys
+        from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+        tokenizer, model = AutoTokenizer.from_pretrained(sys.argv[1]), AutoModelForCausalLM.from_pretrained(sys.argv[1])
+        write = pipeline("text-generation", model=model, tokenizer=tokenizer)
+        text = write(tokenizer.bos_token, max_new_tokens=24, do_sample=True)[0]["generated_text"]
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert len(ids) >= 1 and "".join(tokenizer.convert_ids_to_tokens(ids)) == text, text
+        assert not any(name.split(".")[0] in {"mgen", "rewards", "critics", "miditok"} for name in sys.modules)
+        print(type(model).__name__)
+    """
+    command = [sys.executable, "-I", "-c", textwrap.dedent(program), str(base)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "LlamaForCausalLM"
+
+
+def test_two_processes_end_with_equal_weights(small_corpus, base, style_critic, tmp_path):
+    """Completions are split between processes, judged on both, and the adversaries see the same: nothing may drift apart."""
+    words = finetune_words(small_corpus, base, style_critic, tmp_path / "run", "nats")
+    program = tmp_path / "two.py"
+    program.write_text(
+        textwrap.dedent(
+            """
+            import hashlib, sys
+            from pathlib import Path
+            from accelerate import PartialState
+            from mgen.cli import finetune
+            from mgen.rl.trainer import MusicTrainer
+
+            def digest(state):
+                whole = hashlib.sha256()
+                for name in sorted(state):
+                    whole.update(state[name].detach().numpy().tobytes())
+                return whole.hexdigest()
+
+            trained = MusicTrainer.train
+
+            def train(self, *args, **kwargs):
+                out = trained(self, *args, **kwargs)
+                policy = self.accelerator.unwrap_model(self.model).state_dict()
+                critic = self.adversary.learner.network.model.state_dict()
+                rank = PartialState().process_index
+                Path(sys.argv[1], f"rank{rank}").write_text(digest(policy) + " " + digest(critic))
+                return out
+
+            MusicTrainer.train = train
+            raise SystemExit(finetune.main(sys.argv[2:]))
+            """
+        )
+    )
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    done = subprocess.run([*launch, str(program), str(tmp_path), *words], capture_output=True, text=True, timeout=540)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "rank0").read_text() == (tmp_path / "rank1").read_text()
+    before, after = (load_file(folder / "model.safetensors") for folder in (base, tmp_path / "run" / "model"))
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_generate_writes_midi_that_goes_on_from_the_prompt(base, demo_pieces, tmp_path, capsys):
+    prompt = tmp_path / "prompt.mid"
+    demo_pieces[0].dump_midi(prompt)
+    words = [
+        "--model",
+        str(base),
+        "--prompt",
+        str(prompt),
+        "--style",
+        "jazz",
+        "--n",
+        "2",
+        "--max_new_tokens",
+        "60",
+        "--json",
+    ]
+    for folder, more in (
+        ("a", []),
+        ("b", []),
+        ("greedy", ["--temperature", "0"]),
+        ("k", ["--top_k", "5", "--top_p", "0.9"]),
+    ):
+        assert generate.main([*words, "--out", str(tmp_path / folder), *more]) == 0
+        index = json.loads(capsys.readouterr().out)
+        assert index == json.loads((tmp_path / folder / "index.json").read_text())
+        assert [entry["file"] for entry in index["pieces"]] == ["0000.mid", "0001.mid"]
+
+    def pitches(folder, name="0000.mid"):
+        return [note.pitch for track in symusic.Score(tmp_path / folder / name).tracks for note in track.notes]
+
+    assert pitches("a") == pitches("b") != pitches("k")
+    assert pitches("greedy") == pitches("greedy", "0001.mid")
+    assert len({tuple(pitches(folder)[:4]) for folder in ("a", "greedy", "k")}) == 1  # the prompt's first notes
+    with pytest.raises(MgenError, match="not empty"):
+        generate.main([*words, "--out", str(tmp_path / "a")])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (["--style", "polka"], "the corpus has"),
+        (["--temperature", "-1"], "at least 0"),
+        (["--max_new_tokens", "5000"], "context"),
+        (["--prompt", "nowhere.mid"], "nowhere.mid"),
+        (["--model", "nowhere"], "expected a model"),
+    ],
+)
+def test_mistakes_in_generating_are_one_line(change, said, base, tmp_path):
+    with pytest.raises(MgenError, match=said) as caught:
+        generate.main(["--model", str(base), "--out", str(tmp_path / "out"), "--n", "1", *change])
+    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+
+
+def test_evaluate_measures_models_beside_real_music(small_corpus, base, tmp_path, capsys):
+    words = [
+        "--model",
+        f"pretrained={base}",
+        f"again={base}",
+        "--corpus",
+        str(small_corpus),
+        "--out",
+        str(tmp_path / "e"),
+    ]
+    words += [
+        "--n",
+        "40",
+        "--n_greedy",
+        "4",
+        "--prompt_tokens",
+        "32",
+        "--completion_tokens",
+        "96",
+        "--kinds",
+        "continue",
+    ]
+    words += ["turn", "--examples", "1", "--json"]
+    assert evaluate.main(words) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result == json.loads((tmp_path / "e" / "metrics.json").read_text())
+    rows = result["rows"]
+    assert list(rows) == ["real", "pretrained", "again"]
+    names = {"valid", "loop_rate", "loop_rate_greedy", "rep4", "H1", "judge_jazz", "c2st_auc", "kl_piece"}
+    for kind in ("continue", "turn"):
+        assert (
+            names <= rows["pretrained"][kind].keys()
+            and names - {"loop_rate_greedy", "kl_piece"} <= rows["real"][kind].keys()
+        )
+        for name in names - {"kl_piece"}:  # the same weights and seeds: the same pieces
+            assert rows["pretrained"][kind][name] == rows["again"][kind][name]
+        assert abs(rows["again"][kind]["kl_piece"]["value"]) < 1e-3
+        for cell in rows["pretrained"][kind].values():
+            assert cell["value"] is None or cell["low"] - 1e-9 <= cell["value"] <= cell["high"] + 1e-9
+    assert rows["real"]["continue"]["valid"]["value"] == 1.0
+    # 60 steps of training are not music: the fresh classifier must see it, and real halves must look alike.
+    assert rows["pretrained"]["continue"]["c2st_auc"]["value"] > 0.8
+    assert rows["real"]["continue"]["c2st_auc"]["low"] < 0.6
+    page = (tmp_path / "e" / "report.html").read_text()
+    assert (
+        "two-sample AUC" in page
+        and "data:audio/ogg;base64," in page
+        and "http://" not in page.replace("http://www.w3.org", "")
+    )
+
+
+def test_a_model_of_other_tokens_is_refused(base, small_corpus, tmp_path):
+    from mgen.cli import prepare
+
+    band = tmp_path / "band"
+    music = small_corpus.parent / "music" / "metadata.csv"
+    assert prepare.main(["--metadata", str(music), "--out", str(band), "--recipe", "band", "--workers", "1"]) == 0
+    with pytest.raises(MgenError, match="is not that of"):
+        evaluate.main(["--model", str(base), "--corpus", str(band), "--out", str(tmp_path / "e")])
+    assert not (tmp_path / "e").exists()
+
+
+def test_bench_tells_ours_and_the_rival(capsys):
+    from mgen.cli import bench
+
+    for what in ("rewards", "rollout"):
+        words = [what, "--json", "--repeats", "1", "--batch", "2", "--context", "64"]
+        assert bench.main(words) == 0
+        result = json.loads(capsys.readouterr().out)
+        assert {"ours", "rival", "ratio"} <= result.keys() and min(result["ours"], result["rival"]) > 0
+    with pytest.raises(MgenError, match="expected one of"):
+        bench.main(["nothing"])
+
+
+def test_samples_are_not_all_alike(base, remi):
+    from mgen.models.transformer import load_policy
+    from mgen.rl.rollout import Decoding, sample
+
+    policy, own = load_policy(base)
+    assert own.fingerprint == remi.fingerprint
+    rows = sample(
+        policy, [[remi.bos_id, remi.style_ids["jazz"]]] * 8, Decoding(max_new_tokens=32), remi.eos_id, remi.pad_id
+    )
+    assert len({tuple(row) for row in np.asarray(rows.token_ids).tolist()}) > 4

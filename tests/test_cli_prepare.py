@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mgen.cli.main import run
+from mgen.cli.prepare import main
+from mgen.corpus.demo import write_demo_corpus
+from mgen.corpus.shards import Corpus
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("music")
+    write_demo_corpus(folder, 4)
+    (folder / "jazz" / "note.mid").write_text("no music")
+    return folder
+
+
+def test_styles_by_folder(music, tmp_path, capsys):
+    words = ["--style", f"jazz={music}/jazz", "--style", f"other={music}/other", "--out", str(tmp_path / "c")]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "33 files scanned, 32 kept, 1 rejected" in out and "not MIDI" in out
+    corpus = Corpus.open(tmp_path / "c")
+    assert corpus.pieces.groupby("style")["collection"].nunique().to_dict() == {"jazz": 4, "other": 4}
+    assert main([*words, "--overwrite"]) == 0
+
+
+def test_json_is_the_manifest_and_nothing_else(music, tmp_path, capsys):
+    words = ["--metadata", str(music / "metadata.csv"), "--out", str(tmp_path / "c"), "--json", "--workers", "1"]
+    assert main([*words, "--collections", "lead_sheets", "chorales"]) == 0
+    manifest = json.loads(capsys.readouterr().out)
+    assert manifest["kept"] == manifest["scanned"] == 8
+    assert sorted(manifest["collections"]) == ["chorales", "lead_sheets"]
+    assert manifest["options"]["collections"] == ["lead_sheets", "chorales"]
+
+
+def test_a_config_gives_the_options(music, tmp_path):
+    config = tmp_path / "prepare.yaml"
+    config.write_text("recipe: band\non_grid_only: true\n")
+    assert main([str(music), "--config", str(config), "--out", str(tmp_path / "c")]) == 0
+    corpus = Corpus.open(tmp_path / "c")
+    assert corpus.manifest["recipe"] == "band" and corpus.pieces["on_grid"].all()
+    assert set(corpus.pieces["style"]) == {"other"}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["{music}"], "expected --out"),
+        (["{music}", "--out", "{out}", "--recipy", "band"], "did you mean 'recipe'"),
+        (["{music}", "--out", "{out}", "--recipe", "guitar"], "expected one of piano, band"),
+        (["{music}", "--out", "{out}", "--workers", "-1"], "must be at least 0"),
+        (["{music}", "--out", "{out}", "--timeout", "0"], "must be above 0"),
+        (["--out", "{out}"], "no source given"),
+        (["{music}/none", "--out", "{out}"], "no such file or folder"),
+        (["--style", "{music}", "--out", "{out}"], "expected NAME=SRC"),
+        (["{music}", "--style", "jazz={out}", "--out", "{out}"], "no such file or folder"),
+        (["--style", "not_jazz={music}", "--out", "{out}"], "small letters only"),
+        (
+            ["{music}/jazz/lead_sheets", "--style", "folk={music}/jazz/note.mid", "--out", "{out}"],
+            "style folk has 0 works",
+        ),
+        (["{music}", "--out", "{music}"], "holds something else than a corpus"),
+        (["{music}", "--out", "/proc/none/corpus"], "/proc/none/corpus"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(music, tmp_path, capsys, words, says):
+    out = tmp_path / "c"
+    assert run(main, [word.format(music=music, out=out) for word in words]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("mgen: ") and says in line
+    assert not out.exists() and list(tmp_path.iterdir()) == []
