@@ -182,6 +182,20 @@ def test_broken_grammar_is_counted(remi, text, broken):
     assert Notes.from_ids([[vocabulary[name] for name in text.split()]], remi).n_broken.tolist() == [broken]
 
 
+def test_a_broken_token_is_laid_to_the_next_note_of_its_piece(remi):
+    vocabulary = {name: i for i, name in enumerate(remi.names)}
+    text = (
+        f"Bar_None TimeSig_4/4 Position_6 Pitch_60 {NOTE} "
+        f"Position_3 Pitch_62 {NOTE} "  # back in time: laid to this note, which comes first in order of time
+        f"Position_12 Pitch_64 {NOTE} Velocity_63 PAD_None"  # two after the last note
+    )
+    ids = [vocabulary[name] for name in text.split()]
+    notes = Notes.from_ids([[remi.bar_id], ids, ids], remi)
+    assert notes.pitch.tolist() == [62, 60, 64] * 2
+    assert notes.broken.tolist() == [1, 0, 2] * 2
+    assert notes.n_broken.tolist() == [0, 3, 3]
+
+
 def test_no_tokens_are_an_empty_piece(remi):
     notes = Notes.from_ids([[], [remi.bar_id], []], remi)
     assert notes.n_pieces == 3 and len(notes) == 0

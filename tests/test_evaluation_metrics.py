@@ -76,17 +76,11 @@ def test_swing_is_the_ratio_of_the_eighths():
     assert value("swing", piece(*triplet)) == pytest.approx(2)
     straight = [(24 * beat + step, 4, 60) for beat in range(4) for step in (0, 12)]
     assert value("swing", piece(*straight)) == pytest.approx(1)
-    # chords are one onset; a beat of three onsets, one without a downbeat and a sixteenth pair say nothing
-    others = [
-        (96, 4, 60),
-        (96, 4, 64),
-        (104, 4, 60),
-        (112, 4, 60),
-        (126, 4, 60),
-        (136, 4, 60),
-        (144, 4, 60),
-        (150, 4, 60),
-    ]
+    # a beat of three onsets, one without its downbeat, and pairs whose second is too early or too late say nothing
+    onsets = [96, 104, 112, 126, 136, 144, 150, 168, 190]
+    others = [(onset, 4, 60) for onset in onsets]
+    chord = [(72, 4, 64), (88, 4, 64)]  # is one onset
+    assert value("swing", piece(*triplet, *chord)) == pytest.approx(2)
     assert value("swing", piece(*triplet, *others)) == pytest.approx(2)
     assert np.isnan(value("swing", piece(*others)))
 
@@ -171,7 +165,7 @@ def test_drums_have_no_pitch(name):
     beat = piece(*((24 * i, 12, 36) for i in range(40)), drums=True)
     assert np.isnan(value(name, beat))
     tune = random_piece(np.random.default_rng(1))
-    columns = ("onset", "duration", "bar", "pitch", "velocity", "program", "token")
+    columns = ("onset", "duration", "bar", "pitch", "velocity", "program", "token", "broken")
     order = np.argsort(np.concatenate([tune.onset, beat.onset]), kind="stable")
     both = replace(
         tune,
@@ -255,8 +249,10 @@ def test_shuffled_bars_are_the_same_bars():
 
 
 def test_a_shuffled_solo_is_still_one_line():
-    # eighths held over the bar line up to the next note: no two may sound together after shuffling
-    held = piece(*((12 + 24 * i, 24, 50 + i) for i in range(32)), (12 + 24 * 32, 5, 40))
+    # Every second bar starts late, and the note before it is held until then. No two notes may sound together
+    # where such a bar comes to stand before one that starts on its line.
+    onsets = [96 * bar + 12 * (bar % 2) + 24 * beat for bar in range(12) for beat in range(4)]
+    held = piece(*((onset, end - onset, 60) for onset, end in zip(onsets, [*onsets[1:], 1160], strict=True)))
     for seed in range(5):
         broken = CORRUPTIONS["bars_shuffled"](held, np.random.default_rng(seed))
         assert value("polyphony", broken) == 1

@@ -13,7 +13,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +32,7 @@ from mgen.judgement import Judge
 from mgen.models.transformer import check_vocabulary, load_policy
 from mgen.notes import Notes
 from mgen.rl.adversary import AGAINST, Adversary
-from mgen.rl.prompts import draw_prompts, text
+from mgen.rl.prompts import Prompts, draw_prompts, text
 from mgen.rl.rollout import Decoding, sample
 from mgen.rl.trainer import FORMS, MusicTrainer, decode_completions
 from rewards import REWARDS
@@ -75,7 +74,12 @@ class FinetuneConfig(GRPOConfig):  # type: ignore[misc]
     turn_share: float = field(
         default=0.5, metadata={"help": "Share of prompts that are other music, to be turned to the target."}
     )
-    prompt_tokens: int = field(default=64, metadata={"help": "Tokens of music in a prompt."})
+    prompt_tokens: list[int] = field(
+        default_factory=lambda: [24, 64],
+        metadata={
+            "help": "Tokens of music in a prompt; of several lengths, each in turn. Short ones leave more to choose."
+        },
+    )
     prompts: int = field(default=2048, metadata={"help": "Different prompts."})
     realism_against: str = field(
         default="current", metadata={"help": "What the adversary is trained against: current or reference."}
@@ -120,6 +124,8 @@ class FinetuneConfig(GRPOConfig):  # type: ignore[misc]
             )
         if self.form == "normalised" and not self.beta:
             raise ValueError("beta must be above 0 in the form normalised: KL is always on; try 0.04")
+        if not self.prompt_tokens or min(self.prompt_tokens) < 1:
+            raise ValueError(f"prompt_tokens ({self.prompt_tokens}) must be one or several numbers of at least 1")
         if self.kl_weight < 0:
             raise ValueError(f"kl_weight ({self.kl_weight}) must be at least 0")
         if self.save_total_limit is not None and self.save_total_limit < 2:
@@ -217,24 +223,20 @@ class _Source:
         self.config, self.corpus = config, corpus
         self.rng = np.random.default_rng(config.seed)
 
-    def _draw(self, n: int, split: str = "train") -> tuple[Any, ...]:
-        """n prompts in the config's shares, as (`Prompts`, ...)."""
-        turned = round(n * self.config.turn_share)
-        shares = {"continue": n - turned, "turn": turned}
-        return tuple(
-            draw_prompts(
-                self.corpus,
-                split,
-                kind,
-                count,
-                self.config.prompt_tokens,
-                self.config.max_completion_length,
-                self.config.target,
-                self.rng,
-            )
-            for kind, count in shares.items()
+    def _draw(self, n: int) -> list[Prompts]:
+        """n prompts in the config's shares of kinds, their lengths in turn."""
+        c = self.config
+        turned = round(n * c.turn_share)
+        counts = {
+            (kind, length): (count + place) // len(c.prompt_tokens)
+            for kind, count in (("continue", n - turned), ("turn", turned))
+            for place, length in enumerate(c.prompt_tokens)
+        }
+        return [
+            draw_prompts(self.corpus, "train", kind, count, length, c.max_completion_length, c.target, self.rng)
+            for (kind, length), count in counts.items()
             if count
-        )
+        ]
 
     def dataset(self) -> Dataset:
         """Prompts as TRL reads them, in an order drawn once."""
@@ -250,11 +252,11 @@ class _Source:
         return Notes.concat([prompts.real(self.corpus.remi) for prompts in self._draw(n)])
 
     def real_target(self, n: int) -> Notes:
-        """What real music of the target style did."""
+        """What real music of the target style did, after prompts of the longest kind."""
         c = self.config
-        return draw_prompts(
-            self.corpus, "train", "continue", n, c.prompt_tokens, c.max_completion_length, c.target, self.rng
-        ).real(self.corpus.remi)
+        length = max(c.prompt_tokens)
+        prompts = draw_prompts(self.corpus, "train", "continue", n, length, c.max_completion_length, c.target, self.rng)
+        return prompts.real(self.corpus.remi)
 
     def sampled(self, policy: PreTrainedModel, n: int) -> Notes:
         """What a policy does after n prompts."""
