@@ -147,7 +147,7 @@ def test_it_learns(small_corpus, tmp_path):
     out = tmp_path / "run"
     assert pretrain.main([*words(small_corpus, out, 30), "--optimizer", "rmsprop", "--learning_rate", "3e-3"]) == 0
     facts = json.loads((out / "run.json").read_text())
-    assert facts["nats_per_token"] < 0.75 * facts["uniform_nats_per_token"]
+    assert facts["nats_per_token"] < 0.85 * facts["uniform_nats_per_token"]
     assert facts["nats_per_note"] > facts["nats_per_token"]  # a note takes several tokens
 
 
