@@ -1,4 +1,4 @@
-"""The whole loop through the commands, on a few pieces and with few steps: every door opens, weights move, files are what they say."""
+"""The whole loop through the commands, on a few pieces and with few steps: doors open, weights move, files hold what they say."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def style_critic(small_corpus, base, tmp_path_factory):
 
 def finetune_words(corpus, base, style_critic, out, form, steps=2):
     words = ["--policy", str(base), "--corpus", str(corpus), "--critic", str(style_critic), "--out", str(out)]
-    words += ["--form", form, "--max_steps", str(steps), "--max_completion_length", "64", "--prompt_tokens", "32"]
+    words += ["--form", form, "--max_steps", str(steps), "--max_completion_length", "120", "--prompt_tokens", "32"]
     words += [
         "--per_device_train_batch_size",
         "8",

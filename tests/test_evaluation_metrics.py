@@ -222,6 +222,7 @@ def test_broken_music_keeps_its_shape(way):
     assert (broken.position >= 0).all()
     assert (broken.position < 24 * broken.bars.beats[broken.bar_starts[broken.piece] + broken.bar]).all()
     np.testing.assert_array_equal(broken.bars.piece, real.bars.piece)
+    assert (broken.token == -1).all() and not broken.broken.any() and not broken.n_tokens.any()
     again = CORRUPTIONS[way](real, np.random.default_rng(1))
     assert same(broken, again)
     if way != "bars_of_others":

@@ -74,8 +74,8 @@ def _taken(notes: Notes, row: NDArray[np.integer]) -> Notes:
 def _untold(notes: Notes) -> Notes:
     """Sorted, and with no memory of tokens."""
     order = sort_order(notes.piece, notes.onset, notes.program, notes.pitch, notes.duration, notes.velocity)
-    none = np.zeros(notes.n_pieces, np.int32)
-    return replace(_taken(notes, order), token=np.full(len(notes), -1, np.int32), n_tokens=none, n_broken=none)
+    none, whole = np.zeros(notes.n_pieces, np.int32), np.zeros(len(notes), np.int32)
+    return replace(_taken(notes, order), token=whole - 1, broken=whole, n_tokens=none, n_broken=none)
 
 
 def _repitched(notes: Notes, pitch: NDArray[np.integer]) -> Notes:
