@@ -1,4 +1,4 @@
-"""The whole loop through the commands, on a few pieces and with few steps: doors open, weights move, files hold what they say."""
+"""The whole loop through the commands, on a few pieces: doors open, weights move, files hold what they say."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_our_checkpoint_is_a_stock_model(base):
 
 
 def test_two_processes_end_with_equal_weights(small_corpus, base, style_critic, tmp_path):
-    """Completions are split between processes, judged on both, and the adversaries see the same: nothing may drift apart."""
+    """Completions are split between processes and judged on both; the adversaries see the same. Nothing may drift."""
     words = finetune_words(small_corpus, base, style_critic, tmp_path / "run", "nats")
     program = tmp_path / "two.py"
     program.write_text(
