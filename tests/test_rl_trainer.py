@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -167,6 +168,19 @@ def test_the_adversary_learns_between_steps(against, updates, musical_policy, re
     trainer.train()
     assert [shown[:2] for shown in learner.shown] == [(32, 32)] * updates
     assert len(logged(trainer, "realism/accuracy")) == updates
+
+
+@pytest.mark.parametrize(("against", "calls"), [("current", ["update"] * 3), ("reference", ["warm_up"])])
+def test_the_warm_up_is_against_the_frozen_policy(against, calls, remi):
+    said = []
+    learner = SimpleNamespace(
+        update=lambda real, played: said.append("update") or {"pieces": float(played.n_pieces)},
+        warm_up=lambda real, played: said.append("warm_up") or {"pieces": float(sum(p.n_pieces for p in played))},
+    )
+    pieces = remi.decode([[5, 382]] * 8)
+    adversary = Adversary(learner, lambda n: pieces.pieces(range(n)), against)
+    metrics = adversary.warm_up(lambda n: pieces.pieces(range(n)), rounds=3, batch=4)
+    assert said == calls and metrics == {"pieces": 4.0 if against == "current" else 12.0}
 
 
 def test_it_takes_up_where_it_was(musical_policy, remi, tmp_path):

@@ -7,7 +7,7 @@ on learning, against what the policy plays now; its logit is log p_real / p_poli
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from mgen.judgement import Judgement
@@ -21,6 +21,7 @@ class Learner(Protocol):
 
     def __call__(self, notes: Notes) -> Judgement: ...
     def update(self, real: Notes, generated: Notes) -> dict[str, float]: ...
+    def warm_up(self, real: Sequence[Notes], generated: Sequence[Notes]) -> dict[str, float]: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
@@ -40,10 +41,16 @@ class Adversary:
         self.learner, self.real, self.against = learner, real, against
 
     def warm_up(self, reference: Callable[[int], Notes], rounds: int, batch: int) -> dict[str, float]:
-        """Train on samples of the frozen policy; returns the last round's metrics."""
+        """Train on samples of the frozen policy; returns the last round's metrics.
+
+        A critic that is then left alone is calibrated on rounds that it did not learn from.
+        """
+        pairs = [(self.real(batch), reference(batch)) for _ in range(rounds)]
+        if self.against == "reference":
+            return self.learner.warm_up([real for real, _ in pairs], [played for _, played in pairs])
         metrics: dict[str, float] = {}
-        for _ in range(rounds):
-            metrics = self.learner.update(self.real(batch), reference(batch))
+        for real, played in pairs:
+            metrics = self.learner.update(real, played)
         return metrics
 
     def step(self, generated: Notes) -> dict[str, float]:
