@@ -31,8 +31,8 @@ class StyleCritic:
     all other judges. A piece of fewer than `min_notes` notes is not `defined` and gets `worst`. No credit per
     note: the network hears a piece as a whole.
 
-    Known exploit: it was trained on real music alone, so broken music in the style's colours (chromatic
-    noise) may please it.
+    Known exploit: it hears timing long before it hears pitch, so uneven rhythm under any pitches may please
+    it; the rows `broken` of its card say how much.
 
     Args:
         network: hears a piece as one raw logit.

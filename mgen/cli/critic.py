@@ -26,7 +26,7 @@ from critics.calibration import Calibration, expected_calibration_error, fit_cal
 from critics.card import style_card
 from critics.sequence import SequenceCritic
 from critics.style import MIN_NOTES, WORST, StyleCritic
-from critics.training import Excerpts, Music, StyleExcerpts, StyleTrainer
+from critics.training import BREAKING, Excerpts, Music, StyleExcerpts, StyleTrainer
 from mgen.cli.options import as_dict, parse
 from mgen.cli.run import Run
 from mgen.corpus.shards import Corpus
@@ -152,7 +152,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         broken=config.broken,
         seed=config.seed,
     )
-    trainer = StyleTrainer(network, config, train, excerpts["valid"], callbacks=[run.callback()])
+    trainer = StyleTrainer(network, config, train, excerpts["valid"])
+    run.follow(trainer)
     trainer.train(resume_from_checkpoint=run.last_checkpoint())
     if PartialState().is_main_process:
         _finish(run, config, network, music, excerpts, corpus)
@@ -184,7 +185,12 @@ def _finish(
     for style, collection in music.tables:
         collections.setdefault(style, []).append(collection)
     aside = run.folder / "model.part"
-    critic.save_pretrained(aside, trained_on={"data": corpus.fingerprint, "collections": collections})
+    trained_on = {
+        "data": corpus.fingerprint,
+        "collections": collections,
+        "broken": [change.__name__ for change in BREAKING] if config.broken else [],  # no news on the card
+    }
+    critic.save_pretrained(aside, trained_on=trained_on)
     write_manifest(aside)
     if run.model_folder.exists():  # of a run that was cut off after this
         shutil.rmtree(run.model_folder)

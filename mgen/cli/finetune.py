@@ -169,8 +169,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         form=config.form,
         kl_weight=config.kl_weight,
         adversary=adversary,
-        callbacks=[run.callback()],
     )
+    run.follow(trainer)
     checkpoint = run.last_checkpoint()
     if adversary is not None and checkpoint is None:
         warm = adversary.warm_up(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 
 import typer
@@ -38,6 +39,8 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    if not debug:
+        _quieten()
     try:
         return main(words)
     except MgenError as error:
@@ -52,6 +55,15 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
             file=sys.stderr,
         )
     return 2
+
+
+def _quieten() -> None:
+    """No bars and no deprecations of the libraries below us: what they are about, the user cannot change."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    warnings.filterwarnings("ignore", category=UserWarning, module="torch|accelerate")
 
 
 def _register(name: str, summary: str) -> None:

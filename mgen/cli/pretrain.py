@@ -125,10 +125,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise MgenError(f"{config.corpus}: no pieces in train or valid; add music and prepare again")
     set_seed(config.seed)
     policy = new_policy(config.size, corpus.remi, config.context, config.dropout)
-    callbacks = [run.callback()]
-    if config.patience:
-        callbacks.append(EarlyStoppingCallback(config.patience))
+    callbacks = [EarlyStoppingCallback(config.patience)] if config.patience else []
     trainer = PretrainTrainer(policy, config, corpus.remi, train, valid, callbacks=callbacks)
+    run.follow(trainer)
     trainer.train(resume_from_checkpoint=run.last_checkpoint())
     final = trainer.evaluate()
     run.save_model(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False), corpus.remi)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 import yaml
 from accelerate import PartialState
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 
 import mgen
 from mgen.encoding.remi import Remi
@@ -121,9 +122,11 @@ class Run:
             lines = [line for line in path.read_text().splitlines() if json.loads(line).get("step", 0) <= step]
             path.write_text("".join(f"{line}\n" for line in lines))
 
-    def callback(self) -> TrainerCallback:
-        """Writes what the trainer logs to metrics.jsonl."""
-        return _Metrics(self.folder / "metrics.jsonl")
+    def follow(self, trainer: Trainer) -> None:
+        """Write what the trainer logs to metrics.jsonl, and a line of it to the terminal at every tenth of the way."""
+        for printer in (PrinterCallback, ProgressCallback):
+            trainer.remove_callback(printer)
+        trainer.add_callback(_Metrics(self.folder / "metrics.jsonl"))
 
     def save_model(self, model: PreTrainedModel, remi: Remi) -> None:
         """Write RUN/model in the Hub's layout: aside, flushed, then renamed into place."""
@@ -150,14 +153,31 @@ class Run:
         aside.replace(self.folder / RUN_FILE)
 
 
+TOLD = {
+    "loss": "loss",
+    "eval_loss": "valid loss",
+    "rewards/style/mean": "style",
+    "rewards/realism/mean": "realism",
+    "policy/kl": "KL",
+}
+"""What the terminal shows of a log line, by its name there."""
+
+
 class _Metrics(TrainerCallback):  # type: ignore[misc]
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.told = -1  # tenths of the way
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        if state.is_world_process_zero and logs:
-            with self.path.open("a") as file:
-                file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+        if not (state.is_world_process_zero and logs):
+            return
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+        tenth = 10 * state.global_step // max(state.max_steps, 1)
+        shown = [f"{name} {logs[key]:.3f}" for key, name in TOLD.items() if isinstance(logs.get(key), int | float)]
+        if shown and tenth > self.told:
+            self.told = tenth
+            print(f"  step {state.global_step} of {state.max_steps}: {', '.join(shown)}", file=sys.stderr, flush=True)
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
