@@ -23,7 +23,7 @@ QUIET = ["--report_to", "none", "--disable_tqdm", "true"]
 def base(small_corpus, tmp_path_factory):
     """A policy that has seen enough to write notes."""
     out = tmp_path_factory.mktemp("runs") / "base"
-    words = ["--corpus", str(small_corpus), "--out", str(out), "--max_steps", "60", "--eval_steps", "30"]
+    words = ["--corpus", str(small_corpus), "--out", str(out), "--max_steps", "120", "--eval_steps", "60"]
     words += [
         "--context",
         "192",

@@ -25,9 +25,11 @@ AHEAD = 16
 number.
 """
 
+PATIENCE = 600.0
+"""Seconds beyond an item's limit after which a silent pool is given up: on a busy machine workers start slowly."""
 
-PATIENCE = 60.0
-"""Seconds beyond an item's limit after which a silent pool is given up; workers may need some to start."""
+IMPORTS = ("mgen.encoding.remi",)
+"""What takes seconds to import: the server that workers are forked from has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def in_workers(
         timeout: seconds that one item may take.
 
     Raises:
-        MgenError: The workers die before they do anything.
+        MgenError: Three times in a row the workers were lost without a result.
     """
     left = iter(items)
     waiting: deque[Item] = deque()  # handed out, result not yet given on
@@ -75,7 +77,9 @@ def in_workers(
             # new one.
             deaths += 1
             if deaths == 3:
-                raise MgenError(f"worker processes die before they do anything ({error}); try --workers 1") from error
+                raise MgenError(
+                    f"worker processes give no result ({error}); free some memory or try --workers 1"
+                ) from error
         finally:
             pool.stop()  # type: ignore[no-untyped-call]
             pool.join()
@@ -104,5 +108,5 @@ def _context(function: Callable[..., object]) -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([getattr(function, "func", function).__module__])
+    context.set_forkserver_preload([*IMPORTS, getattr(function, "func", function).__module__])
     return context
