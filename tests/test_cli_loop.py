@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -164,18 +165,11 @@ def test_two_processes_end_with_equal_weights(small_corpus, base, style_critic, 
             """
         )
     )
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    done = subprocess.run([*launch, str(program), str(tmp_path), *words], capture_output=True, text=True, timeout=540)
+    # On CPUs `accelerate launch` starts one process, whatever --num_processes says; torchrun starts them all.
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    command = [*launch, str(program), str(tmp_path), *words, "--use_cpu", "true"]
+    env = os.environ | {"ACCELERATE_USE_CPU": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=540, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "rank0").read_text() == (tmp_path / "rank1").read_text()
     before, after = (load_file(folder / "model.safetensors") for folder in (base, tmp_path / "run" / "model"))

@@ -163,7 +163,7 @@ class Counting:
 def test_the_adversary_learns_between_steps(against, updates, musical_policy, remi, tmp_path):
     learner = Counting()
     pieces = remi.decode([[5, 382]] * 32)
-    adversary = Adversary(learner, lambda n: pieces.pieces(range(n)), against)
+    adversary = Adversary(learner, lambda n, batch: pieces.pieces(range(n)), against)
     trainer = trainer_of(musical_policy, remi, config(tmp_path, max_steps=3), adversary=adversary)
     trainer.train()
     assert [shown[:2] for shown in learner.shown] == [(32, 32)] * updates
@@ -178,8 +178,8 @@ def test_the_warm_up_is_against_the_frozen_policy(against, calls, remi):
         warm_up=lambda real, played: said.append("warm_up") or {"pieces": float(sum(p.n_pieces for p in played))},
     )
     pieces = remi.decode([[5, 382]] * 8)
-    adversary = Adversary(learner, lambda n: pieces.pieces(range(n)), against)
-    metrics = adversary.warm_up(lambda n: pieces.pieces(range(n)), rounds=3, batch=4)
+    adversary = Adversary(learner, lambda n, batch: pieces.pieces(range(n)), against)
+    metrics = adversary.warm_up(lambda n, batch: pieces.pieces(range(n)), rounds=3, pieces=4)
     assert said == calls and metrics == {"pieces": 4.0 if against == "current" else 12.0}
 
 
@@ -187,7 +187,7 @@ def test_it_takes_up_where_it_was(musical_policy, remi, tmp_path):
     def train(folder, steps, resume=None):
         learner = Counting()
         pieces = remi.decode([[5, 382]] * 32)
-        adversary = Adversary(learner, lambda n: pieces.pieces(range(n)))
+        adversary = Adversary(learner, lambda n, batch: pieces.pieces(range(n)))
         args = config(folder, max_steps=steps, save_strategy="steps", save_steps=3, save_total_limit=4)
         trainer = trainer_of(musical_policy, remi, args, adversary=adversary)
         trainer.train(resume_from_checkpoint=resume)

@@ -174,7 +174,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     checkpoint = run.last_checkpoint()
     if adversary is not None and checkpoint is None:
         warm = adversary.warm_up(
-            lambda n: source.sampled(reference, n), config.realism_warm_up, config.per_device_train_batch_size
+            lambda n, batch: source.sampled(reference, n, batch),
+            config.realism_warm_up,
+            config.per_device_train_batch_size,
         )
         _note(f"adversary against the frozen policy after {config.realism_warm_up} batches: {_numbers(warm)}")
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -221,9 +223,12 @@ class _Source:
 
     def __init__(self, config: FinetuneConfig, corpus: Corpus) -> None:
         self.config, self.corpus = config, corpus
-        self.rng = np.random.default_rng(config.seed)
 
-    def _draw(self, n: int) -> list[Prompts]:
+    def _rng(self, *use: int) -> np.random.Generator:
+        """Chance of one use, the same on every process and after a resume."""
+        return np.random.default_rng([self.config.seed, *use])
+
+    def _draw(self, n: int, rng: np.random.Generator) -> list[Prompts]:
         """n prompts in the config's shares of kinds, their lengths in turn."""
         c = self.config
         turned = round(n * c.turn_share)
@@ -233,37 +238,39 @@ class _Source:
             for place, length in enumerate(c.prompt_tokens)
         }
         return [
-            draw_prompts(self.corpus, "train", kind, count, length, c.max_completion_length, c.target, self.rng)
+            draw_prompts(self.corpus, "train", kind, count, length, c.max_completion_length, c.target, rng)
             for (kind, length), count in counts.items()
             if count
         ]
 
     def dataset(self) -> Dataset:
         """Prompts as TRL reads them, in an order drawn once."""
+        rng = self._rng(0)
         rows = [
             {"prompt": text(ids, self.corpus.remi), "kind": prompts.kind}
-            for prompts in self._draw(self.config.prompts)
+            for prompts in self._draw(self.config.prompts, rng)
             for ids in prompts.ids
         ]
-        return Dataset.from_list([rows[i] for i in self.rng.permutation(len(rows))])
-
-    def real(self, n: int) -> Notes:
-        """What real music did after n prompts."""
-        return Notes.concat([prompts.real(self.corpus.remi) for prompts in self._draw(n)])
+        return Dataset.from_list([rows[i] for i in rng.permutation(len(rows))])
 
     def real_target(self, n: int) -> Notes:
         """What real music of the target style did, after prompts of the longest kind."""
         c = self.config
-        length = max(c.prompt_tokens)
-        prompts = draw_prompts(self.corpus, "train", "continue", n, length, c.max_completion_length, c.target, self.rng)
+        length, new = max(c.prompt_tokens), c.max_completion_length
+        prompts = draw_prompts(self.corpus, "train", "continue", n, length, new, c.target, self._rng(1))
         return prompts.real(self.corpus.remi)
 
-    def sampled(self, policy: PreTrainedModel, n: int) -> Notes:
-        """What a policy does after n prompts."""
+    def real(self, n: int, batch: int) -> Notes:
+        """What real music did after n prompts; another batch, others."""
+        return Notes.concat([prompts.real(self.corpus.remi) for prompts in self._draw(n, self._rng(2, batch))])
+
+    def sampled(self, policy: PreTrainedModel, n: int, batch: int) -> Notes:
+        """What a policy does after n prompts; another batch, others."""
         remi: Remi = self.corpus.remi
-        ids = [row.tolist() for prompts in self._draw(n) for row in prompts.ids]
+        ids = [row.tolist() for prompts in self._draw(n, self._rng(3, batch)) for row in prompts.ids]
         decoding = Decoding(max_new_tokens=self.config.max_completion_length)
-        completions, _ = sample(policy, ids, decoding, remi.eos_id, remi.pad_id).lists()
+        generator = torch.Generator(policy.device).manual_seed(self.config.seed + batch)
+        completions, _ = sample(policy, ids, decoding, remi.eos_id, remi.pad_id, generator).lists()
         return decode_completions(ids, completions, remi)
 
 

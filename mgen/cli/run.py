@@ -55,7 +55,9 @@ class Run:
         folder = Path(folder)
         state = PartialState()
         path = folder / RUN_FILE
-        if path.is_file():
+        there, empty = path.is_file(), not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+        state.wait_for_everyone()  # all processes have looked before the first one writes
+        if there:
             try:
                 run = cls(folder, json.loads(path.read_text()))
                 before = yaml.safe_load((folder / "config.yaml").read_text())
@@ -65,10 +67,9 @@ class Run:
                 ) from error
             run._check_same(command, config, before, facts)
         else:
-            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            if not empty:
                 raise MgenError(f"{folder}: not empty and not a run of mgen; choose another --out")
             run = cls(folder, _facts(command, facts))
-            state.wait_for_everyone()
             if state.is_main_process:
                 (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
                 (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=True))

@@ -26,26 +26,33 @@ class Learner(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
+Draw = Callable[[int, int], Notes]
+"""Number of pieces, number of the batch -> pieces; the same batch is drawn alike every time, and by every process."""
+
+
 class Adversary:
     """Feeds a learner.
 
     Args:
         learner: the critic, which is also one of the judges.
-        real: draws n pieces of real music, decoded as completions are.
+        real: draws real music, decoded as completions are.
         against: `current` or `reference`, see the module.
     """
 
-    def __init__(self, learner: Learner, real: Callable[[int], Notes], against: str = "current") -> None:
+    def __init__(self, learner: Learner, real: Draw, against: str = "current") -> None:
         if against not in AGAINST:
             raise ValueError(f"against '{against}': expected one of {', '.join(AGAINST)}")
         self.learner, self.real, self.against = learner, real, against
+        self.batches = 0  # drawn so far
 
-    def warm_up(self, reference: Callable[[int], Notes], rounds: int, batch: int) -> dict[str, float]:
+    def warm_up(self, reference: Draw, rounds: int, pieces: int) -> dict[str, float]:
         """Train on samples of the frozen policy; returns the last round's metrics.
 
         A critic that is then left alone is calibrated on rounds that it did not learn from.
         """
-        pairs = [(self.real(batch), reference(batch)) for _ in range(rounds)]
+        numbers = range(self.batches, self.batches + rounds)
+        pairs = [(self.real(pieces, number), reference(pieces, number)) for number in numbers]
+        self.batches += rounds
         if self.against == "reference":
             return self.learner.warm_up([real for real, _ in pairs], [played for _, played in pairs])
         metrics: dict[str, float] = {}
@@ -57,4 +64,14 @@ class Adversary:
         """After a step of the policy: learn from its completions, or (`reference`) leave the critic as it is."""
         if self.against == "reference" or not generated.n_pieces:
             return {}
-        return self.learner.update(self.real(generated.n_pieces), generated)
+        self.batches += 1
+        return self.learner.update(self.real(generated.n_pieces, self.batches), generated)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that an exact resume needs."""
+        return {"learner": self.learner.state_dict(), "batches": self.batches}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.learner.load_state_dict(state["learner"])
+        self.batches = state["batches"]

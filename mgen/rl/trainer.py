@@ -176,13 +176,13 @@ class MusicTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc]
 
     def save_beside(self, folder: Path) -> None:
         if self.adversary is not None:
-            torch.save(self.adversary.learner.state_dict(), folder / ADVERSARY_FILE)
+            torch.save(self.adversary.state_dict(), folder / ADVERSARY_FILE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self.adversary is not None:
             state = torch.load(Path(resume_from_checkpoint) / ADVERSARY_FILE, weights_only=True)
-            self.adversary.learner.load_state_dict(state)
+            self.adversary.load_state_dict(state)
 
 
 def decode_completions(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], remi: Remi) -> Notes:
