@@ -166,7 +166,7 @@ def test_two_processes_end_with_equal_weights(small_corpus, base, style_critic, 
         )
     )
     # On CPUs `accelerate launch` starts one process, whatever --num_processes says; torchrun starts them all.
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     command = [*launch, str(program), str(tmp_path), *words, "--use_cpu", "true"]
     env = os.environ | {"ACCELERATE_USE_CPU": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=540, env=env)
