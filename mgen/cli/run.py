@@ -143,9 +143,9 @@ class Run:
 
     def finish(self, **results: Any) -> None:
         """Note the end, with results for the reader of run.json."""
+        now = time.time()
+        self.facts |= {"finished": _stamp(now), "seconds": round(now - self.facts["began"], 1), **results}
         if PartialState().is_main_process:
-            now = time.time()
-            self.facts |= {"finished": _stamp(now), "seconds": round(now - self.facts["began"], 1), **results}
             self._write()
 
     def _write(self) -> None:
