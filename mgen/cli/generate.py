@@ -17,7 +17,7 @@ import torch
 from mgen.cli.options import parse
 from mgen.corpus.clean import normalise
 from mgen.encoding.remi import Remi
-from mgen.errors import MgenError
+from mgen.errors import MgenError, RejectedFile
 from mgen.midi import read_midi
 from mgen.models.transformer import load_policy
 from mgen.notes import Notes
@@ -119,7 +119,10 @@ def _prompt(config: GenerateConfig, remi: Remi) -> list[int]:
         check_style(config.style, remi)
         ids.append(remi.style_ids[config.style])
     if config.prompt:
-        score = read_midi(Path(config.prompt))
-        music = remi.encode(normalise(score, "band" if remi.multi else "piano"))[0]
+        try:
+            score = read_midi(Path(config.prompt))
+            music = remi.encode(normalise(score, "band" if remi.multi else "piano"))[0]
+        except RejectedFile as error:
+            raise MgenError(f"--prompt {config.prompt}: {error}; give another MIDI file") from error
         ids += music[: config.prompt_tokens].tolist()
     return ids
