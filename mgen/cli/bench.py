@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 
 from mgen.cli.options import parse
 from mgen.cli.pretrain import PretrainConfig
@@ -126,6 +126,7 @@ def pretrain(config: BenchConfig) -> dict[str, Any]:
             model = new_policy(config.size, remi, config.context)
             trainer = PretrainTrainer(model, options, remi, windows, windows, callbacks=[clock])
             trainer.data_collator = partial(collate, pad_id=remi.pad_id, pad_to=config.context)
+            trainer.remove_callback(PrinterCallback)  # stdout is for the result
             trainer.train()
         return tokens / (clock.at[-1] - clock.at[warm])
 
