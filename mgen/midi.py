@@ -1,7 +1,7 @@
-"""MIDI files to `symusic.Score`; whatever is wrong with a file is one `RejectedFile` with a countable reason.
+"""The bytes of a MIDI file to a `symusic.Score`; whatever is wrong is one `RejectedFile` with a countable reason.
 
 The header is read here, because symusic takes type 2 files and a division of zero as they come; the events
-are symusic's.
+are symusic's. Files are opened in `files.py`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 from symusic import core
 
 from mgen.errors import RejectedFile
-
-MAX_BYTES = 16 << 20
-"""A larger file is no piece of music; the largest real one seen, an album, has 0.5 MB."""
 
 MAX_QUARTERS = 20_000
 """The latest onset, in quarter notes: four times the longest album seen. It bounds the table of bars."""
@@ -29,34 +26,26 @@ TEMPO_RANGE = (4.0, 2000.0)
 _DEFAULT_TEMPO = 500_000  # microseconds a quarter, where a file states none
 
 
-def read_midi(path: Path | str) -> core.ScoreTick:
-    """Read a MIDI file of type 0 or 1, also inside a RIFF (.rmi), whatever its name.
+def parse_midi(data: bytes) -> core.ScoreTick:
+    """The music of a MIDI file of type 0 or 1, also inside a RIFF (.rmi).
 
     Returns:
         The score as the file has it, in its own ticks, with at least one note that is not a drum's.
 
     Raises:
-        RejectedFile: with one of the reasons `missing`, `unreadable` (no rights, no file), `too large`, `not
-            MIDI`, `broken` (cut off or malformed), `type 2`, `SMPTE time`, `zero division`, `tempo`, `no
-            notes`, `only drums`, `long note`, `too long`.
+        RejectedFile: with one of the reasons `unknown format`, `broken` (cut off or malformed), `type 2`, `SMPTE
+            time`, `zero division`, or of `check_notes`.
     """
-    score = _parse(_unwrap(_read(Path(path))))
-    _check_notes(score)
+    score = _parse(_unwrap(data))
+    check_notes(score)
     return score
 
 
-def _read(path: Path) -> bytes:
-    try:
-        if not path.exists():
-            raise RejectedFile("missing", "no such file")
-        if not path.is_file():
-            raise RejectedFile("unreadable", "not a regular file")
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise RejectedFile("too large", f"{size / 2**20:.1f} MiB, at most {MAX_BYTES >> 20} are read")
-        return path.read_bytes()
-    except OSError as error:
-        raise RejectedFile("unreadable", error.strerror or str(error)) from error
+def read_midi(path: Path | str) -> core.ScoreTick:
+    """`parse_midi` of a file; use `files.read_music`, which reads every format."""
+    from mgen.files import read_bytes
+
+    return parse_midi(read_bytes(path))
 
 
 def _unwrap(data: bytes) -> bytes:
@@ -74,7 +63,7 @@ def _unwrap(data: bytes) -> bytes:
 
 def _parse(data: bytes) -> core.ScoreTick:
     if data[:4] != b"MThd":
-        raise RejectedFile("not MIDI", f"begins with {data[:4]!r}, not b'MThd'" if data else "empty file")
+        raise RejectedFile("unknown format", f"begins with {data[:4]!r}, not b'MThd'" if data else "empty file")
     if len(data) < 14:
         raise RejectedFile("broken", f"ends inside the header, after {len(data)} bytes")
     kind, division = (int.from_bytes(data[at : at + 2], "big") for at in (8, 12))
@@ -91,7 +80,13 @@ def _parse(data: bytes) -> core.ScoreTick:
     return score
 
 
-def _check_notes(score: core.ScoreTick) -> None:
+def check_notes(score: core.ScoreTick) -> None:
+    """Refuse a score that holds no music, whatever format it came from.
+
+    Raises:
+        RejectedFile: with one of the reasons `no notes`, `only drums`, `tempo`, `long note`, `too long`, `broken` (a
+            time runs over).
+    """
     tracks = [track for track in score.tracks if len(track.notes)]
     if not tracks:
         raise RejectedFile("no notes", f"{len(score.tracks)} tracks")

@@ -22,7 +22,7 @@ def test_styles_by_folder(music, tmp_path, capsys):
     words = ["--style", f"jazz={music}/jazz", "--style", f"other={music}/other", "--out", str(tmp_path / "c")]
     assert main(words) == 0
     out = capsys.readouterr().out
-    assert "33 files scanned, 32 kept, 1 rejected" in out and "not MIDI" in out
+    assert "33 files scanned, 32 kept, 1 rejected" in out and "unknown format" in out
     corpus = Corpus.open(tmp_path / "c")
     assert corpus.pieces.groupby("style")["collection"].nunique().to_dict() == {"jazz": 4, "other": 4}
     assert main([*words, "--overwrite"]) == 0
@@ -52,6 +52,16 @@ def test_a_config_gives_the_options(music, tmp_path):
         (["{music}"], "expected --out"),
         (["{music}", "--out", "{out}", "--recipy", "band"], "did you mean 'recipe'"),
         (["{music}", "--out", "{out}", "--recipe", "guitar"], "expected one of piano, band"),
+        (["{music}", "--out", "{out}", "--recipe", "tabs", "--skip", "rest"], "skip 'rest': expected one of offset"),
+        (["{music}", "--out", "{out}", "--tab_events", "true"], "use --recipe tabs"),
+        (["{music}", "--out", "{out}", "--near_duplicates", "hide"], "expected one of join, drop, ignore"),
+        (["{music}", "--out", "{out}", "--split_by", "year"], "expected one of work, artist"),
+        (["{music}", "--out", "{out}", "--engine", "dask"], "expected one of local, ray"),
+        (["{music}", "--out", "{out}", "--instruments", "gitar"], "instruments:"),
+        (["{music}", "--out", "{out}", "--min_notes", "9", "--max_notes", "8"], "must not be above max_notes (8)"),
+        (["{music}", "--out", "{out}", "--lowest_pitch", "5"], "must be within 21 to 108"),
+        (["{music}", "--out", "{out}", "--chord_note", "middle"], "expected top or bottom"),
+        (["{music}", "--out", "{out}", "--memory", "0"], "must be above 0 MiB"),
         (["{music}", "--out", "{out}", "--workers", "-1"], "must be at least 0"),
         (["{music}", "--out", "{out}", "--timeout", "0"], "must be above 0"),
         (["--out", "{out}"], "no source given"),

@@ -10,15 +10,14 @@ from hypothesis import strategies as st
 
 from mgen.corpus.clean import (
     LONGEST,
-    ON_GRID,
     RECIPES,
     clean,
+    cleaned,
     equalised,
-    grid_strength,
     normalise,
-    out_of_range,
+    voices,
+    without_short_notes,
 )
-from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.encoding.remi import PITCH_RANGE, Kind, Remi
 from mgen.notes import Notes
 
@@ -40,6 +39,11 @@ def score_of(*notes, tpq=24, tracks=None, signatures=()):
         track = found[0] if found else score.tracks[-1]
         track.notes.append(symusic.Note(round(onset * scale), round(duration * scale), pitch, velocity))
     return score
+
+
+def gridded(score, recipe):
+    """The score as it is written, cleaned: its beats are not doubted."""
+    return clean(Notes.from_scores([score]), recipe)
 
 
 def table(notes, *columns):
@@ -72,16 +76,16 @@ signature_lists = st.lists(
 @pytest.mark.parametrize("recipe", RECIPES)
 @given(notes=note_lists, signatures=signature_lists)
 def test_normalising_again_changes_nothing(recipe, notes, signatures):
-    once = normalise(score_of(*notes, signatures=signatures), recipe)
+    once = gridded(score_of(*notes, signatures=signatures), recipe)
     assert_same(clean(once, recipe), once)
     if len(once):
-        assert_same(normalise(once.to_score(0), recipe), once)
+        assert_same(gridded(once.to_score(0), recipe), once)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @given(notes=note_lists, data=st.data())
 def test_format_changes_nothing(recipe, notes, data):
-    plain = normalise(score_of(*notes), recipe)
+    plain = gridded(score_of(*notes), recipe)
     tracks = data.draw(st.lists(st.integers(0, 3), min_size=len(notes), max_size=len(notes)))
     score = score_of(*notes, tpq=data.draw(st.sampled_from((48, 96, 120, 480, 960))), tracks=tracks)
     for onset in data.draw(st.lists(st.integers(0, 2000), max_size=4)):
@@ -91,7 +95,7 @@ def test_format_changes_nothing(recipe, notes, data):
         track.controls.append(symusic.ControlChange(0, 64, 127))
         track.pedals.append(symusic.Pedal(0, 5000))
     score.tracks.append(symusic.Track("empty", 5))
-    assert_same(normalise(score, recipe), plain)
+    assert_same(gridded(score, recipe), plain)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -101,21 +105,21 @@ def test_only_the_order_of_velocities_counts(recipe, notes, data):
     others = sorted(data.draw(st.sets(st.integers(1, 127), min_size=len(levels), max_size=len(levels))))
     rescaled = dict(zip(levels, others, strict=True))
     moved = [(*rest, rescaled[velocity], program) for *rest, velocity, program in notes]
-    assert_same(normalise(score_of(*moved), recipe), normalise(score_of(*notes), recipe))
+    assert_same(gridded(score_of(*moved), recipe), gridded(score_of(*notes), recipe))
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @given(notes=note_lists, signatures=signature_lists)
 def test_what_comes_out_can_be_written(recipe, notes, signatures):
     raw = Notes.from_scores([score_of(*notes, signatures=signatures)])
-    piece = clean(raw, recipe)
+    piece, counts = cleaned(raw, recipe)
     low, high = PITCH_RANGE
     expected = {
-        (onset, pitch, 0 if recipe == "piano" else program)
+        (onset, pitch, program if recipe == "band" else 0)
         for onset, _, pitch, _, program in notes
         if low <= pitch <= high and (program >= 0 or recipe == "band")
     }
-    assert out_of_range(raw, recipe) == sum(
+    assert counts["pitches"] == sum(
         not low <= pitch <= high and (program >= 0 or recipe == "band") for _, _, pitch, _, program in notes
     )
     if not expected:
@@ -145,7 +149,7 @@ def by_key(notes):
 
 def test_the_piano_recipe_makes_one_instrument():
     score = score_of((0, 24, 60, 90, 0), (0, 48, 60, 50, 32), (24, 24, 40, 64, -1), (36, 12, 60, 70, 32))
-    piano, band = normalise(score, "piano"), normalise(score, "band")
+    piano, band = gridded(score, "piano"), gridded(score, "band")
     # the two at 0 are one: as loud as the louder (90), as long as the longer (48) until it is struck again at 36
     assert table(piano, "onset", "duration", "pitch", "velocity", "program") == [
         (0, 36, 60, 96, 0),  # ranks of 70 < 90: middles 1/4 and 3/4 of the piece, 1 + 126 x 0.75 = 95.5, to even
@@ -169,37 +173,98 @@ def test_velocities_become_quantiles_and_equal_ones_share_the_middle():
 def test_empty_bars_at_the_ends_go_and_those_inside_stay():
     # 3/4: bars begin at 0, 72, 144, 216, 288; notes in the second and the fourth, a drum in the fifth
     score = score_of((80, 5, 60, 64, 0), (220, 5, 60, 64, 0), (290, 5, 40, 64, -1), signatures=[(0, 3)])
-    piano, band = normalise(score, "piano"), normalise(score, "band")
+    piano, band = gridded(score, "piano"), gridded(score, "band")
     assert table(piano, "onset", "bar") == [(8, 0), (148, 2)]
     assert piano.bars.onset.tolist() == [0, 72, 144] and piano.bars.beats.tolist() == [3, 3, 3]
     assert table(band, "onset", "bar") == [(8, 0), (148, 2), (218, 3)]
 
 
 def test_a_piece_without_playable_notes_is_empty():
-    piece = normalise(score_of((0, 24, 10, 64, 0)), "piano")
+    piece = gridded(score_of((0, 24, 10, 64, 0)), "piano")
     assert len(piece) == 0 and piece.n_pieces == 1 and piece.bars.beats.tolist() == [4]
 
 
 def test_the_longest_duration_is_the_vocabulary_s():
     remi = Remi.build()
     assert int(remi.value[remi.kind == Kind.DURATION].max()) == LONGEST
-    assert normalise(score_of((0, 5000, 60, 64, 0)), "piano").duration.tolist() == [LONGEST]
+    assert gridded(score_of((0, 5000, 60, 64, 0)), "piano").duration.tolist() == [LONGEST]
 
 
-def test_grid_strength_of_known_rhythms():
-    def strength(onsets):
-        return grid_strength(Notes.from_scores([score_of(*[(onset, 1, 60, 64, 0) for onset in onsets])]))
-
-    assert strength(range(0, 240, 24)) == pytest.approx(1)
-    assert strength([0, 16, 24, 40, 48, 64]) == pytest.approx(1)  # 2:1 swing lies on thirds
-    assert strength(range(48)) == pytest.approx(0, abs=1e-9)  # everywhere alike
-    # half on the beat, half a 32nd late: (1 + cos 45 deg) / 2 for whole beats
-    assert strength([0, 3, 24, 27]) == pytest.approx((1 + np.sqrt(0.5)) / 2)
-    assert grid_strength(Notes.from_scores([score_of((0, 1, 40, 64, -1))])) == 0  # drums say nothing
+# onset, duration, pitch, velocity, program: struck again at 12 before it ended; too low; endless; a drum
+MESSY = ((0, 24, 60, 64, 0), (12, 24, 60, 64, 0), (24, 24, 10, 64, 0), (48, 999, 62, 64, 0), (48, 6, 40, 64, -1))
 
 
-@pytest.mark.parametrize("name", COLLECTIONS)
-def test_what_was_performed_is_off_the_grid(name):
-    strength = [grid_strength(normalise(compose(name, index), "piano")) for index in range(12)]
-    passed = sum(np.array(strength) >= ON_GRID)
-    assert passed <= 1 if COLLECTIONS[name].performed else passed == 12
+def test_each_step_counts_the_notes_that_it_changed():
+    _, counts = cleaned(Notes.from_scores([score_of(*MESSY, (48, 30, 62, 64, 0))]), "piano")
+    assert counts == {"percussion": 1, "pitches": 1, "doubled": 1, "overlaps": 1, "long_notes": 1}
+    assert cleaned(Notes.from_scores([score_of((0, 24, 60, 64, 0))]), "piano")[1] == {}
+
+
+@pytest.mark.parametrize(
+    ("skip", "durations"),
+    [
+        ((), [12, 24, LONGEST]),
+        (("overlaps",), [24, 24, LONGEST]),
+        (("long_notes",), [12, 24, 999]),
+        (("overlaps", "long_notes"), [24, 24, 999]),
+    ],
+)
+def test_a_step_that_is_left_out_changes_nothing_and_counts_nothing(skip, durations):
+    notes, counts = cleaned(Notes.from_scores([score_of(*MESSY)]), "piano", skip)
+    assert notes.duration.tolist() == durations
+    assert not counts.keys() & set(skip)
+
+
+def test_empty_bars_stay_if_that_step_is_left_out():
+    written = Notes.from_scores([score_of((100, 5, 60, 64, 0))])
+    assert cleaned(written, "piano")[0].bar.tolist() == [0]
+    kept, _ = cleaned(written, "piano", ["empty_bars"])
+    assert kept.bar.tolist() == [1] and kept.onset.tolist() == [100] and kept.bars.onset.tolist() == [0, 96]
+
+
+def test_the_range_of_pitches_can_be_narrowed_but_not_beyond_the_vocabulary():
+    written = Notes.from_scores([score_of(*((24 * i, 6, pitch, 64, 0) for i, pitch in enumerate((10, 30, 60, 90))))])
+    narrow, counts = cleaned(written, "piano", pitches=(31, 80))
+    assert narrow.pitch.tolist() == [60] and counts["pitches"] == 3
+    assert cleaned(written, "piano", ["pitches"], (31, 80))[0].pitch.tolist() == [30, 60, 90]
+
+
+def test_short_notes_go_unless_they_are_most_of_the_music():
+    # 480 ticks a quarter: the shortest note that counts has 5 ticks; drums are as short as they like
+    score = symusic.Score(480)
+    for drum in (False, True):
+        track = symusic.Track("a", 0, drum)
+        for i, duration in enumerate((4, 5, 480, 240)):
+            track.notes.append(symusic.Note(480 * i, duration, 60 + i, 64))
+        score.tracks.append(track)
+    kept, dropped = without_short_notes(score)
+    assert dropped == 1 and [note.duration for note in kept.tracks[0].notes] == [5, 480, 240]
+    assert len(kept.tracks[1].notes) == 4 and len(score.tracks[0].notes) == 4  # the score given is as it was
+    for note in score.tracks[0].notes:
+        note.duration = 1
+    assert without_short_notes(score)[1] == 0
+
+
+def test_voices_are_counted_where_a_piece_is_thick():
+    def count(*notes):
+        return voices(Notes.from_scores([score_of(*notes)]))
+
+    assert count(*((24 * i, 24, 60, 64, 0) for i in range(8))) == 1  # one ends where the next begins
+    assert count((0, 96, 40, 64, 0), (24, 24, 60, 64, 0), (48, 24, 62, 64, 0)) == 2
+    assert count((0, 24, 60, 64, 0), (0, 24, 64, 64, 0), (0, 24, 67, 64, 0), (0, 24, 35, 64, -1)) == 3
+    assert count((0, 24, 35, 64, -1)) == 0
+
+
+def test_a_performance_gets_a_clock_and_written_music_keeps_its_beats():
+    rng = np.random.default_rng(0)
+    played = score_of(
+        *((int(onset), 5, 60, 64, 0) for onset in np.sort(rng.integers(0, 2000, 80))), signatures=[(0, 3)]
+    )
+    written = score_of(*((24 * i, 24, 60, 64, 0) for i in range(24)), signatures=[(0, 3)])
+    for score in (played, written):
+        score.tempos.append(symusic.Tempo(0, 60))
+    assert set(normalise(played, "piano").bars.beats.tolist()) == {4}
+    assert set(normalise(written, "piano").bars.beats.tolist()) == {3}
+    # a quarter of 1 second becomes two of the clock's half seconds
+    before, after = gridded(played, "piano"), normalise(played, "piano")
+    np.testing.assert_allclose(np.diff(after.onset), 2 * np.diff(before.onset), atol=1)

@@ -12,11 +12,12 @@ from mgen.corpus import shards
 from mgen.corpus.clean import normalise
 from mgen.corpus.demo import COLLECTIONS, write_demo_corpus
 from mgen.corpus.prepare import prepare
+from mgen.corpus.reading import Rules
 from mgen.corpus.scan import Source, scan
 from mgen.corpus.shards import Corpus
 from mgen.corpus.split import SPLITS
 from mgen.errors import MgenError
-from mgen.midi import read_midi
+from mgen.files import read_music
 from mgen.notes import Notes
 
 WORKS = 5
@@ -44,7 +45,9 @@ def made(music, tmp_path_factory):
 
 
 def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    """The files of a corpus but for its journal, whose parts are cut by the clock."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.parent.name != "read"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def test_every_file_is_kept_or_rejected(music, made):
@@ -55,10 +58,15 @@ def test_every_file_is_kept_or_rejected(music, made):
     reasons = {
         path.rsplit("/", 1)[-1]: reason for path, reason in zip(rejected["path"], rejected["reason"], strict=True)
     }
-    assert reasons == {"text.mid": "not MIDI", "cut.mid": "broken", "none.mid": "not MIDI", "gone.mid": "missing"}
+    assert reasons == {
+        "text.mid": "unknown format",
+        "cut.mid": "broken",
+        "none.mid": "unknown format",
+        "gone.mid": "missing",
+    }
     manifest = Corpus.open(made).manifest
     assert (manifest["scanned"], manifest["kept"]) == (len(music), len(kept))
-    assert manifest["rejected"] == {"not MIDI": 2, "broken": 1, "missing": 1}
+    assert manifest["rejected"] == {"unknown format": 2, "broken": 1, "missing": 1}
     assert manifest["options"] == {"note": "as given"}
 
 
@@ -68,7 +76,7 @@ def test_tokens_say_what_the_files_say(music, made):
     for split in SPLITS:
         table = corpus.table(split)
         for i, row in enumerate(table.rows.itertuples()):
-            expected = normalise(read_midi(row.path), "piano")
+            expected = normalise(read_music(row.path).score, "piano")
             back = Notes.from_ids([table[i]], corpus.remi)
             for column in ("onset", "pitch", "bar"):
                 np.testing.assert_array_equal(getattr(back, column), getattr(expected, column))
@@ -112,7 +120,7 @@ def test_the_fingerprint_is_of_the_music(music, made, tmp_path):
 
 
 def test_the_band_recipe_keeps_programs(music, tmp_path):
-    prepare(music, tmp_path / "band", "band")
+    prepare(music, tmp_path / "band", Rules("band"))
     corpus = Corpus.open(tmp_path / "band")
     assert corpus.remi.multi
     programs = {int(program) for split in SPLITS for program in corpus_programs(corpus, split)}
@@ -126,12 +134,12 @@ def corpus_programs(corpus, split):
 
 
 def test_rules_reject(music, tmp_path):
-    manifest = prepare(music, tmp_path / "grid", on_grid_only=True)
+    manifest = prepare(music, tmp_path / "grid", Rules(on_grid_only=True))
     performed = sum(where.performed for where in COLLECTIONS.values()) * WORKS
     assert performed - 1 <= manifest["rejected"]["off grid"] <= performed
     assert Corpus.open(tmp_path / "grid").pieces["on_grid"].all()
     with pytest.raises(MgenError, match=r"none of 44 files could be kept \(too few notes 40, "):
-        prepare(music, tmp_path / "few", min_notes=10**6)
+        prepare(music, tmp_path / "few", Rules(min_notes=10**6))
     assert not (tmp_path / "few").exists()
 
 
@@ -139,7 +147,7 @@ def test_a_corpus_is_replaced_only_when_asked_and_when_the_new_one_is_whole(musi
     out = tmp_path / "corpus"
     shutil.copytree(made, out)
     before = contents(out)
-    with pytest.raises(MgenError, match="holds a corpus already; give --overwrite"):
+    with pytest.raises(MgenError, match="holds a corpus already; give --resume to bring it up to date, --overwrite"):
         prepare(music, out)
     with pytest.raises(MgenError, match="too small to split"):
         prepare(music[:3], out, overwrite=True)
@@ -195,8 +203,8 @@ def test_a_folder_named_like_a_file_is_rejected(music, tmp_path):
 
 
 def test_an_unknown_recipe_is_said(music, tmp_path):
-    with pytest.raises(MgenError, match="recipe 'guitar': expected one of piano, band"):
-        prepare(music, tmp_path / "c", "guitar")
+    with pytest.raises(MgenError, match="recipe 'guitar': expected one of piano, band, tabs"):
+        prepare(music, tmp_path / "c", Rules("guitar"))
 
 
 def test_the_manifest_is_what_is_returned(music, made, tmp_path):

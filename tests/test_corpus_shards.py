@@ -17,13 +17,15 @@ from mgen.errors import MgenError
 
 def write_corpus(folder, pieces, remi):
     """A corpus of (split, style, ids), with no music in it."""
-    with ShardWriter(folder / "tokens") as writer:
-        for number, (split, _, ids) in enumerate(pieces):
-            writer.write(split, number, np.array(ids, np.uint16))
+    split, style = (np.array([piece[column] for piece in pieces]) for column in (0, 1))
+    sizes = np.array([len(ids) for *_, ids in pieces])
+    with ShardWriter(folder / "tokens", split, style, sizes) as writer:
+        for number in reversed(range(len(pieces))):  # in no order
+            writer.write(number, np.array(pieces[number][2], np.uint16))
     rows = [{"split": split, "style": style, "n_tokens": len(ids)} for split, style, ids in pieces]
     pd.DataFrame(rows).to_parquet(folder / "pieces.parquet")
     remi.save_pretrained(folder / "tokenizer")
-    manifest = {"version": 1, "fingerprint": "f", "tokenizer": remi.fingerprint, "shards": writer.shards}
+    manifest = {"version": 2, "fingerprint": "f", "tokenizer": remi.fingerprint, "shards": writer.shards}
     (folder / "corpus.json").write_text(json.dumps(manifest))
 
 
@@ -67,6 +69,19 @@ def test_shards_and_groups_are_cut_where_they_are_full(drawn):
     assert sum(s["tokens"] for s in Corpus.open(folder).manifest["shards"] if s["split"] == "train") == total
 
 
+def test_shards_are_in_a_random_order_that_is_always_the_same(drawn, tmp_path, remi):
+    folder, pieces = drawn
+    files = sorted((folder / "tokens").glob("*.parquet"))
+    found = [number for file in files for number in pq.read_table(file)["piece"].to_pylist()]
+    assert sorted(found) == list(range(len(pieces))) and found != sorted(found)
+    for file in files:
+        rows = pq.read_table(file).to_pylist()
+        assert [(row["style"], row["ids"]) for row in rows] == [pieces[row["piece"]][1:] for row in rows]
+    write_corpus(tmp_path / "again", pieces, remi)
+    for file in files:
+        assert file.read_bytes() == (tmp_path / "again" / "tokens" / file.name).read_bytes()
+
+
 def test_a_table_is_indexed_like_a_list():
     table = TokenTable(np.arange(5, dtype=np.uint16), np.array([0, 2, 2, 5]), pd.DataFrame(index=range(3)))
     assert [piece.tolist() for piece in table] == [[0, 1], [], [2, 3, 4]]
@@ -87,7 +102,7 @@ def damage_version(folder):
         (lambda folder: shutil.rmtree(folder), "found no corpus.json"),
         (lambda folder: (folder / "corpus.json").write_text("{"), "not the manifest"),
         (lambda folder: (folder / "corpus.json").write_text("[]"), "not the manifest"),
-        (damage_version, "version 99, this mgen reads 1"),
+        (damage_version, "version 99, this mgen reads 2"),
         (lambda folder: Remi.build(("folk",)).save_pretrained(folder / "tokenizer"), "the corpus was written with"),
         (lambda folder: shutil.rmtree(folder / "tokenizer"), "expected miditok.json"),
         (lambda folder: (folder / "pieces.parquet").write_bytes(b"PAR1"), "pieces.parquet: cannot be read"),

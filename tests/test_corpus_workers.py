@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from mgen.corpus.workers import AHEAD, Lost, in_workers
+from mgen.corpus.workers import AHEAD, WAITING, Limits, Lost, in_workers
+from mgen.errors import MgenError
 
 
 def behave(item):
@@ -17,31 +21,56 @@ def behave(item):
         case "exit":
             os._exit(3)
         case "hang":
-            time.sleep(600)
+            while True:
+                pass
         case "fault":
             raise KeyError("column")
+        case "sleep":
+            time.sleep(600)
         case "memory":
-            raise MemoryError
+            return len(np.ones(200 << 17))  # 200 MiB
+        case "hog":
+            return len([bytearray(1 << 20) for _ in range(200)])
+        case "modest":
+            return len(np.ones(40 << 17)) // (40 << 17)
         case _:
             return item * item
 
 
+FATES = {
+    "crash": "worker died",
+    "exit": "worker died",
+    "hang": "timeout",
+    "sleep": "timeout",
+    "fault": "internal error",
+    "memory": "out of memory",
+    "hog": "out of memory",
+}
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_the_item_at_fault_is_known_and_the_others_come_in_order(workers):
-    items = [1, "crash", 2, "exit", 3, "hang", "fault", 4, "memory", 5, "crash"]
-    results = list(in_workers(behave, items, workers, timeout=1))
+    items = [1, "crash", 2, "exit", 3, "hang", "fault", 4, "memory", "modest", "hog", 5, "sleep", "crash"]
+    results = list(in_workers(behave, items, workers, Limits(seconds=0.5, memory=100)))
     assert [item for item, _ in results] == items
-    assert [result for _, result in results if not isinstance(result, Lost)] == [1, 4, 9, 16, 25]
+    assert [result for _, result in results if not isinstance(result, Lost)] == [1, 4, 9, 16, 1, 25]
     lost = {item: result for item, result in results if isinstance(result, Lost)}
-    assert {item: result.reason for item, result in lost.items()} == {
-        "crash": "worker died",
-        "exit": "worker died",
-        "hang": "timeout",
-        "fault": "internal error",
-        "memory": "worker died",
-    }
+    assert {item: result.reason for item, result in lost.items()} == FATES
     assert lost["fault"].detail == "KeyError: 'column'"
+    assert lost["memory"].detail == "needs over 100 MiB"
     assert str(-signal.SIGSEGV) in lost["crash"].detail
+
+
+def test_time_is_the_processor_s_so_a_short_wait_is_no_fault():
+    assert WAITING > 2
+    began = time.monotonic()
+    assert list(in_workers(nap, [1.0], 1, Limits(seconds=0.5))) == [(1.0, "rested")]
+    assert time.monotonic() - began > 1
+
+
+def nap(seconds):
+    time.sleep(seconds)
+    return "rested"
 
 
 def test_only_a_few_items_are_taken_ahead():
@@ -54,11 +83,33 @@ def test_only_a_few_items_are_taken_ahead():
             yield number
             number += 1
 
-    results = in_workers(behave, endless(), workers=2, timeout=60)
+    results = in_workers(behave, endless(), workers=2, limits=Limits(60))
     assert [next(results) for _ in range(100)] == [(number, number * number) for number in range(100)]
     results.close()
     assert len(taken) <= 100 + 2 * AHEAD
 
 
 def test_no_items_no_results():
-    assert list(in_workers(behave, [], workers=1, timeout=1)) == []
+    assert list(in_workers(behave, [], workers=1, limits=Limits(1))) == []
+
+
+def test_ray_gives_the_same(monkeypatch):
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # its workers import this file
+    from mgen.corpus.ray_workers import in_ray
+
+    items = [1, "crash", 2, "exit", 3, "hang", "fault", 4, "memory", "modest", 5, "sleep"]
+    limits = Limits(seconds=0.5, memory=100)
+    on_ray, here = (
+        [(item, getattr(result, "reason", result)) for item, result in engine(behave, items, 2, limits)]
+        for engine in (in_ray, in_workers)
+    )
+    assert on_ray == here
+
+
+def test_ray_that_is_not_there_is_said(monkeypatch):
+    from mgen.corpus.ray_workers import in_ray
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MgenError, match=r"Ray is not installed; pip install 'mgen\[ray\]'"):
+        next(in_ray(behave, [1], 1, Limits()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -18,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import guitarpro
 import numpy as np
 import pandas as pd
 import torch
@@ -25,12 +27,16 @@ from transformers import PrinterCallback, TrainerCallback
 
 from mgen.cli.options import parse
 from mgen.cli.pretrain import PretrainConfig
+from mgen.corpus.chunks import LEAST_NOTES, MOST_NOTES
 from mgen.corpus.clean import normalise
 from mgen.corpus.demo import COLLECTIONS, compose, write_demo_corpus
+from mgen.corpus.prepare import prepare as write_corpus
+from mgen.corpus.reading import Rules, read_source
+from mgen.corpus.scan import Source, scan
 from mgen.corpus.shards import TokenTable
+from mgen.corpus.workers import Limits, in_workers
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.midi import read_midi
 from mgen.models.transformer import new_policy
 from mgen.notes import Notes
 from mgen.rl.rollout import Decoding, sample
@@ -51,7 +57,10 @@ class BenchConfig:
         default=5,
         metadata={"help": "Turns of ours and the rival's, one after the other; the median ratio is told."},
     )
-    files: int = field(default=200, metadata={"help": "prepare: files composed and read."})
+    files: int = field(default=200, metadata={"help": "prepare, tabs: at most about so many files."})
+    source: str = field(
+        default="", metadata={"help": "prepare, tabs: folder of music files; without it the embedded corpus is read."}
+    )
     json: bool = field(default=False, metadata={"help": "Print one JSON object and nothing else."})
 
 
@@ -225,27 +234,71 @@ def rollout(config: BenchConfig) -> dict[str, Any]:
 
 
 def prepare(config: BenchConfig) -> dict[str, Any]:
-    """Files/s from MIDI file to token ids on one core; the rival is MidiTok's own encoder on the same files."""
-    remi = Remi.build()
+    """Files/s from music files to a corpus; the rival is MidiTok's encoder alone, on the same files and by as many
+    workers.
+    """
+    workers = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as folder:
-        write_demo_corpus(Path(folder), max(config.files // len(COLLECTIONS), 1))
-        paths = sorted(Path(folder).rglob("*.mid"))
+        sources = _music(config, Path(folder) / "music")
+        miditok = partial(_miditok_ids, remi=Remi.build())
 
         def ours() -> float:
             began = time.perf_counter()
-            for path in paths:
-                remi.encode(normalise(read_midi(path), "piano"))
-            return len(paths) / (time.perf_counter() - began)
+            write_corpus(sources, Path(folder) / "corpus", workers=workers, overwrite=True)
+            return len(sources) / (time.perf_counter() - began)
 
         def theirs() -> float:
             began = time.perf_counter()
-            for path in paths:
-                remi.miditok(path)
-            return len(paths) / (time.perf_counter() - began)
+            found = sum(1 for _ in in_workers(miditok, sources, workers, Limits(60.0, 4096)))
+            return found / (time.perf_counter() - began)
 
-        ours(), theirs()
         mine, rival, ratio = in_turn(ours, theirs, config.repeats)
-    return {"what": "files/s on one core, MIDI file to ids", "ours": mine, "rival": rival, "ratio": ratio}
+    what = f"files/s of {len(sources)} files on {workers} cores, files to corpus; rival: MidiTok's encoder alone"
+    return {"what": what, "ours": mine, "rival": rival, "ratio": ratio, "limit": 0.7}
+
+
+def tabs(config: BenchConfig) -> dict[str, Any]:
+    """Guitar Pro files/s of processor time, one core, from file to tokens of all chunks; the rival is pyguitarpro's
+    parser alone.
+    """
+    if not config.source:
+        raise MgenError("mgen bench tabs: expected --source, got none; give a folder of Guitar Pro files")
+    rules = Rules("tabs", min_notes=LEAST_NOTES, max_notes=MOST_NOTES)
+    sources = [source for source in _music(config, Path()) if not isinstance(_parsed(source), Exception)]
+    if not sources:
+        raise MgenError(f"--source {config.source}: no Guitar Pro file that can be read; give .gp3, .gp4 or .gp5 files")
+
+    def clocked(function: Callable[[Source], Any]) -> float:
+        began = time.process_time()
+        for source in sources:
+            function(source)
+        return len(sources) / (time.process_time() - began)
+
+    mine, rival, ratio = in_turn(
+        lambda: clocked(partial(read_source, rules=rules)), lambda: clocked(_parsed), config.repeats
+    )
+    what = f"files/s of processor time, {len(sources)} tabs to tokens; rival: guitarpro.parse alone"
+    return {"what": what, "ours": mine, "rival": rival, "ratio": ratio, "limit": 1 / 1.5}
+
+
+def _music(config: BenchConfig, folder: Path) -> list[Source]:
+    """The files of `--source`, at most `--files`, evenly over the folder; or the embedded corpus."""
+    if config.source:
+        found = scan([Path(config.source)])
+        return found[:: max(1, len(found) // config.files)]
+    write_demo_corpus(folder, max(config.files // len(COLLECTIONS), 4))
+    return scan(metadata=folder / "metadata.csv")
+
+
+def _miditok_ids(source: Source, remi: Remi) -> int:
+    return len(remi.miditok(source.file).ids)
+
+
+def _parsed(source: Source) -> Any:
+    try:
+        return guitarpro.parse(str(source.file))
+    except Exception as error:  # whatever it says of a file that it cannot read
+        return error
 
 
 BENCHES: dict[str, Callable[[BenchConfig], dict[str, Any]]] = {
@@ -253,4 +306,5 @@ BENCHES: dict[str, Callable[[BenchConfig], dict[str, Any]]] = {
     "rewards": rewards,
     "rollout": rollout,
     "prepare": prepare,
+    "tabs": tabs,
 }

@@ -18,7 +18,7 @@ from mgen.cli.options import parse
 from mgen.corpus.clean import normalise
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError, RejectedFile
-from mgen.midi import read_midi
+from mgen.files import read_music
 from mgen.models.transformer import load_policy
 from mgen.notes import Notes
 from mgen.rl.prompts import check_style
@@ -120,7 +120,7 @@ def _prompt(config: GenerateConfig, remi: Remi) -> list[int]:
         ids.append(remi.style_ids[config.style])
     if config.prompt:
         try:
-            score = read_midi(Path(config.prompt))
+            score = read_music(Path(config.prompt)).score
             music = remi.encode(normalise(score, "band" if remi.multi else "piano"))[0]
         except RejectedFile as error:
             raise MgenError(f"--prompt {config.prompt}: {error}; give another MIDI file") from error

@@ -15,6 +15,8 @@ from mgen.errors import MgenError
 COMMANDS = {
     "demo": "the whole loop on the embedded corpus",
     "prepare": "music files to a corpus of tokens",
+    "insight": "a page about what is in a corpus",
+    "instruments": "which instruments play in music files",
     "pretrain": "next-token training on a corpus",
     "critic": "train and calibrate a style critic",
     "finetune": "policy gradient against judges",

@@ -72,7 +72,7 @@ def cook(recipe: str, sources: Sequence[str], out: Path) -> int:
     corpus = str(out / "corpus")
     base, critic = str(out / "base"), str(out / "critic")
     if not (out / "corpus" / "corpus.json").is_file():
-        _step("prepare", recipe, [*sources, "--out", corpus])
+        _step("prepare", recipe, [*sources, "--out", corpus, "--resume", "true"])
     _step("pretrain", recipe, ["--corpus", corpus, "--out", base])
     _step("critic", recipe, ["--corpus", corpus, "--init", f"{base}/model", "--out", critic])
     tuned = []

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mgen.errors import MgenError
+from mgen.files import EXTENSIONS
 
-EXTENSIONS = {".mid", ".midi", ".kar", ".rmi"}
 NO_STYLE = "other"
 """Style of a file for which none was stated."""
 
@@ -52,7 +52,7 @@ def scan(
     """All files to be read, in the order of their paths.
 
     Args:
-        sources: folders, searched to the bottom for `.mid .midi .kar .rmi`, and files, taken whatever their
+        sources: folders, searched to the bottom for `files.EXTENSIONS`, and files, taken whatever their
             name. Links to folders are not followed. Without metadata the collection is the top folder below
             the source (its own name for files right in it), and the work is the file's name without case,
             separators and marks of a take: `(1)`, `take 3`, `live`, `v2`, and `_2` where the same name

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -22,7 +22,7 @@ from mgen.corpus.split import SPLITS
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 
-VERSION = 1
+VERSION = 2
 MANIFEST = "corpus.json"
 PIECES = "pieces.parquet"
 TOKENS = "tokens"
@@ -32,11 +32,11 @@ REJECTED = "rejected.csv"
 GROUP_TOKENS = 1 << 20
 """Tokens in a row group: what a writer holds in memory."""
 
-SHARD_TOKENS = 1 << 26
-"""Tokens in a file, after which the next one begins."""
+SHARD_TOKENS = 1 << 24
+"""Tokens in a file, after which the next one begins: one file is put in order in memory."""
 
 IDS = pa.list_(pa.uint16())
-SCHEMA = pa.schema([("piece", pa.int32()), ("ids", IDS)])
+SCHEMA = pa.schema([("piece", pa.int32()), ("style", pa.string()), ("ids", IDS)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,9 +102,7 @@ class Corpus:
 
     @cached_property
     def pieces(self) -> pd.DataFrame:
-        """A row a piece: path, style, collection, work, artist, split, on_grid, grid_strength, n_programs,
-        n_notes, n_bars, n_tokens, dropped_notes (those whose pitch no token writes).
-        """
+        """A row a piece, those of one file after each other; the columns are told in `mgen.corpus.prepare`."""
         try:
             return pd.read_parquet(self.folder / PIECES)
         except (OSError, pa.ArrowInvalid) as error:
@@ -126,17 +124,24 @@ class Corpus:
         rows = self.pieces[wanted].rename_axis("piece").reset_index()
         offsets = np.concatenate([[0], np.cumsum(rows["n_tokens"].to_numpy(np.int64))])
         ids = np.empty(int(offsets[-1]), np.uint16)
+        begins = np.full(len(self.pieces), -1, np.int64)
+        begins[rows["piece"]] = offsets[:-1]
+        sizes = self.pieces["n_tokens"].to_numpy(np.int64)
         read = 0
         for shard in [entry for entry in self.manifest["shards"] if entry["split"] == split]:
             path = self.folder / TOKENS / str(shard["file"])
             try:
                 for batch in pq.ParquetFile(path).iter_batches():
-                    values = (
-                        batch.filter(pa.array(wanted.to_numpy()[batch["piece"].to_numpy()]))["ids"].flatten().to_numpy()
-                    )
-                    if read + len(values) > len(ids):
-                        raise MgenError(f"{path}: more tokens than {PIECES} counts; prepare it again")
-                    ids[read : read + len(values)] = values
+                    found = batch["piece"].to_numpy()
+                    length = pc.list_value_length(batch["ids"]).to_numpy(zero_copy_only=False)
+                    if not np.array_equal(length, sizes[found]):
+                        raise MgenError(f"{path}: other lengths than {PIECES} counts; prepare it again")
+                    values = batch["ids"].flatten().to_numpy()
+                    own = begins[found] >= 0
+                    values = values[np.repeat(own, length)]
+                    found, length = found[own], length[own]
+                    into = np.repeat(begins[found] - (np.cumsum(length) - length), length) + np.arange(len(values))
+                    ids[into] = values
                     read += len(values)
             except (OSError, pa.ArrowInvalid) as error:
                 raise MgenError(f"{path}: cannot be read ({error}); prepare it again") from error
@@ -193,32 +198,55 @@ class GroupWriter:
 
 
 class ShardWriter:
-    """Writes the token shards of all splits, in the order of the pieces."""
+    """Writes the token shards of all splits, each split's pieces in a random order, the same every time: who reads the
+    shards from first to last reads shuffled music.
 
-    def __init__(self, folder: Path) -> None:
+    A piece may be written at any time: it waits in the file of its shard, which is put in order at the end. Memory
+    holds one shard then.
+
+    Args:
+        folder: made here.
+        split: (P,) split of each piece.
+        style: (P,) its style.
+        n_tokens: (P,) how many tokens it has.
+    """
+
+    def __init__(
+        self, folder: Path, split: NDArray[np.str_], style: NDArray[np.str_], n_tokens: NDArray[np.int64]
+    ) -> None:
         self.folder = folder
         self.shards: list[dict[str, str | int]] = []
+        self._split, self._style = split, style
+        self._rank = np.random.default_rng(0).permutation(len(split))
+        self._shard = np.zeros(len(split), np.int64)  # of its split
+        for name in SPLITS:
+            own = np.flatnonzero(split == name)
+            own = own[np.argsort(self._rank[own])]
+            begins = np.cumsum(n_tokens[own]) - n_tokens[own]
+            self._shard[own] = begins // SHARD_TOKENS
         self._open: dict[str, GroupWriter] = {}
-        self._count: dict[str, int] = {}
         folder.mkdir(parents=True)
 
-    def write(self, split: str, piece: int, ids: NDArray[np.uint16]) -> None:
-        if split not in self._open:
-            self._open[split] = GroupWriter(self.folder / self._name(split), SCHEMA)
-        writer = self._open[split]
-        writer.write({"piece": piece}, ids)
-        if writer.n_tokens >= SHARD_TOKENS:
-            self._finish(split)
+    def write(self, piece: int, ids: NDArray[np.uint16]) -> None:
+        name = f"{self._split[piece]}-{self._shard[piece]:05d}.parquet"
+        if name not in self._open:
+            self._open[name] = GroupWriter(self.folder / f"{name}.part", SCHEMA)
+        self._open[name].write({"piece": piece, "style": str(self._style[piece])}, ids)
 
-    def _name(self, split: str) -> str:
-        return f"{split}-{self._count.get(split, 0):05d}.parquet"
-
-    def _finish(self, split: str) -> None:
-        writer = self._open.pop(split)
-        with writer:
-            pass
-        self.shards.append({"file": self._name(split), "split": split, "tokens": writer.n_tokens})
-        self._count[split] = self._count.get(split, 0) + 1
+    def _put_in_order(self, name: str) -> None:
+        aside = self.folder / f"{name}.part"
+        table = pq.read_table(aside)
+        pieces = table["piece"].to_numpy()
+        order = np.argsort(self._rank[pieces])
+        starts = np.concatenate([[0], np.cumsum(pc.list_value_length(table["ids"]).to_numpy())])
+        ids = pc.list_flatten(table["ids"]).to_numpy()
+        with GroupWriter(self.folder / name, SCHEMA) as writer:
+            for row in order.tolist():
+                piece = int(pieces[row])
+                named = {"piece": piece, "style": str(self._style[piece])}
+                writer.write(named, ids[starts[row] : starts[row + 1]])
+        aside.unlink()
+        self.shards.append({"file": name, "split": name.split("-")[0], "tokens": writer.n_tokens})
 
     def __enter__(self) -> Self:
         return self
@@ -226,12 +254,8 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            for split in _in_order(self._open):
-                self._finish(split)
         for writer in self._open.values():
             writer.__exit__(kind, error, trace)
-
-
-def _in_order(splits: Sequence[str] | dict[str, GroupWriter]) -> list[str]:
-    return [split for split in SPLITS if split in splits]
+        if error is None:
+            for name in sorted(self._open, key=lambda name: (SPLITS.index(name.split("-")[0]), name)):
+                self._put_in_order(name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,7 +20,16 @@ else.
 SPLITS = tuple(SHARES)
 
 
-def assign_splits(pieces: pd.DataFrame, styles: tuple[str, ...] = ()) -> NDArray[np.str_]:
+HELD_OUT = ("test", "judge", "valid", "train")
+"""From the split that must stay unseen longest to the one that is trained on."""
+
+
+def assign_splits(
+    pieces: pd.DataFrame,
+    styles: tuple[str, ...] = (),
+    by: str = "work",
+    before: Mapping[str, str] | None = None,
+) -> NDArray[np.str_]:
     """Split (P,) of each piece.
 
     Works of a collection are put in the order of a hash of their names and cut at `SHARES`, so each split is
@@ -27,26 +38,49 @@ def assign_splits(pieces: pd.DataFrame, styles: tuple[str, ...] = ()) -> NDArray
     first of them puts it: a work is in one split only.
 
     Args:
-        pieces: P rows with columns style, collection, work.
+        pieces: P rows with columns style, collection, and `by`.
         styles: styles that must be there, beside those that are.
+        by: the column that says what goes to one split: works, or works that belong together.
+        before: splits of works that have one already and keep it, as far as they go on being one work.
 
     Raises:
         MgenError: A style would have no piece in one of the splits.
     """
-    columns = ["style", "collection", "work"]
-    works = pieces[columns].drop_duplicates().sort_values(columns).drop_duplicates("work")
-    size = works.groupby(["style", "collection"])["work"].transform("size")
+    columns = ["style", "collection", by]
+    works = pieces[columns].drop_duplicates().sort_values(columns).drop_duplicates(by)
+    size = works.groupby(["style", "collection"])[by].transform("size")
     works["collection"] = works["collection"].where(size >= len(SPLITS), "")
-    works["hash"] = [hashlib.sha256(work.encode()).hexdigest() for work in works["work"]]
+    works["hash"] = [hashlib.sha256(work.encode()).hexdigest() for work in works[by]]
     works = works.sort_values(["style", "collection", "hash"])
-    split = {
-        work: name
-        for _, group in works.groupby(["style", "collection"])
-        for work, name in zip(group["work"], _cut(len(group)), strict=True)
-    }
-    out = pieces["work"].map(split).to_numpy(dtype=str)
-    _check(pieces, out, styles)
+    split = dict(before or {})
+    for _, group in works.groupby(["style", "collection"]):
+        split.update(_filled(group[by].tolist(), split))
+    out = pieces[by].map(split).to_numpy(dtype=str)
+    _check(pieces, by, out, styles)
     return out
+
+
+def splits_before(groups: Sequence[str], splits: Sequence[str]) -> dict[str, str]:
+    """Split of each group whose pieces had some already: the one that must stay unseen longest.
+
+    Args:
+        groups: (P,) group of each piece.
+        splits: (P,) split it had, empty if it is new.
+    """
+    found: dict[str, str] = {}
+    for group, split in zip(groups, splits, strict=True):
+        if split and HELD_OUT.index(split) <= HELD_OUT.index(found.get(group, "train")):
+            found[group] = split
+    return found
+
+
+def _filled(works: list[str], before: Mapping[str, str]) -> dict[str, str]:
+    """A split for each of the `works` that has none, so that all together come as near to the shares as can be."""
+    wanted = Counter(_cut(len(works)))
+    wanted.subtract(before[work] for work in works if work in before)
+    names = [name for name in SPLITS for _ in range(wanted[name])]
+    new = [work for work in works if work not in before]
+    return dict(zip(new, names + ["train"] * (len(new) - len(names)), strict=False))
 
 
 def _cut(n: int) -> list[str]:
@@ -56,12 +90,12 @@ def _cut(n: int) -> list[str]:
     return names[:n]
 
 
-def _check(pieces: pd.DataFrame, split: NDArray[np.str_], styles: tuple[str, ...]) -> None:
+def _check(pieces: pd.DataFrame, by: str, split: NDArray[np.str_], styles: tuple[str, ...]) -> None:
     for style in sorted({*styles, *pieces["style"]}):
         own = (pieces["style"] == style).to_numpy()
         empty = [name for name in SPLITS if name not in split[own]]
         if empty:
-            n = pieces.loc[own, "work"].nunique()
+            n = pieces.loc[own, by].nunique()
             works = f"{n} work{'' if n == 1 else 's'} in {int(own.sum())} kept pieces"
             raise MgenError(
                 f"corpus too small to split: style {style} has {works}, "

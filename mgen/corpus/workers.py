@@ -1,17 +1,22 @@
-"""One function over many items in worker processes that may crash or hang: the item at fault is known, the
-run goes on.
+"""One function over many items in worker processes that may crash, hang or take all memory: the item at fault is
+known, the run goes on.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import signal
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.context import BaseContext
-from typing import TypeVar
+from pathlib import Path
+from types import FrameType
+from typing import Generic, NoReturn, TypeVar
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
@@ -34,16 +39,88 @@ IMPORTS = ("mgen.encoding.remi",)
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """What comes in place of a result: `reason` is `timeout`, `worker died` or `internal error`; `detail` is
-    what is known.
+    """What comes in place of a result: `reason` is `timeout`, `out of memory`, `worker died` or `internal
+    error`; `detail` is what is known.
     """
 
     reason: str
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one item may take.
+
+    Attributes:
+        seconds: of processor time, so that a busy machine changes no result; an item that only waits is ended after
+            `WAITING` times as long.
+        memory: MiB beyond what the worker held before. Held to on Linux only.
+    """
+
+    seconds: float = 5.0
+    memory: int = 512
+
+
+WAITING = 6.0
+"""Seconds on the clock for each second of processor time that an item may take."""
+
+
+@dataclass(frozen=True)
+class Limited(Generic[Item, Result]):
+    """`function` under `limits`: what a worker calls, of whatever engine. Faults become `Lost`."""
+
+    function: Callable[[Item], Result]
+    limits: Limits
+
+    def __call__(self, item: Item) -> Result | Lost:
+        _cap_memory(self.limits.memory)
+        try:
+            _start_clocks(self.limits.seconds)
+            return self.function(item)
+        except _OutOfTime:
+            return Lost("timeout", f"took over {self.limits.seconds:g} seconds")
+        except MemoryError:
+            return Lost("out of memory", f"needs over {self.limits.memory} MiB")
+        except Exception as error:  # a fault of ours must not lose the other files; it is named and counted
+            return Lost("internal error", f"{type(error).__name__}: {' '.join(str(error).split())}")
+        finally:
+            _start_clocks(0.0)
+
+
+class _OutOfTime(BaseException):
+    """Not an `Exception`: no library's own handling of faults may take it for one."""
+
+
+def _out_of_time(number: int, frame: FrameType | None) -> NoReturn:
+    raise _OutOfTime
+
+
+def _start_clocks(seconds: float) -> None:
+    """Raise `_OutOfTime` after so many seconds of processor time, or `WAITING` times as many on the clock; 0 stops."""
+    if hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread():
+        for number, timer, limit in (
+            (signal.SIGPROF, signal.ITIMER_PROF, seconds),
+            (signal.SIGALRM, signal.ITIMER_REAL, WAITING * seconds),
+        ):
+            signal.signal(number, _out_of_time)
+            signal.setitimer(timer, limit)
+
+
+def _cap_memory(more: int) -> None:
+    """Let this process take `more` MiB beyond what it holds."""
+    if not sys.platform.startswith("linux"):
+        return
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text().split()[5])  # data and stack, what RLIMIT_DATA counts
+    held = pages * resource.getpagesize()
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = held + (more << 20)
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
+
+
 def in_workers(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int, timeout: float
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, limits: Limits
 ) -> Generator[tuple[Item, Result | Lost]]:
     """Each item with its result, in the order of the items, whatever the number of workers. Close it to end early.
 
@@ -51,7 +128,7 @@ def in_workers(
         function: can be pickled, as can items and results; it is imported once, before the workers are
             forked.
         workers: number of processes.
-        timeout: seconds that one item may take.
+        limits: what one item may take.
 
     Raises:
         MgenError: Three times in a row the workers were lost without a result.
@@ -59,14 +136,16 @@ def in_workers(
     left = iter(items)
     waiting: deque[Item] = deque()  # handed out, result not yet given on
     deaths = 0
+    limited = Limited(function, limits)
+    timeout = 2 * WAITING * limits.seconds  # for what no signal reaches: a library that hangs
     while True:
         pool = ProcessPool(workers, context=_context(function))
         try:
-            futures = deque(pool.schedule(function, [item], timeout=timeout) for item in waiting)
+            futures = deque(pool.schedule(limited, [item], timeout=timeout) for item in waiting)
             while True:
                 for item in islice(left, workers * AHEAD - len(waiting)):
                     waiting.append(item)
-                    futures.append(pool.schedule(function, [item], timeout=timeout))
+                    futures.append(pool.schedule(limited, [item], timeout=timeout))
                 if not futures:
                     return
                 result: Result | Lost = _outcome(futures.popleft(), timeout)
@@ -85,7 +164,7 @@ def in_workers(
             pool.join()
 
 
-def _outcome(future: ProcessFuture[Result], timeout: float) -> Result | Lost:
+def _outcome(future: ProcessFuture[Result | Lost], timeout: float) -> Result | Lost:
     try:
         # The oldest item waits for one other at most; if it never ends, the pool's own machinery is stuck.
         return future.result(timeout=2 * timeout + PATIENCE)
@@ -97,9 +176,7 @@ def _outcome(future: ProcessFuture[Result], timeout: float) -> Result | Lost:
         return Lost("timeout", f"took over {timeout:g} seconds")
     except ProcessExpired as error:
         return Lost("worker died", f"exit code {error.exitcode}")
-    except MemoryError:
-        return Lost("worker died", "out of memory")
-    except Exception as error:  # a fault of ours must not lose the other files; it is named and counted
+    except Exception as error:  # the result could not be sent
         return Lost("internal error", f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 

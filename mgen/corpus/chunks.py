@@ -1,0 +1,114 @@
+"""Chunks: the tracks of a score, cut where the player rests, for music whose parts are learned one by one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from symusic import core
+
+from mgen.corpus.clean import notes_from
+
+LONG_REST = 8.0
+"""Quarter notes of silence at which a track is split."""
+
+LEAST_NOTES, MOST_NOTES = 60, 1000
+"""Of a chunk."""
+
+MOST_SILENCE = 0.5
+"""Share of its time that a chunk may rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A part of a track, in the time and the bars of the whole.
+
+    Attributes:
+        track: number of the track in its score.
+        number: of the chunk in its track, dropped ones counted.
+        score: one track with the chunk's notes.
+    """
+
+    track: int
+    number: int
+    score: core.ScoreTick
+
+
+def chunks(
+    score: core.ScoreTick,
+    least_notes: int = LEAST_NOTES,
+    most_notes: int = MOST_NOTES,
+    long_rest: float = LONG_REST,
+    most_silence: float = MOST_SILENCE,
+    skip: Collection[str] = (),
+) -> tuple[list[Chunk], Counter[str]]:
+    """The chunks of all melodic tracks, whatever their instrument.
+
+    Args:
+        least_notes: a chunk with fewer is dropped.
+        most_notes: a chunk is cut after so many, but not inside a chord.
+        long_rest: quarter notes of silence at which a track is split.
+        most_silence: a chunk that rests for a larger share of its time is dropped.
+        skip: of `rests`, `cut` and `silence`, the steps to leave out.
+
+    Returns:
+        The chunks in order, then how many were `found`; how many of them were dropped, as `short chunk` and `mostly
+        rests`; and how often a track was split, as `rests` and `cut`.
+    """
+    out: list[Chunk] = []
+    counts: Counter[str] = Counter()
+    frame = core.ScoreTick(score.ticks_per_quarter)
+    frame.tempos, frame.time_signatures = score.tempos, score.time_signatures
+    rest = None if "rests" in skip else long_rest * score.ticks_per_quarter
+    most = None if "cut" in skip else most_notes
+    for number, track in enumerate(score.tracks):
+        if track.is_drum or not len(track.notes):
+            continue
+        columns = track.notes.numpy()
+        order = np.lexsort((columns["pitch"], columns["time"]))
+        onset = columns["time"][order].astype(np.int64)
+        end = onset + columns["duration"][order]
+        for place, rows in enumerate(_parts(onset, end, rest, most, counts)):
+            counts["found"] += 1
+            if len(onset[rows]) < least_notes:
+                counts["short chunk"] += 1
+            elif "silence" not in skip and silence(onset[rows], end[rows]) > most_silence:
+                counts["mostly rests"] += 1
+            else:
+                part = frame.copy()
+                alone = core.TrackTick(track.name, track.program, is_drum=False)
+                alone.notes = notes_from(columns, order[rows])
+                part.tracks.append(alone)
+                out.append(Chunk(number, place, part))
+    return out, +counts
+
+
+def silence(onset: NDArray[np.int64], end: NDArray[np.int64]) -> float:
+    """Share of the time from the first onset to the last end in which no note sounds; notes sorted by onset."""
+    until = np.maximum.accumulate(end)
+    whole = int(until[-1] - onset[0])
+    return float(np.maximum(onset[1:] - until[:-1], 0).sum() / whole) if whole else 0.0
+
+
+def _parts(
+    onset: NDArray[np.int64], end: NDArray[np.int64], rest: float | None, most: int | None, counts: Counter[str]
+) -> Iterator[slice]:
+    """Rows of each chunk of a track whose notes are sorted by onset; `rest` in ticks."""
+    edges = [0, len(onset)]
+    if rest is not None:
+        at = np.flatnonzero(onset[1:] - np.maximum.accumulate(end)[:-1] >= rest) + 1
+        counts["rests"] += len(at)
+        edges = [0, *at.tolist(), len(onset)]
+    for first, last in pairwise(edges):
+        while most is not None and last - first > most:
+            # Back to where the chord began; a chord of more notes than a chunk may have is cut.
+            begin = int(np.searchsorted(onset, onset[first + most]))
+            cut = begin if begin > first else first + most
+            counts["cut"] += 1
+            yield slice(first, cut)
+            first = cut
+        yield slice(first, last)

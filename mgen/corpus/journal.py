@@ -1,0 +1,234 @@
+"""The journal of a corpus: what was read of each file, so that no file is read twice.
+
+It is a folder of Parquet parts, each written aside, flushed and renamed, so a run that is killed loses what was read
+since its last part, a few seconds' work. A part holds a row a piece, or one row for a file without pieces.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mgen.corpus.reading import Facts, Piece, Reading
+from mgen.corpus.scan import Source
+from mgen.corpus.workers import Lost
+from mgen.errors import MgenError
+
+PART_SECONDS = 3.0
+PART_TOKENS = 1 << 22
+PART_ROWS = 1 << 12
+"""A part is written when so much is waiting, or has waited so long."""
+
+_TYPES = {"str": pa.string(), "int": pa.int32(), "float": pa.float32(), "bool": pa.bool_()}
+_PLAIN = [field for field in fields(Piece) if str(field.type) in _TYPES]
+COLUMNS = [field.name for field in _PLAIN] + [field.name for field in fields(Facts)]
+"""What is known of a piece beside its arrays."""
+
+ARRAYS = {
+    "ids": pa.list_(pa.uint16()),
+    "shingles": pa.list_(pa.uint32()),
+    "signature": pa.list_(pa.uint32()),
+    "events": pa.list_(pa.uint8()),
+}
+
+_FILE = pa.schema(
+    [
+        ("path", pa.string()),
+        ("size", pa.int64()),
+        ("modified", pa.int64()),
+        ("number", pa.int32()),  # of the piece in its file; -1: it has none
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("notes", pa.string()),  # counts of the cleaning, as JSON, with the file's first row
+        ("parts", pa.string()),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        *_FILE,
+        *((field.name, _TYPES[str(field.type)]) for field in (*_PLAIN, *fields(Facts))),
+        ("content", pa.binary()),
+        ("n_shingles", pa.int32()),
+        *ARRAYS.items(),
+    ]
+)
+
+Stamp = tuple[int, int]
+
+
+def stamp(file: Path) -> Stamp:
+    """Size and time of the last change; (-1, -1) of a file that cannot be found."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
+
+
+class Journal:
+    """The journal in `folder`, for one set of rules.
+
+    Args:
+        folder: made if it is not there. Parts of other rules, or that cannot be read, are deleted.
+        rules: fingerprint of the rules that files are read by.
+
+    Attributes:
+        parts: the parts, in the order of their names.
+    """
+
+    def __init__(self, folder: Path, rules: str) -> None:
+        self.folder = folder
+        self.rules = rules
+        self.schema = SCHEMA.with_metadata({b"rules": rules.encode()})
+        folder.mkdir(parents=True, exist_ok=True)
+        for left_over in folder.glob("*.part"):
+            left_over.unlink()
+        self.parts = [path for path in sorted(folder.glob("*.parquet")) if self._is_ours(path)]
+        self._clear()
+
+    def _is_ours(self, path: Path) -> bool:
+        try:
+            found = pq.read_schema(path)
+            if found.names == self.schema.names and found.metadata[b"rules"] == self.rules.encode():
+                return True
+        except (OSError, pa.ArrowInvalid, KeyError, TypeError):  # damaged, or not ours
+            pass
+        path.unlink()
+        return False
+
+    def adopt(self, folder: Path) -> None:
+        """Take over the parts of another journal, by links where the disk allows it."""
+        for path in sorted(folder.glob("*.parquet")):
+            own = self.folder / path.name
+            if not own.exists():
+                try:
+                    os.link(path, own)
+                except OSError:
+                    own.write_bytes(path.read_bytes())
+                if self._is_ours(own):
+                    self.parts.append(own)
+
+    # --------------------------------------------------------------- writing
+
+    def _clear(self) -> None:
+        self._rows: list[dict[str, Any]] = []
+        self._tokens = 0
+        self._since = time.monotonic()
+
+    def write(self, source: Source, stamped: Stamp, outcome: Reading | Lost) -> None:
+        """Note what became of a file; it is safe once its part is written."""
+        if isinstance(outcome, Lost):
+            outcome = Reading(reason=outcome.reason, detail=outcome.detail)
+        head = {"path": source.path, "size": stamped[0], "modified": stamped[1]}
+        counts = {"notes": json.dumps(outcome.notes), "parts": json.dumps(outcome.parts)}
+        if not outcome.pieces:
+            self._rows.append({**head, **counts, "number": -1, "reason": outcome.reason, "detail": outcome.detail})
+        for number, piece in enumerate(outcome.pieces):
+            arrays = {name: getattr(piece, name).ravel() for name in ARRAYS}
+            plain = {field.name: getattr(piece, field.name) for field in _PLAIN}
+            known = {"content": piece.content, "n_shingles": len(piece.shingles)}
+            self._rows.append({**head, **counts, "number": number, **plain, **asdict(piece.facts), **known, **arrays})
+            self._tokens += len(piece.ids)
+            counts = {"notes": "", "parts": ""}  # of the file, so on its first row only
+        waited = time.monotonic() - self._since > PART_SECONDS
+        if waited or self._tokens >= PART_TOKENS or len(self._rows) >= PART_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self._rows:
+            self._clear()
+            return
+        columns = [_column([row.get(field.name) for row in self._rows], field.type) for field in self.schema]
+        path = self.folder / f"{time.time_ns():020d}.parquet"
+        aside = path.with_suffix(".part")
+        with aside.open("wb") as file:
+            pq.write_table(pa.Table.from_arrays(columns, schema=self.schema), file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())
+        aside.rename(path)
+        self.parts.append(path)
+        self._clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.flush()
+
+    # --------------------------------------------------------------- reading
+
+    def known(self) -> dict[str, Stamp]:
+        """Each file that was read, with its stamp then."""
+        seen: dict[str, Stamp] = {}
+        for part in self.parts:
+            table = pq.read_table(part, columns=["path", "size", "modified"])
+            sizes, times = (table[name].to_pylist() for name in ("size", "modified"))
+            seen.update(zip(table["path"].to_pylist(), zip(sizes, times, strict=True), strict=True))
+        return seen
+
+    def rows(self, sources: Sequence[Source], stamps: Sequence[Stamp]) -> pd.DataFrame:
+        """What is known of the files of `sources`, their pieces in order.
+
+        Returns:
+            All columns but the arrays and `content`, and `source` (index in `sources`), `part` and `row` (where the
+            arrays are). What was read of a file before it changed is left out, as are files that are no sources.
+        """
+        place = pd.DataFrame(
+            {
+                "path": [source.path for source in sources],
+                "size": [size for size, _ in stamps],
+                "modified": [modified for _, modified in stamps],
+                "source": np.arange(len(sources), dtype=np.int32),
+            }
+        )
+        names = [name for name in SCHEMA.names if name not in ARRAYS and name != "content"]
+        frames = []
+        for number, part in enumerate(self.parts):
+            frame = pq.read_table(part, columns=names).to_pandas()
+            frame["part"], frame["row"] = np.int32(number), np.arange(len(frame), dtype=np.int32)
+            frames.append(frame.merge(place, on=["path", "size", "modified"]))
+        if not frames:
+            raise MgenError(f"{self.folder}: nothing was read")
+        together = pd.concat(frames, ignore_index=True)
+        # A file that two runs have read at one time is there twice, with the same pieces.
+        together = together.drop_duplicates(["source", "number"], keep="last")
+        return together.sort_values(["source", "number"], ignore_index=True)
+
+    def arrays(self, rows: pd.DataFrame, columns: Collection[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Arrays of the pieces in `rows`, one part of the journal at a time, so in no order.
+
+        Yields:
+            The position in `rows`, and the arrays by name.
+        """
+        by_part = pd.DataFrame({"part": rows["part"].to_numpy(), "row": rows["row"].to_numpy()})
+        for number, wanted in by_part.groupby("part"):
+            table = pq.read_table(self.parts[int(number)], columns=list(columns))  # type: ignore[call-overload]
+            chunked = {name: table[name].combine_chunks() for name in columns}
+            for position, row in zip(wanted.index.tolist(), wanted["row"].tolist(), strict=True):
+                yield position, {name: _value(column, row) for name, column in chunked.items()}
+
+
+def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if not pa.types.is_list(kind):
+        return pa.array(values, kind)
+    arrays = [np.zeros(0, kind.value_type.to_pandas_dtype()) if value is None else value for value in values]
+    offsets = np.cumsum([0] + [len(array) for array in arrays]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(arrays), kind.value_type))
+
+
+def _value(column: Any, row: int) -> Any:
+    # A view would keep the whole part in memory.
+    return column[row].values.to_numpy().copy() if pa.types.is_list(column.type) else column[row].as_py()

@@ -1,0 +1,75 @@
+"""The same as `workers`, on Ray: one function over many items, on the cores of one machine or of many.
+
+A cluster is found as Ray finds it (`RAY_ADDRESS`); without one, a local Ray is started for the run. Paths have to mean
+the same files on every machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from itertools import islice
+from typing import Any, TypeVar
+
+from mgen.corpus.workers import AHEAD, PATIENCE, WAITING, Limited, Limits, Lost
+from mgen.errors import MgenError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_ray(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, limits: Limits
+) -> Generator[tuple[Item, Result | Lost]]:
+    """As `workers.in_workers`.
+
+    A library that hangs without ever coming back to Python is ended only after `PATIENCE` seconds more.
+
+    Raises:
+        MgenError: Ray is not installed.
+    """
+    ray = _ray()
+    own = not ray.is_initialized()
+    if own:
+        # A cluster has its own number of cores.
+        cores = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers}
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level="error", **cores)
+    try:
+        limited = ray.put(Limited(function, limits))
+        call = ray.remote(max_retries=0, num_cpus=1)(_call)
+        left = iter(items)
+        waiting: deque[tuple[Item, Any]] = deque()
+        while True:
+            waiting.extend((item, call.remote(limited, item)) for item in islice(left, workers * AHEAD - len(waiting)))
+            if not waiting:
+                return
+            item, reference = waiting.popleft()
+            yield item, _outcome(ray, reference, limits)
+    finally:
+        if own:
+            ray.shutdown()
+
+
+def _call(limited: Limited[Item, Result], item: Item) -> Result | Lost:
+    return limited(item)
+
+
+def _outcome(ray: Any, reference: Any, limits: Limits) -> Any:
+    try:
+        return ray.get(reference, timeout=2 * WAITING * limits.seconds + PATIENCE)
+    except ray.exceptions.GetTimeoutError:
+        ray.cancel(reference, force=True)
+        return Lost("timeout", f"took over {limits.seconds:g} seconds")
+    except ray.exceptions.RayTaskError as error:  # the item or its result could not be sent
+        return Lost("internal error", f"{type(error.cause).__name__}: {' '.join(str(error.cause).split())}")
+    except ray.exceptions.RayError as error:
+        return Lost("worker died", type(error).__name__)
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise MgenError("--engine ray: Ray is not installed; pip install 'mgen[ray]', or use --engine local") from error
+    return ray

@@ -1,0 +1,287 @@
+"""One music file through the whole line: read, repaired, cleaned, cut, written as tokens. What workers run.
+
+Nothing here knows other files: what depends on them (duplicates, works, splits) is the business of `prepare`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from symusic import core
+
+from mgen.corpus.beats import BEAT_STEPS, Beats, repaired
+from mgen.corpus.chunks import LONG_REST, MOST_SILENCE, Chunk, chunks
+from mgen.corpus.clean import Recipe, cleaned, voices, without_short_notes
+from mgen.corpus.duplicates import content_hash, shingles, signature
+from mgen.corpus.scan import Source
+from mgen.encoding.remi import PITCH_RANGE, Remi
+from mgen.encoding.tab_events import Voice
+from mgen.encoding.tab_events import encode as encode_events
+from mgen.errors import RejectedFile
+from mgen.files import Music, read_music
+from mgen.instruments import instrument_name
+from mgen.notes import Notes
+
+LINE = 1
+"""Number of this line: what was read by another is read again."""
+
+MIN_NOTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What every file goes by.
+
+    Attributes:
+        recipe: `piano` makes one instrument of all; `band` keeps programs and drums; `tabs` makes a piece of
+            each chunk of each melodic track.
+        skip: names of `clean.STEPS` to leave out.
+        min_notes, max_notes: a piece with fewer or more is rejected, and in the recipe `tabs` a chunk with more is
+            cut; 0 is no upper bound.
+        min_voices, max_voices: the same for the number of notes that sound together; see `clean.voices`.
+        programs: only notes of these, -1 for drums, if any are named.
+        pitches: lowest and highest pitch kept.
+        on_grid_only: reject pieces that were not written on the beat grid of their file.
+        long_rest: `tabs` splits a track where it rests for so many quarter notes.
+        max_silence: `tabs` drops a chunk that rests for a larger share of its time.
+        tab_events: write each piece as tab events too; for the recipe `tabs`.
+        chord_note: which note of a chord tab events keep, `top` or `bottom`.
+    """
+
+    recipe: Recipe = "piano"
+    skip: tuple[str, ...] = ()
+    min_notes: int = MIN_NOTES
+    max_notes: int = 0
+    min_voices: int = 0
+    max_voices: int = 0
+    programs: tuple[int, ...] = ()
+    pitches: tuple[int, int] = PITCH_RANGE
+    on_grid_only: bool = False
+    long_rest: float = LONG_REST
+    max_silence: float = MOST_SILENCE
+    tab_events: bool = False
+    chord_note: Voice = "top"
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash: what was read by the same rules need not be read again."""
+        return hashlib.sha256(json.dumps([LINE, asdict(self)], sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a file's format says, before cleaning; kept because it may tell the label.
+
+    `tempo` is the first one, in quarters a minute; `time_signature` the first one as written; `velocities` how many
+    different ones there are; `pedal` whether the sustain pedal is used.
+    """
+
+    format: str
+    ticks_per_quarter: int
+    tempo: float
+    time_signature: str
+    n_tracks: int
+    n_tempos: int
+    pedal: bool
+    velocities: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of a file: token ids (L,) of a vocabulary without styles, and what the tables say of it.
+
+    `shingles` (S,), `signature` (K,) and `content` tell it from others: see `mgen.corpus.duplicates`. `events`
+    (T, 4) are its tab events, empty where none were asked for. `track` and `chunk` are -1 for a whole file.
+    """
+
+    facts: Facts
+    instrument: str
+    track: int
+    chunk: int
+    on_grid: bool
+    grid_strength: float
+    grid_offset: float
+    metre: str
+    voices: int
+    n_programs: int
+    n_notes: int
+    n_bars: int
+    n_tokens: int
+    dropped_notes: int
+    ids: NDArray[np.uint16]
+    shingles: NDArray[np.uint32]
+    signature: NDArray[np.uint32]
+    content: bytes
+    events: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What became of a file: its pieces, or why there are none.
+
+    `notes` counts the notes that each step dropped or changed, `parts` the chunks it dropped or the tracks it split;
+    both are empty for a file that could not be read.
+    """
+
+    pieces: tuple[Piece, ...] = ()
+    reason: str = ""
+    detail: str = ""
+    notes: dict[str, int] = field(default_factory=dict)
+    parts: dict[str, int] = field(default_factory=dict)
+
+
+@lru_cache(maxsize=2)
+def vocabulary(multi: bool) -> Remi:
+    """The vocabulary without styles: with n styles, every id of a note or a bar is n higher."""
+    return Remi.build((), multi)
+
+
+def read_source(source: Source, rules: Rules) -> Reading:
+    """One file to its pieces, or why not."""
+    try:
+        return _through_the_line(read_music(source.file), rules)
+    except RejectedFile as error:
+        return Reading(reason=error.reason, detail=error.detail)
+
+
+def _through_the_line(music: Music, rules: Rules) -> Reading:
+    facts = _facts(music)
+    notes: Counter[str] = Counter()
+    parts: Counter[str] = Counter()
+    score, beats = repaired(music.score, [step for step in BEAT_STEPS if step not in rules.skip])
+    on_clock = "clock" not in rules.skip and not beats.on_grid
+    for step, done in (("offset", beats.offset != 0.0), ("metre", bool(beats.metre)), ("clock", on_clock)):
+        notes[step] += score.note_num() * done
+    if "short_notes" not in rules.skip:
+        score, notes["short_notes"] = without_short_notes(score)
+    if rules.programs:
+        score, notes["instruments"] = _only(score, rules.programs)
+    pieces: list[Piece] = []
+    why: list[RejectedFile] = []
+    for chunk in _parts_of(score, rules, parts):
+        try:
+            pieces.append(_piece(chunk, facts, beats, rules, notes))
+        except RejectedFile as error:
+            if chunk.track >= 0:
+                parts[error.reason] += 1
+            why.append(error)
+    if not pieces:
+        reason, detail = _reason(why, parts, score)
+        return Reading((), reason, detail, dict(+notes), dict(+parts))
+    return Reading(tuple(pieces), notes=dict(+notes), parts=dict(+parts))
+
+
+def _reason(why: list[RejectedFile], parts: Counter[str], score: core.ScoreTick) -> tuple[str, str]:
+    if why:
+        return why[0].reason, why[0].detail
+    if not score.note_num():
+        return "no such instrument", "no note of the instruments that were asked for"
+    dropped = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(parts.items()) if count)
+    return "no chunk", f"of {sum(not track.is_drum for track in score.tracks)} melodic tracks: {dropped or 'nothing'}"
+
+
+def _parts_of(score: core.ScoreTick, rules: Rules, counts: Counter[str]) -> list[Chunk]:
+    if rules.recipe != "tabs":
+        return [Chunk(-1, -1, score)]
+    skip = rules.skip if rules.max_notes else (*rules.skip, "cut")
+    found, dropped = chunks(score, rules.min_notes, rules.max_notes, rules.long_rest, rules.max_silence, skip)
+    counts.update(dropped)
+    return found
+
+
+def _piece(chunk: Chunk, facts: Facts, beats: Beats, rules: Rules, counts: Counter[str]) -> Piece:
+    written = Notes.from_scores([chunk.score])
+    notes, changed = cleaned(written, rules.recipe, rules.skip, rules.pitches)
+    counts.update(changed)
+    _check(notes, beats, rules)
+    (ids,) = vocabulary(rules.recipe == "band").encode(notes)
+    grams = shingles(notes)
+    return Piece(
+        facts=facts,
+        instrument=_main_instrument(written),
+        track=chunk.track,
+        chunk=chunk.number,
+        on_grid=beats.on_grid,
+        grid_strength=beats.strength,
+        grid_offset=beats.offset,
+        metre=beats.metre,
+        voices=voices(notes),
+        n_programs=len(np.unique(notes.program)),
+        n_notes=len(notes),
+        n_bars=len(notes.bars.onset),
+        n_tokens=len(ids),
+        dropped_notes=changed["pitches"],
+        ids=ids.astype(np.uint16),
+        shingles=grams,
+        signature=signature(grams),
+        content=content_hash(notes),
+        events=_events(chunk.score, rules, counts),
+    )
+
+
+def _check(notes: Notes, beats: Beats, rules: Rules) -> None:
+    """Raise unless the piece is one that was asked for."""
+    if len(notes) < rules.min_notes:
+        raise RejectedFile("too few notes", f"{len(notes)}, at least {rules.min_notes} make a piece")
+    if rules.max_notes and len(notes) > rules.max_notes:
+        raise RejectedFile("too many notes", f"{len(notes)}, at most {rules.max_notes} were asked for")
+    if rules.on_grid_only and not beats.on_grid:
+        raise RejectedFile("off grid", f"grid strength {beats.strength:.2f}")
+    if rules.min_voices or rules.max_voices:
+        found = voices(notes)
+        if found < rules.min_voices or (rules.max_voices and found > rules.max_voices):
+            most = rules.max_voices or "any number"
+            raise RejectedFile("voices", f"{found} sound together, {rules.min_voices} to {most} were asked for")
+
+
+def _only(score: core.ScoreTick, programs: tuple[int, ...]) -> tuple[core.ScoreTick, int]:
+    """The score without the tracks of other programs, and how many notes those had."""
+    wanted = [(-1 if track.is_drum else track.program) in programs for track in score.tracks]
+    if all(wanted):
+        return score, 0
+    dropped = sum(len(track.notes) for track, keep in zip(score.tracks, wanted, strict=True) if not keep)
+    kept = score.copy()
+    kept.tracks = [track for track, keep in zip(kept.tracks, wanted, strict=True) if keep]
+    return kept, dropped
+
+
+def _main_instrument(written: Notes) -> str:
+    """Name of the instrument with the most notes, drums aside."""
+    programs = written.program[written.program >= 0]
+    return instrument_name(int(np.bincount(programs).argmax())) if len(programs) else instrument_name(-1)
+
+
+def _events(score: core.ScoreTick, rules: Rules, counts: Counter[str]) -> NDArray[np.uint8]:
+    if not rules.tab_events:
+        return np.zeros((0, 4), np.uint8)
+    columns = score.tracks[0].notes.numpy()
+    onset = columns["time"] - columns["time"].min()  # a chunk begins with its first note
+    events, loss = encode_events(
+        onset, columns["duration"], columns["pitch"], score.ticks_per_quarter, rules.chord_note
+    )
+    counts.update({f"tab_{name}": count for name, count in asdict(loss).items()})
+    return events
+
+
+def _facts(music: Music) -> Facts:
+    score = music.score
+    tempos = score.tempos.numpy()
+    first = np.argmin(tempos["time"]) if len(tempos["time"]) else None
+    signatures = sorted((one.time, one.numerator, one.denominator) for one in score.time_signatures)
+    velocities = [track.notes.numpy()["velocity"] for track in score.tracks if len(track.notes)]
+    return Facts(
+        format=music.format,
+        ticks_per_quarter=int(score.ticks_per_quarter),
+        tempo=120.0 if first is None else round(6e7 / float(tempos["mspq"][first]), 3),
+        time_signature=f"{signatures[0][1]}/{signatures[0][2]}" if signatures else "",
+        n_tracks=len(velocities),
+        n_tempos=len(tempos["time"]),
+        pedal=any(len(track.pedals) for track in score.tracks),
+        velocities=len(np.unique(np.concatenate(velocities))) if velocities else 0,
+    )

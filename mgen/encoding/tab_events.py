@@ -1,0 +1,375 @@
+"""Tab events: one voice as rows of four small numbers, a row for each note and each rest.
+
+A row is `(semitone, octave, dur_log, dotted)`: what a player reads off a tab, and nothing of bars, loudness or tempo.
+Time is the sum of the rows before. Plain arrays come in and a score goes out; nothing here knows files or models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from symusic import Note, core
+from torch.utils.data import Dataset
+
+from mgen.errors import MgenError
+
+COLUMNS = ("semitone", "octave", "dur_log", "dotted")
+"""The columns of a table of events.
+
+semitone: 0 for a rest, 1-12 for C to B. octave: pitch // 12, so 0-10; 0 for a rest. dur_log: 0-6 for a whole, half,
+quarter, 8th, 16th, 32nd and 1/64 note. dotted: 0 or 1.
+"""
+
+TICKS_PER_QUARTER = 960
+"""Of a decoded score."""
+
+UNITS_PER_QUARTER = 32
+"""Time is counted in units of a 1/128 note, in which every one of the 14 values is whole."""
+
+MAX_LAG = 3
+"""Units that a note may start too early or too late, so that three quarters in the time of two are 24 + 16 + 24 units
+and not three notes with a rest after each."""
+
+Events = NDArray[np.uint8]
+Ints = NDArray[np.int64]
+Voice = Literal["top", "bottom"]
+Partial = Literal["drop", "pad"]
+
+_VALUES = np.array([(dur_log, dotted) for dur_log in range(6, -1, -1) for dotted in (0, 1)], np.uint8)
+"""(14, 2) `dur_log` and `dotted`, shortest first."""
+
+_LENGTHS = (64 >> _VALUES[:, 0].astype(np.int64)) * (2 + _VALUES[:, 1])  # (14,) units
+_SHORTEST, _LONGEST = int(_LENGTHS[0]), int(_LENGTHS[-1])
+_NEAREST = np.abs(np.arange(_LONGEST + 1)[:, None] - _LENGTHS).argmin(axis=1)  # the shorter one of two
+_MAX_TICKS = int(np.iinfo(np.int32).max)
+_TICKS_PER_UNIT = TICKS_PER_QUARTER // UNITS_PER_QUARTER
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What a table of events does not hold of the notes that it was made from, in notes.
+
+    All but `notes` and `chord_notes` are counted after times were rounded to the 1/128 note.
+    """
+
+    notes: int  # that were read
+    chord_notes: int  # left out: another note of the voice starts within less than a 1/64 note
+    cut: int  # ended by the next note
+    rounded: int  # written with another length than they sound
+    long: int  # longer than a dotted whole note, which is what they get; rests follow
+    moved: int  # start up to `MAX_LAG` units away from where they did
+    gaps: int  # followed by a silence that no rest stands for
+
+
+def encode(
+    onset: ArrayLike, duration: ArrayLike, pitch: ArrayLike, ticks_per_quarter: int, voice: Voice = "top"
+) -> tuple[Events, Loss]:
+    """Notes to events.
+
+    Notes that start less than a 1/64 note after the first of them are a chord, of which one stays. A note sounds until
+    the next one starts at the latest. Each gets the value nearest to its length (of two the shorter), and what is left
+    up to the next note becomes rests, the longest first: any gap of a 1/64 note or more can be written exactly.
+
+    Errors do not add up, because a rest reaches to where the next note starts in the source, not to where the rounded
+    one before it would put it. Where notes follow each other without a gap, and no single value lasts until the next
+    one, its start may move by up to `MAX_LAG` units; the note after aims at its own place again. So no chord is ever
+    more than `MAX_LAG` + 1/2 units (0.11 quarters) from its first note in the source.
+
+    There is no tie: a note longer than a dotted whole note is not struck again but followed by rests. The rest before
+    the first note is written, one after the last is not.
+
+    Args:
+        onset: (N,) ticks, in any order.
+        duration: (N,) ticks.
+        pitch: (N,) MIDI note numbers.
+        ticks_per_quarter: ticks in a quarter note.
+        voice: the note of a chord that stays; the longest one where that pitch is there more than once.
+
+    Returns:
+        (T, 4) events, and what they do not hold.
+
+    Raises:
+        MgenError: The arrays are not of one length or not whole numbers, or a value is out of range.
+    """
+    if voice not in ("top", "bottom"):
+        raise MgenError(f"voice: expected top or bottom, got '{voice}'")
+    begins, ends, all_pitches = _units(onset, duration, pitch, ticks_per_quarter)
+    if not len(begins):
+        return np.zeros((0, len(COLUMNS)), np.uint8), Loss(0, 0, 0, 0, 0, 0, 0)
+    start, end, pitches = _one_voice(begins, ends, all_pitches, voice)
+    # After the last note there is room for any value.
+    span = np.append(np.diff(start), max(int(end[-1] - start[-1]), 0) + 2 * _LONGEST)
+    length = np.clip(end - start, 0, span)
+    value, lag, gap = _laid_out(span, length, first=int(start[0]))
+    gap[-1] = 0
+    lead = start[:1] if start[0] >= _SHORTEST else np.zeros(1, np.int64)
+    # The rest before the first note follows a note that is then taken away.
+    events = _rows(np.append(0, pitches), np.append(0, value), np.append(lead, gap))[1:]
+    long = length > _LONGEST
+    return events, Loss(
+        notes=len(begins),
+        chord_notes=len(begins) - len(start),
+        cut=int((end - start > span).sum()),
+        rounded=int(((_LENGTHS[value] != length) & ~long).sum()),
+        long=int(long.sum()),
+        moved=int((lag != 0).sum()),
+        gaps=int(((gap == 0) & (length < span))[:-1].sum()),
+    )
+
+
+def decode(events: ArrayLike, program: int = 0, tempo: float = 120.0) -> core.ScoreTick:
+    """Events to a score of 960 ticks a quarter with one track, at `tempo` quarters a minute.
+
+    `encode` of the notes gives the same events again, but for two things that notes do not hold: rests at the end, and
+    how the time between two notes is split into rests.
+
+    Raises:
+        MgenError: A row is no event, or the rows last longer than a MIDI clock counts.
+    """
+    table = checked(events)
+    ticks = _LENGTHS[_value_index(table)] * _TICKS_PER_UNIT
+    end = np.cumsum(ticks)
+    if len(end) and end[-1] > _MAX_TICKS:
+        raise MgenError(f"{len(table)} events last {end[-1]} ticks, at most {_MAX_TICKS} fit into a score; split them")
+    sounds = table[:, 0] > 0
+    score = core.ScoreTick(TICKS_PER_QUARTER)
+    score.tempos.append(core.TempoTick(0, qpm=tempo))
+    track = core.TrackTick("tab", program, False)
+    notes: Any = Note.from_numpy(
+        (end - ticks)[sounds].astype(np.int32),
+        ticks[sounds].astype(np.int32),
+        _pitch(table)[sounds].astype(np.int8),
+        np.full(int(sounds.sum()), 80, np.int8),
+    )
+    track.notes = notes
+    score.tracks.append(track)
+    return score
+
+
+def checked(events: ArrayLike) -> Events:
+    """The events as (T, 4) uint8.
+
+    Raises:
+        MgenError: They have another shape, are not whole numbers, or a row is no event; the row is named.
+    """
+    table = np.asarray(events)
+    if table.ndim != 2 or table.shape[1] != len(COLUMNS):
+        raise MgenError(f"events: expected rows of {', '.join(COLUMNS)}, got an array of shape {table.shape}")
+    if not len(table):
+        return np.zeros(table.shape, np.uint8)
+    if table.dtype.kind not in "iu":
+        raise MgenError(f"events: expected whole numbers, got {table.dtype}")
+    semitone, octave, dur_log, dotted = table.T
+    rest = semitone == 0
+    faults = (
+        ((semitone < 0) | (semitone > 12), "semitone is not 0 (a rest) to 12 (B)"),
+        (rest & (octave != 0), "the octave of a rest is not 0"),
+        ((octave < 0) | (octave > 10), "octave is not 0 to 10"),
+        (~rest & (octave == 10) & (semitone > 8), "pitch is above 127 (octave 10, semitone 8)"),
+        ((dur_log < 0) | (dur_log > 6), "dur_log is not 0 (whole) to 6 (1/64)"),
+        ((dotted < 0) | (dotted > 1), "dotted is not 0 or 1"),
+    )
+    row, text = min(((int(bad.argmax()), text) for bad, text in faults if bad.any()), default=(-1, ""))
+    if text:
+        named = ", ".join(f"{name} {number}" for name, number in zip(COLUMNS, table[row].tolist(), strict=True))
+        raise MgenError(f"events, row {row} ({named}): {text}")
+    return table.astype(np.uint8)
+
+
+class TabWindows(Dataset[Events]):
+    """Windows of `window` events, every `hop` events, over many tables; a `DataLoader` can batch them.
+
+    Item i is (window, 4) uint8, read when it is asked for: files stay on the disk, and only the sizes of all tables are
+    in memory. A file is mapped for each item anew (well under 1 ms), so that any number of files and of worker
+    processes will do.
+
+    Args:
+        tables: arrays of events, or paths of .npy files with one.
+        window: events in an item.
+        hop: events from the start of one window to that of the next in its table, at most `window`.
+        partial: `drop` leaves out what is left of a table after its last full window, also a whole table shorter than
+            one; `pad` makes a window of it and fills that up with whole rests, `filled` says from where.
+
+    Raises:
+        MgenError: A table has another shape or type, a file cannot be read, or window and hop do not fit.
+    """
+
+    def __init__(self, tables: Sequence[Events | Path | str], window: int, hop: int, partial: Partial = "drop") -> None:
+        if window < 1:
+            raise MgenError(f"window ({window}) must be at least 1")
+        if not 1 <= hop <= window:
+            raise MgenError(f"hop ({hop}) must be 1 to window ({window}), or events between windows are never seen")
+        if partial not in ("drop", "pad"):
+            raise MgenError(f"partial: expected drop or pad, got '{partial}'")
+        self.tables, self.window, self.hop = list(tables), window, hop
+        self._sizes = np.array([len(self._table(i)) for i in range(len(self.tables))], np.int64)
+        over = np.maximum(self._sizes - window, 0)
+        if partial == "drop":
+            count = np.where(self._sizes >= window, over // hop + 1, 0)
+        else:
+            count = np.where(self._sizes > 0, -(-over // hop) + 1, 0)
+        self._ends = np.cumsum(count)  # windows up to and with each table's
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getitem__(self, index: int) -> Events:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        number, start = self.place(index)
+        out = np.zeros((self.window, len(COLUMNS)), np.uint8)
+        events = self._table(number)[start : start + self.window]
+        out[: len(events)] = events
+        return out
+
+    def place(self, index: int) -> tuple[int, int]:
+        """The table of window `index`, and the row in it where the window starts."""
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        before = int(self._ends[number - 1]) if number else 0
+        return number, (index - before) * self.hop
+
+    def filled(self, index: int) -> int:
+        """How many rows of window `index` are the table's own; the others are padding."""
+        number, start = self.place(index)
+        return min(self.window, int(self._sizes[number]) - start)
+
+    def _table(self, number: int) -> Events:
+        source = self.tables[number]
+        if isinstance(source, np.ndarray):
+            return _as_table(source, f"table {number}")
+        return _as_table(_mapped(Path(source)), str(source))
+
+
+def _mapped(path: Path) -> Any:
+    try:
+        return np.load(path, mmap_mode="r")
+    except OSError as error:
+        raise MgenError(f"{path}: {error.strerror or error}; give .npy files of events") from error
+    except (ValueError, EOFError) as error:  # what numpy says of other content, and of half a file
+        raise MgenError(f"{path}: not a whole .npy file; save events with numpy.save") from error
+
+
+def _as_table(events: Any, name: str) -> Events:
+    if not isinstance(events, np.ndarray) or events.ndim != 2 or events.shape[1] != len(COLUMNS):
+        raise MgenError(
+            f"{name}: expected events of shape (T, 4), got {getattr(events, 'shape', type(events).__name__)}"
+        )
+    if events.dtype != np.uint8:
+        raise MgenError(f"{name}: expected events of type uint8, got {events.dtype}")
+    return events
+
+
+def _units(onset: ArrayLike, duration: ArrayLike, pitch: ArrayLike, ticks_per_quarter: int) -> tuple[Ints, Ints, Ints]:
+    """Start and end (N,) of the notes in units, and their pitch (N,)."""
+    if ticks_per_quarter < 1:
+        raise MgenError(f"ticks_per_quarter ({ticks_per_quarter}) must be at least 1")
+    columns = {"onset": np.asarray(onset), "duration": np.asarray(duration), "pitch": np.asarray(pitch)}
+    shapes = ", ".join(f"{name} {column.shape}" for name, column in columns.items())
+    if len({column.shape for column in columns.values()}) > 1 or columns["onset"].ndim != 1:
+        raise MgenError(f"expected onset, duration and pitch of one length, got {shapes}")
+    for name, column in columns.items():
+        if not len(column):
+            break
+        if column.dtype.kind not in "iu":
+            raise MgenError(f"{name}: expected whole numbers, got {column.dtype}")
+        bad = column < 0 if name != "pitch" else (column < 0) | (column > 127)
+        if bad.any():
+            expected = "0 to 127" if name == "pitch" else "at least 0"
+            raise MgenError(f"note {bad.argmax()}: {name} {column[bad.argmax()]}, expected {expected}")
+    scale = UNITS_PER_QUARTER / ticks_per_quarter
+    last = float((columns["onset"] * scale + columns["duration"] * scale).max(initial=0.0))
+    if last * _TICKS_PER_UNIT > _MAX_TICKS:
+        raise MgenError(f"the last note ends after {last / UNITS_PER_QUARTER:.0f} quarters; are its times ticks?")
+    begin, length, pitches = (column.astype(np.int64) for column in columns.values())
+    return np.rint(begin * scale).astype(np.int64), np.rint((begin + length) * scale).astype(np.int64), pitches
+
+
+def _one_voice(begin: Ints, end: Ints, pitch: Ints, voice: Voice) -> tuple[Ints, Ints, Ints]:
+    """Start, end and pitch (M,) of the one note that stays of each chord; starts are at least a 1/64 note apart."""
+    starts = np.unique(begin)
+    # Of starts one unit apart, every second one of a run opens a chord.
+    run = np.flatnonzero(np.diff(starts, prepend=starts[0] - _SHORTEST) > 1)
+    in_run = np.arange(len(starts)) - np.repeat(run, np.diff(run, append=len(starts)))
+    opening = starts[in_run % 2 == 0]
+    chord = np.searchsorted(opening, begin, side="right") - 1
+    order = np.lexsort((end, pitch if voice == "top" else -pitch, chord))
+    kept = order[np.flatnonzero(np.diff(chord[order], append=len(opening)))]
+    return opening, end[kept], pitch[kept]
+
+
+def _laid_out(span: Ints, length: Ints, first: int) -> tuple[NDArray[np.intp], Ints, Ints]:
+    """What is written for notes that sound for `length` (N,) units of the `span` (N,) to the next one.
+
+    Returns:
+        (N,) index of each note's value, units that it starts too late, and units of rest after it.
+    """
+    # How late a note starts depends on the notes before. There are only 7 ways, so all are worked out at once.
+    lags = np.arange(-MAX_LAG, MAX_LAG + 1)
+    left = span[:, None] - lags
+    legato = (span - length < _SHORTEST)[:, None]
+    wanted = np.where(legato, left, length[:, None])
+    fits = np.searchsorted(_LENGTHS, left + MAX_LAG, side="right") - 1
+    value = np.minimum(_NEAREST[np.clip(wanted, 0, _LONGEST)], fits)
+    gap = left - _LENGTHS[value]
+    rest = np.where(gap > np.where(legato, MAX_LAG, _SHORTEST - 1), gap, 0)
+    way = MAX_LAG - (first if first < _SHORTEST else 0)
+    ways = []
+    for after in (rest - gap + MAX_LAG).tolist():
+        ways.append(way)
+        way = after[way]
+    taken = np.arange(len(span)), np.array(ways)
+    return value[taken], lags[taken[1]], rest[taken]
+
+
+def _rows(pitch: Ints, value: NDArray[np.integer], gap: Ints) -> Events:
+    """(T, 4) a row for each note, and after it those of a rest of `gap` units."""
+    longest = gap // _LONGEST - (gap % _LONGEST == 1)  # a remainder of one unit is not a value
+    remainder = gap - longest * _LONGEST
+    count = 1 + longest + _REST_COUNTS[remainder]
+    note = np.repeat(np.arange(len(gap)), count)
+    place = np.arange(len(note)) - np.repeat(np.cumsum(count) - count, count)
+    at = place - 1 - longest[note]
+    rest = np.where(at < 0, len(_LENGTHS) - 1, _RESTS[remainder[note], np.maximum(at, 0)])
+    sounds = place == 0
+    events = np.zeros((len(note), len(COLUMNS)), np.uint8)
+    events[sounds, 0] = pitch % 12 + 1
+    events[sounds, 1] = pitch // 12
+    events[:, 2:] = _VALUES[np.where(sounds, value[note], rest)]
+    return events
+
+
+def _rests() -> tuple[Ints, Ints]:
+    """The values of the rests that a gap of g units is written with, the longest first, and their number, for every g
+    that is not written with dotted whole rests alone. No gap of one unit may be left.
+    """
+    written: list[list[int]] = []
+    for gap in range(_LONGEST + 2):
+        row, left = [], gap
+        while left >= _SHORTEST:
+            row.append(int(np.flatnonzero((left == _LENGTHS) | (left - _LENGTHS >= _SHORTEST))[-1]))
+            left -= int(_LENGTHS[row[-1]])
+        written.append(row)
+    table = np.zeros((len(written), max(map(len, written))), np.int64)
+    for gap, row in enumerate(written):
+        table[gap, : len(row)] = row
+    return table, np.array([len(row) for row in written])
+
+
+_RESTS, _REST_COUNTS = _rests()
+
+
+def _value_index(table: Events) -> Ints:
+    """(T,) index of each row's value, shortest first."""
+    index: Ints = 2 * (6 - table[:, 2].astype(np.int64)) + table[:, 3]
+    return index
+
+
+def _pitch(table: Events) -> Ints:
+    """(T,) MIDI note number of each row; of no meaning for a rest."""
+    pitch: Ints = table[:, 1].astype(np.int64) * 12 + table[:, 0] - 1
+    return pitch

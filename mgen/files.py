@@ -1,0 +1,94 @@
+"""The one door for music files: what a file is, its content decides, never its name.
+
+The formats are read in `midi.py` and `guitar_pro.py`, which know nothing of files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from symusic import core
+
+from mgen.errors import RejectedFile
+from mgen.guitar_pro import parse_guitar_pro
+from mgen.midi import parse_midi
+
+MAX_BYTES = 16 << 20
+"""A larger file is no piece of music; the largest real one seen, an album, has 0.5 MB."""
+
+MIDI_EXTENSIONS = frozenset({".mid", ".midi", ".kar", ".rmi"})
+TAB_EXTENSIONS = frozenset({".gp3", ".gp4", ".gp5", ".gpx", ".gp", ".gtp"})
+EXTENSIONS = MIDI_EXTENSIONS | TAB_EXTENSIONS
+"""Names that a folder is searched for, in lower case. `.gpx` and `.gp` are found so that they are named as rejected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Music:
+    """What one music file holds."""
+
+    score: core.ScoreTick
+    """In the file's own ticks, with at least one note that is not a drum's."""
+
+    format: str
+    """`midi`, `gp3`, `gp4` or `gp5`."""
+
+
+def read_music(path: Path | str) -> Music:
+    """Read a MIDI or Guitar Pro 3, 4 or 5 file, whatever its name.
+
+    Raises:
+        RejectedFile: with one of the reasons `missing`, `unreadable` (no rights, no file), `too large`, `unknown
+            format`, `unsupported version`, or of `parse_midi` or `parse_guitar_pro`.
+    """
+    data = read_bytes(path)
+    found = file_format(data)
+    return Music(parse_midi(data) if found == "midi" else parse_guitar_pro(data), found)
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """The content of a file.
+
+    Raises:
+        RejectedFile: with one of the reasons `missing`, `unreadable` (no rights, no file), `too large`.
+    """
+    path = Path(path)
+    try:
+        if not path.exists():
+            raise RejectedFile("missing", "no such file")
+        if not path.is_file():
+            raise RejectedFile("unreadable", "not a regular file")
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise RejectedFile("too large", f"{size / 2**20:.1f} MiB, at most {MAX_BYTES >> 20} are read")
+        return path.read_bytes()
+    except OSError as error:
+        raise RejectedFile("unreadable", error.strerror or str(error)) from error
+
+
+def file_format(data: bytes) -> str:
+    """Name the format of a file by how it begins: `midi`, `gp3`, `gp4` or `gp5`.
+
+    Raises:
+        RejectedFile: `unsupported version` for another version of Guitar Pro, else `unknown format`.
+    """
+    if data[:4] == b"MThd" or (data[:4] == b"RIFF" and data[8:12] == b"RMID"):
+        return "midi"
+    header = data[1 : 1 + min(data[0], 30)] if data else b""
+    if header.startswith((b"FICHIER GUITAR PRO ", b"FICHIER GUITARE PRO ")):
+        version = header.rsplit(b" ", 1)[1].decode("ascii", "replace")  # such as v5.10, and L4.06
+        if version[1:2] in ("3", "4", "5"):
+            return f"gp{version[1]}"
+        raise _unsupported(f"Guitar Pro {version.lstrip('vL')} (.gtp)")
+    if data[:4] in (b"BCFS", b"BCFZ"):
+        raise _unsupported("Guitar Pro 6 (.gpx)")
+    if data[:4] == b"PK\x03\x04" and b"Content/score.gpif" in data:  # a zip's names are never compressed
+        raise _unsupported("Guitar Pro 7 or 8 (.gp)")
+    raise RejectedFile(
+        "unknown format",
+        f"begins with {data[:8]!r}; MIDI and Guitar Pro 3, 4 and 5 are read" if data else "empty file",
+    )
+
+
+def _unsupported(program: str) -> RejectedFile:
+    return RejectedFile("unsupported version", f"{program}; export it as Guitar Pro 5 (.gp5)")

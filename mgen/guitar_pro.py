@@ -1,0 +1,565 @@
+"""The bytes of a Guitar Pro 3, 4 or 5 tab to a `symusic.Score`, as a player would play it.
+
+PyGuitarPro decodes the file; what its notation means in time is decided here. Repeats, alternative endings
+and directions (Da Capo, Segno, Coda, Fine) are written out. A bar is as long as its time signature: what is
+written past its end is left out. Tuning, capo, ties, grace notes, staccato, the duration in percent, triplet feel
+and the pitch of natural, artificial and tapped harmonics are heard. Not heard: dead notes (no pitch), mutes, let
+ring, bends, slides, trills, tremolo picking, accents, pinch and semi harmonics (taken as fretted), changes of
+instrument inside a track. Files are opened in `files.py`.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from guitarpro import models
+from guitarpro.gp3 import GP3File
+from guitarpro.gp4 import GP4File
+from guitarpro.gp5 import GP5File
+from guitarpro.io import getVersionAndGPFile
+from numpy.typing import NDArray
+from symusic import core
+
+from mgen.errors import RejectedFile
+from mgen.midi import MAX_QUARTERS, check_notes
+
+TICKS = 960
+"""Ticks a quarter note in what `parse_guitar_pro` returns."""
+
+MAX_BYTES = 1 << 20
+"""A larger tab is refused: decoding can take 300 times its size in memory. The largest real one seen has 0.3 MB."""
+
+MAX_BARS = 10_000
+"""Bars with all repeats written out; the longest real piece seen has 900."""
+
+MAX_NOTES = 1_000_000
+"""Notes with all repeats written out; the most seen in a real piece is 60,000."""
+
+_FINE = 45_045  # parts of a tick: 9 * 5 * 7 * 11 * 13, so that every tuplet of Guitar Pro is a whole number
+_WHOLE = 4 * TICKS * _FINE
+_STRINGS = 8  # a string and its voice are one number: 8 * voice + string
+
+_NODES = {3: 31, 4: 28, 5: 24, 7: 19, 9: 28, 12: 12, 16: 28, 19: 19, 24: 24}
+"""Fret of a natural harmonic to semitones above the open string."""
+
+_SWUNG = (-1, _WHOLE // 8, _WHOLE // 16)
+"""Length of the notes that a triplet feel makes long and short in turn, by the feel's number."""
+
+
+def parse_guitar_pro(data: bytes, unroll: bool = True) -> core.ScoreTick:
+    """The music of a Guitar Pro 3, 4 or 5 file.
+
+    Args:
+        data: the whole file.
+        unroll: write out repeats, endings and directions; without, every bar is there once, as written.
+
+    Returns:
+        A track for each track of the file, 960 ticks a quarter note, with at least one note that is not a drum's.
+
+    Raises:
+        RejectedFile: with one of the reasons `unsupported version`, `too large`, `broken` (cut off or malformed; says
+            the track and bar where PyGuitarPro does), `too long`, or of `midi.check_notes`.
+    """
+    song = _decode(data)
+    lengths = [_bar_length(header) for header in song.measureHeaders]
+    order = _play_order(song.measureHeaders) if unroll else range(len(lengths))
+    starts = np.concatenate([[0], np.cumsum([lengths[bar] for bar in order], dtype=np.int64)])
+    if starts[-1] > MAX_QUARTERS * TICKS * _FINE:
+        quarters = starts[-1] // (TICKS * _FINE)
+        raise RejectedFile("too long", f"{quarters} quarter notes, at most {MAX_QUARTERS} are read")
+    score = core.ScoreTick(TICKS)
+    tempos: list[dict[int, int]] = [{} for _ in lengths]
+    room = MAX_NOTES
+    for track in song.tracks:
+        bars = _read_track(track, lengths, tempos)
+        room -= sum(len(bars[bar].onset) for bar in order)
+        if room < 0:
+            raise RejectedFile("too long", f"over {MAX_NOTES} notes, once its repeats are written out")
+        score.tracks.append(_written_out(track, bars, order, starts))
+    _add_tempos(score, song.tempo, tempos, order, starts)
+    _add_time_signatures(score, song.measureHeaders, order, starts)
+    check_notes(score)
+    return score
+
+
+class _Bounded:
+    """What a crafted file cannot do to PyGuitarPro's readers: endless bars, and searches that grow with the square."""
+
+    def readMeasureHeaders(self, song: Any, count: int, *directions: Any) -> None:
+        """The bars, one byte of the file for each."""
+        if count > MAX_BARS:
+            raise RejectedFile("too long", f"{count} bars, at most {MAX_BARS} are read")
+        super().readMeasureHeaders(song, count, *directions)  # type: ignore[misc]
+
+    def getBeat(self, voice: Any, start: Any) -> Any:
+        """The beat that starts then: the last one, since beats come in order."""
+        if voice.beats and voice.beats[-1].start == start:
+            return voice.beats[-1]
+        beat = models.Beat(voice)
+        beat.start = start
+        voice.beats.append(beat)
+        return beat
+
+    def getTiedNoteValue(self, note: Any) -> int:
+        """No fret: `_read_track` knows the note before."""
+        return 0
+
+
+class _Reader3(_Bounded, GP3File):  # type: ignore[misc]
+    pass
+
+
+class _Reader4(_Bounded, GP4File):  # type: ignore[misc]
+    pass
+
+
+class _Reader5(_Bounded, GP5File):  # type: ignore[misc]
+    pass
+
+
+_READERS = {GP3File: _Reader3, GP4File: _Reader4, GP5File: _Reader5}
+
+
+def _decode(data: bytes) -> Any:
+    """The song as PyGuitarPro has it, with its texts in Latin-1, which fits any bytes."""
+    if len(data) > MAX_BYTES:
+        raise RejectedFile("too large", f"{len(data) / 2**20:.1f} MiB, at most {MAX_BYTES >> 20} are read of a tab")
+    header = data[1 : 1 + min(data[0], 30)].decode("latin-1") if data else ""
+    try:
+        version, reader = getVersionAndGPFile(header)
+    except models.GPException as error:
+        raise RejectedFile("unsupported version", f"{header!r}; export it as Guitar Pro 5 (.gp5)") from error
+    stream = io.BytesIO(data)
+    stream.seek(31)
+    try:
+        song = _READERS[reader](stream, "latin-1", version=header, versionTuple=version).readSong()
+    except RejectedFile:
+        raise
+    except Exception as error:  # whatever the bytes do to their code: ValueError, struct.error, UnboundLocalError, ...
+        raise RejectedFile("broken", _what_broke(error)) from error
+    if not song.measureHeaders:
+        raise RejectedFile("no notes", "no bars")
+    return song
+
+
+def _what_broke(error: Exception) -> str:
+    """One line; PyGuitarPro's own errors say `reading track 1, measure 2, ..., got` and what."""
+    where, cause = "", error
+    if isinstance(error, models.GPException):
+        where, cause = str(error).partition(", got ")[0].removeprefix("reading "), error.__cause__ or error
+    if isinstance(cause, struct.error):
+        return f"ends inside {where or 'its header'}"
+    return " ".join(f"{where + ': ' if where else ''}{type(cause).__name__}: {cause}".split())
+
+
+def _bar_length(header: Any) -> int:
+    """Parts of a tick in a bar."""
+    numerator, denominator = header.timeSignature.numerator, header.timeSignature.denominator.value
+    if not 1 <= numerator <= 64 or denominator not in (1, 2, 4, 8, 16, 32, 64):
+        raise RejectedFile("broken", f"measure {header.number} has the time signature {numerator}/{denominator}")
+    return int(numerator * _WHOLE // denominator)
+
+
+# Order of bars
+
+
+@dataclass(slots=True)
+class _Repeat:
+    """Bars between an opening and its last close."""
+
+    opening: int
+    is_written: bool = True
+    """False for the start of the piece without a sign."""
+
+    closes: list[int] = field(default_factory=list)
+    endings: int = 0
+    """All alternative endings, bit 0 for the first."""
+
+
+def _play_order(headers: Sequence[Any]) -> list[int]:
+    """Numbers of the bars in the order in which they are played.
+
+    A close goes back to its opening: the innermost that is not closed yet, or else the last one, whose earlier
+    closes are then played again (A :| B :| is A A B A A B, as other players have it). An alternative ending reaches
+    to its close or to the next sign. Each direction is taken once; after it there are no repeats, and only the last
+    ending is played, until a coda.
+
+    Raises:
+        RejectedFile: `too long`, over 10,000 bars.
+    """
+    repeats, endings = _repeat_signs(headers)
+    signs = {header.direction.name: bar for bar, header in enumerate(headers) if header.direction}
+    order: list[int] = []
+    passes: dict[int, int] = {}  # of each repeat that was entered at its opening
+    rounds: dict[int, int] = {}  # of each close
+    taken: set[int] = set()
+    until = ""  # after a direction: where it leads in the end (Coda, Double Coda, Fine or End)
+    ending_is_open = False
+    bar = steps = 0
+    came_back = False
+    while bar < len(headers):
+        if (steps := steps + 1) > 4 * MAX_BARS or len(order) > MAX_BARS:
+            raise RejectedFile("too long", f"over {MAX_BARS} bars, once its repeats are written out")
+        header, repeat, ending = headers[bar], repeats[bar], endings[bar]
+        if bar == repeat.opening:
+            ending_is_open = False
+            if not came_back and not until:
+                passes[bar] = 0
+                rounds.update(dict.fromkeys(repeat.closes, 0))
+        came_back = False
+        number = passes.get(repeat.opening, repeat.endings.bit_length() - 1)
+        is_played = not ending or bool(ending >> max(number, 0) & 1)
+        if is_played:
+            order.append(bar)
+            ending_is_open |= bool(header.repeatAlternative)
+        closes = header.repeatClose > 0 and repeat.opening in passes and not until
+        if closes and (is_played or ending_is_open):
+            # the sign on a close and the numbers of the endings often disagree: the greater one holds
+            later = ending and repeat.endings >> (number + 1)
+            if later or (number if ending else rounds[bar]) < header.repeatClose:
+                passes[repeat.opening] += 1
+                rounds[bar] += 1
+                rounds.update((close, 0) for close in repeat.closes if close < bar and not endings[close])
+                bar, came_back = repeat.opening, True
+                continue
+            ending_is_open = False
+        if is_played and header.fromDirection and not until and bar not in taken:
+            target, until_next = _direction(header.fromDirection.name)
+            if target in signs or target == "":
+                taken.add(bar)
+                passes.clear()
+                bar, until = signs.get(target, 0), until_next
+                continue
+        if is_played and until == "Fine" and signs.get("Fine") == bar:
+            break
+        if is_played and header.fromDirection and header.fromDirection.name == f"Da {until}" and until in signs:
+            bar, until = signs[until], ""
+            continue
+        bar += 1
+    return order
+
+
+def _repeat_signs(headers: Sequence[Any]) -> tuple[list[_Repeat], list[int]]:
+    """The repeat and the alternative endings (bit 0 for the first, 0 for none) that each bar is in."""
+    open_repeats = [_Repeat(0, is_written=False)]
+    repeats, endings = [], []
+    ending = 0
+    for bar, header in enumerate(headers):
+        if header.isRepeatOpen:
+            open_repeats = [repeat for repeat in open_repeats if repeat.is_written and not repeat.closes]
+            open_repeats.append(_Repeat(bar))
+            ending = 0
+        ending = header.repeatAlternative or ending
+        if header.repeatClose > 0:
+            if open_repeats[-1].closes and not ending:
+                open_repeats = [repeat for repeat in open_repeats if not repeat.closes] or open_repeats[-1:]
+            open_repeats[-1].closes.append(bar)
+        open_repeats[-1].endings |= ending
+        repeats.append(open_repeats[-1])
+        endings.append(ending)
+        if header.repeatClose > 0:
+            ending = 0
+    return repeats, endings
+
+
+def _direction(name: str) -> tuple[str, str]:
+    """Where a direction such as `Da Segno al Coda` leads: a sign ("" for the start, "?" for none), and until where."""
+    where, _, until = name.removeprefix("Da ").partition(" al ")
+    return {"Capo": "", "Segno": "Segno", "Segno Segno": "Segno Segno"}.get(where, "?"), until or "End"
+
+
+# Notes of a bar
+
+
+@dataclass(slots=True)
+class _Bar:
+    """What one track plays in one bar: times in parts of a tick from its start, strings as voice and string in one."""
+
+    onset: list[int] = field(default_factory=list)
+    end: list[int] = field(default_factory=list)
+    pitch: list[int] = field(default_factory=list)
+    velocity: list[int] = field(default_factory=list)
+    string: list[int] = field(default_factory=list)
+    held: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    """Ties to a note before the bar: onset, end, pitch and velocity as written, string."""
+
+    last: dict[int, int] = field(default_factory=dict)
+    """The last note on each string, as a position in the columns; -1 for a dead note."""
+
+    graces: list[tuple[int, int, int]] = field(default_factory=list)
+    """Grace notes before the beat: time of the beat, length, voice."""
+
+
+@dataclass(slots=True)
+class _Strings:
+    """What the notes of a bar need to know of their track and of the bars before."""
+
+    open_pitch: dict[int, int]
+    """Of each string with its capo; 0 for drums, whose frets are pitches."""
+
+    written: dict[int, int] = field(default_factory=dict)
+    """Pitch of the last note on each string of each voice, in the order of the file; -1 for a dead note."""
+
+    before: list[int] = field(default_factory=lambda: [0] * models.Measure.maxVoices)
+    """Length of the last beat of each voice, 0 before the first."""
+
+
+def _read_track(track: Any, lengths: Sequence[int], tempos: Sequence[dict[int, int]]) -> list[_Bar]:
+    """The bars of a track as written; changes of tempo are added to `tempos`, {time in the bar: quarters a minute}."""
+    is_drum = _is_drum(track)
+    strings = _Strings({string.number: 0 if is_drum else string.value + track.offset for string in track.strings})
+    lasting: dict[tuple[int, bool, int, int], int] = {}
+    bars = []
+    for measure, length, changes in zip(track.measures, lengths, tempos, strict=False):
+        bar = _Bar()
+        swung = _SWUNG[measure.header.tripletFeel.value]
+        for voice, beats in enumerate(part.beats for part in measure.voices):
+            now = 0
+            for beat in beats:
+                if now >= length:
+                    break
+                mix = beat.effect.mixTableChange
+                if mix is not None and mix.tempo is not None:
+                    changes[now] = mix.tempo.value
+                if beat.status is models.BeatStatus.empty:
+                    continue
+                duration = beat.duration
+                tuplet = duration.tuplet
+                key = (duration.value, duration.isDotted, tuplet.enters, tuplet.times)
+                lasts = lasting.get(key)
+                if lasts is None:
+                    lasts = lasting[key] = _length(*key)
+                start, end = now, now + lasts
+                if lasts == swung:
+                    start, end = _swing(start, swung)
+                if beat.notes:
+                    _read_beat(bar, beat.notes, start, min(end, length), voice, strings)
+                strings.before[voice] = lasts
+                now += lasts
+        if bar.pitch and not 0 <= min(bar.pitch) <= max(bar.pitch) <= 127:
+            raise RejectedFile(
+                "broken",
+                f"track {track.number}, measure {measure.number}: a pitch of "
+                f"{next(pitch for pitch in bar.pitch if not 0 <= pitch <= 127)}, expected 0 to 127",
+            )
+        bars.append(bar)
+    return bars
+
+
+def _read_beat(bar: _Bar, notes: Iterable[Any], start: int, end: int, voice: int, strings: _Strings) -> None:
+    """Add the notes of one beat to its bar."""
+    written = strings.written
+    for note in notes:
+        string = voice * _STRINGS + note.string
+        kind = note.type
+        if kind is models.NoteType.tie:
+            at = bar.last.get(string)
+            if at is None:
+                if written.get(string, -1) >= 0:
+                    bar.held.append((start, end, written[string], _velocity(note), string))
+            elif at >= 0 and end > bar.end[at]:
+                bar.end[at] = end
+            continue
+        if kind is models.NoteType.dead:
+            bar.last[string] = written[string] = -1
+        if kind is not models.NoteType.normal:
+            continue
+        effect = note.effect
+        pitch = strings.open_pitch[note.string] + note.value
+        if effect.harmonic is not None:
+            pitch += _raised(note.value, effect.harmonic)
+        onset = start
+        if effect.grace is not None and not effect.grace.isDead and effect.grace.fret <= 99:
+            onset = _read_grace(bar, effect.grace, start, end, string, strings)
+        sounding = end - onset
+        if effect.staccato:
+            sounding //= 2
+        if note.durationPercent != 1 and 0 < note.durationPercent <= 8:
+            sounding = round(sounding * note.durationPercent)
+        bar.last[string] = len(bar.onset)
+        written[string] = pitch
+        _add(bar, onset, onset + sounding, pitch, _velocity(note), string)
+
+
+def _read_grace(bar: _Bar, grace: Any, start: int, end: int, string: int, strings: _Strings) -> int:
+    """Add a grace note, which takes at most half of the beat that it takes time from; the onset of its main note."""
+    length = _WHOLE // grace.duration
+    before = strings.before[string // _STRINGS]
+    pitch, velocity = strings.open_pitch[string % _STRINGS] + grace.fret, _velocity(grace)
+    if grace.isOnBeat or not before:
+        onset = start + min(length, (end - start) // 2)
+        _add(bar, start, onset, pitch, velocity, string)
+        return onset
+    length = min(length, before // 2)
+    bar.graces.append((start, length, string // _STRINGS))
+    _add(bar, start - length, start, pitch, velocity, string)
+    return start
+
+
+def _add(bar: _Bar, onset: int, end: int, pitch: int, velocity: int, string: int) -> None:
+    bar.onset.append(onset)
+    bar.end.append(end)
+    bar.pitch.append(pitch)
+    bar.velocity.append(velocity)
+    bar.string.append(string)
+
+
+def _length(value: int, is_dotted: bool, enters: int, times: int) -> int:
+    """Parts of a tick: `value` 4 is a quarter note, `enters` notes last as long as `times`."""
+    plain = _WHOLE // value
+    return (plain + plain // 2 * is_dotted) * times // enters
+
+
+def _swing(start: int, unit: int) -> tuple[int, int]:
+    """Onset and end of a note of triplet feel: the first of two lasts 2/3 of both, the second 1/3."""
+    within = start % (2 * unit)
+    onset = start + unit // 3 if within == unit else start
+    return onset, start + unit * 4 // 3 if within == 0 else start + unit
+
+
+def _raised(fret: int, harmonic: Any) -> int:
+    """Semitones from the fretted pitch to that of a harmonic."""
+    if isinstance(harmonic, models.NaturalHarmonic):
+        return _NODES.get(fret, fret) - fret
+    if isinstance(harmonic, models.ArtificialHarmonic):
+        return 12
+    if isinstance(harmonic, models.TappedHarmonic) and harmonic.fret is not None:
+        return _NODES.get(harmonic.fret - fret, 12)
+    return 0
+
+
+def _velocity(note: Any) -> int:
+    return min(max(note.velocity, 1), 127)
+
+
+def _is_drum(track: Any) -> bool:
+    return bool(track.isPercussionTrack or track.channel.isPercussionChannel)
+
+
+# Bars in the order of playing
+
+
+def _written_out(track: Any, bars: Sequence[_Bar], order: Sequence[int], starts: NDArray[np.int64]) -> core.TrackTick:
+    """A track's notes in the order of playing."""
+    onset: list[int] = []
+    end: list[int] = []
+    pitch: list[int] = []
+    velocity: list[int] = []
+    string: list[int] = []
+    graces: list[tuple[int, int, int]] = []
+    sounding: dict[int, tuple[int, int]] = {}  # by string: its last note, and the number of its bar as played
+    for played, (number, start) in enumerate(zip(order, starts.tolist(), strict=False)):
+        bar = bars[number]
+        for began, ended, height, loudness, where in bar.held:
+            at, then = sounding.get(where, (-1, -1))
+            if at >= 0 and pitch[at] == height and played - then <= 1:
+                end[at] = start + ended
+            else:
+                at = len(onset)
+                onset.append(start + began)
+                end.append(start + ended)
+                pitch.append(height)
+                velocity.append(loudness)
+                string.append(where)
+            sounding[where] = (at, played)
+        base = len(onset)
+        onset.extend([start + time for time in bar.onset])
+        end.extend([start + time for time in bar.end])
+        pitch.extend(bar.pitch)
+        velocity.extend(bar.velocity)
+        string.extend(bar.string)
+        for where, at in bar.last.items():
+            sounding[where] = (base + at if at >= 0 else -1, played)
+        graces.extend((start + time, length, voice) for time, length, voice in bar.graces)
+    name = _text(track.name)
+    if not 0 <= track.channel.instrument <= 127:
+        raise RejectedFile("broken", f"track {track.number} has the program {track.channel.instrument}, not 0 to 127")
+    out = core.TrackTick(name, 0 if _is_drum(track) else track.channel.instrument, _is_drum(track))
+    if onset:
+        columns = np.array([onset, end, pitch, velocity, string], np.int64)
+        out.notes = _notes(_make_room(columns, graces))
+    return out
+
+
+def _make_room(columns: NDArray[np.int64], graces: Sequence[tuple[int, int, int]]) -> NDArray[np.int64]:
+    """End notes where a grace note of their voice begins, and where their string sounds another.
+
+    Args:
+        columns: (5, N) onset, end, pitch, velocity, string.
+        graces: time of the beat, length and voice of grace notes.
+
+    Returns:
+        The same, by string and onset.
+    """
+    onset, end, _, _, string = columns = columns[:, np.lexsort((columns[0], columns[4]))]
+    for voice in {voice for _, _, voice in graces}:
+        time, length = np.array(sorted({grace[:2] for grace in graces if grace[2] == voice})).T
+        mine = np.flatnonzero(string // _STRINGS == voice)
+        after = np.searchsorted(time, end[mine])
+        mine, after = mine[after < len(time)], after[after < len(time)]
+        begins = time[after] - length[after]
+        cut = (onset[mine] < begins) & (end[mine] > begins)
+        end[mine[cut]] = begins[cut]
+    follows = (string[1:] == string[:-1]) & (onset[1:] > onset[:-1])
+    end[:-1][follows] = np.minimum(end[:-1], onset[1:])[follows]
+    return columns
+
+
+def _notes(columns: NDArray[np.int64]) -> Any:
+    onset, end = (columns[:2] + _FINE // 2) // _FINE
+    order = np.lexsort((columns[2], onset))
+    return core.NoteTickList.from_numpy(
+        onset[order].astype(np.int32),
+        (end - onset)[order].astype(np.int32),
+        columns[2][order].astype(np.int8),
+        columns[3][order].astype(np.int8),
+    )
+
+
+def _text(latin: str) -> str:
+    """A text as its writer saw it: UTF-8 where the bytes are, else Windows' western one."""
+    data = latin.encode("latin-1")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace")
+
+
+def _add_tempos(
+    score: core.ScoreTick,
+    first: int,
+    changes: Sequence[dict[int, int]],
+    order: Sequence[int],
+    starts: NDArray[np.int64],
+) -> None:
+    """Tempos as played: a bar begins with the tempo that is written last before it, also after a jump."""
+    at_start, now = [], first
+    for change in changes:
+        at_start.append(now)
+        if change:
+            now = change[max(change)]
+    heard = None
+    for number, start in zip(order, starts.tolist(), strict=False):
+        for time, tempo in sorted({0: at_start[number], **changes[number]}.items()):
+            if tempo <= 0:
+                raise RejectedFile("tempo", f"measure {number + 1} has {tempo} quarter notes a minute")
+            if tempo != heard:
+                score.tempos.append(core.TempoTick((start + time) // _FINE, mspq=round(6e7 / tempo)))
+            heard = tempo
+
+
+def _add_time_signatures(
+    score: core.ScoreTick, headers: Sequence[Any], order: Sequence[int], starts: NDArray[np.int64]
+) -> None:
+    heard = None
+    for number, start in zip(order, starts.tolist(), strict=False):
+        signature = headers[number].timeSignature
+        now = (signature.numerator, signature.denominator.value)
+        if now != heard:
+            score.time_signatures.append(core.TimeSignatureTick(start // _FINE, *now))
+        heard = now

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from mgen.cli.insight import main
+from mgen.cli.main import run
+
+
+def test_the_page_is_written_into_the_corpus(small_corpus, tmp_path, capsys):
+    corpus = tmp_path / "corpus"
+    shutil.copytree(small_corpus, corpus)
+    assert main([str(corpus)]) == 0
+    out = capsys.readouterr().out
+    page = (corpus / "insight.html").read_text(encoding="utf-8")
+    assert "96 pieces of" in out and f"{corpus / 'insight.html'}: written" in out.replace("\n", "")
+    assert "What leaks the label" in page and "blues_piano" in page and "pop_takes" in page
+    assert not list(corpus.glob(".*"))  # nothing half-written
+
+
+def test_json_is_all_that_was_measured_and_nothing_else(small_corpus, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    assert main([str(small_corpus), "--out", str(page), "--json", "--sample", "8", "--seed", "3"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["sampled"] == {"jazz": 8, "other": 8} and told["seed"] == 3
+    assert {place["collection"] for place in told["places"]} >= {"lead_sheets", "pop_band"}
+    assert "drawn by chance with seed 3" in page.read_text(encoding="utf-8")
+    assert not (small_corpus / "insight.html").exists()
+
+
+def test_the_embedded_jazz_swings_and_its_formats_leak(small_corpus, tmp_path, capsys):
+    assert main([str(small_corpus), "--out", str(tmp_path / "page.html"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    swing = {place["collection"]: place["swing"] for place in told["places"]}
+    assert swing["combo_charts"] == 2.0 and swing["chorales"] == 1.0  # as it is composed
+    assert swing["club_takes"] is None  # performed, off the grid
+    phase = next(leak for leak in told["marginals"] if leak["key"] == "phase")
+    assert phase["works"]["accuracy"] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["{tmp}"], "expected a corpus, found no corpus.json"),
+        (["{tmp}/none"], "expected a corpus, found no corpus.json"),
+        ([], "the following arguments are required: DIR"),
+        (["{corpus}", "--sample", "0"], "sample (0) must be at least 1"),
+        (["{corpus}", "--seed", "-1"], "seed (-1) must be at least 0"),
+        (["{corpus}", "--smaple", "9"], "did you mean 'sample'"),
+        (["{corpus}", "--out", "{tmp}"], "is a folder"),
+        (["{corpus}", "--out", "{tmp}/none/page.html"], "there is no folder"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(small_corpus, tmp_path, capsys, words, says):
+    assert run(main, [word.format(corpus=small_corpus, tmp=tmp_path) for word in words]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("mgen: ") and says in line
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from symusic import Note, Score, Track
+
+from mgen.cli.instruments import main
+from mgen.cli.main import run
+
+
+def write(path, *tracks):
+    score = Score(480)
+    for program, is_drum, title, n_notes in tracks:
+        track = Track(title, program, is_drum)
+        for n in range(n_notes):
+            track.notes.append(Note(n * 480, 480, 60, 80))
+        score.tracks.append(track)
+    score.dump_midi(path)
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("music")
+    (folder / "deep").mkdir()
+    write(folder / "band.mid", (33, False, "low", 2), (0, True, "kit", 3), (25, False, "high", 4))
+    write(folder / "solo.mid", (40, False, "", 1), (40, False, "", 1))
+    write(folder / "deep" / "beat.mid", (0, True, "kit", 5))
+    (folder / "torn.mid").write_bytes(b"MThd")
+    (folder / "notes.txt").write_text("not looked at")
+    (folder / "empty").mkdir()
+    return folder
+
+
+def test_one_line_a_file(music, capsys):
+    assert main([str(music)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{music}/band.mid: 3 instruments: Acoustic Guitar (steel) 4, Electric Bass (finger) 2, Drums 3",
+        f"{music}/deep/beat.mid: percussion only (5 notes)",
+        f"{music}/solo.mid: one instrument: Violin 2",
+        f"{music}/torn.mid: broken: ends inside the header, after 4 bytes",
+    ]
+
+
+def test_files_and_folders_in_one_go(music, capsys):
+    """A file is read once and whatever its name; one that is not there has its line."""
+    assert main([str(music / "solo.mid"), str(music / "none.mid"), str(music / "notes.txt"), str(music)]) == 0
+    lines = [line.removeprefix(f"{music}/") for line in capsys.readouterr().out.splitlines()]
+    assert [line.split(":")[0] for line in lines] == [
+        "band.mid",
+        "deep/beat.mid",
+        "notes.txt",
+        "solo.mid",
+        "torn.mid",
+        "none.mid",
+    ]
+    assert lines[-1] == "none.mid: missing: no such file" and lines[2].startswith("notes.txt: unknown format")
+
+
+def test_json_is_one_object_and_nothing_else(music, capsys):
+    assert main([str(music), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["read"], report["unread"]) == (3, 1)
+    band, beat, solo, torn = report["files"]
+    assert band == {
+        "path": f"{music}/band.mid",
+        "instruments": [
+            {"program": 25, "name": "Acoustic Guitar (steel)", "family": "Guitar", "tracks": ["high"], "n_notes": 4},
+            {"program": 33, "name": "Electric Bass (finger)", "family": "Bass", "tracks": ["low"], "n_notes": 2},
+            {"program": -1, "name": "Drums", "family": "Drums", "tracks": ["kit"], "n_notes": 3},
+        ],
+        "several": True,
+        "percussion_only": False,
+        "reason": "",
+        "detail": "",
+    }
+    assert beat["percussion_only"] and not beat["several"] and beat["reason"] == ""
+    assert not solo["several"] and not solo["percussion_only"]
+    assert torn["reason"] == "broken" and torn["instruments"] == []
+
+
+def test_two_are_several(tmp_path, capsys):
+    write(tmp_path / "duo.mid", (0, False, "", 1), (0, True, "", 1))
+    assert main([str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["files"][0]["several"]
+
+
+def test_percussion_alone_was_read(music, capsys):
+    assert main([str(music / "deep")]) == 0
+    assert "percussion only" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "says", "lines"),
+    [
+        (["{music}/torn.mid"], "no file could be read", 1),
+        (["{music}/none.mid", "{music}/torn.mid"], "no file could be read", 2),
+        (["{music}/torn.mid", "--json"], "no file could be read", 1),
+        (["{music}/empty"], "no music to read", 0),
+        ([], "FILE", 0),
+        (["{music}", "--jso"], "did you mean 'json'?", 0),
+    ],
+)
+def test_nothing_read_is_one_line_and_exit_code_2(music, capsys, words, says, lines):
+    assert run(main, [word.format(music=music) for word in words]) == 2
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == lines
+    (line,) = captured.err.strip().splitlines()
+    assert line.startswith("mgen: ") and says in line
+
+
+def test_a_name_that_is_no_text_can_be_printed(music, capfdbinary):
+    file = os.path.join(os.fsencode(music), b"caf\xe9.mid")
+    with open(file, "wb") as out:
+        out.write((music / "solo.mid").read_bytes())
+    try:
+        assert main([os.fsdecode(file), os.fsdecode(file + b"2")]) == 0
+    finally:
+        os.remove(file)
+    lines = capfdbinary.readouterr().out.splitlines()
+    assert lines[0].endswith(b"caf\\xe9.mid: one instrument: Violin 2")
+    assert lines[1].endswith(b"caf\\xe9.mid2: missing: no such file")
+
+
+def test_the_script_is_the_command(music):
+    script = Path(__file__).parents[1] / "scripts" / "instruments.py"
+    done = subprocess.run([sys.executable, script, music / "solo.mid"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout == f"{music}/solo.mid: one instrument: Violin 2\n"

@@ -1,0 +1,517 @@
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from symusic import core
+
+from mgen.corpus import insight as measuring
+from mgen.corpus.insight import Chart, Guess, Leak, column_leaks, guess, in_words, insight, listen
+from mgen.corpus.insight_page import chart_svg, leak_svg, phase_svg, render_insight
+from mgen.corpus.shards import VERSION, Corpus
+from mgen.errors import MgenError
+from mgen.notes import Notes
+
+NASTY = "</style><script>alert('x')</script> & \"friends\""
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+# (onset, duration, pitch) in steps of 24 a quarter
+SWUNG = [(0, 16, 60), (16, 8, 62), (24, 16, 64), (40, 8, 65), (48, 36, 72), (84, 12, 60)]
+STRAIGHT = [(0, 12, 48), (12, 12, 50), (24, 24, 52), (24, 24, 55), (48, 18, 57), (60, 6, 55)]
+
+
+class Page(HTMLParser):
+    """Collects elements and text; fails on tags that do not nest."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.elements, self.words = [], [], []
+        self.feed(html)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def notes_of(notes):
+    score = core.ScoreTick(24)
+    track = core.TrackTick("", 0, False)
+    for onset, duration, pitch in notes:
+        track.notes.append(core.NoteTick(onset, duration, pitch, 64))
+    score.tracks.append(track)
+    return Notes.from_scores([score])
+
+
+def write_corpus(folder, remi, rows, music, order=None, **manifest):
+    """A corpus with a piece of `music` for each of `rows`; shards hold the pieces in `order`."""
+    (folder / "tokens").mkdir(parents=True)
+    remi.save_pretrained(folder / "tokenizer")
+    ids = [remi.encode(notes_of(notes))[0].astype(np.uint16) for notes in music]
+    table = pd.DataFrame(rows)
+    table["n_notes"] = [len(notes) for notes in music]
+    table["n_tokens"] = [len(one) for one in ids]
+    table["n_bars"] = 1
+    table.to_parquet(folder / "pieces.parquet")
+    order = list(range(len(ids))) if order is None else order
+    shard = pa.table(
+        {"piece": pa.array(order, pa.int32()), "ids": pa.array([ids[i] for i in order], pa.list_(pa.uint16()))}
+    )
+    pq.write_table(shard, folder / "tokens" / "train-00000.parquet")
+    facts = {
+        "version": VERSION,
+        "fingerprint": "0123",
+        "recipe": "piano",
+        "tokenizer": remi.fingerprint,
+        "scanned": len(rows),
+        "rejected": {},
+        "shards": [{"file": "train-00000.parquet", "split": "train", "tokens": int(table["n_tokens"].sum())}],
+        "options": {},
+    }
+    (folder / "corpus.json").write_text(json.dumps(facts | manifest))
+    return Corpus.open(folder)
+
+
+def row(i, style, **columns):
+    split = ("train", "valid", "judge", "test")[i % 4]
+    named = {"style": style, "collection": f"{style}_files", "work": f"{style} {i}", "split": split, "on_grid": True}
+    return named | columns
+
+
+@pytest.fixture(scope="module")
+def swing_and_straight(tmp_path_factory, remi):
+    rows = [row(i, style) for style in ("jazz", "other") for i in range(4)]
+    music = [SWUNG] * 4 + [STRAIGHT] * 4
+    return write_corpus(tmp_path_factory.mktemp("two") / "corpus", remi, rows, music)
+
+
+@pytest.fixture(scope="module")
+def found(swing_and_straight):
+    return insight(swing_and_straight)
+
+
+def chart(found, key):
+    return next(chart for chart in found.charts if chart.key == key)
+
+
+def test_notes_are_counted_by_style(found):
+    jazz, other = found.styles["jazz"], found.styles["other"]
+    assert (jazz.pieces, jazz.works, jazz.notes) == (4, 4, 24) and found.works == 8
+    assert jazz.tokens > jazz.notes * 3 and other.bars == 4
+    pitch = dict(zip(range(12, 120), chart(found, "pitch").counts["jazz"], strict=True))
+    assert {p: n for p, n in pitch.items() if n} == {60: 8, 62: 4, 64: 4, 65: 4, 72: 4}
+    classes = chart(found, "classes")
+    assert {name: n for name, n in zip(classes.labels, classes.counts["other"], strict=True) if n} == {
+        "C": 4, "D": 4, "E": 4, "G": 8, "A": 4,
+    }  # fmt: skip
+    octaves = chart(found, "octaves")
+    assert dict(zip(octaves.labels, octaves.counts["jazz"], strict=True)) == {
+        **{str(octave): 0 for octave in range(9)}, "4": 20, "5": 4,
+    }  # fmt: skip
+    bars = chart(found, "beats")
+    assert dict(zip(bars.labels, bars.counts["jazz"], strict=True))["4"] == 4
+
+
+def test_durations_have_their_names_and_shares(found):
+    durations = chart(found, "durations")
+    jazz = dict(zip(durations.labels, durations.counts["jazz"], strict=True))
+    assert {name: n for name, n in jazz.items() if n} == {
+        "eighth triplet, 1/3": 8, "eighth, 1/2": 4, "quarter triplet, 2/3": 8, "dotted quarter, 3/2": 4,
+    }  # fmt: skip
+    assert "jazz: 16.7% dotted, 66.7% triplet" in durations.note  # 1 and 4 of 6
+    place = found.places[0]
+    assert (place.style, place.dotted, place.triplet) == ("jazz", pytest.approx(1 / 6), pytest.approx(4 / 6))
+    other = dict(zip(durations.labels, durations.counts["other"], strict=True))
+    assert other["dotted eighth, 3/4"] == 4 and other["any other"] == 0
+
+
+def test_onsets_swing_and_polyphony(found):
+    # onsets 0 16 | 0 16 | 0 | 12 (84 = 3 quarters and 12 steps)
+    phase = dict(enumerate(chart(found, "phase").counts["jazz"]))
+    assert {step: n for step, n in phase.items() if n} == {0: 12, 12: 4, 16: 8}
+    swing = chart(found, "swing")
+    assert swing.middle == {"jazz": 2.0, "other": 1.0}  # 16 : 8 and 12 : 12
+    class_of_two = np.searchsorted(swing.edges, 2.0) - 1
+    assert swing.counts["jazz"][class_of_two] == 4 and sum(swing.counts["jazz"]) == 4
+    polyphony = chart(found, "polyphony")
+    # straight: 12 + 12 + 24 + 24 + 18 + 6 steps of notes over 66 steps
+    assert polyphony.middle["other"] == pytest.approx(96 / 66)
+
+
+def test_pieces_off_the_grid_stay_out_of_swing_and_named_durations(tmp_path, remi):
+    rows = [row(i, "jazz", on_grid=i < 3) for i in range(4)]
+    found = insight(write_corpus(tmp_path / "c", remi, rows, [SWUNG] * 3 + [STRAIGHT]))
+    assert sum(chart(found, "swing").counts["jazz"]) == 3
+    assert sum(chart(found, "durations").counts["jazz"]) == 18
+    assert sum(chart(found, "phase").counts["jazz"]) == 23  # straight has a chord
+    assert found.places[0].on_grid == 0.75
+
+
+def test_hours_are_quarters_at_the_tempo(tmp_path, remi):
+    rows = [row(i, "jazz", tempo=60.0) for i in range(4)]
+    assert insight(write_corpus(tmp_path / "a", remi, rows, [SWUNG] * 4)).hours["jazz"] == pytest.approx(16 / 3600)
+    clocked = [entry | {"on_grid": False} for entry in rows]
+    cleaning = {"clock": {"notes": 24, "files": 4}}
+    corpus = write_corpus(tmp_path / "b", remi, clocked, [SWUNG] * 4, cleaning=cleaning)
+    assert insight(corpus).hours["jazz"] == pytest.approx(8 / 3600)  # bars of two seconds
+
+
+def test_pieces_are_known_in_any_order_of_the_shards(tmp_path, remi):
+    rows = [row(i, "jazz") for i in range(4)]
+    music = [[(0, 24, 60 + i)] for i in range(4)]
+    corpus = write_corpus(tmp_path / "c", remi, rows, music, order=[2, 0, 3, 1])
+    heard = listen(corpus, corpus.pieces, np.array([True, False, True, True]))
+    assert heard.rows["work"].tolist() == ["jazz 0", "jazz 2", "jazz 3"]
+    assert heard.pitch.argmax(axis=1).tolist() == [60, 62, 63]
+
+
+def test_a_sample_is_of_each_style_and_its_seeds(swing_and_straight):
+    first, again, other = (insight(swing_and_straight, sample=2, seed=seed) for seed in (0, 0, 1))
+    assert first.sampled == {"jazz": 2, "other": 2}
+    assert first.to_json() == again.to_json() and first.seed != other.seed
+    assert first.styles["jazz"].pieces == 4  # the table is read whole
+    assert sum(chart(first, "notes").counts["jazz"]) == 4
+    assert "2 of 4 pieces of jazz" in Page(render_insight(first)).text
+
+
+# ---------------------------------------------------------------- leaks
+
+
+def table(n=200, seed=0):
+    """n works of each of two styles, four collections each."""
+    rng = np.random.default_rng(seed)
+    style = np.repeat(["jazz", "other"], n)
+    number = np.tile(np.arange(n), 2)
+    return rng, pd.DataFrame(
+        {
+            "style": style,
+            "work": [f"{s} {i}" for s, i in zip(style, number, strict=True)],
+            "collection": [f"{s} {i % 4}" for s, i in zip(style, number, strict=True)],
+        }
+    )
+
+
+def test_a_column_that_decides_the_style_is_a_leak_and_a_random_one_is_not():
+    rng, pieces = table()
+    pieces["ticks_per_quarter"] = np.where(pieces["style"] == "jazz", 480, 96)
+    pieces["n_tracks"] = rng.integers(1, 5, len(pieces))
+    pieces["format"] = rng.choice(["midi", "gp5"], len(pieces))
+    pieces["pedal"] = pieces["style"] == "jazz"
+    leaks = {leak.key: leak for leak in column_leaks(pieces)}
+    assert leaks["ticks_per_quarter"].works == Guess(1.0, 0.0, 0.5, 400)
+    assert leaks["ticks_per_quarter"].collections.accuracy == 1.0
+    assert leaks["pedal"].works.accuracy == 1.0
+    assert not leaks["n_tracks"].works.above and not leaks["format"].works.above
+    assert next(iter(leaks)) in ("ticks_per_quarter", "pedal")  # worst first
+    said = in_words(leaks["ticks_per_quarter"])
+    assert said.startswith("Ticks a quarter alone: 100 in 100 pieces of works not seen before, 100 of collections")
+    assert "(blind: 50)" in said and "no token holds it" in said and "holds across collections" in said
+
+
+def test_words_and_missing_values_can_leak():
+    _, pieces = table()
+    pieces["time_signature"] = np.where(pieces["style"] == "jazz", "4/4", "")
+    pieces["tempo"] = np.where(pieces["style"] == "jazz", 120.0, np.nan)
+    assert {leak.key: leak.works.accuracy for leak in column_leaks(pieces)} == {"time_signature": 1.0, "tempo": 1.0}
+
+
+def test_a_fingerprint_of_collections_is_told_from_a_habit_of_the_style():
+    _, pieces = table()
+    place = {name: i for i, name in enumerate(np.random.default_rng(1).permutation(pieces["collection"].unique()))}
+    pieces["ticks_per_quarter"] = pieces["collection"].map(place)
+    (leak,) = column_leaks(pieces)
+    assert leak.works.accuracy == 1.0 and not leak.collections.above
+    assert "It knows the collections, not the style." in in_words(leak)
+
+
+def test_columns_that_are_not_there_are_named():
+    _, pieces = table()
+    missing = []
+    assert column_leaks(pieces, missing=missing) == []  # collections are all of one size
+    assert len(missing) == 1 and "ticks_per_quarter" in missing[0] and "collection_size" not in missing[0]
+
+
+def test_the_recipe_band_keeps_instruments():
+    _, pieces = table()
+    pieces["instrument"] = np.where(pieces["style"] == "jazz", "Tenor Sax", "Violin")
+    assert [column_leaks(pieces, recipe=recipe)[0].clue.kept for recipe in ("piano", "band")] == [False, True]
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_pieces_of_one_work_are_never_on_both_sides(width):
+    """A number of the work itself tells its style only to who has seen the work."""
+    rng = np.random.default_rng(0)
+    work = np.repeat(np.arange(60), 10)
+    style = np.array(["jazz", "other"])[rng.permutation(np.arange(60) % 2)][work]
+    features = np.column_stack([work.astype(float)] * width)
+    assert not guess(features, style, work).above
+    assert guess(features, style, np.arange(600)).accuracy > 0.9
+
+
+def test_every_style_weighs_the_same():
+    style = np.array(["jazz"] * 90 + ["other"] * 10)
+    group = np.arange(100)
+    assert guess(np.zeros(100), style, group).accuracy == 0.5  # always jazz would be right in 90 of 100
+    three = np.array(["a", "b", "c"] * 30)
+    assert guess(np.zeros(90), three, np.arange(90)).blind == pytest.approx(1 / 3)
+
+
+def test_the_error_counts_works_not_pieces():
+    """Ten copies of every piece of a work say no more than one."""
+    rng = np.random.default_rng(0)
+    style = np.array(["jazz", "other"] * 50)
+    feature = (style == "jazz") + rng.normal(size=100) * 0.8
+    alone = guess(feature, style, np.arange(100))
+    copies = guess(np.repeat(feature, 10), np.repeat(style, 10), np.repeat(np.arange(100), 10))
+    assert copies.error == pytest.approx(alone.error, rel=0.35) and copies.error > 0.02
+
+
+@pytest.mark.parametrize(("style", "group"), [("aaaa", "wxyz"), ("aabb", "wxyy"), ("", "")])
+def test_nothing_is_guessed_of_one_style_or_one_work(style, group):
+    assert guess(np.arange(len(style)), np.array(list(style)), np.array(list(group))) is None
+
+
+def test_parts_have_every_style_and_none_has_all_of_one():
+    rng = np.random.default_rng(0)
+    of = np.repeat([0, 1, 2], [2, 30, 7])
+    group = rng.permutation(len(of))
+    part = measuring._dealt(of, group, 2, 0)
+    assert [np.bincount(part[of == style]).min() for style in range(3)] == [1, 15, 3]
+
+
+def test_marginals_of_swing_tell_it_from_straight(tmp_path, remi):
+    rows = [row(i, style, collection=f"{style} {i % 2}") for style in ("jazz", "other") for i in range(24)]
+    found = insight(write_corpus(tmp_path / "c", remi, rows, [SWUNG] * 24 + [STRAIGHT] * 24))
+    leaks = {leak.key: leak for leak in found.marginals}
+    assert (
+        leaks["phase"].works.accuracy == leaks["phase"].on_grid.accuracy == leaks["phase"].collections.accuracy == 1.0
+    )
+    assert leaks["velocity"].works.accuracy == leaks["length"].works.accuracy == 0.5
+    assert "still 100" in in_words(leaks["phase"])
+
+
+@pytest.mark.parametrize(
+    ("collections", "on_grid", "says", "not_said"),
+    [
+        (None, None, "(blind: 50)", "collections"),
+        (Guess(0.88, 0.01, 0.5, 9), None, "holds across collections", "better"),
+        (Guess(0.6, 0.01, 0.5, 9), None, "knows the collections better than the style", "holds"),
+        (Guess(0.55, 0.1, 0.5, 9), None, "knows the collections, not the style", "few"),
+        (Guess(0.8, 0.2, 0.5, 9), None, "too few collections", "knows"),
+        (None, Guess(0.6, 0.02, 0.5, 9), "falls to 60: mgen prepare --on-grid-only", "still"),
+        (None, Guess(0.93, 0.02, 0.5, 9), "still 93, so --on-grid-only does not mend it", "falls"),
+    ],
+)
+def test_words_follow_the_numbers(collections, on_grid, says, not_said):
+    leak = Leak("phase", measuring.MARGINALS["phase"], Guess(0.9, 0.01, 0.5, 9), collections, on_grid)
+    said = in_words(leak)
+    assert says in said and not_said not in said and "90 in 100" in said and said.endswith(".")
+
+
+# ---------------------------------------------------------------- page
+
+
+FULL = {
+    "cleaning": {"short_notes": {"notes": 1234, "files": 5}},
+    "duplicates": {"exact": 3, "near_pairs": 7, "largest_group": 4},
+    "overlap": {"train": "a/b.mid", "test": "c/d.mid", "containment": 0.625},
+    "collection_overlap": {"names": ["jazz_files", NASTY], "share": [[0.0, 0.25], [0.5, None]]},
+    "rejected": {"time signature": 2},
+    "options": {"recipe": "piano", "collections": ["x"], "on_grid_only": False},
+}
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory, remi):
+    columns = [
+        {
+            "collection": NASTY if i % 2 else "plain",
+            "group": f"{style} {i}",
+            "instrument": NASTY,
+            "format": "midi",
+            "ticks_per_quarter": 480 if style == "jazz" else 96,
+            "tempo": 100.0 + i,
+            "time_signature": "6/8" if i % 2 else "",
+            "n_tracks": 1 + i % 2,
+            "pedal": style == "jazz",
+        }
+        for style in ("jazz", "other")
+        for i in range(8)
+    ]
+    rows = [row(i % 8, "jazz" if i < 8 else "other", **columns[i]) for i in range(16)]
+    folder = tmp_path_factory.mktemp("full") / "corpus"
+    corpus = write_corpus(folder, remi, rows, [SWUNG] * 8 + [STRAIGHT] * 8, **FULL)
+    (folder / "rejected.csv").write_text("path,reason,detail\na,time signature,9/4 is long\nb,time signature,<b>3/8\n")
+    return insight(corpus)
+
+
+def test_the_page_has_every_part_and_nothing_from_outside(full):
+    html = render_insight(full)
+    page = Page(html)
+    ids = {attrs["id"] for _, attrs in page.elements if "id" in attrs}
+    assert ids >= {"main", "leaks", "music", "files", "collections", "splits", "cleaning", "limits", "run"}
+    keys = ("notes", "pitch", "classes", "octaves", "durations", "tempo", "beats", "swing", "polyphony", "instrument")
+    assert {f"chart-{key}" for key in keys} <= ids
+    targets = {attrs["href"] for tag, attrs in page.elements if tag == "a"}
+    assert targets and {target.lstrip("#") for target in targets} <= ids
+    assert not [tag for tag, _ in page.elements if tag in ("script", "iframe", "object", "img")]
+    links = [value for _, attrs in page.elements for name, value in attrs.items() if name in ("src", "href", "action")]
+    assert all(link.startswith("#") or link == "data:," for link in links)
+    assert not re.search(r"https?://|url\(|@import", html)
+    policy = next(attrs["content"] for tag, attrs in page.elements if attrs.get("http-equiv"))
+    assert policy.startswith("default-src 'none'") and "script" not in policy
+    for said in ("Ticks a quarter alone: 100 in 100", "1,234", "9/4 is long (1)", "62 %", "c/d.mid", "near pairs 7"):
+        assert said in page.text, said
+    assert measuring.STEPS["short_notes"] in page.text
+
+
+def test_names_are_escaped_everywhere(full):
+    html = render_insight(full)
+    page = Page(html)
+    assert "<script" not in html and "<b>3/8" not in html
+    assert page.text.count("alert('x')") >= 3  # collections, their overlap, instruments
+
+
+def test_what_an_old_corpus_lacks_is_said(found):
+    text = Page(render_insight(found)).text
+    for said in (
+        "Tempo: the table of pieces has no column tempo.",
+        "corpus.json has no 'cleaning'",
+        "corpus.json has no 'collection_overlap'",
+        "Leaks: the table of pieces has no column format, ticks_per_quarter",
+        "None of 8 files was rejected.",
+    ):
+        assert said in text, said
+    assert "chart-tempo" not in text
+
+
+def test_one_style_has_nothing_to_tell_apart(tmp_path, remi):
+    rows = [row(i, "jazz") for i in range(4)]
+    found = insight(write_corpus(tmp_path / "c", remi, rows, [SWUNG] * 4))
+    assert found.columns == found.marginals == []
+    assert "One style, so there is nothing to tell apart." in Page(render_insight(found)).text
+
+
+def test_seven_styles_one_piece_each(tmp_path, remi):
+    rows = [row(0, f"style_{i}") for i in range(7)]
+    found = insight(write_corpus(tmp_path / "c", remi, rows, [[(0, 500, 60)]] * 7))
+    text = Page(render_insight(found)).text
+    assert "style_6" in text and found.marginals == []
+
+
+def test_a_work_in_two_splits_is_said(tmp_path, remi):
+    rows = [row(i, "jazz", work="one" if i < 2 else str(i)) for i in range(4)]
+    found = insight(write_corpus(tmp_path / "c", remi, rows, [SWUNG] * 4))
+    assert found.shared_works == 1 and found.works == 3
+    assert "1 works are in more than one split" in Page(render_insight(found)).text
+    joined = [entry | {"group": i} for i, entry in enumerate(rows)]
+    assert insight(write_corpus(tmp_path / "d", remi, joined, [SWUNG] * 4)).works_by == "group"
+
+
+def test_json_holds_all_and_no_nan(full):
+    plain = full.to_json()
+    again = json.loads(json.dumps(plain, allow_nan=False))
+    assert again["styles"]["jazz"]["pieces"] == 8 and again["rejected"][0][:2] == ["time signature", 2]
+    assert {leak["key"] for leak in again["columns"]} >= {"ticks_per_quarter", "pedal"}
+
+
+def heights(svg, name):
+    return [float(h) for h in re.findall(rf'<rect class="{name}"[^>]*height="([\d.]+)"', svg)]
+
+
+def test_upright_bars_are_as_high_as_their_share():
+    drawn = Chart("k", "T", "x", "notes", {"a": [1, 3], "b": [10, 10]}, labels=("C", "D"))
+    svg = chart_svg(drawn, {"a": 0, "b": 1})
+    a, b = heights(svg, "f0"), heights(svg, "f1")
+    assert a[1] == pytest.approx(3 * a[0], abs=0.4) and b[0] == b[1] == pytest.approx(2 * a[0], abs=0.4)
+    assert "a, D: 3 of 4 notes, 75.0%" in svg and "a most at D, 75 %" in svg
+
+
+def test_lying_bars_and_steps_keep_to_their_frame():
+    long = Chart("k", "T", "x", "pieces", {"a": [1, 3], "b": [4, 0]}, labels=("a long name <&>", "another"))
+    svg = chart_svg(long, {"a": 0, "b": 1})
+    wide = [float(w) for w in re.findall(r'<rect class="f0"[^>]* width="([\d.]+)"', svg)]
+    assert wide[1] == pytest.approx(3 * wide[0], abs=0.4) and "a long name &lt;&amp;&gt;" in svg
+    steps = Chart("k", "T", "x", "pieces", {"a": [1, 3]}, edges=(1.0, 2.0, 4.0), log=True, marks=((2.0, "two"),))
+    line = re.search(r'<polyline class="s0" points="([^"]+)"', chart_svg(steps, {"a": 0})).group(1)
+    x, y = np.array([point.split(",") for point in line.split()], float).T
+    assert x[2] - x[1] == pytest.approx(x[4] - x[3], abs=0.2)  # an octave is an octave
+    assert (y[0] - y[3]) == pytest.approx(3 * (y[0] - y[1]), abs=0.4)
+    assert x.min() >= 0 and x.max() <= 400
+
+
+def test_little_pictures():
+    assert phase_svg([0] * 24, 0) == ""
+    assert phase_svg([2] + [1] * 2 + [0] * 21, 3).count("<rect") == 3
+    leak = Leak("phase", measuring.MARGINALS["phase"], Guess(0.75, 0.05, 0.5, 9))
+    svg = leak_svg(leak)
+    assert svg.count("<circle") == 1 and 'cx="103.0"' in svg  # 4 + 132 * 0.75
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+def rewrite(corpus, change):
+    change(corpus.folder)
+    return Corpus.open(corpus.folder)
+
+
+def without_column(folder):
+    path = folder / "pieces.parquet"
+    pd.read_parquet(path).drop(columns="on_grid").to_parquet(path)
+
+
+def without_pieces(folder):
+    path = folder / "pieces.parquet"
+    pd.read_parquet(path).iloc[:0].to_parquet(path)
+
+
+def fewer_pieces(folder):
+    path = folder / "pieces.parquet"
+    pd.read_parquet(path).iloc[:3].to_parquet(path)
+
+
+def more_pieces(folder):
+    path = folder / "pieces.parquet"
+    pd.concat([pd.read_parquet(path)] * 2).to_parquet(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (without_column, "expected the column on_grid"),
+        (without_pieces, "expected pieces, found none"),
+        (fewer_pieces, "holds a piece that is not in pieces.parquet"),
+        (more_pieces, "4 of the 8 pieces drawn"),
+        (lambda folder: (folder / "tokens" / "train-00000.parquet").write_bytes(b"PAR1"), "cannot be read"),
+        (lambda folder: (folder / "tokens" / "train-00000.parquet").unlink(), "cannot be read"),
+        (lambda folder: (folder / "pieces.parquet").unlink(), "cannot be read"),
+    ],
+)
+def test_a_damaged_corpus_is_one_line(tmp_path, remi, change, says):
+    corpus = write_corpus(tmp_path / "c", remi, [row(i, "jazz") for i in range(4)], [SWUNG] * 4)
+    with pytest.raises(MgenError, match=re.escape(says)) as caught:
+        insight(rewrite(corpus, change))
+    assert "\n" not in str(caught.value) and "prepare" in str(caught.value)

@@ -1,0 +1,317 @@
+"""A run that was killed goes on where it was, and a corpus is brought up to date by reading what is new."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mgen.corpus import journal
+from mgen.corpus import prepare as module
+from mgen.corpus.demo import write_demo_corpus
+from mgen.corpus.journal import Journal
+from mgen.corpus.prepare import READ, prepare
+from mgen.corpus.reading import Reading, Rules, read_source
+from mgen.corpus.scan import scan
+from mgen.corpus.shards import Corpus
+from mgen.errors import MgenError
+from mgen.notes import Notes
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("music")
+    write_demo_corpus(folder, 5)
+    (folder / "jazz" / "broken.mid").write_bytes(b"MThd")
+    return folder
+
+
+def sources_of(folder, more=()):
+    return scan(styles=[("jazz", folder / "jazz"), ("other", folder / "other"), *more])
+
+
+def contents(folder):
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.parent.name != READ]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+class Told:
+    """A progress callback: how many files had been read before, and in all."""
+
+    def __init__(self, stop_at=None):
+        self.calls, self.stop_at = [], stop_at
+
+    def __call__(self, done, without):
+        self.calls.append(done)
+        if self.stop_at is not None and done >= self.stop_at:
+            raise KeyboardInterrupt
+
+    @property
+    def read_now(self):
+        return self.calls[-1] - self.calls[0]
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Every file's outcome is written as soon as it is known."""
+    monkeypatch.setattr(journal, "PART_SECONDS", -1.0)
+
+
+def test_an_interrupted_run_goes_on_and_the_corpus_is_the_same(music, tmp_path, at_once):
+    sources = sources_of(music)
+    prepare(sources, tmp_path / "whole")
+    out = tmp_path / "c"
+    with pytest.raises(KeyboardInterrupt):
+        prepare(sources, out, progress=Told(stop_at=17))
+    assert not out.exists() and (tmp_path / ".c.part" / READ).is_dir()
+    with pytest.raises(MgenError, match="an interrupted run has read files for it; give --resume"):
+        prepare(sources, out)
+    told = Told()
+    prepare(sources, out, resume=True, progress=told)
+    assert told.read_now == len(sources) - 17
+    assert contents(out) == contents(tmp_path / "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "whole"]
+
+
+def test_nothing_is_read_twice_and_what_changed_is_read_again(music, tmp_path, at_once):
+    folder = tmp_path / "music"
+    shutil.copytree(music, folder)
+    out = tmp_path / "c"
+    prepare(sources_of(folder), out)
+    before = contents(out)
+    told = Told()
+    prepare(sources_of(folder), out, resume=True, progress=told)
+    assert told.read_now == 0 and contents(out) == before
+    changed = sorted((folder / "jazz" / "lead_sheets").glob("*.mid"))[0]
+    changed.write_bytes(b"no music any more")
+    gone = sorted((folder / "other" / "chorales").glob("*.mid"))[0]
+    gone.unlink()
+    told = Told()
+    manifest = prepare(sources_of(folder), out, resume=True, progress=told)
+    assert told.read_now == 1
+    assert manifest["rejected"] == {"broken": 1, "unknown format": 1}
+    assert manifest["kept"] == len(sources_of(folder)) - 2
+
+
+def test_what_other_rules_read_is_read_again(music, tmp_path):
+    out = tmp_path / "c"
+    prepare(sources_of(music), out)
+    told = Told()
+    prepare(sources_of(music), out, Rules(min_notes=17), resume=True, progress=told)
+    assert told.read_now == len(sources_of(music))
+
+
+def test_adding_music_reads_only_it_and_no_piece_changes_its_split(music, tmp_path):
+    """Also of a new style, which moves every token's number."""
+    few = tmp_path / "music"
+    shutil.copytree(music, few)
+    (few / "folk").mkdir()
+    added = sorted((few / "other" / "folk_tunes").glob("*.mid"))
+    for file in added:
+        shutil.move(file, few / "folk" / file.name)
+    out = tmp_path / "c"
+    prepare(sources_of(few), out)
+    old = Corpus.open(out).pieces.set_index("path")
+    told = Told()
+    prepare(sources_of(few, [("folk", few / "folk")]), out, resume=True, progress=told)
+    assert told.read_now == len(added) == 5
+    corpus = Corpus.open(out)
+    new = corpus.pieces.set_index("path")
+    assert set(new.index) == set(old.index) | {str(few / "folk" / file.name) for file in added}
+    assert new.loc[old.index, "split"].tolist() == old["split"].tolist()
+    prepare(sources_of(few, [("folk", few / "folk")]), tmp_path / "anew")
+    anew = Corpus.open(tmp_path / "anew")
+    assert corpus.remi.fingerprint == anew.remi.fingerprint
+    for split in ("train", "test"):
+        for one, other in ((corpus, anew), (anew, corpus)):
+            table, whole = one.table(split), {}
+            for name in ("train", "valid", "judge", "test"):
+                part = other.table(name)
+                whole |= {row.path: part[i].tolist() for i, row in enumerate(part.rows.itertuples())}
+            assert all(table[i].tolist() == whole[row.path] for i, row in enumerate(table.rows.itertuples()))
+
+
+def test_killed_at_any_moment_no_file_is_lost(music, tmp_path):
+    """`kill -9` of the whole process, again and again, until one run gets to the end."""
+    script = (
+        "import sys, mgen.corpus.journal as j; j.PART_SECONDS = 0.0\n"
+        "from mgen.cli.main import run; from mgen.cli.prepare import main\n"
+        "if __name__ == '__main__': sys.exit(run(main, sys.argv[1:]))"
+    )
+    (tmp_path / "door.py").write_text(script)
+    words = ["--style", f"jazz={music}/jazz", "--style", f"other={music}/other", "--workers", "2", "--resume", "true"]
+    command = [sys.executable, str(tmp_path / "door.py"), *words, "--out", str(tmp_path / "c")]
+    part = tmp_path / ".c.part" / READ
+    kills, code = 0, None
+    while code is None:
+        known = len(list(part.glob("*.parquet"))) if part.is_dir() else 0
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen(command, start_new_session=True, **silent)
+        while process.poll() is None and kills < 3:
+            if part.is_dir() and len(list(part.glob("*.parquet"))) > known + 2:
+                os.killpg(process.pid, signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.002)
+        process.wait()
+        code = process.returncode if process.returncode >= 0 else None
+    assert code == 0 and kills >= 1
+    prepare(sources_of(music), tmp_path / "whole", options={"collections": [], "instruments": []})
+    assert contents(tmp_path / "c") == contents(tmp_path / "whole")
+    parts = [pd.read_parquet(path, columns=["path"]) for path in sorted((tmp_path / "c" / READ).glob("*.parquet"))]
+    assert not pd.concat(parts)["path"].duplicated().any()
+
+
+def test_a_part_of_the_journal_that_is_damaged_is_read_again(music, tmp_path, at_once):
+    out = tmp_path / "c"
+    prepare(sources_of(music), out)
+    before = contents(out)
+    first, second, *_ = sorted((out / READ).glob("*.parquet"))
+    first.write_bytes(b"PAR1")
+    second.unlink()
+    told = Told()
+    prepare(sources_of(music), out, resume=True, progress=told)
+    assert told.read_now == 2 and contents(out) == before
+
+
+def test_a_journal_gives_back_what_was_written(music, tmp_path, at_once):
+    sources = sources_of(music)[:6]
+    rules = Rules()
+    readings = [read_source(source, rules) for source in sources]
+    stamps = [journal.stamp(source.file) for source in sources]
+    with Journal(tmp_path / "j", rules.fingerprint) as book:
+        for source, stamped, reading in zip(sources, stamps, readings, strict=True):
+            book.write(source, stamped, reading)
+    again = Journal(tmp_path / "j", rules.fingerprint)
+    assert again.known() == dict(zip([source.path for source in sources], stamps, strict=True))
+    rows = again.rows(sources, stamps)
+    assert rows["source"].tolist() == list(range(6))
+    seen = 0
+    for position, arrays in again.arrays(rows, ["ids", "shingles", "content"]):
+        reading = readings[position]
+        if not reading.pieces:
+            assert rows["reason"][position] == reading.reason
+            continue
+        (piece,) = reading.pieces
+        np.testing.assert_array_equal(arrays["ids"], piece.ids)
+        np.testing.assert_array_equal(arrays["shingles"], piece.shingles)
+        assert arrays["content"] == piece.content
+        assert (rows["n_notes"][position], rows["tempo"][position]) == (piece.n_notes, piece.facts.tempo)
+        seen += 1
+    assert seen == sum(bool(reading.pieces) for reading in readings) >= 5
+    assert not Journal(tmp_path / "j", "other rules").parts
+
+
+@pytest.fixture
+def same_notes(music, tmp_path):
+    """The music with three more files: the same notes under another name and with other velocities, twice, and a
+    file that nothing can be read from.
+    """
+    folder = tmp_path / "music"
+    shutil.copytree(music, folder)
+    file = sorted((folder / "jazz" / "lead_sheets").glob("*.mid"))[0]
+    shutil.copy(file, folder / "jazz" / "zz_copy.mid")
+    shutil.copy(file, folder / "other" / "zz_copy_two.mid")
+    return folder, file
+
+
+def test_pieces_of_the_same_notes_are_dropped_and_named(same_notes, tmp_path):
+    folder, file = same_notes
+    manifest = prepare(sources_of(folder), tmp_path / "c")
+    assert manifest["rejected"]["duplicate"] == 2 and manifest["duplicates"]["exact"] == 2
+    rejected = pd.read_csv(tmp_path / "c" / "rejected.csv").set_index("path")
+    assert rejected.loc[str(folder / "jazz" / "zz_copy.mid"), "detail"] == f"same notes as {file}"
+    kept = prepare(sources_of(folder), tmp_path / "all", Rules(skip=("duplicates",)))
+    assert kept["kept"] == manifest["kept"] + 2
+
+
+def transposed(file, to, by):
+    from symusic import Score
+
+    score = Score(file).shift_pitch(by)
+    score.dump_midi(to)
+
+
+def test_near_duplicates_go_to_one_split_or_are_dropped(music, tmp_path):
+    folder = tmp_path / "music"
+    shutil.copytree(music, folder)
+    originals = sorted((folder / "jazz" / "combo_charts").glob("*.mid"))
+    for number, file in enumerate(originals):
+        transposed(file, folder / "other" / f"new_name_{number}.mid", 3)
+    manifest = prepare(sources_of(folder), tmp_path / "c")
+    assert manifest["duplicates"]["near_pairs"] >= len(originals)
+    pieces = Corpus.open(tmp_path / "c").pieces.set_index("path")
+    for number, file in enumerate(originals):
+        one, other = pieces.loc[str(file)], pieces.loc[str(folder / "other" / f"new_name_{number}.mid")]
+        assert (one["split"], one["group"]) == (other["split"], other["group"]) and one["work"] != other["work"]
+    assert (pieces.groupby("group")["split"].nunique() == 1).all()
+    names = manifest["collection_overlap"]["names"]
+    share = np.array(manifest["collection_overlap"]["share"])
+    assert share[names.index("combo_charts"), names.index("other")] == 1
+    fewer = prepare(sources_of(folder), tmp_path / "fewer", near="drop")
+    assert fewer["rejected"]["near duplicate"] >= len(originals)
+    assert fewer["kept"] + sum(fewer["rejected"].values()) == fewer["scanned"]
+    assert fewer["duplicates"]["near_pairs"] == 0
+    loose = prepare(sources_of(folder), tmp_path / "loose", near="ignore")
+    assert loose["kept"] == manifest["kept"] and loose["duplicates"]["near_pairs"] == 0
+    assert loose["overlap"]["containment"] > manifest.get("overlap", {"containment": 0.0})["containment"]
+
+
+def test_artists_stay_together_if_asked(music, tmp_path):
+    sources = scan(metadata=music / "metadata.csv")
+    pieces = {}
+    for split_by in ("work", "artist"):
+        prepare(sources, tmp_path / split_by, split_by=split_by)
+        pieces[split_by] = Corpus.open(tmp_path / split_by).pieces
+    by_artist = [table.groupby("artist")["split"].nunique().max() for table in pieces.values()]
+    assert by_artist == [max(by_artist), 1]
+    assert pieces["artist"]["group"].nunique() <= pieces["artist"]["artist"].nunique()
+
+
+def test_the_same_on_ray(music, tmp_path):
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    sources = sources_of(music)
+    prepare(sources, tmp_path / "here")
+    prepare(sources, tmp_path / "ray", workers=2, engine="ray")
+    assert contents(tmp_path / "ray") == contents(tmp_path / "here")
+
+
+def test_a_fault_of_ours_loses_one_file(music, tmp_path, monkeypatch):
+    def faulty(source, rules):
+        if "lead_sheets" in source.path:
+            raise KeyError("onset")
+        return read_source(source, rules)
+
+    def here(function, items, workers, limits):
+        from mgen.corpus.workers import Limited
+
+        return ((item, Limited(lambda one: faulty(one, Rules()), limits)(item)) for item in items)
+
+    def closing(function, items, workers, limits):
+        yield from here(function, items, workers, limits)
+
+    monkeypatch.setitem(module.ENGINES, "local", closing)
+    manifest = prepare(sources_of(music), tmp_path / "c")
+    assert manifest["rejected"] == {"broken": 1, "internal error": 5}
+    rejected = pd.read_csv(tmp_path / "c" / "rejected.csv")
+    assert set(rejected["detail"][rejected["reason"] == "internal error"]) == {"KeyError: 'onset'"}
+
+
+def test_a_reading_says_why_there_is_no_piece(tmp_path):
+    (tmp_path / "a.mid").write_bytes(b"")
+    (source,) = scan([tmp_path])
+    assert read_source(source, Rules()) == Reading(reason="unknown format", detail="empty file")
+
+
+def test_notes_of_a_piece_come_back(music, tmp_path):
+    prepare(sources_of(music), tmp_path / "c")
+    corpus = Corpus.open(tmp_path / "c")
+    table = corpus.table("train")
+    assert Notes.from_ids(list(table), corpus.remi).counts.tolist() == table.rows["n_notes"].tolist()
