@@ -122,9 +122,6 @@ class _Reader5(_Bounded, GP5File):  # type: ignore[misc]
     pass
 
 
-_READERS = {GP3File: _Reader3, GP4File: _Reader4, GP5File: _Reader5}
-
-
 def _decode(data: bytes) -> Any:
     """The song as PyGuitarPro has it, with its texts in Latin-1, which fits any bytes."""
     if len(data) > MAX_BYTES:
@@ -136,8 +133,9 @@ def _decode(data: bytes) -> Any:
         raise RejectedFile("unsupported version", f"{header!r}; export it as Guitar Pro 5 (.gp5)") from error
     stream = io.BytesIO(data)
     stream.seek(31)
+    readers: dict[Any, Any] = {GP3File: _Reader3, GP4File: _Reader4, GP5File: _Reader5}
     try:
-        song = _READERS[reader](stream, "latin-1", version=header, versionTuple=version).readSong()
+        song = readers[reader](stream, "latin-1", version=header, versionTuple=version).readSong()
     except RejectedFile:
         raise
     except Exception as error:  # whatever the bytes do to their code: ValueError, struct.error, UnboundLocalError, ...
@@ -180,14 +178,22 @@ class _Repeat:
     endings: int = 0
     """All alternative endings, bit 0 for the first."""
 
+    is_marked: bool = True
+    """False where a close without a number is the first ending."""
+
+    @property
+    def lowest(self) -> int:
+        """The bit of the ending that is played first."""
+        return (self.endings & -self.endings).bit_length() - 1 if self.endings and self.is_marked else 0
+
 
 def _play_order(headers: Sequence[Any]) -> list[int]:
     """Numbers of the bars in the order in which they are played.
 
     A close goes back to its opening: the innermost that is not closed yet, or else the last one, whose earlier
     closes are then played again (A :| B :| is A A B A A B, as other players have it). An alternative ending reaches
-    to its close or to the next sign. Each direction is taken once; after it there are no repeats, and only the last
-    ending is played, until a coda.
+    to its close or to the next sign. Each direction is taken once; after it there are no repeats, and of the endings
+    played before only the last, until a coda.
 
     Raises:
         RejectedFile: `too long`, over 10,000 bars.
@@ -195,6 +201,7 @@ def _play_order(headers: Sequence[Any]) -> list[int]:
     repeats, endings = _repeat_signs(headers)
     signs = {header.direction.name: bar for bar, header in enumerate(headers) if header.direction}
     order: list[int] = []
+    heard: set[int] = set()
     passes: dict[int, int] = {}  # of each repeat that was entered at its opening
     rounds: dict[int, int] = {}  # of each close
     taken: set[int] = set()
@@ -212,23 +219,29 @@ def _play_order(headers: Sequence[Any]) -> list[int]:
                 passes[bar] = 0
                 rounds.update(dict.fromkeys(repeat.closes, 0))
         came_back = False
-        number = passes.get(repeat.opening, repeat.endings.bit_length() - 1)
-        is_played = not ending or bool(ending >> max(number, 0) & 1)
+        number = passes.get(repeat.opening, max(repeat.endings.bit_length() - 1, 0))
+        is_played = (
+            not ending
+            or bool(ending >> number & 1)
+            or (ending_is_open and bar > max(repeat.closes[-1:], default=-1))  # no way leads back to play it later
+            or (until != "" and bar not in heard)
+        )
         if is_played:
             order.append(bar)
+            heard.add(bar)
             ending_is_open |= bool(header.repeatAlternative)
-        closes = header.repeatClose > 0 and repeat.opening in passes and not until
+        closes = header.repeatClose > 0 and repeat.opening in passes
         if closes and (is_played or ending_is_open):
             # the sign on a close and the numbers of the endings often disagree: the greater one holds
             later = ending and repeat.endings >> (number + 1)
             if later or (number if ending else rounds[bar]) < header.repeatClose:
                 passes[repeat.opening] += 1
                 rounds[bar] += 1
-                rounds.update((close, 0) for close in repeat.closes if close < bar and not endings[close])
+                rounds.update(dict.fromkeys(repeat.closes[: repeat.closes.index(bar)], 0))
                 bar, came_back = repeat.opening, True
                 continue
             ending_is_open = False
-        if is_played and header.fromDirection and not until and bar not in taken:
+        if is_played and header.fromDirection and until in ("", "End") and bar not in taken:
             target, until_next = _direction(header.fromDirection.name)
             if target in signs or target == "":
                 taken.add(bar)
@@ -246,24 +259,33 @@ def _play_order(headers: Sequence[Any]) -> list[int]:
 
 def _repeat_signs(headers: Sequence[Any]) -> tuple[list[_Repeat], list[int]]:
     """The repeat and the alternative endings (bit 0 for the first, 0 for none) that each bar is in."""
-    open_repeats = [_Repeat(0, is_written=False)]
+    open_repeats = [_Repeat(0, is_written=False)]  # only the last one may have a close already
     repeats, endings = [], []
     ending = 0
     for bar, header in enumerate(headers):
         if header.isRepeatOpen:
-            open_repeats = [repeat for repeat in open_repeats if repeat.is_written and not repeat.closes]
+            if open_repeats[-1].closes or not open_repeats[-1].is_written:
+                open_repeats.pop()
             open_repeats.append(_Repeat(bar))
             ending = 0
         ending = header.repeatAlternative or ending
-        if header.repeatClose > 0:
-            if open_repeats[-1].closes and not ending:
-                open_repeats = [repeat for repeat in open_repeats if not repeat.closes] or open_repeats[-1:]
-            open_repeats[-1].closes.append(bar)
-        open_repeats[-1].endings |= ending
-        repeats.append(open_repeats[-1])
+        is_close = header.repeatClose > 0
+        if is_close and open_repeats[-1].closes and not ending and len(open_repeats) > 1:
+            open_repeats.pop()
+        repeat = open_repeats[-1]
+        if ending and not repeat.endings:
+            repeat.is_marked = not repeat.closes
+        repeat.endings |= ending
+        repeats.append(repeat)
         endings.append(ending)
-        if header.repeatClose > 0:
+        if is_close:
+            repeat.closes.append(bar)
             ending = 0
+    # some count their endings on through the piece: the lowest is then the first of its repeat
+    for bar, repeat in enumerate(repeats):
+        endings[bar] >>= repeat.lowest
+    for repeat in {repeat.opening: repeat for repeat in repeats}.values():
+        repeat.endings >>= repeat.lowest
     return repeats, endings
 
 
@@ -412,7 +434,7 @@ def _add(bar: _Bar, onset: int, end: int, pitch: int, velocity: int, string: int
 def _length(value: int, is_dotted: bool, enters: int, times: int) -> int:
     """Parts of a tick: `value` 4 is a quarter note, `enters` notes last as long as `times`."""
     plain = _WHOLE // value
-    return (plain + plain // 2 * is_dotted) * times // enters
+    return (plain + plain // 2 * int(is_dotted)) * times // enters
 
 
 def _swing(start: int, unit: int) -> tuple[int, int]:

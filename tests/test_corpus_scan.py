@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mgen.corpus.scan import parse_style, scan, work_name
+from mgen.corpus.scan import parse_style, scan, work_key, work_name
 from mgen.errors import MgenError
 
 
@@ -38,6 +38,12 @@ def facts(sources, *names):
 )
 def test_work_names(name, work):
     assert work_name(name) == work
+
+
+def test_spelling_makes_no_new_work():
+    names = ["In a Mellow Tone", "InAMellowTone", "in_a_mellow_tone (live)", "In A Mellow Tone - take 2"]
+    assert {work_key(name) for name in names} == {"inamellowtone"}
+    assert work_key("Blues 1") != work_key("Blues 2")
 
 
 def test_a_number_goes_where_the_plain_name_is_there_too(tmp_path):

@@ -138,13 +138,14 @@ every_version = pytest.mark.parametrize("version", VERSIONS)
             ["4 5/1+3/2, 4 ~/1+4/2, 2 r"], [(0, 960, 62), (0, 1920, 69), (960, 960, 63)], id="one tied of two"
         ),
         pytest.param(["4 5/1, 4 r, 4 ~/1, 4 r"], [(0, 2880, 69)], id="tie over a rest"),
+        pytest.param(["4 5/1, 2. r", "1 r", "1 ~/1"], [(0, 960, 69), (7680, 3840, 69)], id="tie over a bar of rest"),
         pytest.param(["4 ~/1, 4 5/1, 2 r"], [(960, 960, 69)], id="tie to nothing"),
         pytest.param(["4 5/1, 4 x/1, 4 ~/1, 4 5/1"], [(0, 960, 69), (2880, 960, 69)], id="dead note and a tie to it"),
         pytest.param(["4 1/1, 4 2/1", "4 3/1"], [(0, 960, 65), (960, 960, 66), (3840, 960, 67)], id="under-full"),
         pytest.param(
             # the second half note lasts to the bar line, the quarter after it is left out, the next bar is in time
-            ["2. 1/1, 2 2/1, 4 3/1", "4 4/1"],
-            [(0, 2880, 65), (2880, 960, 66), (3840, 960, 68)],
+            ["2. 1/1, 2 2/1, 4 3/1", "4 4/2"],
+            [(0, 2880, 65), (2880, 960, 66), (3840, 960, 63)],
             id="over-full",
         ),
     ],
@@ -186,6 +187,11 @@ def test_two_voices_keep_their_own_time_and_ties():
         (4800, 2880, 48),
         (5760, 1920, 69),
     ]
+
+
+def test_two_voices_on_one_string_hold_their_own_notes():
+    assert heard(tab(("2 0/1, 2 3/1", "4 5/1, 4 ~/1, 2 r"))) == [(0, 1920, 64), (0, 1920, 69), (1920, 1920, 67)]
+    assert heard(tab(("2 0/1, 2 r", "2. r, 4 ~/1"))) == [(0, 1920, 64)]  # the second voice has nothing to hold
 
 
 O = {"isRepeatOpen": True}  # noqa: E741 - |:
@@ -230,7 +236,14 @@ def sign(name):
             [O, E(1), C(2, 2), O, E(1), C(4, 14), {}], "0102" + "34353535" + "6", id="a close on the last alone"
         ),
         pytest.param([O, C(2, 1), E(2), O, C(2, 1), E(2)], "0102" + "3435", id="endings twice"),
+        pytest.param([O, C(2, 1), E(2), {}, E(4)], "01" + "0234", id="an ending that no pass comes to"),
+        pytest.param([O, C(2, 1), E(2), O, C(2, 4), E(4)], "0102" + "3435", id="endings counted on"),
+        pytest.param([O, C(2), E(2), {}], "0101" + "23", id="a second ending alone"),
+        pytest.param([O, O, C(2, 1), C(2, 2), {}, C(2)], "0121345" * 2, id="endings inside a repeat"),
+        pytest.param([O, C(3, 1), {}], "0102", id="a first ending alone"),
         pytest.param([O, C(2), to("Da Capo"), {}], "01012" + "0123", id="da capo"),
+        pytest.param([O, to("Da Capo"), C(2, 1), E(2)], "01" + "0123", id="da capo before an ending was played"),
+        pytest.param([sign("Segno"), to("Da Segno"), to("Da Capo")], "01" + "012" + "012", id="two directions"),
         pytest.param([O, C(2), sign("Fine"), to("Da Capo al Fine"), {}], "010123" + "012", id="da capo al fine"),
         pytest.param(
             [{}, to("Da Coda"), to("Da Capo al Coda"), sign("Coda"), {}], "012" + "01" + "34", id="da capo al coda"
@@ -356,6 +369,12 @@ def test_a_grace_note_takes_its_time_from_the_beat_before(version):
     ]
 
 
+def test_a_grace_note_takes_half_of_a_short_beat():
+    song = tab("32 0/2, 2 5/1")
+    note(song, 1).effect.grace = models.GraceEffect(fret=4, duration=16)
+    assert heard(song) == [(0, 60, 59), (60, 60, 68), (120, 1920, 69)]
+
+
 def test_a_grace_note_on_the_beat_delays_its_note():
     song = tab("4 5/1+3/2, 32 7/1, 2 0/1")
     note(song, 0).effect.grace = models.GraceEffect(fret=4, duration=16, isOnBeat=True)
@@ -425,10 +444,10 @@ def test_velocity_comes_from_dynamics(version):
 @pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
 def test_names_in_both_usual_encodings(encoding):
     song = tab("1 0/1")
-    song.tracks[0].name = "Guitare électrique"
+    song.tracks[0].name = "Chœur électrique"
     stream = io.BytesIO()
     guitarpro.write(song, stream, version=(5, 1, 0), encoding=encoding)
-    assert parse_guitar_pro(stream.getvalue()).tracks[0].name == "Guitare électrique"
+    assert parse_guitar_pro(stream.getvalue()).tracks[0].name == "Chœur électrique"
 
 
 def test_a_text_in_no_encoding_does_not_matter():

@@ -19,7 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import guitarpro
 import numpy as np
 import pandas as pd
 import torch
@@ -27,6 +26,7 @@ from transformers import PrinterCallback, TrainerCallback
 
 from mgen.cli.options import parse
 from mgen.cli.pretrain import PretrainConfig
+from mgen.cli.rivals import miditok_ids, parsed_tab
 from mgen.corpus.chunks import LEAST_NOTES, MOST_NOTES
 from mgen.corpus.clean import normalise
 from mgen.corpus.demo import COLLECTIONS, compose, write_demo_corpus
@@ -240,7 +240,6 @@ def prepare(config: BenchConfig) -> dict[str, Any]:
     workers = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as folder:
         sources = _music(config, Path(folder) / "music")
-        miditok = partial(_miditok_ids, remi=Remi.build())
 
         def ours() -> float:
             began = time.perf_counter()
@@ -249,7 +248,7 @@ def prepare(config: BenchConfig) -> dict[str, Any]:
 
         def theirs() -> float:
             began = time.perf_counter()
-            found = sum(1 for _ in in_workers(miditok, sources, workers, Limits(60.0, 4096)))
+            found = sum(1 for _ in in_workers(miditok_ids, sources, workers, Limits(60.0, 4096)))
             return found / (time.perf_counter() - began)
 
         mine, rival, ratio = in_turn(ours, theirs, config.repeats)
@@ -264,7 +263,7 @@ def tabs(config: BenchConfig) -> dict[str, Any]:
     if not config.source:
         raise MgenError("mgen bench tabs: expected --source, got none; give a folder of Guitar Pro files")
     rules = Rules("tabs", min_notes=LEAST_NOTES, max_notes=MOST_NOTES)
-    sources = [source for source in _music(config, Path()) if not isinstance(_parsed(source), Exception)]
+    sources = [source for source in _music(config, Path()) if not isinstance(parsed_tab(source), Exception)]
     if not sources:
         raise MgenError(f"--source {config.source}: no Guitar Pro file that can be read; give .gp3, .gp4 or .gp5 files")
 
@@ -275,7 +274,7 @@ def tabs(config: BenchConfig) -> dict[str, Any]:
         return len(sources) / (time.process_time() - began)
 
     mine, rival, ratio = in_turn(
-        lambda: clocked(partial(read_source, rules=rules)), lambda: clocked(_parsed), config.repeats
+        lambda: clocked(partial(read_source, rules=rules)), lambda: clocked(parsed_tab), config.repeats
     )
     what = f"files/s of processor time, {len(sources)} tabs to tokens; rival: guitarpro.parse alone"
     return {"what": what, "ours": mine, "rival": rival, "ratio": ratio, "limit": 1 / 1.5}
@@ -288,17 +287,6 @@ def _music(config: BenchConfig, folder: Path) -> list[Source]:
         return found[:: max(1, len(found) // config.files)]
     write_demo_corpus(folder, max(config.files // len(COLLECTIONS), 4))
     return scan(metadata=folder / "metadata.csv")
-
-
-def _miditok_ids(source: Source, remi: Remi) -> int:
-    return len(remi.miditok(source.file).ids)
-
-
-def _parsed(source: Source) -> Any:
-    try:
-        return guitarpro.parse(str(source.file))
-    except Exception as error:  # whatever it says of a file that it cannot read
-        return error
 
 
 BENCHES: dict[str, Callable[[BenchConfig], dict[str, Any]]] = {

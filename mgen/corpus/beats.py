@@ -181,9 +181,9 @@ def grid_offset(score: core.ScoreTick) -> float:
     best = int(np.argmax(accents))
     if here and (best == 0 or accents[best] < accents[0] + _trust(_stated(score), score.end())):
         return 0.0
-    offset = phase + best / parts
-    offset -= np.ceil(offset - 0.5)
-    return float(np.rint(offset * score.ticks_per_quarter) / score.ticks_per_quarter)
+    quarter = score.ticks_per_quarter
+    ticks = round((phase + best / parts) * quarter) % quarter
+    return (ticks - quarter * (2 * ticks > quarter)) / quarter
 
 
 def without_offset(score: core.ScoreTick, offset: float) -> core.ScoreTick:

@@ -270,7 +270,7 @@ def near_duplicates(
     """
     if len(signatures) != len(table):
         raise ValueError(f"{len(signatures)} signatures, but shingles of {len(table)} pieces; give both of each piece")
-    able = np.flatnonzero(table.counts >= max(min_shared, 1))
+    able = np.flatnonzero(table.counts >= min_shared)
     found = compare(table, able[_agreeing(signatures[able], min_matches)])
     found = found.where((found.containment >= min(threshold, close)) & (found.shared >= min_shared))
     rare = compare(table.uncommon(RARE), found.pieces).shared
@@ -361,7 +361,7 @@ def same(names: Iterable[str | bytes]) -> NDArray[np.int64]:
 
 
 def joined(n_pieces: int, *relations: Integers) -> NDArray[np.int64]:
-    """Group (P,) of each piece, 0.. in the order of their first pieces: whole groups go to one split.
+    """Group (P,) of each piece, numbered from 0: whole groups go to one split.
 
     Pieces belong together through others, too: watch `np.bincount(group).max()`, because a chain can join half a
     corpus.
@@ -372,9 +372,7 @@ def joined(n_pieces: int, *relations: Integers) -> NDArray[np.int64]:
     """
     pairs = np.concatenate([np.zeros((0, 2), np.int64), *relations])
     graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), (n_pieces, n_pieces))
-    label = connected_components(graph, directed=False)[1]
-    _, first, group = np.unique(label, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[group]
+    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
 
 
 def largest_overlap(train: Shingles, test: Shingles, min_shared: int = MIN_SHARED) -> Overlap:

@@ -369,7 +369,8 @@ def insight(corpus: Corpus, sample: int = SAMPLE, seed: int = 0) -> Insight:
         marginals=marginals,
         rejected=_rejected(corpus),
         cleaning=[
-            (step, STEPS.get(step, ""), dict(counts)) for step, counts in (manifest.get("cleaning") or {}).items()
+            (step, (STEPS | _ALWAYS).get(step, ""), dict(counts))
+            for step, counts in (manifest.get("cleaning") or {}).items()
         ],
         duplicates=dict(manifest.get("duplicates") or {}),
         overlap=dict(manifest.get("overlap") or {}),
@@ -378,6 +379,12 @@ def insight(corpus: Corpus, sample: int = SAMPLE, seed: int = 0) -> Insight:
         missing=missing,
     )
 
+
+_ALWAYS = {
+    "doubled": "notes that start together on one pitch are joined",
+    "percussion": "drums are dropped",
+}
+"""Steps of cleaning that cannot be left out, and so are not among `STEPS`."""
 
 _OPTIONAL = {
     "cleaning": "What cleaning did",

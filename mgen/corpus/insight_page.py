@@ -94,7 +94,11 @@ def _large(number: int) -> str:
 
 
 def _share(part: float | None, digits: int = 0) -> str:
-    return _NONE if part is None else f"{100 * part:.{digits}f} %"
+    """Percent; what is there but rounds to nothing is said to be less than the least."""
+    if part is None:
+        return _NONE
+    least = 10.0**-digits
+    return f"< {least:g} %" if 0 < 100 * part < least / 2 else f"{100 * part:.{digits}f} %"
 
 
 def _plain(number: float | None, digits: int = 2) -> str:

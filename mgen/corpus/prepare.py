@@ -43,7 +43,7 @@ from mgen.corpus.duplicates import (
 from mgen.corpus.journal import COLUMNS, Journal, Stamp, stamp
 from mgen.corpus.ray_workers import in_ray
 from mgen.corpus.reading import Reading, Rules, read_source
-from mgen.corpus.scan import Source
+from mgen.corpus.scan import Source, work_key
 from mgen.corpus.shards import MANIFEST, PIECES, REJECTED, TOKENIZER, TOKENS, VERSION, ShardWriter
 from mgen.corpus.split import SPLITS, assign_splits, splits_before
 from mgen.corpus.tab_tables import TAB_EVENTS, write_tab_events
@@ -395,7 +395,7 @@ class _Kin:
 
 def _groups(pieces: pd.DataFrame, kin: _Kin, split_by: str) -> NDArray[np.object_]:
     """(P,) for each piece the first work, by name, of those that have to go to one split."""
-    relations = [kin.pairs.pieces, same(pieces["work"].to_numpy(dtype=str))]
+    relations = [kin.pairs.pieces, same([work_key(work) for work in pieces["work"]])]
     if split_by == "artist":
         relations.append(same(pieces["artist"].to_numpy(dtype=str)))
     group = joined(len(pieces), *relations)

@@ -105,6 +105,11 @@ def work_name(name: str) -> str:
     return plain
 
 
+def work_key(work: str) -> str:
+    """What is left of a work's name when spelling is forgotten: `In a Mellow Tone (live)` and `InAMellowTone` are one."""
+    return re.sub(r"[\W_]+", "", work_name(work))
+
+
 def _walked(roots: Sequence[Path]) -> list[Source]:
     found: dict[str, Source] = {}
     # The innermost source names a file's collection, so it comes last.

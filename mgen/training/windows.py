@@ -62,6 +62,49 @@ def _transposed(ids: NDArray[np.int64], remi: Remi, rng: np.random.Generator) ->
     return remi.transpose(ids, int(rng.integers(low, high + 1)))
 
 
+def window_counts(n_tokens: NDArray[np.int64], context: int) -> NDArray[np.int64]:
+    """(P,) windows an epoch of pieces of (P,) `n_tokens`; BOS and the style token take two places of each `context`."""
+    return np.maximum(np.ceil(n_tokens / (context - 2)), 1).astype(np.int64)
+
+
+def item_rng(seed: int, index: int) -> np.random.Generator:
+    """The generator of item `index` of a run: no other item has a say in it."""
+    return np.random.Generator(np.random.Philox(key=[seed, index]))
+
+
+def training_sequence(
+    piece: NDArray[np.uint16],
+    number: int,
+    style_id: int,
+    remi: Remi,
+    context: int,
+    rng: np.random.Generator,
+    *,
+    transpose: bool,
+    style_dropout: float,
+) -> NDArray[np.int64]:
+    """At most `context` tokens: BOS, the style token or not, window `number` of a piece, EOS where the piece ends.
+
+    Windows are laid out one behind the other from a random point, then moved back to the bar that they begin in.
+
+    Args:
+        piece: (L,) its ids, without BOS, EOS and style.
+        style_dropout: chance that the style token is left out.
+    """
+    body = context - 2
+    wanted = max(int(number * body - rng.integers(body)) if number else 0, 0)
+    bars = np.flatnonzero(piece[: wanted + 1] == remi.bar_id)
+    start = int(bars[-1]) if len(bars) else 0
+    music = piece[start : start + body].astype(np.int64)
+    if transpose:
+        music = _transposed(music, remi, rng)
+    head = [remi.bos_id]
+    if rng.random() >= style_dropout:
+        head.append(style_id)
+    tail = [remi.eos_id] if start + len(music) == len(piece) else []
+    return np.concatenate([head, music, tail]).astype(np.int64)[:context]
+
+
 @dataclass(frozen=True)
 class Windows(Dataset[dict[str, NDArray[np.int64]]]):
     """Training sequences of at most `context` tokens: BOS, style, then a window of a piece that starts on a bar.
@@ -83,21 +126,16 @@ class Windows(Dataset[dict[str, NDArray[np.int64]]]):
     style_dropout: float = 0.1
 
     @cached_property
-    def bars(self) -> NDArray[np.int64]:
-        """Index in `table.ids` of every bar token."""
-        return np.flatnonzero(self.table.ids == self.remi.bar_id)
-
-    @cached_property
     def cells(self) -> NDArray[np.int64]:
         """(W, 2) piece and number of each window of an epoch."""
-        count = np.maximum(np.ceil(np.diff(self.table.offsets) / self.body), 1).astype(np.int64)
+        count = window_counts(np.diff(self.table.offsets), self.context)
         piece = np.repeat(np.arange(len(count)), count)
         return np.stack([piece, np.arange(len(piece)) - (np.cumsum(count) - count)[piece]], axis=1)
 
-    @property
-    def body(self) -> int:
-        """Tokens of music in a window."""
-        return self.context - 2
+    @cached_property
+    def style_ids(self) -> NDArray[np.int64]:
+        """(P,) id of the style token of each piece."""
+        return self.table.rows["style"].map(self.remi.style_ids).to_numpy(np.int64)
 
     @property
     def epoch_length(self) -> int:
@@ -111,20 +149,16 @@ class Windows(Dataset[dict[str, NDArray[np.int64]]]):
             raise IndexError(index)
         epoch, place = divmod(index, self.epoch_length)
         piece, number = self.cells[_permutation(self.epoch_length, self.seed, epoch)[place]]
-        rng = np.random.Generator(np.random.Philox(key=[self.seed, index]))
-        begin, end = int(self.table.offsets[piece]), int(self.table.offsets[piece + 1])
-        # Windows are laid out from a random point, then moved back to the bar that they fall in.
-        wanted = begin + max(int(number * self.body - rng.integers(self.body)) if number else 0, 0)
-        start = int(self.bars[np.searchsorted(self.bars, wanted, side="right") - 1])
-        start = max(start, begin)
-        music = self.table.ids[start : min(start + self.body, end)].astype(np.int64)
-        if self.transpose:
-            music = _transposed(music, self.remi, rng)
-        head = [self.remi.bos_id]
-        if rng.random() >= self.style_dropout:
-            head.append(self.remi.style_ids[str(self.table.rows["style"].iloc[piece])])
-        tail = [self.remi.eos_id] if start + len(music) == end else []
-        ids = np.concatenate([head, music, tail]).astype(np.int64)[: self.context]
+        ids = training_sequence(
+            self.table[piece],
+            number,
+            self.style_ids[piece],
+            self.remi,
+            self.context,
+            item_rng(self.seed, index),
+            transpose=self.transpose,
+            style_dropout=self.style_dropout,
+        )
         return {"input_ids": ids, "index": np.array(index)}
 
 
