@@ -5,7 +5,8 @@ and directions (Da Capo, Segno, Coda, Fine) are written out. A bar is as long as
 written past its end is left out. Tuning, capo, ties, grace notes, staccato, the duration in percent, triplet feel
 and the pitch of natural, artificial and tapped harmonics are heard. Not heard: dead notes (no pitch), mutes, let
 ring, bends, slides, trills, tremolo picking, accents, pinch and semi harmonics (taken as fretted), changes of
-instrument inside a track. Files are opened in `files.py`.
+instrument inside a track, slow changes of tempo (heard at once). Muted tracks
+are read like the others. Files are opened in `files.py`.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ MAX_BYTES = 1 << 20
 """A larger tab is refused: decoding can take 300 times its size in memory. The largest real one seen has 0.3 MB."""
 
 MAX_BARS = 10_000
-"""Bars with all repeats written out; the longest real piece seen has 900."""
+"""Bars with all repeats written out; the longest real piece seen has 400."""
 
 MAX_NOTES = 1_000_000
-"""Notes with all repeats written out; the most seen in a real piece is 60,000."""
+"""Notes with all repeats written out; the most seen in a real piece is 20,000."""
 
 _FINE = 45_045  # parts of a tick: 9 * 5 * 7 * 11 * 13, so that every tuplet of Guitar Pro is a whole number
 _WHOLE = 4 * TICKS * _FINE
@@ -313,9 +314,6 @@ class _Bar:
     last: dict[int, int] = field(default_factory=dict)
     """The last note on each string, as a position in the columns; -1 for a dead note."""
 
-    graces: list[tuple[int, int, int]] = field(default_factory=list)
-    """Grace notes before the beat: time of the beat, length, voice."""
-
 
 @dataclass(slots=True)
 class _Strings:
@@ -416,9 +414,8 @@ def _read_grace(bar: _Bar, grace: Any, start: int, end: int, string: int, string
     if grace.isOnBeat or not before:
         onset = start + min(length, (end - start) // 2)
         _add(bar, start, onset, pitch, velocity, string)
-        return onset
+        return int(onset)
     length = min(length, before // 2)
-    bar.graces.append((start, length, string // _STRINGS))
     _add(bar, start - length, start, pitch, velocity, string)
     return start
 
@@ -456,7 +453,7 @@ def _raised(fret: int, harmonic: Any) -> int:
 
 
 def _velocity(note: Any) -> int:
-    return min(max(note.velocity, 1), 127)
+    return int(min(max(note.velocity, 1), 127))
 
 
 def _is_drum(track: Any) -> bool:
@@ -473,7 +470,6 @@ def _written_out(track: Any, bars: Sequence[_Bar], order: Sequence[int], starts:
     pitch: list[int] = []
     velocity: list[int] = []
     string: list[int] = []
-    graces: list[tuple[int, int, int]] = []
     sounding: dict[int, tuple[int, int]] = {}  # by string: its last note, and the number of its bar as played
     for played, (number, start) in enumerate(zip(order, starts.tolist(), strict=False)):
         bar = bars[number]
@@ -497,36 +493,26 @@ def _written_out(track: Any, bars: Sequence[_Bar], order: Sequence[int], starts:
         string.extend(bar.string)
         for where, at in bar.last.items():
             sounding[where] = (base + at if at >= 0 else -1, played)
-        graces.extend((start + time, length, voice) for time, length, voice in bar.graces)
     name = _text(track.name)
     if not 0 <= track.channel.instrument <= 127:
         raise RejectedFile("broken", f"track {track.number} has the program {track.channel.instrument}, not 0 to 127")
     out = core.TrackTick(name, 0 if _is_drum(track) else track.channel.instrument, _is_drum(track))
     if onset:
         columns = np.array([onset, end, pitch, velocity, string], np.int64)
-        out.notes = _notes(_make_room(columns, graces))
+        out.notes = _notes(_make_room(columns))
     return out
 
 
-def _make_room(columns: NDArray[np.int64], graces: Sequence[tuple[int, int, int]]) -> NDArray[np.int64]:
-    """End notes where a grace note of their voice begins, and where their string sounds another.
+def _make_room(columns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """End notes where their string sounds another, which may be a grace note; other strings ring on, as in Guitar Pro.
 
     Args:
         columns: (5, N) onset, end, pitch, velocity, string.
-        graces: time of the beat, length and voice of grace notes.
 
     Returns:
         The same, by string and onset.
     """
     onset, end, _, _, string = columns = columns[:, np.lexsort((columns[0], columns[4]))]
-    for voice in {voice for _, _, voice in graces}:
-        time, length = np.array(sorted({grace[:2] for grace in graces if grace[2] == voice})).T
-        mine = np.flatnonzero(string // _STRINGS == voice)
-        after = np.searchsorted(time, end[mine])
-        mine, after = mine[after < len(time)], after[after < len(time)]
-        begins = time[after] - length[after]
-        cut = (onset[mine] < begins) & (end[mine] > begins)
-        end[mine[cut]] = begins[cut]
     follows = (string[1:] == string[:-1]) & (onset[1:] > onset[:-1])
     end[:-1][follows] = np.minimum(end[:-1], onset[1:])[follows]
     return columns

@@ -364,15 +364,15 @@ def test_a_grace_note_takes_its_time_from_the_beat_before(version):
     note(song, 3).effect.grace = models.GraceEffect(fret=8, duration=16)
     # a 32nd has 120 ticks, a 16th 240; the one of bar 2 comes before the bar line
     assert heard(song, version) == [
-        *[(0, 840, 59), (0, 840, 64), (840, 120, 68), (960, 960, 69)],
+        *[(0, 960, 59), (0, 840, 64), (840, 120, 68), (960, 960, 69)],  # string 2 rings on
         *[(1920, 1680, 71), (3600, 240, 72), (3840, 960, 73)],
     ]
 
 
 def test_a_grace_note_takes_half_of_a_short_beat():
-    song = tab("32 0/2, 2 5/1")
+    song = tab("32 0/1, 2 5/1")
     note(song, 1).effect.grace = models.GraceEffect(fret=4, duration=16)
-    assert heard(song) == [(0, 60, 59), (60, 60, 68), (120, 1920, 69)]
+    assert heard(song) == [(0, 60, 64), (60, 60, 68), (120, 1920, 69)]
 
 
 def test_a_grace_note_on_the_beat_delays_its_note():

@@ -19,6 +19,7 @@ from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
 from mgen.models.transformer import new_policy
 from mgen.training.pretrain import PretrainTrainer
+from mgen.training.streaming import StreamedWindows
 from mgen.training.windows import Windows
 
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "adam": "adamw_torch_fused", "rmsprop": "rmsprop"}
@@ -36,6 +37,10 @@ class PretrainConfig(TrainingArguments):  # type: ignore[misc]
     dropout: float = field(default=0.0, metadata={"help": "On attention weights."})
     transpose: bool = field(default=True, metadata={"help": "Train in all twelve keys."})
     style_dropout: float = field(default=0.1, metadata={"help": "Share of sequences without their style token."})
+    streaming: bool = field(
+        default=False,
+        metadata={"help": "Read train from the disk as training goes on: for a corpus that does not fit into memory."},
+    )
     patience: int = field(
         default=0, metadata={"help": "Stop after so many evaluations without a better one; 0 never stops."}
     )
@@ -73,6 +78,8 @@ class PretrainConfig(TrainingArguments):  # type: ignore[misc]
             raise ValueError(
                 f"save_total_limit ({self.save_total_limit}) must be at least 2, so that one is whole at any time"
             )
+        if self.streaming and self.auto_find_batch_size:
+            raise ValueError("streaming needs a fixed batch, auto_find_batch_size changes it; switch one of them off")
         if self.speed not in {"auto", "plain"}:
             raise ValueError(f"speed '{self.speed}': expected auto or plain")
         self.output_dir = f"{self.out}/checkpoints"
@@ -102,15 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if run.finished:
         return _report(run, config.json, "was finished before")
     batch = config.train_batch_size * config.gradient_accumulation_steps * config.world_size
-    train = Windows(
-        corpus.table("train"),
-        corpus.remi,
-        config.context,
-        length=config.max_steps * batch,
-        seed=config.seed,
-        transpose=config.transpose,
-        style_dropout=config.style_dropout,
-    )
+    train = _train_windows(corpus, config, config.max_steps * batch)
     valid_table = corpus.table("valid")
     everything = Windows(valid_table, corpus.remi, config.context, length=1)
     valid = Windows(
@@ -121,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         transpose=False,
         style_dropout=0.0,
     )
-    if not len(train.table) or not len(valid_table):
+    if not train.epoch_length or not len(valid_table):
         raise MgenError(f"{config.corpus}: no pieces in train or valid; add music and prepare again")
     set_seed(config.seed)
     policy = new_policy(config.size, corpus.remi, config.context, config.dropout)
@@ -140,6 +139,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         uniform_nats_per_token=math.log(corpus.remi.vocab_size),
     )
     return _report(run, config.json, "finished")
+
+
+def _train_windows(corpus: Corpus, config: PretrainConfig, length: int) -> Windows | StreamedWindows:
+    if not config.streaming:
+        return Windows(
+            corpus.table("train"),
+            corpus.remi,
+            config.context,
+            length=length,
+            seed=config.seed,
+            transpose=config.transpose,
+            style_dropout=config.style_dropout,
+        )
+    return StreamedWindows(
+        corpus,
+        config.context,
+        length=length,
+        batch=config.train_batch_size,
+        seed=config.seed,
+        transpose=config.transpose,
+        style_dropout=config.style_dropout,
+        rank=config.process_index,
+        ranks=config.world_size,
+    )
 
 
 def _report(run: Run, as_json: bool, state: str) -> int:

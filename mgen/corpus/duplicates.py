@@ -39,8 +39,10 @@ MIN_SHARED = 16
 """Near duplicates share the share CLOSE of the smaller piece's shingles, or CONTAINMENT in rare ones alone; and
 this many.
 
-Measured on 3621 real pieces and 760 altered copies of them (transposed, at another speed or loosely played,
-revoiced, cut to a third, and two of these at once): 97 % of the copies are found.
+Measured on 5733 real pieces and 760 altered copies of them (transposed, at another speed or loosely played,
+revoiced, cut to a third, and two of these at once): 98 % of the copies are found, 100 % of the transposed, rescaled,
+revoiced or cut ones, 92 % of those both played loosely and revoiced. Of the 85 pairs found among the real pieces
+most are versions of one work by name or number.
 """
 
 RARE = 4
@@ -88,10 +90,15 @@ class Shingles:
     @classmethod
     def gather(cls, pieces: Sequence[NDArray[np.uint32]]) -> Shingles:
         """One table of what `shingles` gave for each piece, in order."""
-        hashes = np.concatenate([np.zeros(0, np.uint32), *pieces])
-        starts = np.cumsum([0] + [len(piece) for piece in pieces])
-        reach = [piece[-1] if len(piece) == MAX_SHINGLES else _ALL for piece in pieces]
-        return cls(hashes, starts, np.array(reach, np.uint32))
+        return cls.of(np.concatenate([np.zeros(0, np.uint32), *pieces]), np.cumsum([0] + [len(one) for one in pieces]))
+
+    @classmethod
+    def of(cls, hashes: NDArray[np.uint32], starts: NDArray[np.int64]) -> Shingles:
+        """The same, of pieces that lie one after the other already; `starts` as in the class."""
+        reach = np.full(len(starts) - 1, _ALL, np.uint32)
+        sampled = np.flatnonzero(np.diff(starts) == MAX_SHINGLES)
+        reach[sampled] = hashes[starts[1:][sampled] - 1]
+        return cls(hashes, starts, reach)
 
     def pieces(self, index: ArrayLike) -> Shingles:
         """The pieces of `index`, in that order; a piece may be taken more than once."""
@@ -421,7 +428,8 @@ def _runs(weight: NDArray[np.int64], most: int) -> Iterator[NDArray[np.int64]]:
 def _codes(train: Integers, test: Integers, begin: Integers, count: Integers, n: int) -> NDArray[np.int64]:
     """train * n + test for each shingle of a training piece and each of the `count` test pieces from `begin` on."""
     rows = np.arange(count.sum()) + np.repeat(begin - np.cumsum(count) + count, count)
-    return np.repeat(train.astype(np.int64), count) * n + test[rows]
+    codes: NDArray[np.int64] = np.repeat(train.astype(np.int64), count) * n + test[rows]
+    return codes
 
 
 def _nearer(

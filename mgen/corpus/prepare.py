@@ -338,11 +338,13 @@ def _without_copies(rows: pd.DataFrame, journal: Journal) -> pd.DataFrame:
 def _without_kin(rows: pd.DataFrame, journal: Journal, near: str) -> tuple[pd.DataFrame, _Kin]:
     """The rows and what their pieces have in common; with `drop`, only the first of pieces that are near duplicates."""
     pieces = np.flatnonzero(rows["number"] >= 0)
-    grams: list[NDArray[np.uint32]] = [np.zeros(0, np.uint32)] * len(pieces)
+    starts = np.append(0, np.cumsum(rows["n_shingles"].to_numpy()[pieces].astype(np.int64)))
+    hashes = np.zeros(starts[-1], np.uint32)
     signatures = np.zeros((len(pieces), N_HASHES), np.uint32)
     for position, arrays in journal.arrays(rows.iloc[pieces], ["shingles", "signature"]):
-        grams[position], signatures[position] = arrays["shingles"], arrays["signature"]
-    table = Shingles.gather(grams).uncommon()
+        hashes[starts[position] : starts[position + 1]] = arrays["shingles"]
+        signatures[position] = arrays["signature"]
+    table = Shingles.of(hashes, starts).uncommon()
     none = Pairs(np.zeros((0, 2), np.int64), np.zeros(0), np.zeros(0, np.int64))
     if near == "ignore":
         return rows, _Kin(none, table)

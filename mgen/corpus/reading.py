@@ -162,6 +162,8 @@ def _through_the_line(music: Music, rules: Rules) -> Reading:
         score, notes["short_notes"] = without_short_notes(score)
     if rules.programs:
         score, notes["instruments"] = _only(score, rules.programs)
+        if not score.note_num():
+            raise RejectedFile("no such instrument", "no note of the instruments that were asked for")
     pieces: list[Piece] = []
     why: list[RejectedFile] = []
     for chunk in _parts_of(score, rules, parts):
@@ -172,18 +174,14 @@ def _through_the_line(music: Music, rules: Rules) -> Reading:
                 parts[error.reason] += 1
             why.append(error)
     if not pieces:
-        reason, detail = _reason(why, parts, score)
-        return Reading((), reason, detail, dict(+notes), dict(+parts))
+        error = why[0] if why else _no_chunk(parts)
+        return Reading((), error.reason, error.detail, dict(+notes), dict(+parts))
     return Reading(tuple(pieces), notes=dict(+notes), parts=dict(+parts))
 
 
-def _reason(why: list[RejectedFile], parts: Counter[str], score: core.ScoreTick) -> tuple[str, str]:
-    if why:
-        return why[0].reason, why[0].detail
-    if not score.note_num():
-        return "no such instrument", "no note of the instruments that were asked for"
-    dropped = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(parts.items()) if count)
-    return "no chunk", f"of {sum(not track.is_drum for track in score.tracks)} melodic tracks: {dropped or 'nothing'}"
+def _no_chunk(parts: Counter[str]) -> RejectedFile:
+    dropped = ", ".join(f"{parts[name]} {name}" for name in ("short chunk", "mostly rests") if parts[name])
+    return RejectedFile("no chunk", f"of {parts['found']} found: {dropped or 'none'}")
 
 
 def _parts_of(score: core.ScoreTick, rules: Rules, counts: Counter[str]) -> list[Chunk]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 
 from mgen.encoding.remi import Kind, Remi
 from mgen.errors import MgenError
 from mgen.training.checkpoints import WholeCheckpoints, last_whole
+from mgen.training.streaming import StreamedWindows
 from mgen.training.windows import Windows, collate
 
 
@@ -23,7 +26,8 @@ class PretrainTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]
     """`Trainer` over `Windows`, evaluated in nats per token and nats per note.
 
     Args:
-        train, valid: windows; `valid` is read in order, without transposition, once an evaluation.
+        train, valid: windows; `valid` is read in order, without transposition, once an evaluation. Where `train` is
+            streamed, its batch, rank and ranks are those of `args`.
     """
 
     control: Any  # of `Trainer`, whose type is not told
@@ -33,7 +37,7 @@ class PretrainTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]
         model: PreTrainedModel,
         args: TrainingArguments,
         remi: Remi,
-        train: Windows,
+        train: Windows | StreamedWindows,
         valid: Windows,
         **rest: Any,
     ) -> None:
@@ -53,6 +57,37 @@ class PretrainTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]
     def _get_train_sampler(self, *_: Any) -> Sampler[int]:
         # Windows shuffles by itself, by item number, so that resuming is exact.
         return SequentialSampler(self.train_dataset)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        if not isinstance(self.train_dataset, StreamedWindows):
+            return super().get_train_dataloader()
+        # Not prepared by accelerate: each process has its own stream, which is not to be dealt out a second time.
+        workers = self.args.dataloader_num_workers
+        return DataLoader(
+            self.train_dataset,
+            batch_size=self.train_dataset.batch,
+            collate_fn=self.data_collator,
+            num_workers=workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor if workers else None,
+            pin_memory=self.args.dataloader_pin_memory,
+            # Else it draws from the generator that dropout draws from, in a run taken up again at another place.
+            generator=torch.Generator(),
+        )
+
+    def train(self, resume_from_checkpoint: str | None = None, **rest: Any) -> Any:
+        """As `Trainer.train`; a stream begins where the checkpoint was written."""
+        if resume_from_checkpoint and isinstance(self.train_dataset, StreamedWindows):
+            state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
+            items = self.train_dataset.dealt * self.args.gradient_accumulation_steps
+            self.train_dataset = replace(self.train_dataset, begin=state.global_step * items)
+            self.args.ignore_data_skip = True
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **rest)
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if self.state.epoch is not None and self.state.max_steps:
+            # Trainer counts from where the data began, which is not the first step of a stream taken up again.
+            self.state.epoch = self.state.global_step / self.state.max_steps
+        super().log(logs, *args, **kwargs)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         index = inputs.pop("index")
