@@ -6,8 +6,6 @@ are symusic's. Files are opened in `files.py`.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 from symusic import core
@@ -39,13 +37,6 @@ def parse_midi(data: bytes) -> core.ScoreTick:
     score = _parse(_unwrap(data))
     check_notes(score)
     return score
-
-
-def read_midi(path: Path | str) -> core.ScoreTick:
-    """`parse_midi` of a file; use `files.read_music`, which reads every format."""
-    from mgen.files import read_bytes
-
-    return parse_midi(read_bytes(path))
 
 
 def _unwrap(data: bytes) -> bytes:

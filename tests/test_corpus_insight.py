@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from symusic import core
 
-from mgen.corpus import insight as measuring
-from mgen.corpus.insight import Chart, Guess, Leak, column_leaks, guess, in_words, insight, listen
+from mgen.corpus.clean import STEPS
+from mgen.corpus.insight import Chart, insight, listen
 from mgen.corpus.insight_page import chart_svg, leak_svg, phase_svg, render_insight
+from mgen.corpus.leaks import COLUMNS, MARGINALS, Guess, Leak, in_words
 from mgen.corpus.shards import VERSION, Corpus
 from mgen.errors import MgenError
 from mgen.notes import Notes
@@ -88,6 +89,9 @@ def write_corpus(folder, remi, rows, music, order=None, **manifest):
         "scanned": len(rows),
         "rejected": {},
         "shards": [{"file": "train-00000.parquet", "split": "train", "tokens": int(table["n_tokens"].sum())}],
+        "cleaning": {},
+        "duplicates": {"exact": 0},
+        "collection_overlap": {"names": [], "share": []},
         "options": {},
     }
     (folder / "corpus.json").write_text(json.dumps(facts | manifest))
@@ -95,9 +99,11 @@ def write_corpus(folder, remi, rows, music, order=None, **manifest):
 
 
 def row(i, style, **columns):
-    split = ("train", "valid", "judge", "test")[i % 4]
-    named = {"style": style, "collection": f"{style}_files", "work": f"{style} {i}", "split": split, "on_grid": True}
-    return named | columns
+    """A row as `mgen prepare` writes it, of a file that says nothing."""
+    named = {name: 1 for name in COLUMNS} | {"on_grid": True, "tempo": np.nan}
+    named |= {name: "" for name in ("format", "instrument", "time_signature", "metre")}
+    named |= {"style": style, "collection": f"{style}_files", "work": f"{style} {i}", "group": f"{style} {i}"}
+    return named | {"split": ("train", "valid", "judge", "test")[i % 4]} | columns
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +193,13 @@ def test_pieces_are_known_in_any_order_of_the_shards(tmp_path, remi):
     assert heard.pitch.argmax(axis=1).tolist() == [60, 62, 63]
 
 
+def test_the_recipe_band_counts_programs(tmp_path, remi):
+    rows = [row(i, "jazz") for i in range(4)]
+    found = insight(write_corpus(tmp_path / "c", remi, rows, [SWUNG] * 4, recipe="band"))
+    programs = chart(found, "programs")
+    assert programs.labels == ("acoustic grand piano", "any other") and programs.counts == {"jazz": [24, 0]}
+
+
 def test_a_sample_is_of_each_style_and_its_seeds(swing_and_straight):
     first, again, other = (insight(swing_and_straight, sample=2, seed=seed) for seed in (0, 0, 1))
     assert first.sampled == {"jazz": 2, "other": 2}
@@ -194,111 +207,6 @@ def test_a_sample_is_of_each_style_and_its_seeds(swing_and_straight):
     assert first.styles["jazz"].pieces == 4  # the table is read whole
     assert sum(chart(first, "notes").counts["jazz"]) == 4
     assert "2 of 4 pieces of jazz" in Page(render_insight(first)).text
-
-
-# ---------------------------------------------------------------- leaks
-
-
-def table(n=200, seed=0):
-    """n works of each of two styles, four collections each."""
-    rng = np.random.default_rng(seed)
-    style = np.repeat(["jazz", "other"], n)
-    number = np.tile(np.arange(n), 2)
-    return rng, pd.DataFrame(
-        {
-            "style": style,
-            "work": [f"{s} {i}" for s, i in zip(style, number, strict=True)],
-            "collection": [f"{s} {i % 4}" for s, i in zip(style, number, strict=True)],
-        }
-    )
-
-
-def test_a_column_that_decides_the_style_is_a_leak_and_a_random_one_is_not():
-    rng, pieces = table()
-    pieces["ticks_per_quarter"] = np.where(pieces["style"] == "jazz", 480, 96)
-    pieces["n_tracks"] = rng.integers(1, 5, len(pieces))
-    pieces["format"] = rng.choice(["midi", "gp5"], len(pieces))
-    pieces["pedal"] = pieces["style"] == "jazz"
-    leaks = {leak.key: leak for leak in column_leaks(pieces)}
-    assert leaks["ticks_per_quarter"].works == Guess(1.0, 0.0, 0.5, 400)
-    assert leaks["ticks_per_quarter"].collections.accuracy == 1.0
-    assert leaks["pedal"].works.accuracy == 1.0
-    assert not leaks["n_tracks"].works.above and not leaks["format"].works.above
-    assert next(iter(leaks)) in ("ticks_per_quarter", "pedal")  # worst first
-    said = in_words(leaks["ticks_per_quarter"])
-    assert said.startswith("Ticks a quarter alone: 100 in 100 pieces of works not seen before, 100 of collections")
-    assert "(blind: 50)" in said and "no token holds it" in said and "holds across collections" in said
-
-
-def test_words_and_missing_values_can_leak():
-    _, pieces = table()
-    pieces["time_signature"] = np.where(pieces["style"] == "jazz", "4/4", "")
-    pieces["tempo"] = np.where(pieces["style"] == "jazz", 120.0, np.nan)
-    assert {leak.key: leak.works.accuracy for leak in column_leaks(pieces)} == {"time_signature": 1.0, "tempo": 1.0}
-
-
-def test_a_fingerprint_of_collections_is_told_from_a_habit_of_the_style():
-    _, pieces = table()
-    place = {name: i for i, name in enumerate(np.random.default_rng(1).permutation(pieces["collection"].unique()))}
-    pieces["ticks_per_quarter"] = pieces["collection"].map(place)
-    (leak,) = column_leaks(pieces)
-    assert leak.works.accuracy == 1.0 and not leak.collections.above
-    assert "It knows the collections, not the style." in in_words(leak)
-
-
-def test_columns_that_are_not_there_are_named():
-    _, pieces = table()
-    missing = []
-    assert column_leaks(pieces, missing=missing) == []  # collections are all of one size
-    assert len(missing) == 1 and "ticks_per_quarter" in missing[0] and "collection_size" not in missing[0]
-
-
-def test_the_recipe_band_keeps_instruments():
-    _, pieces = table()
-    pieces["instrument"] = np.where(pieces["style"] == "jazz", "Tenor Sax", "Violin")
-    assert [column_leaks(pieces, recipe=recipe)[0].clue.kept for recipe in ("piano", "band")] == [False, True]
-
-
-@pytest.mark.parametrize("width", [1, 3])
-def test_pieces_of_one_work_are_never_on_both_sides(width):
-    """A number of the work itself tells its style only to who has seen the work."""
-    rng = np.random.default_rng(0)
-    work = np.repeat(np.arange(60), 10)
-    style = np.array(["jazz", "other"])[rng.permutation(np.arange(60) % 2)][work]
-    features = np.column_stack([work.astype(float)] * width)
-    assert not guess(features, style, work).above
-    assert guess(features, style, np.arange(600)).accuracy > 0.9
-
-
-def test_every_style_weighs_the_same():
-    style = np.array(["jazz"] * 90 + ["other"] * 10)
-    group = np.arange(100)
-    assert guess(np.zeros(100), style, group).accuracy == 0.5  # always jazz would be right in 90 of 100
-    three = np.array(["a", "b", "c"] * 30)
-    assert guess(np.zeros(90), three, np.arange(90)).blind == pytest.approx(1 / 3)
-
-
-def test_the_error_counts_works_not_pieces():
-    """Ten copies of every piece of a work say no more than one."""
-    rng = np.random.default_rng(0)
-    style = np.array(["jazz", "other"] * 50)
-    feature = (style == "jazz") + rng.normal(size=100) * 0.8
-    alone = guess(feature, style, np.arange(100))
-    copies = guess(np.repeat(feature, 10), np.repeat(style, 10), np.repeat(np.arange(100), 10))
-    assert copies.error == pytest.approx(alone.error, rel=0.35) and copies.error > 0.02
-
-
-@pytest.mark.parametrize(("style", "group"), [("aaaa", "wxyz"), ("aabb", "wxyy"), ("", "")])
-def test_nothing_is_guessed_of_one_style_or_one_work(style, group):
-    assert guess(np.arange(len(style)), np.array(list(style)), np.array(list(group))) is None
-
-
-def test_parts_have_every_style_and_none_has_all_of_one():
-    rng = np.random.default_rng(0)
-    of = np.repeat([0, 1, 2], [2, 30, 7])
-    group = rng.permutation(len(of))
-    part = measuring._dealt(of, group, 2, 0)
-    assert [np.bincount(part[of == style]).min() for style in range(3)] == [1, 15, 3]
 
 
 def test_marginals_of_swing_tell_it_from_straight(tmp_path, remi):
@@ -312,30 +220,18 @@ def test_marginals_of_swing_tell_it_from_straight(tmp_path, remi):
     assert "still 100" in in_words(leaks["phase"])
 
 
-@pytest.mark.parametrize(
-    ("collections", "on_grid", "says", "not_said"),
-    [
-        (None, None, "(blind: 50)", "collections"),
-        (Guess(0.88, 0.01, 0.5, 9), None, "holds across collections", "better"),
-        (Guess(0.6, 0.01, 0.5, 9), None, "knows the collections better than the style", "holds"),
-        (Guess(0.55, 0.1, 0.5, 9), None, "knows the collections, not the style", "few"),
-        (Guess(0.8, 0.2, 0.5, 9), None, "too few collections", "knows"),
-        (None, Guess(0.6, 0.02, 0.5, 9), "falls to 60: mgen prepare --on-grid-only", "still"),
-        (None, Guess(0.93, 0.02, 0.5, 9), "still 93, so --on-grid-only does not mend it", "falls"),
-    ],
-)
-def test_words_follow_the_numbers(collections, on_grid, says, not_said):
-    leak = Leak("phase", measuring.MARGINALS["phase"], Guess(0.9, 0.01, 0.5, 9), collections, on_grid)
-    said = in_words(leak)
-    assert says in said and not_said not in said and "90 in 100" in said and said.endswith(".")
-
-
 # ---------------------------------------------------------------- page
 
 
 FULL = {
     "cleaning": {"short_notes": {"notes": 1234, "files": 5}},
     "duplicates": {"exact": 3, "near_pairs": 7, "largest_group": 4},
+    "chunks": {
+        "found": 4321,
+        "kept": 16,
+        "dropped": {"short chunk": 5, "mostly rests": 4300},
+        "split": {"rests": 17, "cut": 3},
+    },
     "overlap": {"train": "a/b.mid", "test": "c/d.mid", "containment": 0.625},
     "collection_overlap": {"names": ["jazz_files", NASTY], "share": [[0.0, 0.25], [0.001, None]]},
     "rejected": {"time signature": 2},
@@ -390,9 +286,12 @@ def test_the_page_has_every_part_and_nothing_from_outside(full):
         "c/d.mid",
         "< 1 %",
         "near pairs 7",
+        "4,321 chunks, of which 16 were kept; dropped: mostly rests 4,300, short chunk 5.",
+        "Splits: a track is split at long rests, 17 times; a chunk is cut",
+        "in the other. In test c/d.mid In train a/b.mid",
     ):
         assert said in page.text, said
-    assert measuring.STEPS["short_notes"] in page.text
+    assert STEPS["short_notes"] in page.text
 
 
 def test_names_are_escaped_everywhere(full):
@@ -402,17 +301,15 @@ def test_names_are_escaped_everywhere(full):
     assert page.text.count("alert('x')") >= 3  # collections, their overlap, instruments
 
 
-def test_what_an_old_corpus_lacks_is_said(found):
+def test_what_there_is_none_of_is_said(found):
     text = Page(render_insight(found)).text
     for said in (
-        "Tempo: the table of pieces has no column tempo.",
-        "corpus.json has no 'cleaning'",
-        "corpus.json has no 'collection_overlap'",
-        "Leaks: the table of pieces has no column format, ticks_per_quarter",
+        "Tempo of the file: no piece has any.",
+        "No test piece shares enough with a train piece",
         "None of 8 files was rejected.",
     ):
         assert said in text, said
-    assert "chart-tempo" not in text
+    assert "chart-tempo" not in render_insight(found) and "chunks" not in text
 
 
 def test_one_style_has_nothing_to_tell_apart(tmp_path, remi):
@@ -430,12 +327,10 @@ def test_seven_styles_one_piece_each(tmp_path, remi):
 
 
 def test_a_work_in_two_splits_is_said(tmp_path, remi):
-    rows = [row(i, "jazz", work="one" if i < 2 else str(i)) for i in range(4)]
+    rows = [row(i, "jazz", group="one" if i < 2 else str(i)) for i in range(4)]
     found = insight(write_corpus(tmp_path / "c", remi, rows, [SWUNG] * 4))
     assert found.shared_works == 1 and found.works == 3
     assert "1 works are in more than one split" in Page(render_insight(found)).text
-    joined = [entry | {"group": i} for i, entry in enumerate(rows)]
-    assert insight(write_corpus(tmp_path / "d", remi, joined, [SWUNG] * 4)).works_by == "group"
 
 
 def test_json_holds_all_and_no_nan(full):
@@ -473,7 +368,7 @@ def test_lying_bars_and_steps_keep_to_their_frame():
 def test_little_pictures():
     assert phase_svg([0] * 24, 0) == ""
     assert phase_svg([2] + [1] * 2 + [0] * 21, 3).count("<rect") == 3
-    leak = Leak("phase", measuring.MARGINALS["phase"], Guess(0.75, 0.05, 0.5, 9))
+    leak = Leak("phase", MARGINALS["phase"], Guess(0.75, 0.05, 0.5, 9))
     svg = leak_svg(leak)
     assert svg.count("<circle") == 1 and 'cx="103.0"' in svg  # 4 + 132 * 0.75
 

@@ -139,10 +139,3 @@ def test_a_note_of_a_day_is_long():
 def test_a_note_of_a_day_in_ticks_is_not_long_when_they_are_short():
     # 82,944,000 ticks at 32,767 a quarter and 2000 quarters a minute are 76 seconds
     assert parse_midi(midi_file(tempo(30_000), note(0, 24 * HOUR), division=32_767)).note_num() == 1
-
-
-def test_a_file_is_opened_for_those_who_have_a_path(tmp_path):
-    (tmp_path / "good.mid").write_bytes(GOOD)
-    assert midi.read_midi(tmp_path / "good.mid").note_num() == 12
-    with pytest.raises(RejectedFile, match="missing"):
-        midi.read_midi(tmp_path / "none.mid")

@@ -19,7 +19,7 @@ from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
 from mgen.models.transformer import new_policy
 from mgen.training.pretrain import PretrainTrainer
-from mgen.training.streaming import StreamedWindows
+from mgen.training.streaming import StreamedWindows, held_table
 from mgen.training.windows import Windows
 
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "adam": "adamw_torch_fused", "rmsprop": "rmsprop"}
@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(run, config.json, "was finished before")
     batch = config.train_batch_size * config.gradient_accumulation_steps * config.world_size
     train = _train_windows(corpus, config, config.max_steps * batch)
-    valid_table = corpus.table("valid")
+    valid_table = held_table(corpus, "valid") if config.streaming else corpus.table("valid")
     everything = Windows(valid_table, corpus.remi, config.context, length=1)
     valid = Windows(
         valid_table,

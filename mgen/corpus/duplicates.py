@@ -59,7 +59,7 @@ MIN_MATCHES = 4
 """Hashes in a signature, and how many two signatures share before their shingles are compared."""
 
 _NEIGHBOURS = 16  # pieces of one hash that each is compared with
-_PIECES = 1 << 13  # pieces whose neighbours are counted at a time
+_PIECES = 1 << 11  # pieces whose neighbours are counted at a time
 _ALL = np.iinfo(np.uint32).max
 _BLOCK = 1 << 22  # numbers held at a time
 
@@ -118,13 +118,16 @@ class Shingles:
         """
         most = max(MAX_PIECES, int(MAX_SHARE * len(self))) if most is None else most
         keep = np.ones(len(self.hashes), bool)
-        part = (self.hashes >> np.uint32(28)).astype(np.uint8)
+        part = self.hashes.astype("<u4", copy=False).view(np.uint8)[3::4] >> 4  # the highest four bits
         for number in range(16):  # a part of the hashes at a time, to sort little at once
             rows = np.flatnonzero(part == number)
             hashes, count = np.unique(self.hashes[rows], return_counts=True)
             keep[rows] = ~np.isin(self.hashes[rows], hashes[count > most])
-        gone = np.searchsorted(np.flatnonzero(~keep), self.starts)
-        return Shingles(self.hashes[keep], self.starts - gone, self.reach)
+        some = np.flatnonzero(self.counts)
+        left = np.zeros(len(self), np.int64)
+        if len(some):
+            left[some] = np.add.reduceat(keep, self.starts[some], dtype=np.int64)
+        return Shingles(self.hashes[keep], np.append(0, np.cumsum(left)), self.reach)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,15 +291,19 @@ def near_duplicates(
 def _agreeing(signatures: NDArray[np.uint32], min_matches: int) -> NDArray[np.int64]:
     """(M, 2) rows that agree in `min_matches` columns, the lower one first, in order."""
     n = len(signatures)
-    order = np.argsort(signatures.T, axis=1, kind="stable").astype(np.int32)
-    value = np.take_along_axis(signatures.T, order, axis=1)
+    order = np.empty(signatures.shape[::-1], np.int32)
+    for column, into in zip(signatures.T, order, strict=True):
+        into[:] = np.argsort(column, kind="stable")
     pairs = []
     for first in range(0, n, _PIECES):  # the lower one is in first..first + _PIECES
         codes = [np.zeros(0, np.int64)]
-        for back in range(1, min(_NEIGHBOURS, n - 1) + 1):
-            low, high = order[:, :-back], order[:, back:]
-            alike = (value[:, back:] == value[:, :-back]) & (low >= first) & (low < first + _PIECES)
-            codes.append(low[alike].astype(np.int64) * n + high[alike])
+        for column, row in zip(signatures.T, order, strict=True):
+            value = column[row]
+            at = np.flatnonzero((row >= first) & (row < first + _PIECES))
+            for back in range(1, min(_NEIGHBOURS, n - 1) + 1):
+                at = at[at + back < n]
+                at = at[value[at + back] == value[at]]  # who differs from a neighbour differs from those beyond
+                codes.append(row[at].astype(np.int64) * n + row[at + back])
         code, count = np.unique(np.concatenate(codes), return_counts=True)
         pairs.append(np.stack(np.divmod(code[count >= min_matches], n), axis=1))
     return np.concatenate([np.zeros((0, 2), np.int64), *pairs])

@@ -141,8 +141,7 @@ class Insight:
         marginals: what the cleaned notes tell of it, worst first.
         rejected: (reason, files, commonest details).
         cleaning: (step, what it does, counts by name) of each step.
-        chunks: how many were found and kept, dropped for which reasons, and how often tracks were split; empty for
-            recipes that do not split them.
+        chunks: found, kept, dropped by reason, and splits by step; empty where tracks stay whole.
         missing: a line for each chart that this corpus has no numbers for.
     """
 
@@ -171,7 +170,7 @@ class Insight:
     missing: list[str]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as JSON takes it; None for a number that is not defined."""
+        """All of it as JSON takes it."""
         return asdict(self)
 
 
@@ -184,13 +183,13 @@ def insight(corpus: Corpus, sample: int = SAMPLE, seed: int = 0) -> Insight:
         seed: of the sample and of the guessing.
 
     Raises:
-        MgenError: The corpus has no pieces, its table lacks a column, or its shards are
-            missing or damaged.
+        MgenError: The corpus has no pieces, its table lacks a column, or its shards are missing or damaged.
     """
     pieces, manifest = _checked(corpus), corpus.manifest
     heard = listen(corpus, pieces, _drawn(pieces, sample, seed))
     charts = [*_table_charts(pieces), *_note_charts(heard, manifest["recipe"])]
-    columns, marginals = _leaks(pieces, heard, manifest["recipe"], seed)
+    few = _drawn(heard.rows, GUESSED, seed)
+    marginals = {name: features[few] for name, features in _marginals(heard).items()}
     by_style = {str(style): rows for style, rows in pieces.groupby("style")}
     return Insight(
         name=corpus.folder.resolve().name,
@@ -208,8 +207,8 @@ def insight(corpus: Corpus, sample: int = SAMPLE, seed: int = 0) -> Insight:
             style: {name: _totals(rows[rows["split"] == name]) for name in SPLITS} for style, rows in by_style.items()
         },
         shared_works=int((pieces.groupby("group")["split"].nunique() > 1).sum()),
-        columns=columns,
-        marginals=marginals,
+        columns=column_leaks(pieces, manifest["recipe"], seed),
+        marginals=count_leaks(marginals, heard.rows[few], seed),
         rejected=_rejected(corpus),
         cleaning=[(step, (STEPS | _ALWAYS).get(step, ""), counts) for step, counts in manifest["cleaning"].items()],
         chunks=manifest.get("chunks", {}),
@@ -221,26 +220,19 @@ def insight(corpus: Corpus, sample: int = SAMPLE, seed: int = 0) -> Insight:
     )
 
 
-_ALWAYS = {
-    "doubled": "notes that start together on one pitch are joined",
-    "percussion": "drums are dropped",
-}
+_ALWAYS = {"doubled": "notes that start together on one pitch are joined", "percussion": "drums are dropped"}
 """Steps of cleaning that cannot be left out, and so are not among `STEPS`."""
 
 
 def _checked(corpus: Corpus) -> pd.DataFrame:
-    """The table of pieces, with the size of each piece's collection."""
-    pieces = corpus.pieces
-    path = corpus.folder / PIECES
+    pieces, path = corpus.pieces, corpus.folder / PIECES
     lacking = [name for name in REQUIRED if name not in pieces]
     if lacking:
-        raise MgenError(
-            f"{path}: expected the column {lacking[0]}, found {', '.join(map(str, pieces))}; prepare it again"
-        )
+        found = ", ".join(map(str, pieces))
+        raise MgenError(f"{path}: expected the column {lacking[0]}, found {found}; prepare it again")
     if not len(pieces):
         raise MgenError(f"{path}: expected pieces, found none; prepare a corpus that keeps some")
-    size = pieces.groupby("collection")["collection"].transform("size")
-    return pieces.assign(collection_size=size).reset_index(drop=True)
+    return pieces.reset_index(drop=True)
 
 
 # ---------------------------------------------------------------- notes
@@ -276,11 +268,6 @@ class Heard:
         """(S, 12) notes of each pitch class."""
         return np.stack([self.pitch[:, k::12].sum(axis=1) for k in range(12)], axis=1)
 
-    @property
-    def quarters(self) -> NDArray[np.int64]:
-        """(S,) length in quarter notes."""
-        return self.beats @ np.arange(MAX_BEATS + 1)
-
 
 def listen(corpus: Corpus, pieces: pd.DataFrame, taken: NDArray[np.bool_]) -> Heard:
     """Count the notes of the pieces where `taken` (P,) is True, in the order of the table.
@@ -288,11 +275,8 @@ def listen(corpus: Corpus, pieces: pd.DataFrame, taken: NDArray[np.bool_]) -> He
     Raises:
         MgenError: A shard is missing or damaged, or does not hold what the table says.
     """
-    rows, parts = [np.zeros(0, np.int64)], []
-    for piece, ids in _batches(corpus, taken):
-        rows.append(piece)
-        parts.append(_heard(Notes.from_ids(ids, corpus.remi)))
-    piece = np.concatenate(rows)
+    parts = [(piece, _heard(Notes.from_ids(ids, corpus.remi))) for piece, ids in _batches(corpus, taken)]
+    piece = np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in parts)])
     there = len(np.unique(piece))
     if not there == len(piece) == taken.sum():
         raise MgenError(
@@ -300,7 +284,7 @@ def listen(corpus: Corpus, pieces: pd.DataFrame, taken: NDArray[np.bool_]) -> He
             "prepare it again"
         )
     order = np.argsort(piece)
-    columns = {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
+    columns = {name: np.concatenate([part[name] for _, part in parts])[order] for name in parts[0][1]}
     return Heard(rows=pieces.loc[piece[order]].reset_index(drop=True), **columns)
 
 
@@ -354,6 +338,32 @@ def _drawn(pieces: pd.DataFrame, most: int, seed: int) -> NDArray[np.bool_]:
     return taken
 
 
+_EDGES = np.array([*range(1, 25), 25, 48, 49, 72, 73, 96, 97])  # grid steps: each up to a quarter, then the named ones
+
+
+def _marginals(heard: Heard) -> dict[str, Floats]:
+    """(S, F) features of each piece under the names of `MARGINALS`."""
+    some = heard.pitch > 0
+    notes = heard.pitch.sum(axis=1)
+    low, high = some.argmax(axis=1), 127 - some[:, ::-1].argmax(axis=1)
+    velocities = np.add.reduceat(heard.velocity, np.arange(0, 128, 16), axis=1)
+    return {
+        "phase": _shares_of_row(heard.phase),
+        "duration": _shares_of_row(np.add.reduceat(heard.duration, _EDGES, axis=1)),
+        "velocity": np.column_stack([_shares_of_row(velocities), (heard.velocity > 0).sum(axis=1)]),
+        "density": heard.density[:, None],
+        "polyphony": heard.polyphony[:, None],
+        "range": np.column_stack([low, high, high - low, divide(heard.pitch @ np.arange(128), notes)]),
+        "classes": _shares_of_row(heard.classes),
+        "bars": _shares_of_row(heard.beats[:, 1:]),
+        "length": np.column_stack([notes, heard.beats.sum(axis=1)]).astype(np.float64),
+    }
+
+
+def _shares_of_row(counts: NDArray[np.int64]) -> Floats:
+    return divide(counts, counts.sum(axis=1, keepdims=True))
+
+
 # ---------------------------------------------------------------- charts
 
 
@@ -382,7 +392,7 @@ def _note_charts(heard: Heard, recipe: str) -> list[Chart]:
     style, grid = heard.style, heard.on_grid
     beat = ((0.0, "beat"), (6.0, "¼"), (8.0, "⅓"), (12.0, "½"), (16.0, "⅔"), (18.0, "¾"))
     steps = tuple(np.arange(STEPS_PER_QUARTER + 1.0) - 0.5)
-    quarters = [f"{name}, {Fraction(step, STEPS_PER_QUARTER)}" for step, name in NAMED.items()]
+    named = (*(f"{name}, {Fraction(step, STEPS_PER_QUARTER)}" for step, name in NAMED.items()), "any other")
     octaves = np.add.reduceat(heard.pitch, np.arange(0, 128, 12), axis=1)
     charts = [
         Chart("pitch", "Pitches", "pitch", "notes", _summed(heard.pitch[:, 12:120], style),
@@ -391,8 +401,7 @@ def _note_charts(heard: Heard, recipe: str) -> list[Chart]:
         Chart("octaves", "Octaves", "octave (C4 is middle C)", "notes", _summed(octaves[:, 1:10], style),
               labels=tuple(map(str, range(9)))),
         Chart("durations", "Durations, pieces on the grid", "name and quarters", "notes",
-              _summed(_with_rest(heard.duration, list(NAMED))[grid], style[grid]), labels=(*quarters, "any other"),
-              note=_dotted_in_words(heard)),
+              _summed(_with_rest(heard.duration, list(NAMED))[grid], style[grid]), named, note=_dotted_in_words(heard)),
         Chart("fine", "Durations to the step, all pieces", "length, 24 steps a quarter", "notes",
               _summed(heard.duration[:, 1:51], style), edges=tuple(np.arange(1, 52) - 0.5),
               marks=((6.0, "16th"), (12.0, "eighth"), (24.0, "quarter"), (36.0, "dotted"), (48.0, "half")),
@@ -467,11 +476,9 @@ def _shares(counts: NDArray[np.int64], steps: Sequence[int]) -> float | None:
 def _dotted_in_words(heard: Heard) -> str:
     """Dotted and triplet shares of each style."""
     said = []
-    for style in np.unique(heard.style):
-        own = heard.duration[heard.on_grid & (heard.style == style)]
-        dotted, triplet = _shares(own, DOTTED), _shares(own, TRIPLET)
-        if dotted is not None and triplet is not None:
-            said.append(f"{style}: {dotted:.1%} dotted, {triplet:.1%} triplet")
+    for style, counts in _summed(heard.duration[heard.on_grid], heard.style[heard.on_grid]).items():
+        dotted, triplet = (sum(counts[i] for i in steps) / sum(counts) for steps in (DOTTED, TRIPLET))
+        said.append(f"{style}: {dotted:.1%} dotted, {triplet:.1%} triplet")
     return f"Lengths as held, to the step. {'; '.join(said)}." if said else ""
 
 
@@ -491,9 +498,9 @@ def _hours(pieces: pd.DataFrame, heard: Heard, clocked: bool) -> dict[str, float
     """
     tempo = numbers(heard.rows["tempo"])
     tempo = np.where((tempo > 0) & (heard.on_grid | (not clocked)), tempo, CLOCK)
-    hours = heard.quarters / tempo / 60
-    n_pieces = pieces.groupby("style").size()
-    return {str(style): float(hours[heard.style == style].mean() * n) for style, n in n_pieces.items()}
+    hours = heard.beats @ np.arange(MAX_BEATS + 1) / tempo / 60
+    sizes = sorted(Counter(pieces["style"]).items())
+    return {style: float(hours[heard.style == style].mean() * n) for style, n in sizes}
 
 
 def _places(pieces: pd.DataFrame, heard: Heard) -> list[Place]:
@@ -540,39 +547,3 @@ def _rejected(corpus: Corpus, most: int = 3) -> list[tuple[str, int, list[str]]]
         (reason, files, [f"{detail} ({n:,})" for detail, n in details[reason].most_common(most) if detail])
         for reason, files in Counter(corpus.manifest["rejected"]).most_common()
     ]
-
-
-# ---------------------------------------------------------------- leaks
-
-
-def _leaks(pieces: pd.DataFrame, heard: Heard, recipe: str, seed: int) -> tuple[list[Leak], list[Leak]]:
-    """What the columns and the notes tell of the style, each worst first."""
-    few = _drawn(heard.rows, GUESSED, seed)
-    counts = {name: count[few] for name, count in _marginals(heard).items()}
-    return column_leaks(pieces, recipe, seed), count_leaks(counts, heard.rows[few], seed)
-
-
-_EDGES = np.array([*range(1, 25), 25, 48, 49, 72, 73, 96, 97])  # grid steps: each up to a quarter, then the named ones
-
-
-def _marginals(heard: Heard) -> dict[str, Floats]:
-    """(S, F) features of each piece under the names of `MARGINALS`."""
-    some = heard.pitch > 0
-    notes = heard.pitch.sum(axis=1)
-    low, high = some.argmax(axis=1), 127 - some[:, ::-1].argmax(axis=1)
-    velocities = np.add.reduceat(heard.velocity, np.arange(0, 128, 16), axis=1)
-    return {
-        "phase": _shares_of_row(heard.phase),
-        "duration": _shares_of_row(np.add.reduceat(heard.duration, _EDGES, axis=1)),
-        "velocity": np.column_stack([_shares_of_row(velocities), (heard.velocity > 0).sum(axis=1)]),
-        "density": heard.density[:, None],
-        "polyphony": heard.polyphony[:, None],
-        "range": np.column_stack([low, high, high - low, divide(heard.pitch @ np.arange(128), notes)]),
-        "classes": _shares_of_row(heard.classes),
-        "bars": _shares_of_row(heard.beats[:, 1:]),
-        "length": np.column_stack([notes, heard.beats.sum(axis=1)]).astype(np.float64),
-    }
-
-
-def _shares_of_row(counts: NDArray[np.int64]) -> Floats:
-    return divide(counts, counts.sum(axis=1, keepdims=True))

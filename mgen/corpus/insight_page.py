@@ -12,7 +12,9 @@ import jinja2
 import numpy as np
 from markupsafe import Markup, escape
 
-from mgen.corpus.insight import GUESSED, LEAST, SURE, TOGETHER, Chart, Guess, Insight, Leak, in_words
+from mgen.corpus.clean import STEPS
+from mgen.corpus.insight import GUESSED, Chart, Insight
+from mgen.corpus.leaks import LEAST, SURE, TOGETHER, Guess, Leak, in_words
 from mgen.corpus.split import SPLITS
 from mgen.evaluation.report import ticks
 
@@ -41,6 +43,7 @@ def render_insight(found: Insight) -> str:
         gone=[_said(leak) for leak in leaks if not leak.clue.kept and leak.works.above],
         together=next((_said(leak) for leak in leaks if leak.key == TOGETHER), None),
         counted=list(dict.fromkeys(name for *_, counts in found.cleaning for name in counts)),
+        cuts=[(STEPS[name].removeprefix("tabs: "), n) for name, n in found.chunks.get("split", {}).items()],
         quiet=[leak.clue.title for leak in leaks if not leak.works.above],
         leaks=[(leak, Markup(leak_svg(leak))) for leak in leaks],
         music=[chart for chart in charts if chart["key"] not in _FILES],
@@ -65,7 +68,7 @@ def lead(found: Insight) -> list[str]:
     )
     lines = [
         f"{total[0]:,} pieces of {found.works:,} works: {_large(total[1])} notes in {_large(total[2])} tokens, "
-        f"about {sum(found.hours.values()):,.0f} hours at {found.hours_at}. {parts}."
+        f"about {sum(found.hours.values()):,.0f} hours at the first tempo of each file. {parts}."
     ]
     worst = [leak for leak in found.marginals if leak.key != TOGETHER and leak.works.above]
     if worst:

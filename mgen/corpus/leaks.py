@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,21 +55,15 @@ _ONE = "Only the recipe band writes instruments."
 
 COLUMNS = {
     "format": Clue("File format", False, _GONE),
-    "ticks_per_quarter": Clue(
-        "Ticks a quarter", False, f"{_GONE} Onsets are rounded to 24 steps, which may leave a comb."
-    ),
+    "ticks_per_quarter": Clue("Ticks a quarter", False, f"{_GONE} Onsets on 24 steps may keep a comb."),
     "tempo": Clue("Tempo of the file", False, f"{_GONE} Notes a quarter may keep its trace."),
     "n_tempos": Clue("Number of tempos", False, _GONE),
     "n_tracks": Clue("Number of tracks", False, _GONE),
     "n_programs": Clue("Number of instruments", False, _ONE),
     "instrument": Clue("Instrument", False, _ONE),
     "pedal": Clue("Sustain pedal", False, f"{_GONE} Durations are as the keys were held."),
-    "velocities": Clue(
-        "Number of velocities", True, "Their range is gone and their ranks stay: a file of one velocity still shows."
-    ),
-    "time_signature": Clue(
-        "Time signature of the file", True, "What cleaning did not replace stays as the length of bars (6/8 as 3/4)."
-    ),
+    "velocities": Clue("Number of velocities", True, "Their ranks stay: a file of one velocity still shows."),
+    "time_signature": Clue("Time signature of the file", True, "Unless replaced, it stays as bar length (6/8 as 3/4)."),
     "metre": Clue("Metre that cleaning replaced", False, "It is replaced: no token holds it."),
     "on_grid": Clue("On the beat grid or not", True, f"It stays in the onsets. {_ON_GRID}"),
     "grid_strength": Clue("How strongly onsets keep to the grid", True, f"It stays in the onsets. {_ON_GRID}"),
@@ -78,29 +72,25 @@ COLUMNS = {
     "track": Clue("Which track it was", False, _GONE),
     "chunk": Clue("Which part of its file it was", False, _GONE),
     "dropped_notes": Clue("Number of notes out of range", False, "They are dropped: no token writes them."),
-    "collection_size": Clue(
-        "Size of the collection",
-        False,
-        "No token holds it. Draw collections evenly, or a large one stands for its style.",
-    ),
 }
-"""What a row of pieces.parquet says of the file, in order; `collection_size` is counted, not read."""
+"""What a row of pieces.parquet says of the file, in order."""
+
+_EVENLY = "No token holds it. Draw collections evenly, or a large one stands for its style."
+COUNTED = {"collection_size": Clue("Size of the collection", False, _EVENLY)}
+
+BAND = {
+    name: Clue(COLUMNS[name].title, True, "The recipe band writes instruments: judge the recipe piano.")
+    for name in ("n_programs", "instrument")
+}
+"""What differs in the recipe that keeps instruments."""
 
 TOGETHER = "together"
 TIMED = ("phase", "duration")
 
 MARGINALS = {
     "phase": Clue("Onset phase", True, "It is how the file was made before it is rhythm."),
-    "duration": Clue(
-        "Durations",
-        True,
-        "Exact lengths are a habit of exporters as much as music: distrust a judge that falls without them.",
-    ),
-    "velocity": Clue(
-        "Velocities",
-        True,
-        "Their ranks stay, so files of one velocity show: set all to one and see what a judge still knows.",
-    ),
+    "duration": Clue("Durations", True, "Exact lengths are a habit of exporters: distrust a judge that needs them."),
+    "velocity": Clue("Velocities", True, "Their ranks stay: set all to one and see what a judge still knows."),
     "density": Clue("Notes a quarter", True, "At a nominal tempo they are anything: hold rewards to a band."),
     "polyphony": Clue("Polyphony", True, "Choose collections of like texture in every style."),
     "range": Clue("Pitch range", True, "Transpose in training, and choose collections of like instruments."),
@@ -108,9 +98,7 @@ MARGINALS = {
     "bars": Clue("Lengths of bars", True, "Judge music of one metre, or leave bar lengths out."),
     "length": Clue("Length of the piece", True, "Judge excerpts of one length, never whole pieces."),
     TOGETHER: Clue(
-        "All counts of notes together",
-        True,
-        "A judge reaches this without hearing which note follows which: ask it for more.",
+        "All counts of notes together", True, "It takes no order of notes to reach this: ask a judge for more."
     ),
 }
 """Simple counts of a piece's cleaned notes that a judge can read without hearing music."""
@@ -173,13 +161,12 @@ def guess(features: ArrayLike, style: NDArray[Any], group: NDArray[Any], seed: i
     Returns:
         None where nothing can be guessed: one style only, or a style in fewer than two groups.
     """
-    table = np.asarray(features, np.float64)
-    table = table[:, None] if table.ndim == 1 else table
     styles, of = np.unique(style, return_inverse=True)
     _, group = np.unique(group, return_inverse=True)
     folds = min(FOLDS, *(len(np.unique(group[of == k])) for k in range(len(styles)))) if len(styles) > 1 else 0
     if folds < 2:
         return None
+    table = np.reshape(np.asarray(features, np.float64), (len(of), -1))
     right = np.zeros(len(of))
     for deal in range(deals):
         part = _dealt(of, group, folds, seed + deal)
@@ -219,58 +206,65 @@ def _recall(right: Floats, group: NDArray[np.integer]) -> tuple[float, float]:
     return share, float((off**2).sum() / len(right) ** 2 * len(off) / max(len(off) - 1, 1))
 
 
-def column_leaks(pieces: pd.DataFrame, works_by: str = "work", recipe: str = "piano", seed: int = 0) -> list[Leak]:
+def column_leaks(pieces: pd.DataFrame, recipe: str = "piano", seed: int = 0) -> list[Leak]:
     """What each column of `COLUMNS` that is there tells of the style, worst first; a column of one value is left out.
 
     Args:
-        pieces: P rows with style, collection and the column `works_by`.
+        pieces: P rows with style, collection and group.
         recipe: `band` keeps instruments.
         seed: of the parts.
     """
-    found = []
-    for name, clue in COLUMNS.items():
-        if name in pieces and len(np.unique(codes := _codes(pieces[name]))) > 1:
-            if recipe == "band" and name in ("n_programs", "instrument"):
-                clue = Clue(clue.title, True, "The recipe band writes instruments: judge the recipe piano.")
-            found.append(_leak(name, clue, codes, pieces, works_by, seed))
-    return _worst_first(found)
+    table = pieces.assign(collection_size=pieces.groupby("collection")["collection"].transform("size"))
+    clues = COLUMNS | COUNTED | (BAND if recipe == "band" else {})
+    codes = {name: _codes(table[name]) for name in clues if name in table}
+    return _leaks({name: code for name, code in codes.items() if len(np.unique(code)) > 1}, clues, pieces, seed)
 
 
-def count_leaks(
-    counts: Mapping[str, Floats], pieces: pd.DataFrame, works_by: str = "work", seed: int = 0
-) -> list[Leak]:
+def count_leaks(counts: Mapping[str, Floats], pieces: pd.DataFrame, seed: int = 0) -> list[Leak]:
     """What counts of notes tell of the style, each alone and all together, worst first.
 
     Args:
         counts: (P, F) numbers under names of `MARGINALS`; NaN where undefined.
-        pieces: P rows with style, collection, on_grid and the column `works_by`.
+        pieces: P rows with style, collection, group and on_grid.
         seed: of the parts and of the forests.
     """
     grid = pieces["on_grid"].to_numpy(bool)
-    all_styles = set(pieces["style"]) == set(pieces["style"][grid])
-    found = []
-    for name, table in {**counts, TOGETHER: np.column_stack(list(counts.values()))}.items():
-        on_grid = _guessed(table[grid], pieces[grid], works_by, seed) if all_styles else None
-        found.append(_leak(name, MARGINALS[name], table, pieces, works_by, seed, on_grid))
-    return _worst_first(found)
+    tables = {**counts, TOGETHER: np.column_stack(list(counts.values()))}
+    leaks = _leaks(tables, MARGINALS, pieces, seed)
+    if set(pieces["style"]) != set(pieces["style"][grid]):
+        return leaks
+    return [replace(leak, on_grid=_guessed(tables[leak.key][grid], pieces[grid], "group", seed)) for leak in leaks]
+
+
+def _leaks(tables: Mapping[str, Floats], clues: Mapping[str, Clue], pieces: pd.DataFrame, seed: int) -> list[Leak]:
+    """What can be guessed of works and of collections, worst first."""
+    leaks = []
+    for name, table in tables.items():
+        works = _guessed(table, pieces, "group", seed)
+        if works is not None:
+            leaks.append(Leak(name, clues[name], works, _guessed(table, pieces, "collection", seed, DEALS)))
+    return sorted(leaks, key=lambda leak: -leak.works.accuracy)
+
+
+def _guessed(table: Floats, pieces: pd.DataFrame, by: str, seed: int, deals: int = 1) -> Guess | None:
+    return guess(table, pieces["style"].to_numpy(str), pieces[by].to_numpy(str), seed, deals)
 
 
 def in_words(leak: Leak) -> str:
     """What a leak tells, what that means, and what to do."""
     works, collections, on_grid = leak.works, leak.collections, leak.on_grid
-    said = [f"{leak.clue.title} alone: {_hundred(works)} in 100 pieces of works not seen before"]
-    if collections is not None:
-        said[0] += f", {_hundred(collections)} of collections not seen before"
-    said[0] += f" (blind: {round(100 * works.blind)})"
-    if collections is not None and works.above:
+    unseen = f", {100 * collections.accuracy:.0f} of collections not seen before" if collections else ""
+    told = f"{leak.clue.title} alone: {100 * works.accuracy:.0f} in 100 pieces of works not seen before{unseen}"
+    said = [f"{told} (blind: {100 * works.blind:.0f})"]
+    if collections and works.above:
         said.append(_across(works, collections))
     said.append(leak.clue.advice)
-    if on_grid is not None and works.above:
+    if on_grid and works.above:
         if on_grid.accuracy + on_grid.error < works.accuracy - works.error:
-            said.append(f"On the grid it falls to {_hundred(on_grid)}: mgen prepare --on-grid-only")
+            said.append(f"On the grid it falls to {100 * on_grid.accuracy:.0f}: mgen prepare --on-grid-only")
         elif leak.key in TIMED:
             said.append(
-                f"On the grid it is still {_hundred(on_grid)}, so --on-grid-only does not mend it: "
+                f"On the grid it is still {100 * on_grid.accuracy:.0f}, so --on-grid-only does not mend it: "
                 "choose collections made the same way in every style"
             )
     return " ".join(f"{sentence.rstrip('.')}." for sentence in said)
@@ -287,33 +281,12 @@ def _across(works: Guess, collections: Guess) -> str:
     return "There are too few collections to say whether it is more than their habit"
 
 
-def _hundred(guess: Guess) -> int:
-    return round(100 * guess.accuracy)
-
-
-def _leak(
-    name: str, clue: Clue, features: Floats, rows: pd.DataFrame, works_by: str, seed: int, on_grid: Guess | None = None
-) -> Leak | None:
-    """None where nothing can be guessed."""
-    works = _guessed(features, rows, works_by, seed)
-    return Leak(name, clue, works, _guessed(features, rows, "collection", seed), on_grid) if works else None
-
-
-def _guessed(features: Floats, rows: pd.DataFrame, by: str, seed: int) -> Guess | None:
-    deals = DEALS if by == "collection" else 1
-    return guess(features, rows["style"].to_numpy(str), rows[by].to_numpy(str), seed, deals)
-
-
-def _worst_first(leaks: list[Leak | None]) -> list[Leak]:
-    return sorted(filter(None, leaks), key=lambda leak: -leak.works.accuracy)
-
-
 def _codes(column: pd.Series[Any]) -> Floats:
     """(P,) numbers as they are, words by how common they are; rare words share a number."""
     if pd.api.types.is_numeric_dtype(column):
         return numbers(column)
     said = words(column)
-    return np.minimum(said.value_counts().index.get_indexer(said), COMMON).astype(np.float64)
+    return np.minimum(said.value_counts().index.get_indexer(pd.Index(said)), COMMON).astype(np.float64)
 
 
 def numbers(column: pd.Series[Any]) -> Floats:

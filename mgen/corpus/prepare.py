@@ -137,6 +137,8 @@ def prepare(
         pieces["group"] = _groups(pieces, kin, split_by)
         before = splits_before(pieces["group"].tolist(), _splits_of(out, pieces) if resume else [""] * len(pieces))
         pieces["split"] = assign_splits(pieces, styles, by="group", before=before)
+        relations = _relations(pieces, kin, exact)
+        del kin  # it is large
         fingerprint, shards = _write_shards(pieces, journal, folder / TOKENS, len(styles))
         _write_tables(pieces, rejected, folder)
         if rules.tab_events:
@@ -156,13 +158,7 @@ def prepare(
             "works": {style: int(own["work"].nunique()) for style, own in pieces.groupby("style")},
             "tokens": _sums(pieces, "style", "n_tokens"),
             "collections": _sums(pieces.assign(one=1), "collection", "one"),
-            "duplicates": {
-                "exact": exact,
-                "near_pairs": len(kin.pairs),
-                "largest_group": int(pieces["group"].value_counts().max()),
-                "pieces": len(pieces),
-            },
-            **_overlaps(pieces, kin),
+            **relations,
             "shards": shards,
             "options": dict(options or {}),
         }
@@ -338,13 +334,7 @@ def _without_copies(rows: pd.DataFrame, journal: Journal) -> pd.DataFrame:
 def _without_kin(rows: pd.DataFrame, journal: Journal, near: str) -> tuple[pd.DataFrame, _Kin]:
     """The rows and what their pieces have in common; with `drop`, only the first of pieces that are near duplicates."""
     pieces = np.flatnonzero(rows["number"] >= 0)
-    starts = np.append(0, np.cumsum(rows["n_shingles"].to_numpy()[pieces].astype(np.int64)))
-    hashes = np.zeros(starts[-1], np.uint32)
-    signatures = np.zeros((len(pieces), N_HASHES), np.uint32)
-    for position, arrays in journal.arrays(rows.iloc[pieces], ["shingles", "signature"]):
-        hashes[starts[position] : starts[position + 1]] = arrays["shingles"]
-        signatures[position] = arrays["signature"]
-    table = Shingles.of(hashes, starts).uncommon()
+    signatures, table = _sketches(rows.iloc[pieces], journal)
     none = Pairs(np.zeros((0, 2), np.int64), np.zeros(0), np.zeros(0, np.int64))
     if near == "ignore":
         return rows, _Kin(none, table)
@@ -356,6 +346,17 @@ def _without_kin(rows: pd.DataFrame, journal: Journal, near: str) -> tuple[pd.Da
     kept = first == np.arange(len(pieces))
     rows = _dropped(rows, pieces[~kept], pieces[first[~kept]], "near duplicate", "much of it is in")
     return rows, _Kin(none, table.pieces(np.flatnonzero(kept)))
+
+
+def _sketches(pieces: pd.DataFrame, journal: Journal) -> tuple[NDArray[np.uint32], Shingles]:
+    """Signatures (P, K) and shingles of the pieces, without commonplaces."""
+    starts = np.append(0, np.cumsum(pieces["n_shingles"].to_numpy().astype(np.int64)))
+    hashes = np.zeros(starts[-1], np.uint32)
+    signatures = np.zeros((len(pieces), N_HASHES), np.uint32)
+    for position, arrays in journal.arrays(pieces, ["shingles", "signature"]):
+        hashes[starts[position] : starts[position + 1]] = arrays["shingles"]
+        signatures[position] = arrays["signature"]
+    return signatures, Shingles.of(hashes, starts).uncommon()
 
 
 def _dropped(
@@ -405,11 +406,19 @@ def _groups(pieces: pd.DataFrame, kin: _Kin, split_by: str) -> NDArray[np.object
     return first
 
 
-def _overlaps(pieces: pd.DataFrame, kin: _Kin) -> dict[str, Any]:
-    """The largest overlap of a train and a test piece, and how far the collections overlap."""
+def _relations(pieces: pd.DataFrame, kin: _Kin, exact: int) -> dict[str, Any]:
+    """How many pieces are alike, how far collections overlap, and the largest overlap of a train and a test piece."""
     train, test = (np.flatnonzero(pieces["split"] == split) for split in ("train", "test"))
     names, share = collection_overlap(kin.pairs, pieces["collection"].to_numpy(dtype=str))
-    out: dict[str, Any] = {"collection_overlap": {"names": names, "share": np.round(share, 4).tolist()}}
+    out: dict[str, Any] = {
+        "duplicates": {
+            "exact": exact,
+            "near_pairs": len(kin.pairs),
+            "largest_group": int(pieces["group"].value_counts().max()),
+            "pieces": len(pieces),
+        },
+        "collection_overlap": {"names": names, "share": np.round(share, 4).tolist()},
+    }
     worst = largest_overlap(kin.shingles.pieces(train), kin.shingles.pieces(test)).largest
     if worst is not None:
         paths = pieces["path"].to_numpy()

@@ -1,6 +1,7 @@
 """Windows of a corpus that does not fit into memory: its shards are read one behind the other, a row group at a time.
 
 What a window is, `mgen.training.windows` says; here they are only put in order and dealt out to processes and workers.
+`Corpus.pieces` and `Corpus.table`, which hold what they read, are not used.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from functools import cached_property
 from itertools import count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -22,17 +24,28 @@ from datasets import load_dataset
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
-from mgen.corpus.shards import PIECES, SCHEMA, TOKENS, Corpus
+from mgen.corpus.shards import PIECES, SCHEMA, TOKENS, Corpus, TokenTable
 from mgen.errors import MgenError
 from mgen.training.windows import item_rng, training_sequence, window_counts
 
 BUFFER = 1 << 14
-"""Windows that wait for their turn: about 50 MB at a context of 512."""
+"""Windows that wait for their turn: 25 to 60 MB at a context of 512, more where pieces are long."""
 
 ROWS = 256
 """Pieces taken from the stream, and windows put into the buffer, at a time."""
 
+HELD_TOKENS = 1 << 24
+"""Tokens of a split that are held in memory for evaluation: 32 MB."""
+
 SPLIT = "train"
+
+
+class Piece(NamedTuple):
+    """A row of a shard."""
+
+    number: int  # in pieces.parquet
+    style: str
+    ids: NDArray[np.uint16]  # (L,)
 
 
 class Uncut(NamedTuple):
@@ -94,12 +107,10 @@ class StreamedWindows(IterableDataset[dict[str, NDArray[np.int64]]]):
 
     @property
     def shards(self) -> list[Path]:
-        folder = self.corpus.folder / TOKENS
-        return [folder / str(entry["file"]) for entry in self.corpus.manifest["shards"] if entry["split"] == SPLIT]
+        return _shards(self.corpus, SPLIT)
 
     @cached_property
     def _counted(self) -> tuple[int, int]:
-        # Corpus.pieces would hold all its columns for as long as the run lasts.
         path = self.corpus.folder / PIECES
         pieces = windows = 0
         try:
@@ -156,17 +167,45 @@ class StreamedWindows(IterableDataset[dict[str, NDArray[np.int64]]]):
     def _in_order(self, rng: np.random.Generator) -> Iterator[Uncut]:
         shards = self.shards
         seen = 0
-        for piece, style in _pieces([shards[i] for i in rng.permutation(len(shards))]):
-            windows = int(window_counts(np.array(len(piece)), self.context))
+        for piece in _pieces([shards[i] for i in rng.permutation(len(shards))]):
+            windows = int(window_counts(np.array(len(piece.ids)), self.context))
             seen += windows
             if seen > self.epoch_length:
                 break
             for number in range(windows):
-                yield Uncut(piece, self.corpus.remi.style_ids[style], number)
+                yield Uncut(piece.ids, self.corpus.remi.style_ids[piece.style], number)
         if seen != self.epoch_length:
             raise MgenError(
                 f"{self.corpus.folder / TOKENS}: other lengths in {SPLIT} than {PIECES} counts; prepare it again"
             )
+
+
+def held_table(corpus: Corpus, split: str, n_tokens: int = HELD_TOKENS) -> TokenTable:
+    """What `Corpus.table` reads of a split with up to `n_tokens` tokens; of a larger one so many, or a piece more.
+
+    The pieces of a split lie in a random order over its shards: the first ones speak for all. `rows` has the columns
+    piece and style.
+
+    Raises:
+        MgenError: A shard is missing or damaged.
+    """
+    found, held = [], 0
+    for piece in _pieces(_shards(corpus, split)):
+        found.append(piece)
+        held += len(piece.ids)
+        if held >= n_tokens:
+            break
+    found.sort(key=lambda piece: piece.number)
+    offsets = np.cumsum([0, *(len(piece.ids) for piece in found)])
+    ids = np.concatenate([np.empty(0, np.uint16), *(piece.ids for piece in found)])
+    rows = pd.DataFrame({"piece": [piece.number for piece in found], "style": [piece.style for piece in found]})
+    return TokenTable(ids, offsets, rows)
+
+
+def _shards(corpus: Corpus, split: str) -> list[Path]:
+    return [
+        corpus.folder / TOKENS / str(entry["file"]) for entry in corpus.manifest["shards"] if entry["split"] == split
+    ]
 
 
 def _shuffled(windows: Iterator[Uncut], size: int, rng: np.random.Generator) -> Iterator[Uncut]:
@@ -180,12 +219,14 @@ def _shuffled(windows: Iterator[Uncut], size: int, rng: np.random.Generator) -> 
         yield waiting[place]
 
 
-def _pieces(shards: list[Path]) -> Iterator[tuple[NDArray[np.uint16], str]]:
-    """Ids and style of each piece, in the order of the shards.
+def _pieces(shards: list[Path]) -> Iterator[Piece]:
+    """The pieces in the order of the shards.
 
     Raises:
         MgenError: A shard cannot be read.
     """
+    if not shards:
+        return
     files = [glob.escape(str(path.absolute())) for path in shards]  # they are read as patterns
     try:
         with TemporaryDirectory() as aside:  # a lock file of no further use would stay in the user's cache
@@ -193,15 +234,16 @@ def _pieces(shards: list[Path]) -> Iterator[tuple[NDArray[np.uint16], str]]:
         for rows in stream.with_format("arrow").iter(batch_size=ROWS):
             yield from _rows(rows)
     except (OSError, ValueError) as error:  # what pyarrow raises is one of these
-        raise MgenError(f"{shards[0].parent}: a shard cannot be read ({error}); prepare it again") from error
+        first = str(error).strip().splitlines()[:1]
+        raise MgenError(f"{shards[0].parent}: a shard cannot be read ({''.join(first)}); prepare it again") from error
 
 
-def _rows(rows: Any) -> Iterator[tuple[NDArray[np.uint16], str]]:
+def _rows(rows: pa.Table) -> Iterator[Piece]:
     ids = rows["ids"].combine_chunks()
-    ends = np.cumsum(pc.list_value_length(ids).to_numpy())
-    # A copy, for a view would hold the row group as long as one of its pieces waits.
-    for piece, style in zip(np.split(ids.flatten().to_numpy(), ends[:-1]), rows["style"].to_pylist(), strict=True):
-        yield piece.copy(), style
+    pieces = np.split(ids.flatten().to_numpy(), np.cumsum(pc.list_value_length(ids).to_numpy())[:-1])
+    for number, style, piece in zip(rows["piece"].to_pylist(), rows["style"].to_pylist(), pieces, strict=True):
+        # A copy, for a view would hold the row group as long as one of its pieces waits.
+        yield Piece(number, style, piece.copy())
 
 
 def _check(shards: list[Path], n_pieces: int) -> None:
