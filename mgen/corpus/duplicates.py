@@ -119,14 +119,13 @@ class Shingles:
         most = max(MAX_PIECES, int(MAX_SHARE * len(self))) if most is None else most
         keep = np.ones(len(self.hashes), bool)
         part = self.hashes.astype("<u4", copy=False).view(np.uint8)[3::4] >> 4  # the highest four bits
+        left = self.counts
         for number in range(16):  # a part of the hashes at a time, to sort little at once
             rows = np.flatnonzero(part == number)
             hashes, count = np.unique(self.hashes[rows], return_counts=True)
-            keep[rows] = ~np.isin(self.hashes[rows], hashes[count > most])
-        some = np.flatnonzero(self.counts)
-        left = np.zeros(len(self), np.int64)
-        if len(some):
-            left[some] = np.add.reduceat(keep, self.starts[some], dtype=np.int64)
+            common = rows[np.isin(self.hashes[rows], hashes[count > most])]
+            keep[common] = False
+            left = left - np.bincount(np.searchsorted(self.starts, common, side="right") - 1, minlength=len(self))
         return Shingles(self.hashes[keep], np.append(0, np.cumsum(left)), self.reach)
 
 

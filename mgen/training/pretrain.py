@@ -30,7 +30,8 @@ class PretrainTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]
             streamed, its batch, rank and ranks are those of `args`.
     """
 
-    control: Any  # of `Trainer`, whose type is not told
+    control: Any  # of `Trainer`, whose types are not told
+    train_dataset: Any
 
     def __init__(
         self,
@@ -58,7 +59,7 @@ class PretrainTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]
         # Windows shuffles by itself, by item number, so that resuming is exact.
         return SequentialSampler(self.train_dataset)
 
-    def get_train_dataloader(self) -> DataLoader[Any]:
+    def get_train_dataloader(self) -> Any:
         if not isinstance(self.train_dataset, StreamedWindows):
             return super().get_train_dataloader()
         # Not prepared by accelerate: each process has its own stream, which is not to be dealt out a second time.

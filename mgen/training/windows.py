@@ -135,7 +135,7 @@ class Windows(Dataset[dict[str, NDArray[np.int64]]]):
     @cached_property
     def style_ids(self) -> NDArray[np.int64]:
         """(P,) id of the style token of each piece."""
-        return self.table.rows["style"].map(self.remi.style_ids).to_numpy(np.int64)
+        return np.array([self.remi.style_ids[style] for style in self.table.rows["style"]], np.int64)
 
     @property
     def epoch_length(self) -> int:
