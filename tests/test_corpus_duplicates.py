@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -239,7 +240,7 @@ def test_near_duplicates_are_those_of_a_comparison_of_all(seed, pieces_at_a_time
     sets = random_sets(seed)
     every = table(*sets)
     signatures = np.array([signature(every.pieces([i]).hashes) for i in range(len(sets))])
-    found = near_duplicates(signatures, every, close=0.3, threshold=0.3, min_shared=5, min_matches=1)
+    found = near_duplicates(signatures, every, close=0.3, many=5, threshold=0.3, min_shared=5, min_matches=1)
     expected = [
         (i, j)
         for i in range(len(sets))
@@ -268,8 +269,11 @@ def test_a_small_share_counts_only_if_it_is_rare():
     found = near_duplicates(signatures, every, close=0.3, threshold=0.1, min_shared=16, min_matches=1)
     assert found.pieces.tolist() == [[0, 1]]
     assert found.containment.tolist() == [0.2]
-    close = near_duplicates(signatures, every, close=0.15, threshold=0.1, min_shared=16, min_matches=1)
-    assert len(close) == 1 + 10  # and all pairs of five
+    close = partial(near_duplicates, signatures, every, close=0.15, threshold=0.1, min_shared=16, min_matches=1)
+    assert len(close(many=20)) == 1 + 10  # and all pairs of five
+    assert len(close(many=21)) == 1
+    # parts of three works: what they share is rare among works
+    assert len(close(many=21, work=np.array([0, 1, 2, 2, 3, 4, 4]))) == 1 + 10
 
 
 def test_a_crowd_of_copies_is_one_group():

@@ -125,11 +125,11 @@ class PrepareConfig:
             least, most = getattr(self, low), getattr(self, high)
             if least > most > 0:
                 raise ValueError(f"{low} ({least}) must not be above {high} ({most})")
-        low, high = PITCH_RANGE
-        if not low <= self.lowest_pitch <= self.highest_pitch <= high:
+        least, most = PITCH_RANGE
+        if not least <= self.lowest_pitch <= self.highest_pitch <= most:
             raise ValueError(
-                f"lowest_pitch ({self.lowest_pitch}) and highest_pitch ({self.highest_pitch}) must be within {low} to "
-                f"{high}, the piano's keys"
+                f"lowest_pitch ({self.lowest_pitch}) and highest_pitch ({self.highest_pitch}) must be within "
+                f"{least} to {most}, the piano's keys"
             )
         if self.chord_note not in ("top", "bottom"):
             raise ValueError(f"chord_note '{self.chord_note}': expected top or bottom")

@@ -80,7 +80,7 @@ def chunks(
                 counts["mostly rests"] += 1
             else:
                 part = frame.copy()
-                alone = core.TrackTick(track.name, track.program, is_drum=False)
+                alone = core.TrackTick(track.name, track.program, False)
                 alone.notes = notes_from(columns, order[rows])
                 part.tracks.append(alone)
                 out.append(Chunk(number, place, part))

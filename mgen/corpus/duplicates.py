@@ -36,8 +36,9 @@ MAX_SHINGLES = 1024
 CLOSE = 0.2
 CONTAINMENT = 0.06
 MIN_SHARED = 16
-"""Near duplicates share the share CLOSE of the smaller piece's shingles, or CONTAINMENT in rare ones alone; and
-this many.
+MANY = 64
+"""Near duplicates share MIN_SHARED rare shingles, and with them the share CLOSE of the smaller piece's, or CONTAINMENT
+in rare ones alone; or, where many works have the same, MANY shingles and the share CLOSE.
 
 Measured on 5733 real pieces and 760 altered copies of them (transposed, at another speed or loosely played,
 revoiced, cut to a third, and two of these at once): 98 % of the copies are found, 100 % of the transposed, rescaled,
@@ -46,7 +47,7 @@ most are versions of one work by name or number.
 """
 
 RARE = 4
-"""Pieces that may have a shingle for it to be rare. A turn of phrase that a whole collection uses joins no two of
+"""Works that may have a shingle for it to be rare. A turn of phrase that a whole collection uses joins no two of
 its pieces; without this, formula by formula, they become one chain.
 """
 
@@ -108,24 +109,29 @@ class Shingles:
         rows = np.arange(starts[-1]) + np.repeat(self.starts[taken] - starts[:-1], counts)
         return Shingles(self.hashes[rows], starts, self.reach[taken])
 
-    def uncommon(self, most: int | None = None) -> Shingles:
-        """The same pieces without the shingles that more than `most` of them have.
+    def uncommon(self, most: int | None = None, work: Integers | None = None) -> Shingles:
+        """The same pieces without the shingles that more than `most` works have.
 
         Figures that everyone plays would make a short piece look like a part of a long one.
 
         Args:
-            most: the larger of `MAX_PIECES` and `MAX_SHARE` of the pieces, if None.
+            most: the larger of `MAX_PIECES` and `MAX_SHARE` of the works, if None.
+            work: (P,) number of each piece's work, as far as it is known; a song's own riff is in many of its
+                parts. Each piece is one by itself if None.
         """
-        most = max(MAX_PIECES, int(MAX_SHARE * len(self))) if most is None else most
+        work = np.arange(len(self)) if work is None else work
+        most = max(MAX_PIECES, int(MAX_SHARE * len(np.unique(work)))) if most is None else most
         keep = np.ones(len(self.hashes), bool)
         part = self.hashes.astype("<u4", copy=False).view(np.uint8)[3::4] >> 4  # the highest four bits
         left = self.counts
         for number in range(16):  # a part of the hashes at a time, to sort little at once
             rows = np.flatnonzero(part == number)
-            hashes, count = np.unique(self.hashes[rows], return_counts=True)
-            common = rows[np.isin(self.hashes[rows], hashes[count > most])]
-            keep[common] = False
-            left = left - np.bincount(np.searchsorted(self.starts, common, side="right") - 1, minlength=len(self))
+            owner = np.searchsorted(self.starts, rows, side="right") - 1
+            users = np.unique(_keys(self.hashes[rows], work[owner].astype(np.uint32)))  # each work once
+            hashes, count = np.unique((users >> np.uint64(32)).astype(np.uint32), return_counts=True)
+            common = np.isin(self.hashes[rows], hashes[count > most])
+            keep[rows[common]] = False
+            left = left - np.bincount(owner[common], minlength=len(self))
         return Shingles(self.hashes[keep], np.append(0, np.cumsum(left)), self.reach)
 
 
@@ -251,7 +257,9 @@ _PERMUTATIONS = MinHash(N_HASHES, scheme="affine32").permutations  # drawn once,
 def near_duplicates(
     signatures: NDArray[np.uint32],
     table: Shingles,
+    work: Integers | None = None,
     close: float = CLOSE,
+    many: int = MANY,
     threshold: float = CONTAINMENT,
     min_shared: int = MIN_SHARED,
     min_matches: int = MIN_MATCHES,
@@ -266,7 +274,8 @@ def near_duplicates(
     Args:
         signatures: (P, K) one `signature` a row.
         table: shingles of the same P pieces; best without the commonplaces, see `Shingles.uncommon`.
-        close: containment, 0..1, that is enough whatever is shared.
+        work: (P,) number of each piece's work, as far as it is known: what few works have is rare.
+        close: containment, 0..1, that is enough if `many` shingles are shared, or `min_shared` rare ones.
         threshold: containment that is enough if rare shingles alone make it up.
         min_shared: least number of shared shingles, so that a short piece is not found by chance.
         min_matches: least number of hashes, of K, in which two signatures agree.
@@ -282,9 +291,10 @@ def near_duplicates(
     able = np.flatnonzero(table.counts >= min_shared)
     found = compare(table, able[_agreeing(signatures[able], min_matches)])
     found = found.where((found.containment >= min(threshold, close)) & (found.shared >= min_shared))
-    rare = compare(table.uncommon(RARE), found.pieces).shared
+    rare = compare(table.uncommon(RARE, work), found.pieces).shared
     alone = found.containment * rare / np.maximum(found.shared, 1)
-    return found.where((found.containment >= close) | ((alone >= threshold) & (rare >= min_shared)))
+    near = (found.containment >= close) & ((found.shared >= many) | (rare >= min_shared))
+    return found.where(near | ((alone >= threshold) & (rare >= min_shared)))
 
 
 def _agreeing(signatures: NDArray[np.uint32], min_matches: int) -> NDArray[np.int64]:

@@ -205,7 +205,8 @@ class Journal:
         together = pd.concat(frames, ignore_index=True)
         # A file that two runs have read at one time is there twice, with the same pieces.
         together = together.drop_duplicates(["source", "number"], keep="last")
-        return together.sort_values(["source", "number"], ignore_index=True)
+        in_order: pd.DataFrame = together.sort_values(["source", "number"], ignore_index=True)
+        return in_order
 
     def arrays(self, rows: pd.DataFrame, columns: Collection[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Arrays of the pieces in `rows`, one part of the journal at a time, so in no order.
@@ -213,12 +214,12 @@ class Journal:
         Yields:
             The position in `rows`, and the arrays by name.
         """
-        by_part = pd.DataFrame({"part": rows["part"].to_numpy(), "row": rows["row"].to_numpy()})
-        for number, wanted in by_part.groupby("part"):
-            table = pq.read_table(self.parts[int(number)], columns=list(columns))  # type: ignore[call-overload]
-            chunked = {name: table[name].combine_chunks() for name in columns}
-            for position, row in zip(wanted.index.tolist(), wanted["row"].tolist(), strict=True):
-                yield position, {name: _value(column, row) for name, column in chunked.items()}
+        part, row = rows["part"].to_numpy(), rows["row"].to_numpy()
+        for number in np.unique(part).tolist():
+            table = pq.read_table(self.parts[number], columns=list(columns))
+            whole = {name: table[name].combine_chunks() for name in columns}
+            for position in np.flatnonzero(part == number).tolist():
+                yield position, {name: _value(column, int(row[position])) for name, column in whole.items()}
 
 
 def _column(values: list[Any], kind: pa.DataType) -> pa.Array:

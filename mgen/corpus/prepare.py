@@ -117,8 +117,11 @@ def prepare(
         journal = Journal(folder / READ, rules.fingerprint)
         if resume:
             journal.adopt(out / READ)
-        run = partial(ENGINES[engine], workers=workers or os.cpu_count() or 1, limits=limits or Limits())
-        _read(journal, sources, stamps, rules, run, progress)
+        read = partial(read_source, rules=rules)
+        known = journal.known()
+        todo = [i for i, source in enumerate(sources) if known.get(source.path) != stamps[i]]
+        outcomes = ENGINES[engine](read, [sources[i] for i in todo], workers or os.cpu_count() or 1, limits or Limits())
+        _note(journal, outcomes, [stamps[i] for i in todo], len(sources), progress)
         rows = _named(journal.rows(sources, stamps), sources)
         if rows["source"].nunique() != len(sources):
             raise AssertionError(f"{len(sources)} scanned, {rows['source'].nunique()} read")
@@ -257,23 +260,20 @@ def _remove(path: Path) -> None:
 # ------------------------------------------------------------- from files to rows
 
 
-def _read(
+def _note(
     journal: Journal,
-    sources: Sequence[Source],
+    outcomes: Outcomes,
     stamps: Sequence[Stamp],
-    rules: Rules,
-    run: Callable[..., Outcomes],
+    n_sources: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Read what the journal does not have."""
-    known = journal.known()
-    todo = [i for i, source in enumerate(sources) if known.get(source.path) != stamps[i]]
-    done, without = len(sources) - len(todo), 0
+    """Write what becomes of each file that is read now; `stamps` are those files'."""
+    done, without = n_sources - len(stamps), 0
     if progress:
         progress(done, without)
-    with journal, closing(run(partial(read_source, rules=rules), [sources[i] for i in todo])) as outcomes:
-        for i, (source, outcome) in zip(todo, outcomes, strict=True):
-            journal.write(source, stamps[i], outcome)
+    with journal, closing(outcomes):
+        for stamped, (source, outcome) in zip(stamps, outcomes, strict=True):
+            journal.write(source, stamped, outcome)
             done += 1
             without += isinstance(outcome, Lost) or not outcome.pieces
             if progress:
@@ -334,11 +334,13 @@ def _without_copies(rows: pd.DataFrame, journal: Journal) -> pd.DataFrame:
 def _without_kin(rows: pd.DataFrame, journal: Journal, near: str) -> tuple[pd.DataFrame, _Kin]:
     """The rows and what their pieces have in common; with `drop`, only the first of pieces that are near duplicates."""
     pieces = np.flatnonzero(rows["number"] >= 0)
+    work, _ = pd.factorize(np.array([work_key(name) for name in rows["work"].iloc[pieces]], dtype=object))
     signatures, table = _sketches(rows.iloc[pieces], journal)
+    table = table.uncommon(work=work)
     none = Pairs(np.zeros((0, 2), np.int64), np.zeros(0), np.zeros(0, np.int64))
     if near == "ignore":
         return rows, _Kin(none, table)
-    pairs = near_duplicates(signatures, table)
+    pairs = near_duplicates(signatures, table, work)
     if near == "join":
         return rows, _Kin(pairs, table)
     group = joined(len(pieces), pairs.pieces)
@@ -349,14 +351,14 @@ def _without_kin(rows: pd.DataFrame, journal: Journal, near: str) -> tuple[pd.Da
 
 
 def _sketches(pieces: pd.DataFrame, journal: Journal) -> tuple[NDArray[np.uint32], Shingles]:
-    """Signatures (P, K) and shingles of the pieces, without commonplaces."""
+    """Signatures (P, K) and shingles of the pieces."""
     starts = np.append(0, np.cumsum(pieces["n_shingles"].to_numpy().astype(np.int64)))
     hashes = np.zeros(starts[-1], np.uint32)
     signatures = np.zeros((len(pieces), N_HASHES), np.uint32)
     for position, arrays in journal.arrays(pieces, ["shingles", "signature"]):
         hashes[starts[position] : starts[position + 1]] = arrays["shingles"]
         signatures[position] = arrays["signature"]
-    return signatures, Shingles.of(hashes, starts).uncommon()
+    return signatures, Shingles.of(hashes, starts)
 
 
 def _dropped(
@@ -373,7 +375,8 @@ def _dropped(
     reasons[which] = reason
     details[which] = [f"{words} {path}" for path in rows["path"].to_numpy()[like]]
     keep = (number >= 0) | ((number == -1) & ~rows["source"].duplicated().to_numpy())
-    return rows.assign(number=number, reason=reasons, detail=details)[keep].reset_index(drop=True)
+    left_over: pd.DataFrame = rows.assign(number=number, reason=reasons, detail=details)[keep].reset_index(drop=True)
+    return left_over
 
 
 def _rejected(rows: pd.DataFrame, sources: Sequence[Source]) -> list[tuple[str, str, str]]:

@@ -174,8 +174,8 @@ def _through_the_line(music: Music, rules: Rules) -> Reading:
                 parts[error.reason] += 1
             why.append(error)
     if not pieces:
-        error = why[0] if why else _no_chunk(parts)
-        return Reading((), error.reason, error.detail, dict(+notes), dict(+parts))
+        first = why[0] if why else _no_chunk(parts)
+        return Reading((), first.reason, first.detail, dict(+notes), dict(+parts))
     return Reading(tuple(pieces), notes=dict(+notes), parts=dict(+parts))
 
 
@@ -245,7 +245,8 @@ def _only(score: core.ScoreTick, programs: tuple[int, ...]) -> tuple[core.ScoreT
         return score, 0
     dropped = sum(len(track.notes) for track, keep in zip(score.tracks, wanted, strict=True) if not keep)
     kept = score.copy()
-    kept.tracks = [track for track, keep in zip(kept.tracks, wanted, strict=True) if keep]
+    for number in reversed(np.flatnonzero(~np.array(wanted)).tolist()):
+        del kept.tracks[number]
     return kept, dropped
 
 

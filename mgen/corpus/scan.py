@@ -106,7 +106,7 @@ def work_name(name: str) -> str:
 
 
 def work_key(work: str) -> str:
-    """What is left of a work's name when spelling is forgotten: `In a Mellow Tone (live)` and `InAMellowTone` are one."""
+    """A work's name without its spelling: that of `In a Mellow Tone (live)` is that of `InAMellowTone`."""
     return re.sub(r"[\W_]+", "", work_name(work))
 
 
