@@ -113,7 +113,7 @@ class Music:
                 ids += list(windows)
                 positive += [yes] * count
                 collection += [key[1]] * count
-                work += self.tables[key].rows["work"].to_numpy(str)[piece].tolist()
+                work += self.tables[key].rows["group"].to_numpy(str)[piece].tolist()
         prompted = rng.random(len(ids)) < 0.5
         heard = [row if after else row[:tokens] for row, after in zip(ids, prompted, strict=True)]
         notes = Notes.from_ids(heard, self.remi, start=np.where(prompted, self.prompt_tokens, 0))

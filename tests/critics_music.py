@@ -41,4 +41,4 @@ def table(remi: Remi, rows: list[NDArray[np.int64]], works: list[str] | None = N
     """Pieces of one collection as a corpus holds them."""
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
     names = works or [f"work {i}" for i in range(len(rows))]
-    return TokenTable(np.concatenate(rows).astype(np.uint16), offsets, pd.DataFrame({"work": names}))
+    return TokenTable(np.concatenate(rows).astype(np.uint16), offsets, pd.DataFrame({"group": names}))

@@ -158,7 +158,7 @@ def prepare(
             "rejected": dict(sorted(reasons.items())),
             **_counts(found, {"duplicate": exact, "near duplicate": _n_pieces(found) - exact - len(pieces)}),
             "pieces": _sums(pieces.assign(one=1), "style", "one"),
-            "works": {style: int(own["work"].nunique()) for style, own in pieces.groupby("style")},
+            "works": {style: int(own["group"].nunique()) for style, own in pieces.groupby("style")},
             "tokens": _sums(pieces, "style", "n_tokens"),
             "collections": _sums(pieces.assign(one=1), "collection", "one"),
             **relations,

@@ -69,7 +69,7 @@ def draw_prompts(
     for table, count in zip(tables, share.tolist(), strict=True):
         part, piece = sample_windows(table, remi, count, prompt_tokens + completion_tokens, rng)
         windows.append(part)
-        work.append(table.rows["work"].to_numpy(str)[piece])
+        work.append(table.rows["group"].to_numpy(str)[piece])
     rows = np.concatenate(windows)
     head = np.tile([remi.bos_id, remi.style_ids[target]], (n, 1))
     music = rows[:, :0] if kind == "nothing" else rows[:, :prompt_tokens]
