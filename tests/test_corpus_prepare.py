@@ -46,7 +46,9 @@ def made(music, tmp_path_factory):
 
 def contents(folder):
     """The files of a corpus but for its journal, whose parts are cut by the clock."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.parent.name != "read"]
+    files = [
+        path for path in sorted(folder.rglob("*")) if path.is_file() and "read" not in path.relative_to(folder).parts
+    ]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
@@ -192,6 +194,12 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_corpus_whole(music, made, tm
         prepare(music, out, overwrite=True)
     assert "\n" not in str(caught.value)
     assert contents(out) == contents(made)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".corpus.part", "corpus"]
+    assert [path.name for path in (tmp_path / ".corpus.part").iterdir()] == ["lock", "read"]  # what was read is kept
+    monkeypatch.undo()
+    told = []
+    prepare(music, out, resume=True, options={"note": "as given"}, progress=lambda *counts: told.append(counts))
+    assert len(told) == 1 and contents(out) == contents(made)
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
 
 

@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from symusic import Note, Score, Track
 
 from mgen.corpus import journal
 from mgen.corpus import prepare as module
@@ -21,6 +22,7 @@ from mgen.corpus.prepare import READ, prepare
 from mgen.corpus.reading import Reading, Rules, read_source
 from mgen.corpus.scan import scan
 from mgen.corpus.shards import Corpus
+from mgen.corpus.workers import Lost
 from mgen.errors import MgenError
 from mgen.notes import Notes
 
@@ -38,7 +40,9 @@ def sources_of(folder, more=()):
 
 
 def contents(folder):
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.parent.name != READ]
+    files = [
+        path for path in sorted(folder.rglob("*")) if path.is_file() and READ not in path.relative_to(folder).parts
+    ]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
@@ -71,8 +75,6 @@ def test_an_interrupted_run_goes_on_and_the_corpus_is_the_same(music, tmp_path, 
     with pytest.raises(KeyboardInterrupt):
         prepare(sources, out, progress=Told(stop_at=17))
     assert not out.exists() and (tmp_path / ".c.part" / READ).is_dir()
-    with pytest.raises(MgenError, match="an interrupted run has read files for it; give --resume"):
-        prepare(sources, out)
     told = Told()
     prepare(sources, out, resume=True, progress=told)
     assert told.read_now == len(sources) - 17
@@ -149,13 +151,17 @@ def test_killed_at_any_moment_no_file_is_lost(music, tmp_path):
     words = ["--style", f"jazz={music}/jazz", "--style", f"other={music}/other", "--workers", "2", "--resume", "true"]
     command = [sys.executable, str(tmp_path / "door.py"), *words, "--out", str(tmp_path / "c")]
     part = tmp_path / ".c.part" / READ
+
+    def parts():
+        return len(list(part.rglob("*.parquet")))
+
     kills, code = 0, None
     while code is None:
-        known = len(list(part.glob("*.parquet"))) if part.is_dir() else 0
+        known = parts()
         silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         process = subprocess.Popen(command, start_new_session=True, **silent)
         while process.poll() is None and kills < 3:
-            if part.is_dir() and len(list(part.glob("*.parquet"))) > known + 2:
+            if parts() > known + 2:
                 os.killpg(process.pid, signal.SIGKILL)
                 kills += 1
                 break
@@ -165,7 +171,7 @@ def test_killed_at_any_moment_no_file_is_lost(music, tmp_path):
     assert code == 0 and kills >= 1
     prepare(sources_of(music), tmp_path / "whole", options={"collections": [], "instruments": []})
     assert contents(tmp_path / "c") == contents(tmp_path / "whole")
-    parts = [pd.read_parquet(path, columns=["path"]) for path in sorted((tmp_path / "c" / READ).glob("*.parquet"))]
+    parts = [pd.read_parquet(path, columns=["path"]) for path in sorted((tmp_path / "c" / READ).rglob("*.parquet"))]
     assert not pd.concat(parts)["path"].duplicated().any()
 
 
@@ -173,7 +179,7 @@ def test_a_part_of_the_journal_that_is_damaged_is_read_again(music, tmp_path, at
     out = tmp_path / "c"
     prepare(sources_of(music), out)
     before = contents(out)
-    first, second, *_ = sorted((out / READ).glob("*.parquet"))
+    first, second, *_ = sorted((out / READ).rglob("*.parquet"))
     first.write_bytes(b"PAR1")
     second.unlink()
     told = Told()
@@ -194,7 +200,7 @@ def test_a_journal_gives_back_what_was_written(music, tmp_path, at_once):
     rows = again.rows(sources, stamps)
     assert rows["source"].tolist() == list(range(6))
     seen = 0
-    for position, arrays in again.arrays(rows, ["ids", "shingles", "content"]):
+    for position, arrays in again.arrays(rows, ["ids", "shingles"]):
         reading = readings[position]
         if not reading.pieces:
             assert rows["reason"][position] == reading.reason
@@ -202,7 +208,7 @@ def test_a_journal_gives_back_what_was_written(music, tmp_path, at_once):
         (piece,) = reading.pieces
         np.testing.assert_array_equal(arrays["ids"], piece.ids)
         np.testing.assert_array_equal(arrays["shingles"], piece.shingles)
-        assert arrays["content"] == piece.content
+        assert rows["content"][position] == piece.content
         assert (rows["n_notes"][position], rows["tempo"][position]) == (piece.n_notes, piece.facts.tempo)
         seen += 1
     assert seen == sum(bool(reading.pieces) for reading in readings) >= 5
@@ -211,14 +217,16 @@ def test_a_journal_gives_back_what_was_written(music, tmp_path, at_once):
 
 @pytest.fixture
 def same_notes(music, tmp_path):
-    """The music with three more files: the same notes under another name and with other velocities, twice, and a
-    file that nothing can be read from.
-    """
+    """The music with two more files: the same notes under another name, and again with other velocities."""
     folder = tmp_path / "music"
     shutil.copytree(music, folder)
     file = sorted((folder / "jazz" / "lead_sheets").glob("*.mid"))[0]
     shutil.copy(file, folder / "jazz" / "zz_copy.mid")
-    shutil.copy(file, folder / "other" / "zz_copy_two.mid")
+    softer = Score(file)
+    for track in softer.tracks:
+        for note in track.notes:
+            note.velocity = max(1, note.velocity // 2)
+    softer.dump_midi(folder / "other" / "zz_copy_two.mid")
     return folder, file
 
 
@@ -233,8 +241,6 @@ def test_pieces_of_the_same_notes_are_dropped_and_named(same_notes, tmp_path):
 
 
 def transposed(file, to, by):
-    from symusic import Score
-
     score = Score(file).shift_pitch(by)
     score.dump_midi(to)
 
@@ -315,3 +321,181 @@ def test_notes_of_a_piece_come_back(music, tmp_path):
     corpus = Corpus.open(tmp_path / "c")
     table = corpus.table("train")
     assert Notes.from_ids(list(table), corpus.remi).counts.tolist() == table.rows["n_notes"].tolist()
+
+
+# ------------------------------------------------------------------ what went wrong once
+
+
+def small(folder, works=8, styles=("jazz", "other")):
+    """`works` files of each style with notes of their own; names of their own in `folder/<style>`."""
+    for style in styles:
+        (folder / style).mkdir(parents=True)
+        for number in range(works):
+            tune(folder / style / f"{style} tune {number}.mid", seed=100 * len(style) + number)
+    return folder
+
+
+def tune(path, seed):
+    pitches = 48 + np.random.default_rng(seed).integers(0, 30, 64)
+    score = Score(480)
+    score.tracks.append(Track("a", 0))
+    for i, pitch in enumerate(pitches.tolist()):
+        score.tracks[0].notes.append(Note(240 * i, 240, pitch, 80))
+    score.dump_midi(path)
+
+
+def sources_in(folder):
+    return scan(styles=[(style.name, style) for style in sorted(folder.iterdir())])
+
+
+def test_a_rejected_file_changes_no_type(tmp_path):
+    folder = small(tmp_path / "m")
+    rules = Rules("tabs", min_notes=60, max_notes=1000, tab_events=True)
+    prepare(sources_in(folder), tmp_path / "whole", rules)
+    (folder / "jazz" / "broken.mid").write_bytes(b"MThd")
+    prepare(sources_in(folder), tmp_path / "c", rules)
+    types = [Corpus.open(tmp_path / name).pieces.dtypes.to_dict() for name in ("whole", "c")]
+    assert types[0] == types[1] and str(types[1]["track"]) == "int32"
+    names = {path.relative_to(path.parents[1]) for path in (tmp_path / "c").rglob("*.npy")}
+    assert {str(name) for name in names} == {"0/0.npy"}
+
+
+def test_what_was_read_outlives_a_late_error_and_other_rules(tmp_path):
+    folder = small(tmp_path / "m")
+    for file in sorted((folder / "other").glob("*.mid"))[2:]:
+        file.unlink()
+    out = tmp_path / "c"
+    with pytest.raises(MgenError, match="too small to split"):
+        prepare(sources_in(folder), out)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(sources_in(folder), out, Rules(min_notes=17), progress=Told(stop_at=0))
+    for number in range(10, 14):
+        tune(folder / "other" / f"tune {number}.mid", seed=number)
+    told = Told()
+    prepare(sources_in(folder), out, progress=told)
+    assert told.read_now == 4
+    assert len(list((out / READ).iterdir())) == 1
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_failed_by_the_machine_is_read_again(tmp_path, monkeypatch, overwrite):
+    folder = small(tmp_path / "m")
+    sources, out = sources_in(folder), tmp_path / "c"
+
+    def slow(function, items, workers, limits):
+        for item in items:
+            yield item, Lost("timeout", "too slow") if "tune 3" in item.path else function(item)
+
+    monkeypatch.setitem(module.ENGINES, "local", slow)
+    assert prepare(sources, out)["rejected"] == {"timeout": 2}
+    monkeypatch.undo()
+    if overwrite:  # a second reading of each file, left by an interrupted run
+        with pytest.raises(KeyboardInterrupt):
+            prepare(sources, out, overwrite=True, progress=Told(stop_at=len(sources)))
+    told = Told()
+    manifest = prepare(sources, out, resume=True, progress=told)
+    assert manifest["rejected"] == {} and manifest["kept"] == len(sources)
+    assert told.read_now == (0 if overwrite else 2)
+
+
+def splits(out):
+    pieces = Corpus.open(out).pieces
+    return dict(zip(pieces["content"], pieces["split"], strict=True))
+
+
+def test_splits_are_kept_when_music_is_added_renamed_or_copied(tmp_path):
+    folder, out = small(tmp_path / "m"), tmp_path / "c"
+    prepare(sources_in(folder), out)
+    old = splits(out)
+    for number in range(20, 26):
+        tune(folder / "jazz" / f"new {number}.mid", seed=number)
+    prepare(sources_in(folder), tmp_path / "anew")
+    anew = splits(tmp_path / "anew")
+    assert any(anew[content] != split for content, split in old.items())  # or nothing is shown below
+    assert prepare(sources_in(folder), out, resume=True)["moved"] == 0
+    new = splits(out)
+    assert {content: new[content] for content in old} == old and set(new.values()) == {*old.values()}
+    for file in sorted((folder / "jazz").glob("*.mid")):
+        shutil.copy(file, file.with_name(f"a copy of {file.name}"))  # sorts before the original
+    for file in sorted((folder / "other").glob("*.mid")):
+        file.rename(file.with_name(f"other {file.name}"))
+    manifest = prepare(sources_in(folder), out, resume=True)
+    assert manifest["moved"] == 0 and manifest["rejected"] == {"duplicate": 14}
+    assert splits(out) == new
+    kept = Corpus.open(out).pieces["path"]
+    assert not kept.str.contains("a copy of").any()
+
+
+def test_works_that_turn_out_to_be_one_go_where_they_must_stay_unseen(tmp_path):
+    folder, out = small(tmp_path / "m", 30), tmp_path / "c"
+    prepare(sources_in(folder), out)
+    pieces = Corpus.open(out).pieces
+    trained, tested = (pieces[pieces["split"] == split]["path"].iloc[0] for split in ("train", "test"))
+    both = Score(trained)
+    end = both.end()
+    for note in Score(tested).tracks[0].notes:
+        both.tracks[0].notes.append(Note(end + note.time, note.duration, note.pitch, note.velocity))
+    both.dump_midi(folder / "jazz" / "medley.mid")
+    manifest = prepare(sources_in(folder), out, resume=True)
+    now = Corpus.open(out).pieces.set_index("path")["split"]
+    assert (now[trained], now[tested], now[str(folder / "jazz" / "medley.mid")]) == ("test", "test", "test")
+    assert manifest["moved"] == 1
+
+
+def test_a_corpus_whose_table_is_damaged_is_not_split_anew(tmp_path):
+    folder, out = small(tmp_path / "m"), tmp_path / "c"
+    prepare(sources_in(folder), out)
+    (out / "pieces.parquet").write_bytes(b"PAR1")
+    with pytest.raises(MgenError, match="so its splits would be lost; --overwrite draws them anew"):
+        prepare(sources_in(folder), out, resume=True)
+    prepare(sources_in(folder), out, overwrite=True)
+
+
+def test_a_part_damaged_inside_is_named(tmp_path):
+    folder, out = small(tmp_path / "m"), tmp_path / "c"
+    prepare(sources_in(folder), out)
+    (part,) = (out / READ).rglob("*.parquet")
+    content = part.read_bytes()
+    part.write_bytes(content[:4] + os.urandom(len(content) // 2) + content[4 + len(content) // 2 :])
+    with pytest.raises(
+        MgenError, match=r"\.parquet: a damaged part of the journal .*; delete it and give --resume"
+    ) as caught:
+        prepare(sources_in(folder), out, resume=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_two_runs_on_one_folder_do_not_mix(tmp_path):
+    folder, out = small(tmp_path / "m"), tmp_path / "c"
+
+    def second(done, without):
+        if done == 3:
+            with pytest.raises(MgenError, match="another run is writing it"):
+                prepare(sources_in(folder), out)
+
+    assert prepare(sources_in(folder), out, progress=second)["kept"] == 16
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "m"]
+
+
+def test_names_of_signs_alone_are_works_too(tmp_path):
+    folder = small(tmp_path / "m")
+    for name, by in (("x", 3), ("y", 5)):
+        (folder / "jazz" / name).mkdir()
+        transposed(folder / "jazz" / f"jazz tune {by}.mid", folder / "jazz" / name / "@@@.mid", by)
+    prepare(sources_in(folder), tmp_path / "c")
+    pieces = Corpus.open(tmp_path / "c").pieces
+    assert (pieces["work"] == "@@@").sum() == 2
+    assert pieces[pieces["work"] == "@@@"]["split"].nunique() == 1
+
+
+def test_a_folder_that_cannot_be_read_is_said(tmp_path, monkeypatch):
+    folder = small(tmp_path / "m")
+    look = os.scandir
+
+    def refused(path):
+        if str(path).endswith("other"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(MgenError, match="other: Permission denied; make it readable"):
+        scan([folder])

@@ -24,10 +24,11 @@ from rich.table import Table
 from mgen.cli.options import parse
 from mgen.corpus.chunks import LEAST_NOTES, LONG_REST, MOST_NOTES, MOST_SILENCE
 from mgen.corpus.clean import STEPS, Recipe
-from mgen.corpus.prepare import check_free, prepare
+from mgen.corpus.prepare import prepare
 from mgen.corpus.reading import MIN_NOTES, Rules
 from mgen.corpus.scan import parse_style, scan
 from mgen.corpus.split import SPLITS
+from mgen.corpus.staging import check_free
 from mgen.corpus.workers import Limits
 from mgen.encoding.remi import PITCH_RANGE
 from mgen.encoding.tab_events import Voice
@@ -121,10 +122,13 @@ class PrepareConfig:
         for name, unit in (("timeout", "seconds"), ("memory", "MiB")):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} ({getattr(self, name)}) must be above 0 {unit}")
-        for low, high in (("min_notes", "max_notes"), ("min_voices", "max_voices"), ("lowest_pitch", "highest_pitch")):
-            least, most = getattr(self, low), getattr(self, high)
+        rules = self.rules()
+        for name, least, most in (
+            ("notes", rules.min_notes, rules.max_notes),
+            ("voices", rules.min_voices, rules.max_voices),
+        ):
             if least > most > 0:
-                raise ValueError(f"{low} ({least}) must not be above {high} ({most})")
+                raise ValueError(f"min_{name} ({least}) must not be above max_{name} ({most})")
         least, most = PITCH_RANGE
         if not least <= self.lowest_pitch <= self.highest_pitch <= most:
             raise ValueError(
@@ -141,7 +145,7 @@ class PrepareConfig:
             recipe=cast(Recipe, self.recipe),
             skip=tuple(sorted(self.skip)),
             min_notes=self.min_notes or (LEAST_NOTES if tabs else MIN_NOTES),
-            max_notes=self.max_notes or (MOST_NOTES if tabs else 0),
+            max_notes=self.max_notes or (MOST_NOTES if tabs and "cut" not in self.skip else 0),
             min_voices=self.min_voices,
             max_voices=self.max_voices,
             programs=tuple(sorted(select(self.instruments))),
@@ -242,7 +246,7 @@ def _summary(manifest: dict[str, Any], out: Path, seconds: float, before: int | 
     console = Console(file=sys.stdout)
 
     def say(text: str) -> None:
-        console.print(text, soft_wrap=True, highlight=False)
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
 
     scanned, rejected = manifest["scanned"], sum(manifest["rejected"].values())
     fresh = scanned - (before or 0)
@@ -265,6 +269,8 @@ def _summary(manifest: dict[str, Any], out: Path, seconds: float, before: int | 
         for split in SPLITS
     ]
     _table(("style", "split", "pieces", "tokens"), rows, console)
+    if manifest["moved"]:
+        say(f"{manifest['moved']:,} pieces changed their split, because new music shows works to be one")
     copies, overlap = manifest["duplicates"], manifest.get("overlap")
     say(
         f"{copies['near_pairs']:,} pairs of near duplicates; the largest group that goes to one split has "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, fields
@@ -58,13 +59,15 @@ SCHEMA = pa.schema(
     [
         *_FILE,
         *((field.name, _TYPES[str(field.type)]) for field in (*_PLAIN, *fields(Facts))),
-        ("content", pa.binary()),
         ("n_shingles", pa.int32()),
         *ARRAYS.items(),
     ]
 )
 
 Stamp = tuple[int, int]
+
+MACHINE = frozenset({"timeout", "out of memory", "worker died", "internal error", "unreadable"})
+"""Reasons that may lie with the machine, or with us: such a file is read again the next time."""
 
 
 def stamp(file: Path) -> Stamp:
@@ -77,47 +80,41 @@ def stamp(file: Path) -> Stamp:
 
 
 class Journal:
-    """The journal in `folder`, for one set of rules.
+    """The journal in `folder`, for one set of rules; what other rules read lies beside it.
 
     Args:
-        folder: made if it is not there. Parts of other rules, or that cannot be read, are deleted.
+        folder: made if it is not there.
         rules: fingerprint of the rules that files are read by.
 
     Attributes:
-        parts: the parts, in the order of their names.
+        parts: the parts, oldest first.
     """
 
     def __init__(self, folder: Path, rules: str) -> None:
-        self.folder = folder
-        self.rules = rules
-        self.schema = SCHEMA.with_metadata({b"rules": rules.encode()})
-        folder.mkdir(parents=True, exist_ok=True)
-        for left_over in folder.glob("*.part"):
+        self.folder = folder / rules
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for left_over in self.folder.glob("*.part"):
             left_over.unlink()
-        self.parts = [path for path in sorted(folder.glob("*.parquet")) if self._is_ours(path)]
+        self.parts = sorted(path for path in self.folder.glob("*.parquet") if _is_whole(path))
         self._clear()
-
-    def _is_ours(self, path: Path) -> bool:
-        try:
-            found = pq.read_schema(path)
-            if found.names == self.schema.names and found.metadata[b"rules"] == self.rules.encode():
-                return True
-        except (OSError, pa.ArrowInvalid, KeyError, TypeError):  # damaged, or not ours
-            pass
-        path.unlink()
-        return False
 
     def adopt(self, folder: Path) -> None:
         """Take over the parts of another journal, by links where the disk allows it."""
-        for path in sorted(folder.glob("*.parquet")):
+        for path in (folder / self.folder.name).glob("*.parquet"):
             own = self.folder / path.name
-            if not own.exists():
+            if not own.exists() and _is_whole(path):
                 try:
                     os.link(path, own)
                 except OSError:
                     own.write_bytes(path.read_bytes())
-                if self._is_ours(own):
-                    self.parts.append(own)
+                self.parts.append(own)
+        self.parts.sort()
+
+    def finish(self) -> None:
+        """Delete what other rules read: the corpus is whole."""
+        for other in self.folder.parent.iterdir():
+            if other != self.folder:
+                shutil.rmtree(other, ignore_errors=True)
 
     # --------------------------------------------------------------- writing
 
@@ -137,8 +134,8 @@ class Journal:
         for number, piece in enumerate(outcome.pieces):
             arrays = {name: getattr(piece, name).ravel() for name in ARRAYS}
             plain = {field.name: getattr(piece, field.name) for field in _PLAIN}
-            known = {"content": piece.content, "n_shingles": len(piece.shingles)}
-            self._rows.append({**head, **counts, "number": number, **plain, **asdict(piece.facts), **known, **arrays})
+            plain["n_shingles"] = len(piece.shingles)
+            self._rows.append({**head, **counts, "number": number, **plain, **asdict(piece.facts), **arrays})
             self._tokens += len(piece.ids)
             counts = {"notes": "", "parts": ""}  # of the file, so on its first row only
         waited = time.monotonic() - self._since > PART_SECONDS
@@ -149,11 +146,11 @@ class Journal:
         if not self._rows:
             self._clear()
             return
-        columns = [_column([row.get(field.name) for row in self._rows], field.type) for field in self.schema]
+        columns = [_column([row.get(field.name) for row in self._rows], field.type) for field in SCHEMA]
         path = self.folder / f"{time.time_ns():020d}.parquet"
         aside = path.with_suffix(".part")
         with aside.open("wb") as file:
-            pq.write_table(pa.Table.from_arrays(columns, schema=self.schema), file, compression="zstd")
+            pq.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), file, compression="zstd")
             file.flush()
             os.fsync(file.fileno())
         aside.rename(path)
@@ -171,20 +168,21 @@ class Journal:
     # --------------------------------------------------------------- reading
 
     def known(self) -> dict[str, Stamp]:
-        """Each file that was read, with its stamp then."""
+        """Each file that was read, with its stamp then, but for those that failed by the machine's fault."""
         seen: dict[str, Stamp] = {}
         for part in self.parts:
-            table = pq.read_table(part, columns=["path", "size", "modified"])
-            sizes, times = (table[name].to_pylist() for name in ("size", "modified"))
-            seen.update(zip(table["path"].to_pylist(), zip(sizes, times, strict=True), strict=True))
+            table = _read(part, ["path", "size", "modified", "reason"])
+            rows = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
+            seen.update((path, (size, modified)) for path, size, modified, reason in rows if reason not in MACHINE)
         return seen
 
     def rows(self, sources: Sequence[Source], stamps: Sequence[Stamp]) -> pd.DataFrame:
         """What is known of the files of `sources`, their pieces in order.
 
         Returns:
-            All columns but the arrays and `content`, and `source` (index in `sources`), `part` and `row` (where the
-            arrays are). What was read of a file before it changed is left out, as are files that are no sources.
+            All columns but the arrays, and `source` (index in `sources`), `part` and `row` (where the arrays are). Of a
+            file that was read more than once the last reading counts; what was read of a file before it changed
+            is left out, as are files that are no sources.
         """
         place = pd.DataFrame(
             {
@@ -194,18 +192,15 @@ class Journal:
                 "source": np.arange(len(sources), dtype=np.int32),
             }
         )
-        names = [name for name in SCHEMA.names if name not in ARRAYS and name != "content"]
-        frames = []
-        for number, part in enumerate(self.parts):
-            frame = pq.read_table(part, columns=names).to_pandas()
+        names = [name for name in SCHEMA.names if name not in ARRAYS]
+        frames = [_read(part, names).to_pandas() for part in self.parts]
+        for number, frame in enumerate(frames):
             frame["part"], frame["row"] = np.int32(number), np.arange(len(frame), dtype=np.int32)
-            frames.append(frame.merge(place, on=["path", "size", "modified"]))
         if not frames:
             raise MgenError(f"{self.folder}: nothing was read")
-        together = pd.concat(frames, ignore_index=True)
-        # A file that two runs have read at one time is there twice, with the same pieces.
-        together = together.drop_duplicates(["source", "number"], keep="last")
-        in_order: pd.DataFrame = together.sort_values(["source", "number"], ignore_index=True)
+        together = pd.concat(frames, ignore_index=True).merge(place, on=["path", "size", "modified"])
+        last = together.groupby("source")["part"].transform("max") == together["part"]
+        in_order: pd.DataFrame = together[last].sort_values(["source", "number"], ignore_index=True)
         return in_order
 
     def arrays(self, rows: pd.DataFrame, columns: Collection[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -216,10 +211,34 @@ class Journal:
         """
         part, row = rows["part"].to_numpy(), rows["row"].to_numpy()
         for number in np.unique(part).tolist():
-            table = pq.read_table(self.parts[number], columns=list(columns))
+            table = _read(self.parts[number], list(columns))
             whole = {name: table[name].combine_chunks() for name in columns}
             for position in np.flatnonzero(part == number).tolist():
                 yield position, {name: _value(column, int(row[position])) for name, column in whole.items()}
+
+
+def of_schema(pieces: pd.DataFrame) -> pd.DataFrame:
+    """The rows of pieces with each column in its own type: rows of files without pieces have made floats of them."""
+    types = {pa.int32(): np.int32, pa.float32(): np.float32, pa.bool_(): bool}
+    wanted = {name: types[SCHEMA.field(name).type] for name in COLUMNS if SCHEMA.field(name).type in types}
+    typed: pd.DataFrame = pieces.astype(wanted)
+    return typed
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a part is one of ours, as far as its end tells."""
+    try:
+        return bool(pq.read_schema(path).names == SCHEMA.names)
+    except (OSError, pa.ArrowInvalid):
+        return False
+
+
+def _read(part: Path, columns: list[str]) -> pa.Table:
+    try:
+        return pq.read_table(part, columns=columns)
+    except (OSError, pa.ArrowInvalid) as error:
+        why = " ".join(str(error).split())
+        raise MgenError(f"{part}: a damaged part of the journal ({why}); delete it and give --resume") from error
 
 
 def _column(values: list[Any], kind: pa.DataType) -> pa.Array:

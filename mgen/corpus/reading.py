@@ -71,7 +71,8 @@ class Rules:
     @property
     def fingerprint(self) -> str:
         """A hash: what was read by the same rules need not be read again."""
-        return hashlib.sha256(json.dumps([LINE, asdict(self)], sort_keys=True).encode()).hexdigest()[:16]
+        said = asdict(self) | {"skip": sorted({*self.skip} - {"duplicates"})}  # those are found among all files
+        return hashlib.sha256(json.dumps([LINE, said], sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ class Piece:
     ids: NDArray[np.uint16]
     shingles: NDArray[np.uint32]
     signature: NDArray[np.uint32]
-    content: bytes
+    content: str
     events: NDArray[np.uint8]
 
 
@@ -218,7 +219,7 @@ def _piece(chunk: Chunk, facts: Facts, beats: Beats, rules: Rules, counts: Count
         ids=ids.astype(np.uint16),
         shingles=grams,
         signature=signature(grams),
-        content=content_hash(notes),
+        content=content_hash(notes).hex(),
         events=_events(chunk.score, rules, counts),
     )
 

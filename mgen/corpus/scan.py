@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 from mgen.errors import MgenError
 from mgen.files import EXTENSIONS
@@ -41,6 +42,11 @@ class Source:
     collection: str
     work: str
     artist: str = ""
+
+    @property
+    def song(self) -> str:
+        """The file's name without its ending."""
+        return _text(self.file.stem)
 
 
 def scan(
@@ -120,10 +126,14 @@ def _walked(roots: Sequence[Path]) -> list[Source]:
 
 
 def _music_below(folder: Path) -> Iterable[Path]:
-    for parent, _, names in os.walk(folder):
+    for parent, _, names in os.walk(folder, onerror=_refused):
         for name in names:
             if os.path.splitext(name)[1].lower() in EXTENSIONS:
                 yield Path(parent, name)
+
+
+def _refused(error: OSError) -> NoReturn:
+    raise MgenError(f"{error.filename}: {error.strerror}; make it readable, or give folders without it") from error
 
 
 def _unlisted(file: Path, root: Path) -> Source:

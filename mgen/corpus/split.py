@@ -41,7 +41,7 @@ def assign_splits(
         pieces: P rows with columns style, collection, and `by`.
         styles: styles that must be there, beside those that are.
         by: the column that says what goes to one split: works, or works that belong together.
-        before: splits of works that have one already and keep it, as far as they go on being one work.
+        before: splits of works that have one already, and keep it.
 
     Raises:
         MgenError: A style would have no piece in one of the splits.
@@ -75,10 +75,14 @@ def splits_before(groups: Sequence[str], splits: Sequence[str]) -> dict[str, str
 
 
 def _filled(works: list[str], before: Mapping[str, str]) -> dict[str, str]:
-    """A split for each of the `works` that has none, so that all together come as near to the shares as can be."""
+    """A split for each of the `works` that has none: splits that are empty come first, then those that lack most of
+    their share.
+    """
     wanted = Counter(_cut(len(works)))
     wanted.subtract(before[work] for work in works if work in before)
-    names = [name for name in SPLITS for _ in range(wanted[name])]
+    has = Counter(before[work] for work in works if work in before)
+    empty_first = sorted(SPLITS, key=lambda name: has[name] > 0)
+    names = [name for name in empty_first for _ in range(wanted[name])]
     new = [work for work in works if work not in before]
     return dict(zip(new, names + ["train"] * (len(new) - len(names)), strict=False))
 

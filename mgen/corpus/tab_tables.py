@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from mgen.corpus.journal import Journal
 from mgen.corpus.split import SPLITS
 
 TAB_EVENTS = "tab_events"
-AT_ONCE = 1 << 12  # chunks in a row group
+AT_ONCE = 1 << 18  # events in a row group, about
 
 SCHEMA = pa.schema(
     [
@@ -38,24 +39,33 @@ def write_tab_events(pieces: pd.DataFrame, journal: Journal, folder: Path) -> No
     for split in SPLITS:
         own = pieces[pieces["split"] == split]
         with pq.ParquetWriter(folder / f"{split}.parquet", SCHEMA, compression="zstd") as writer:
-            rows: list[dict[str, object]] = []
+            held: list[tuple[int, NDArray[np.uint8]]] = []
             for position, arrays in journal.arrays(own, ["events"]):
                 events = arrays["events"].reshape(-1, 4)
                 row = own.iloc[position]
-                names = {name: row[name] for name in ("instrument", "song", "track", "chunk")}
                 place = folder / _slug(row["instrument"]) / song_folder(row["song"], row["path"]) / str(row["track"])
                 place.mkdir(parents=True, exist_ok=True)
                 np.save(place / f"{row['chunk']}.npy", events)
-                rows.append({"piece": int(own.index[position]), **names, "events": events.tolist()})
-                if len(rows) == AT_ONCE:
-                    writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
-                    rows = []
-            writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
+                held.append((position, events))
+                if sum(len(table) for _, table in held) >= AT_ONCE:
+                    writer.write_table(_table(own, held))
+                    held = []
+            writer.write_table(_table(own, held))
+
+
+def _table(pieces: pd.DataFrame, held: list[tuple[int, NDArray[np.uint8]]]) -> pa.Table:
+    rows = pieces.iloc[[position for position, _ in held]]
+    offsets = np.cumsum([0] + [len(events) for _, events in held]).astype(np.int32)
+    values = np.concatenate([np.zeros((0, 4), np.uint8), *(events for _, events in held)])
+    events = pa.ListArray.from_arrays(pa.array(offsets), pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), 4))
+    columns = [pa.array(rows.index.to_numpy(np.int32))]
+    columns += [pa.array(rows[name].tolist(), SCHEMA.field(name).type) for name in SCHEMA.names[1:-1]]
+    return pa.Table.from_arrays([*columns, events.cast(SCHEMA.field("events").type)], schema=SCHEMA)
 
 
 def song_folder(song: str, path: str) -> str:
     """Name of a song's folder: its own name and a mark of the file's path."""
-    return f"{_slug(song)}-{hashlib.sha256(path.encode()).hexdigest()[:6]}"
+    return f"{_slug(song)}-{hashlib.sha256(path.encode()).hexdigest()[:12]}"
 
 
 def _slug(name: str) -> str:

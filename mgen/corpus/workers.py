@@ -73,30 +73,32 @@ class Limited(Generic[Item, Result]):
     limits: Limits
 
     def __call__(self, item: Item) -> Result | Lost:
-        _cap_memory(self.limits.memory)
         try:
-            _start_clocks(self.limits.seconds)
-            return self.function(item)
-        except _OutOfTime:
-            return Lost("timeout", f"took over {self.limits.seconds:g} seconds")
-        except MemoryError:
-            return Lost("out of memory", f"needs over {self.limits.memory} MiB")
-        except Exception as error:  # a fault of ours must not lose the other files; it is named and counted
-            return Lost("internal error", f"{type(error).__name__}: {' '.join(str(error).split())}")
-        finally:
+            _cap_memory(self.limits.memory)
+            try:
+                _start_clocks(self.limits.seconds)
+                return self.function(item)
+            except MemoryError:
+                return Lost("out of memory", f"needs over {self.limits.memory} MiB")
+            except Exception as error:  # a fault of ours must not lose the other files; it is named and counted
+                return Lost("internal error", f"{type(error).__name__}: {' '.join(str(error).split())}")
+            finally:
+                _start_clocks(0.0)
+        except OutOfTime:  # also from within the lines above
             _start_clocks(0.0)
+            return Lost("timeout", f"took over {self.limits.seconds:g} seconds")
 
 
-class _OutOfTime(BaseException):
+class OutOfTime(BaseException):
     """Not an `Exception`: no library's own handling of faults may take it for one."""
 
 
 def _out_of_time(number: int, frame: FrameType | None) -> NoReturn:
-    raise _OutOfTime
+    raise OutOfTime
 
 
 def _start_clocks(seconds: float) -> None:
-    """Raise `_OutOfTime` after so many seconds of processor time, or `WAITING` times as many on the clock; 0 stops."""
+    """Raise `OutOfTime` after so many seconds of processor time, or `WAITING` times as many on the clock; 0 stops."""
     if hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread():
         for number, timer, limit in (
             (signal.SIGPROF, signal.ITIMER_PROF, seconds),
@@ -157,7 +159,8 @@ def in_workers(
             deaths += 1
             if deaths == 3:
                 raise MgenError(
-                    f"worker processes give no result ({error}); free some memory or try --workers 1"
+                    f"worker processes give no result ({error}); free some memory or try --workers 1; a script of your "
+                    "own calls this below `if __name__ == '__main__':`"
                 ) from error
         finally:
             pool.stop()  # type: ignore[no-untyped-call]
@@ -174,6 +177,8 @@ def _outcome(future: ProcessFuture[Result | Lost], timeout: float) -> Result | L
         if not future.done():
             raise BrokenProcessPool("no answer from the pool") from error
         return Lost("timeout", f"took over {timeout:g} seconds")
+    except OutOfTime:  # the clock rang when the item was done, before it was stopped
+        return Lost("timeout", "its time was over")
     except ProcessExpired as error:
         return Lost("worker died", f"exit code {error.exitcode}")
     except Exception as error:  # the result could not be sent

@@ -1,0 +1,176 @@
+"""What the pieces of a corpus are to each other: copies, near duplicates, works, and how the splits overlap.
+
+Takes the journal's rows and gives rows back; `duplicates` does the comparing and knows nothing of files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mgen.corpus.duplicates import (
+    N_HASHES,
+    Pairs,
+    Shingles,
+    collection_overlap,
+    joined,
+    largest_overlap,
+    near_duplicates,
+    same,
+)
+from mgen.corpus.journal import Journal
+from mgen.corpus.scan import work_key
+from mgen.corpus.shards import MANIFEST, PIECES
+from mgen.errors import MgenError
+
+NEAR = ("join", "drop", "ignore")
+"""What to do about near duplicates."""
+
+SPLIT_BY = ("work", "artist")
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """The splits of a corpus that is brought up to date, by path and by content.
+
+    A file that was renamed is known by its notes.
+    """
+
+    by_path: dict[str, str]
+    by_content: dict[str, str]
+
+    @classmethod
+    def of(cls, corpus: Path | None) -> Earlier:
+        """Those of the corpus in a folder; none of None, or of a folder without a corpus.
+
+        Raises:
+            MgenError: There is a corpus whose table of pieces cannot be read.
+        """
+        if corpus is None or not (corpus / MANIFEST).is_file():
+            return cls({}, {})
+        try:
+            old = pd.read_parquet(corpus / PIECES, columns=["path", "content", "split"])
+        except (OSError, ValueError, pa.ArrowInvalid) as error:
+            raise MgenError(
+                f"{corpus / PIECES}: cannot be read, so its splits would be lost; --overwrite draws them anew"
+            ) from error
+        columns = {name: old[name].tolist() for name in old}
+        by_path, by_content = (dict(zip(columns[name], columns["split"], strict=True)) for name in ("path", "content"))
+        return cls(by_path, by_content)
+
+    def splits(self, rows: pd.DataFrame) -> list[str]:
+        """The split that each row's piece had, empty if it is new."""
+        pairs = zip(rows["path"].tolist(), rows["content"].tolist(), strict=True)
+        return [self.by_path.get(path) or self.by_content.get(content, "") for path, content in pairs]
+
+
+@dataclass(frozen=True, slots=True)
+class Kin:
+    """What P pieces have in common: near duplicates, and the shingles that are no commonplaces."""
+
+    pairs: Pairs
+    shingles: Shingles
+
+
+def without_copies(rows: pd.DataFrame, earlier: Earlier) -> pd.DataFrame:
+    """The rows without pieces of the same notes as another: the first stays, or the one that was in the corpus."""
+    pieces = np.flatnonzero(rows["number"] >= 0)
+    codes, _ = pd.factorize(rows["content"].to_numpy(dtype=object)[pieces])
+    new = ~rows["path"].iloc[pieces].isin(earlier.by_path).to_numpy()
+    rank = pieces + np.where(new, len(rows), 0)
+    first = pd.Series(rank).groupby(codes).transform("min").to_numpy() % len(rows)
+    copies = first != pieces
+    return _dropped(rows, pieces[copies], first[copies], "duplicate", "same notes as")
+
+
+def without_kin(rows: pd.DataFrame, journal: Journal, near: str) -> tuple[pd.DataFrame, Kin]:
+    """The rows and what their pieces have in common; with `drop`, one of each group of near duplicates."""
+    pieces = np.flatnonzero(rows["number"] >= 0)
+    work, _ = pd.factorize(np.array(_work_keys(rows.iloc[pieces]), dtype=object))
+    signatures, table = _sketches(rows.iloc[pieces], journal)
+    table = table.uncommon(work=work)
+    none = Pairs(np.zeros((0, 2), np.int64), np.zeros(0), np.zeros(0, np.int64))
+    if near == "ignore":
+        return rows, Kin(none, table)
+    pairs = near_duplicates(signatures, table, work)
+    if near == "join":
+        return rows, Kin(pairs, table)
+    group = joined(len(pieces), pairs.pieces)
+    first = pd.Series(np.arange(len(pieces))).groupby(group).transform("min").to_numpy()
+    kept = first == np.arange(len(pieces))
+    rows = _dropped(rows, pieces[~kept], pieces[first[~kept]], "near duplicate", "in one group with")
+    return rows, Kin(none, table.pieces(np.flatnonzero(kept)))
+
+
+def groups(pieces: pd.DataFrame, kin: Kin, split_by: str) -> NDArray[np.object_]:
+    """(P,) for each piece the first work, by name, of those that have to go to one split."""
+    relations = [kin.pairs.pieces, same(_work_keys(pieces))]
+    if split_by == "artist":
+        relations.append(same(pieces["artist"].to_numpy(dtype=str)))
+    group = joined(len(pieces), *relations)
+    first: NDArray[np.object_] = pieces["work"].groupby(group).transform("min").to_numpy(dtype=object)
+    return first
+
+
+def summary(pieces: pd.DataFrame, kin: Kin, exact: int) -> dict[str, Any]:
+    """How many pieces are alike, how far collections overlap, and the largest overlap of a train and a test piece."""
+    train, test = (np.flatnonzero(pieces["split"] == split) for split in ("train", "test"))
+    names, share = collection_overlap(kin.pairs, pieces["collection"].to_numpy(dtype=str))
+    out: dict[str, Any] = {
+        "duplicates": {
+            "exact": exact,
+            "near_pairs": len(kin.pairs),
+            "largest_group": int(pieces["group"].value_counts().max()),
+            "pieces": len(pieces),
+        },
+        "collection_overlap": {"names": names, "share": np.round(share, 4).tolist()},
+    }
+    worst = largest_overlap(kin.shingles.pieces(train), kin.shingles.pieces(test)).largest
+    if worst is not None:
+        paths = pieces["path"].to_numpy()
+        out["overlap"] = {
+            "train": str(paths[train[worst[0]]]),
+            "test": str(paths[test[worst[1]]]),
+            "containment": round(worst[2], 4),
+        }
+    return out
+
+
+def _work_keys(pieces: pd.DataFrame) -> list[str]:
+    # A name of signs alone has no key but itself.
+    return [work_key(work) or work for work in pieces["work"]]
+
+
+def _sketches(pieces: pd.DataFrame, journal: Journal) -> tuple[NDArray[np.uint32], Shingles]:
+    """Signatures (P, K) and shingles of the pieces."""
+    starts = np.append(0, np.cumsum(pieces["n_shingles"].to_numpy().astype(np.int64)))
+    hashes = np.zeros(starts[-1], np.uint32)
+    signatures = np.zeros((len(pieces), N_HASHES), np.uint32)
+    for position, arrays in journal.arrays(pieces, ["shingles", "signature"]):
+        hashes[starts[position] : starts[position + 1]] = arrays["shingles"]
+        signatures[position] = arrays["signature"]
+    return signatures, Shingles.of(hashes, starts)
+
+
+def _dropped(
+    rows: pd.DataFrame, which: NDArray[np.intp], like: NDArray[np.intp], reason: str, words: str
+) -> pd.DataFrame:
+    """The rows without those at `which`, because of those at `like`; a file that is left without pieces says so."""
+    if not len(which):
+        return rows
+    number = rows["number"].to_numpy().copy()
+    number[which] = -2
+    left = pd.Series(number >= 0).groupby(rows["source"].to_numpy()).transform("any").to_numpy()
+    number[which[~left[which]]] = -1
+    reasons, details = (rows[name].to_numpy(dtype=object).copy() for name in ("reason", "detail"))
+    reasons[which] = reason
+    details[which] = [f"{words} {path}" for path in rows["path"].to_numpy()[like]]
+    keep = (number >= 0) | ((number == -1) & ~rows["source"].duplicated().to_numpy())
+    left_over: pd.DataFrame = rows.assign(number=number, reason=reasons, detail=details)[keep].reset_index(drop=True)
+    return left_over
