@@ -13,6 +13,7 @@ from mgen.corpus import duplicates
 from mgen.corpus.clean import clean, normalise
 from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.corpus.duplicates import (
+    MAX_SHINGLES,
     Pairs,
     Shingles,
     collection_overlap,
@@ -394,3 +395,20 @@ def test_planted_copies_are_found_and_little_else():
     assert np.mean(work[found.pieces[:, 0]] == work[found.pieces[:, 1]]) >= 0.95
     group = joined(len(work), found.pieces)
     assert np.bincount(group).max() <= 30
+
+
+def test_of_too_many_shingles_an_even_sample_is_kept():
+    rng = np.random.default_rng(0)
+    pool = rng.choice(2**32, 3000, replace=False).astype(np.uint32)
+    pieces = [np.sort(rng.choice(pool, n, replace=False)) for n in (900, 600, MAX_SHINGLES, 0)]
+    counts = [len(piece) for piece in pieces]
+    whole = Shingles.filled(lambda: enumerate(pieces), counts)
+    np.testing.assert_array_equal(whole.hashes, np.concatenate(pieces))
+    pairs = np.array([[0, 1], [0, 2], [1, 2]])
+    np.testing.assert_array_equal(whole.counts, counts)
+    sample = Shingles.filled(lambda: reversed(list(enumerate(pieces))), counts, most=sum(counts) // 2)
+    limit = sample.hashes.max()
+    for number, piece in enumerate(pieces):
+        np.testing.assert_array_equal(sample.pieces([number]).hashes, piece[piece <= limit])
+    assert sum(counts) // 2 == pytest.approx(len(sample.hashes), rel=0.1)
+    np.testing.assert_allclose(compare(sample, pairs).containment, compare(whole, pairs).containment, atol=0.06)

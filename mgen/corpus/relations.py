@@ -5,6 +5,7 @@ Takes the journal's rows and gives rows back; `duplicates` does the comparing an
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,13 +150,14 @@ def _work_keys(pieces: pd.DataFrame) -> list[str]:
 
 def _sketches(pieces: pd.DataFrame, journal: Journal) -> tuple[NDArray[np.uint32], Shingles]:
     """Signatures (P, K) and shingles of the pieces."""
-    starts = np.append(0, np.cumsum(pieces["n_shingles"].to_numpy().astype(np.int64)))
-    hashes = np.zeros(starts[-1], np.uint32)
     signatures = np.zeros((len(pieces), N_HASHES), np.uint32)
-    for position, arrays in journal.arrays(pieces, ["shingles", "signature"]):
-        hashes[starts[position] : starts[position + 1]] = arrays["shingles"]
+    for position, arrays in journal.arrays(pieces, ["signature"]):
         signatures[position] = arrays["signature"]
-    return signatures, Shingles.of(hashes, starts)
+
+    def grams() -> Iterator[tuple[int, NDArray[np.uint32]]]:
+        return ((position, arrays["shingles"]) for position, arrays in journal.arrays(pieces, ["shingles"]))
+
+    return signatures, Shingles.filled(grams, pieces["n_shingles"].to_numpy().astype(np.int64))
 
 
 def _dropped(
