@@ -109,12 +109,14 @@ def prepare(
         if rows["source"].nunique() != len(sources):
             raise AssertionError(f"{len(sources)} scanned, {rows['source'].nunique()} read")
         earlier = Earlier.of(out if resume else None)
-        found = rows
+        (cleaning, chunks), n_read = _tally(rows), _n_pieces(rows)
+        rows = rows.drop(columns=["notes", "parts"])
         rows = rows if "duplicates" in rules.skip else without_copies(rows, earlier)
-        exact = _n_pieces(found) - _n_pieces(rows)
+        exact = n_read - _n_pieces(rows)
         rows, kin = without_kin(rows, journal, near)
         pieces = of_schema(rows[rows["number"] >= 0].reset_index(drop=True))
         rejected = _rejected(rows, sources)
+        del rows
         if len(rejected) + pieces["source"].nunique() != len(sources):
             raise AssertionError(f"{len(sources)} scanned, {pieces['source'].nunique()} kept, {len(rejected)} rejected")
         reasons = Counter(reason for _, reason, _ in rejected)
@@ -142,7 +144,8 @@ def prepare(
             "scanned": len(sources),
             "kept": int(pieces["source"].nunique()),
             "rejected": dict(sorted(reasons.items())),
-            **_counts(found, {"duplicate": exact, "near duplicate": _n_pieces(found) - exact - len(pieces)}),
+            "cleaning": cleaning,
+            **_chunk_counts(chunks, exact, n_read - exact - len(pieces), len(pieces)),
             "pieces": _sums(pieces.assign(one=1), "style", "one"),
             "works": {style: int(own["group"].nunique()) for style, own in pieces.groupby("style")},
             "tokens": _sums(pieces, "style", "n_tokens"),
@@ -209,11 +212,8 @@ def _n_pieces(rows: pd.DataFrame) -> int:
     return int((rows["number"] >= 0).sum())
 
 
-def _counts(rows: pd.DataFrame, copies: Mapping[str, int]) -> dict[str, Any]:
-    """What the cleaning did, over all files: notes and files for each step, and what became of chunks.
-
-    `copies` tells how many pieces were dropped later, by reason.
-    """
+def _tally(rows: pd.DataFrame) -> tuple[dict[str, dict[str, int]], Counter[str]]:
+    """What the cleaning did, over all files: notes and files for each step; and what became of chunks."""
     notes: Counter[str] = Counter()
     files: Counter[str] = Counter()
     chunks: Counter[str] = Counter()
@@ -223,16 +223,19 @@ def _counts(rows: pd.DataFrame, copies: Mapping[str, int]) -> dict[str, Any]:
         files.update(found.keys())
     for text in rows["parts"]:
         chunks.update(json.loads(text or "{}"))
-    out: dict[str, Any] = {"cleaning": {step: {"notes": notes[step], "files": files[step]} for step in sorted(notes)}}
-    if chunks:
-        n_found = chunks.pop("found")
-        split = {name: chunks.pop(name, 0) for name in ("rests", "cut")}
-        chunks.update({reason: n for reason, n in copies.items() if n})
-        kept = _n_pieces(rows) - sum(copies.values())
-        if n_found != kept + chunks.total():
-            raise AssertionError(f"{n_found} chunks found, {kept} kept, {chunks.total()} dropped")
-        out["chunks"] = {"found": n_found, "kept": kept, "dropped": dict(sorted(chunks.items())), "split": split}
-    return out
+    return {step: {"notes": notes[step], "files": files[step]} for step in sorted(notes)}, chunks
+
+
+def _chunk_counts(chunks: Counter[str], exact: int, near: int, kept: int) -> dict[str, Any]:
+    """The manifest's entry of the recipe `tabs`; empty for other recipes."""
+    if not chunks:
+        return {}
+    n_found = chunks.pop("found")
+    split = {name: chunks.pop(name, 0) for name in ("rests", "cut")}
+    chunks.update({reason: n for reason, n in {"duplicate": exact, "near duplicate": near}.items() if n})
+    if n_found != kept + chunks.total():
+        raise AssertionError(f"{n_found} chunks found, {kept} kept, {chunks.total()} dropped")
+    return {"chunks": {"found": n_found, "kept": kept, "dropped": dict(sorted(chunks.items())), "split": split}}
 
 
 def _rejected(rows: pd.DataFrame, sources: Sequence[Source]) -> list[tuple[str, str, str]]:
