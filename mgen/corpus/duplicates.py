@@ -34,7 +34,7 @@ chords up at the narrow one, and fast notes become chords at the wide one.
 MAX_SHINGLES = 1024
 """A longer piece keeps the smallest of its hashes: an even sample, the same in every piece that has them."""
 
-MOST_SHINGLES = 1 << 25
+MOST_SHINGLES = 3 << 23
 """Shingles of all pieces that are compared; of more, an even sample: it bounds the memory at about a gigabyte."""
 
 CLOSE = 0.2

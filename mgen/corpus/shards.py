@@ -157,8 +157,9 @@ class GroupWriter:
     flat.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, group_tokens: int | None = None) -> None:
         self.schema = schema
+        self._group_tokens = group_tokens or GROUP_TOKENS
         self.n_tokens = 0
         self._writer = pq.ParquetWriter(path, schema, compression="zstd")
         self._clear()
@@ -174,7 +175,7 @@ class GroupWriter:
         self._ids.append(ids)
         self._held += len(ids)
         self.n_tokens += len(ids)
-        if self._held >= GROUP_TOKENS or len(self._ids) >= 1 << 14:
+        if self._held >= self._group_tokens or len(self._ids) >= 1 << 14:
             self.flush()
 
     def flush(self) -> None:
@@ -230,7 +231,8 @@ class ShardWriter:
     def write(self, piece: int, ids: NDArray[np.uint16]) -> None:
         name = f"{self._split[piece]}-{self._shard[piece]:05d}.parquet"
         if name not in self._open:
-            self._open[name] = GroupWriter(self.folder / f"{name}.part", SCHEMA)
+            # Many are open at a time, so each holds little.
+            self._open[name] = GroupWriter(self.folder / f"{name}.part", SCHEMA, GROUP_TOKENS // 16)
         self._open[name].write({"piece": piece, "style": str(self._style[piece])}, ids)
 
     def _put_in_order(self, name: str) -> None:
