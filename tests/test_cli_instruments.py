@@ -7,20 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from symusic import Note, Score, Track
+from instrument_scores import score_of
 
 from mgen.cli.instruments import main
 from mgen.cli.main import run
 
 
 def write(path, *tracks):
-    score = Score(480)
-    for program, is_drum, title, n_notes in tracks:
-        track = Track(title, program, is_drum)
-        for n in range(n_notes):
-            track.notes.append(Note(n * 480, 480, 60, 80))
-        score.tracks.append(track)
-    score.dump_midi(path)
+    score_of(*tracks).dump_midi(path)
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from html_page import Page
 from symusic import core
 
 from mgen.corpus.clean import STEPS
@@ -20,41 +20,10 @@ from mgen.errors import MgenError
 from mgen.notes import Notes
 
 NASTY = "</style><script>alert('x')</script> & \"friends\""
-VOID = {"meta", "link", "br", "img", "input", "hr"}
 
 # (onset, duration, pitch) in steps of 24 a quarter
 SWUNG = [(0, 16, 60), (16, 8, 62), (24, 16, 64), (40, 8, 65), (48, 36, 72), (84, 12, 60)]
 STRAIGHT = [(0, 12, 48), (12, 12, 50), (24, 24, 52), (24, 24, 55), (48, 18, 57), (60, 6, 55)]
-
-
-class Page(HTMLParser):
-    """Collects elements and text; fails on tags that do not nest."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.open, self.elements, self.words = [], [], []
-        self.feed(html)
-        self.close()
-        assert not self.open, f"never closed: {self.open}"
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.words.append(data)
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.words).split())
 
 
 def notes_of(notes):

@@ -1,24 +1,13 @@
 from __future__ import annotations
 
 import pytest
+from instrument_scores import score_of
 from miditok.constants import INSTRUMENT_CLASSES, MIDI_INSTRUMENTS
-from symusic import Note, Score, Track
 
 from mgen.errors import MgenError
 from mgen.instruments import Instrument, instrument_family, instrument_name, instruments_of, select
 
 LETTERS = str.maketrans("", "", " -_()&,.:+12345678")
-
-
-def score_of(*tracks):
-    """A score of (program, is_drum, name, number of notes)."""
-    score = Score(480)
-    for program, is_drum, name, n_notes in tracks:
-        track = Track(name, program, is_drum)
-        for n in range(n_notes):
-            track.notes.append(Note(n * 480, 480, 60, 80))
-        score.tracks.append(track)
-    return score
 
 
 def test_names_and_families_worked_by_hand():

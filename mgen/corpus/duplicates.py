@@ -35,7 +35,7 @@ MAX_SHINGLES = 1024
 """A longer piece keeps the smallest of its hashes: an even sample, the same in every piece that has them."""
 
 MOST_SHINGLES = 3 << 23
-"""Shingles of all pieces that are compared; of more, an even sample: it bounds the memory at about a gigabyte."""
+"""Shingles of all pieces that are compared; of more, an even sample: it bounds what is held in memory."""
 
 CLOSE = 0.2
 CONTAINMENT = 0.06

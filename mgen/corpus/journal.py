@@ -13,7 +13,6 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -160,10 +159,8 @@ class Journal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.flush()
+    def __exit__(self, *_: object) -> None:
+        self.flush()  # whatever happened: what was read is worth keeping
 
     # --------------------------------------------------------------- reading
 

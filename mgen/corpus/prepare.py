@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 from mgen.corpus.clean import RECIPES, STEPS
-from mgen.corpus.journal import COLUMNS, Journal, Stamp, of_schema, stamp
+from mgen.corpus.journal import COLUMNS, Journal, of_schema, stamp
 from mgen.corpus.ray_workers import in_ray
 from mgen.corpus.reading import Reading, Rules, read_source
 from mgen.corpus.relations import NEAR, SPLIT_BY, Earlier, groups, summary, without_copies, without_kin
@@ -44,8 +44,7 @@ from mgen.errors import MgenError
 NAMED = ("style", "collection", "work", "artist")
 
 Outcomes = Generator[tuple[Source, Reading | Lost]]
-Engine = Callable[[Callable[[Source], Reading], Iterable[Source], int, Limits], Outcomes]
-ENGINES: dict[str, Engine] = {"local": in_workers, "ray": in_ray}
+ENGINES: dict[str, Callable[..., Outcomes]] = {"local": in_workers, "ray": in_ray}
 
 
 def prepare(
@@ -95,19 +94,12 @@ def prepare(
     out = Path(os.path.realpath(out))
     styles = tuple(sorted({source.style for source in sources}))
     remi = Remi.build(styles, rules.recipe == "band")
-    stamps = [stamp(source.file) for source in sources]
     with staged(out, overwrite, resume) as folder:
         journal = Journal(folder / READ, rules.fingerprint)
         if resume:
             journal.adopt(out / READ)
-        read = partial(read_source, rules=rules)
-        known = journal.known()
-        todo = [i for i, source in enumerate(sources) if known.get(source.path) != stamps[i]]
-        outcomes = ENGINES[engine](read, [sources[i] for i in todo], workers or os.cpu_count() or 1, limits or Limits())
-        _note(journal, outcomes, [stamps[i] for i in todo], len(sources), progress)
-        rows = _named(journal.rows(sources, stamps), sources)
-        if rows["source"].nunique() != len(sources):
-            raise AssertionError(f"{len(sources)} scanned, {rows['source'].nunique()} read")
+        run = partial(ENGINES[engine], workers=workers or os.cpu_count() or 1, limits=limits or Limits())
+        rows = _read(journal, sources, rules, run, progress)
         earlier = Earlier.of(out if resume else None)
         (cleaning, chunks), n_read = _tally(rows), _n_pieces(rows)
         rows = rows.drop(columns=["notes", "parts"])
@@ -179,24 +171,31 @@ def _check_words(rules: Rules, engine: str, split_by: str, near: str) -> None:
 # ------------------------------------------------------------- from files to rows
 
 
-def _note(
+def _read(
     journal: Journal,
-    outcomes: Outcomes,
-    stamps: Sequence[Stamp],
-    n_sources: int,
+    sources: Sequence[Source],
+    rules: Rules,
+    run: Callable[..., Outcomes],
     progress: Callable[[int, int], None] | None,
-) -> None:
-    """Write what becomes of each file that is read now; `stamps` are those files'."""
-    done, without = n_sources - len(stamps), 0
+) -> pd.DataFrame:
+    """Read what the journal does not have; its rows for all `sources`, with what is told of their files."""
+    stamps = [stamp(source.file) for source in sources]
+    known = journal.known()
+    todo = [i for i, source in enumerate(sources) if known.get(source.path) != stamps[i]]
+    done, without = len(sources) - len(todo), 0
     if progress:
         progress(done, without)
-    with journal, closing(outcomes):
-        for stamped, (source, outcome) in zip(stamps, outcomes, strict=True):
-            journal.write(source, stamped, outcome)
+    with journal, closing(run(partial(read_source, rules=rules), [sources[i] for i in todo])) as outcomes:
+        for i, (source, outcome) in zip(todo, outcomes, strict=True):
+            journal.write(source, stamps[i], outcome)
             done += 1
             without += isinstance(outcome, Lost) or not outcome.pieces
             if progress:
                 progress(done, without)
+    rows = _named(journal.rows(sources, stamps), sources)
+    if rows["source"].nunique() != len(sources):
+        raise AssertionError(f"{len(sources)} scanned, {rows['source'].nunique()} read")
+    return rows
 
 
 def _named(rows: pd.DataFrame, sources: Sequence[Source]) -> pd.DataFrame:
