@@ -233,7 +233,7 @@ def test_every_import_is_a_declared_dependency():
     declared = {canonicalize_name(Requirement(line).name) for line in project()["dependencies"]}
     optional = {
         canonicalize_name(Requirement(line).name)
-        for extra in ("audio", "listen", "ray")
+        for extra in ("audio", "ray", "trackio", "wandb")
         for line in project()["optional-dependencies"][extra]
     }
     owners = importlib.metadata.packages_distributions()
