@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import sys
 
 import numpy as np
@@ -61,7 +62,7 @@ def test_fluidsynth_plays_where_it_is_installed(monkeypatch):
 def test_fluidsynth_itself_plays_in_tune_and_at_the_level_of_every_clip():
     sound = audio.synthesise(score_of((0, 4, 69, 90)))
     assert loudest_frequency(sound, audio.SAMPLE_RATE) == pytest.approx(440, rel=0.01)
-    assert 0.1 < np.abs(sound).max() <= 0.9 and sound[-1] == 0
+    assert audio.loudness(sound) == pytest.approx(audio.TARGET_LUFS, abs=0.1) and sound[-1] == 0
 
 
 @pytest.mark.parametrize(("pitch", "hertz"), [(57, 220.0), (69, 440.0), (81, 880.0)])
@@ -92,6 +93,82 @@ def test_loudness_does_not_depend_on_velocity_and_never_clips(without_fluidsynth
     np.testing.assert_allclose(soft, loud, atol=1e-5)
     cluster = audio.synthesise(score_of(*[(0, 8, pitch, 127) for pitch in range(40, 100)]))
     assert 0.1 < np.abs(cluster).max() <= 0.9
+
+
+# ---------------------------------------------------------------- loudness
+
+
+def test_the_weighting_at_48_khz_is_the_one_that_the_standard_prints():
+    # ITU-R BS.1770-4, annex 1, tables 1 and 2: b0, b1, b2, a0, a1, a2
+    shelf = [1.53512485958697, -2.69169618940638, 1.19839281085285, 1, -1.69065929318241, 0.73248077421585]
+    high_pass = [1, -2, 1, 1, -1.99004745483398, 0.99007225036621]
+    np.testing.assert_allclose(audio._k_weighting(48000), [shelf, high_pass], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("sample_rate", [22050, 44100, 48000])
+def test_a_full_scale_sine_of_997_hz(sample_rate):
+    sine = np.sin(2 * np.pi * 997 * np.arange(5 * sample_rate) / sample_rate)
+    assert audio.loudness(sine, sample_rate) == pytest.approx(-3.01, abs=0.03)  # stated by the standard
+    both = np.stack([sine, sine], axis=1)
+    assert audio.loudness(both, sample_rate) == pytest.approx(0.0, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [(20, -23.0)],
+        [(10, -36.0), (60, -23.0), (10, -36.0)],
+        [(10, -72.0), (10, -36.0), (60, -23.0), (10, -36.0), (10, -72.0)],
+        [(20, -26.0), (20.1, -20.0), (20, -26.0)],
+    ],
+)
+def test_the_signals_of_ebu_tech_3341(parts):
+    # cases 1, 3, 4 and 5: a stereo sine of 1 kHz at levels of its peak in dBFS; all are -23.0 LUFS within 0.1
+    level = np.concatenate([np.full(int(seconds * 48000), 10 ** (dbfs / 20)) for seconds, dbfs in parts])
+    sine = level * np.sin(2 * np.pi * 1000 * np.arange(len(level)) / 48000)
+    assert audio.loudness(np.stack([sine, sine], axis=1), 48000) == pytest.approx(-23.0, abs=0.1)
+
+
+def test_silence_has_no_loudness_and_a_short_sound_has():
+    assert audio.loudness(np.zeros(22050)) == -math.inf
+    short = np.sin(2 * np.pi * 997 * np.arange(2205) / 22050)
+    assert audio.loudness(short) == pytest.approx(-3.0, abs=0.3)
+
+
+@pytest.mark.parametrize("bad", [np.zeros((10, 3)), np.zeros(0), np.array([0.0, np.nan])])
+def test_loudness_refuses_what_is_not_one_or_two_channels_of_numbers(bad):
+    with pytest.raises(MgenError, match="expected"):
+        audio.loudness(bad)
+
+
+ODD = {
+    "one note": score_of((0, 1, 60, 90)),
+    "the lowest key, as short as can be": score_of((0, 1 / 24, 21, 90)),
+    "the highest key": score_of((0, 0.1, 108, 90)),
+    "a cluster": score_of(*[(0, 8, pitch, 127) for pitch in range(40, 100)]),
+    "a hi-hat": score_of((0, 1, 42, 100), drums=True),
+    "a kick": score_of((0, 1, 36, 100), drums=True),
+    "two clicks far apart": score_of((0, 0.1, 60, 90), (30, 0.1, 90, 90)),
+    "from soft to loud": score_of((0, 1, 60, 1), (20, 1, 60, 127)),
+}
+
+
+def test_any_two_takes_are_within_half_a_unit_also_after_coding(without_fluidsynth, demo_pieces):
+    found = []
+    for score in [*ODD.values(), *demo_pieces]:
+        sound = audio.synthesise(score)
+        assert np.abs(sound).max() <= 0.84
+        decoded, _ = soundfile.read(io.BytesIO(audio.ogg(sound)))
+        found += [audio.loudness(sound), audio.loudness(decoded)]
+    assert max(found) - min(found) < 0.5
+    assert np.mean(found) == pytest.approx(audio.TARGET_LUFS, abs=0.1)
+
+
+def test_levelling_leaves_the_shape_of_music_alone(without_fluidsynth, monkeypatch, demo_pieces):
+    levelled = audio.synthesise(demo_pieces[0])
+    monkeypatch.setattr(audio, "_level", lambda sound, sample_rate: sound)
+    plain = audio.synthesise(demo_pieces[0])
+    np.testing.assert_allclose(levelled / np.abs(levelled).max(), plain / np.abs(plain).max(), atol=1e-6)
 
 
 def test_the_end_fades_to_silence_even_where_the_clip_is_cut(without_fluidsynth):
