@@ -1,0 +1,255 @@
+"""Learning from pairs: of two continuations of one prompt, somebody preferred one.
+
+Reads pairs, keeps some prompts back, and trains on the others with TRL's own losses. Who voted, and on what page, is
+not known here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+from trl import DPOTrainer, RewardTrainer
+
+from mgen.encoding.remi import Remi
+from mgen.errors import MgenError
+from mgen.training.checkpoints import WholeCheckpoints
+from mgen.training.pretrain import not_finite
+
+Row = list[int]
+
+MIN_PAIRS = 16
+MIN_PROMPTS = 8
+"""Fewer pairs, or pairs of fewer prompts, say nothing that holds for other prompts."""
+
+_TEXTS = ("prompt", "chosen", "rejected")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """N pairs of completions, as token ids.
+
+    Attributes:
+        prompt: (N,) rows of ids, BOS and style token in front as they were sampled from.
+        chosen, rejected: (N,) rows of ids; EOS where the completion ended by itself.
+        group: (N,) pairs of one prompt share a number.
+        alike: pairs of two equal completions, which were left out: nothing was preferred there.
+    """
+
+    prompt: list[Row]
+    chosen: list[Row]
+    rejected: list[Row]
+    group: NDArray[np.int64]
+    alike: int = 0
+
+    def __len__(self) -> int:
+        return len(self.prompt)
+
+    @property
+    def n_prompts(self) -> int:
+        return len(np.unique(self.group))
+
+    def take(self, index: NDArray[np.int64]) -> Pairs:
+        """The pairs of `index`, in that order."""
+        rows = ([column[i] for i in index] for column in (self.prompt, self.chosen, self.rejected))
+        return Pairs(*rows, group=self.group[index])
+
+    def for_policy(self) -> Dataset:
+        """As `DPOTrainer` reads pairs that are tokens already."""
+        return Dataset.from_dict({"prompt_ids": self.prompt, "chosen_ids": self.chosen, "rejected_ids": self.rejected})
+
+    def for_reward(self, eos_id: int) -> Dataset:
+        """As `RewardTrainer` reads them; see `heard`."""
+        columns = {"chosen_ids": self.chosen, "rejected_ids": self.rejected}
+        return Dataset.from_dict({name: heard(self.prompt, rows, eos_id) for name, rows in columns.items()})
+
+
+def heard(prompts: Sequence[Row], completions: Sequence[Row], eos_id: int) -> list[Row]:
+    """What a reward model reads of each piece: prompt and completion in one row, without an EOS at the end.
+
+    TRL hands a reward model the completion as text without special tokens, so one that had learned to answer at an EOS
+    would be asked where it had never answered.
+    """
+    return [
+        prompt + (completion[:-1] if completion[-1] == eos_id else completion)
+        for prompt, completion in zip(prompts, completions, strict=True)
+    ]
+
+
+def read_pairs(path: Path | str, remi: Remi, context: int) -> Pairs:
+    """Read what `mgen votes --export` wrote: a JSON object a line with `prompt`, `chosen`, `rejected`, which are token
+    names run together; other keys are for people.
+
+    Args:
+        context: most tokens of prompt and completion together. Nothing is cut.
+
+    Raises:
+        MgenError: The file cannot be read; or, with its line, a pair is no such object, has tokens of another
+            vocabulary, or is too long; or there are too few pairs or prompts.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise MgenError(f"{path}: {reason}; give the file that mgen votes --export wrote") from error
+    columns: dict[str, list[Row]] = {name: [] for name in _TEXTS}
+    ids = {name: id_ for id_, name in enumerate(remi.names)}
+    split = remi.tokenizer().backend_tokenizer.pre_tokenizer.pre_tokenize_str
+    alike = 0
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        texts = _texts(line, where)
+        rows = [_ids([name for name, _ in split(text)], ids, f"{where}, {key}") for key, text in texts.items()]
+        prompt, chosen, rejected = rows
+        longest = len(prompt) + max(len(chosen), len(rejected))
+        if longest > context:
+            raise MgenError(
+                f"{where}: {longest} tokens of prompt and completion, the model reads at most {context}; "
+                "use a model with a longer context, or pairs of shorter pieces"
+            )
+        if chosen == rejected:
+            alike += 1
+            continue
+        for name, row in zip(_TEXTS, rows, strict=True):
+            columns[name].append(row)
+    number_of: dict[tuple[int, ...], int] = {}
+    group = np.array([number_of.setdefault(tuple(row), len(number_of)) for row in columns["prompt"]], np.int64)
+    if len(group) < MIN_PAIRS or len(number_of) < MIN_PROMPTS:
+        raise MgenError(
+            f"{path}: {len(group)} pairs of {len(number_of)} prompts; expected at least {MIN_PAIRS} pairs of "
+            f"{MIN_PROMPTS} prompts, vote on more"
+        )
+    return Pairs(**columns, group=group, alike=alike)
+
+
+def _texts(line: str, where: str) -> dict[str, str]:
+    try:
+        pair = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise MgenError(f"{where}: not JSON ({error}); expected one object a line") from error
+    if not isinstance(pair, dict):
+        raise MgenError(f"{where}: expected an object with {', '.join(_TEXTS)}, found {type(pair).__name__}")
+    for key in _TEXTS:
+        if not isinstance(pair.get(key), str) or not pair[key].strip():
+            found = f"{type(pair[key]).__name__} {pair[key]!r:.40}" if key in pair else "none"
+            raise MgenError(f"{where}: expected '{key}' as names of tokens, found {found}")
+    return {key: pair[key] for key in _TEXTS}
+
+
+def _ids(names: Sequence[str], ids: dict[str, int], where: str) -> Row:
+    for name in names:
+        if name not in ids:
+            raise MgenError(f"{where}: '{name:.40}' is no token of the model; export votes on models of its vocabulary")
+    return [ids[name] for name in names]
+
+
+def split_pairs(pairs: Pairs, valid_share: float, seed: int) -> tuple[Pairs, Pairs]:
+    """Train and valid; all pairs of one prompt are on one side.
+
+    Args:
+        valid_share: valid gets so large a share of the prompts; at least two prompts are on either side. Prompts with
+            many pairs, such as the empty one, stay in train, so that valid is not one prompt's.
+        seed: of the draw.
+    """
+    groups, count = np.unique(pairs.group, return_counts=True)
+    shuffled = np.random.default_rng(seed).permutation(len(groups))
+    few = shuffled[np.argsort(count[shuffled] > 2 * np.median(count), kind="stable")]
+    held = groups[few[: min(max(2, round(valid_share * len(groups))), len(groups) - 2)]]
+    is_valid = np.isin(pairs.group, held)
+    return pairs.take(np.flatnonzero(~is_valid)), pairs.take(np.flatnonzero(is_valid))
+
+
+class _Finite(WholeCheckpoints):
+    """A trainer of pairs that ends where its loss is no number."""
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        value = loss[0] if isinstance(loss, tuple) else loss
+        if not torch.isfinite(value):
+            items = list(range(len(inputs["input_ids"]) // 2))
+            raise MgenError(not_finite(value.item(), self.state.global_step + 1, items, Path(self.args.output_dir)))
+        return loss
+
+
+class PolicyPreferences(_Finite, DPOTrainer):  # type: ignore[misc]
+    """`DPOTrainer` over `Pairs.for_policy`.
+
+    Differs from TRL's: completions stay as they were sampled. TRL ends every one with an EOS, and a completion that was
+    cut at its greatest length would teach the policy to stop there.
+    """
+
+    def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
+        return dataset
+
+
+class RewardPreferences(_Finite, RewardTrainer):  # type: ignore[misc]
+    """`RewardTrainer` over `Pairs.for_reward`.
+
+    The loss is minus log sigmoid of the difference of two logits (Bradley-Terry), so a difference of logits is the
+    log-odds, in nats, that the one piece is preferred to the other.
+    """
+
+
+@torch.no_grad()
+def policy_margins(
+    policy: PreTrainedModel, reference: PreTrainedModel, pairs: Pairs, pad_id: int, batch_size: int = 16
+) -> NDArray[np.float64]:
+    """(N,) nats by which training has moved the policy towards the chosen piece and away from the rejected one.
+
+    log pi(chosen) / ref(chosen) - log pi(rejected) / ref(rejected), all given the prompt. Times the beta of DPO it is
+    the log-odds that the policy gives the preference. 0 for a policy that is its reference.
+
+    Source: Rafailov et al. 2023, arXiv:2305.18290.
+    """
+    signed = []
+    for model, sign in ((policy, 1.0), (reference, -1.0)):
+        for rows, side in ((pairs.chosen, 1.0), (pairs.rejected, -1.0)):
+            signed.append(sign * side * completion_nats(model, pairs.prompt, rows, pad_id, batch_size))
+    return np.sum(signed, axis=0)
+
+
+@torch.no_grad()
+def completion_nats(
+    model: PreTrainedModel,
+    prompts: Sequence[Row],
+    completions: Sequence[Row],
+    pad_id: int,
+    batch_size: int = 16,
+) -> NDArray[np.float64]:
+    """(N,) log-probability, in nats, of each completion after its prompt."""
+    was_training = model.training
+    model.eval()
+    out = np.zeros(len(prompts))
+    for begin in range(0, len(prompts), batch_size):
+        end = min(begin + batch_size, len(prompts))
+        rows = [prompts[i] + completions[i] for i in range(begin, end)]
+        ids = _padded(rows, pad_id).to(model.device)
+        # No attention mask: behind a causal mask nothing attends to padding on the right.
+        logprobs = model(input_ids=ids).logits[:, :-1].float().log_softmax(-1)
+        taken = logprobs.gather(-1, ids[:, 1:, None])[..., 0].double().cpu()
+        at = torch.arange(1, ids.shape[1])
+        first = torch.tensor([len(prompts[i]) for i in range(begin, end)])
+        last = torch.tensor([len(row) for row in rows])
+        counts = (at >= first[:, None]) & (at < last[:, None])
+        out[begin:end] = (taken * counts).sum(1).numpy()
+    model.train(was_training)
+    return out
+
+
+def _padded(rows: Sequence[Row], pad_id: int) -> Tensor:
+    out = torch.full((len(rows), max(map(len, rows))), pad_id)
+    for place, row in zip(out, rows, strict=True):
+        place[: len(row)] = torch.tensor(row)
+    return out
