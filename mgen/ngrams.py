@@ -114,3 +114,34 @@ def longest_run(notes: Notes) -> NDArray[np.int64]:
     out = np.zeros(notes.n_pieces, np.int64)
     np.maximum.at(out, notes.piece, run_length(notes.piece, notes.pitch))
     return out
+
+
+def longest_loop(notes: Notes, most: int) -> NDArray[np.int64]:
+    """(B,) notes in the longest stretch of each piece that is one figure of pitches at least twice without a break.
+
+    The last turn of the figure may be cut short. 0 for a piece without such a stretch.
+
+    Args:
+        most: notes in the longest figure that is looked for.
+    """
+    counts = notes.counts
+    out = np.zeros(notes.n_pieces, np.int64)
+    number = (np.arange(len(notes)) - (np.cumsum(counts) - counts)[notes.piece]).astype(np.int32)
+    pitch = notes.pitch.astype(np.int16)
+    for size in range(1, min(most, int(counts.max(initial=0)) // 2) + 1):
+        # whether each note is the one `size` notes earlier, then whether the next 2, 4 or 8 are too: few in music
+        run = (pitch[size:] == pitch[:-size]) & (number[size:] >= size)
+        width = 1
+        while width < 8 and 2 * width <= size:
+            run = run[:-width] & run[width:]
+            width *= 2
+        at = np.flatnonzero(run)
+        if not len(at):
+            continue
+        fresh = np.ones(len(at), bool)
+        fresh[1:] = np.diff(at) != 1
+        head = np.flatnonzero(fresh)
+        length = np.diff(np.append(head, len(at))) + width - 1
+        loops = length >= size
+        np.maximum.at(out, notes.piece[at[head[loops]] + size], length[loops] + size)
+    return out

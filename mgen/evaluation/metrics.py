@@ -5,6 +5,7 @@ Metrics of pitch leave drums out; metrics of onsets hear them. Nothing here know
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from functools import partial
 
@@ -13,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr
 
 from mgen import ngrams
+from mgen.evaluation.chords import chord_irregularity
+from mgen.evaluation.structure import LONG, MID, SHORT, structureness
 from mgen.notes import STEPS_PER_QUARTER, Notes
 
 Floats = NDArray[np.float64]
@@ -20,6 +23,9 @@ Metric = Callable[[Notes], Floats]
 
 LOOP = 0.6
 """Share of repeated pitch 4-grams above which a piece counts as a loop; real solos stay below 0.3."""
+
+LONGEST_FIGURE = 256
+"""Notes in the longest figure that `longest_loop` looks for."""
 
 SLOTS = 64
 """Slots of a bar in the grooving pattern, as in MusDr."""
@@ -134,6 +140,82 @@ def loop_rate(notes: Notes) -> Floats:
     return np.where(np.isnan(share), np.nan, share > LOOP)
 
 
+def longest_loop(notes: Notes) -> Floats:
+    """Share of a piece's notes in the longest stretch that is one figure of pitches over and over, 0..1.
+
+    The stretch is k figures of p notes, k at least 2 and not necessarily whole (c d e c d e c is one, of 7 notes),
+    in the order of `Notes`, p at most 256; one pitch repeated is a figure of one note. 0: no figure returns at once.
+    Drums are left out.
+
+    Cannot see: rhythm; a loop that changes one note at every turn, is transposed, or is longer than 256 notes.
+    NaN: fewer than two pitched notes. Source: ours.
+    """
+    notes = pitched(notes)
+    return np.where(notes.counts > 1, divide(ngrams.longest_loop(notes, LONGEST_FIGURE), notes.counts), np.nan)
+
+
+def same_pitch(notes: Notes) -> Floats:
+    """Share of a piece's notes, from its second on, with the pitch of the note before, 0..1, in the order of `Notes`.
+
+    Cannot see: repetition of more than one note. Drums are left out. NaN: fewer than two pitched notes. Source: ours.
+    """
+    notes = pitched(notes)
+    two = ngrams.complete(notes.piece, 2)
+    return mean_of(np.diff(notes.pitch, prepend=0)[two] == 0, notes.piece[two], notes.n_pieces)
+
+
+def mean_interval(notes: Notes) -> Floats:
+    """Mean size, in semitones, of the interval between neighbours in the order of `Notes`, 0..127.
+
+    Cannot see: direction. In polyphony most neighbours are of one chord. Drums are left out.
+    NaN: fewer than two pitched notes. Source: ours.
+    """
+    notes = pitched(notes)
+    two = ngrams.complete(notes.piece, 2)
+    return mean_of(np.abs(np.diff(notes.pitch, prepend=0)[two]), notes.piece[two], notes.n_pieces)
+
+
+def compression(notes: Notes) -> Floats:
+    """Length of a piece's pitches when compressed over their length, above 0; small: regular, about 0.73: random.
+
+    The bytes are the pitches in the order of `Notes`, as semitones above the lowest (so that transposing changes
+    nothing), through zlib at level 9. Drums are left out.
+
+    Cannot see: rhythm. Short pieces score higher for zlib's own 8 bytes and for what it has not seen yet, up to 9 for
+    one note: compare pieces of one length. NaN: no pitched notes.
+    Source: normalised compression length (Li et al. 2004, The similarity metric) on pitches, zlib of RFC 1950.
+    """
+    notes = pitched(notes)
+    out = np.full(notes.n_pieces, np.nan)
+    starts = notes.starts
+    for piece in np.flatnonzero(notes.counts):
+        own = notes.pitch[starts[piece] : starts[piece + 1]]
+        out[piece] = len(zlib.compress((own - own.min()).astype(np.uint8).tobytes(), 9)) / len(own)
+    return out
+
+
+def repeated_bars(notes: Notes) -> Floats:
+    """Share of a piece's bars with pitched notes that are, note for note, a bar that came before in it, 0..1.
+
+    Equal bars have the same onsets, pitches and instruments; durations and velocities may differ.
+
+    Cannot see: a bar that is one grid step or one note off, as nearly all of a performance are; transposed bars.
+    Grows with the length of the piece. Drums are left out. NaN: no pitched notes. Source: ours.
+    """
+    notes = pitched(notes)
+    bar = notes.bar_starts[notes.piece] + notes.bar
+    note = (notes.position.astype(np.int64) * 129 + notes.program + 1) * 128 + notes.pitch
+    head = np.flatnonzero(np.diff(bar, prepend=-1))
+    whole = np.append(head, len(bar))
+    seen: set[tuple[int, bytes]] = set()
+    owner, again = notes.piece[head], np.zeros(len(head), bool)
+    for at, piece in enumerate(owner.tolist()):
+        key = (piece, note[whole[at] : whole[at + 1]].tobytes())
+        again[at] = key in seen
+        seen.add(key)
+    return mean_of(again, owner, notes.n_pieces)
+
+
 def longest_run(notes: Notes) -> Floats:
     """Notes in the longest run of one pitch, in the order of `Notes`, 1 upwards; drums are left out.
 
@@ -178,6 +260,24 @@ def triplet_share(notes: Notes) -> Floats:
     step = onset % STEPS_PER_QUARTER
     triplet = (step > 1) & (np.abs((step + third // 2) % third - third // 2) <= 1) & (step < STEPS_PER_QUARTER - 1)
     return mean_of(triplet, piece, notes.n_pieces)
+
+
+SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 11)}
+"""Semitones above the root: the major and the harmonic minor scale."""
+
+
+def scale_consistency(notes: Notes) -> Floats:
+    """Share of a piece's notes in the major or harmonic minor scale that holds most of them, 7/12 upwards to 1.
+
+    Cannot see: a change of key, modes that are neither. Chromatic music and random notes score low alike; drums are
+    left out. NaN: no pitched notes.
+    Source: muspy.scale_consistency, Dong et al. 2020, arXiv:2008.01951; Mogren 2016, arXiv:1611.09904.
+    """
+    notes = pitched(notes)
+    classes = np.bincount(notes.piece * 12 + notes.pitch % 12, minlength=12 * notes.n_pieces).reshape(-1, 12)
+    scales = [[(root + tone) % 12 for tone in tones] for tones in SCALES.values() for root in range(12)]
+    inside = classes[:, np.array(scales)].sum(axis=2).max(axis=1, initial=0)
+    return divide(inside, notes.counts)
 
 
 def polyphony(notes: Notes) -> Floats:
@@ -268,12 +368,24 @@ METRICS: dict[str, Metric] = {
     "rep4": partial(repeated_ngrams, n=4),
     "rep8": partial(repeated_ngrams, n=8),
     "interval_rep8": partial(repeated_ngrams, n=8, view="interval"),
+    "rep_interval4": partial(repeated_ngrams, n=4, view="interval"),
+    "longest_loop": longest_loop,
     "longest_run": longest_run,
+    "same_pitch": same_pitch,
+    "repeated_bars": repeated_bars,
+    "compression": compression,
     "H1": partial(pitch_class_entropy, bars=1),
     "H4": partial(pitch_class_entropy, bars=4),
     "GS": grooving_similarity,
+    "CPI": chord_irregularity,
+    "SI": partial(structureness, half_bars=MID),
+    "SI_short": partial(structureness, half_bars=SHORT),
+    "SI_mid": partial(structureness, half_bars=MID),
+    "SI_long": partial(structureness, half_bars=LONG),
     "swing": swing,
     "triplet_share": triplet_share,
+    "scale_consistency": scale_consistency,
+    "mean_interval": mean_interval,
     "polyphony": polyphony,
     "density": density,
     "pitch_range": pitch_range,
