@@ -71,26 +71,6 @@ class PreferOptions:
     bf16: bool | None = field(default=None, metadata={"help": "By default where the machine has a GPU for it."})
     max_length: int | None = field(default=None, metadata={"help": "Not used: pairs are never cut."})
 
-    def __post_init__(self) -> None:
-        for name in ("policy", "pairs", "out"):
-            if not getattr(self, name):
-                raise ValueError(f"expected --{name}, got none; see --help")
-        if METHODS.get(self.method) is not type(self):
-            raise ValueError(f"method '{self.method}': give one of {', '.join(METHODS)} on the command line")
-        if not 0 < self.valid_share < 1:
-            raise ValueError(f"valid_share ({self.valid_share}) must be above 0 and below 1")
-        if self.max_length is not None:
-            raise ValueError(f"max_length ({self.max_length}): pairs are never cut; leave it out")
-        if self.save_total_limit is not None and self.save_total_limit < 2:
-            raise ValueError(f"save_total_limit ({self.save_total_limit}) must be at least 2: one is whole at any time")
-        self.output_dir = f"{self.out}/checkpoints"
-        self.save_strategy = self.eval_strategy
-        self.save_steps = self.eval_steps or self.save_steps
-        if self.bf16 is None:
-            self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-        self.dataloader_pin_memory = torch.cuda.is_available()
-        super().__post_init__()
-
 
 @dataclass
 class PolicyConfig(PreferOptions, DPOConfig):  # type: ignore[misc]
@@ -105,6 +85,7 @@ class PolicyConfig(PreferOptions, DPOConfig):  # type: ignore[misc]
     def __post_init__(self) -> None:
         if self.beta <= 0:
             raise ValueError(f"beta ({self.beta}) must be above 0, or nothing holds the policy to its reference")
+        _settle(self)
         super().__post_init__()
 
 
@@ -117,8 +98,33 @@ class RewardModelConfig(PreferOptions, RewardConfig):  # type: ignore[misc]
         default=0.01, metadata={"help": "Holds the logits around 0, where a reward is read most easily."}
     )
 
+    def __post_init__(self) -> None:
+        _settle(self)
+        super().__post_init__()
+
 
 METHODS: dict[str, type[PreferOptions]] = {"dpo": PolicyConfig, "reward": RewardModelConfig}
+
+
+def _settle(config: Any) -> None:
+    """Check what both methods share, and derive what follows from it, before TRL does the same."""
+    for name in ("policy", "pairs", "out"):
+        if not getattr(config, name):
+            raise ValueError(f"expected --{name}, got none; see --help")
+    if not 0 < config.valid_share < 1:
+        raise ValueError(f"valid_share ({config.valid_share}) must be above 0 and below 1")
+    if config.max_length is not None:
+        raise ValueError(f"max_length ({config.max_length}): pairs are never cut; leave it out")
+    if config.save_total_limit is not None and config.save_total_limit < 2:
+        raise ValueError(f"save_total_limit ({config.save_total_limit}) must be at least 2: one is whole at any time")
+    config.output_dir = f"{config.out}/checkpoints"
+    config.save_strategy = config.eval_strategy
+    config.save_steps = config.eval_steps or config.save_steps
+    if config.bf16 is None:
+        config.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    config.dataloader_pin_memory = torch.cuda.is_available()
+    if METHODS.get(config.method) is not type(config):
+        raise ValueError(f"method '{config.method}': give one of {', '.join(METHODS)} on the command line")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -60,8 +60,8 @@ class Pairs:
 
     def take(self, index: NDArray[np.int64]) -> Pairs:
         """The pairs of `index`, in that order."""
-        rows = ([column[i] for i in index] for column in (self.prompt, self.chosen, self.rejected))
-        return Pairs(*rows, group=self.group[index])
+        prompt, chosen, rejected = ([column[i] for i in index] for column in (self.prompt, self.chosen, self.rejected))
+        return Pairs(prompt, chosen, rejected, self.group[index])
 
     def for_policy(self) -> Dataset:
         """As `DPOTrainer` reads pairs that are tokens already."""
@@ -213,11 +213,12 @@ def policy_margins(
 
     Source: Rafailov et al. 2023, arXiv:2305.18290.
     """
-    signed = []
-    for model, sign in ((policy, 1.0), (reference, -1.0)):
-        for rows, side in ((pairs.chosen, 1.0), (pairs.rejected, -1.0)):
-            signed.append(sign * side * completion_nats(model, pairs.prompt, rows, pad_id, batch_size))
-    return np.sum(signed, axis=0)
+    chosen, rejected = (
+        completion_nats(policy, pairs.prompt, rows, pad_id, batch_size)
+        - completion_nats(reference, pairs.prompt, rows, pad_id, batch_size)
+        for rows in (pairs.chosen, pairs.rejected)
+    )
+    return chosen - rejected
 
 
 @torch.no_grad()
