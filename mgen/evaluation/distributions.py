@@ -42,7 +42,7 @@ def total_used_note(notes: Notes) -> Floats:
 
 
 def pitch_class_histogram(notes: Notes) -> Floats:
-    """(B, 12) share of the sounding time that each pitch class has. (mgeval weighs by velocity too.)"""
+    """(B, 12) share of the sounding time that each pitch class has; mgeval weighs by velocity too."""
     return _shares(notes.piece, notes.pitch % 12, 12, notes.n_pieces, notes.duration)
 
 
@@ -74,12 +74,12 @@ def average_ioi(notes: Notes) -> Floats:
 
 
 def note_length_histogram(notes: Notes) -> Floats:
-    """(B, 12) share of notes that are nearest to each of `LENGTHS`. (mgeval scales them by the bar.)"""
+    """(B, 12) share of notes that are nearest to each of `LENGTHS`; mgeval scales these by the bar."""
     return _shares(notes.piece, _length(notes), len(LENGTHS), notes.n_pieces)
 
 
 def note_length_transitions(notes: Notes) -> Floats:
-    """(B, 144) share of each move from one of `LENGTHS` to the next. (mgeval counts them.)"""
+    """(B, 144) share of each move from one of `LENGTHS` to the next; mgeval counts them."""
     return _moves(notes, _length(notes))
 
 

@@ -115,7 +115,8 @@ def distinct(notes: Notes, n: int, works: ArrayLike | None = None, seed: int = 0
     resamples the works of these.
 
     Cannot see: order beyond n notes; noise has the most. Excerpts of one real work overlap and completions do not, so
-    of many excerpts of few works real music has less than a model by that alone. Undefined (NaN, and counted): a piece of no n-gram.
+    of many excerpts of few works real music has less than a model by that alone. Undefined (NaN, and counted): a piece
+    of no n-gram.
     Source: Li et al. 2016, arXiv:1510.03055.
     """
     names = works_of(works, notes.n_pieces, "real")

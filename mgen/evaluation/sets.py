@@ -39,8 +39,8 @@ def set_metrics(
     the floor of real music (`frechet.frechet_ratio`); with an index of the training set also `copy_rate` and
     `copied_run`, the mean longest copied run in notes (`memorisation`).
 
-    Give as many pieces, as long, on both sides: all but `oa` depend on it. Of `self_bleu` and `distinct` real music's
-    own numbers are the aim: call it with real music as both sides, too. Intervals resample works, a work in both sets
+    Give as many pieces, as long, on both sides: all but `oa` depend on it. Of `self_bleu`, `distinct` and `copied_run`
+    real music's own numbers are the aim: see `alone`. Intervals resample works, a work in both sets
     at once. To take a few seconds for 512 against 512 pieces, those of numbers that compare all pairs come from 200
     resamples, and that of `frechet` from 100 half-samples.
 
@@ -65,17 +65,29 @@ def set_metrics(
         for table, notes in zip(tables, (real, other), strict=True):
             table[notes.counts == 0] = np.nan  # features are 0 there: no piece of music, and not to be taken for one
         cells = mgeval(real, other, *names, seed=seed)
-        cells["self_bleu"] = self_bleu(other, names[1], seed)
-        cells["distinct2"] = distinct(other, 2, names[1], seed)
-        cells["distinct4"] = distinct(other, 4, names[1], seed)
+        cells |= alone(other, names[1], train=train, seed=seed)
         cells["vendi_ratio"] = vendi_ratio(*tables, *names, seed=seed)
         cells["frechet"] = frechet_ratio(*tables, *names, seed=seed)
         for name, embed in (embedders or {}).items():
             spaces = _embedded(name, embed, real), _embedded(name, embed, other)
             cells[f"frechet_{name}"] = frechet_ratio(*spaces, *names, seed=seed)
-        if train is not None:
-            cells["copy_rate"] = train.copy_rate(other, names[1], seed)
-            cells["copied_run"] = train.mean_run(other, names[1], seed)
+    return cells
+
+
+def alone(
+    notes: Notes, works: ArrayLike | None = None, *, train: CopyIndex | None = None, seed: int = 0
+) -> dict[str, Interval]:
+    """Those of `set_metrics` that look at one set alone: `self_bleu`, `distinct2`, `distinct4`, and what is copied.
+
+    Real music's own are what they are to be compared with.
+    """
+    cells = {
+        "self_bleu": self_bleu(notes, works, seed),
+        "distinct2": distinct(notes, 2, works, seed),
+        "distinct4": distinct(notes, 4, works, seed),
+    }
+    if train is not None:
+        cells |= {"copy_rate": train.copy_rate(notes, works, seed), "copied_run": train.mean_run(notes, works, seed)}
     return cells
 
 
