@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ class Rollout:
 
     token_ids: Tensor  # (B, T) int64
     mask: Tensor  # (B, T) bool; the end token counts
-    logprobs: Tensor  # (B, T) float32, in nats, under the sampling policy at its temperature; 0 where masked
+    logprobs: Tensor  # (B, T) float32, in nats, of what was really drawn from (see `choose`); 0 where masked
 
     def lists(self) -> tuple[list[list[int]], list[list[float]]]:
         """Ids and log-probabilities of each completion, without padding."""
@@ -33,14 +34,29 @@ class Rollout:
 class Decoding:
     """How the next token is chosen.
 
+    Logits are guided first, then penalised, then divided by the temperature, then cut to top k and top p: the order
+    of `transformers`.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_k: 0 keeps all tokens.
+        top_p: share of probability that is kept.
+        guidance: w of classifier-free guidance: logits are `u + w (c - u)`, c those after the prompt and u those after
+            the same prompt without what it asks for. 1 is the plain model, 0 forgets what was asked for.
+        repetition_penalty: logits of tokens that prompt or completion hold already are divided by it where they are
+            positive and multiplied by it where they are negative (Keskar et al. 2019, CTRL, arXiv:1909.05858). 1 is
+            none.
+
     Raises:
         ValueError: A number is outside its range.
     """
 
-    temperature: float = 1.0  # 0 is greedy
-    top_k: int = 0  # 0: all tokens
+    temperature: float = 1.0
+    top_k: int = 0
     top_p: float = 1.0
     max_new_tokens: int = 256
+    guidance: float = 1.0
+    repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
@@ -51,6 +67,10 @@ class Decoding:
             raise ValueError(f"top_p ({self.top_p}) must be above 0 and at most 1")
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens ({self.max_new_tokens}) must be at least 1")
+        if not 0 <= self.guidance < math.inf:
+            raise ValueError(f"guidance ({self.guidance}) must be at least 0; 1 is none, try 2")
+        if not 0 < self.repetition_penalty < math.inf:
+            raise ValueError(f"repetition_penalty ({self.repetition_penalty}) must be above 0; 1 is none, try 1.2")
 
 
 class _Buffer(DynamicLayer):  # type: ignore[misc]
@@ -85,6 +105,8 @@ def sample(
     pad_id: int,
     generator: torch.Generator | None = None,
     batch_size: int = 128,
+    unguided: Sequence[Sequence[int]] | None = None,
+    penalised: Tensor | None = None,
 ) -> Rollout:
     """Continue each prompt until the end token or `max_new_tokens`.
 
@@ -92,23 +114,32 @@ def sample(
         prompts: B token id lists. Prompts of one length are sampled together, so nothing is ever padded on the left.
         generator: source of chance, on the model's device; the same one gives the same completions.
         batch_size: most completions sampled at a time.
+        unguided: the B prompts without what they ask for, which guidance leads away from; each is continued with the
+            same tokens as its prompt, at its own positions.
+        penalised: (V,) bool, tokens that the repetition penalty falls on; all by default, as in `transformers`.
 
     Raises:
-        ValueError: A prompt is empty, or prompt and completion together exceed the model's context.
+        ValueError: A prompt is empty, prompt and completion together exceed the model's context, or there is guidance
+            and nothing to lead away from.
     """
     context = model.config.max_position_embeddings
     device = model.device
     steps = decoding.max_new_tokens
+    if decoding.guidance == 1:
+        unguided = [[]] * len(prompts)
+    elif unguided is None or len(unguided) != len(prompts):
+        raise ValueError(f"guidance ({decoding.guidance}) needs each of the {len(prompts)} prompts unguided as well")
     ids = torch.full((len(prompts), steps), pad_id, device=device)
     logprobs = torch.zeros(len(prompts), steps, device=device)
-    rows_of: dict[int, list[int]] = {}
-    for row, prompt in enumerate(prompts):
-        rows_of.setdefault(len(prompt), []).append(row)
+    rows_of: dict[tuple[int, int], list[int]] = {}
+    for row, (prompt, bare) in enumerate(zip(prompts, unguided, strict=True)):
+        rows_of.setdefault((len(prompt), len(bare)), []).append(row)
     training = model.training
     model.eval()
     try:
-        for length, rows in rows_of.items():
-            if not length or length + steps > context:
+        for (length, bare_length), rows in rows_of.items():
+            shortest = length if decoding.guidance == 1 else min(length, bare_length)
+            if not shortest or max(length, bare_length) + steps > context:
                 raise ValueError(
                     f"a prompt of {length} tokens and max_new_tokens ({steps}) must have at least 1 and together "
                     f"at most {context} tokens, the model's context"
@@ -116,7 +147,10 @@ def sample(
             for begin in range(0, len(rows), batch_size):
                 part = rows[begin : begin + batch_size]
                 prompt_ids = torch.tensor([list(prompts[row]) for row in part], device=device)
-                ids[part], logprobs[part] = _sample_batch(model, prompt_ids, decoding, eos_id, pad_id, generator)
+                bare_ids = torch.tensor([list(unguided[row]) for row in part], dtype=torch.int64, device=device)
+                ids[part], logprobs[part] = _sample_batch(
+                    model, prompt_ids, bare_ids, decoding, penalised, eos_id, pad_id, generator
+                )
     finally:
         model.train(training)
     ended = (ids == eos_id).int().cumsum(1) - (ids == eos_id).int()
@@ -125,45 +159,79 @@ def sample(
     return Rollout(ids[:, :longest], mask[:, :longest], logprobs[:, :longest].masked_fill(~mask[:, :longest], 0.0))
 
 
+class _Reader:
+    """A model that reads token after token, and remembers."""
+
+    def __init__(self, model: PreTrainedModel, length: int) -> None:
+        self.model = model
+        self.cache = Cache(layers=[_Buffer(length) for _ in range(model.config.num_hidden_layers)])
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        """(B, V) logits after the next tokens (B, T)."""
+        output = self.model(input_ids=ids, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
+        logits: Tensor = output.logits[:, -1].float()
+        return logits
+
+
 def _sample_batch(
     model: PreTrainedModel,
     prompt_ids: Tensor,
+    bare_ids: Tensor,
     decoding: Decoding,
+    penalised: Tensor | None,
     eos_id: int,
     pad_id: int,
     generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor]:
     """(B, T) ids, `pad_id` after the end, and (B, T) log-probabilities."""
     batch, length = prompt_ids.shape
-    cache = Cache(layers=[_Buffer(length + decoding.max_new_tokens) for _ in range(model.config.num_hidden_layers)])
-    ids = torch.full((batch, decoding.max_new_tokens), pad_id, device=prompt_ids.device)
-    logprobs = torch.zeros(batch, decoding.max_new_tokens, device=prompt_ids.device)
-    done = torch.zeros(batch, dtype=torch.bool, device=prompt_ids.device)
+    steps, device = decoding.max_new_tokens, prompt_ids.device
+    read = _Reader(model, length + steps)
+    read_bare = None if decoding.guidance == 1 else _Reader(model, bare_ids.shape[1] + steps)
+    heard = None
+    if decoding.repetition_penalty != 1:
+        heard = torch.zeros(batch, model.config.vocab_size, dtype=torch.bool, device=device)
+        heard.scatter_(1, prompt_ids, True)
+        penalised = torch.ones_like(heard[0]) if penalised is None else penalised.to(device)
+    ids = torch.full((batch, steps), pad_id, device=device)
+    logprobs = torch.zeros(batch, steps, device=device)
+    done = torch.zeros(batch, dtype=torch.bool, device=device)
     step_ids = prompt_ids
-    for step in range(decoding.max_new_tokens):
-        output = model(input_ids=step_ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        token, logprob = choose(output.logits[:, -1].float(), decoding, generator)
+    for step in range(steps):
+        logits = read(step_ids)
+        if read_bare is not None:
+            bare = read_bare(bare_ids if step == 0 else step_ids)
+            logits = bare + decoding.guidance * (logits - bare)
+        if heard is not None and penalised is not None:
+            logits = penalise(logits, heard & penalised, decoding.repetition_penalty)
+        token, logprob = choose(logits, decoding, generator)
         ids[:, step] = token.masked_fill(done, pad_id)
         logprobs[:, step] = logprob
         done = done | (token == eos_id)
         if done.all():
             break
         step_ids = token[:, None]
+        if heard is not None:
+            heard.scatter_(1, step_ids, True)
     return ids, logprobs
+
+
+def penalise(logits: Tensor, heard: Tensor, penalty: float) -> Tensor:
+    """Logits (B, V), those of the tokens `heard` (B, V) divided by the penalty if positive, else multiplied by it."""
+    return torch.where(heard, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
 def choose(logits: Tensor, decoding: Decoding, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
     """Next token (B,) and its log-probability (B,) from logits (B, V).
 
-    The log-probability is that of the policy at the temperature, before top-k and top-p cut it; greedy reports it at
-    temperature 1.
+    The log-probability is that of the distribution really drawn from, so that a sum of log ratios to another model is
+    an unbiased sample of the KL: at the temperature, after top k and top p have cut it. Greedy draws nothing and
+    reports temperature 1.
     """
     if decoding.temperature == 0:
         token = logits.argmax(-1)
         return token, logits.log_softmax(-1).gather(-1, token[:, None])[:, 0]
-    scaled = logits / decoding.temperature
-    logprobs = scaled.log_softmax(-1)
-    kept = scaled
+    kept = logits / decoding.temperature
     if decoding.top_k:
         floor = kept.topk(min(decoding.top_k, kept.shape[-1])).values[:, -1:]
         kept = kept.masked_fill(kept < floor, -torch.inf)
@@ -173,7 +241,8 @@ def choose(logits: Tensor, decoding: Decoding, generator: torch.Generator | None
         # A token stays if those before it hold less than top_p; the first always does.
         cut = share.cumsum(-1) - share >= decoding.top_p
         kept = kept.masked_fill(cut.scatter(-1, order, cut), -torch.inf)
-    token = torch.multinomial(kept.softmax(-1), 1, generator=generator)
+    logprobs = kept.log_softmax(-1)
+    token = torch.multinomial(logprobs.exp(), 1, generator=generator)
     return token[:, 0], logprobs.gather(-1, token)[:, 0]
 
 

@@ -1,0 +1,1 @@
+"""Rivals that learn little or nothing: what a model has to beat before its numbers mean anything."""

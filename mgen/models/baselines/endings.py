@@ -1,0 +1,71 @@
+"""Where prompts leave off, so that a rival without a model can go on in the bar, and in the note, that they end in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mgen.encoding.remi import Kind, Remi
+from mgen.errors import MgenError
+
+Array = NDArray[np.int64]
+
+OPEN_NOTE = (Kind.POSITION, Kind.PROGRAM, Kind.PITCH, Kind.VELOCITY)
+"""Last tokens after which the grammar wants the rest of a note."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endings:
+    """The ends of B prompts.
+
+    Attributes:
+        kind: (B,) `Kind` of the last token; SPECIAL where there is no music yet.
+        beats: (B,) quarters in the last bar; 0 where there is none.
+        position: (B,) grid steps of the last position in the last bar; -1 where it has none.
+        program, pitch, velocity: (B,) those of the note that is open, where it has them.
+    """
+
+    kind: Array
+    beats: Array
+    position: Array
+    program: Array
+    pitch: Array
+    velocity: Array
+
+    @property
+    def open_note(self) -> NDArray[np.bool_]:
+        """(B,) whether the grammar wants the rest of a note."""
+        return np.isin(self.kind, OPEN_NOTE)
+
+    @classmethod
+    def of(cls, prompts: Array, remi: Remi) -> Endings:
+        """Read the ends of prompts (B, P).
+
+        Raises:
+            MgenError: A prompt is empty, or has come to its end.
+        """
+        if prompts.ndim != 2 or not prompts.shape[1]:
+            raise MgenError(f"prompts: expected (B, P) token ids with P at least 1, got shape {prompts.shape}")
+        kind, value = remi.kind[prompts].astype(np.int64), remi.value[prompts].astype(np.int64)
+        if (kind[:, -1] == Kind.END).any():
+            raise MgenError("prompts: one ends with EOS, and nothing follows an end; cut it off")
+
+        def last(wanted: Kind) -> Array:
+            """(B,) place of the last token of a kind; -1 where there is none."""
+            at = np.where(kind == wanted, np.arange(kind.shape[1]), -1).max(axis=1)
+            return at.astype(np.int64)
+
+        def told(at: Array, otherwise: int) -> Array:
+            return np.where(at >= 0, value[np.arange(len(at)), at], otherwise)
+
+        bar, position = last(Kind.BAR), last(Kind.POSITION)
+        return cls(
+            kind=kind[:, -1],
+            beats=np.where(bar >= 0, told(last(Kind.TIME_SIGNATURE), 4), 0),
+            position=told(np.where(position > bar, position, -1), -1),
+            program=told(last(Kind.PROGRAM), 0),
+            pitch=told(last(Kind.PITCH), 0),
+            velocity=told(last(Kind.VELOCITY), 64),
+        )

@@ -1,0 +1,94 @@
+"""The training set as a rival: excerpts of real pieces, joined to a prompt where the grammar allows it.
+
+What it scores is what copying scores: hardly to be told from real music, and worth nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mgen.corpus.shards import TokenTable
+from mgen.encoding.remi import Kind, Remi
+from mgen.errors import MgenError
+from mgen.models.baselines.endings import Endings
+from mgen.notes import MAX_BEATS, STEPS_PER_QUARTER
+
+Array = NDArray[np.int64]
+
+_LONGEST = MAX_BEATS * STEPS_PER_QUARTER
+
+
+class TrainingExcerpts:
+    """Excerpts of exactly so many tokens: a piece drawn evenly among those long enough, then one of its bars.
+
+    The excerpt begins in a bar of the prompt's metre behind the position that the prompt has reached (with the next
+    bar if none is behind it, or if no piece has that metre). A note that the prompt leaves open is closed with what it
+    lacks of the note before the excerpt. Key and register are the piece's own: nothing fits the prompt but the bar.
+
+    Args:
+        table: the pieces; those of the training split, of one style or all.
+    """
+
+    def __init__(self, table: TokenTable, remi: Remi) -> None:
+        self.table, self.remi = table, remi
+        self._ids = table.ids.astype(np.int64)
+        kind = remi.kind[self._ids]
+        self._bars = np.flatnonzero(kind == Kind.BAR)
+        self._owner = np.searchsorted(table.offsets, self._bars, side="right") - 1
+        self._ends = table.offsets[self._owner + 1]  # where the piece of each bar is over
+        self._next = np.minimum(np.append(self._bars[1:], len(kind)), self._ends)
+        self._beats = remi.value[self._ids[np.minimum(self._bars + 1, len(kind) - 1)]]
+        positions = np.flatnonzero(kind == Kind.POSITION)
+        bar_of = np.searchsorted(self._bars, positions, side="right") - 1
+        self._positions = np.append(positions, len(kind))
+        self._reached = bar_of * _LONGEST + remi.value[self._ids[positions]]  # rises
+        self._notes = np.flatnonzero(kind == Kind.DURATION)
+
+    def draw(self, prompts: Array, length: int, rng: np.random.Generator) -> list[list[int]]:
+        """B completions of exactly `length` tokens for prompts (B, P).
+
+        Raises:
+            MgenError: No piece goes on for `length` tokens after its first bar.
+        """
+        endings = Endings.of(prompts, self.remi)
+        fits = np.flatnonzero(self._ends - self._next >= length)
+        if not len(fits):
+            longest = int(np.diff(self.table.offsets).max(initial=0))
+            raise MgenError(
+                f"excerpts of {length} tokens after a bar were asked for, the longest piece has {longest}; ask for "
+                "fewer tokens"
+            )
+        within = ~np.isin(endings.kind, (Kind.SPECIAL, Kind.BAR))  # the prompt's bar has a metre that is to be kept
+        within &= np.isin(endings.beats, self._beats[fits])
+        bar = np.empty(len(prompts), np.int64)
+        for beats in np.unique(np.where(within, endings.beats, 0)).tolist():
+            rows = np.flatnonzero(np.where(within, endings.beats, 0) == beats)
+            bar[rows] = self._drawn(fits[self._beats[fits] == beats] if beats else fits, len(rows), rng)
+        start = np.where(endings.kind == Kind.BAR, self._bars[bar] + 1, self._bars[bar])
+        behind = self._positions[np.searchsorted(self._reached, bar * _LONGEST + endings.position, side="right")]
+        start = np.where(within, np.minimum(behind, self._next[bar]), start)
+        out = []
+        for row, begin in enumerate(start.tolist()):
+            closing = self._closing(int(endings.kind[row]), int(bar[row]), begin)
+            out.append([*closing, *self._ids[begin : begin + length - len(closing)].tolist()][:length])
+        return out
+
+    def _drawn(self, bars: Array, n: int, rng: np.random.Generator) -> Array:
+        """(n,) of `bars`, every piece as likely as another."""
+        pieces, first, count = np.unique(self._owner[bars], return_index=True, return_counts=True)
+        choice = rng.integers(len(pieces), size=n)
+        drawn: Array = bars[first[choice] + rng.integers(count[choice])]
+        return drawn
+
+    def _closing(self, kind: int, bar: int, begin: int) -> list[int]:
+        """What an open note lacks, from the note before `begin` in the piece, or the first after it."""
+        multi = int(self.remi.multi)
+        lacks = {Kind.POSITION: 3 + multi, Kind.PROGRAM: 3, Kind.PITCH: 2, Kind.VELOCITY: 1}.get(Kind(kind), 0)
+        if not lacks:
+            return []
+        place = int(np.searchsorted(self._notes, begin))
+        first = int(self.table.offsets[self._owner[bar]])
+        note = place - 1 if place and self._notes[place - 1] >= first else place
+        end = int(self._notes[note]) + 1
+        return self._ids[end - lacks : end].tolist()
