@@ -1,0 +1,158 @@
+"""A folder to the Hub: makes the repository, uploads, commits. What a failure means to the user, in one line.
+
+Only `huggingface_hub` speaks to the server; a folder is only read, so that a push that failed can be tried again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import HfApi, constants, get_token
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    OfflineModeIsEnabled,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import disable_progress_bars, enable_progress_bars, validate_repo_id
+from huggingface_hub.utils import logging as hub_logging
+
+from mgen.errors import MgenError
+from mgen.hub.results import FILES
+from mgen.hub.results import FOLDER as RESULTS_FOLDER
+
+STALE = ("samples/*", "training/*", "evaluation/*", f"{RESULTS_FOLDER}/{FILES}*", "*.safetensors")
+"""What an earlier push may have left and this one may not write again: it is deleted in the same commit."""
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """Where it lies now: addresses of the repository and of the commit."""
+
+    url: str
+    commit: str
+
+
+def check_repo(repo: str) -> None:
+    """Raise unless `repo` is `user/name` in the letters that the Hub takes."""
+    if repo.count("/") != 1:
+        raise MgenError(f"REPO '{repo}': expected user/name, such as ada/jazz")
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise MgenError(f"REPO '{repo}': {_first_line(error)}; choose another name") from error
+
+
+def endpoint() -> str:
+    """Address of the Hub: HF_ENDPOINT, or huggingface.co."""
+    return constants.ENDPOINT
+
+
+def push(
+    folder: Path,
+    repo: str,
+    message: str,
+    private: bool = False,
+    revision: str = "",
+    endpoint: str | None = None,
+    token: str | None = None,
+) -> Pushed:
+    """Upload everything in a folder as one commit; the repository is made if it is not there.
+
+    Files of the repository that the folder does not have stay, except those below `STALE`.
+
+    Args:
+        private: of a repository that is made now; one that is there stays as it is.
+        revision: branch, made if it is not there; empty for main.
+        endpoint: address of the Hub; by default HF_ENDPOINT or huggingface.co.
+        token: by default HF_TOKEN or what `hf auth login` kept.
+
+    Raises:
+        MgenError: No token, one that is refused or may not write there, no way to the Hub, or an upload that broke off.
+            The folder is as it was.
+    """
+    check_repo(repo)
+    token = token or get_token()
+    if not token:
+        raise MgenError("the Hub needs a token that may write: run hf auth login, or set HF_TOKEN")
+    api = HfApi(endpoint=endpoint, token=token, library_name="mgen")
+    with _told(repo, folder), _quiet():
+        url = api.create_repo(repo, private=private or None, exist_ok=True)
+        if revision and revision != constants.DEFAULT_REVISION:
+            api.create_branch(repo, branch=revision, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repo,
+            folder_path=folder,
+            commit_message=message,
+            revision=revision or None,
+            delete_patterns=list(STALE),
+        )
+    return Pushed(str(url), str(commit.commit_url))
+
+
+@contextmanager
+def _told(repo: str, folder: Path) -> Iterator[None]:
+    """Turn what the client raises into one line."""
+    again = f"{folder} is whole: give the command again"
+    try:
+        yield
+    except OfflineModeIsEnabled as error:
+        raise MgenError(f"{repo}: not pushed, HF_HUB_OFFLINE is set; unset it, {again}") from error
+    except (HTTPError, ValueError, RuntimeError, OSError) as error:
+        cause = _root(error)
+        raise MgenError(f"{repo}: {_reason(cause, repo)}; {again}") from error
+
+
+def _reason(error: BaseException, repo: str) -> str:
+    """What a failure means, without addresses that may hold a token."""
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    user = repo.partition("/")[0]
+    if isinstance(error, RevisionNotFoundError):
+        return "the branch does not exist on the Hub"
+    if status == 401:
+        return "the Hub refused the token (401); run hf auth login with a valid one, or set HF_TOKEN"
+    if status == 403:
+        return f"the token has no right to write there (403); use one that may write to {user}, or another REPO"
+    if status == 404:
+        return f"not found on the Hub (404); check the name, and that the token may see {user}"
+    if status == 429:
+        return "the Hub asks to wait (429)"
+    if status is not None:
+        return f"the Hub answered {status} ({_first_line(error)})"
+    if isinstance(error, ValueError):
+        return f"refused ({_first_line(error)})"
+    return f"the upload broke off ({type(error).__name__}: {_first_line(error)})"
+
+
+def _root(error: BaseException) -> BaseException:
+    """The failure below the client's own wrapping: of an upload, the server's answer."""
+    while isinstance(error, RuntimeError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _first_line(error: BaseException) -> str:
+    message = getattr(error, "server_message", None) or str(error)
+    lines = [line.strip(" -") for line in str(message).splitlines() if line.strip(" -")]
+    return " ".join(lines[:2])[:200] or "no reason given"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No log lines of the client beside our own; bars where somebody watches."""
+    before = hub_logging.get_verbosity()
+    hub_logging.set_verbosity_error()
+    bars = os.isatty(2)
+    if not bars:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        hub_logging.set_verbosity(before)
+        if not bars:
+            enable_progress_bars()

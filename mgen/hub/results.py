@@ -1,0 +1,357 @@
+"""What was measured, as the Hub reads it: rows of the card's tables, `.eval_results/*.yaml`, `model-index`.
+
+Reads `metrics.json` of `mgen evaluate` and card.json of `mgen critic`; measures nothing.
+
+Source of the formats: https://huggingface.co/docs/hub/eval-results, and `huggingface_hub`'s own classes for both.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml, parse_eval_result_entries
+
+from mgen.errors import MgenError
+from mgen.evaluation.claims import Column, Verdict, verdict
+from mgen.evaluation.intervals import Interval
+from mgen.evaluation.summary import KIND_TITLES, columns
+
+REAL = "real"
+FOLDER = ".eval_results"
+FILES = "mgen_"
+"""How our files in it begin: others may have added theirs."""
+
+_NOTHING = "\N{EN DASH}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the card: `head` and `rows` are cells of text, the first of each row its name."""
+
+    title: str
+    head: list[str]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Results:
+    """An evaluation, and which of its players is the model at hand.
+
+    Attributes:
+        name: the model's row.
+        pretrained: the row that the others were tuned from.
+        kinds: player -> `real`, `rival`, `pretrained`, `control` or `tuned`, in the order of the tables.
+        rows: player -> kind of prompt -> metric -> number.
+        protocol: as in metrics.json.
+        judge_auc: of the evaluation's own judge.
+        content: metrics.json as it is.
+    """
+
+    name: str
+    pretrained: str
+    kinds: dict[str, str]
+    rows: dict[str, dict[str, dict[str, Interval]]]
+    protocol: dict[str, Any]
+    judge_auc: Interval
+    content: dict[str, Any] = field(repr=False)
+
+    @classmethod
+    def read(cls, folder: Path | str, name: str) -> Results:
+        """metrics.json of an evaluation.
+
+        Args:
+            folder: the evaluation's.
+            name: row of the model at hand.
+
+        Raises:
+            MgenError: There is no metrics.json, it is not of `mgen evaluate --model`, or no model has that name.
+        """
+        path = Path(folder) / "metrics.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            rows = {
+                player: {
+                    kind: {metric: _interval(cell) for metric, cell in cells.items()} for kind, cells in kinds.items()
+                }
+                for player, kinds in content["rows"].items()
+            }
+            protocol = dict(content["protocol"])
+        except OSError as error:
+            raise MgenError(
+                f"--evaluation {folder}: {path.name}: {error.strerror}; give the --out of mgen evaluate"
+            ) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise MgenError(f"{path}: not the numbers of mgen evaluate --model ({error!r}); evaluate again") from error
+        if REAL not in rows or not any(rows[REAL].values()):
+            raise MgenError(f"{path}: has no row '{REAL}'; evaluate again")
+        models = [player for player in rows if player != REAL]
+        kinds = dict(content.get("kinds") or {})
+        kinds = {player: str(kinds.get(player) or _guess(player, models)) for player in rows}
+        ours = [player for player in models if kinds[player] in {"pretrained", "tuned", "control"}]
+        if name not in models:
+            near = difflib.get_close_matches(name, models, n=1)
+            hint = f"did you mean --name {near[0]}?" if near else "give --name ROW"
+            raise MgenError(f"{path}: no row is called '{name}'; it has {', '.join(ours)}; {hint}")
+        pretrained = next((player for player, kind in kinds.items() if kind == "pretrained"), models[0])
+        return cls(name, pretrained, kinds, rows, protocol, _interval(content.get("judge_auc") or {}), content)
+
+    @property
+    def target(self) -> str:
+        return str(self.protocol.get("target", "the style"))
+
+    @property
+    def prompts(self) -> list[str]:
+        """Kinds of prompt that the model was asked."""
+        return list(self.rows[self.name])
+
+    def said(self) -> str:
+        """What every number rests on, in a few words."""
+        facts = [f"{self.protocol['n']} pieces" if "n" in self.protocol else ""]
+        facts += [f"prompts from the test split of corpus {self.protocol['data']}" if "data" in self.protocol else ""]
+        return ", ".join(filter(None, facts))
+
+    def real(self, prompt: str) -> dict[str, Interval]:
+        """What to be like: other music that was asked to turn is held against music of the style."""
+        real = self.rows[REAL]
+        return real.get("continue" if prompt == "turn" else prompt, {})
+
+    def columns(self) -> list[Column]:
+        """The report's columns that any player has a number for."""
+        known = {metric for kinds in self.rows.values() for cells in kinds.values() for metric in cells}
+        return [column for column in columns(self.target) if column.key in known]
+
+    def changes(self) -> dict[str, dict[Verdict, list[str]]]:
+        """kind of prompt -> verdict -> what changed that way beside the pretrained model: `loops 0.23 → 0.55`."""
+        out: dict[str, dict[Verdict, list[str]]] = {}
+        if self.name == self.pretrained:
+            return out
+        for prompt, cells in self.rows[self.name].items():
+            before = self.rows[self.pretrained].get(prompt, {})
+            real = self.real(prompt)
+            for column in self.columns():
+                pair = before.get(column.key), cells.get(column.key)
+                if pair[0] is None or pair[1] is None:
+                    continue
+                found = verdict(pair[0], pair[1], column, real.get(column.key))
+                if found is not None:
+                    said = f"{column.title} {pair[0].value:.{column.digits}f} → {pair[1].value:.{column.digits}f}"
+                    if column.better == "as real":
+                        said += f" (real {real[column.key].value:.{column.digits}f})"
+                    out.setdefault(prompt, {}).setdefault(found, []).append(said)
+        return out
+
+    def tables(self, main: bool = True) -> list[Table]:
+        """One table for each kind of prompt: the model beside real music and the pretrained one.
+
+        Args:
+            main: the metrics that say most; otherwise all others.
+        """
+        out = []
+        told = [column for column in self.columns() if (column.key in _main(self.target)) == main]
+        for prompt in self.prompts:
+            shown = {f"real {self.target}": self.real(prompt)}
+            if self.name != self.pretrained:
+                shown["pretrained"] = self.rows[self.pretrained].get(prompt, {})
+            shown["**this model**"] = self.rows[self.name][prompt]
+            rows = [
+                [_titled(column), *(_text(cells.get(column.key), column.digits) for cells in shown.values()), best]
+                for column in told
+                for best in [_best(column)]
+                if any(column.key in cells for cells in shown.values())
+            ]
+            title = KIND_TITLES.get(prompt, prompt).format(target=self.target)
+            if rows:
+                out.append(Table(title, ["", *shown, "best"], rows))
+        return out
+
+    def others(self) -> Table | None:
+        """Players that are neither real music, nor this model, nor the one it was tuned from; None without any."""
+        names = [player for player in self.rows if player not in {REAL, self.pretrained, self.name}]
+        kept = [column for column in self.columns() if column.key in headlines(self.target)]
+        rows = []
+        for prompt in self.prompts:
+            for player in [self.name, *names]:
+                cells = self.rows[player].get(prompt)
+                if cells and names:
+                    shown = "**this model**" if player == self.name else f"{player} ({self.kinds[player]})"
+                    rows.append([shown, prompt, *(_text(cells.get(column.key), column.digits) for column in kept)])
+        head = ["", "prompts", *(f"{column.title} (best: {_best(column)})" for column in kept)]
+        return Table("Beside others", head, rows) if rows else None
+
+    def numbers(self) -> dict[str, dict[str, Interval]]:
+        """kind of prompt -> metric -> the model's number, the defined ones only."""
+        return {
+            prompt: {metric: cell for metric, cell in cells.items() if math.isfinite(cell.value)}
+            for prompt, cells in self.rows[self.name].items()
+        }
+
+
+def critic_numbers(card: Mapping[str, Any]) -> dict[str, dict[str, Interval]]:
+    """The one group of numbers in a critic's card: of its test split."""
+    test = card.get("test") or {}
+    numbers = {name: _interval(test[name]) for name in ("auc", "accuracy") if name in test}
+    pairs = [_interval(pair) for others in (test.get("pairs") or {}).values() for pair in others.values()]
+    if pairs:
+        numbers["auc_worst_pair"] = min(pairs, key=lambda pair: pair.value)
+    if "ece" in test:
+        numbers["calibration_error"] = Interval(float(test["ece"]), math.nan, math.nan)
+    return {"critic": {name: cell for name, cell in numbers.items() if math.isfinite(cell.value)}} if numbers else {}
+
+
+def critic_tables(card: Mapping[str, Any]) -> list[Table]:
+    """How well a critic hears what it never saw, and what moves its score."""
+    test = card.get("test") or {}
+    if not test:
+        return []
+    style = card.get("positive", "the style")
+    rows = [["AUC", test.get("auc"), 3, "1"], ["accuracy", test.get("accuracy"), 3, "1"]]
+    rows += [
+        [f"AUC, {a} against {b}", pair, 3, "1"] for a, them in test.get("pairs", {}).items() for b, pair in them.items()
+    ]
+    rows += [
+        [f"mean log P({style}) of {'other music' if side == 'other' else style}, nats", cell, 2, best]
+        for side, best in (("positive", "0"), ("other", "low"))
+        if (cell := test.get("score", {}).get(side))
+    ]
+    heard = Table(
+        f"{test.get('n', '?')} excerpts of {test.get('works', '?')} works of the test split",
+        ["", "value", "best"],
+        [[name, _text(_interval(cell or {}), digits), best] for name, cell, digits, best in rows],
+    )
+    moved = [
+        [name.replace("_", " "), _text(_interval(cell), 2), best]
+        for part, best in (("format", "0: only the format changed"), ("broken", "far below 0: the music is broken"))
+        for name, cell in (test.get(part) or {}).items()
+    ]
+    out = [heard]
+    if moved:
+        title = f"change of the score of real {style}, in nats, when one thing in it is changed"
+        out.append(Table(title, ["", "change", "should be"], moved))
+    return out
+
+
+def write_eval_results(
+    folder: Path, numbers: Mapping[str, Mapping[str, Interval]], dataset: str, source: str = "", about: str = ""
+) -> list[Path]:
+    """Write `.eval_results/mgen_<group>.yaml`, one file for each group of numbers, in the Hub's format.
+
+    The Hub lists them on the model's page, and on the leaderboard of the data set if that has an eval.yaml with
+    these tasks and is registered as a benchmark. A task is called `<group>_<metric>`.
+
+    Args:
+        folder: of the model repository.
+        numbers: group -> metric -> number.
+        dataset: Hub id of the data set that it was measured on.
+        source: address of the model card.
+        about: said in every note, after the interval.
+
+    Raises:
+        MgenError: The files do not read back as what was to be written.
+    """
+    out = []
+    for group, cells in numbers.items():
+        entries = [
+            EvalResultEntry(
+                dataset_id=dataset,
+                task_id=f"{group}_{metric}",
+                value=_plain(cell.value),
+                source_url=source or None,
+                source_name="Model card" if source else None,
+                notes="; ".join(filter(None, (_note(cell), about))) or None,
+            )
+            for metric, cell in cells.items()
+        ]
+        if not entries:
+            continue
+        path = folder / FOLDER / f"{FILES}{group}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, width=120))
+        if parse_eval_result_entries(yaml.safe_load(path.read_text())) != entries:
+            raise MgenError(f"{path}: does not read back as written; report this, with the evaluation")
+        out.append(path)
+    return out
+
+
+def model_index(
+    numbers: Mapping[str, Mapping[str, Interval]], keep: Mapping[str, str], task: tuple[str, str], data: tuple[str, str]
+) -> list[EvalResult]:
+    """The older form of results, inside the card, which many tools read.
+
+    Args:
+        numbers: group -> metric -> number.
+        keep: metrics that are told there -> their titles.
+        task: the Hub's name of the task, and ours.
+        data: id and name of the data set.
+    """
+    return [
+        EvalResult(
+            task_type=task[0],
+            task_name=task[1],
+            dataset_type=data[0],
+            dataset_name=data[1],
+            dataset_config=group,
+            dataset_split="test",
+            metric_type=metric,
+            metric_name=f"{keep[metric]} ({_note(cell)})" if _note(cell) else keep[metric],
+            metric_value=_plain(cell.value),
+        )
+        for group, cells in numbers.items()
+        for metric, cell in cells.items()
+        if metric in keep
+    ]
+
+
+def headlines(target: str) -> dict[str, str]:
+    """The few metrics that are told everywhere -> their titles."""
+    told = ("c2st_auc", f"judge_{target}", "loop_rate", "loop_rate_greedy", "kl_piece")
+    return {column.key: column.title for column in columns(target) if column.key in told}
+
+
+def _main(target: str) -> set[str]:
+    more = {"frechet", "copy_rate", "vendi_ratio", "rep4", "H1", "swing", "triplet_share", "polyphony", "density"}
+    return {*headlines(target), *more, "valid", "nll_note"}
+
+
+def _guess(player: str, models: list[str]) -> str:
+    if player == REAL:
+        return "real"
+    return "pretrained" if player == models[0] else "tuned"
+
+
+def _interval(cell: Mapping[str, Any]) -> Interval:
+    numbers = [cell.get(name) for name in ("value", "low", "high")]
+    value, low, high = (math.nan if number is None else float(number) for number in numbers)
+    return Interval(value, low, high, int(cell.get("undefined") or 0))
+
+
+def _plain(value: float) -> float:
+    """Six significant digits: what an interval of any width can carry."""
+    return float(f"{value:.6g}")
+
+
+def _note(cell: Interval) -> str:
+    if not (math.isfinite(cell.low) and math.isfinite(cell.high)):
+        return ""
+    return f"95 % interval {_plain(cell.low):g} to {_plain(cell.high):g}"
+
+
+def _text(cell: Interval | None, digits: int) -> str:
+    if cell is None or not math.isfinite(cell.value):
+        return _NOTHING
+    value = f"{cell.value:.{digits}f}"
+    return f"{value} [{cell.low:.{digits}f}, {cell.high:.{digits}f}]" if _note(cell) else value
+
+
+def _titled(column: Column) -> str:
+    return f"{column.title}, {column.unit}" if column.unit else column.title
+
+
+def _best(column: Column) -> str:
+    return {"stated": _NOTHING}.get(column.better, column.better)
