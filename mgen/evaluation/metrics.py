@@ -262,22 +262,21 @@ def triplet_share(notes: Notes) -> Floats:
     return mean_of(triplet, piece, notes.n_pieces)
 
 
-SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 11)}
-"""Semitones above the root: the major and the harmonic minor scale."""
+SCALE = (0, 2, 4, 5, 7, 9, 11)
+"""Semitones of the major scale above its root; the natural minor scale of another root has the same pitch classes."""
 
 
 def scale_consistency(notes: Notes) -> Floats:
-    """Share of a piece's notes in the major or harmonic minor scale that holds most of them, 7/12 upwards to 1.
+    """Share of a piece's notes in the major or natural minor scale that holds most of them, 7/12 upwards to 1.
 
-    Cannot see: a change of key, modes that are neither. Chromatic music and random notes score low alike; drums are
-    left out. NaN: no pitched notes.
+    Cannot see: a change of key, harmonic minor and other modes. Chromatic music and random notes score low alike;
+    drums are left out. NaN: no pitched notes.
     Source: muspy.scale_consistency, Dong et al. 2020, arXiv:2008.01951; Mogren 2016, arXiv:1611.09904.
     """
     notes = pitched(notes)
     classes = np.bincount(notes.piece * 12 + notes.pitch % 12, minlength=12 * notes.n_pieces).reshape(-1, 12)
-    scales = [[(root + tone) % 12 for tone in tones] for tones in SCALES.values() for root in range(12)]
-    inside = classes[:, np.array(scales)].sum(axis=2).max(axis=1, initial=0)
-    return divide(inside, notes.counts)
+    scales = np.add.outer(np.arange(12), SCALE) % 12
+    return divide(classes[:, scales].sum(axis=2).max(axis=1, initial=0), notes.counts)
 
 
 def polyphony(notes: Notes) -> Floats:

@@ -59,7 +59,8 @@ def structureness(notes: Notes, half_bars: int) -> Floats:
     Segments begin at every half bar. The similarity of two is 2 |a & b| / (|a| + |b|) (Dice), a and b being the sets
     of their notes as `figures` tells them, with the half bar of the segment; the two may not overlap. SI is the mean
     over all segments with notes of their best match: the diagonals of a self-similarity matrix that does not know
-    the key. 1: every segment returns, as in a loop. Chance alone is about 0.3 for 2 bars of eighth notes, 0.2 for 8.
+    the key. 1: every segment returns, as in a loop. It is not 0 by chance: solos of the Weimar Jazz Database have
+    0.35, 0.26, 0.20 at the three scales, with random pitches 0.29, 0.21, 0.16.
 
     Args:
         half_bars: SHORT, MID or LONG.
