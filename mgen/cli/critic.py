@@ -29,12 +29,13 @@ from critics.style import MIN_NOTES, WORST, StyleCritic
 from critics.training import BREAKING, Excerpts, Music, StyleExcerpts, StyleTrainer
 from mgen.cli.options import as_dict, parse
 from mgen.cli.run import Run
+from mgen.cli.tracking import TrackingOptions, settle_tracking
 from mgen.corpus.shards import Corpus
 from mgen.training.checkpoints import write_manifest
 
 
 @dataclass
-class CriticConfig(TrainingArguments):  # type: ignore[misc]
+class CriticConfig(TrackingOptions, TrainingArguments):  # type: ignore[misc]
     """Options of `mgen critic`: those of `transformers.TrainingArguments`, with other defaults, and these."""
 
     corpus: str = field(default="", metadata={"help": "Folder written by mgen prepare."})
@@ -114,6 +115,7 @@ class CriticConfig(TrainingArguments):  # type: ignore[misc]
             )
         if self.save_total_limit is not None and self.save_total_limit < 2:
             raise ValueError(f"save_total_limit ({self.save_total_limit}) must be at least 2: one is whole at any time")
+        settle_tracking(self)
         self.output_dir = f"{self.out}/checkpoints"
         self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         self.save_strategy, self.save_steps = self.eval_strategy, self.eval_steps

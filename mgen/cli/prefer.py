@@ -31,6 +31,7 @@ from trl import DPOConfig, RewardConfig
 from critics.sequence import SequenceCritic
 from mgen.cli.options import as_dict, parse
 from mgen.cli.run import Run
+from mgen.cli.tracking import ListeningOptions, TrackingOptions, listen, settle_tracking
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.evaluation.intervals import bootstrap
@@ -47,7 +48,7 @@ from mgen.training.preference import (
 
 
 @dataclass
-class PreferOptions:
+class PreferOptions(TrackingOptions):
     """What both methods of `mgen prefer` ask for, and their common defaults."""
 
     method: str = field(default="dpo", metadata={"help": "dpo (a policy) or reward (a reward model)."})
@@ -73,7 +74,7 @@ class PreferOptions:
 
 
 @dataclass
-class PolicyConfig(PreferOptions, DPOConfig):  # type: ignore[misc]
+class PolicyConfig(ListeningOptions, PreferOptions, DPOConfig):  # type: ignore[misc]
     """Options of `mgen prefer --method dpo`: those of `trl.DPOConfig`, with other defaults, and these."""
 
     beta: float = field(
@@ -117,6 +118,7 @@ def _settle(config: Any) -> None:
         raise ValueError(f"max_length ({config.max_length}): pairs are never cut; leave it out")
     if config.save_total_limit is not None and config.save_total_limit < 2:
         raise ValueError(f"save_total_limit ({config.save_total_limit}) must be at least 2: one is whole at any time")
+    settle_tracking(config)
     config.output_dir = f"{config.out}/checkpoints"
     config.save_strategy = config.eval_strategy
     config.save_steps = config.eval_steps or config.save_steps
@@ -188,6 +190,9 @@ def _train_policy(
         processing_class=remi.tokenizer(),
     )
     run.follow(trainer)
+    held = list(dict.fromkeys(map(tuple, valid.prompt)))[: config.sample_prompts]
+    prompts = {f"{i}_held": ids for i, ids in enumerate(held)}
+    listen(trainer, config, run.folder, run.shelves, remi, prompts, at_start=True)
     trainer.train(resume_from_checkpoint=run.last_checkpoint())
     model = trainer.accelerator.unwrap_model(trainer.model)
     reference.to(model.device)

@@ -15,9 +15,11 @@ from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 
 from mgen.cli.options import as_dict, parse
 from mgen.cli.run import Run
+from mgen.cli.tracking import ListeningOptions, listen, settle_tracking
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
 from mgen.models.transformer import new_policy
+from mgen.training.listening import fixed_prompts
 from mgen.training.pretrain import PretrainTrainer
 from mgen.training.streaming import StreamedWindows, held_table
 from mgen.training.windows import Windows
@@ -26,7 +28,7 @@ OPTIMIZERS = {"adamw": "adamw_torch_fused", "adam": "adamw_torch_fused", "rmspro
 
 
 @dataclass
-class PretrainConfig(TrainingArguments):  # type: ignore[misc]
+class PretrainConfig(ListeningOptions, TrainingArguments):  # type: ignore[misc]
     """Options of `mgen pretrain`: those of `transformers.TrainingArguments`, with other defaults, and these."""
 
     corpus: str = field(default="", metadata={"help": "Folder written by mgen prepare."})
@@ -82,6 +84,7 @@ class PretrainConfig(TrainingArguments):  # type: ignore[misc]
             raise ValueError("streaming needs a fixed batch, auto_find_batch_size changes it; switch one of them off")
         if self.speed not in {"auto", "plain"}:
             raise ValueError(f"speed '{self.speed}': expected auto or plain")
+        settle_tracking(self)
         self.output_dir = f"{self.out}/checkpoints"
         self.optim = OPTIMIZERS[self.optimizer]
         if self.optimizer == "adam":
@@ -127,6 +130,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     callbacks = [EarlyStoppingCallback(config.patience)] if config.patience else []
     trainer = PretrainTrainer(policy, config, corpus.remi, train, valid, callbacks=callbacks)
     run.follow(trainer)
+    asked = [("continue", style) for style in corpus.remi.style_ids]
+    prompts = fixed_prompts(corpus, asked, config.sample_prompts, min(64, config.context // 4), config.seed)
+    listen(trainer, config, run.folder, run.shelves, corpus.remi, prompts, at_start=False)
     trainer.train(resume_from_checkpoint=run.last_checkpoint())
     final = trainer.evaluate()
     run.save_model(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False), corpus.remi)

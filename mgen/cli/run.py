@@ -1,7 +1,8 @@
 """A run's folder: what was asked, with what, and what came of it.
 
-`RUN/config.yaml` as used, `RUN/run.json` (versions, seed, data, machine), `RUN/metrics.jsonl`, `RUN/checkpoints/`,
-`RUN/model/`. The same command again takes a run up where its last whole checkpoint is; a finished one says so.
+`RUN/config.yaml` as used, `RUN/run.json` (versions, seed, data, machine), `RUN/metrics.jsonl`, `RUN/logs/` and
+`RUN/samples/` (see `mgen.cli.tracking`), `RUN/checkpoints/`, `RUN/model/`. The same command again takes a run up where
+its last whole checkpoint is; a finished one says so.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,15 +24,18 @@ from accelerate import PartialState
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 
 import mgen
+from mgen.cli.tracking import track, untrack
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.training.checkpoints import last_whole, write_manifest
+from mgen.training.listening import Shelf
 
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "miditok", "symusic", "numpy", "scikit-learn")
 RUN_FILE = "run.json"
 
 # What a run may change when it is taken up again: nothing here alters a weight.
-_FREE = {"out", "json", "debug", "logging_steps", "report_to", "disable_tqdm"}
+_FREE = {"out", "json", "debug", "logging_steps", "report_to", "disable_tqdm", "project", "run_name"}
+_FREE |= {"sample_steps", "sample_prompts", "sample_tokens"}
 
 
 @dataclass
@@ -39,6 +44,7 @@ class Run:
 
     folder: Path
     facts: dict[str, Any]
+    shelves: list[Shelf] = field(default_factory=list)  # where clips are shown, once a trainer is followed
 
     @classmethod
     def open(cls, folder: Path | str, command: str, config: dict[str, Any], **facts: Any) -> Run:
@@ -124,10 +130,13 @@ class Run:
             path.write_text("".join(f"{line}\n" for line in lines))
 
     def follow(self, trainer: Trainer) -> None:
-        """Write what the trainer logs to metrics.jsonl, and a line of it to the terminal at every tenth of the way."""
+        """Write what the trainer logs to metrics.jsonl and to its trackers, and a line of it to the terminal at every
+        tenth of the way.
+        """
         for printer in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(printer)
         trainer.add_callback(_Metrics(self.folder / "metrics.jsonl"))
+        self.shelves = track(trainer, self.folder, self.facts["began"])
 
     def save_model(self, model: PreTrainedModel, remi: Remi) -> None:
         """Write RUN/model in the Hub's layout: aside, flushed, then renamed into place."""
@@ -137,12 +146,13 @@ class Run:
         model.save_pretrained(aside, safe_serialization=True)
         remi.save_pretrained(aside)
         write_manifest(aside)
-        if self.model_folder.exists():
-            raise MgenError(f"{self.model_folder}: is there already; choose another --out")
+        if self.model_folder.exists():  # of a run that was cut off between this and its end
+            shutil.rmtree(self.model_folder)
         aside.rename(self.model_folder)
 
     def finish(self, **results: Any) -> None:
         """Note the end, with results for the reader of run.json."""
+        untrack(self.shelves)
         now = time.time()
         self.facts |= {"finished": _stamp(now), "seconds": round(now - self.facts["began"], 1), **results}
         if PartialState().is_main_process:
