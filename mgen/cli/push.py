@@ -188,5 +188,7 @@ def _summary(out: Path, made: list[str], size: int, contents: Contents, url: str
         print("no licence was stated: nobody may use the weights without asking; --license states one")
     if contents.results is None and contents.trained.kind == POLICY:
         print("the card has no numbers: --evaluation DIR gives it those of mgen evaluate")
+    if statement.repo.startswith(f"{NOBODY}/"):
+        print(f"the card calls it {statement.repo}: give REPO, and it has its real name")
     state = f"pushed to {url}" if url else "nothing was pushed"
     print(f"{out}: {len(made)} files, {size / 1e6:.1f} MB, {state}")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import yaml
@@ -72,7 +73,7 @@ class Statement:
 
     def file(self, path: str) -> str:
         """Address of a file of the repository."""
-        return f"{self.url}/resolve/{self.revision}/{path}"
+        return f"{self.url}/resolve/{quote(self.revision, safe='')}/{quote(path)}"
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,8 @@ def _how(trained: Trained) -> str:
         method = "DPO of TRL" if trained.kind == POLICY else "the reward trainer of TRL"
         return f"It was trained{started} on pairs of pieces of which listeners preferred one ({method})."
     if trained.command == "critic":
-        return "It never hears how loud notes are, nor the file's own grid and tempo: those tell formats, not styles."
+        retimed = " and was trained on other grids and uneven timing too" if config.get("retime") else ""
+        return f"It is deaf to loudness and tempo{retimed}, so that it hears less of a file's format."
     return "It was trained to predict the next token of music, in all keys."
 
 

@@ -59,7 +59,7 @@ def check_private(folder: Path, places: Mapping[str, str] | None = None) -> None
 
     Args:
         folder: searched with all below it.
-        places: what must not be in it -> what it is, in words: `{"/home/ada": "your home folder"}`.
+        places: what must not be in it -> what it is, in words: `{str(Path.home()): "your home folder"}`.
 
     Raises:
         MgenError: A file holds such a place, or what looks like an access token.

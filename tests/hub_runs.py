@@ -1,0 +1,129 @@
+"""Finished runs and an evaluation as the commands leave them, without any training."""
+
+from __future__ import annotations
+
+import json
+
+from mgen.cli.run import Run
+
+HOME = "/home" + "/grace/secret music"  # a folder of somebody's machine, to be found nowhere
+
+
+def cell(value, low=None, high=None):
+    return {"value": value, "low": value if low is None else low, "high": value if high is None else high}
+
+
+def policy_run(folder, policy, remi, command="finetune", **changes):
+    """A run with a model of this policy."""
+    config = {
+        "policy": f"{HOME}/runs/base/model",
+        "corpus": f"{HOME}/corpus",
+        "out": str(folder),
+        "output_dir": f"{folder}/checkpoints",
+        "target": "jazz",
+        "form": "nats",
+        "judges": ["style=1", "realism=0.5"],
+        "hub_token": "hf_" + "x" * 34,
+        "max_steps": 60,
+    }
+    run = Run.open(folder, command, config | changes, seed=7, data="feedfacefeedface")
+    run.save_model(policy, remi)
+    (folder / "metrics.jsonl").write_text('{"step": 1, "policy/kl": 0.5}\n')
+    run.finish(steps=60, parameters=policy.num_parameters(), last={"policy/kl": 3.25, "entropy": 1.5})
+    return folder
+
+
+def critic_run(folder, remi):
+    """A run with an untrained style critic, and a card."""
+    from critics.calibration import Calibration
+    from critics.sequence import SequenceCritic
+    from critics.style import StyleCritic
+
+    config = {"corpus": f"{HOME}/corpus", "positive": "jazz", "out": str(folder), "retime": True}
+    run = Run.open(folder, "critic", config, seed=7, data="feedfacefeedface")
+    network = SequenceCritic.new(remi, size="tiny", max_tokens=64, label="jazz")
+    critic = StyleCritic(network, Calibration(scale=0.5, bias=0.25), "jazz")
+    critic.save_pretrained(run.model_folder, trained_on={"data": "feedfacefeedface", "collections": {"jazz": ["a|b"]}})
+    card = {
+        "positive": "jazz",
+        "valid": {"n": 64, "scale": 0.5, "bias": 0.25},
+        "test": {
+            "n": 128,
+            "works": 40,
+            "auc": cell(0.9, 0.85, 0.94),
+            "accuracy": cell(0.8, 0.7, 0.9),
+            "ece": 0.03,
+            "ece_raw": 0.2,
+            "score": {"positive": cell(-0.3), "other": cell(-2.5)},
+            "pairs": {"a|b": {"folk": cell(0.95, 0.9, 0.99), "pop": cell(0.61, 0.5, 0.72)}},
+            "format": {"humanised": cell(-0.1, -0.2, 0.0)},
+            "broken": {"random_pitches": cell(-4.0, -4.4, -3.6)},
+        },
+    }
+    (folder / "card.json").write_text(json.dumps(card))
+    run.finish(card=card, parameters=network.model.num_parameters())
+    return folder
+
+
+def metrics(kinds=True):
+    """metrics.json of `mgen evaluate`: realism lost and greedy loops gained, jazz gained; a rival beside.
+
+    Args:
+        kinds: as it is written now, or as it was before rows had kinds.
+    """
+    rows = {
+        "real": {
+            "continue": {"c2st_auc": cell(0.5, 0.45, 0.55), "judge_jazz": cell(0.9, 0.85, 0.95), "rep4": cell(0.14)},
+            "turn": {"c2st_auc": cell(0.99), "judge_jazz": cell(0.1, 0.05, 0.15), "rep4": cell(0.3)},
+        },
+        "base": {
+            kind: {
+                "c2st_auc": cell(0.6, 0.57, 0.63),
+                "judge_jazz": cell(0.2, 0.15, 0.25),
+                "rep4": cell(0.05, 0.04, 0.06),
+                "loop_rate_greedy": cell(0.23, 0.14, 0.34),
+                "kl_piece": cell(0.0),
+            }
+            for kind in ("continue", "turn")
+        },
+        "jazz": {
+            kind: {
+                "c2st_auc": cell(0.9712345, 0.95, 0.99),
+                "judge_jazz": cell(0.6, 0.5, 0.7),
+                "rep4": cell(None, None, None),
+                "loop_rate_greedy": cell(0.55, 0.42, 0.67),
+                "kl_piece": cell(11.9, 11.3, 12.5),
+            }
+            for kind in ("continue", "turn")
+        },
+        "order 1 | chain": {"continue": {"c2st_auc": cell(1.0), "judge_jazz": cell(0.1)}},
+    }
+    protocol = {"n": 256, "target": "jazz", "prompt_tokens": 64, "completion_tokens": 192, "data": "feedfacefeedface"}
+    out = {"protocol": protocol, "judge_auc": cell(0.93, 0.9, 0.95), "rows": rows, "seconds": 1.0}
+    if kinds:
+        out["kinds"] = {"real": "real", "base": "pretrained", "jazz": "tuned", "order 1 | chain": "rival"}
+        out["corpus"] = {
+            "fingerprint": "feedfacefeedface",
+            "collections": {"weimar": {"train": 300, "test": 50}, "<b>folk</b>": {"train": 500, "test": 90}},
+            "pieces": {"jazz": {"train": 300, "test": 50}},
+        }
+    return out
+
+
+def evaluation(folder, remi=None, kinds=True):
+    """An evaluation's folder; with `remi`, with samples of every player in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").write_text(json.dumps(metrics(kinds)))
+    if remi is not None:
+        from mgen.evaluation.samples import write_samples
+        from mgen.hub.card import example
+
+        music = remi.tokenizer()(example(remi), add_special_tokens=False)["input_ids"][:-1]
+        head = [remi.bos_id, remi.style_ids["jazz"]]
+        prompts = [("continue/0000", "continue", "work", [*head, *music])]
+        prompts += [(f"nothing/{i:04d}", "nothing", "", head) for i in range(4)]
+        pieces = {"real": 1, "base": 2, "jazz": 3}
+        played = {player: [music * bars for _ in prompts] for player, bars in pieces.items()}
+        played["jazz"][1] = [remi.bar_id]  # no note
+        write_samples(folder / "samples", "jazz", prompts, played, remi)
+    return folder

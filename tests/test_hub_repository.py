@@ -1,0 +1,292 @@
+import json
+import re
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import symusic
+import yaml
+from hub_runs import HOME, critic_run, evaluation, policy_run
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file
+
+from mgen.encoding.remi import Remi
+from mgen.errors import MgenError
+from mgen.evaluation.samples import read_samples
+from mgen.hub.card import Statement
+from mgen.hub.clips import from_evaluation, from_model
+from mgen.hub.repository import Contents, write_repository
+from mgen.hub.results import Results
+from mgen.hub.trained import Trained
+
+STATEMENT = Statement("ada/jazz", license="cc-by-4.0", data_license="written by us", eval_dataset="ada/bench")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tiny_policy, remi):
+    return policy_run(tmp_path_factory.mktemp("runs") / "jazz", tiny_policy(max_position_embeddings=96), remi)
+
+
+@pytest.fixture(scope="module")
+def repository(run, remi, tmp_path_factory):
+    """The folder of a policy with its evaluation."""
+    folder = tmp_path_factory.mktemp("repository")
+    results = Results.read(evaluation(folder / "evaluation", remi), "jazz")
+    choice = from_evaluation(read_samples(folder / "evaluation"), "jazz", "base", 3)
+    out = folder / "out"
+    write_repository(out, Contents(Trained.read(run), STATEMENT, {}, results, choice, {HOME: "home"}))
+    return out
+
+
+@pytest.fixture(scope="module")
+def critic_repository(remi, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("critic")
+    trained = Trained.read(critic_run(folder / "critic", remi))
+    statement = Statement("ada/critic", eval_dataset="ada/bench")
+    write_repository(folder / "out", Contents(trained, statement, {}, None, None, {HOME: "home"}))
+    return folder / "out"
+
+
+def stock(program, *words):
+    """What a program says that runs apart from us, with no network and without mgen."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", textwrap.dedent(program), *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd="/",
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def card_of(folder):
+    return (folder / "README.md").read_text()
+
+
+def test_everything_is_there(repository):
+    files = {path.relative_to(repository).as_posix() for path in repository.rglob("*") if path.is_file()}
+    assert files == {
+        "README.md",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "miditok.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "training/config.yaml",
+        "training/run.json",
+        "training/metrics.jsonl",
+        "evaluation/metrics.json",
+        ".eval_results/mgen_continue.yaml",
+        ".eval_results/mgen_turn.yaml",
+        *(
+            f"samples/{i:02d}_{who}.{kind}"
+            for i in (1, 2, 3)
+            for who in ("before", "this_model")
+            for kind in ("mid", "ogg")
+        ),
+    } - {f"samples/01_this_model.{kind}" for kind in ("mid", "ogg")}  # the piece without a note
+
+
+def test_nothing_of_the_machine_is_in_it(repository):
+    for path in repository.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert b"grace" not in content and b"hf_xxx" not in content, path
+    config = yaml.safe_load((repository / "training" / "config.yaml").read_text())
+    assert config == {
+        "policy": "base",
+        "corpus": "corpus",
+        "target": "jazz",
+        "form": "nats",
+        "judges": ["style=1", "realism=0.5"],
+        "max_steps": 60,
+    }
+
+
+def test_it_is_sampled_as_it_was_trained(repository, remi):
+    config = json.loads((repository / "generation_config.json").read_text())
+    expected = {"bos_token_id": remi.bos_id, "eos_token_id": remi.eos_id, "pad_token_id": remi.pad_id}
+    expected |= {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_length": 96, "use_cache": True}
+    assert config.items() >= expected.items()
+
+
+def test_stock_classes_load_it_without_us(repository, run):
+    said = stock(
+        """
+        import os, sys
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+        model, tokenizer = AutoModelForCausalLM.from_pretrained(sys.argv[1]), AutoTokenizer.from_pretrained(sys.argv[1])
+        assert model.generation_config.max_length == 96 and model.generation_config.do_sample
+        text = pipeline("text-generation", model=model, tokenizer=tokenizer)("BOS_None JAZZ_None")[0]["generated_text"]
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert len(ids) == 96 or ids[-1] == tokenizer.eos_token_id, len(ids)
+        assert not any(name.split(".")[0] in {"mgen", "rewards", "critics", "miditok"} for name in sys.modules)
+        print(type(model).__name__, f"{model.get_input_embeddings().weight.double().sum():.6f}")
+        """,
+        repository,
+    )
+    weights = load_file(run / "model" / "model.safetensors")
+    assert said.split() == ["LlamaForCausalLM", f"{weights['model.embed_tokens.weight'].double().sum():.6f}"]
+    assert Remi.from_pretrained(repository).fingerprint == Remi.from_pretrained(run / "model").fingerprint
+
+
+def python_of(card, repo, folder):
+    """The card's Python, with the downloaded folder in place of the download."""
+    blocks = re.findall(r"```python\n(.*?)```", card, re.S)
+    return [
+        block.replace(f'snapshot_download("{repo}")', repr(str(folder))).replace(f'"{repo}"', repr(str(folder)))
+        for block in blocks
+    ]
+
+
+def test_the_cards_own_program_writes_a_midi_file(repository, tmp_path):
+    (program,) = python_of(card_of(repository), "ada/jazz", repository)
+    stock(program.replace('"piece.mid"', repr(str(tmp_path / "piece.mid"))))
+    assert symusic.Score(tmp_path / "piece.mid").ticks_per_quarter > 0
+
+
+def test_metadata_reads_back(repository):
+    data = ModelCard.load(repository / "README.md").data
+    assert (data.library_name, data.pipeline_tag, data.license) == ("transformers", "text-generation", "cc-by-4.0")
+    assert {"symbolic-music", "midi", "reinforcement-learning", "trl", "grpo", "jazz"} <= set(data.tags)
+    assert data.datasets is None and data.base_model is None  # nobody named any
+    found = {(result.dataset_config, result.metric_type): result.metric_value for result in data.eval_results}
+    assert found["turn", "c2st_auc"] == 0.971235 and found["continue", "kl_piece"] == 11.9
+    assert {result.dataset_type for result in data.eval_results} == {"ada/bench"}
+
+
+def test_the_page_says_what_was_measured_and_what_got_worse(repository):
+    card = card_of(repository)
+    assert "| judged jazz | 0.90 [0.85, 0.95] | 0.20 [0.15, 0.25] | 0.60 [0.50, 0.70] | as real |" in card
+    limits = card.split("## Limits")[1].split("## ")[0]
+    assert "Worse than the pretrained model (turn): two-sample AUC 0.60 → 0.97; greedy loops 0.23 → 0.55." in limits
+    assert "told from real jazz (turn): two-sample AUC 0.97 [0.95, 0.99]" in limits
+    assert "Measured on 256 pieces a row" in limits  # below 512
+    assert "Licence of the music, as stated by the person who published this model: written by us" in card
+    assert "style with weight 1, realism with weight 0.5" in card
+    assert "None was stated for the weights" not in card
+
+
+def test_names_of_others_cannot_break_the_page(repository):
+    """Collections and players are called as somebody called a folder."""
+    card = card_of(repository)
+    assert "order 1 \\| chain (rival)" in card
+    rows = [line for line in card.splitlines() if line.startswith("| ") and "audio" not in line]
+    assert rows and "<b>" not in card
+
+
+def test_samples_hold_nothing_but_what_the_model_wrote(repository, remi):
+    """`base` played its four notes twice, `jazz` three times; the first prompt of `nothing` got no note of `jazz`."""
+    notes = {
+        path.stem: sum(len(track.notes) for track in symusic.Score(path).tracks)
+        for path in (repository / "samples").glob("*.mid")
+    }
+    assert notes == {
+        "01_before": 8,
+        "02_before": 8,
+        "03_before": 8,
+        "02_this_model": 12,
+        "03_this_model": 12,
+    }
+    card = card_of(repository)
+    assert "| 1 | <audio" in card and "| no note |" in card
+    assert 'src="https://huggingface.co/ada/jazz/resolve/main/samples/02_this_model.ogg"' in card
+
+
+def test_a_prompt_of_real_music_is_cut_off(run, remi, tmp_path):
+    samples = read_samples(evaluation(tmp_path / "e", remi))
+    only = [item for item in samples.items if item.kind == "continue"]
+    choice = from_evaluation(type(samples)(samples.folder, "jazz", 120.0, samples.players, only), "jazz", "base", 3)
+    assert choice is not None and "cut off" in choice.source
+    out = tmp_path / "out"
+    write_repository(out, Contents(Trained.read(run), STATEMENT, {}, None, choice, {}))
+    score = symusic.Score(out / "samples" / "01_this_model.mid")
+    assert sum(len(track.notes) for track in score.tracks) == 12  # three bars of four; the prompt's bar is not there
+
+
+def test_without_an_evaluation_the_model_plays_for_itself(run, tmp_path):
+    choice = from_model(run / "model", "jazz", 2)
+    assert choice is not None and len(choice.takes["this model"]) == 2
+    assert from_model(run / "model", "jazz", 0) is None
+    out = tmp_path / "out"
+    write_repository(out, Contents(Trained.read(run), Statement("ada/jazz"), {}, None, choice, {}))
+    card = card_of(out)
+    assert "No evaluation was published with it" in card and "Nothing was measured" in card
+    assert "None was stated for the weights" in card and "did not state the licence of the music" in card
+    assert ModelCard(card).data.license is None and not (out / ".eval_results").exists()
+
+
+def test_a_critic_is_whole_too(critic_repository, remi):
+    from critics.style import StyleCritic
+    from mgen.notes import Notes
+
+    critic = StyleCritic.from_pretrained(critic_repository, remi)
+    assert (critic.calibration.scale, critic.calibration.bias, critic.positive) == (0.5, 0.25, "jazz")
+    before = StyleCritic.from_pretrained(critic_repository.parent / "critic" / "model", remi)
+    from mgen.corpus.demo import compose
+
+    notes = Notes.from_scores([compose("club_takes", 0), compose("chorales", 0)])
+    np.testing.assert_array_equal(critic(notes).score, before(notes).score)
+    data = ModelCard.load(critic_repository / "README.md").data
+    assert data.pipeline_tag == "text-classification" and "trl" not in data.tags
+    assert {result.metric_type for result in data.eval_results} >= {"auc", "accuracy"}
+    assert "AUC, a\\|b against pop" in card_of(critic_repository)
+    assert (critic_repository / ".eval_results" / "mgen_critic.yaml").is_file()
+    assert not (critic_repository / "generation_config.json").exists()
+
+
+def test_the_critics_own_programs_run(critic_repository, tmp_path):
+    stock_program, ours = python_of(card_of(critic_repository), "ada/critic", critic_repository)
+    said = stock(stock_program + "\nimport sys; assert 'mgen' not in sys.modules")
+    assert re.search(r"'label': 'jazz', 'score': -?\d", said)
+    from mgen.corpus.demo import compose
+
+    compose("club_takes", 0).dump_midi(tmp_path / "piece.mid")
+    done = subprocess.run([sys.executable, "-c", ours], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert -9.3 < float(done.stdout.strip("[] \n")) <= 0
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda run: (run / "run.json").unlink(), "found none; give RUN"),
+        (lambda run: (run / "model" / "config.json").unlink(), "expected config.json and"),
+        (lambda run: (run / "model" / "miditok.json").write_text("{}"), "its model is not whole"),
+        (
+            lambda run: (run / "run.json").write_text(json.dumps({"command": "finetune"})),
+            "is not finished; give its mgen finetune command again",
+        ),
+        (lambda run: (run / "run.json").write_text("{"), "cannot be read"),
+        (lambda run: (run / "run.json").write_text(json.dumps({"command": "prepare"})), "mgen prepare has no model"),
+    ],
+)
+def test_a_run_that_is_none_is_one_line(damage, said, tmp_path, tiny_policy, remi):
+    run = policy_run(tmp_path / "jazz", tiny_policy(), remi)
+    damage(run)
+    with pytest.raises(MgenError) as caught:
+        Trained.read(run)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_runs_model_is_not_the_run(run):
+    with pytest.raises(MgenError, match="is a run's model; give the run itself"):
+        Trained.read(run / "model")
+
+
+def test_a_place_that_got_in_stops_before_anything_stands(run, tmp_path):
+    statement = Statement("ada/jazz", data_license=f"see {HOME}/licence.txt")
+    with pytest.raises(MgenError, match=r"README\.md: names your music"):
+        write_repository(tmp_path / "out", Contents(Trained.read(run), statement, {}, None, None, {HOME: "your music"}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_empty_stays(run, tmp_path):
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(MgenError, match="not empty; choose another folder"):
+        write_repository(tmp_path, Contents(Trained.read(run), STATEMENT, {}, None, None, {}))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

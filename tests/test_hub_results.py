@@ -1,0 +1,119 @@
+import json
+
+import pytest
+import yaml
+from hub_runs import cell, critic_run, evaluation, metrics
+from huggingface_hub import parse_eval_result_entries
+
+from mgen.errors import MgenError
+from mgen.evaluation.claims import Verdict
+from mgen.evaluation.intervals import Interval
+from mgen.hub.results import Results, critic_numbers, critic_tables, write_eval_results
+
+
+@pytest.fixture(params=[True, False], ids=["with kinds", "before kinds"])
+def results(request, tmp_path):
+    return Results.read(evaluation(tmp_path / "e", kinds=request.param), "jazz")
+
+
+def test_rows_kinds_and_undefined_numbers(results):
+    assert (results.name, results.pretrained, results.target) == ("jazz", "base", "jazz")
+    assert results.kinds["base"] == "pretrained" and results.kinds["real"] == "real"
+    assert set(results.numbers()["turn"]) == {"c2st_auc", "judge_jazz", "loop_rate_greedy", "kl_piece"}  # rep4: None
+
+
+def test_what_became_worse_is_said(results):
+    changes = results.changes()["continue"]
+    assert [line.split(" 0.")[0] for line in changes[Verdict.WORSE]] == ["two-sample AUC", "greedy loops"]
+    assert changes[Verdict.BETTER] == ["judged jazz 0.20 → 0.60 (real 0.90)"]
+
+
+def test_music_that_was_to_turn_is_held_against_the_style(results):
+    turn = next(table for table in results.tables() if table.title.startswith("turn to jazz"))
+    row = next(row for row in turn.rows if row[0] == "judged jazz")
+    assert turn.head[1:] == ["real jazz", "pretrained", "**this model**", "best"]
+    assert row[1:] == ["0.90 [0.85, 0.95]", "0.20 [0.15, 0.25]", "0.60 [0.50, 0.70]", "as real"]
+    undefined = next(row for row in turn.rows if row[0] == "repeated 4-grams")
+    assert undefined[3] == "\N{EN DASH}"
+
+
+def test_rivals_have_a_table_of_their_own(results):
+    others = results.others()
+    assert others is not None
+    assert [row[:2] for row in others.rows] == [
+        ["**this model**", "continue"],
+        [f"order 1 | chain ({results.kinds['order 1 | chain']})", "continue"],
+        ["**this model**", "turn"],
+    ]
+
+
+def test_the_pretrained_model_itself_has_changed_nothing(tmp_path):
+    results = Results.read(evaluation(tmp_path / "e"), "base")
+    assert results.changes() == {} and results.tables()[0].head == ["", "real jazz", "**this model**", "best"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("jaz", None, "no row is called 'jaz'; it has base, jazz; did you mean --name jazz?"),
+        ("nothing", None, "it has base, jazz; give --name ROW"),
+        ("real", None, "no row is called 'real'"),
+        ("jazz", "[]", "not the numbers of mgen evaluate --model"),
+        ("jazz", "{", "not the numbers of mgen evaluate --model"),
+        ("jazz", json.dumps({"rows": {}, "protocol": {}}), "has no row 'real'"),
+        ("jazz", json.dumps({"metrics": {}}), "not the numbers of mgen evaluate --model"),
+    ],
+)
+def test_another_evaluation_is_one_line(name, content, said, tmp_path):
+    folder = evaluation(tmp_path / "e")
+    if content is not None:
+        (folder / "metrics.json").write_text(content)
+    with pytest.raises(MgenError) as caught:
+        Results.read(folder, name)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_no_evaluation_is_one_line(tmp_path):
+    with pytest.raises(MgenError, match=r"metrics\.json: No such file .*give the --out of mgen evaluate"):
+        Results.read(tmp_path, "jazz")
+
+
+def test_eval_results_are_in_the_hubs_format(tmp_path):
+    numbers = {"turn": {"c2st_auc": Interval(0.9712345, 0.95, 0.99), "ece": Interval(0.03, float("nan"), float("nan"))}}
+    (path,) = write_eval_results(tmp_path, numbers, "ada/bench", "https://huggingface.co/ada/jazz", "256 pieces")
+    assert path == tmp_path / ".eval_results" / "mgen_turn.yaml"
+    # By hand, from https://huggingface.co/docs/hub/eval-results
+    assert yaml.safe_load(path.read_text()) == [
+        {
+            "dataset": {"id": "ada/bench", "task_id": "turn_c2st_auc"},
+            "value": 0.971235,
+            "source": {"url": "https://huggingface.co/ada/jazz", "name": "Model card"},
+            "notes": "95 % interval 0.95 to 0.99; 256 pieces",
+        },
+        {
+            "dataset": {"id": "ada/bench", "task_id": "turn_ece"},
+            "value": 0.03,
+            "source": {"url": "https://huggingface.co/ada/jazz", "name": "Model card"},
+            "notes": "256 pieces",
+        },
+    ]
+    assert [entry.value for entry in parse_eval_result_entries(yaml.safe_load(path.read_text()))] == [0.971235, 0.03]
+
+
+def test_a_critics_card_gives_its_worst_pair(remi, tmp_path):
+    card = json.loads((critic_run(tmp_path / "critic", remi) / "card.json").read_text())
+    numbers = critic_numbers(card)["critic"]
+    assert {name: number.value for name, number in numbers.items()} == {
+        "auc": 0.9,
+        "accuracy": 0.8,
+        "auc_worst_pair": 0.61,
+        "calibration_error": 0.03,
+    }
+    heard, moved = critic_tables(card)
+    assert ["AUC, a|b against pop", "0.610 [0.500, 0.720]", "1"] in heard.rows
+    assert [row[0] for row in moved.rows] == ["humanised", "random pitches"]
+    assert critic_numbers({}) == {} and critic_tables({}) == []
+
+
+def test_metrics_of_tests_are_json():
+    assert json.loads(json.dumps(metrics()))["rows"]["real"]["turn"]["rep4"] == cell(0.3)
