@@ -166,7 +166,7 @@ _CONTRAST = """least => {
     if (!e.checkVisibility({opacityProperty: false, visibilityProperty: true})) continue;
     const style = getComputedStyle(e), under = ground(e);
     const ink = rgba(e instanceof SVGElement ? style.fill : style.color);
-    let alpha = ink[3];
+    let alpha = ink[3] * (e instanceof SVGElement ? +style.fillOpacity : 1);
     for (let up = e; up; up = up.parentElement) alpha *= +getComputedStyle(up).opacity;
     const pair = [light(over([...ink.slice(0, 3), alpha], under)), light(under)].sort((a, b) => b - a);
     const ratio = (pair[0] + .05) / (pair[1] + .05);

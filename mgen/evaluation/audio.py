@@ -182,7 +182,8 @@ def _level(sound: NDArray[np.float64], sample_rate: int) -> NDArray[np.float64]:
     """
     if not sound.any():
         return sound
-    out = sound = sound / np.abs(sound).max()
+    sound = sound / np.abs(sound).max()
+    out: NDArray[np.float64] = sound
     gain = 0.0
     for _ in range(_ROUNDS):
         off = TARGET_LUFS - loudness(out, sample_rate)

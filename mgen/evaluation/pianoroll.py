@@ -22,7 +22,8 @@ PIANOROLL_CSS = """
   .pr { --pr-given: #a5a29a;
     --pr-0: #57c4c9; --pr-1: #f09a62; --pr-2: #b79cf0; --pr-3: #dcbc4c; --pr-4: #f08abb; }
 }
-.pr text { font: 10.5px/1 system-ui, sans-serif; fill: currentColor; opacity: .75; }
+.pr text { font: 10.5px/1 system-ui, sans-serif; fill: currentColor; fill-opacity: .75; }
+.pr tspan { fill-opacity: 1; }
 .pr .pr-given { fill: var(--pr-given); }
 .pr .pr-p0 { fill: var(--pr-0); }
 .pr .pr-p1 { fill: var(--pr-1); }

@@ -9,100 +9,56 @@ import base64
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from importlib.resources import files
-from typing import Protocol
 
 import jinja2
 import numpy as np
-from markupsafe import Markup, escape
-from numpy.typing import NDArray
+from markupsafe import Markup
 
 from mgen.errors import MgenError
 from mgen.evaluation.audio import data_uri
+from mgen.evaluation.charts import Curve, Distribution, averaged, curve_svg, distribution_svg, swatches, ticks, whisker
+from mgen.evaluation.claims import (
+    KINDS,
+    Bounded,
+    Cell,
+    Column,
+    Duel,
+    Finding,
+    Row,
+    Verdict,
+    aim,
+    apart,
+    duels,
+    from_pretrained,
+    groups,
+    kind_of,
+    known,
+    listed,
+    number,
+    of_kind,
+)
 from mgen.evaluation.pianoroll import PIANOROLL_CSS, last_step, pianoroll_svg
 from mgen.notes import STEPS_PER_QUARTER, Notes
 
-BETTER = ("as real", "lower", "higher", "stated")
+__all__ = [
+    "Bounded",
+    "Cell",
+    "Column",
+    "Curve",
+    "Distribution",
+    "Example",
+    "Row",
+    "Section",
+    "Table",
+    "Take",
+    "render_report",
+    "ticks",
+]
 
-_POINTS = 240  # of a curve; longer ones are averaged in equal bins
-_SERIES = 6  # colours and dashes
-
-
-class Bounded(Protocol):
-    """A number with its 95 % interval, such as `mgen.evaluation.intervals.Interval`."""
-
-    @property
-    def value(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A number with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One player's numbers: real music's or a model's.
-
-    Attributes:
-        name: as shown; the same player has the same name everywhere.
-        kind: `real`, `reference` (other music, shown only), `pretrained` (what the others are compared with),
-            `tuned`, or a word for a control.
-        cells: by the key of the column; a missing one, or NaN, is shown as undefined.
-        group: the kind of prompt; each group is a table of its own.
-        changes: where known, intervals of the difference from the pretrained row, by key; they decide whether
-            a change is clear. Without one, the two rows' own intervals must lie apart.
-    """
-
-    name: str
-    kind: str
-    cells: Mapping[str, Bounded]
-    group: str = ""
-    changes: Mapping[str, Bounded] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One metric.
-
-    Attributes:
-        key: of the rows' cells.
-        title: as shown; without commas, it stands in lists.
-        better: `as real`, `lower`, `higher`, `stated` (never judged) or a number to be near to: `0.5`.
-        digits: behind the point.
-        explanation: a sentence or two for who does not know the metric.
-        unit: shown beside the title.
-    """
-
-    key: str
-    title: str
-    better: str
-    digits: int = 2
-    explanation: str = ""
-    unit: str = ""
-
-    def __post_init__(self) -> None:
-        if self.better not in BETTER and not _is_number(self.better):
-            raise MgenError(f"column {self.key}: better is {self.better!r}; expected {', '.join(BETTER)} or a number")
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A chart of one quantity over training; `series` maps a name to its steps and values."""
-
-    title: str
-    unit: str
-    series: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+_MAIN = 12  # columns that one table may have before it is cut into groups
+_LONG = 12  # lines of a fact that is folded away
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +90,7 @@ class Example:
         prompt_name: what it is called, such as the work it opens.
         style: a line below: style and kind of prompt.
         tag: `typical`, `best` or `worst`.
-        takes: real music's first.
+        takes: real music's first. Those of controls and rivals are folded away.
         reason: how the example was chosen.
     """
 
@@ -145,65 +101,40 @@ class Example:
     reason: str = ""
 
 
-class Verdict(StrEnum):
-    """What may be said of a number against the pretrained model's."""
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Any table: of checks, of corruptions.
 
-    BETTER = "better"
-    WORSE = "worse"
-    MOVED = "moved"
-    UNCLEAR = "no clear change"
-
-
-_OFF = "still off the aim"
-_SAID = {
-    Verdict.BETTER: "better in",
-    Verdict.WORSE: "worse in",
-    Verdict.MOVED: "changed, but not clearly for better or worse, in",
-    Verdict.UNCLEAR: "no clear change in",
-}
-
-
-def verdict(
-    before: Bounded,
-    after: Bounded,
-    column: Column,
-    real: Bounded | None = None,
-    change: Bounded | None = None,
-) -> Verdict | None:
-    """Whether `after` is better than `before`, as far as the intervals carry the claim.
-
-    A change is clear where the interval of the difference leaves out 0 or, if that is not known, the two
-    intervals lie apart. It is an improvement where what is aimed at lies on the new side of the midpoint of
-    both numbers, beyond the joint margin of aim and midpoint; `moved`: neither number is clearly nearer.
-
-    Returns:
-        None where nothing can be claimed: a stated column, an undefined number, or no real music to be like.
-
-    Source: one-sided margins joined as the root of their squares' sum, Zou and Donner 2008 (MOVER), which is
-    for independent estimates. Rows that share prompts are positively dependent: their margin is too wide.
+    Attributes:
+        head: titles of the columns; the first names the rows.
+        body: rows of as many entries: words, numbers, or numbers with their intervals; NaN is shown as undefined.
+        digits: of the numbers, behind the point.
+        note: a line below.
     """
-    if not (_known(before) and _known(after)) or column.better == "stated":
-        return None
-    pull = _pull(before, after, column, real)
-    if pull is None:
-        return None
-    if change is not None and _known(change):
-        direction = (change.low > 0) - (change.high < 0)
-    else:
-        direction = (after.low > before.high) - (after.high < before.low)
-    if not direction:
-        return Verdict.UNCLEAR
-    return {1: Verdict.BETTER, 0: Verdict.MOVED, -1: Verdict.WORSE}[direction * pull]
+
+    head: Sequence[str]
+    body: Sequence[Sequence[str | float | Bounded]]
+    digits: int = 3
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for row in self.body:
+            if len(row) != len(self.head):
+                raise MgenError(f"table: expected {len(self.head)} entries as in the head, came {len(row)}: {row[:1]}")
 
 
-def in_words(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
-    """A line for each row beside a pretrained one: what is better, worse, and not clearly changed."""
-    lines = []
-    for who, says in _findings(rows, columns).items():
-        clauses = "; ".join(f"{lead} {_list(says[key])}" for key, lead in _SAID.items() if key in says)
-        off = f" Still clearly off the aim: {_list(says[_OFF])}." if _OFF in says else ""
-        lines.append(f"{who}: {clauses}.{off}")
-    return lines
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the page of its own, such as the self-check of the two-sample test.
+
+    Attributes:
+        short: what the list of sections calls it, where its title is long.
+    """
+
+    title: str
+    intro: str
+    table: Table | None = None
+    short: str = ""
 
 
 def render_report(
@@ -215,27 +146,39 @@ def render_report(
     facts: Mapping[str, str],
     limits: Sequence[str],
     findings: Sequence[str] | None = None,
+    distributions: Sequence[Distribution] = (),
+    sections: Sequence[Section] = (),
 ) -> str:
     """The page, whole.
 
     Args:
         facts: what was run: configuration, versions, seed, machine, time. Lines within a value are kept.
         limits: what the numbers do not show.
-        findings: sentences of one's own to open with; what `in_words` says is shown in any case.
+        findings: sentences of one's own to open with; what follows from the intervals is said in any case.
+        distributions: metrics of every piece, drawn over real music's.
+        sections: more tables, before the limits.
     """
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters["arrow"] = _arrow
+    main = main_columns(columns)
+    kinds = {row.name: kind_of(row) for row in rows}
+    found = from_pretrained(rows, columns)
     return page.from_string(files(__package__).joinpath("report.html.jinja").read_text("utf-8")).render(
         title=title,
-        headline=_headline(rows, columns),
+        headline=_headline(rows, columns, found),
         findings=findings,
-        found=_findings(rows, columns),
-        comparisons=sum(found is not None for *_, found in _changes(rows, columns)),
-        tables=[_table(group, members, rows, columns) for group, members in _groups(rows).items()],
+        players=_players(rows, columns, main, found),
+        alone=_alone(rows, columns, {column.key for column in main}),
+        comparisons=sum(len(findings) for _, findings in found),
+        seeded=any(getattr(cell, "seeds", ()) for row in rows for cell in row.cells.values()),
+        tables=[_tables(group, members, rows, columns, main) for group, members in groups(rows).items()],
         columns=columns,
-        curves=[(curve, Markup(curve_svg(curve)), _swatches(curve), _bin(curve)) for curve in curves],
-        examples=[_example(example) for example in examples],
-        facts=facts,
+        kinds=set(kinds.values()),
+        spread=_spread(distributions, kinds),
+        curves=[(curve, Markup(curve_svg(curve)), swatches(curve), averaged(curve)) for curve in curves],
+        examples=[_example(example, kinds) for example in examples],
+        sections=[(section, _plain(section.table)) for section in sections],
+        facts=[(name, value, value.count("\n") >= _LONG) for name, value in facts.items()],
         limits=limits,
         css=Markup(PIANOROLL_CSS),
         script=Markup(_SCRIPT),
@@ -243,131 +186,156 @@ def render_report(
     )
 
 
+def main_columns(columns: Sequence[Column]) -> list[Column]:
+    """The short table's: those marked so; without marks all that fit, or the first of each group."""
+    marked = [column for column in columns if column.main]
+    if marked or len(columns) <= _MAIN:
+        return marked or list(columns)
+    first: dict[str, Column] = {}
+    for column in columns:
+        first.setdefault(column.group, column)
+    return list(first.values())
+
+
 # ---------------------------------------------------------------- words
 
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _known(cell: Bounded | None) -> bool:
-    return cell is not None and all(map(math.isfinite, (cell.value, cell.low, cell.high)))
-
-
-def _aim(column: Column, real: Row | Bounded | None) -> Bounded | None:
-    """What to be near to: a number, or real music's; None if there is no such thing."""
-    if column.better == "as real":
-        cell = real.cells.get(column.key) if isinstance(real, Row) else real
-        return cell if _known(cell) else None
-    return Cell(*[float(column.better)] * 3) if _is_number(column.better) else None
+_MARKS = {Verdict.BETTER: "better", Verdict.WORSE: "worse", Verdict.MOVED: "changed"}
+_OFF, _UNCLEAR = "still off the aim", "no clear change"
+_FAR, _NEAR = "clearly off the aim", "not clearly off it"
+_RESULTS = {
+    "behind": "It loses to",
+    "level": "It is level with",
+    "no clear difference": "It is not clearly different from",
+    "ahead": "It is ahead of",
+}
 
 
-def _pull(before: Bounded, after: Bounded, column: Column, real: Bounded | None) -> int | None:
-    """+1 if larger is better between the two, -1 if smaller, 0 if that is not clear, None without an aim."""
-    if column.better in ("lower", "higher"):
-        return 1 if column.better == "higher" else -1
-    aim = _aim(column, real)
-    if aim is None:
-        return None
-    away = aim.value - (before.value + after.value) / 2
-    up = math.hypot(before.high - before.value, after.high - after.value) / 2
-    down = math.hypot(before.value - before.low, after.value - after.low) / 2
-    above = away > math.hypot(aim.value - aim.low, up)
-    return above - (-away > math.hypot(aim.high - aim.value, down))
-
-
-def _groups(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Rows by group: real music, references, the pretrained model, the others."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.group, []).append(row)
-    order = {"real": 0, "reference": 1, "pretrained": 2}
-    return {name: sorted(members, key=lambda row: order.get(row.kind, 3)) for name, members in groups.items()}
-
-
-def _of_kind(rows: Sequence[Row], kind: str) -> Row | None:
-    return next((row for row in rows if row.kind == kind), None)
-
-
-def _changes(
-    rows: Sequence[Row], columns: Sequence[Column]
-) -> list[tuple[Row, Column, Bounded, Bounded, Verdict | None]]:
-    """(row, column, before, after, verdict) of every number a row shares with its group's pretrained row."""
-    found = []
-    for members in _groups(rows).values():
-        base, real = _of_kind(members, "pretrained"), _of_kind(members, "real")
-        for row in members:
-            if base is None or row.kind in ("real", "reference", "pretrained"):
-                continue
-            for column in columns:
-                before, after = base.cells.get(column.key), row.cells.get(column.key)
-                if before is None or after is None:
-                    continue
-                word = verdict(before, after, column, _aim(column, real), row.changes.get(column.key))
-                found.append((row, column, before, after, word))
-    return found
-
-
-def _findings(rows: Sequence[Row], columns: Sequence[Column]) -> dict[str, dict[str, list[str]]]:
-    """For each row that is compared: its numbers under each verdict, and those still off their aim."""
-    reals = {group: _of_kind(members, "real") for group, members in _groups(rows).items()}
-    said: dict[str, dict[str, list[str]]] = {}
-    for row, column, before, after, found in _changes(rows, columns):
-        if found is None:
-            continue
-        says = said.setdefault(", ".join(filter(None, (row.name, row.group))), {key: [] for key in (*Verdict, _OFF)})
-        aim = _aim(column, reals[row.group])
-        if found is Verdict.UNCLEAR:
-            says[found].append(column.title)
-        else:
-            beside = (
-                f"; {'real' if column.better == 'as real' else 'ideal'} {_number(aim.value, column.digits)}"
-                if aim
-                else ""
-            )
-            says[found].append(f"{column.title} ({_pair(before.value, after.value, column.digits)}{beside})")
-        if aim and (after.low > aim.high or after.high < aim.low):
-            says[_OFF].append(column.title)
-    return {who: {key: items for key, items in says.items() if items} for who, says in said.items()}
-
-
-def _headline(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
-    """For each row's name, over all groups: how many numbers became better and worse."""
-    counts: dict[str, dict[Verdict, int]] = {}
-    for row, *_, found in _changes(rows, columns):
-        if found is not None:
-            by_verdict = counts.setdefault(row.name, dict.fromkeys(Verdict, 0))
-            by_verdict[found] += 1
+def _headline(rows: Sequence[Row], columns: Sequence[Column], found: Sequence[tuple[Row, list[Finding]]]) -> list[str]:
+    """For each tuned model, over all kinds of prompt: better and worse than the pretrained one, and than the rest."""
+    met = duels(rows, columns)
     lines = []
-    for name, count in counts.items():
-        total = sum(count.values())
-        if not total - count[Verdict.UNCLEAR]:
-            lines.append(f"{name}: no clear change from the pretrained model in any of {total} numbers.")
+    for name in dict.fromkeys(row.name for row, _ in found if row.kind == "tuned"):
+        findings = [finding for row, some in found if row.name == name for finding in some]
+        if not findings:
             continue
-        moved = f", {count[Verdict.MOVED]} changed without being clearly either" if count[Verdict.MOVED] else ""
-        lines.append(
-            f"{name}: of {total} numbers, {count[Verdict.BETTER]} better and {count[Verdict.WORSE]} worse "
-            f"than the pretrained model{moved}, {count[Verdict.UNCLEAR]} without clear change."
-        )
+        lines.append(_counted(name, findings))
+        others = [duel for duel in met.get(name, []) if duel.kind != "pretrained"]
+        for result, lead in _RESULTS.items():
+            if names := [_scored(duel) for duel in others if duel.result == result]:
+                lines[-1] += f" {lead} {listed(names)}."
     return lines
 
 
-def _list(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+def _scored(duel: Duel) -> str:
+    """Its name, and in how many numbers it is worse and better than the tuned model."""
+    won, lost = duel.counts[Verdict.BETTER], duel.counts[Verdict.WORSE]
+    return f"{duel.other} ({won} better, {lost} worse)" if won or lost else duel.other
 
 
-def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}") if math.isfinite(value) else "\N{EN DASH}"
+def _counted(name: str, findings: Sequence[Finding]) -> str:
+    count = {word: sum(finding.verdict is word for finding in findings) for word in Verdict}
+    total = len(findings)
+    if total == count[Verdict.UNCLEAR]:
+        return f"{name}: no clear change from the pretrained model in any of {total} numbers."
+    moved = f", {count[Verdict.MOVED]} changed without being clearly either" if count[Verdict.MOVED] else ""
+    return (
+        f"{name}: of {total} numbers, {count[Verdict.BETTER]} better and {count[Verdict.WORSE]} worse "
+        f"than the pretrained model{moved}, {count[Verdict.UNCLEAR]} without clear change."
+    )
 
 
-def _pair(before: float, after: float, digits: int) -> str:
-    """`before → after`, with as many more digits as it takes to tell them apart."""
-    while _number(before, digits) == _number(after, digits) and before != after and digits < 8:
-        digits += 1
-    return f"{_number(before, digits)} → {_number(after, digits)}"
+def _players(
+    rows: Sequence[Row],
+    columns: Sequence[Column],
+    main: Sequence[Column],
+    found: Sequence[tuple[Row, list[Finding]]],
+) -> list[dict[str, object]]:
+    """What the words say of each tuned model: whom it beats, and a card for each kind of prompt."""
+    met = duels(rows, columns)
+    keys = {column.key for column in main}
+    cards: dict[str, list[dict[str, object]]] = {}
+    for row, findings in found:
+        if row.kind == "tuned" and findings:
+            cards.setdefault(row.name, []).append(_card(row.group, findings, keys))
+    return [
+        {"name": name, "duels": [(duel, _bar(duel)) for duel in met.get(name, [])], "cards": shown}
+        for name, shown in cards.items()
+    ]
+
+
+def _card(group: str, findings: Sequence[Finding], keys: set[str]) -> dict[str, object]:
+    """The main numbers under each verdict, in words; the others counted, and listed for who asks."""
+    parts = []
+    for part in (
+        [finding for finding in findings if finding.column.key in keys],
+        [finding for finding in findings if finding.column.key not in keys],
+    ):
+        said = {word.value: [finding.in_words() for finding in part if finding.verdict is word] for word in Verdict}
+        said[_OFF] = [finding.column.title for finding in part if finding.off]
+        parts.append({word: items for word, items in said.items() if items})
+    return {"group": _short(group), "said": parts[0], "more": parts[1], "rest": _rest(findings, keys)}
+
+
+def _rest(findings: Sequence[Finding], keys: set[str]) -> str:
+    others = [finding.verdict for finding in findings if finding.column.key not in keys]
+    if not others:
+        return ""
+    counts = [f"{others.count(word)} {_MARKS.get(word, _UNCLEAR)}" for word in Verdict if word in others]
+    return f"{len(others)} other {'number' if len(others) == 1 else 'numbers'}: {', '.join(counts)}"
+
+
+def _bar(duel: Duel) -> list[tuple[str, str, str]]:
+    """Parts of a bar 100 wide: class, place and width."""
+    parts, x = [], 0.0
+    for word in (Verdict.BETTER, Verdict.MOVED, Verdict.UNCLEAR, Verdict.WORSE):
+        share = 100 * duel.counts[word] / duel.total
+        parts.append((_MARKS.get(word, "same"), f"{x:.2f}", f"{share:.2f}"))
+        x += share
+    return parts
+
+
+def _alone(rows: Sequence[Row], columns: Sequence[Column], keys: set[str]) -> list[dict[str, object]]:
+    """Where there is no pretrained model: which of a row's numbers are clearly off the aim, and which are not."""
+    cards: list[dict[str, object]] = []
+    for group, members in groups(rows).items():
+        if of_kind(members, "pretrained") is not None:
+            continue
+        real = of_kind(members, "real")
+        for row in (row for row in members if row.kind not in ("real", "reference")):
+            found = [(column, _near(column, row, real)) for column in columns]
+            parts = [
+                {
+                    word: [
+                        text
+                        for column, near in found
+                        if near and near[0] == word and (column.key in keys) is main
+                        for text in near[1:]
+                    ]
+                    for word in (_FAR, _NEAR)
+                }
+                for main in (True, False)
+            ]
+            said, more = ({word: items for word, items in part.items() if items} for part in parts)
+            if said or more:
+                rest = ", ".join(f"{len(items)} {word}" for word, items in more.items())
+                title = ", ".join(filter(None, (row.name, _short(group))))
+                cards.append({"group": title, "said": said, "more": more, "rest": rest and f"other numbers: {rest}"})
+    return cards
+
+
+def _near(column: Column, row: Row, real: Row | None) -> tuple[str, str] | None:
+    """Whether a number is clearly off its aim, and the number in words; None without an aim or a number."""
+    aimed, cell = aim(column, real), row.cells.get(column.key)
+    if aimed is None or cell is None or not known(cell):
+        return None
+    ideal = "real" if column.better == "as real" else "ideal"
+    words = f"{column.title} ({number(cell.value, column.digits)}; {ideal} {number(aimed.value, column.digits)})"
+    return _FAR if apart(cell, aimed) else _NEAR, words
+
+
+def _short(group: str) -> str:
+    """What stands before the colon of a group's title."""
+    return group.partition(":")[0]
 
 
 def _arrow(column: Column) -> str:
@@ -382,175 +350,130 @@ def _arrow(column: Column) -> str:
 # ---------------------------------------------------------------- tables
 
 
-def _table(group: str, members: Sequence[Row], rows: Sequence[Row], columns: Sequence[Column]) -> dict[str, object]:
-    """What the template shows of one group: its rows, each with a list of cells."""
-    found = {(id(row), column.key): word for row, column, _, _, word in _changes(rows, columns)}
-    real = _of_kind(members, "real")
+def _tables(
+    group: str, members: Sequence[Row], rows: Sequence[Row], columns: Sequence[Column], main: Sequence[Column]
+) -> dict[str, object]:
+    """What the template shows of one kind of prompt: the short table, and the whole one by groups of columns."""
+    found = {
+        (row.name, finding.column.key): finding.verdict
+        for row, findings in from_pretrained(members, columns)
+        for finding in findings
+    }
+    parts: dict[str, list[Column]] = {}
+    if len(main) < len(columns):
+        for column in columns:
+            parts.setdefault(column.group, []).append(column)
+    head, _, rest = group.partition(":")
+    return {
+        "title": head,
+        "rest": rest.strip(),
+        "main": _table(members, rows, main, found),
+        "parts": [(name or "other", _table(members, rows, part, found)) for name, part in parts.items()],
+        "count": len(columns),
+    }
+
+
+def _table(
+    members: Sequence[Row], rows: Sequence[Row], columns: Sequence[Column], found: Mapping[tuple[str, str], Verdict]
+) -> dict[str, object]:
+    """Columns that any row has, and for each row its cells: None where undefined."""
+    real = of_kind(members, "real")
     shown = [column for column in columns if any(column.key in row.cells for row in members)]
     spans = {column.key: _span(column, rows) for column in shown}
     body = []
+    before = ""
     for row in members:
-        cells: list[tuple[object, ...] | None] = []
+        cells: list[dict[str, object] | None] = []
         for column in shown:
             cell = row.cells.get(column.key)
             if cell is None or not math.isfinite(cell.value):
                 cells.append(None)
                 continue
-            numbers = [_number(number, column.digits) for number in (cell.value, cell.low, cell.high)]
-            picture = Markup(_whisker(cell, _aim(column, real), spans[column.key]))
-            cells.append((*numbers, picture, found.get((id(row), column.key))))
-        body.append((row, cells))
-    return {"group": group, "columns": shown, "body": body}
+            value, low, high = (number(of, column.digits) for of in (cell.value, cell.low, cell.high))
+            picture = Markup(whisker(cell, aim(column, real), spans[column.key]))
+            mark = found.get((row.name, column.key))
+            cells.append(
+                {
+                    "value": value,
+                    "interval": f"{low} to {high}" if known(cell) else "",
+                    "picture": picture,
+                    "mark": _MARKS.get(mark, "") if mark else "",
+                    "undefined": getattr(cell, "undefined", 0),
+                }
+            )
+        kind = kind_of(row)
+        body.append({"row": row, "kind": kind, "first": kind != before, "cells": cells})
+        before = kind
+    return {"columns": shown, "body": body}
 
 
-def _span(column: Column, rows: Sequence[Row]) -> tuple[float, float]:
-    """What a column's little pictures range over, in every table alike."""
-    ends = [end for row in rows if (cell := row.cells.get(column.key)) for end in (cell.value, cell.low, cell.high)]
-    if _is_number(column.better):
+def _span(column: Column, rows: Iterable[Row]) -> tuple[float, float]:
+    """What a column's little pictures range over, in every table alike; rivals may lie outside."""
+    ends = [
+        end
+        for row in rows
+        if row.kind != "rival" and (cell := row.cells.get(column.key))
+        for end in (cell.value, cell.low, cell.high, *getattr(cell, "seeds", ()))
+    ]
+    if _number_aim(column) is not None:
         ends.append(float(column.better))
     ends = [end for end in ends if math.isfinite(end)] or [0.0]
     return min(ends), max(ends)
 
 
-def _whisker(cell: Bounded, aim: Bounded | None, span: tuple[float, float]) -> str:
-    """A dot on its interval, over the aim and its interval."""
-    if not _known(cell):
-        return ""
-
-    def x(value: float) -> float:
-        return 4 + 72 * (value - span[0]) / (span[1] - span[0] or 1)
-
-    band = ""
-    if aim:
-        across = x(aim.high) - x(aim.low) + 1.5
-        band = f'<rect class="aim" x="{x(aim.low) - 0.75:.1f}" y="0" width="{across:.1f}" height="12"/>'
-    return (
-        f'<svg class="whisker" viewBox="0 0 80 12" aria-hidden="true">{band}'
-        f'<line x1="{x(cell.low):.1f}" x2="{x(cell.high):.1f}" y1="6" y2="6"/>'
-        f'<circle cx="{x(cell.value):.1f}" cy="6" r="2.6"/></svg>'
-    )
+def _number_aim(column: Column) -> Bounded | None:
+    return None if column.better == "as real" else aim(column, None)
 
 
-# ---------------------------------------------------------------- curves
+def _plain(table: Table | None) -> list[list[tuple[str, str, bool]]]:
+    """A table's entries as (words, interval, whether it is a number)."""
+
+    def shown(entry: str | float | Bounded, digits: int) -> tuple[str, str, bool]:
+        if isinstance(entry, str):
+            return entry, "", False
+        if isinstance(entry, (int, float)):
+            return number(float(entry), digits), "", True
+        between = f"{number(entry.low, digits)} to {number(entry.high, digits)}" if known(entry) else ""
+        return number(entry.value, digits), between, True
+
+    return [[shown(entry, table.digits) for entry in row] for row in table.body] if table else []
 
 
-def curve_svg(curve: Curve, width: int = 440, height: int = 250) -> str:
-    """A line chart with its axes: steps to the right, `unit` upwards. What is not finite leaves a gap."""
-    left, right, top, bottom = 48.0, 10.0, 24.0, 34.0
-    series = {name: _points(*pair) for name, pair in curve.series.items()}
-    steps = np.concatenate([points[0] for points in series.values()] or [np.zeros(0)])
-    values = np.concatenate([points[1] for points in series.values()] or [np.zeros(0)])
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return _figure(width, 40, f"{curve.title}: nothing was logged", '<text x="4" y="24">nothing was logged</text>')
-    y_ticks, x_ticks = ticks(values.min(), values.max()), ticks(steps.min(), steps.max())
-    x0, x1 = float(steps.min()), max(float(steps.max()), float(steps.min()) + 1)
-    y0, y1 = min(y_ticks[0], float(values.min())), max(y_ticks[-1], float(values.max()))
-
-    def x(step: float) -> float:
-        return left + (step - x0) / (x1 - x0) * (width - left - right)
-
-    def y(value: float) -> float:
-        return height - bottom - (value - y0) / (y1 - y0) * (height - top - bottom)
-
-    parts = [f'<text class="unit" x="4" y="12">{escape(curve.unit)}</text>']
-    for tick in y_ticks:
-        parts.append(
-            f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
-            f'<text x="{left - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:,g}</text>'
-        )
-    for tick in x_ticks:
-        if x0 <= tick <= x1:
-            parts.append(f'<text x="{x(tick):.1f}" y="{height - bottom + 16}" text-anchor="middle">{tick:,g}</text>')
-    parts.append(f'<text x="{width - right}" y="{height - 3}" text-anchor="end">step</text>')
-    for i, (at, of) in enumerate(series.values()):
-        parts.append(f'<g class="s{i % _SERIES}">{"".join(_strokes(at, of, x, y))}</g>')
-    told = "; ".join(f"{name} from {of[0]:.3g} to {of[-1]:.3g}" for name, (_, of) in series.items() if len(of))
-    unit = f", {curve.unit}" if curve.unit else ""
-    return _figure(width, height, f"{curve.title}{unit}, steps {x0:g} to {x1:g}: {told}", "".join(parts))
+# ---------------------------------------------------------------- distributions and examples
 
 
-def _figure(width: int, height: int, label: str, inside: str) -> str:
-    shape = f'class="curve" viewBox="0 0 {width} {height}"'
-    return f'<svg {shape} role="img" aria-label="{escape(label)}">{inside}</svg>'
+def _spread(distributions: Sequence[Distribution], kinds: Mapping[str, str]) -> list[dict[str, object]]:
+    """Distributions by kind of prompt."""
+    found: dict[str, list[tuple[Distribution, Markup]]] = {}
+    for distribution in distributions:
+        drawn = Markup(distribution_svg(distribution, kinds))
+        found.setdefault(distribution.group, []).append((distribution, drawn))
+    return [{"title": _short(group), "figures": figures} for group, figures in found.items()]
 
 
-def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers, 1, 2 or 5 times a power of ten apart, from at or below `low` to at or above `high`."""
-    if high <= low:
-        low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
-    rough = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
-
-
-def _points(steps: Sequence[float], values: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """At most `_POINTS` points: means over equal bins of neighbours."""
-    at, of = np.asarray(steps, np.float64), np.asarray(values, np.float64)
-    if at.shape != of.shape or at.ndim != 1:
-        raise MgenError(f"curve: {at.shape} steps but {of.shape} values; give one value a step")
-    size = -(-len(at) // _POINTS)
-    if size < 2:
-        return at, of
-    cuts = np.arange(0, len(at), size)
-    count = np.diff(np.append(cuts, len(at)))
-    return np.add.reduceat(at, cuts) / count, np.add.reduceat(of, cuts) / count
-
-
-def _bin(curve: Curve) -> int:
-    """How many neighbouring points one drawn point averages."""
-    return max((-(-len(steps) // _POINTS) for steps, _ in curve.series.values()), default=1)
-
-
-def _strokes(at: NDArray[np.float64], of: NDArray[np.float64], x: Scale, y: Scale) -> Iterable[str]:
-    """One polyline for each stretch of finite values; a point that stands alone is a dot."""
-    finite = np.isfinite(of)
-    for stretch in np.split(np.arange(len(of)), np.flatnonzero(np.diff(finite)) + 1):
-        if not len(stretch) or not finite[stretch[0]]:
-            continue
-        if len(stretch) == 1:
-            yield f'<circle cx="{x(at[stretch[0]]):.1f}" cy="{y(of[stretch[0]]):.1f}" r="3"/>'
-        else:
-            line = " ".join(f"{x(at[i]):.1f},{y(of[i]):.1f}" for i in stretch)
-            yield f'<polyline points="{line}"/>'
-
-
-class Scale(Protocol):
-    """From a quantity to a place in the drawing."""
-
-    def __call__(self, value: float, /) -> float: ...
-
-
-def _swatches(curve: Curve) -> list[tuple[str, int]]:
-    return [(name, i % _SERIES) for i, name in enumerate(curve.series)]
-
-
-# ---------------------------------------------------------------- examples
-
-
-def _example(example: Example) -> dict[str, object]:
+def _example(example: Example, kinds: Mapping[str, str]) -> dict[str, object]:
     """What the template shows of one prompt; its takes share both axes, to be compared by eye."""
     takes = example.takes
     steps = max((last_step(take.notes, 0) for take in takes), default=1)
     pitch = np.concatenate([take.notes.pitch[take.notes.program >= 0] for take in takes] or [np.zeros(0, np.int32)])
     pitches = (int(pitch.min()), int(pitch.max())) if len(pitch) else (60, 60)
     height = min(max(200, 40 + 4 * (pitches[1] - pitches[0])), 340)
-    shown = []
+    shown: dict[bool, list[dict[str, object]]] = {False: [], True: []}
     for take in takes:
         name = f"{take.row}, {example.prompt_name}"
         roll = pianoroll_svg(take.notes, 0, take.prompt_end, name, height=height, steps=steps, pitches=pitches)
-        shown.append(
+        kind = kinds.get(take.row, take.row if take.row in KINDS else "")
+        shown[kind in ("control", "rival")].append(
             {
                 "row": take.row,
+                "kind": kind,
                 "caption": take.caption,
                 "audio": Markup(data_uri(take.audio)) if take.audio else "",
                 "rate": f"{STEPS_PER_QUARTER * take.tempo / 60:.4f}",
                 "svg": Markup(roll),
             }
         )
-    return {"example": example, "takes": shown}
+    return {"example": example, "takes": shown[False], "more": shown[True]}
 
 
 _SCRIPT = """
@@ -572,5 +495,10 @@ for (const take of takes) {
     draw();
   });
   audio.addEventListener('seeked', draw);
+  roll.addEventListener('click', event => {
+    const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(roll.getScreenCTM().inverse());
+    audio.currentTime = Math.min(Math.max((at.x - left) / speed, 0), audio.duration || 0);
+    audio.play();
+  });
 }
 """
