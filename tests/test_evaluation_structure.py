@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from evaluation_pieces import demo, line, nothing, piece, solos
+from evaluation_pieces import demo, line, nothing, piece, random_piece, solos
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -114,6 +114,22 @@ def test_undefined_for_a_piece_of_less_than_two_segments():
         bars = length // 2
         assert np.isnan(si(line(range(40, 40 + 4 * (2 * bars - 1))), length))  # one bar less than two segments
         assert np.isfinite(si(line([60 + i % 12 for i in range(8 * bars)]), length))
+
+
+def test_the_last_rows_find_what_the_first_began():
+    # Of 57 half bars the last 27 are the first 27 again: 42 segments of 16, of which the first and the last 12 return.
+    # In blocks of 32 rows the last one is shorter than a segment.
+    figure = np.random.default_rng(1).integers(60, 70, 60)
+    notes = line([*figure, *figure[:54]])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(structure, "_BLOCK", 32)
+        assert si(notes, LONG) == pytest.approx(by_sets(notes, LONG), rel=1e-6)
+
+
+def test_a_stray_note_days_later_is_not_waited_for():
+    notes = random_piece(np.random.default_rng(0))
+    far = piece(*zip(notes.onset.tolist(), notes.duration.tolist(), notes.pitch.tolist(), strict=True), (10**7, 1, 60))
+    assert si(far, SHORT) == pytest.approx(si(notes, SHORT), abs=0.1)
 
 
 def test_many_half_bars_take_no_more_than_their_share():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mgen import ngrams
 from mgen.evaluation.half_bars import MOST_BEATS, HalfBars
 from mgen.notes import STEPS_PER_QUARTER, Notes
 
@@ -17,40 +18,43 @@ Floats = NDArray[np.float64]
 SHORT, MID, LONG = 4, 8, 16
 """Half bars in a segment of each scale: 2, 4 and 8 bars of four quarters."""
 
+MOST = 4096
+"""Half bars of a piece that are compared, from its beginning: over an hour of music; the work grows with the square."""
+
 _SLOT = STEPS_PER_QUARTER // 2
 _SLOTS = MOST_BEATS * STEPS_PER_QUARTER // _SLOT
+_IN_WORD = 5  # eighths whose twelve intervals fit into 64 bits
 _BLOCK = 256  # rows of a self-similarity matrix at a time, so that memory stays within bounds
 
 
-def figures(notes: Notes) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def figures(notes: Notes) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """What is played in each half bar, free of key.
 
     Onsets are rounded to eighth notes (a swung eighth is an eighth). A note is told by its eighth and by the
-    interval, without octaves, from the highest note of the piece's last eighth in which something began before.
+    interval, without octaves, from the highest note of the piece's last eighth in which something began before; the
+    notes of a piece's first one are told by nothing.
 
     Returns:
-        (W, 6 * 12) of 0 and 1: eighth of the half bar x interval in semitones, octaves folded; (B + 1,) index of
-        each piece's first half bar, the last entry W.
+        (W, 2) sets, one bit for each eighth of the half bar and interval in semitones (the first five eighths in the
+        first column, the sixth of a half bar of three beats in the second); (B + 1,) index of each piece's first
+        half bar, the last entry W.
     """
     notes = notes.select(notes.program >= 0)
     windows = HalfBars.of(notes)
-    step = notes.onset + _SLOT // 2
-    window = windows.at(notes.piece, step)
-    slot = np.clip((step - windows.onset[window]) // _SLOT, 0, _SLOTS - 1)
-    place = window * _SLOTS + slot
-    fresh = np.ones(len(place), bool)
-    fresh[1:] = place[1:] != place[:-1]
-    group = np.cumsum(fresh) - 1
-    head = np.flatnonzero(fresh)
-    top = np.maximum.reduceat(notes.pitch, head) if len(head) else np.zeros(0, np.int32)
-    leads = notes.piece[head]
-    after = np.zeros(len(head), bool)
-    after[1:] = leads[1:] == leads[:-1]
-    told = after[group]
-    interval = (notes.pitch - top[group - 1]) % 12
-    out = np.zeros((len(windows.piece), _SLOTS * 12), np.float32)
-    out[window[told], slot[told] * 12 + interval[told]] = 1
-    return out, windows.starts
+    sets = np.zeros((len(windows.piece), 2), np.uint64)
+    if len(notes):
+        step = notes.onset + _SLOT // 2
+        window = windows.at(notes.piece, step)
+        slot = np.clip((step - windows.onset[window]) // _SLOT, 0, _SLOTS - 1)
+        place = window * _SLOTS + slot
+        fresh = np.diff(place, prepend=-1) != 0
+        group, head = np.cumsum(fresh) - 1, np.flatnonzero(fresh)
+        top = np.maximum.reduceat(notes.pitch, head)
+        told = ngrams.complete(notes.piece[head], 2)[group]
+        interval = (notes.pitch - top[group - 1]) % 12
+        bit = np.uint64(1) << (slot % _IN_WORD * 12 + interval).astype(np.uint64)
+        np.bitwise_or.at(sets, (window[told], slot[told] // _IN_WORD), bit[told])
+    return sets, windows.starts
 
 
 def structureness(notes: Notes, half_bars: int) -> Floats:
@@ -66,9 +70,9 @@ def structureness(notes: Notes, half_bars: int) -> Floats:
         half_bars: SHORT, MID or LONG.
 
     Cannot see: figures moved by less than a half bar, in augmentation, inverted; what happens within an eighth;
-    an accompaniment under a melody that changes, since intervals are from the highest note before. In free
-    performances, whose bars are not the music's, it sees little. Grows with the length of the piece: compare pieces
-    of one length.
+    an accompaniment under a melody that changes, since intervals are from the highest note before; what comes after
+    4096 half bars. In free performances, whose bars are not the music's, it sees little. Grows with the length of
+    the piece: compare pieces of one length.
     NaN: fewer than twice so many half bars, or no segment with notes.
     Source: ours, after the structureness indicator of Wu and Yang 2020, arXiv:2008.01307, which is the greatest
     fitness (Mueller et al. 2011) in a range of 3-8, 8-15 or more than 15 seconds of synthesised audio.
@@ -76,33 +80,37 @@ def structureness(notes: Notes, half_bars: int) -> Floats:
     played, starts = figures(notes)
     return np.array(
         [
-            _mean_best(played[begin:end], half_bars)
+            _mean_best(played[begin : min(end, begin + MOST)], half_bars)
             for begin, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)
         ],
         dtype=np.float64,
     )
 
 
-def _mean_best(played: NDArray[np.float32], length: int) -> float:
-    """SI of one piece, from its (W, 72) half bars."""
+def _mean_best(played: NDArray[np.uint64], length: int) -> float:
+    """SI of one piece, from its (W, 2) half bars."""
     segments = len(played) - length + 1
     number = np.arange(max(segments, 0))
-    total = np.concatenate([np.zeros(1, np.float32), played.sum(axis=1, dtype=np.float32).cumsum()])
+    total = np.append(0, np.bitwise_count(played).sum(axis=1, dtype=np.int64).cumsum()).astype(np.float32)
     size = total[length:] - total[:-length]  # (S,) notes of each segment
     known = (size > 0) & ((number >= length) | (number < segments - length))
     if not known.any():
         return np.nan
+    words = played.T[played.any(axis=0)]
     best = np.zeros(segments, np.float32)
     for row in range(0, segments, _BLOCK):
-        shared = played[row : row + _BLOCK + length - 1] @ played.T
+        rows = slice(row, row + _BLOCK + length - 1)
+        shared = np.bitwise_count(np.bitwise_and.outer(words[0][rows], words[0])).astype(np.uint16)
+        for word in words[1:]:
+            shared += np.bitwise_count(np.bitwise_and.outer(word[rows], word))
         width = 1
         while width < length:
             shared = shared[:-width, :-width] + shared[width:, width:]
             width *= 2
         alike = shared / np.add.outer(np.maximum(size[row : row + _BLOCK], 1), size)
-        rows, flat = len(alike), alike.reshape(-1)
+        flat = alike.reshape(-1)
         for apart in range(1 - length, length):  # segments that overlap are no match
-            begin, end = max(0, -row - apart), max(0, min(rows, segments - row - apart))
+            begin, end = max(0, -row - apart), max(0, min(len(alike), segments - row - apart))
             flat[begin * segments + row + begin + apart : end * segments : segments + 1] = 0
         best[row : row + _BLOCK] = 2 * alike.max(axis=1)
     return float(best[known].mean(dtype=np.float64))
