@@ -18,15 +18,14 @@ from mgen.evaluation.report import (
     Cell,
     Column,
     Curve,
+    Distribution,
     Example,
     Row,
+    Section,
+    Table,
     Take,
-    Verdict,
-    curve_svg,
-    in_words,
+    main_columns,
     render_report,
-    ticks,
-    verdict,
 )
 from mgen.notes import Notes
 
@@ -73,122 +72,16 @@ def html():
     ]
     curves = [Curve("loss", "nats", {"train": ([0, 1, 2], [3.0, 2.0, 1.0]), NASTY: ([0, 2], [3.0, 1.5])})]
     facts = {"seed": "1", "config": "a: 1\nb: 2", NASTY: NASTY}
-    return render_report(NASTY, ROWS, COLUMNS, curves, examples, facts, [NASTY, "one seed"])
+    values = {"music": [0.1, 0.2, np.nan], "base": [0.1, 0.1, 0.1], NASTY: [0.3, 0.2, 0.1]}
+    spread = [Distribution("rep", NASTY, NASTY, NASTY, values, "music", group) for group in ("", NASTY)]
+    sections = [Section(NASTY, NASTY, Table([NASTY, "x"], [[NASTY, 1.0], ["b", NASTY]], note=NASTY), NASTY)]
+    limits = [NASTY, "one seed"]
+    return render_report(NASTY, ROWS, COLUMNS, curves, examples, facts, limits, None, spread, sections)
 
 
 @pytest.fixture(scope="module")
 def page(html):
     return Page(html)
-
-
-# ---------------------------------------------------------------- claims
-
-
-@pytest.mark.parametrize(
-    ("better", "after", "expected"),
-    [
-        ("lower", Cell(0.3, 0.2, 0.39), Verdict.BETTER),
-        ("higher", Cell(0.3, 0.2, 0.39), Verdict.WORSE),
-        ("lower", Cell(0.3, 0.2, 0.40), Verdict.UNCLEAR),  # the intervals touch
-        ("lower", Cell(0.7, 0.61, 0.8), Verdict.WORSE),
-        ("higher", Cell(0.7, 0.6, 0.8), Verdict.UNCLEAR),
-        ("stated", Cell(0.3, 0.2, 0.39), None),
-        ("as real", Cell(0.3, 0.2, 0.39), None),  # there is no real music to be like
-        ("lower", Cell(float("nan"), 0.2, 0.39), None),
-        ("lower", Cell(0.3, float("nan"), 0.39), None),
-    ],
-)
-def test_a_change_is_claimed_only_where_intervals_lie_apart(better, after, expected):
-    assert verdict(Cell(0.5, 0.4, 0.6), after, Column("x", "x", better)) is expected
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [(1.68, Verdict.BETTER), (1.72, Verdict.MOVED), (1.88, Verdict.MOVED), (1.92, Verdict.WORSE)],
-)
-def test_nearer_to_real_music_only_beyond_the_joint_margin(value, expected):
-    # Real music 1.00 +- 0.03; before 0.20 +- 0.048 and after +- 0.064, so their midpoint is +- 0.04 (half of 0.08);
-    # together 0.05: clear below a midpoint of 0.95 and above 1.05, which is after = 1.70 and 1.90.
-    before, after = Cell(0.2, 0.152, 0.248), Cell(value, value - 0.064, value + 0.064)
-    assert verdict(before, after, Column("x", "x", "as real"), Cell(1.0, 0.97, 1.03)) is expected
-
-
-def test_margins_are_taken_from_the_side_that_matters():
-    # The aim is above the midpoint 0.5; only the aim's lower and the numbers' upper margins count against it.
-    before, after = Cell(0.0, -9.0, 0.0), Cell(1.0, 0.5, 1.0)
-    assert verdict(before, after, Column("x", "x", "as real"), Cell(0.6, 0.55, 9.0)) is Verdict.BETTER
-    assert verdict(before, after, Column("x", "x", "as real"), Cell(0.6, 0.45, 9.0)) is Verdict.MOVED
-
-
-def test_the_interval_of_the_difference_decides_where_it_is_known():
-    wide, column = (Cell(0.5, 0.3, 0.7), Cell(0.4, 0.2, 0.6)), Column("x", "x", "lower")
-    assert verdict(*wide, column) is Verdict.UNCLEAR
-    assert verdict(*wide, column, change=Cell(-0.1, -0.15, -0.05)) is Verdict.BETTER
-    apart = Cell(0.5, 0.45, 0.55), Cell(0.4, 0.35, 0.44)
-    assert verdict(*apart, column) is Verdict.BETTER
-    assert verdict(*apart, column, change=Cell(-0.1, -0.21, 0.01)) is Verdict.UNCLEAR
-
-
-def test_a_number_to_be_near_to_can_be_overshot():
-    column = Column("auc", "AUC", "0.5")
-    assert verdict(Cell(0.8, 0.79, 0.81), Cell(0.3, 0.29, 0.31), column) is Verdict.BETTER  # 0.3 off, then 0.2
-    assert verdict(Cell(0.8, 0.79, 0.81), Cell(0.1, 0.09, 0.11), column) is Verdict.WORSE  # 0.4 off
-
-
-def test_in_words():
-    assert in_words(ROWS, COLUMNS) == [
-        "tuned: better in told apart (0.90 → 0.60; ideal 0.50); worse in greedy loops (0.80 → 0.90); "
-        "no clear change in repeats. Still clearly off the aim: told apart and repeats."
-    ]
-
-
-def test_in_words_keeps_groups_apart_and_says_what_moved():
-    column = Column("x", "swing", "as real", 1)
-
-    def row(name, kind, group, value):
-        return Row(name, kind, {"x": Cell(value, value - 0.04, value + 0.04)}, group)
-
-    rows = [row("real", "real", group, 2.0) for group in ("continue", "turn")]
-    rows += [row("base", "pretrained", group, 1.0) for group in ("continue", "turn")]
-    rows += [row("nats", "tuned", "continue", 2.0), row("nats", "tuned", "turn", 3.0)]
-    assert in_words(rows, [column]) == [
-        "nats, continue: better in swing (1.0 → 2.0; real 2.0).",
-        "nats, turn: changed, but not clearly for better or worse, in swing (1.0 → 3.0; real 2.0). "
-        "Still clearly off the aim: swing.",
-    ]
-
-
-def test_in_words_shows_as_many_digits_as_a_change_needs():
-    rows = [
-        Row("a", "pretrained", {"x": Cell(0.0012, 0.0011, 0.0013)}),
-        Row("b", "tuned", {"x": Cell(0.0031, 0.003, 0.0032)}),
-    ]
-    assert in_words(rows, [Column("x", "broken", "lower", 2)]) == ["b: worse in broken (0.001 → 0.003)."]
-
-
-def test_in_words_has_nothing_to_say_without_a_pretrained_row():
-    assert in_words([row for row in ROWS if row.kind != "pretrained"], COLUMNS) == []
-
-
-def test_a_control_is_compared_and_a_reference_is_only_shown():
-    rows = [*ROWS, Row("best of 8", "control", TUNED), Row("prompts", "reference", TUNED)]
-    assert [line.split(":")[0] for line in in_words(rows, COLUMNS)] == ["tuned", "best of 8"]
-    shown = render_report("t", rows, COLUMNS, [], [], {}, []).split("<tbody>")[1]
-    assert re.findall(r'<th scope="row">([\w ]+)', shown) == ["music", "prompts ", "base ", "tuned", "best of 8 "]
-
-
-def test_intervals_of_the_evaluation_are_cells():
-    before, after = Interval(0.5, 0.4, 0.6), Interval(0.3, 0.2, 0.35)
-    assert verdict(before, after, Column("x", "x", "lower")) is Verdict.BETTER
-
-
-@pytest.mark.parametrize("better", ["bigger", "", "nan", "inf"])
-def test_a_column_must_say_what_is_better(better):
-    with pytest.raises(MgenError, match="expected as real, lower, higher, stated or a number"):
-        Column("x", "x", better)
-
-
-# ---------------------------------------------------------------- the page
 
 
 def test_the_page_nests_and_needs_nothing_from_outside(html, page):
@@ -227,15 +120,26 @@ def test_every_picture_has_words_or_is_hidden_and_what_scrolls_can_be_reached(pa
     assert regions and all(region["tabindex"] == "0" and region["aria-label"] for region in regions)
 
 
+def players(html):
+    """Names down the first table of numbers."""
+    body = html.split('id="numbers"')[1].split("<tbody>")[1].split("</tbody>")[0]
+    return [name.strip() for name in re.findall(r'<th scope="row">([^<]+)', body)]
+
+
 def test_real_music_is_the_first_row_and_the_pretrained_model_the_second(html):
-    body = html.split("<tbody>")[1].split("</tbody>")[0]
-    assert re.findall(r'<th scope="row">(\w+)', body) == ["music", "base", "tuned"]
+    assert players(html) == ["music", "base", "tuned"]
 
 
 def test_the_table_shows_numbers_intervals_directions_and_verdicts(html, page):
-    for words in ("0.60 0.55 to 0.65", "best: 0.5", "best: as real music", "↓ lower is better", "▲ better", "▼ worse"):
+    for words in (
+        "0.60 ▲ better 0.55 to 0.65",
+        "best: 0.5",
+        "best: as real music",
+        "↓ lower is better",
+        "0.90 ▼ worse",
+    ):
         assert words in page.text
-    row = html.split('<th scope="row">tuned')[1].split("</tr>")[0]
+    row = html.split('id="numbers"')[1].split('<th scope="row">tuned')[1].split("</tr>")[0]
     assert re.findall(r'class="mark (\w+)"', row) == ["better", "worse"]
     real = html.split('<th scope="row">music')[1].split("</tr>")[0]
     assert real.count('title="undefined"') == 1  # KL
@@ -269,7 +173,7 @@ def test_every_note_of_every_take_is_drawn(html, page):
 
 
 def test_takes_of_a_prompt_share_their_axes(html):
-    example = html.split('<article class="example">')[1]
+    example = html.split('<article class="example"')[1]
     assert len(set(re.findall(r'data-step="([\d.]+)"', example))) == 1
     cs = [re.findall(r'class="pr-c"[^>]*y1="([\d.]+)"', svg) for svg in example.split("<svg")[1:]]
     assert cs[0] == cs[1] and cs[0]
@@ -291,55 +195,124 @@ def test_a_report_of_nothing_is_still_a_page():
     assert "nothing is compared" in Page(render_report("empty", [], [], [], [], {}, [])).text
 
 
-# ---------------------------------------------------------------- curves
+# ---------------------------------------------------------------- many rows and columns
 
 
-def points_of(svg):
-    return [[tuple(map(float, p.split(","))) for p in line.split()] for line in re.findall(r'points="([^"]+)"', svg)]
+def report(rows=(), columns=COLUMNS, **others):
+    """A page of little."""
+    return render_report("t", rows, columns, others.pop("curves", []), others.pop("examples", []), {}, [], **others)
 
 
-def test_a_straight_line_is_drawn_straight_and_fills_the_axes():
-    (line,) = points_of(curve_svg(Curve("loss", "nats", {"a": ([0, 50, 100], [0.0, 5.0, 10.0])})))
-    (x0, y0), (x1, y1), (x2, y2) = line
-    assert (x1, y1) == pytest.approx(((x0 + x2) / 2, (y0 + y2) / 2), abs=0.06)
-    assert x0 == 48 and x2 == 430 and y0 > y2  # the axes of the drawing; larger is higher
+CONTROL = Row("best of 8", "control", {**BASE, "auc": Cell(0.51, 0.5, 0.52), "loops": Cell(0.1, 0.08, 0.12)})
 
 
-def test_what_is_not_finite_leaves_a_gap_and_a_lone_point_is_a_dot():
-    values = [1.0, 2.0, float("nan"), 3.0, float("inf"), 1.0, 2.0]
-    svg = curve_svg(Curve("loss", "", {"a": (list(range(7)), values)}))
-    assert [len(line) for line in points_of(svg)] == [2, 2]
-    assert svg.count("<circle") == 1
-    assert "nan" not in svg and "inf" not in svg
+def test_the_headline_says_which_controls_a_tuned_model_loses_to():
+    # tuned has 0.60 told apart and 0.90 loops: the control's 0.51 and 0.10 are both clearly nearer the aim
+    (line,) = re.findall(r'class="lead">([^<]+)', report([*ROWS, CONTROL]))
+    assert line.endswith("It loses to best of 8 (0 better, 2 worse).")
+    cheap = Row("chain", "rival", {**BASE, "auc": Cell(1.0, 0.99, 1.0)})
+    (line,) = re.findall(r'class="lead">([^<]+)', report([*ROWS, CONTROL, cheap]))
+    assert line.endswith("It loses to best of 8 (0 better, 2 worse). It is level with chain (1 better, 1 worse).")
 
 
-def test_long_curves_are_averaged_and_say_so():
-    curve = Curve("loss", "nats", {"a": (list(range(1000)), [float(i % 5) for i in range(1000)])})
-    (line,) = points_of(curve_svg(curve))
-    assert len(line) == 200  # bins of five, the fewest that leave no more than 240 points
-    assert len({y for _, y in line}) == 1  # each bin holds 0, 1, 2, 3, 4
-    assert "each point: mean of 5" in Page(render_report("t", [], [], [curve], [], {}, [])).text
+def test_a_control_is_compared_in_the_table_and_a_reference_is_only_shown():
+    html = report([*ROWS, CONTROL, Row("prompts", "reference", TUNED)])
+    assert players(html) == ["music", "prompts", "base", "tuned", "best of 8"]
+    rows = dict(re.findall(r'<tr class="kind-(\w+)[^>]*>(.*?)</tr>', html.split('id="numbers"')[1], re.DOTALL))
+    assert re.findall(r'class="mark (\w+)"', rows["control"]) == ["better", "better"]
+    assert not re.findall(r'class="mark (\w+)"', rows["reference"])
+    assert len(Page(html).all("article", **{"class": "card"})) == 1  # the tuned row's
 
 
-def test_a_curve_of_nothing_says_so():
-    for series in ({}, {"a": ([], [])}, {"a": ([1], [float("nan")])}):
-        assert "nothing was logged" in curve_svg(Curve("loss", "nats", series))
+MANY = [Column(f"{part}{i}", f"{part} {i}", "as real", group=part, main=i == 0) for part in "abc" for i in range(5)]
 
 
-def test_steps_and_values_must_match():
-    with pytest.raises(MgenError, match=r"\(2,\) steps but \(1,\) values"):
-        curve_svg(Curve("loss", "nats", {"a": ([1, 2], [1.0])}))
+def test_many_columns_have_a_short_table_and_one_for_each_group():
+    cells = {column.key: Cell(1, 0.9, 1.1) for column in MANY}
+    rows = [Row("music", "real", cells), Row("base", "pretrained", cells), Row("tuned", "tuned", cells)]
+    html = report(rows, MANY)
+    tables = re.findall(r"<caption>([^<]+)</caption>.*?<thead>(.*?)</thead>", html, re.DOTALL)
+    found = [(name, re.findall(r'<th scope="col">([abc] \d)', head)) for name, head in tables]
+    assert found == [
+        ("All players", ["a 0", "b 0", "c 0"]),
+        *((part, [f"{part} {i}" for i in range(5)]) for part in "abc"),
+    ]
+    card = html.split('<article class="card">')[1].split("</article>")[0]
+    assert "12 other numbers: 12 no clear change" in card
+    assert card.index("a 0") < card.index("<details>") < card.index("a 1")
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [
-        (0, 10, [0, 2, 4, 6, 8, 10]),
-        (0.13, 0.57, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
-        (-1, 1, [-1, -0.5, 0, 0.5, 1]),
-        (0, 120, [0, 50, 100, 150]),
-        (3, 3, [1, 2, 3, 4, 5]),
-    ],
-)
-def test_ticks_are_round_and_span_the_data(low, high, expected):
-    assert ticks(low, high) == pytest.approx(expected)
+def test_the_main_columns_are_those_marked_or_the_first_of_each_group():
+    assert [column.key for column in main_columns(MANY)] == ["a0", "b0", "c0"]
+    plain = [Column(column.key, column.title, "lower", group=column.group) for column in MANY]
+    assert [column.key for column in main_columns(plain)] == ["a0", "b0", "c0"]
+    assert main_columns(plain[:12]) == plain[:12]
+
+
+def test_groups_of_rows_are_titled_before_their_colon():
+    text = Page(report([Row("base", "pretrained", BASE, "continue: from the test split")])).text
+    assert "continue Player" in text and "continue: from the test split." in text
+
+
+def test_seeds_are_rings_and_said_to_be():
+    with_seeds = Row("tuned", "tuned", {**TUNED, "auc": Cell(0.6, 0.55, 0.65, seeds=(0.58, 0.62))})
+    html = report([*ROWS[1:], with_seeds])
+    assert html.count('class="seed"') == 2 and "rings are training seeds" in html
+    assert "rings are training seeds" not in report(ROWS)
+
+
+def test_undefined_pieces_are_stated_beside_the_number():
+    row = Row("tuned", "tuned", {"auc": Interval(0.6, 0.55, 0.65, undefined=7)})
+    assert "0.55 to 0.65 7 undefined" in Page(report([*ROWS[1:], row])).text
+
+
+def test_without_a_pretrained_model_rows_are_set_beside_what_is_aimed_at():
+    html = report([ROWS[2], Row("folder", "midi", {**TUNED, "rep": Cell(0.14, 0.13, 0.15)})])
+    text = Page(html).text
+    off = text.split("clearly off the aim")[1].split("not clearly off it")[0]
+    assert "told apart (0.60; ideal 0.50)" in off
+    assert "repeats (0.14; real 0.14)" in text.split("not clearly off it")[1]
+    assert "No pretrained model is shown" in text
+
+
+def test_takes_of_controls_and_rivals_are_folded_away():
+    example = Example("p", "jazz", "best", [take("music", 0), take("tuned", 1), take("best of 8", 2)])
+    html = report([*ROWS, CONTROL], examples=[example])
+    shown, folded = html.split('<details class="extra">')
+    assert shown.count('<figure class="take') == 2 and folded.count('<figure class="take') == 1
+    assert "1 more: best of 8" in folded
+
+
+def test_a_section_has_its_table_with_intervals_and_words():
+    table = Table(["check", "AUC", "needed"], [["real", Cell(0.5, 0.45, 0.55), "0.5 inside"], ["bars", 1.0, "0.75"]], 2)
+    html = report(sections=[Section("Self-check of the test", "Real beside real.", table, "Self-check")])
+    text = Page(html).text
+    assert "Real beside real. check AUC needed real 0.50 0.45 to 0.55 0.5 inside bars 1.00 0.75" in text
+    assert '<a href="#part-1">Self-check</a>' in html
+    assert "<td><b>\N{EN DASH}</b></td>" in report(
+        sections=[Section("a", "b", Table(["x", "y"], [["z", float("nan")]]))]
+    )
+
+
+def test_a_row_of_a_table_has_as_many_entries_as_its_head():
+    with pytest.raises(MgenError, match="expected 2 entries as in the head, came 3"):
+        Table(["a", "b"], [["x", 1.0, 2.0]])
+
+
+def test_distributions_are_shown_by_kind_of_prompt():
+    values = {"music": [0.1, 0.2], "tuned": [0.3, 0.4]}
+    spread = [
+        Distribution("rep", "repeats", "", "heard before", values, "music", f"{group}: what it is")
+        for group in ("continue", "turn", "continue")
+    ]
+    html = report(ROWS, distributions=spread)
+    parts = html.split('id="spread"')[1].split("</section>")[0].split("<details")[1:]
+    assert [part.count("<figure>") for part in parts] == [2, 1]
+    assert [re.findall(r"<summary>([^<]+)", part) for part in parts] == [["continue"], ["turn"]]
+    assert "lane kind-tuned" in parts[0] and "heard before" in parts[0]
+
+
+def test_long_facts_are_folded():
+    facts = {"short": "a\nb", "long": "\n".join(f"line {i}" for i in range(40))}
+    html = render_report("t", [], [], [], [], facts, []).split('id="run"')[1]
+    assert html.count("<details>") == 1 and "<summary>line 0</summary>" in html and "line 39" in html

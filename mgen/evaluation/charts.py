@@ -169,7 +169,8 @@ def _told(values: Mapping[str, NDArray[np.float64]], defined: Mapping[str, NDArr
             continue
         lower, median, upper = np.percentile(of, (25, 50, 75))
         gone = f", {missing} undefined" if missing else ""
-        words.append(f"{name}: median {median:.3g}, middle half {lower:.3g} to {upper:.3g}, {len(of)} pieces{gone}")
+        pieces = "1 piece" if len(of) == 1 else f"{len(of)} pieces"
+        words.append(f"{name}: median {median:.3g}, middle half {lower:.3g} to {upper:.3g}, {pieces}{gone}")
     return "; ".join(words)
 
 

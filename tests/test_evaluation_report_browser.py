@@ -1,0 +1,214 @@
+"""The report as a reader meets it: on a screen, on a phone, on paper, by keyboard, without network."""
+
+from __future__ import annotations
+
+import re
+
+import browser
+import numpy as np
+import pytest
+from symusic import core
+
+from mgen.evaluation import audio
+from mgen.evaluation.report import (
+    Cell,
+    Column,
+    Curve,
+    Distribution,
+    Example,
+    Row,
+    Section,
+    Table,
+    Take,
+    render_report,
+)
+from mgen.notes import Notes
+
+PLAYERS = {
+    "real jazz": "real",
+    "the prompts' own music": "reference",
+    "pretrained": "pretrained",
+    "jazz_nats": "tuned",
+    "jazz_normalised_over_five_seeds": "tuned",
+    "jazz-only fine-tuning": "control",
+    "best of 8": "control",
+    "repetition penalty 1.2": "control",
+    "Markov, order 5": "rival",
+}
+GROUPS = ("continue jazz: the prompt is jazz of the test split", "from nothing: only the style is asked for")
+PARTS = ("told apart", "style", "repetition", "harmony", "rhythm", "form")
+
+
+def take(row, seed):
+    rng = np.random.default_rng(seed)
+    score = core.ScoreTick(24)
+    score.tempos.append(core.TempoTick(0, qpm=120))
+    for program in (0, 32):
+        track = core.TrackTick("", program, False)
+        for i in range(16):
+            track.notes.append(core.NoteTick(24 * i, 24, int(rng.integers(40, 80)), 80))
+        score.tracks.append(track)
+    return Take(row, Notes.from_scores([score]), 96, audio.ogg(audio.synthesise(score)), "16 notes")
+
+
+def full_page():
+    """A page with all there can be: nine players, thirty columns, every section."""
+    rng = np.random.default_rng(0)
+    columns = [
+        Column(f"{part}{i}", f"{part}, a longer title {i}".replace(",", ""), "as real", 3, "said", "", part, i == 0)
+        for part in PARTS
+        for i in range(5)
+    ]
+    rows = []
+    for group in GROUPS:
+        for name, kind in PLAYERS.items():
+            values = {column.key: float(rng.uniform()) for column in columns}
+            cells = {
+                key: Cell(value, value - 0.1, value + 0.1, (value - 0.05, value + 0.05), 3)
+                for key, value in values.items()
+            }
+            rows.append(Row(name, kind, cells, group))
+    values = {name: rng.normal(size=64) for name in PLAYERS}
+    spread = [Distribution("rep4", "repeats", "share", "said", values, "real jazz", group) for group in GROUPS]
+    curve = Curve("KL from the pretrained model", "nats", {name: ([0, 1, 2], [0.0, 1.0, 3.0]) for name in PARTS})
+    examples = [
+        Example("a very long name of a work " * 3, "jazz", tag, [take(name, i) for i, name in enumerate(PLAYERS)][::2])
+        for tag in ("best", "worst")
+    ]
+    table = Table(["corruption", *(f"metric {i}" for i in range(12))], [["bars shuffled", *([0.5] * 12)]])
+    sections = [Section("How the metrics hear broken music", "420 solos.", table, "Corruptions")]
+    facts = {"config": "\n".join(f"a_long_option_{i}: {i}" for i in range(30)), "path": "/a/long/path" * 20}
+    return render_report("mgen: a report", rows, columns, [curve], examples, facts, ["one"], None, spread, sections)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(full_page(), encoding="utf-8")
+    return path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser.launched() as running:
+        yield running
+
+
+@pytest.fixture
+def opened(chromium, address):
+    """Call it with options of a tab for the loaded page."""
+    tabs = []
+
+    def load(**options):
+        manager = browser.tab(chromium, **options)
+        tab = manager.__enter__()
+        tabs.append(manager)
+        tab.page.goto(address)
+        return tab
+
+    yield load
+    for manager in tabs:
+        manager.__exit__(None, None, None)
+
+
+def unfold(page):
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_no_errors_no_requests_and_no_sideways_scrolling(opened, address, width):
+    tab = opened(width=width)
+    unfold(tab.page)
+    tab.page.wait_for_function("[...document.querySelectorAll('audio')].every(a => a.readyState > 0)")
+    tab.assert_quiet()
+    assert {url for url in tab.requests if not url.startswith("data:")} == {address}
+    assert browser.overflow(tab.page) == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(opened, scheme):
+    page = opened(color_scheme=scheme).page
+    unfold(page)
+    assert browser.contrasts(page) == []
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", ground))) < 200) == (scheme == "dark")
+
+
+def test_the_keyboard_reaches_everything_and_shows_where_it_is(opened):
+    page = opened().page
+    page.evaluate("document.querySelectorAll('audio').forEach(audio => audio.removeAttribute('controls'))")
+    found = browser.focused(page, 400)  # an audio's own buttons would each be a stop
+    assert [item["name"] for item in found[:3]] == ["Skip to the findings", "What changed", "Numbers"]
+    counts = {tag: sum(item["tag"] == tag for item in found) for tag in ("a", "summary", "div")}
+    shown = {
+        "a": page.locator("a").count(),
+        "summary": page.locator("summary:visible").count(),
+        "div": page.locator("[role=region]:visible").count(),
+    }
+    assert counts == shown
+    assert all(item["outline"] >= 1 and item["inside"] and item["name"] for item in found)
+
+
+def test_the_keyboard_plays(opened):
+    page = opened().page
+    first = page.locator("audio").first
+    first.focus()
+    page.keyboard.press("Space")
+    page.wait_for_function("() => !document.querySelector('audio').paused")
+    assert first.evaluate("audio => getComputedStyle(audio).outlineStyle") == "solid"
+
+
+def test_one_take_plays_at_a_time_and_its_head_moves(opened):
+    tab = opened()
+    page = tab.page
+    place = "take => +take.querySelector('.pr-head').getAttribute('x1')"
+    takes = page.locator(".take:has(audio)")
+    start = takes.nth(0).evaluate(place)
+    takes.nth(0).locator("audio").evaluate("audio => audio.play()")
+    page.wait_for_function("() => document.querySelector('audio').currentTime > 0.2")
+    assert takes.nth(0).evaluate(place) > start
+    assert takes.nth(0).locator(".pr-head").get_attribute("visibility") == "visible"
+    takes.nth(1).locator("audio").evaluate("audio => audio.play()")
+    page.wait_for_function("() => document.querySelector('audio').paused")
+    assert [takes.nth(i).locator("audio").evaluate("audio => audio.paused") for i in (0, 1)] == [True, False]
+    tab.assert_quiet()
+
+
+def test_a_click_in_a_roll_plays_from_there(opened):
+    page = opened().page
+    take = page.locator(".take:has(audio)").first
+    roll = take.locator(".pr")
+    left, step = (float(roll.get_attribute(name)) for name in ("data-left", "data-step"))
+    box, width = roll.bounding_box(), float(roll.get_attribute("viewBox").split()[2])
+    # the third bar begins after 192 steps: at 24 a quarter and 120 quarters a minute, after 4 seconds
+    roll.click(position={"x": (left + 192 * step) / width * box["width"], "y": box["height"] / 2})
+    page.wait_for_function("() => !document.querySelector('audio').paused")
+    assert take.locator("audio").evaluate("audio => audio.currentTime") == pytest.approx(4, abs=0.5)
+
+
+def test_the_first_column_stays_where_a_table_scrolls(opened):
+    page = opened(width=390).page
+    table = page.locator("#numbers .scroll").first
+    name = table.locator("tbody th").first
+    before = name.bounding_box()["x"]
+    assert table.evaluate("table => (table.scrollLeft = 300, table.scrollLeft)") == 300
+    assert name.bounding_box()["x"] == pytest.approx(before, abs=1.5)
+
+
+def test_it_prints(opened):
+    page = opened().page
+    pdf = page.pdf(prefer_css_page_size=True)
+    pages = len(re.findall(rb"/Type\s*/Page\b", pdf))
+    assert pdf.startswith(b"%PDF") and 4 <= pages <= 24 and len(pdf) > 50_000
+    page.emulate_media(media="print")
+    assert not page.locator("nav").is_visible() and not page.locator("audio").first.is_visible()
+    page.set_viewport_size({"width": 703, "height": 1000})  # 186 mm, what A4 leaves between the margins
+    assert browser.overflow(page) == 0
+    wide = "tables => tables.map(table => table.getBoundingClientRect().right).filter(right => right > innerWidth + 1)"
+    assert page.locator("table:visible, .pr:visible").evaluate_all(wide) == []
+
+
+def test_without_scripts_everything_is_there(opened):
+    page = opened(java_script_enabled=False).page
+    assert page.locator(".take").count() == 10 and page.locator("audio").first.is_visible()
+    assert page.locator("summary").first.is_visible()
