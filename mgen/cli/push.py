@@ -10,8 +10,10 @@ music of the corpus is published, no folder of this machine and no token; a lice
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -89,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
 
     config, words = parse(
-        argv,
+        places_first(sys.argv[1:] if argv is None else argv),
         PushConfig,
         program="mgen push",
         example="mgen push runs/jazz ada/jazz --evaluation runs/evaluation --license cc-by-4.0",
@@ -115,6 +117,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         _summary(out, made, size, contents, str(facts["url"]))
     return 0
+
+
+def places_first(words: Sequence[str]) -> list[str]:
+    """RUN and REPO before the options, wherever they were: argparse takes an optional REPO only right after RUN."""
+    flags = {f"--{item.name}" for item in dataclasses.fields(PushConfig) if isinstance(item.default, bool)} | {
+        "--help",
+        "-h",
+    }
+    places: list[str] = []
+    options: list[str] = []
+    open_option = ""  # the option whose value may come next
+    for word in words:
+        if word.startswith("-"):
+            open_option = "" if "=" in word else word
+            options.append(word)
+        elif open_option and not (open_option in flags and "/" in word):
+            options.append(word)
+            open_option = open_option if open_option == "--datasets" else ""
+        else:
+            places.append(word)
+            open_option = ""
+    return places + options
 
 
 def gather(run: Path, repo: str, config: PushConfig) -> Contents:
