@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
 from transformers import Trainer
-from transformers.integrations import TensorBoardCallback
+from transformers.integrations import TensorBoardCallback, TrackioCallback
 
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
@@ -54,10 +55,10 @@ class ListeningOptions(TrackingOptions):
 
 
 def settle_tracking(config: Any) -> None:
-    """Check a config's tracking options before anything is trained, and name its run.
+    """Check a config's tracking options before anything is trained.
 
     Raises:
-        ValueError: A tracker is unknown or not installed, or a number is out of range.
+        ValueError: A tracker is unknown or not installed, a run's name is a path, or a number is out of range.
     """
     given = config.report_to or []
     asked = [word for word in ([given] if isinstance(given, str) else list(given)) if word != "none"]
@@ -67,7 +68,8 @@ def settle_tracking(config: Any) -> None:
         if importlib.util.find_spec(name) is None:
             raise ValueError(f"report_to {name}: it is not installed; pip install 'mgen[{name}]', or leave it out")
     config.report_to = asked or "none"
-    config.run_name = config.run_name or config.out
+    if config.run_name and Path(config.run_name).name != config.run_name:
+        raise ValueError(f"run_name '{config.run_name}': trackers file runs by it; give a name without / in it")
     if not isinstance(config, ListeningOptions):
         return
     if config.sample_steps is not None and config.sample_steps < 0:
@@ -114,21 +116,31 @@ class WandbShelf:
         wandb = importlib.import_module("wandb")
         shown: dict[str, Any] = {"train/global_step": step}
         for clip in clips:
-            shown[f"audio/{clip.name}"] = wandb.Audio(clip.audio, sample_rate=clip.sample_rate, caption=clip.midi.name)
-            shown[f"pianoroll/{clip.name}"] = wandb.Image(clip.picture, caption=clip.midi.name)
+            caption = f"{clip.midi.parent.name}/{clip.midi.name}"
+            shown[f"audio/{clip.name}"] = wandb.Audio(clip.audio, sample_rate=clip.sample_rate, caption=caption)
+            shown[f"pianoroll/{clip.name}"] = wandb.Image(clip.picture, caption=caption)
         wandb.log(shown)
 
 
-class TrackioShelf:
-    """Clips in the run that trackio has open."""
+class TrackioShelf(TrackioCallback):  # type: ignore[misc]
+    """transformers' callback, speaking on stderr: stdout is for results. Clips go to the run that it has open."""
+
+    def setup(self, *args: Any, **rest: Any) -> None:
+        with redirect_stdout(sys.stderr):
+            super().setup(*args, **rest)
+
+    def on_train_end(self, *args: Any, **rest: Any) -> None:
+        with redirect_stdout(sys.stderr):
+            super().on_train_end(*args, **rest)
 
     def show(self, clips: Sequence[Clip], step: int) -> None:
         trackio = importlib.import_module("trackio")
         shown: dict[str, Any] = {"train/global_step": step}
         for clip in clips:
-            whole = np.rint(clip.audio * 32767).astype(np.int16)  # it would level floats anew
-            shown[f"audio/{clip.name}"] = trackio.Audio(whole, caption=clip.midi.name, sample_rate=clip.sample_rate)
-            shown[f"pianoroll/{clip.name}"] = trackio.Image(clip.picture, caption=clip.midi.name)
+            caption = f"{clip.midi.parent.name}/{clip.midi.name}"  # it numbers logs, not steps
+            samples = np.rint(clip.audio * 32767).astype(np.int16)  # it would level floats anew
+            shown[f"audio/{clip.name}"] = trackio.Audio(samples, caption=caption, sample_rate=clip.sample_rate)
+            shown[f"pianoroll/{clip.name}"] = trackio.Image(clip.picture, caption=caption)
         trackio.log(shown)
 
 
@@ -137,9 +149,11 @@ def track(trainer: Trainer, folder: Path, began: float) -> list[Shelf]:
 
     Args:
         folder: of the run.
-        began: when the run was begun; with the folder it tells a run that is taken up from another.
+        began: when the run was begun; with the folder it tells a run that is taken up from another of that name.
     """
     shelves: list[Shelf] = []
+    identity = hashlib.sha256(f"{folder.resolve()} {began}".encode()).hexdigest()[:16]
+    trainer.args.run_name = trainer.args.run_name or f"{folder.resolve().name}-{identity[:6]}"
     if trainer.pop_callback(TensorBoardCallback) is not None:
         board = Board(folder / LOGS)
         trainer.add_callback(board)
@@ -149,16 +163,17 @@ def track(trainer: Trainer, folder: Path, began: float) -> list[Shelf]:
         wandb = importlib.import_module("wandb")
         if PartialState().is_main_process and wandb.run is None:
             (folder / LOGS).mkdir(exist_ok=True)
-            name = hashlib.sha256(f"{folder.resolve()} {began}".encode()).hexdigest()[:16]
             wandb.init(
                 project=trainer.args.project,
                 name=trainer.args.run_name,
-                id=name,
+                id=identity,
                 dir=folder / LOGS,
                 resume="allow",
             )
-    if "trackio" in trainer.args.report_to:
-        shelves.append(TrackioShelf())
+    if trainer.pop_callback(TrackioCallback) is not None:
+        trackio = TrackioShelf()
+        trainer.add_callback(trackio)
+        shelves.append(trackio)
     return shelves
 
 
@@ -173,7 +188,8 @@ def untrack(shelves: Sequence[Shelf]) -> None:
         elif isinstance(shelf, WandbShelf):
             importlib.import_module("wandb").finish()
         elif isinstance(shelf, TrackioShelf):
-            importlib.import_module("trackio").finish()
+            with redirect_stdout(sys.stderr):
+                importlib.import_module("trackio").finish()
 
 
 def listen(
