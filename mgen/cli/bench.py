@@ -26,7 +26,7 @@ from transformers import PrinterCallback, TrainerCallback
 
 from mgen.cli.options import parse
 from mgen.cli.pretrain import PretrainConfig
-from mgen.cli.rivals import miditok_ids, parsed_tab
+from mgen.cli.rivals import miditok_ids, muspy_metrics, muspy_music, parsed_tab
 from mgen.corpus.chunks import LEAST_NOTES, MOST_NOTES
 from mgen.corpus.clean import normalise
 from mgen.corpus.demo import COLLECTIONS, compose, write_demo_corpus
@@ -36,7 +36,9 @@ from mgen.corpus.scan import Source, scan
 from mgen.corpus.shards import TokenTable
 from mgen.corpus.workers import Limits, in_workers
 from mgen.encoding.remi import Remi
-from mgen.errors import MgenError
+from mgen.errors import MgenError, RejectedFile
+from mgen.evaluation.metrics import METRICS
+from mgen.files import read_music
 from mgen.models.transformer import new_policy
 from mgen.notes import Notes
 from mgen.rl.rollout import Decoding, sample
@@ -57,9 +59,10 @@ class BenchConfig:
         default=5,
         metadata={"help": "Turns of ours and the rival's, one after the other; the median ratio is told."},
     )
-    files: int = field(default=200, metadata={"help": "prepare, tabs: at most about so many files."})
+    files: int = field(default=200, metadata={"help": "prepare, tabs, metrics: at most about so many files."})
     source: str = field(
-        default="", metadata={"help": "prepare, tabs: folder of music files; without it the embedded corpus is read."}
+        default="",
+        metadata={"help": "prepare, tabs, metrics: folder of music files; without it the embedded corpus is read."},
     )
     json: bool = field(default=False, metadata={"help": "Print one JSON object and nothing else."})
 
@@ -200,6 +203,51 @@ def rewards(config: BenchConfig) -> dict[str, Any]:
     }
 
 
+def metrics(config: BenchConfig) -> dict[str, Any]:
+    """Pieces/s of the whole dict METRICS, one process, on the first 500 notes of files that have as many; the rival is
+    muspy, its ten metrics that speak of any music, one piece after the other.
+    """
+    notes, most = _heads(config, 500), 20
+    theirs = muspy_metrics()
+    music = [muspy_music(notes, piece) for piece in range(min(notes.n_pieces, most))]  # one by one: fewer will do
+
+    def ours() -> float:
+        began = time.perf_counter()
+        for metric in METRICS.values():
+            metric(notes)
+        return notes.n_pieces / (time.perf_counter() - began)
+
+    def rival() -> float:
+        began = time.perf_counter()
+        for one in music:
+            for metric in theirs:
+                metric(one)
+        return len(music) / (time.perf_counter() - began)
+
+    ours(), rival()
+    mine, other, ratio = in_turn(ours, rival, config.repeats)
+    what = f"pieces/s of 500 notes ({notes.n_pieces}), all {len(METRICS)} metrics; rival: {len(theirs)} of muspy's"
+    return {"what": what, "ours": mine, "rival": other, "ratio": ratio, "limit": 300}
+
+
+def _heads(config: BenchConfig, count: int) -> Notes:
+    """The first `count` notes of each file of `--source`, or of the embedded corpus, that has as many."""
+    found: list[Notes] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for source in _music(config, Path(folder)):
+            try:
+                notes = normalise(read_music(source.file).score, "band")
+            except RejectedFile:
+                continue
+            if len(notes) >= count:
+                head = notes.select(np.arange(len(notes)) < count)
+                found.append(Notes.from_scores([head.to_score(0)]))  # its last bar is that of its last note
+    if not found:
+        where = f"--source {config.source}" if config.source else "the embedded corpus"
+        raise MgenError(f"{where}: no piece of {count} notes in at most {config.files} files; give more --files")
+    return Notes.concat(found)
+
+
 def rollout(config: BenchConfig) -> dict[str, Any]:
     """New tokens/s of our sampler against `generate` of transformers."""
     remi = Remi.build()
@@ -293,6 +341,7 @@ BENCHES: dict[str, Callable[[BenchConfig], dict[str, Any]]] = {
     "pretrain": pretrain,
     "rewards": rewards,
     "rollout": rollout,
+    "metrics": metrics,
     "prepare": prepare,
     "tabs": tabs,
 }

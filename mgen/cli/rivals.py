@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 import guitarpro
+import numpy as np
 from miditok import REMI
 
 from mgen.corpus.scan import Source
 from mgen.encoding.remi import Remi
+from mgen.errors import MgenError
+from mgen.notes import STEPS_PER_QUARTER, Notes
 
 
 def miditok_ids(source: Source) -> int:
@@ -28,3 +33,40 @@ def parsed_tab(source: Source) -> Any:
         return guitarpro.parse(str(source.file))
     except Exception as error:  # many kinds
         return error
+
+
+def muspy_music(notes: Notes, piece: int) -> Any:
+    """One piece as muspy's Music, of 24 steps a quarter, with a track for each program.
+
+    Raises:
+        MgenError: muspy is not installed.
+    """
+    muspy = _muspy()
+    one = notes.pieces([piece])
+    columns = zip(
+        *(column.tolist() for column in (one.program, one.onset, one.pitch, one.duration, one.velocity)), strict=True
+    )
+    tracks = {
+        program: muspy.Track(program=max(program, 0), is_drum=program < 0)
+        for program in np.unique(one.program).tolist()
+    }
+    for program, *note in columns:
+        tracks[program].notes.append(muspy.Note(*note))
+    return muspy.Music(resolution=STEPS_PER_QUARTER, tracks=list(tracks.values()))
+
+
+def muspy_metrics() -> list[Callable[[Any], float]]:
+    """muspy's metrics of music that is not drums alone; bars are taken to be of four quarters."""
+    muspy = _muspy()
+    names = (
+        *("n_pitches_used", "n_pitch_classes_used", "pitch_range", "pitch_entropy", "pitch_class_entropy"),
+        *("scale_consistency", "polyphony", "polyphony_rate", "empty_beat_rate"),
+    )
+    return [getattr(muspy, name) for name in names] + [lambda music: muspy.groove_consistency(music, 96)]
+
+
+def _muspy() -> Any:
+    try:
+        return import_module("muspy")
+    except ImportError as error:
+        raise MgenError("mgen bench metrics: muspy, the rival, is not installed; pip install muspy") from error
