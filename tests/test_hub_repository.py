@@ -123,7 +123,7 @@ def test_stock_classes_load_it_without_us(repository, run):
         assert model.generation_config.max_length == 96 and model.generation_config.do_sample
         text = pipeline("text-generation", model=model, tokenizer=tokenizer)("BOS_None JAZZ_None")[0]["generated_text"]
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        assert len(ids) <= 96 and "".join(tokenizer.convert_ids_to_tokens(ids)) == text
+        assert len(ids) <= 96 and "".join(tokenizer.convert_ids_to_tokens(ids)) == text.replace(" ", "")
         assert not any(name.split(".")[0] in {"mgen", "rewards", "critics", "miditok"} for name in sys.modules)
         print(type(model).__name__, f"{model.get_input_embeddings().weight.double().sum():.6f}")
         """,

@@ -5,7 +5,6 @@ Says only what the run, the evaluation and the person who publishes said; where 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -88,7 +87,7 @@ class Page:
     clips_source: str
 
 
-def write_card(path: Path, page: Page) -> ModelCard:
+def write_card(path: Path, page: Page) -> None:
     """Write README.md; it reads back with `huggingface_hub.ModelCard.load`."""
     trained, statement = page.trained, page.statement
     card = ModelCard.from_template(
@@ -118,7 +117,6 @@ def write_card(path: Path, page: Page) -> ModelCard:
         mgen=trained.facts.get("versions", {}).get("mgen", ""),
     )
     card.save(path)
-    return card
 
 
 # ----------------------------------------------------------------- metadata
@@ -127,7 +125,7 @@ def write_card(path: Path, page: Page) -> ModelCard:
 def card_data(page: Page) -> ModelCardData:
     """The metadata at the top, which the Hub reads."""
     trained, statement = page.trained, page.statement
-    more: dict[str, Any] = {}
+    more: dict[str, Any] = dict(licences.metadata(statement.license, statement.license_link))
     if statement.base_model and trained.command in {"finetune", "prefer"}:
         more["base_model_relation"] = "finetune"
     if trained.kind == POLICY:
@@ -140,7 +138,6 @@ def card_data(page: Page) -> ModelCardData:
         base_model=statement.base_model or None,
         model_name=statement.repo.rpartition("/")[2],
         eval_results=_model_index(page) or None,
-        **licences.metadata(statement.license, statement.license_link),
         **more,
     )
 
@@ -487,9 +484,3 @@ def _markdown(table: Table) -> dict[str, str]:
 
 def _cell(text: str) -> str:
     return re.sub(r"\s+", " ", str(text)).replace("|", "\\|").replace("<", "&lt;").strip()
-
-
-def read_metadata(path: Path) -> dict[str, Any]:
-    """The metadata of a written card, as the Hub reads it."""
-    found: dict[str, Any] = json.loads(json.dumps(ModelCard.load(path).data.to_dict()))
-    return found

@@ -5,6 +5,7 @@ Only `huggingface_hub` speaks to the server; a folder is only read, so that a pu
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,19 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, get_token
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    OfflineModeIsEnabled,
-    RevisionNotFoundError,
-)
-from huggingface_hub.utils import disable_progress_bars, enable_progress_bars, validate_repo_id
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RevisionNotFoundError
 from huggingface_hub.utils import logging as hub_logging
+from huggingface_hub.utils._validators import validate_repo_id
+from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
 from mgen.errors import MgenError
 from mgen.hub.results import FILES
 from mgen.hub.results import FOLDER as RESULTS_FOLDER
+
+TRANSPORT = next(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception))
+"""What the client's own HTTP library raises, whichever that is, when no answer comes."""
 
 STALE = ("samples/*", "training/*", "evaluation/*", f"{RESULTS_FOLDER}/{FILES}*", "*.safetensors")
 """What an earlier push may have left and this one may not write again: it is deleted in the same commit."""
@@ -103,7 +102,7 @@ def _told(repo: str, folder: Path) -> Iterator[None]:
         yield
     except OfflineModeIsEnabled as error:
         raise MgenError(f"{repo}: not pushed, HF_HUB_OFFLINE is set; unset it, {again}") from error
-    except (HTTPError, ValueError, RuntimeError, OSError) as error:
+    except (TRANSPORT, ValueError, RuntimeError, OSError) as error:
         cause = _root(error)
         raise MgenError(f"{repo}: {_reason(cause, repo)}; {again}") from error
 
@@ -146,7 +145,7 @@ def _first_line(error: BaseException) -> str:
 def _quiet() -> Iterator[None]:
     """No log lines of the client beside our own; bars where somebody watches."""
     before = hub_logging.get_verbosity()
-    hub_logging.set_verbosity_error()
+    hub_logging.set_verbosity(logging.ERROR)
     bars = os.isatty(2)
     if not bars:
         disable_progress_bars()

@@ -211,12 +211,15 @@ def critic_tables(card: Mapping[str, Any]) -> list[Table]:
     if not test:
         return []
     style = card.get("positive", "the style")
-    rows = [["AUC", test.get("auc"), 3, "1"], ["accuracy", test.get("accuracy"), 3, "1"]]
-    rows += [
-        [f"AUC, {a} against {b}", pair, 3, "1"] for a, them in test.get("pairs", {}).items() for b, pair in them.items()
+    rows: list[tuple[str, Any, int, str]] = [
+        ("AUC", test.get("auc"), 3, "1"),
+        ("accuracy", test.get("accuracy"), 3, "1"),
     ]
     rows += [
-        [f"mean log P({style}) of {'other music' if side == 'other' else style}, nats", cell, 2, best]
+        (f"AUC, {a} against {b}", pair, 3, "1") for a, them in test.get("pairs", {}).items() for b, pair in them.items()
+    ]
+    rows += [
+        (f"mean log P({style}) of {'other music' if side == 'other' else style}, nats", cell, 2, best)
         for side, best in (("positive", "0"), ("other", "low"))
         if (cell := test.get("score", {}).get(side))
     ]
