@@ -155,7 +155,10 @@ def test_the_keyboard_plays(opened):
     first.focus()
     page.keyboard.press("Space")
     page.wait_for_function("() => !document.querySelector('audio').paused")
-    assert first.evaluate("audio => getComputedStyle(audio).outlineStyle") == "solid"
+    for _ in range(3):  # the audio itself, then the buttons within
+        assert first.evaluate("audio => audio === document.activeElement")
+        assert first.evaluate("audio => getComputedStyle(audio).outlineStyle") == "solid"
+        page.keyboard.press("Tab")
 
 
 def test_one_take_plays_at_a_time_and_its_head_moves(opened):
@@ -169,7 +172,7 @@ def test_one_take_plays_at_a_time_and_its_head_moves(opened):
     assert takes.nth(0).evaluate(place) > start
     assert takes.nth(0).locator(".pr-head").get_attribute("visibility") == "visible"
     takes.nth(1).locator("audio").evaluate("audio => audio.play()")
-    page.wait_for_function("() => document.querySelector('audio').paused")
+    page.wait_for_function("() => document.querySelectorAll('audio')[1].currentTime > 0.1")  # of 9 seconds
     assert [takes.nth(i).locator("audio").evaluate("audio => audio.paused") for i in (0, 1)] == [True, False]
     tab.assert_quiet()
 
