@@ -80,8 +80,8 @@ def chord_irregularity(notes: Notes, n: int = 3) -> Floats:
     transposing the whole piece changes nothing.
 
     Cannot see: what `heard_chords` cannot; how long chords last. Falls with the length of the piece: compare pieces
-    of one length. Over a solo line alone it is near 1, and only its distance to real solos means something: the
-    published 0.40 is of the written chords.
+    of one length. Over a solo line alone it is near 1, and only its distance to real solos means something: those of
+    the Weimar Jazz Database have 0.96, with random pitches 0.99; the published 0.40 is of their written chords.
     NaN: fewer than n changes of chord.
     Source: chord progression irregularity of Wu and Yang 2020, arXiv:2008.01307, on written chords; their code
     (MusDr) leaves a piece's last n-gram out and gives 1 to a piece of n chords or fewer.
