@@ -8,7 +8,7 @@ from huggingface_hub import parse_eval_result_entries
 from mgen.errors import MgenError
 from mgen.evaluation.claims import Verdict
 from mgen.evaluation.intervals import Interval
-from mgen.hub.results import Results, critic_numbers, critic_tables, write_eval_results
+from mgen.hub.results import Results, critic_limits, critic_numbers, critic_tables, write_eval_results
 
 
 @pytest.fixture(params=[True, False], ids=["with kinds", "before kinds"])
@@ -113,6 +113,20 @@ def test_a_critics_card_gives_its_worst_pair(remi, tmp_path):
     assert ["AUC, a|b against pop", "0.610 [0.500, 0.720]", "1"] in heard.rows
     assert [row[0] for row in moved.rows] == ["humanised", "random pitches"]
     assert critic_numbers({}) == {} and critic_tables({}) == []
+
+
+def test_what_a_critics_card_says_against_it():
+    test = {
+        "pairs": {"solos": {"folk": cell(0.9), "pop": cell(0.61, 0.5, 0.72)}},
+        "format": {"humanised": cell(-0.1), "sixteenths": cell(-0.6)},
+        "broken": {"random_pitches": cell(-0.05), "one_pitch": cell(-3.9)},
+    }
+    assert critic_limits({"test": test}) == [
+        "Its worst pair of collections is `solos` against `pop`: AUC 0.610 [0.500, 0.720].",
+        "It hardly notices some ways to break music (the score falls by less than 0.5 nats): random pitches (-0.05).",
+        "It hears more than music: a change of format alone moves its score: sixteenths (-0.60) nats.",
+    ]
+    assert critic_limits({}) == []
 
 
 def test_metrics_of_tests_are_json():

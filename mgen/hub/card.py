@@ -26,6 +26,7 @@ from mgen.hub.private import name_of, public
 from mgen.hub.results import (
     Results,
     Table,
+    critic_limits,
     critic_numbers,
     critic_tables,
     headlines,
@@ -393,6 +394,7 @@ def _hears(trained: Trained) -> list[str]:
         "As a reward it will be exploited: pieces that please it need not please anybody. Hold the policy back (KL), "
         "and listen.",
     ]
+    lines += critic_limits(trained.card)
     if trained.kind == CRITIC:
         worst, fewest = trained.critic.get("worst"), trained.critic.get("min_notes")
         lines.append(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,9 @@ REAL = "real"
 FOLDER = ".eval_results"
 FILES = "mgen_"
 """How our files in it begin: others may have added theirs."""
+
+HEARD = 0.5
+"""Nats: a change of score below this is called hardly noticed."""
 
 _NOTHING = "\N{EN DASH}"
 
@@ -240,6 +244,29 @@ def critic_tables(card: Mapping[str, Any]) -> list[Table]:
     return out
 
 
+def critic_limits(card: Mapping[str, Any]) -> list[str]:
+    """What a critic's own card says against it, in sentences."""
+    test = card.get("test") or {}
+    out = []
+    pairs = [(_interval(cell), a, b) for a, them in test.get("pairs", {}).items() for b, cell in them.items()]
+    if pairs:
+        worst, a, b = min(pairs, key=lambda pair: pair[0].value)
+        out.append(f"Its worst pair of collections is {_plainly(a)} against {_plainly(b)}: AUC {_text(worst, 3)}.")
+    moved = {
+        part: {name.replace("_", " "): _interval(cell) for name, cell in (test.get(part) or {}).items()}
+        for part in ("format", "broken")
+    }
+    deaf = [f"{name} ({cell.value:.2f})" for name, cell in moved["broken"].items() if cell.value > -HEARD]
+    if deaf:
+        out.append(
+            f"It hardly notices some ways to break music (the score falls by less than {HEARD} nats): {', '.join(deaf)}."
+        )
+    touchy = [f"{name} ({cell.value:+.2f})" for name, cell in moved["format"].items() if abs(cell.value) >= HEARD]
+    if touchy:
+        out.append(f"It hears more than music: a change of format alone moves its score: {', '.join(touchy)} nats.")
+    return out
+
+
 def write_eval_results(
     folder: Path, numbers: Mapping[str, Mapping[str, Interval]], dataset: str, source: str = "", about: str = ""
 ) -> list[Path]:
@@ -350,6 +377,11 @@ def _text(cell: Interval | None, digits: int) -> str:
         return _NOTHING
     value = f"{cell.value:.{digits}f}"
     return f"{value} [{cell.low:.{digits}f}, {cell.high:.{digits}f}]" if _note(cell) else value
+
+
+def _plainly(name: str) -> str:
+    """A name that somebody gave a folder, within a sentence of Markdown."""
+    return f"`{re.sub(r'[`<>|]+', ' ', name)}`"
 
 
 def _titled(column: Column) -> str:
