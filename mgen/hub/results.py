@@ -259,7 +259,8 @@ def critic_limits(card: Mapping[str, Any]) -> list[str]:
     deaf = [f"{name} ({cell.value:.2f})" for name, cell in moved["broken"].items() if cell.value > -HEARD]
     if deaf:
         out.append(
-            f"It hardly notices some ways to break music (the score falls by less than {HEARD} nats): {', '.join(deaf)}."
+            f"It hardly notices some ways to break music (the score falls by less than {HEARD} nats): "
+            f"{', '.join(deaf)}."
         )
     touchy = [f"{name} ({cell.value:+.2f})" for name, cell in moved["format"].items() if abs(cell.value) >= HEARD]
     if touchy:
