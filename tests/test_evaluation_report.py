@@ -146,7 +146,7 @@ def test_the_table_shows_numbers_intervals_directions_and_verdicts(html, page):
 
 
 def test_the_headline_counts(page):
-    assert "tuned: of 3 numbers, 1 better and 1 worse than the pretrained model, 1 without clear change." in page.text
+    assert "tuned: of 3 numbers, 1 better and 1 worse than the pretrained model, 1 not clearly either." in page.text
 
 
 def test_the_headline_of_no_change(page):
@@ -209,10 +209,10 @@ CONTROL = Row("best of 8", "control", {**BASE, "auc": Cell(0.51, 0.5, 0.52), "lo
 def test_the_headline_says_which_controls_a_tuned_model_loses_to():
     # tuned has 0.60 told apart and 0.90 loops: the control's 0.51 and 0.10 are both clearly nearer the aim
     (line,) = re.findall(r'class="lead">([^<]+)', report([*ROWS, CONTROL]))
-    assert line.endswith("It loses to best of 8 (0 better, 2 worse).")
+    assert line.endswith("Told apart: better (0.90 → 0.60). It loses to best of 8.")
     cheap = Row("chain", "rival", {**BASE, "auc": Cell(1.0, 0.99, 1.0)})
     (line,) = re.findall(r'class="lead">([^<]+)', report([*ROWS, CONTROL, cheap]))
-    assert line.endswith("It loses to best of 8 (0 better, 2 worse). It is level with chain (1 better, 1 worse).")
+    assert line.endswith("It loses to best of 8. It is level with chain.")
 
 
 def test_a_control_is_compared_in_the_table_and_a_reference_is_only_shown():
@@ -316,3 +316,17 @@ def test_long_facts_are_folded():
     facts = {"short": "a\nb", "long": "\n".join(f"line {i}" for i in range(40))}
     html = render_report("t", [], [], [], [], facts, []).split('id="run"')[1]
     assert html.count("<details>") == 1 and "<summary>line 0</summary>" in html and "line 39" in html
+
+
+def test_the_first_main_number_is_said_for_each_kind_of_prompt():
+    # 0.90 before; 0.60 is better, 0.88 overlaps with it, 0.99 is worse
+    values = {"continue: a": Cell(0.6, 0.55, 0.65), "turn: b": Cell(0.88, 0.83, 0.93), "nothing": Cell(0.99, 0.97, 1)}
+    rows = [Row("base", "pretrained", BASE, group) for group in values]
+    rows += [Row("tuned", "tuned", {"auc": auc}, group) for group, auc in values.items()]
+    (line,) = re.findall(r'class="lead">([^<]+)', report(rows))
+    assert line.endswith(
+        "Told apart: continue, better (0.90 → 0.60); turn, no clear change (0.90 → 0.88); nothing, worse (0.90 → 0.99)."
+    )
+    against = report([*rows, *(Row("best of 8", "control", BASE, group) for group in values)])
+    duel = against.split('<th scope="row">best of 8')[1].split("</tr>")[0]
+    assert "1 better, 1 worse of 3" in duel

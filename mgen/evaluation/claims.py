@@ -126,20 +126,32 @@ class Finding:
         """`told apart (0.90 → 0.60; ideal 0.50)`; without numbers where nothing clear changed."""
         if self.verdict is Verdict.UNCLEAR:
             return self.column.title
-        digits = self.column.digits
         ideal = "real" if self.column.better == "as real" else "ideal"
-        beside = f"; {ideal} {number(self.aim.value, digits)}" if self.aim else ""
-        return f"{self.column.title} ({_pair(self.before.value, self.after.value, digits)}{beside})"
+        beside = f"; {ideal} {number(self.aim.value, self.column.digits)}" if self.aim else ""
+        return f"{self.column.title} ({self.step}{beside})"
+
+    @property
+    def step(self) -> str:
+        """`0.90 → 0.60`."""
+        return _pair(self.before.value, self.after.value, self.column.digits)
 
 
 @dataclass(frozen=True, slots=True)
 class Duel:
-    """A row against another, over all kinds of prompt: in how many numbers it is better, worse, and so on."""
+    """A row against another, over all kinds of prompt: in how many numbers it is better, worse, and so on.
+
+    Attributes:
+        row, other: names.
+        kind: of the other.
+        counts: over all numbers.
+        by_key: over the kinds of prompt, for each column's key.
+    """
 
     row: str
     other: str
     kind: str
     counts: Mapping[Verdict, int]
+    by_key: Mapping[str, Mapping[Verdict, int]]
 
     @property
     def total(self) -> int:
@@ -230,19 +242,26 @@ def from_pretrained(rows: Sequence[Row], columns: Sequence[Column]) -> list[tupl
 
 def duels(rows: Sequence[Row], columns: Sequence[Column]) -> dict[str, list[Duel]]:
     """For each tuned row's name: how it stands against the pretrained model, the controls and the rivals."""
-    counts: dict[tuple[str, str, str], dict[Verdict, int]] = {}
+    found: dict[tuple[str, str, str], list[Finding]] = {}
     for members in groups(rows).values():
         real = of_kind(members, "real")
         for row in (row for row in members if row.kind == "tuned"):
             for other in (other for other in members if other.kind not in ("real", "reference", "tuned")):
-                count = counts.setdefault((row.name, other.name, other.kind), dict.fromkeys(Verdict, 0))
-                for finding in compare(row, other, columns, real):
-                    count[finding.verdict] += 1
+                findings = found.setdefault((row.name, other.name, other.kind), [])
+                findings += compare(row, other, columns, real)
     out: dict[str, list[Duel]] = {}
-    for (name, opponent, kind), count in counts.items():
-        if sum(count.values()):
-            out.setdefault(name, []).append(Duel(name, opponent, kind, count))
+    for (name, opponent, kind), findings in found.items():
+        keys = {finding.column.key for finding in findings}
+        by_key = {key: counted([one for one in findings if one.column.key == key]) for key in keys}
+        if findings:
+            out.setdefault(name, []).append(Duel(name, opponent, kind, counted(findings), by_key))
     return out
+
+
+def counted(findings: Iterable[Finding]) -> dict[Verdict, int]:
+    """How many findings there are of each verdict."""
+    words = [finding.verdict for finding in findings]
+    return {word: words.count(word) for word in Verdict}
 
 
 SAID = {

@@ -30,6 +30,7 @@ from mgen.evaluation.claims import (
     Verdict,
     aim,
     apart,
+    counted,
     duels,
     from_pretrained,
     groups,
@@ -165,7 +166,8 @@ def render_report(
     found = from_pretrained(rows, columns)
     return page.from_string(files(__package__).joinpath("report.html.jinja").read_text("utf-8")).render(
         title=title,
-        headline=_headline(rows, columns, found),
+        headline=_headline(rows, columns, found, main[0] if main else None),
+        first=main[0] if main else None,
         findings=findings,
         players=_players(rows, columns, main, found),
         alone=_alone(rows, columns, {column.key for column in main}),
@@ -210,37 +212,47 @@ _RESULTS = {
 }
 
 
-def _headline(rows: Sequence[Row], columns: Sequence[Column], found: Sequence[tuple[Row, list[Finding]]]) -> list[str]:
-    """For each tuned model, over all kinds of prompt: better and worse than the pretrained one, and than the rest."""
+def _headline(
+    rows: Sequence[Row], columns: Sequence[Column], found: Sequence[tuple[Row, list[Finding]]], lead: Column | None
+) -> list[str]:
+    """For each tuned model, over all kinds of prompt: how many numbers are better and worse than the pretrained one's,
+    what became of the first of the main ones, and whom of the others it beats.
+    """
     met = duels(rows, columns)
     lines = []
-    for name in dict.fromkeys(row.name for row, _ in found if row.kind == "tuned"):
-        findings = [finding for row, some in found if row.name == name for finding in some]
-        if not findings:
-            continue
-        lines.append(_counted(name, findings))
+    for name in dict.fromkeys(row.name for row, findings in found if row.kind == "tuned" and findings):
+        own = [(row, findings) for row, findings in found if row.name == name]
+        lines.append(_counted(name, [finding for _, findings in own for finding in findings]))
+        if lead:
+            lines[-1] += _said_of(lead, own)
         others = [duel for duel in met.get(name, []) if duel.kind != "pretrained"]
-        for result, lead in _RESULTS.items():
-            if names := [_scored(duel) for duel in others if duel.result == result]:
-                lines[-1] += f" {lead} {listed(names)}."
+        for result, opening in _RESULTS.items():
+            if names := [duel.other for duel in others if duel.result == result]:
+                lines[-1] += f" {opening} {listed(names)}."
     return lines
 
 
-def _scored(duel: Duel) -> str:
-    """Its name, and in how many numbers it is worse and better than the tuned model."""
-    won, lost = duel.counts[Verdict.BETTER], duel.counts[Verdict.WORSE]
-    return f"{duel.other} ({won} better, {lost} worse)" if won or lost else duel.other
+def _said_of(column: Column, found: Sequence[tuple[Row, list[Finding]]]) -> str:
+    """What became of one number, for each kind of prompt."""
+    clauses = [
+        ", ".join(filter(None, (_short(row.group), f"{_MARKS.get(finding.verdict, _UNCLEAR)} ({finding.step})")))
+        for row, findings in found
+        for finding in findings
+        if finding.column is column
+    ]
+    return f" {column.title[:1].upper()}{column.title[1:]}: {'; '.join(clauses)}." if clauses else ""
 
 
 def _counted(name: str, findings: Sequence[Finding]) -> str:
-    count = {word: sum(finding.verdict is word for finding in findings) for word in Verdict}
+    count = counted(findings)
     total = len(findings)
     if total == count[Verdict.UNCLEAR]:
         return f"{name}: no clear change from the pretrained model in any of {total} numbers."
-    moved = f", {count[Verdict.MOVED]} changed without being clearly either" if count[Verdict.MOVED] else ""
+    better, worse = count[Verdict.BETTER], count[Verdict.WORSE]
+    rest = total - better - worse
     return (
-        f"{name}: of {total} numbers, {count[Verdict.BETTER]} better and {count[Verdict.WORSE]} worse "
-        f"than the pretrained model{moved}, {count[Verdict.UNCLEAR]} without clear change."
+        f"{name}: of {total} numbers, {better} better and {worse} worse than the pretrained model, "
+        f"{rest} not clearly either."
     )
 
 
