@@ -275,6 +275,16 @@ def test_mistakes_in_preferring_are_one_line(change, said, policy, pairs_file, t
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 
 
+def test_a_policy_is_heard_on_prompts_that_were_kept_back(policy, pairs_file, remi, tmp_path):
+    argv = words("dpo", policy, pairs_file, tmp_path / "run", "--num_train_epochs", "1", "--sample_steps", "3")
+    assert prefer.main(argv) == 0
+    folders = tmp_path / "run" / "samples"
+    assert sorted(path.name for path in folders.iterdir()) == ["step_000000", "step_000003"]
+    assert {path.stem for path in (folders / "step_000003").iterdir()} == {f"{i}_held" for i in range(4)} | {
+        "0_held_greedy"
+    }
+
+
 def test_equal_pieces_are_left_out_and_counted(tmp_path, remi):
     pairs = toy_pairs()
     pairs[0]["rejected"] = pairs[0]["chosen"]

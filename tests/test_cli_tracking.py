@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mgen.cli import critic, pretrain
+from mgen.cli import critic, finetune, pretrain
 from mgen.cli.tracking import ListeningOptions, TrackingOptions, settle_tracking
 from mgen.errors import MgenError
 from mgen.training.pretrain import PretrainTrainer
@@ -226,6 +226,28 @@ def test_report_to_reads_as_a_word_and_as_a_list(tmp_path):
         settle_tracking(options)
         assert options.report_to == kept
     assert TrackingOptions().report_to == ["tensorboard"]
+
+
+def test_finetuning_is_heard_from_before_its_first_step_and_samples_as_it_would_unheard(
+    small_corpus, tiny_policy, remi, tmp_path
+):
+    """The rollouts draw from the global generator, so a single number drawn for the samples would change them all."""
+    tiny_policy(max_position_embeddings=128).save_pretrained(tmp_path / "policy")
+    remi.save_pretrained(tmp_path / "policy")
+    base = ["--policy", str(tmp_path / "policy"), "--corpus", str(small_corpus), "--judges", "grammar=1"]
+    base += ["--max_steps", "2", "--max_completion_length", "24", "--prompt_tokens", "16", "--prompts", "8"]
+    base += ["--per_device_train_batch_size", "4", "--num_generations", "2", "--save_steps", "2", "--use_cpu", "true"]
+    base += ["--learning_rate", "1e-2", "--warmup_steps", "0", "--sample_prompts", "2", "--disable_tqdm", "true"]
+    runs = {"silent": ["--report_to", "none"], "heard": ["--sample_steps", "1"]}
+    for name, more in runs.items():
+        assert finetune.main([*base, "--out", str(tmp_path / name), *more]) == 0
+    one, other = (load_file(tmp_path / name / "model" / "model.safetensors") for name in runs)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    found = board(tmp_path / "heard")
+    prompts = ["0_continue_jazz", "0_continue_jazz_greedy", "1_turn_jazz"]
+    assert sorted(found.Tags()["audio"]) == [f"audio/{name}" for name in prompts]
+    assert [event.step for event in found.Audio("audio/1_turn_jazz")] == [0, 1, 2]
+    assert [event.step for event in found.Scalars("train/policy/kl")] == [1, 2]
 
 
 def test_a_critic_is_followed_too(small_corpus, tmp_path):
