@@ -25,6 +25,7 @@ class Hub(ThreadingHTTPServer):
         commits: (repo, branch, summary, paths written, paths deleted), in order.
         requests: `POST /api/...` of each request.
         answers: (method, pattern of a path) -> status that is answered instead.
+        lfs: whether large files go to a store of their own.
         dies_in: pattern of a path: the server breaks off in the middle of the body, and is gone.
     """
 
@@ -35,7 +36,7 @@ class Hub(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.repos, self.visibility, self.large = {}, {}, {}
         self.commits, self.requests, self.answers = [], [], {}
-        self.dies_in, self.dead, self.metadata_errors = None, False, []
+        self.dies_in, self.dead, self.metadata_errors, self.lfs = None, False, [], True
 
     def handle_error(self, request, client_address):
         """A connection that was cut is what the test wants."""
@@ -127,14 +128,19 @@ class Handler(BaseHTTPRequestHandler):
                 "files": [
                     {
                         "path": file["path"],
-                        "uploadMode": "lfs" if large(file["path"]) else "regular",
+                        "uploadMode": "lfs" if self.server.lfs and large(file["path"]) else "regular",
                         "shouldIgnore": False,
-                        "oid": oid(file["path"], there[file["path"]]) if file["path"] in there else None,
+                        "oid": self.known(there, file["path"]),
                     }
                     for file in files
                 ]
             },
         )
+
+    def known(self, there, path):
+        if path not in there:
+            return None
+        return oid(path if self.server.lfs else "", there[path])
 
     def batch(self, repo):
         asked = json.loads(self.body())

@@ -141,6 +141,19 @@ def test_a_server_that_dies_in_the_middle_leaves_the_folder_for_another_try(hub,
     assert pushed(hub) == FILES
 
 
+def test_the_clients_other_way_to_upload(hub, folder, monkeypatch):
+    """With Xet, the client uploads and commits in a pipeline; here without large files, for want of a store."""
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    hub.lfs = False
+    push(folder, "ada/jazz", "first", endpoint=hub.url)
+    (folder / "samples" / "01_before.ogg").unlink()
+    push(folder, "ada/jazz", "second", endpoint=hub.url)
+    assert pushed(hub) == content(folder) and hub.commits[1][3:] == ([], ["samples/01_before.ogg"])
+    hub.answers["POST", "/commit/"] = 403
+    (folder / "config.json").write_bytes(b'{"b": 2}')
+    refused(folder, "no right to write there (403)", endpoint=hub.url)
+
+
 def test_a_card_that_the_hub_refuses_is_one_line(hub, folder):
     hub.metadata_errors = [{"message": '"license" must be one of [mit, ...]'}]
     refused(folder, '"license" must be one of', endpoint=hub.url)
