@@ -1,11 +1,14 @@
 """Pages in Debian's headless Chromium, as tests drive them; skips where there is no Chromium or no playwright.
 
-@pytest.fixture(scope="module")
-def chromium():
-    with browser.launched() as running:
-        yield running
+A module has its own fixture:
 
-def test_something(chromium):
+    @pytest.fixture(scope="module")
+    def chromium():
+        with browser.launched() as running:
+            yield running
+
+and in a test that asks for it:
+
     with browser.tab(chromium, width=390, color_scheme="dark") as tab:
         tab.page.goto(url)  # or tab.page.set_content(html)
         ...
