@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
-from trl import DPOTrainer
+from trl import DPOTrainer, GRPOConfig, GRPOTrainer
 
 from critics.sequence import SequenceCritic
 from mgen.cli import prefer
@@ -151,6 +151,31 @@ def test_pairs_are_trained_on_as_they_were_sampled(policy, pairs_file, remi, tmp
     for row, shown, line, text in zip(batch["input_ids"], batch["attention_mask"], lines * 2, texts, strict=True):
         # A reward model never sees an EOS: plain TRL takes it away before it asks one.
         assert row[shown.bool()].tolist() == ids(line["prompt"] + text.removesuffix("EOS_None"))
+
+
+@pytest.mark.parametrize("trained", ["reward"], indirect=True)
+def test_plain_trl_takes_the_reward_model_by_its_folder(trained, policy, tmp_path):
+    """With no code of ours: TRL loads it, hands it prompt and completion as text, and logs its logit as the reward."""
+    out = trained[1]
+    heads = [{"prompt": pair["prompt"]} for pair in toy_pairs(4)]
+    config = GRPOConfig(
+        output_dir=str(tmp_path),
+        per_device_train_batch_size=4,
+        num_generations=2,
+        max_completion_length=12,
+        max_steps=1,
+        logging_steps=1,
+        bf16=False,
+        gradient_checkpointing=False,
+        use_cpu=True,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    trainer = GRPOTrainer(str(policy), str(out / "model"), config, Dataset.from_list(heads))
+    trainer.train()
+    logged = trainer.state.log_history[0]
+    assert np.isfinite(logged["reward"]) and logged["reward"] != 0 and logged["reward_std"] > 0
 
 
 def test_the_first_step_starts_from_the_reference(trained):

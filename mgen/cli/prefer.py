@@ -57,7 +57,7 @@ class PreferOptions(TrackingOptions):
     out: str = field(default="", metadata={"help": "Run folder; the model goes to OUT/model."})
     valid_share: float = field(default=0.2, metadata={"help": "Share of the prompts that is kept back to be measured."})
     json: bool = field(default=False, metadata={"help": "Print the result as one JSON object."})
-    num_train_epochs: float = field(default=3, metadata={"help": "Times through all pairs."})
+    num_train_epochs: float = field(default=1, metadata={"help": "Times through all pairs."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "As in transformers."})
     warmup_steps: float = field(default=0.1, metadata={"help": "Steps, or a share of all steps if below 1."})
     adam_beta2: float = field(default=0.95, metadata={"help": "Of adamw."})
