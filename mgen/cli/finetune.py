@@ -22,12 +22,12 @@ from transformers import PreTrainedModel
 from trl import GRPOConfig
 
 from critics.realism import RealismCritic
-from critics.style import StyleCritic
+from mgen.cli.judging import BANDS_FILE, CRITICS, stock_judge
 from mgen.cli.options import as_dict, parse, weights
 from mgen.cli.run import Run, read_metrics
+from mgen.cli.tracking import ListeningOptions, listen, settle_tracking
 from mgen.corpus.shards import Corpus
 from mgen.encoding.remi import Remi
-from mgen.errors import MgenError
 from mgen.judgement import Judge
 from mgen.models.transformer import check_vocabulary, load_policy
 from mgen.notes import Notes
@@ -35,17 +35,17 @@ from mgen.rl.adversary import AGAINST, Adversary
 from mgen.rl.prompts import Prompts, draw_prompts, text
 from mgen.rl.rollout import Decoding, sample
 from mgen.rl.trainer import FORMS, MusicTrainer, decode_completions
+from mgen.training.listening import fixed_prompts
 from rewards import REWARDS
 from rewards.bands import fit_bands, load_bands, save_bands
 from rewards.trl import trl_rewards
 
-CRITICS = ("style", "realism")
 BAND_PIECES = 512
 """Real excerpts from which the bands are measured."""
 
 
 @dataclass
-class FinetuneConfig(GRPOConfig):  # type: ignore[misc]
+class FinetuneConfig(ListeningOptions, GRPOConfig):  # type: ignore[misc]
     """Options of `mgen finetune`: those of `trl.GRPOConfig`, with other defaults, and these."""
 
     policy: str = field(
@@ -132,6 +132,7 @@ class FinetuneConfig(GRPOConfig):  # type: ignore[misc]
             raise ValueError(
                 f"save_total_limit ({self.save_total_limit}) must be at least 2, so that one is whole at any time"
             )
+        settle_tracking(self)
         self.output_dir = f"{self.out}/checkpoints"
         self.scale_rewards = "none" if self.form == "nats" else "group"
         if self.bf16 is None:
@@ -171,6 +172,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         adversary=adversary,
     )
     run.follow(trainer)
+    asked = [("continue", config.target), ("turn", config.target)]
+    prompts = fixed_prompts(corpus, asked, config.sample_prompts, max(config.prompt_tokens), config.seed)
+    listen(trainer, config, run.folder, run.shelves, remi, prompts, at_start=True)
     checkpoint = run.last_checkpoint()
     if adversary is not None and checkpoint is None:
         warm = adversary.warm_up(
@@ -192,7 +196,7 @@ def build_judges(
     remi = source.corpus.remi
     bands = {}
     if any(name in REWARDS for name in weight):
-        path = Path(config.bands) if config.bands else run.folder / "bands.json"
+        path = Path(config.bands) if config.bands else run.folder / BANDS_FILE
         state = PartialState()
         if not config.bands and not path.is_file() and state.is_main_process:
             save_bands(fit_bands(source.real_target(BAND_PIECES)), path)
@@ -201,15 +205,9 @@ def build_judges(
     judges: dict[str, Judge] = {}
     adversary = None
     for name in weight:
-        if name in REWARDS:
-            judges[name] = REWARDS[name](bands)
-        elif name == "style":
-            if not config.critic:
-                raise MgenError(
-                    "judges names style: expected --critic FOLDER of a style critic; train one with mgen critic"
-                )
-            judges[name] = StyleCritic.from_pretrained(config.critic, remi)
-        elif name == "realism":
+        if name != "realism":
+            judges[name] = stock_judge(name, bands, config.critic, remi)
+        else:
             critic = RealismCritic.new(
                 remi, init=config.policy, learning_rate=config.realism_learning_rate, seed=config.seed
             )

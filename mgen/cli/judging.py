@@ -1,0 +1,148 @@
+"""Judges by name, and their weighted sum: what fine-tuning climbs, and what best-of-n chooses by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+
+from critics.realism import RealismCritic
+from critics.style import StyleCritic
+from mgen.cli.options import weights
+from mgen.encoding.remi import Remi
+from mgen.errors import MgenError
+from mgen.judgement import Judge
+from mgen.notes import Notes
+from mgen.rl.trainer import ADVERSARY_FILE
+from mgen.training.checkpoints import MANIFEST
+from rewards import REWARDS
+from rewards.bands import Band, load_bands
+
+BANDS_FILE = "bands.json"
+"""Where a run of `mgen finetune` keeps the bands that it measured."""
+
+CRITICS = ("style", "realism")
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Several judges as one number.
+
+    Attributes:
+        judges: by name.
+        weights: of each.
+        description: who judges, and who of those asked for could not, in words.
+    """
+
+    judges: Mapping[str, Judge]
+    weights: Mapping[str, float]
+    description: str
+
+    def __call__(self, notes: Notes) -> NDArray[np.float64]:
+        """(B,) weighted sums of the scores; where a judge cannot speak, its stated worst value counts."""
+        total = np.zeros(notes.n_pieces)
+        for name, judge in self.judges.items():
+            total += self.weights[name] * judge(notes).score
+        return total
+
+
+def stock_judge(name: str, bands: Mapping[str, Band], critic: str, remi: Remi) -> Judge:
+    """A rule, or the style critic in the folder `critic`; the adversary belongs to its run.
+
+    Raises:
+        MgenError: The critic is asked for and not given, or a band is missing.
+    """
+    if name in REWARDS:
+        return REWARDS[name](bands)
+    if not critic:
+        raise MgenError("judges names style: expected --critic FOLDER of a style critic; train one with mgen critic")
+    return StyleCritic.from_pretrained(critic, remi)
+
+
+def judges_from(words: Sequence[str], critic: str, bands: str, remi: Remi) -> Judges:
+    """Judges from `NAME=WEIGHT` words; without any, the style critic alone.
+
+    Raises:
+        MgenError: No judge is named, one does not exist, needs a file that is not given, or lives in a run only.
+    """
+    weight = weights(words, "judges", [*REWARDS, *CRITICS]) if words else {"style": 1.0} if critic else {}
+    if not weight:
+        raise MgenError("best_of needs judges: give --critic FOLDER, or --judges NAME=WEIGHT... --bands FILE")
+    if "realism" in weight:
+        raise MgenError("judges names realism: the adversary lives in a run of mgen finetune; leave it out")
+    ruled = [name for name in weight if name in REWARDS]
+    if ruled and not bands:
+        raise MgenError(f"judges names {', '.join(ruled)}: expected --bands FILE, such as RUN/{BANDS_FILE}")
+    measured = load_bands(Path(bands)) if ruled else {}
+    judges = {name: stock_judge(name, measured, critic, remi) for name in weight}
+    return Judges(judges, weight, _told(weight))
+
+
+def judges_of_run(folder: Path | str, remi: Remi) -> Judges:
+    """The judges that a run of `mgen finetune` was judged by, as they were at its end.
+
+    The adversary is that of the last whole checkpoint: it tells real music from what the *tuned* policy played then.
+    Without such a checkpoint it is left out, and `description` says so.
+
+    Args:
+        folder: the run's folder; the paths in its config.yaml are read as they stand.
+        remi: the encoding of the music to be judged.
+
+    Raises:
+        MgenError: The folder is no run of `mgen finetune`, or a critic, bands or a policy that it names is gone.
+    """
+    folder = Path(folder)
+    config = _config(folder)
+    weight = weights(config["judges"], "judges", [*REWARDS, *CRITICS])
+    ruled = any(name in REWARDS for name in weight)
+    bands = load_bands(Path(config["bands"] or folder / BANDS_FILE)) if ruled else {}
+    judges: dict[str, Judge] = {}
+    notes = []
+    for name in weight:
+        if name != "realism":
+            judges[name] = stock_judge(name, bands, config["critic"], remi)
+            continue
+        checkpoint = _last_adversary(folder)
+        if checkpoint is None:
+            notes.append("the adversary is left out: no checkpoint of the run is there")
+            continue
+        critic = RealismCritic.new(remi, init=config["policy"], seed=config.get("seed", 42))
+        state = torch.load(checkpoint / ADVERSARY_FILE, weights_only=True, map_location="cpu")
+        critic.load_state_dict(state["learner"])
+        judges[name] = critic
+        notes.append(f"the adversary is that of step {checkpoint.name.rsplit('-', 1)[1]}")
+    if not judges:
+        raise MgenError(f"{folder}: its only judge was the adversary, and no checkpoint is there; name another run")
+    kept = {name: weight[name] for name in judges}
+    return Judges(judges, kept, "; ".join([f"{_told(kept)} as in {folder}", *notes]))
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.yaml"
+    try:
+        config = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise MgenError(f"{folder}: expected a run of mgen finetune, {path.name}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise MgenError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    missing = {"judges", "critic", "bands", "policy"} - set(config if isinstance(config, dict) else ())
+    if missing:
+        raise MgenError(f"{path}: not of a run of mgen finetune (no {', '.join(sorted(missing))}); give such a run")
+    return dict(config)
+
+
+def _last_adversary(folder: Path) -> Path | None:
+    """The newest whole checkpoint that holds an adversary; nothing is removed, for the run may still go on."""
+    whole = [path for path in folder.glob("checkpoints/checkpoint-*") if (path / MANIFEST).is_file()]
+    whole = [path for path in whole if (path / ADVERSARY_FILE).is_file()]
+    return max(whole, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+
+
+def _told(weight: Mapping[str, float]) -> str:
+    return " + ".join(f"{number:g} {name}" for name, number in weight.items())
