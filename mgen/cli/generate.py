@@ -1,6 +1,7 @@
 """Sample MIDI files from a model.
 
 mgen generate --model runs/jazz/model --out pieces --n 8 --style jazz --prompt theme.mid
+mgen generate --model runs/base/model --out pieces --style jazz --best-of 8 --critic runs/critic/model
 """
 
 from __future__ import annotations
@@ -13,16 +14,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
+from mgen.cli.judging import judges_from
 from mgen.cli.options import parse
 from mgen.corpus.clean import normalise
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError, RejectedFile
+from mgen.evaluation.players import BestOf, ModelPlayer, Player
 from mgen.files import read_music
 from mgen.models.transformer import load_policy
 from mgen.notes import Notes
-from mgen.rl.prompts import check_style
-from mgen.rl.rollout import Decoding, sample
+from mgen.rl.prompts import Prompts, check_style
+from mgen.rl.rollout import Decoding
+
+DECODING = ("temperature", "top_k", "top_p", "guidance", "repetition_penalty", "best_of")
+"""Options that say how tokens and pieces were chosen; index.json tells them."""
 
 
 @dataclass
@@ -41,6 +48,24 @@ class GenerateConfig:
     temperature: float = field(default=1.0, metadata={"help": "0 is greedy."})
     top_k: int = field(default=0, metadata={"help": "Choose among so many tokens; 0: all."})
     top_p: float = field(default=1.0, metadata={"help": "Choose among tokens that hold this share of probability."})
+    guidance: float = field(
+        default=1.0,
+        metadata={"help": "Weight of the style token: above 1 leads away from music of no stated style; 1 is none."},
+    )
+    repetition_penalty: float = field(
+        default=1.0, metadata={"help": "Above 1, pitches that were played are less likely to come again; 1 is none."}
+    )
+    best_of: int = field(
+        default=1, metadata={"help": "Of so many tries at each piece keep the one that the judges like best."}
+    )
+    critic: str = field(default="", metadata={"help": "best_of: model folder of a style critic."})
+    judges: list[str] = field(
+        default_factory=list,
+        metadata={"help": "best_of: NAME=WEIGHT of each judge, as in mgen finetune; style=1 by default."},
+    )
+    bands: str = field(
+        default="", metadata={"help": "best_of: bands.json of a fine-tuning, for judges that are rules."}
+    )
     tempo: float = field(
         default=120.0, metadata={"help": "Quarter notes a minute in the files; the model knows no tempo."}
     )
@@ -53,6 +78,14 @@ class GenerateConfig:
                 raise ValueError(f"expected --{name}, got none; see --help")
         if self.n < 1 or self.tempo <= 0:
             raise ValueError(f"n ({self.n}) must be at least 1 and tempo ({self.tempo}) above 0")
+        if self.best_of < 1:
+            raise ValueError(f"best_of ({self.best_of}) must be at least 1")
+        if self.best_of == 1 and (self.critic or self.judges or self.bands):
+            raise ValueError("critic, judges and bands choose among tries; give --best_of 8 as well")
+        if self.best_of > 1 and self.temperature == 0:
+            raise ValueError(
+                f"best_of ({self.best_of}) of greedy pieces is one and the same; give a temperature above 0"
+            )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,17 +101,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise MgenError(f"{out}: not empty; choose another --out")
     model, remi = load_policy(config.model)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    prompt = _prompt(config, remi)
+    prompts = _prompts(config, remi)
+    prompt: list[int] = prompts.ids[0].tolist()
     room = model.config.max_position_embeddings - len(prompt)
-    if not config.max_new_tokens:
-        config.max_new_tokens = room
+    length = config.max_new_tokens or room
     try:
-        decoding = Decoding(config.temperature, config.top_k, config.top_p, config.max_new_tokens)
-        generator = torch.Generator(model.device).manual_seed(config.seed)
-        rollout = sample(model, [prompt] * config.n, decoding, remi.eos_id, remi.pad_id, generator)
+        player = _player(config, model, remi, length)
+        played = player.play(prompts, length, config.seed)
     except ValueError as error:
         raise MgenError(f"mgen generate: {error}") from error
-    completions, logprobs = rollout.lists()
+    completions = played.token_ids
     notes = Notes.from_ids([prompt + completion for completion in completions], remi)
     out.mkdir(parents=True, exist_ok=True)
     index: list[dict[str, Any]] = []
@@ -93,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "tokens": len(completions[i]),
                 "ended": completions[i][-1] == remi.eos_id,
                 "broken_tokens": int(notes.n_broken[i]),
-                "nats_per_token": -float(np.mean(logprobs[i])),
+                "nats_per_token": None if played.logprobs is None else -float(np.mean(played.logprobs[i])),
             }
         )
     facts = {
@@ -101,6 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "style": config.style,
         "prompt": config.prompt,
         "seed": config.seed,
+        "decoding": {name: getattr(config, name) for name in DECODING},
         "pieces": index,
     }
     (out / "index.json").write_text(json.dumps(facts, indent=1))
@@ -113,16 +146,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _prompt(config: GenerateConfig, remi: Remi) -> list[int]:
-    ids = [remi.bos_id]
+def _player(config: GenerateConfig, model: PreTrainedModel, remi: Remi, length: int) -> Player:
+    decoding = Decoding(
+        config.temperature, config.top_k, config.top_p, length, config.guidance, config.repetition_penalty
+    )
+    player = ModelPlayer(model, remi, decoding)
+    if config.best_of == 1:
+        return player
+    return BestOf(player, remi, config.best_of, judges_from(config.judges, config.critic, config.bands, remi))
+
+
+def _prompts(config: GenerateConfig, remi: Remi) -> Prompts:
+    """The one prompt, n times."""
+    head = [remi.bos_id]
     if config.style:
         check_style(config.style, remi)
-        ids.append(remi.style_ids[config.style])
+        head.append(remi.style_ids[config.style])
+    music = np.zeros(0, np.int64)
     if config.prompt:
         try:
             score = read_music(Path(config.prompt)).score
-            music = remi.encode(normalise(score, "band" if remi.multi else "piano"))[0]
+            music = remi.encode(normalise(score, "band" if remi.multi else "piano"))[0][: config.prompt_tokens]
         except RejectedFile as error:
             raise MgenError(f"--prompt {config.prompt}: {error}; give another MIDI file") from error
-        ids += music[: config.prompt_tokens].tolist()
-    return ids
+    ids = np.tile(np.concatenate([head, music]).astype(np.int64), (config.n, 1))
+    kind = "continue" if config.prompt else "nothing"
+    return Prompts(kind, ids, ids[:, len(head) :], len(music), np.full(config.n, config.prompt))
