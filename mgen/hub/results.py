@@ -155,10 +155,10 @@ class Results:
         """One table for each kind of prompt: the model beside real music and the pretrained one.
 
         Args:
-            main: the metrics that say most; otherwise all others.
+            main: those that the report's short table has; otherwise all others.
         """
         out = []
-        told = [column for column in self.columns() if (column.key in _main(self.target)) == main]
+        told = [column for column in self.columns() if column.main == main]
         for prompt in self.prompts:
             shown = {f"real {self.target}": self.real(prompt)}
             if self.name != self.pretrained:
@@ -343,11 +343,6 @@ def headlines(target: str) -> dict[str, str]:
     """The few metrics that are told everywhere -> their titles."""
     told = ("c2st_auc", f"judge_{target}", "loop_rate", "loop_rate_greedy", "kl_piece")
     return {column.key: column.title for column in columns(target) if column.key in told}
-
-
-def _main(target: str) -> set[str]:
-    more = {"frechet", "copy_rate", "vendi_ratio", "rep4", "H1", "swing", "triplet_share", "polyphony", "density"}
-    return {*headlines(target), *more, "valid", "nll_note"}
 
 
 def _guess(player: str, models: list[str]) -> str:
