@@ -1,6 +1,9 @@
 """Pretrain a policy: next-token training on a corpus.
 
-accelerate launch scripts/pretrain.py --config configs/pretrain/laptop.yaml --corpus corpus --out runs/base
+    accelerate launch scripts/pretrain.py --config configs/pretrain/laptop.yaml --corpus corpus --out runs/base
+
+With `--init` and `--style` a policy goes on with the music of one style alone: the control that reinforcement learning
+has to beat.
 """
 
 from __future__ import annotations
@@ -11,14 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
+from transformers import EarlyStoppingCallback, PreTrainedModel, TrainingArguments, set_seed
 
 from mgen.cli.options import as_dict, parse
 from mgen.cli.run import Run
 from mgen.cli.tracking import ListeningOptions, listen, settle_tracking
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
-from mgen.models.transformer import new_policy
+from mgen.models.transformer import check_vocabulary, load_policy, new_policy
+from mgen.rl.prompts import check_style
 from mgen.training.listening import fixed_prompts
 from mgen.training.pretrain import PretrainTrainer
 from mgen.training.streaming import StreamedWindows, held_table
@@ -33,6 +37,10 @@ class PretrainConfig(ListeningOptions, TrainingArguments):  # type: ignore[misc]
 
     corpus: str = field(default="", metadata={"help": "Folder written by mgen prepare."})
     out: str = field(default="", metadata={"help": "Run folder; the model goes to OUT/model."})
+    init: str = field(
+        default="", metadata={"help": "Model folder of a policy to go on from; size and dropout are then its own."}
+    )
+    style: str = field(default="", metadata={"help": "Train and choose on the pieces of this style alone."})
     size: str = field(default="tiny", metadata={"help": "tiny (1 M), small (25 M) or base (85 M)."})
     context: int = field(default=512, metadata={"help": "Longest sequence, in tokens."})
     optimizer: str = field(default="adamw", metadata={"help": "adamw, adam (no weight decay) or rmsprop."})
@@ -80,6 +88,8 @@ class PretrainConfig(ListeningOptions, TrainingArguments):  # type: ignore[misc]
             raise ValueError(
                 f"save_total_limit ({self.save_total_limit}) must be at least 2, so that one is whole at any time"
             )
+        if self.streaming and self.style:
+            raise ValueError(f"style '{self.style}' cannot be streamed; leave out one of style and streaming")
         if self.streaming and self.auto_find_batch_size:
             raise ValueError("streaming needs a fixed batch, auto_find_batch_size changes it; switch one of them off")
         if self.speed not in {"auto", "plain"}:
@@ -108,12 +118,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         example="mgen pretrain --config configs/pretrain/laptop.yaml --corpus corpus --out runs/base",
     )
     corpus = Corpus.open(config.corpus)
+    if config.style:
+        check_style(config.style, corpus.remi)
     run = Run.open(config.out, "pretrain", as_dict(config), seed=config.seed, data=corpus.fingerprint)
     if run.finished:
         return _report(run, config.json, "was finished before")
     batch = config.train_batch_size * config.gradient_accumulation_steps * config.world_size
     train = _train_windows(corpus, config, config.max_steps * batch)
-    valid_table = held_table(corpus, "valid") if config.streaming else corpus.table("valid")
+    style = config.style or None
+    valid_table = held_table(corpus, "valid") if config.streaming else corpus.table("valid", style)
     everything = Windows(valid_table, corpus.remi, config.context, length=1)
     valid = Windows(
         valid_table,
@@ -124,13 +137,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         style_dropout=0.0,
     )
     if not train.epoch_length or not len(valid_table):
-        raise MgenError(f"{config.corpus}: no pieces in train or valid; add music and prepare again")
+        of_style = f" of style '{style}'" if style else ""
+        raise MgenError(f"{config.corpus}: no pieces{of_style} in train or valid; add music and prepare again")
     set_seed(config.seed)
-    policy = new_policy(config.size, corpus.remi, config.context, config.dropout)
+    policy = _policy(config, corpus)
     callbacks = [EarlyStoppingCallback(config.patience)] if config.patience else []
     trainer = PretrainTrainer(policy, config, corpus.remi, train, valid, callbacks=callbacks)
     run.follow(trainer)
-    asked = [("continue", style) for style in corpus.remi.style_ids]
+    asked = [("continue", name) for name in corpus.remi.style_ids if style in (None, name)]
     prompts = fixed_prompts(corpus, asked, config.sample_prompts, min(64, config.context // 4), config.seed)
     listen(trainer, config, run.folder, run.shelves, corpus.remi, prompts, at_start=False)
     trainer.train(resume_from_checkpoint=run.last_checkpoint())
@@ -147,10 +161,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _report(run, config.json, "finished")
 
 
+def _policy(config: PretrainConfig, corpus: Corpus) -> PreTrainedModel:
+    """A new policy, or the one to go on from."""
+    if not config.init:
+        return new_policy(config.size, corpus.remi, config.context, config.dropout)
+    policy, remi = load_policy(config.init)
+    check_vocabulary(config.init, remi, config.corpus, corpus.remi)
+    longest = policy.config.max_position_embeddings
+    if config.context > longest:
+        raise MgenError(f"--init {config.init}: its context is {longest} tokens, {config.context} were asked for")
+    return policy
+
+
 def _train_windows(corpus: Corpus, config: PretrainConfig, length: int) -> Windows | StreamedWindows:
     if not config.streaming:
         return Windows(
-            corpus.table("train"),
+            corpus.table("train", config.style or None),
             corpus.remi,
             config.context,
             length=length,
