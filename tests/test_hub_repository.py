@@ -12,6 +12,7 @@ from hub_runs import HOME, critic_run, evaluation, policy_run
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
+from mgen.cli.run import Run
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.evaluation.samples import read_samples
@@ -249,6 +250,27 @@ def test_the_critics_own_programs_run(critic_repository, tmp_path):
     done = subprocess.run([sys.executable, "-c", ours], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert -9.3 < float(done.stdout.strip("[] \n")) <= 0
+
+
+def test_what_listeners_preferred_is_told_for_a_reward_model(tmp_path, remi):
+    """A run of `mgen prefer --method reward`: a classifier without a critic's card."""
+    from critics.sequence import SequenceCritic
+
+    network = SequenceCritic.new(remi, size="tiny", max_tokens=64, label="preferred").model
+    run = Run.open(tmp_path / "run", "prefer", {"policy": f"{HOME}/runs/jazz/model"}, seed=1, data="cafe")
+    run.save_model(network, remi)
+    number = {"value": 0.75, "low": 0.6, "high": 0.9}
+    run.finish(method="reward", parameters=1000, accuracy=number, margin=number, pairs={"train": 80, "valid": 20})
+    trained = Trained.read(tmp_path / "run")
+    assert trained.kind == "reward model"
+    write_repository(tmp_path / "out", Contents(trained, STATEMENT, {}, None, None, {HOME: "home"}))
+    card = card_of(tmp_path / "out")
+    assert "| pairs put in the listeners' order | 0.750 [0.600, 0.900] | 1 |" in card
+    assert "80 to learn from, 20 kept back (hash `cafe`)" in card and "pairs of pieces of which listeners" in card
+    data = ModelCard(card).data
+    assert {"trl", "reward-trainer"} <= set(data.tags) and data.pipeline_tag == "text-classification"
+    assert {result.metric_type: result.metric_value for result in data.eval_results}["accuracy"] == 0.75
+    assert (tmp_path / "out" / ".eval_results" / "mgen_preference.yaml").is_file()
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ from mgen.hub.results import (
     critic_tables,
     headlines,
     model_index,
+    preference_numbers,
+    preference_tables,
 )
 from mgen.hub.trained import CRITIC, POLICY, Trained
 from mgen.notes import MAX_BEATS, STEPS_PER_QUARTER
@@ -110,6 +112,7 @@ def write_card(path: Path, page: Page) -> None:
         others=_markdown(others) if page.results and (others := page.results.others()) else None,
         changes=_changes(page.results),
         protocol=protocol(page),
+        meanings=page.results.meanings() if page.results else [],
         data=training_data(page),
         procedure=procedure(trained),
         options=yaml.safe_dump(public(trained.config), sort_keys=True).strip(),
@@ -169,9 +172,13 @@ def _model_index(page: Page) -> list[Any]:
         "accuracy": "accuracy",
         "auc_worst_pair": "AUC, worst pair of collections",
         "calibration_error": "calibration error",
+        "margin": "log-odds, nats",
     }
     task = ("text-classification", "style of symbolic music")
-    return model_index(critic_numbers(trained.card), keep, task, data)
+    numbers = critic_numbers(trained.card) or preference_numbers(trained.facts)
+    if trained.command == "prefer":
+        task, data = (task[0], "preferences"), (statement.eval_dataset, "pairs kept back")
+    return model_index(numbers, keep, task, data)
 
 
 # ---------------------------------------------------------------- sentences
@@ -246,6 +253,8 @@ def protocol(page: Page) -> list[str]:
     results = page.results
     if results is None:
         test = page.trained.card.get("test") or {}
+        if page.trained.command == "prefer":
+            return ["On pairs whose prompts were kept back from training; intervals are 95 % bootstraps over prompts."]
         if page.trained.kind != CRITIC or not test:
             return []
         return [
@@ -281,8 +290,10 @@ def protocol(page: Page) -> list[str]:
 def training_data(page: Page) -> dict[str, Any]:
     """The music: counts and a table where the corpus is at hand, and its licence as it was stated."""
     corpus = page.corpus
+    facts = page.trained.facts
     said: dict[str, Any] = {
-        "fingerprint": page.trained.facts.get("data", ""),
+        "pairs": facts.get("pairs") if page.trained.command == "prefer" else None,
+        "fingerprint": facts.get("data", ""),
         "license": page.statement.data_license,
         "datasets": list(page.statement.datasets),
         "table": None,
@@ -357,6 +368,8 @@ def limits(page: Page) -> list[str]:
         lines.append("No evaluation was published with it: how it plays, nobody measured for this page.")
     if trained.kind != POLICY:
         lines += _hears(trained)
+    if trained.command == "prefer":
+        lines.append("It knows what a few listeners said of a few pieces; others may hear otherwise.")
     lines.append("One training run: nothing here says how another seed would have come out.")
     if trained.kind == POLICY:
         lines.append("It may repeat passages of its training music; check before you publish what it wrote.")
@@ -441,7 +454,9 @@ def _size(trained: Trained) -> str:
 
 
 def _tables(page: Page) -> list[Table]:
-    return page.results.tables() if page.results else critic_tables(page.trained.card)
+    if page.results:
+        return page.results.tables()
+    return critic_tables(page.trained.card) or preference_tables(page.trained.facts)
 
 
 def _changes(results: Results | None) -> list[str]:

@@ -18,7 +18,7 @@ from mgen.evaluation.intervals import Interval
 from mgen.hub.card import Page, Statement, write_card
 from mgen.hub.clips import Choice, write_clips
 from mgen.hub.private import check_private, public
-from mgen.hub.results import Results, critic_numbers, write_eval_results
+from mgen.hub.results import Results, critic_numbers, preference_numbers, write_eval_results
 from mgen.hub.trained import CRITIC_FILE, POLICY, Trained
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
@@ -114,8 +114,10 @@ def generation_config(trained: Trained) -> GenerationConfig:
 
 
 def measured(contents: Contents) -> dict[str, dict[str, Interval]]:
-    """group -> metric -> number, of the evaluation or of a critic's own card."""
-    return contents.results.numbers() if contents.results else critic_numbers(contents.trained.card)
+    """group -> metric -> number, of the evaluation or of what the run measured itself."""
+    if contents.results:
+        return contents.results.numbers()
+    return critic_numbers(contents.trained.card) or preference_numbers(contents.trained.facts)
 
 
 def _copy_model(trained: Trained, folder: Path) -> None:

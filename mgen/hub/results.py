@@ -131,6 +131,10 @@ class Results:
         known = {metric for kinds in self.rows.values() for cells in kinds.values() for metric in cells}
         return [column for column in columns(self.target) if column.key in known]
 
+    def meanings(self) -> list[tuple[str, str]]:
+        """What each number of the tables is: title and explanation."""
+        return [(column.title, column.explanation) for column in self.columns() if column.explanation]
+
     def changes(self) -> dict[str, dict[Verdict, list[str]]]:
         """kind of prompt -> verdict -> what changed that way beside the pretrained model: `loops 0.23 → 0.55`."""
         out: dict[str, dict[Verdict, list[str]]] = {}
@@ -242,6 +246,25 @@ def critic_tables(card: Mapping[str, Any]) -> list[Table]:
         title = f"change of the score of real {style}, in nats, when one thing in it is changed"
         out.append(Table(title, ["", "change", "should be"], moved))
     return out
+
+
+def preference_numbers(facts: Mapping[str, Any]) -> dict[str, dict[str, Interval]]:
+    """Of run.json of `mgen prefer`: how it orders pairs that it did not learn from."""
+    numbers = {name: _interval(facts[name]) for name in ("accuracy", "margin") if isinstance(facts.get(name), dict)}
+    return {"preference": numbers} if numbers else {}
+
+
+def preference_tables(facts: Mapping[str, Any]) -> list[Table]:
+    """The same, for the page."""
+    numbers = preference_numbers(facts).get("preference", {})
+    names = {"accuracy": "pairs put in the listeners' order", "margin": "log-odds of that order, nats"}
+    rows = [
+        [names[name], _text(cell, 3), best]
+        for name, best in (("accuracy", "1"), ("margin", "high"))
+        if (cell := numbers.get(name))
+    ]
+    counts = facts.get("pairs") or {}
+    return [Table(f"{counts.get('valid', '?')} pairs kept back", ["", "value", "best"], rows)] if rows else []
 
 
 def critic_limits(card: Mapping[str, Any]) -> list[str]:
