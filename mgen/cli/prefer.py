@@ -1,6 +1,6 @@
 r"""Train on votes: a policy on preference pairs (DPO), or a reward model that says which of two pieces is preferred.
 
-    mgen votes runs/listening --export pairs.jsonl
+    mgen votes votes.sqlite --export pairs.jsonl
     mgen prefer --config configs/prefer/laptop.yaml --method dpo --policy runs/jazz/model \
         --pairs pairs.jsonl --out runs/preferred
     mgen prefer --config configs/prefer/laptop.yaml --method reward --policy runs/jazz/model \
