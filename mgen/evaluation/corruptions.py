@@ -163,3 +163,30 @@ CORRUPTIONS: dict[str, Corruption] = {
     "one_pitch": one_pitch,
 }
 """Name -> corruption, from the subtlest to the crudest."""
+
+
+def thinned(notes: Notes, rng: Generator, share: float = 1 / 3) -> Notes:
+    """Every note left out by a chance of `share`, but for each piece's first."""
+    keep = rng.random(len(notes)) >= share
+    keep[notes.starts[:-1][notes.counts > 0]] = True
+    return _untold(notes.select(keep))
+
+
+def misspelt(notes: Notes, rng: Generator, share: float = 0.05) -> Notes:
+    """The music as it was, with a token that breaks the grammar before every note by a chance of `share`, and before
+    each piece's first; a piece without tokens stays without.
+    """
+    broken = rng.random(len(notes)) < share
+    broken[notes.starts[:-1][notes.counts > 0]] = True
+    broken &= (notes.n_tokens > 0)[notes.piece]
+    added = np.bincount(notes.piece[broken], minlength=notes.n_pieces).astype(np.int32)
+    return replace(
+        notes,
+        broken=(notes.broken + broken).astype(np.int32),
+        n_tokens=notes.n_tokens + added,
+        n_broken=notes.n_broken + added,
+    )
+
+
+FURTHER: dict[str, Corruption] = {"thinned": thinned, "misspelt": misspelt}
+"""Rows of the corruption table alone: for metrics that hear none of `CORRUPTIONS`. No judge is trained on them."""

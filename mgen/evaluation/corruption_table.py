@@ -1,0 +1,205 @@
+"""Who hears that music was broken: every way of breaking it against every metric and judge, piece by piece.
+
+Takes functions of pieces to numbers, and knows neither rewards nor critics.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mgen.errors import MgenError
+from mgen.evaluation import metrics
+from mgen.evaluation.corruptions import Corruption
+from mgen.evaluation.distributions import average_pitch_shift
+from mgen.evaluation.intervals import REPLICATES, TAIL, Floats, Interval, resamples
+from mgen.evaluation.metrics import divide, mean_of
+from mgen.evaluation.replicates import works_of
+from mgen.notes import Notes
+
+REAL = "real"
+"""Name of the row of music as it was."""
+
+SAME = 1e-9
+"""Differences below it are rounding."""
+
+Measure = Callable[[Notes], Floats]
+"""B pieces to (B,) numbers, NaN where undefined."""
+
+
+def repeated_bars(notes: Notes) -> Floats:
+    """(B,) share of a piece's bars that came before in it, 0..1: the same pitches at the same places.
+
+    Bars in which nothing begins are left out. Told by two independent 64-bit sums, so that two different bars are
+    taken for one once in 10**38 pairs.
+
+    Cannot see: a bar with one note changed, or transposed; durations. NaN: no bar in which a pitched note begins.
+    Source: ours.
+    """
+    notes = metrics.pitched(notes)
+    row = notes.bar_starts[notes.piece] + notes.bar
+    rng = np.random.default_rng(0)
+    draws = [rng.integers(0, 1 << 64, 1 << 18, dtype=np.uint64) for _ in range(2)]
+    event = notes.position.astype(np.int64) * 128 + notes.pitch
+    first = np.flatnonzero(np.diff(row, prepend=-1))
+    if not len(first):
+        return np.full(notes.n_pieces, np.nan)
+    sums = [np.add.reduceat(draw[event % len(draw)], first) for draw in draws]
+    owner = notes.piece[first]
+    order = np.lexsort((first, sums[1], sums[0], owner))
+    same = np.append(False, np.all([np.diff(key[order]) == 0 for key in (owner, *sums)], axis=0))
+    again = np.empty(len(first), bool)
+    again[order] = same
+    return mean_of(again, owner, notes.n_pieces)
+
+
+def mean_interval(notes: Notes) -> Floats:
+    """(B,) mean size of the interval from a note to the next, semitones, chords read upwards; drums are left out.
+
+    Cannot see: direction, order. NaN: fewer than two pitched notes. Source: mgeval's average pitch shift.
+    """
+    return average_pitch_shift(metrics.pitched(notes))[:, 0]
+
+
+EXTRA: dict[str, Measure] = {"repeated_bars": repeated_bars, "mean_interval": mean_interval}
+"""Measures of the table alone: what else the first such table had."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measure of one row.
+
+    Attributes:
+        mean: over pieces.
+        change: mean difference from the same pieces unbroken; of the row `real`, 0.
+    """
+
+    mean: Interval
+    change: Interval
+
+    @property
+    def sign(self) -> str:
+        """`+` or `-` where the interval of the change excludes 0, `=` where it does not, `?` where it is undefined."""
+        if np.isnan(self.change.value):
+            return "?"
+        return "+" if self.change.low > 0 else "-" if self.change.high < 0 else "="
+
+
+@dataclass(frozen=True)
+class CorruptionTable:
+    """Cells by measure and row.
+
+    Attributes:
+        cells: measure -> row -> cell; the first row is `real`.
+        rows: names of the rows after `real`.
+        n: pieces.
+        works: different works.
+    """
+
+    cells: dict[str, dict[str, Cell]]
+    rows: tuple[str, ...]
+    n: int
+    works: int
+
+    def told(self, measure: str) -> dict[str, str]:
+        """Rows that a measure tells from real music, with `+` or `-`."""
+        signs = {row: self.cells[measure][row].sign for row in self.rows}
+        return {row: sign for row, sign in signs.items() if sign in "+-"}
+
+    def not_told(self, measure: str) -> list[str]:
+        """Rows that a measure cannot tell from real music: no difference, or none that is defined."""
+        told = self.told(measure)
+        return [row for row in self.rows if row not in told]
+
+    def to_json(self) -> dict[str, Any]:
+        """`rows` and `changes` (row -> measure -> number), `told` (measure -> row -> sign) and `not_told`."""
+        every = (REAL, *self.rows)
+        return {
+            "n": self.n,
+            "works": self.works,
+            "rows": {row: {name: self.cells[name][row].mean.to_json() for name in self.cells} for row in every},
+            "changes": {
+                row: {name: self.cells[name][row].change.to_json() for name in self.cells} for row in self.rows
+            },
+            "told": {name: self.told(name) for name in self.cells},
+            "not_told": {name: self.not_told(name) for name in self.cells},
+        }
+
+    def to_csv(self) -> str:
+        """A line for each measure and row."""
+        out = io.StringIO()
+        lines = csv.writer(out, lineterminator="\n")
+        ends = ("", "_low", "_high")
+        lines.writerow(["measure", "row", *(f"value{end}" for end in ends), *(f"change{end}" for end in ends), "sign"])
+        for name, cells in self.cells.items():
+            for row, cell in cells.items():
+                numbers = [x for part in (cell.mean, cell.change) for x in (part.value, part.low, part.high)]
+                lines.writerow([name, row, *(f"{x:.6g}" if np.isfinite(x) else "" for x in numbers), cell.sign])
+        return out.getvalue()
+
+
+def corruption_table(
+    notes: Notes,
+    works: ArrayLike,
+    measures: Mapping[str, Measure],
+    corruptions: Mapping[str, Corruption],
+    seed: int = 0,
+) -> CorruptionTable:
+    """Measure real pieces and each way of breaking them, and test the differences piece by piece.
+
+    Args:
+        notes: B real pieces. Chains and foreign bars are drawn from all of them.
+        works: (B,) their works; intervals resample them.
+        measures: name -> measure.
+        corruptions: name -> way of breaking.
+        seed: of what is broken how, and of resamples.
+
+    Raises:
+        MgenError: There are no pieces, or a measure gives another number of values.
+    """
+    names = works_of(works, notes.n_pieces, REAL)
+    if not notes.n_pieces:
+        raise MgenError("corruptions: expected real pieces, came none; give a split or folder that has some")
+    real = _measured(notes, measures)
+    cells: dict[str, dict[str, Cell]] = {name: {} for name in measures}
+    for row, change in {REAL: None, **corruptions}.items():
+        # The same generator for each way: a row does not depend on which others there are.
+        values = real if change is None else _measured(change(notes, np.random.default_rng(seed)), measures)
+        apart = values - real
+        apart[np.abs(apart) < SAME] = 0
+        for name, mean, differ in zip(measures, _means(values, names, seed), _means(apart, names, seed), strict=True):
+            cells[name][row] = Cell(mean, differ)
+    return CorruptionTable(cells, tuple(corruptions), notes.n_pieces, len(np.unique(names)))
+
+
+def _measured(notes: Notes, measures: Mapping[str, Measure]) -> Floats:
+    """(B, C) one column a measure."""
+    out = np.full((notes.n_pieces, len(measures)), np.nan)
+    for place, (name, measure) in enumerate(measures.items()):
+        values = np.asarray(measure(notes), np.float64)
+        if values.shape != (notes.n_pieces,):
+            raise MgenError(f"measure '{name}': expected ({notes.n_pieces},) numbers, came {values.shape}; mend it")
+        out[:, place] = values
+    return out
+
+
+def _means(values: Floats, works: np.ndarray[tuple[int], np.dtype[np.str_]], seed: int) -> list[Interval]:
+    """Means of columns (B, C) with their intervals by work; what `bootstrap` says of each, from the same resamples."""
+    known = ~np.isnan(values)
+    filled, there = np.where(known, values, 0.0), known.astype(np.float64)
+    draws = np.concatenate([divide(w @ filled, w @ there) for w in resamples(works, REPLICATES, seed)])
+    out = []
+    for column, total in enumerate(known.sum(axis=0).tolist()):
+        if not total:
+            out.append(Interval(np.nan, np.nan, np.nan, len(values)))
+            continue
+        some = draws[~np.isnan(draws[:, column]), column]
+        low, high = np.quantile(some, (TAIL, 1 - TAIL)).tolist()
+        out.append(Interval(float(filled[:, column].sum() / total), low, high, len(values) - total))
+    return out
