@@ -179,7 +179,7 @@ def divergence(mass: Floats) -> float:
     """KL of the first density (2, G) from the second, nats, 0 to about 23."""
     floored = mass + FLOOR
     floored /= floored.sum(axis=1, keepdims=True)
-    return float(rel_entr(floored[0], floored[1]).sum())
+    return max(float(rel_entr(floored[0], floored[1]).sum()), 0.0)
 
 
 def mgeval(
