@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from mgen.notes import Notes
 
 def steps(pitches: list[int]) -> list[int]:
     """Semitone steps of a line, a repeated note once."""
-    kept = [pitches[0], *(b for a, b in zip(pitches, pitches[1:], strict=False) if a != b)]
-    return [b - a for a, b in zip(kept, kept[1:], strict=False)]
+    kept = [pitches[0], *(b for a, b in pairwise(pitches) if a != b)]
+    return [b - a for a, b in pairwise(kept)]
 
 
 def longest_shared(text: list[int], others: list[list[int]]) -> int:

@@ -94,6 +94,9 @@ def frechet_ratio(
     if real.shape[1] > DIMENSIONS:
         directions = np.linalg.qr(np.random.default_rng(0).normal(size=(real.shape[1], DIMENSIONS)))[0]
         tables = tables[0] @ directions, tables[1] @ directions
+    if len(tables[0]) + len(tables[1]) < tables[0].shape[1]:  # no distance changes where no piece goes
+        span = np.linalg.svd(np.concatenate(tables), full_matrices=False)[2].T
+        tables = tables[0] @ span, tables[1] @ span
     names = groups[0][known[0]], groups[1][known[1]]
     rng = np.random.default_rng(seed)
     pairs = np.array([_halves(tables, names, rng) for _ in range(splits)])

@@ -1,0 +1,184 @@
+"""Every metric and every reward has to tell broken music from real music: a table of what each must hear."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from critics.card import FORMAT
+from mgen.cli.corruptions import WAYS, CorruptionsConfig, main, measures
+from mgen.corpus.clean import normalise
+from mgen.corpus.demo import COLLECTIONS, compose
+from mgen.encoding.remi import Remi
+from mgen.errors import MgenError
+from mgen.evaluation.corruption_table import EXTRA, CorruptionTable, corruption_table
+from mgen.evaluation.metrics import METRICS
+from mgen.notes import Notes
+from rewards import REWARDS
+
+REAL_MUSIC = os.environ.get("MGEN_REAL_MUSIC", "")
+
+STRUCTURE = "segments_shuffled- bars_shuffled- bars_of_others- markov_pitches- random_pitches- two_bar_loop+"
+REPEATS = "bars_shuffled- markov_pitches- random_pitches- two_bar_loop+ one_pitch+"
+# What each has to hear, and whether it rises or falls. One that hears nothing but what FURTHER breaks is no judge of
+# music, and stands here all the same.
+HEARS = {
+    "valid": "misspelt-",
+    "broken_tokens": "misspelt+",
+    "loop_rate": "two_bar_loop+ one_pitch+",
+    "rep4": f"{REPEATS} segments_shuffled- bars_of_others-",
+    "rep8": REPEATS,
+    "interval_rep8": REPEATS,
+    "rep_interval4": f"{REPEATS} segments_shuffled- bars_of_others-",
+    "longest_loop": "random_pitches- two_bar_loop+ one_pitch+",
+    "longest_run": "markov_pitches+ random_pitches+ one_pitch+",
+    "same_pitch": "markov_pitches+ random_pitches+ one_pitch+",
+    "compression": "bars_shuffled+ bars_of_others+ markov_pitches+ random_pitches+ two_bar_loop- one_pitch-",
+    "H1": "markov_pitches+ random_pitches+ one_pitch-",
+    "H4": "bars_of_others+ markov_pitches+ random_pitches+ two_bar_loop- one_pitch-",
+    "GS": "two_bar_loop+",
+    "CPI": "bars_shuffled+ bars_of_others+ markov_pitches+ random_pitches+ two_bar_loop-",
+    "SI": STRUCTURE,
+    "SI_short": STRUCTURE,
+    "SI_mid": STRUCTURE,
+    "SI_long": STRUCTURE,
+    "swing": "straight_eighths-",
+    "triplet_share": "straight_eighths-",
+    "scale_consistency": "bars_of_others- markov_pitches- random_pitches- two_bar_loop+ one_pitch+",
+    "polyphony": "thinned-",
+    "density": "thinned-",
+    "pitch_range": "bars_of_others+ markov_pitches+ two_bar_loop- one_pitch-",
+    "empty_beats": "thinned+",
+    "repeated_bars": "two_bar_loop+ one_pitch+",
+    "mean_interval": "one_pitch-",
+    "reward grammar": "misspelt-",
+    "reward repetition_pitch": "markov_pitches- random_pitches- two_bar_loop- one_pitch-",
+    "reward repetition_interval": "two_bar_loop- one_pitch-",
+    "reward longest_run": "one_pitch-",
+}
+
+
+@pytest.fixture(scope="module")
+def table() -> CorruptionTable:
+    remi = Remi.build()
+    names = [name for name, collection in COLLECTIONS.items() if collection.style == "jazz"]
+    ids = [remi.encode(normalise(compose(name, i), "piano"))[0] for name in names for i in range(10)]
+    notes = Notes.from_ids(ids, remi)
+    columns = measures(CorruptionsConfig(corpus="demo"), notes)
+    return corruption_table(notes, np.arange(notes.n_pieces), columns, {**WAYS, **FORMAT})
+
+
+@pytest.mark.parametrize("name", [*METRICS, *EXTRA, *(f"reward {name}" for name in REWARDS)])
+def test_each_metric_and_reward_hears_what_it_must(name, table):
+    assert name in HEARS, f"say in HEARS which broken music '{name}' tells from real music, and in which direction"
+    told = table.told(name)
+    wrong = {
+        row: told.get(row, "=") for word in HEARS[name].split() for row in [word[:-1]] if told.get(row) != word[-1]
+    }
+    assert wrong == {}, "expected " + HEARS[name]
+    assert HEARS[name], "a column that hears nothing is no judge"
+
+
+@pytest.mark.parametrize("name", [*METRICS, *EXTRA, *(f"reward {name}" for name in REWARDS)])
+def test_no_metric_or_reward_hears_velocity_or_key(name, table):
+    for row in ("flat_velocities", "tritone_away"):
+        cell = table.cells[name][row]
+        assert cell.change.value == 0 or np.isnan(cell.change.value), row
+
+
+def test_the_rows_are_ways_of_breaking_music(table):
+    assert set(table.rows) == {*WAYS, *FORMAT}
+    assert {row for words in HEARS.values() for word in words.split() for row in [word[:-1]]} == set(WAYS)
+
+
+# ------------------------------------------------------------- the command
+
+
+def test_a_corpus(small_corpus, tmp_path, capsys):
+    out = tmp_path / "table"
+    words = ["--corpus", str(small_corpus), "--split", "train", "--n", "24", "--excerpt_tokens", "256"]
+    assert main([*words, "--sets", "false", "--out", str(out), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((out / "corruptions.json").read_text())
+    assert printed["n"] == 24 and printed["works"] > 4
+    assert set(printed["rows"]) == {"real", *WAYS, *FORMAT}
+    assert set(printed["rows"]["real"]) == {*METRICS, *EXTRA, *(f"reward {name}" for name in REWARDS)}
+    assert "two_bar_loop" in printed["told"]["rep4"] and "flat_velocities" in printed["not_told"]["rep4"]
+    lines = list(csv.DictReader((out / "corruptions.csv").open()))
+    assert len(lines) == len(printed["rows"]) * len(printed["rows"]["real"])
+    with pytest.raises(MgenError, match="not empty"):
+        main([*words, "--out", str(out)])
+
+
+def test_a_folder_with_sets_and_one_reward(tmp_path, capsys):
+    for i in range(24):
+        compose("lead_sheets", i).dump_midi(tmp_path / f"tune_{i}.mid")
+    assert main(["--midi", str(tmp_path), "--solo", "true", "--excerpt_notes", "40", "--rewards", "longest_run"]) == 0
+    said = capsys.readouterr().out
+    assert "reward longest_run" in said and "reward grammar" not in said
+    assert "set frechet" in said and "cannot tell from real music" in said
+    assert "excerpts of 40 notes" in said
+
+
+def test_a_critic_is_a_column(small_corpus, tmp_path, capsys):
+    from critics.calibration import Calibration
+    from critics.sequence import SequenceCritic
+    from critics.style import StyleCritic
+    from mgen.corpus.shards import Corpus
+
+    remi = Corpus.open(small_corpus).remi
+    StyleCritic(SequenceCritic.new(remi, max_tokens=64), Calibration(), "jazz").save_pretrained(tmp_path / "critic")
+    words = ["--corpus", str(small_corpus), "--split", "train", "--n", "8", "--excerpt_tokens", "128"]
+    assert main([*words, "--sets", "false", "--critic", str(tmp_path / "critic"), "--json"]) == 0
+    real = json.loads(capsys.readouterr().out)["rows"]["real"]["critic jazz"]
+    assert real["value"] < 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "expected either --corpus or --midi"),
+        (["--corpus", "a", "--midi", "b"], "expected either --corpus or --midi"),
+        (["--corpus", "a", "--rewards", "swing"], "no reward is called 'swing'"),
+        (["--corpus", "a", "--n", "1"], r"n \(1\) must be at least 2"),
+        (["--corpus", "nowhere"], "expected a corpus"),
+        (["--midi", "nowhere"], "nowhere"),
+    ],
+)
+def test_mistakes_are_one_line(words, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MgenError, match=said) as raised:
+        main(words)
+    assert "\n" not in str(raised.value)
+
+
+# ------------------------------------------------------------- real music
+
+# Means of 420 solos of the Weimar Jazz Database, from whose makers' files these are; 355 of them are at hand.
+WEIMAR = {
+    "real": {"H1": 1.945, "H4": 2.889, "GS": 0.826, "rep4": 0.144, "rep8": 0.025, "compression": 0.612},
+    "bars_shuffled": {"H1": 1.945, "H4": 2.937, "GS": 0.826, "rep4": 0.090, "rep8": 0.006, "compression": 0.634},
+    "bars_of_others": {"H1": 1.929, "H4": 3.065, "GS": 0.830, "rep4": 0.024, "rep8": 0.002, "compression": 0.714},
+    "markov_pitches": {"H1": 2.054, "H4": 3.100, "GS": 0.826, "rep4": 0.012, "rep8": 0.000, "compression": 0.715},
+    "random_pitches": {"H1": 2.048, "H4": 3.109, "GS": 0.826, "rep4": 0.001, "rep8": 0.000, "compression": 0.730},
+    "two_bar_loop": {"GS": 0.916, "rep4": 0.959, "rep8": 0.957, "compression": 0.087},
+    "one_pitch": {"H1": 0.0, "H4": 0.0, "GS": 0.826, "rep4": 0.996, "rep8": 0.996, "compression": 0.045},
+}
+
+
+@pytest.mark.skipif(not REAL_MUSIC, reason="MGEN_REAL_MUSIC names no folder of MIDI files")
+def test_real_solos_give_the_first_table(capsys):
+    folders = [path for path in (Path(REAL_MUSIC), *Path(REAL_MUSIC).rglob("wjazzd")) if path.name == "wjazzd"]
+    if not folders:
+        pytest.skip("MGEN_REAL_MUSIC has no folder wjazzd")
+    words = ["--midi", str(folders[0]), "--solo", "true", "--excerpt_notes", "0", "--n", "1000", "--sets", "false"]
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["rows"]
+    for row, numbers in WEIMAR.items():
+        for name, expected in numbers.items():
+            assert found[row][name]["value"] == pytest.approx(expected, rel=0.05, abs=0.01), (row, name)

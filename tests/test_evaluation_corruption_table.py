@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from evaluation_pieces import line, nothing, piece, random_piece, same, solos, works
+
+from mgen.encoding.remi import Remi
+from mgen.errors import MgenError
+from mgen.evaluation.corruption_table import corruption_table, mean_interval, repeated_bars
+from mgen.evaluation.corruptions import CORRUPTIONS, FURTHER, misspelt, thinned
+from mgen.evaluation.intervals import bootstrap
+from mgen.evaluation.metrics import METRICS
+from mgen.notes import Notes
+
+
+def test_repeated_bars_by_hand():
+    # bars: c e | c e an octave up | c e, held longer | nothing | c e | e c
+    onsets = [(0, 60, 64), (1, 72, 76), (2, 60, 64), (4, 60, 64), (5, 64, 60)]
+    notes = piece(
+        *(row for bar, first, second in onsets for row in ((96 * bar, 12 + bar, first), (96 * bar + 24, 12, second)))
+    )
+    assert repeated_bars(notes).tolist() == [pytest.approx(2 / 5)]
+    assert np.isnan(repeated_bars(nothing(2))).all()
+    assert repeated_bars(Notes.concat([notes, notes]))[1] == pytest.approx(2 / 5)  # pieces are heard alone
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_repeated_bars_are_equal_sets_of_events(seed):
+    one = random_piece(np.random.default_rng(seed), 30)
+    looped = CORRUPTIONS["two_bar_loop"](one, np.random.default_rng(0))
+    for notes in (one, looped):
+        events = zip(notes.bar.tolist(), notes.position.tolist(), notes.pitch.tolist(), strict=True)
+        bars: dict[int, list[tuple[int, int]]] = {}
+        for bar, position, pitch in events:
+            bars.setdefault(bar, []).append((position, pitch))
+        different = {tuple(sorted(bar)) for bar in bars.values()}
+        assert repeated_bars(notes)[0] == pytest.approx(1 - len(different) / len(bars))
+
+
+def test_mean_interval_by_hand():
+    assert mean_interval(line([60, 64, 62, 62])).tolist() == [pytest.approx(2)]
+    assert np.isnan(mean_interval(Notes.concat([line([60]), nothing()]))).all()
+
+
+def test_cells_are_means_and_paired_changes_by_work():
+    real = solos(30)
+    names = works(30, 3)
+    table = corruption_table(real, names, {"rep4": METRICS["rep4"], "GS": METRICS["GS"]}, CORRUPTIONS, seed=2)
+    broken = CORRUPTIONS["bars_shuffled"](real, np.random.default_rng(2))
+    before, after = METRICS["rep4"](real), METRICS["rep4"](broken)
+    cell = table.cells["rep4"]["bars_shuffled"]
+    for found, values in ((cell.mean, after), (cell.change, after - before)):
+        expected = bootstrap(values, names, seed=2)
+        np.testing.assert_allclose([found.value, found.low, found.high], [expected.value, expected.low, expected.high])
+    assert table.told("rep4")["bars_shuffled"] == "-" and table.told("rep4")["two_bar_loop"] == "+"
+    assert "bars_shuffled" in table.not_told("GS")  # its bars are the same ones
+    assert table.n == 30 and table.works == 10
+
+
+def test_what_is_undefined_is_neither_told_nor_zero():
+    def long_only(notes: Notes) -> np.ndarray:
+        return np.where(notes.counts > 50, 1.0, np.nan)
+
+    table = corruption_table(
+        Notes.concat([line(range(40, 100)), line([60, 62])]),
+        ["a", "b"],
+        {"long": long_only, "never": lambda notes: np.full(notes.n_pieces, np.nan)},
+        {"same": lambda notes, rng: notes, "none": lambda notes, rng: nothing(notes.n_pieces)},
+    )
+    assert table.cells["long"]["real"].mean.undefined == 1
+    assert table.cells["long"]["same"].sign == "="
+    assert table.cells["long"]["none"].sign == "?" == table.cells["never"]["same"].sign
+    assert table.not_told("long") == ["same", "none"]
+    found = json.loads(json.dumps(table.to_json()))
+    assert found["rows"]["none"]["long"]["value"] is None
+    assert found["not_told"]["never"] == ["same", "none"]
+
+
+def test_the_csv_has_a_line_for_each_cell():
+    table = corruption_table(solos(8), works(8), {"H1": METRICS["H1"], "valid": METRICS["valid"]}, CORRUPTIONS)
+    rows = list(csv.DictReader(io.StringIO(table.to_csv())))
+    assert len(rows) == 2 * (1 + len(CORRUPTIONS))
+    one = next(row for row in rows if row["measure"] == "H1" and row["row"] == "one_pitch")
+    assert float(one["value"]) == 0 and one["sign"] == "-"
+    assert {row["value"] for row in rows if row["measure"] == "valid"} == {""}
+
+
+def test_bad_input():
+    with pytest.raises(MgenError, match="expected real pieces, came none"):
+        corruption_table(Notes.concat([]), [], {}, CORRUPTIONS)
+    with pytest.raises(MgenError, match=r"measure 'odd': expected \(8,\) numbers, came \(3,\)"):
+        corruption_table(solos(8), works(8), {"odd": lambda notes: np.zeros(3)}, CORRUPTIONS)
+    with pytest.raises(MgenError, match="expected a work for each of 8 real pieces, came 1"):
+        corruption_table(solos(8), ["a"], METRICS, CORRUPTIONS)
+
+
+def test_thinned_music_lost_a_third_of_its_notes():
+    real = Notes.concat([solos(10), nothing(), line([60])])
+    thin = thinned(real, np.random.default_rng(0))
+    assert thin.n_pieces == 12 and thin.counts.tolist()[10:] == [0, 1]
+    assert len(thin) / len(real) == pytest.approx(2 / 3, abs=0.05)
+    pairs = set(zip(real.piece.tolist(), real.onset.tolist(), real.pitch.tolist(), strict=True))
+    assert set(zip(thin.piece.tolist(), thin.onset.tolist(), thin.pitch.tolist(), strict=True)) <= pairs
+
+
+def test_misspelt_music_is_the_same_music_with_broken_tokens():
+    remi = Remi.build()
+    real = Notes.from_ids(remi.encode(solos(5)), remi)
+    wrong = misspelt(real, np.random.default_rng(0))
+    assert same(real, wrong)
+    assert (wrong.n_broken >= 1).all() and not real.n_broken.any()
+    np.testing.assert_array_equal(np.bincount(wrong.piece, wrong.broken), wrong.n_broken)
+    np.testing.assert_array_equal(wrong.n_tokens - real.n_tokens, wrong.n_broken)
+    assert (METRICS["valid"](wrong) == 0).all()
+    from_files = misspelt(solos(3), np.random.default_rng(0))
+    assert not from_files.n_broken.any() and not from_files.broken.any()
+    assert np.isnan(METRICS["valid"](from_files)).all()
+
+
+@pytest.mark.parametrize("way", FURTHER)
+def test_further_ways_leave_the_bars(way):
+    real = solos(4)
+    broken = FURTHER[way](real, np.random.default_rng(1))
+    np.testing.assert_array_equal(broken.bars.onset, real.bars.onset)
