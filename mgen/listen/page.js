@@ -1,0 +1,358 @@
+"use strict";
+// The listening page. It knows pairs by their place in this listener's own list, and sounds by names made for once.
+
+const ENOUGH = 2; // seconds of each take that count as having heard it
+const NAME = "mgen-listen-name";
+const SECTIONS = ["gate", "welcome", "listen", "done"];
+const $ = id => document.getElementById(id);
+
+const wait = seconds => new Promise(done => setTimeout(done, 1000 * seconds));
+const sides = {};
+let pair = null; // what is asked now
+let study = ""; // which votes file the server writes
+let undoPlace = null;
+let busy = false; // an answer is on its way
+let warned = false; // that a take is unheard
+
+// ---------------------------------------------------------------- the server
+
+class Refused extends Error {
+  constructor(status, content) {
+    super(content.error || "The server refused.");
+    this.status = status;
+    this.need = content.need;
+  }
+}
+
+async function ask(path, body) {
+  const options = body === undefined ? {} :
+    {method: "POST", headers: {"content-type": "application/json"}, body: JSON.stringify(body)};
+  const response = await fetch(path, {...options, credentials: "same-origin", cache: "no-store"});
+  const content = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Refused(response.status, content);
+  return content;
+}
+
+// Asks until there is an answer. A refusal that trying again cannot mend is thrown.
+async function insist(path, body) {
+  let entered = 0;
+  for (let pause = 0.5; ; pause = Math.min(2 * pause, 8)) {
+    try {
+      const content = await ask(path, body);
+      trouble("");
+      return content;
+    } catch (error) {
+      if (error instanceof Refused && error.need === "name" && remembered(NAME) && path !== "/api/rater" && !entered++) {
+        await enter(remembered(NAME)); // the server began anew
+        continue;
+      }
+      if (error instanceof Refused && error.status < 500) throw error;
+      trouble(error instanceof Refused ? error.message : "The server does not answer. Nothing is lost; trying again …");
+      await wait(pause);
+    }
+  }
+}
+
+async function enter(name) {
+  const state = await insist("/api/rater", {name});
+  if (study && state.study !== study) location.reload(); // another study under the same address
+  study = state.study;
+}
+
+function remembered(key) {
+  try { return localStorage.getItem(key); } catch { return null; } // private windows may have none
+}
+
+function remember(key, value) {
+  try { value === null ? localStorage.removeItem(key) : localStorage.setItem(key, value); } catch { /* as above */ }
+}
+
+function fresh() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map(byte => byte.toString(16).padStart(2, "0")).join("");
+}
+
+// ------------------------------------------------------------------ sections
+
+function show(name) {
+  for (const section of SECTIONS) $(section).hidden = section !== name;
+  $("who").textContent = name === "listen" || name === "done" ? remembered(NAME) || "" : "";
+  $("leave").hidden = !$("who").textContent;
+}
+
+function trouble(text) {
+  $("trouble").textContent = text;
+  $("trouble").hidden = !text;
+}
+
+function need(error) {
+  if (!(error instanceof Refused)) throw error;
+  stop();
+  if (error.need === "token") { show("gate"); $("token").focus(); }
+  else if (error.need === "name") { show("welcome"); $("name").value = remembered(NAME) || ""; $("name").focus(); }
+  else trouble(error.message);
+}
+
+async function start() {
+  try {
+    const given = new URLSearchParams(location.hash.slice(1)).get("token");
+    if (given) {
+      history.replaceState(null, "", location.pathname); // the token stays in no history
+      await insist("/api/login", {token: given});
+    }
+    const state = await insist("/api/state");
+    $("question").textContent = state.question;
+    study = state.study;
+    if (!state.rater) {
+      if (!remembered(NAME)) { show("welcome"); $("name").focus(); return; }
+      await enter(remembered(NAME));
+    }
+    await deliver();
+    await next();
+  } catch (error) { need(error); }
+}
+
+function form(id, input, send) {
+  $(id).addEventListener("submit", async event => {
+    event.preventDefault();
+    const wrong = $(id).querySelector(".wrong");
+    wrong.textContent = "";
+    try { await send($(input).value); }
+    catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      if (error.need === "token" && id !== "gate-form") need(error);
+      else { wrong.textContent = error.message; $(input).select(); }
+    }
+  });
+}
+
+// --------------------------------------------------------------------- pairs
+
+async function next() {
+  stop();
+  $("takes").classList.add("waiting");
+  hint("Preparing the next pair …");
+  const asked = await insist("/api/pair");
+  undoPlace = asked.undo;
+  progress(asked);
+  for (const id of ["undo", "undo-done"]) $(id).hidden = undoPlace === null;
+  if (asked.place === undefined) {
+    pair = null;
+    $("thanks").textContent = `You answered all ${asked.total} pairs. You can close this page.`;
+    show("done");
+    $("done").querySelector("h1").focus();
+    return;
+  }
+  show("listen");
+  const sounds = await Promise.all([asked.a, asked.b].map(fetchSound));
+  if (sounds.includes(null)) return next(); // the server forgot the names meanwhile
+  pair = asked;
+  warned = false;
+  const part = `${(100 * asked.prompt_seconds / asked.seconds).toFixed(2)}%`;
+  ["a", "b"].forEach((side, i) => sides[side].load(sounds[i], part));
+  $("shared").replaceChildren();
+  if (asked.prompt_seconds > 0) {
+    $("shared").append(document.createElement("i"), `The first ${asked.prompt_seconds.toFixed(0)} seconds are the same in both.`);
+  }
+  $("takes").classList.remove("waiting");
+  hint("");
+  judgeable();
+  $("question").focus({preventScroll: true});
+}
+
+async function fetchSound(name) {
+  for (let pause = 0.5; ; pause = Math.min(2 * pause, 8)) {
+    try {
+      const response = await fetch(`/api/sound/${name}`, {credentials: "same-origin", cache: "no-store"});
+      if (response.ok) { trouble(""); return await response.blob(); }
+      if (response.status < 500) return null;
+    } catch { /* told below, and tried again */ }
+    trouble("The sound does not arrive; trying again …");
+    await wait(pause);
+  }
+}
+
+function progress({done, total}) {
+  $("count").textContent = `${Math.min(done + 1, total)} of ${total}`;
+  $("progress").style.setProperty("--done", `${100 * done / Math.max(total, 1)}%`);
+  $("progress").setAttribute("aria-valuemax", total);
+  $("progress").setAttribute("aria-valuenow", done);
+}
+
+function hint(text) { $("hint").textContent = text; }
+
+// Whether both takes were heard; the buttons look ready only then.
+function judgeable() {
+  const unheard = ["a", "b"].filter(side => !sides[side].heardEnough());
+  document.querySelector(".choices").classList.toggle("early", unheard.length > 0);
+  if (!unheard.length && warned) { warned = false; hint(""); }
+  return unheard;
+}
+
+// --------------------------------------------------------------------- votes
+
+async function choose(choice) {
+  if (busy || !pair) return;
+  const unheard = judgeable();
+  if (unheard.length) {
+    warned = true;
+    const names = unheard.map(side => side.toUpperCase()).join(" and ");
+    hint(`Please hear ${names} first: ${ENOUGH} seconds of each at least.`);
+    return;
+  }
+  await send({
+    place: pair.place, choice,
+    heard_a: +sides.a.heard.toFixed(2), heard_b: +sides.b.heard.toFixed(2),
+  });
+}
+
+async function undo() {
+  if (busy || undoPlace === null) return;
+  await send({place: undoPlace, choice: "undo", heard_a: 0, heard_b: 0});
+}
+
+async function send(vote) {
+  busy = true;
+  stop();
+  pair = null;
+  unsaved = {id: fresh(), ...vote};
+  remember(pendingKey(), JSON.stringify(unsaved)); // until the server has it on disk
+  try {
+    await deliver();
+    await next();
+  } catch (error) { need(error); }
+  finally { busy = false; }
+}
+
+let unsaved = null; // an answer that the server has not acknowledged
+
+function pendingKey() { return `mgen-listen-pending ${study} ${remembered(NAME)}`; }
+
+// Sends what is not acknowledged: with the same id, however often it is sent, it is one vote.
+async function deliver() {
+  const key = pendingKey(), kept = remembered(key);
+  const vote = kept ? JSON.parse(kept) : unsaved;
+  if (vote) await insist("/api/vote", vote);
+  remember(key, null);
+  unsaved = null;
+}
+
+// --------------------------------------------------------------------- sound
+
+class Side {
+  constructor(element) {
+    this.element = element;
+    this.button = element.querySelector(".play");
+    this.range = element.querySelector("input");
+    this.note = element.querySelector(".heard");
+    this.letter = element.dataset.side.toUpperCase();
+    this.audio = new Audio();
+    this.audio.preload = "auto";
+    this.heard = 0;
+    this.last = null;
+    this.button.addEventListener("click", () => this.toggle());
+    this.range.addEventListener("input", () => this.seek(this.range.value / 1000 * this.length()));
+    this.range.addEventListener("pointerup", () => this.range.blur()); // arrows are for choosing again
+    for (const name of ["play", "pause", "ended", "timeupdate", "seeked"]) this.audio.addEventListener(name, () => this.draw());
+  }
+
+  load(blob, part) {
+    if (this.audio.src) URL.revokeObjectURL(this.audio.src);
+    this.audio.src = URL.createObjectURL(blob);
+    this.heard = 0;
+    this.last = null;
+    this.range.style.setProperty("--prompt", part);
+    this.draw();
+  }
+
+  length() { return pair ? pair.seconds : 1; }
+  heardEnough() { return this.heard >= Math.min(ENOUGH, 0.9 * this.length()); }
+
+  toggle() {
+    if (!pair) return;
+    if (!this.audio.paused) { this.audio.pause(); return; }
+    stop(this);
+    if (this.audio.ended) this.audio.currentTime = 0;
+    this.audio.play().catch(error => trouble(`The browser does not play: ${error.message}`));
+    trouble("");
+  }
+
+  seek(seconds) {
+    this.audio.currentTime = Math.max(0, Math.min(seconds, this.length() - 0.05));
+    this.last = null;
+    this.draw();
+  }
+
+  draw() {
+    const playing = !this.audio.paused && !this.audio.ended;
+    const now = this.audio.currentTime;
+    if (this.last !== null && now > this.last && now - this.last < 2) this.heard += now - this.last;
+    this.last = playing ? now : null;
+    const part = this.length() ? now / this.length() : 0;
+    this.element.classList.toggle("playing", playing);
+    this.button.setAttribute("aria-label", `${playing ? "Pause" : "Play"} ${this.letter}`);
+    this.range.value = Math.round(1000 * part);
+    this.range.style.setProperty("--at", `${(100 * part).toFixed(2)}%`);
+    this.range.setAttribute("aria-valuetext", `${now.toFixed(0)} of ${this.length().toFixed(0)} seconds`);
+    this.note.textContent = this.heardEnough() ? "heard" : playing ? "listening …" : "not heard yet";
+    if (pair) judgeable();
+    if (playing && !this.asked) {
+      this.asked = true;
+      requestAnimationFrame(() => { this.asked = false; if (!this.audio.paused) this.draw(); });
+    }
+  }
+}
+
+function stop(but) { for (const side of Object.values(sides)) if (side !== but) side.audio.pause(); }
+
+function current() { return Object.values(sides).find(side => !side.audio.paused); }
+
+let recent = null;
+function pauseOrGo() {
+  const playing = current();
+  if (playing) { recent = playing; playing.toggle(); }
+  else (recent || sides.a).toggle();
+}
+
+// -------------------------------------------------------------------- events
+
+const KEYS = {
+  "1": () => sides.a.toggle(), a: () => sides.a.toggle(),
+  "2": () => sides.b.toggle(), b: () => sides.b.toggle(),
+  " ": pauseOrGo,
+  s: () => { if (pair) for (const side of Object.values(sides)) side.seek(pair.prompt_seconds); },
+  arrowleft: () => choose("a"), j: () => choose("a"),
+  arrowright: () => choose("b"), k: () => choose("b"),
+  arrowdown: () => choose("tie"), t: () => choose("tie"),
+  u: undo, backspace: undo,
+};
+
+document.addEventListener("keydown", event => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  if ($("listen").hidden && $("done").hidden) return;
+  const tag = event.target.tagName, key = event.key.toLowerCase();
+  if (tag === "INPUT" && (event.target.type !== "range" || key.startsWith("arrow"))) return;
+  if ((tag === "BUTTON" || tag === "SUMMARY") && key === " ") return; // presses what has the focus
+  if (KEYS[key]) { event.preventDefault(); KEYS[key](); }
+});
+
+for (const element of document.querySelectorAll(".take")) sides[element.dataset.side] = new Side(element);
+for (const button of document.querySelectorAll(".choice")) button.addEventListener("click", () => choose(button.dataset.choice));
+$("undo").addEventListener("click", undo);
+$("undo-done").addEventListener("click", undo);
+$("leave").addEventListener("click", () => {
+  stop();
+  pair = null;
+  remember(NAME, null);
+  show("welcome");
+  $("name").value = "";
+  $("name").focus();
+});
+form("gate-form", "token", async token => { await insist("/api/login", {token}); $("token").value = ""; await start(); });
+form("name-form", "name", async name => {
+  await enter(name);
+  remember(NAME, name.trim().replace(/\s+/g, " "));
+  await deliver();
+  await next();
+});
+document.addEventListener("visibilitychange", () => { if (document.hidden) stop(); });
+start();

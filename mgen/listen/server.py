@@ -1,0 +1,330 @@
+"""The listening page over HTTP: a handful of addresses, none of them a file's.
+
+Nothing that a rater's browser gets tells the players apart: sounds lie under random names made for one rater and one
+session, and the two of a pair differ in nothing but their samples. Every request is checked for the host it was sent
+to, every change for the page it came from; with a token set, nothing is answered before it was given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+import json
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mgen.errors import MgenError
+from mgen.listen.store import CHOICES, MAX_ID, MAX_NAME, NameRefused, Store, Turn, Vote
+
+MAX_BODY = 4096  # bytes; the longest honest one has some 300
+MAX_SESSIONS = 1000
+_SOUNDS_KEPT = 8  # names of a session's latest sounds
+_LOGIN_PAUSE = 0.5  # seconds after a wrong token
+
+_PAGE = {
+    "/": ("page.html", "text/html"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/page.css": ("page.css", "text/css"),
+}
+_HEADERS = {
+    "cache-control": "no-store",
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; media-src blob:; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+
+
+class PairSound(Protocol):
+    """What the page needs of a pair's sounds."""
+
+    @property
+    def first(self) -> bytes: ...
+    @property
+    def second(self) -> bytes: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def prompt_seconds(self) -> float: ...
+
+
+class SoundMaker(Protocol):
+    """Makes the sounds of a pair by its number, and begins to make one ahead of time."""
+
+    def __call__(self, pair: int) -> PairSound: ...
+    def ahead(self, pair: int) -> None: ...
+
+
+@dataclass
+class _Session:
+    """One browser, after it gave the token: whose it is, and what its sounds are called."""
+
+    rater: int | None = None
+    sounds: OrderedDict[str, tuple[int, int]] = field(default_factory=OrderedDict)  # name -> pair, take 0 or 1
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, error: str, **more: Any) -> None:
+        super().__init__(error)
+        self.status, self.content = status, {"error": error, **more}
+
+
+class Server:
+    """The application; `Server(...).app` is what uvicorn runs.
+
+    Args:
+        store: of the votes.
+        sounds: of the pairs.
+        token: asked for before anything else; empty for none.
+        hosts: names or addresses that the page may be asked for under, in small letters, without a port.
+        any_address: let any address written in numbers pass as well, for a machine that does not know all its own: a
+            rebound DNS entry needs a name.
+        cookie: name of the session's cookie: browsers do not tell ports of a machine apart.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        sounds: SoundMaker,
+        token: str = "",
+        hosts: Collection[str] = (),
+        any_address: bool = False,
+        cookie: str = "mgen_listen",
+    ) -> None:
+        self._store, self._sounds = store, sounds
+        self._token, self._cookie = token, cookie
+        self._sessions: OrderedDict[str, _Session] = OrderedDict()
+        self._lock = threading.Lock()
+        self._login = asyncio.Lock()
+        self._files = {path: ((files("mgen.listen") / name).read_bytes(), kind) for path, (name, kind) in _PAGE.items()}
+        routes = [Route(path, self._file) for path in self._files]
+        routes += [
+            Route("/api/state", self._answer(self._state)),
+            Route("/api/pair", self._answer(self._pair)),
+            Route("/api/sound/{name}", self._answer(self._sound)),
+            Route("/api/login", self._answer(self._log_in), methods=["POST"]),
+            Route("/api/rater", self._answer(self._enter), methods=["POST"]),
+            Route("/api/vote", self._answer(self._vote), methods=["POST"]),
+        ]
+        inner = Starlette(routes=routes)
+        inner.router.redirect_slashes = False
+        self.app: ASGIApp = _Guard(inner, frozenset(hosts), any_address)
+
+    # --------------------------------------------------------------- answers
+
+    def _answer(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        async def answered(request: Request) -> Response:
+            try:
+                if request.method == "POST":
+                    _check_origin(request)
+                return await handler(request)
+            except _Refused as refused:
+                return JSONResponse(refused.content, refused.status)
+            except MgenError as error:  # of the store or of a file: the line is for the person, without a path
+                print(f"mgen listen: {error}", flush=True)
+                return JSONResponse({"error": "The server could not do this; its terminal says why."}, 503)
+
+        return answered
+
+    async def _file(self, request: Request) -> Response:
+        content, kind = self._files[request.url.path]
+        return Response(content, media_type=kind)
+
+    async def _state(self, request: Request) -> Response:
+        session = self._session(request, rater=False)
+        return JSONResponse(
+            {"question": self._store.question, "study": self._store.key, "rater": session.rater is not None}
+        )
+
+    async def _log_in(self, request: Request) -> Response:
+        given = _text(await _body(request), "token", 512)
+        async with self._login:  # one at a time: a guess takes half a second
+            if not hmac.compare_digest(given.encode("utf-8", "backslashreplace"), self._token.encode()):
+                await asyncio.sleep(_LOGIN_PAUSE)
+                raise _Refused(403, "This is not the token.", need="token")
+        return self._open(_Session(), {"ok": True}, request)
+
+    async def _enter(self, request: Request) -> Response:
+        body = await _body(request)
+        session = self._find(request)
+        if self._token and session is None:
+            raise _Refused(401, "The token is needed.", need="token")
+        try:
+            rater = await run_in_threadpool(self._store.rater, _text(body, "name", 512))
+        except NameRefused as error:
+            raise _Refused(400, f"Please give a name of 1 to {MAX_NAME} letters.") from error
+        return self._open(_Session(rater), {"study": self._store.key}, request)
+
+    async def _pair(self, request: Request) -> Response:
+        session = self._session(request)
+        assert session.rater is not None
+        progress = await self._progress(session.rater)
+        turns = await run_in_threadpool(self._store.turns, session.rater)
+        places = await run_in_threadpool(self._store.open_places, session.rater)
+        if not places:
+            return JSONResponse(progress)
+        turn = turns[places[0]]
+        sound = await run_in_threadpool(self._sounds, turn.pair)
+        if len(places) > 1:
+            self._sounds.ahead(turns[places[1]].pair)
+        a, b = self._name(session, turn)
+        told = {"place": turn.place, "a": a, "b": b}
+        length = {"seconds": round(sound.seconds, 3), "prompt_seconds": round(sound.prompt_seconds, 3)}
+        return JSONResponse({**progress, **told, **length})
+
+    async def _sound(self, request: Request) -> Response:
+        session = self._session(request)
+        with self._lock:
+            known = session.sounds.get(request.path_params["name"])
+        if known is None:
+            raise _Refused(404, "There is no such sound any more.")
+        sound = await run_in_threadpool(self._sounds, known[0])
+        return Response((sound.first, sound.second)[known[1]], media_type="audio/wav")
+
+    async def _vote(self, request: Request) -> Response:
+        body = await _body(request)
+        session = self._session(request)
+        assert session.rater is not None
+        place, choice = body.get("place"), _text(body, "choice", 8)
+        if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place < 2**31 or choice not in CHOICES:
+            raise _Refused(400, "This is not a vote.")
+        key = _text(body, "id", MAX_ID)
+        if not 8 <= len(key) <= MAX_ID or not key.isascii() or not key.isalnum():
+            raise _Refused(400, "This is not a vote.")
+        heard = [body.get(name, 0) for name in ("heard_a", "heard_b")]
+        if not all(type(seconds) in (int, float) and 0 <= seconds <= 86400 for seconds in heard):
+            raise _Refused(400, "This is not a vote.")
+        if place >= len(await run_in_threadpool(self._store.turns, session.rater)):
+            raise _Refused(400, "This is not a vote.")
+        vote = Vote(key, session.rater, place, choice, float(heard[0]), float(heard[1]))
+        await run_in_threadpool(self._store.vote, vote)
+        return JSONResponse(await self._progress(session.rater))  # only now: the vote is on the disk
+
+    async def _progress(self, rater: int) -> dict[str, Any]:
+        total = len(await run_in_threadpool(self._store.turns, rater))
+        done = total - len(await run_in_threadpool(self._store.open_places, rater))
+        return {"done": done, "total": total, "undo": await run_in_threadpool(self._store.last_place, rater)}
+
+    # -------------------------------------------------------------- sessions
+
+    def _find(self, request: Request) -> _Session | None:
+        with self._lock:
+            return self._sessions.get(request.cookies.get(self._cookie, ""))
+
+    def _session(self, request: Request, rater: bool = True) -> _Session:
+        session = self._find(request)
+        if session is None and self._token:
+            raise _Refused(401, "The token is needed.", need="token")
+        if rater and (session is None or session.rater is None):
+            raise _Refused(401, "A name is needed.", need="name")
+        return session or _Session()
+
+    def _open(self, session: _Session, answer: dict[str, Any], request: Request) -> Response:
+        """Answer with a new session, in place of the browser's old one."""
+        key = secrets.token_urlsafe(24)
+        with self._lock:
+            self._sessions.pop(request.cookies.get(self._cookie, ""), None)
+            self._sessions[key] = session
+            while len(self._sessions) > MAX_SESSIONS:
+                self._sessions.popitem(last=False)
+        response = JSONResponse(answer)
+        response.set_cookie(self._cookie, key, httponly=True, samesite="strict", path="/")
+        return response
+
+    def _name(self, session: _Session, turn: Turn) -> tuple[str, str]:
+        """New names of the takes that are shown as A and B."""
+        names = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
+        with self._lock:
+            for shown, name in enumerate(names):
+                session.sounds[name] = (turn.pair, int(turn.swapped) ^ shown)
+            while len(session.sounds) > _SOUNDS_KEPT:
+                session.sounds.popitem(last=False)
+        return names
+
+
+class _Guard:
+    """Refuses requests sent to another host's name (a rebound DNS entry), and adds the headers of every answer."""
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str], any_address: bool) -> None:
+        self._app, self._hosts, self._any_address = app, hosts, any_address
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message["headers"],
+                    *((name.encode(), value.encode()) for name, value in _HEADERS.items()),
+                ]
+            await send(message)
+
+        host = [value for name, value in scope["headers"] if name == b"host"]
+        if len(host) == 1 and self._known(host[0].decode("latin-1")):
+            await self._app(scope, receive, with_headers)
+        else:
+            refusal = PlainTextResponse("This page has another address; its terminal says which.", 421)
+            await refusal(scope, receive, with_headers)
+
+    def _known(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+            if name in self._hosts:
+                return True
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return self._any_address
+
+
+def _check_origin(request: Request) -> None:
+    """A change must come from our own page, as JSON, which no form of another page can send unasked."""
+    origin = request.headers.get("origin", "")
+    own = urlsplit(origin).netloc.lower() == request.headers["host"].lower()
+    if not own or request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
+        raise _Refused(403, "This did not come from the listening page.")
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise _Refused(415, "Expected JSON.")
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """The JSON object that was sent; read no further than `MAX_BODY`."""
+    data = b""
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_BODY:
+            raise _Refused(413, "Too long.")
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _Refused(400, "Expected JSON.") from error
+    if not isinstance(content, dict):
+        raise _Refused(400, "Expected a JSON object.")
+    return content
+
+
+def _text(body: dict[str, Any], name: str, most: int) -> str:
+    value = body.get(name)
+    if not isinstance(value, str) or len(value) > most:
+        raise _Refused(400, f"Expected {name} as text of at most {most} letters.")
+    return value
