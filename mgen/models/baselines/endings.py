@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mgen.encoding.remi import Kind, Remi
+from mgen.encoding.remi import PITCH_RANGE, Kind, Remi
 from mgen.errors import MgenError
 
 Array = NDArray[np.int64]
@@ -25,6 +25,7 @@ class Endings:
         beats: (B,) quarters in the last bar; 0 where there is none.
         position: (B,) grid steps of the last position in the last bar; -1 where it has none.
         program, pitch, velocity: (B,) those of the note that is open, where it has them.
+        least: (B,) lowest pitch that keeps a chord in rising order, where a program is open after another note.
     """
 
     kind: Array
@@ -33,6 +34,7 @@ class Endings:
     program: Array
     pitch: Array
     velocity: Array
+    least: Array
 
     @property
     def open_note(self) -> NDArray[np.bool_]:
@@ -61,6 +63,8 @@ class Endings:
             return np.where(at >= 0, value[np.arange(len(at)), at], otherwise)
 
         bar, position = last(Kind.BAR), last(Kind.POSITION)
+        chord = (kind[:, -1] == Kind.PROGRAM) & (kind[:, -2:-1] == Kind.DURATION).any(axis=1)
+        above = np.minimum(told(last(Kind.PITCH), 0) + 1, PITCH_RANGE[1])  # at the top it is another program's
         return cls(
             kind=kind[:, -1],
             beats=np.where(bar >= 0, told(last(Kind.TIME_SIGNATURE), 4), 0),
@@ -68,4 +72,5 @@ class Endings:
             program=told(last(Kind.PROGRAM), 0),
             pitch=told(last(Kind.PITCH), 0),
             velocity=told(last(Kind.VELOCITY), 64),
+            least=np.where(chord, above, 0),
         )

@@ -70,7 +70,7 @@ class TrainingExcerpts:
         start = np.where(within, np.minimum(behind, self._next[bar]), start)
         out = []
         for row, begin in enumerate(start.tolist()):
-            closing = self._closing(int(endings.kind[row]), int(bar[row]), begin)
+            closing = self._closing(Kind(endings.kind[row]), int(endings.least[row]), int(bar[row]), begin)
             out.append([*closing, *self._ids[begin : begin + length - len(closing)].tolist()][:length])
         return out
 
@@ -81,14 +81,17 @@ class TrainingExcerpts:
         drawn: Array = bars[first[choice] + rng.integers(count[choice])]
         return drawn
 
-    def _closing(self, kind: int, bar: int, begin: int) -> list[int]:
+    def _closing(self, kind: Kind, least: int, bar: int, begin: int) -> list[int]:
         """What an open note lacks, from the note before `begin` in the piece, or the first after it."""
         multi = int(self.remi.multi)
-        lacks = {Kind.POSITION: 3 + multi, Kind.PROGRAM: 3, Kind.PITCH: 2, Kind.VELOCITY: 1}.get(Kind(kind), 0)
+        lacks = {Kind.POSITION: 3 + multi, Kind.PROGRAM: 3, Kind.PITCH: 2, Kind.VELOCITY: 1}.get(kind, 0)
         if not lacks:
             return []
         place = int(np.searchsorted(self._notes, begin))
         first = int(self.table.offsets[self._owner[bar]])
         note = place - 1 if place and self._notes[place - 1] >= first else place
         end = int(self._notes[note]) + 1
-        return self._ids[end - lacks : end].tolist()
+        tokens: list[int] = self._ids[end - lacks : end].tolist()
+        if kind == Kind.PROGRAM and self.remi.value[tokens[0]] < least:
+            tokens[0] += least - int(self.remi.value[tokens[0]])  # ids of pitches follow one another, as in transpose
+        return tokens

@@ -122,7 +122,7 @@ class MarkovChain:
             event = {name: column[row] for name, column in self._event.items()}
             gap = np.where(rank < 0, self._gap[row], onset - now)
             if step == 0:
-                onset = self._joined(event, onset, endings, now, rank, rng)
+                onset = self._joined(event, onset, endings, rank, rng)
                 gap = np.where(rank < 0, gap, onset - now)
             columns.append(event | {"onset": onset})
             self._move(context, self._symbol(gap, event))
@@ -134,7 +134,6 @@ class MarkovChain:
         event: dict[str, Array],
         onset: Array,
         endings: Endings,
-        now: Array,
         rank: Array,
         rng: np.random.Generator,
     ) -> Array:
@@ -154,10 +153,7 @@ class MarkovChain:
         event["velocity"] = np.where(endings.kind == Kind.VELOCITY, endings.velocity, event["velocity"])
         begun = named | (endings.kind == Kind.PROGRAM)
         event["program"] = np.where(begun & self.remi.multi, endings.program, event["program"])
-        # A program is begun in a chord: its pitch has to lie above the one before.
-        least = rank % _PITCHES + 1
-        chord = (endings.kind == Kind.PROGRAM) & (onset == now) & (_rank(event["program"], least) == rank + 1)
-        event["pitch"] = np.where(chord, np.maximum(event["pitch"], least), event["pitch"])
+        event["pitch"] = np.maximum(event["pitch"], endings.least)
         return onset
 
     def _after(self, prompts: Array) -> tuple[list[Array], Array, Array]:
