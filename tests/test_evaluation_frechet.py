@@ -3,10 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.linalg
-from evaluation_pieces import works
+import torch
+from evaluation_pieces import nothing, solos, works
 
 from mgen.errors import MgenError
-from mgen.evaluation.frechet import DIMENSIONS, frechet_distance, frechet_ratio
+from mgen.evaluation.frechet import DIMENSIONS, frechet_distance, frechet_ratio, pooled_embedder
+from mgen.notes import Notes
 
 
 def test_the_distance_by_hand():
@@ -88,3 +90,15 @@ def test_bad_input():
     assert np.isnan(frechet_ratio(real, real, np.zeros(20), np.zeros(20), splits=5).value)  # one work: no halves
     with pytest.raises(MgenError, match="real has 3 dimensions, other 2"):
         frechet_ratio(real, real[:, :2])
+
+
+def test_pooled_states_are_the_mean_over_a_pieces_own_tokens(remi, tiny_policy):
+    model = tiny_policy().model
+    notes = Notes.concat([solos(3, bars=4), nothing(), solos(1, seed=2, bars=2)])
+    embed = pooled_embedder(model, lambda notes: remi.encode(notes), remi.pad_id, batch_size=2)
+    found = embed(notes)
+    assert found.shape == (5, 32) and np.isnan(found[3]).all()
+    with torch.no_grad():
+        for piece in (0, 1, 2, 4):
+            alone = model(input_ids=torch.tensor(remi.encode(notes.pieces([piece]))[0][None].astype(np.int64)))
+            np.testing.assert_allclose(found[piece], alone.last_hidden_state[0].mean(0).numpy(), atol=1e-5)

@@ -6,10 +6,12 @@ An embedder is any function of pieces to rows of numbers: the feature vector is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+import torch
+from numpy.typing import ArrayLike, NDArray
+from transformers import PreTrainedModel
 
 from mgen.errors import MgenError
 from mgen.evaluation.diversity import standardised
@@ -122,3 +124,43 @@ def _halves(tables: tuple[Floats, Floats], works: tuple[Works, Works], rng: np.r
     base = _gaussian(near)
     root = _root(base[1])
     return _distance(base, _gaussian(strange), root), _distance(base, _gaussian(far), root)
+
+
+def pooled_embedder(
+    model: PreTrainedModel,
+    write: Callable[[Notes], Sequence[NDArray[np.int64]]],
+    pad_id: int,
+    batch_size: int = 64,
+) -> Embedder:
+    """The mean over tokens of a network's last hidden states, as an embedder.
+
+    NaN for a piece without notes. Behind a causal mask nothing attends to padding on the right, so none is given.
+
+    Args:
+        model: a transformers backbone without a head, such as `LlamaModel`.
+        write: B pieces to the B rows of ids that the network reads, one at least in each.
+        pad_id: what fills up shorter rows.
+        batch_size: pieces heard at once.
+    """
+
+    @torch.no_grad()
+    def embed(notes: Notes) -> Floats:
+        rows = write(notes)
+        out = np.full((len(rows), int(model.config.hidden_size)), np.nan)
+        heard = np.flatnonzero(notes.counts > 0)
+        order = heard[np.argsort([len(rows[i]) for i in heard], kind="stable")]
+        training = model.training
+        model.eval()
+        for begin in range(0, len(order), batch_size):
+            part = order[begin : begin + batch_size]
+            length = torch.tensor([len(rows[i]) for i in part])
+            ids = torch.full((len(part), int(length.max())), pad_id)
+            for place, i in enumerate(part):
+                ids[place, : len(rows[i])] = torch.from_numpy(rows[i])
+            mask = (torch.arange(ids.shape[1]) < length[:, None]).to(model.device)
+            hidden = model(input_ids=ids.to(model.device)).last_hidden_state.float() * mask[..., None]
+            out[part] = (hidden.sum(dim=1) / mask.sum(dim=1, keepdim=True)).double().cpu().numpy()
+        model.train(training)
+        return out
+
+    return embed
