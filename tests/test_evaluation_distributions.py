@@ -9,12 +9,14 @@ from evaluation_pieces import line, nothing, piece, random_piece, solos, works
 from mgen.errors import MgenError
 from mgen.evaluation.distributions import (
     FEATURES,
+    GROUPS,
     LENGTHS,
     Densities,
     distances,
     divergence,
     mgeval,
     overlap,
+    work_groups,
 )
 from mgen.evaluation.metrics import pitched
 from mgen.notes import Notes
@@ -85,32 +87,53 @@ def test_distances_are_euclidean():
 def test_densities_are_those_of_scipy_on_one_grid():
     rng = np.random.default_rng(1)
     real, other = rng.normal(0, 1, (60, 2)), rng.normal(0.8, 0.6, (50, 2))
-    pair = Densities(real, other)
-    mass = pair.of(np.ones(60), np.ones(50))
+    pair = Densities(real, other, np.zeros(60, int), np.zeros(50, int), 1)
+    (mass,) = pair.of(np.ones((1, 1)))
     inside = distances(other, other)[np.triu_indices(50, 1)]
     between = distances(other, real).ravel()
     theirs = []
     for sample in (inside, between):
         density = scipy.stats.gaussian_kde(sample, bw_method=pair.width / sample.std(ddof=1))(pair.grid)
         theirs.append(density / density.sum())
-    assert overlap(mass) == pytest.approx(np.minimum(*theirs).sum(), abs=2e-3)
-    assert divergence(mass) == pytest.approx(scipy.stats.entropy(*theirs), rel=0.02)
+    assert overlap(mass[None]) == pytest.approx(np.minimum(*theirs).sum(), abs=2e-3)
+    assert divergence(mass[None]) == pytest.approx(scipy.stats.entropy(*theirs), rel=0.02)
 
 
 def test_overlap_and_divergence_by_hand():
     mass = np.array([[0.5, 0.5, 0.0], [0.25, 0.25, 0.5]])
-    assert overlap(mass) == pytest.approx(0.5)
-    assert divergence(mass) == pytest.approx(np.log(2), abs=1e-6)
+    assert overlap(mass[None]) == pytest.approx(0.5)
+    assert divergence(mass[None]) == pytest.approx(np.log(2), abs=1e-6)
     apart = np.array([[1.0, 0.0], [0.0, 1.0]])
-    assert overlap(apart) == 0
-    assert 20 < divergence(apart) < 25
+    assert overlap(apart[None]) == 0
+    assert 20 < divergence(apart[None]) < 25
 
 
 def test_a_piece_drawn_twice_is_not_compared_with_itself():
     table = np.array([[0.0], [10.0]])
-    mass = Densities(table, table).of(np.ones(2), np.array([2.0, 1.0]))
-    grid = Densities(table, table).grid
-    assert (grid * mass[0]).sum() == pytest.approx(10, abs=0.2)
+    pair = Densities(table, table, np.array([0, 1]), np.array([0, 1]), 2)
+    (mass,) = pair.of(np.array([[2.0, 1.0]]))
+    assert (pair.grid * mass[0]).sum() == pytest.approx(10, abs=0.2)
+    # between: 0 from 0 four times, 10 from 10 once, and 10 apart twice two times
+    assert (pair.grid * mass[1]).sum() == pytest.approx(40 / 9, abs=0.2)
+
+
+def test_groups_count_as_each_piece_would():
+    rng = np.random.default_rng(2)
+    real, other = rng.normal(size=(6, 2)), rng.normal(size=(5, 2))
+    group, own = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 1, 2, 2])
+    weights = np.array([[2.0, 0.0, 3.0]])
+    together = Densities(real, other, group, own, 3).of(weights)
+    each = np.concatenate([weights[0, group], weights[0, own]])[None]
+    alone = Densities(real, other, np.arange(6), np.arange(6, 11), 11)
+    np.testing.assert_allclose(together, alone.of(each))
+
+
+def test_many_works_are_drawn_in_groups():
+    real = np.array([f"w{i}" for i in range(300)])
+    first, second, groups = work_groups(real, real[:40], 0)
+    assert groups == GROUPS and first.max() == GROUPS - 1
+    np.testing.assert_array_equal(first[:40], second)
+    assert np.ptp(np.bincount(first)) <= 1
 
 
 # ------------------------------------------------------------- sets

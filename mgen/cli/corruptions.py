@@ -148,7 +148,7 @@ def _of_corpus(config: CorruptionsConfig) -> RealMusic:
     """Excerpts of equal length of a split, and of the split train for bands."""
     corpus = Corpus.open(config.corpus)
     check_style(config.style, corpus.remi)
-    parts = []
+    parts: list[tuple[Notes, NDArray[np.str_]]] = []
     for split, n in ((config.split, config.n), ("train", max(config.n, 256))):
         source = corpus.table(split, config.style)
         rng = np.random.default_rng([config.seed, len(parts)])

@@ -16,7 +16,7 @@ from mgen import ngrams
 from mgen.evaluation import metrics
 from mgen.evaluation.intervals import Floats, Interval
 from mgen.evaluation.metrics import divide, mean_of
-from mgen.evaluation.replicates import REPLICATES, joint_resamples, moved, nothing, works_of
+from mgen.evaluation.replicates import REPLICATES, Works, moved, nothing, works_of
 from mgen.notes import Notes
 
 LENGTHS = np.array([96, 48, 24, 12, 6, 72, 36, 18, 9, 32, 16, 8])
@@ -24,6 +24,9 @@ LENGTHS = np.array([96, 48, 24, 12, 6, 72, 36, 18, 9, 32, 16, 8])
 
 BINS = 256
 """Points of the grid on which both densities are."""
+
+GROUPS = 128
+"""Groups of works that are resampled, at most."""
 
 FLOOR = 1e-10
 """Added to the mass of every point before a ratio of two is taken, so that KL ends at about 23 nats."""
@@ -103,7 +106,8 @@ def _known(values: NDArray[np.integer], notes: Notes) -> Floats:
 
 def _length(notes: Notes) -> NDArray[np.int64]:
     """(N,) the nearest of `LENGTHS`; the first named of two as near."""
-    return np.abs(notes.duration[:, None] - LENGTHS).argmin(axis=1)
+    nearest: NDArray[np.int64] = np.abs(notes.duration[:, None] - LENGTHS).argmin(axis=1)
+    return nearest
 
 
 def _shares(
@@ -144,42 +148,71 @@ class Densities:
     Args:
         real: (B, K) one feature of the real pieces, without NaN.
         other: (C, K) of the others, C at least 2.
+        real_group, other_group: (B,), (C,) numbers below `groups`; pieces of one number are drawn together.
+        groups: G.
     """
 
-    def __init__(self, real: Floats, other: Floats) -> None:
-        self.pairs = np.triu_indices(len(other), 1)
-        inside, between = distances(other, other)[self.pairs], distances(other, real).ravel()
+    def __init__(
+        self,
+        real: Floats,
+        other: Floats,
+        real_group: NDArray[np.integer],
+        other_group: NDArray[np.integer],
+        groups: int,
+    ) -> None:
+        first, second = np.triu_indices(len(other), 1)
+        inside, between = distances(other, other)[first, second], distances(other, real)
         spread = (inside.std() + between.std()) / 2
         self.width = max(float(spread) * min(len(real), len(other)) ** -0.2, 1e-9)
         low = min(inside.min(), between.min()) - 4 * self.width
         high = max(inside.max(), between.max()) + 4 * self.width
         self.grid = np.linspace(low, high, BINS)
         step = self.grid[1] - self.grid[0]
-        self._inside, self._between = (np.rint((x - low) / step).astype(np.int64) for x in (inside, between))
+        self._pairs = []  # (G * G, BINS) pairs of groups, inside and between
+        for apart, one, two in (
+            (inside, other_group[first], other_group[second]),
+            (between, other_group[:, None], real_group),
+        ):
+            place = (one.astype(np.int64) * groups + two) * BINS + np.rint((apart - low) / step).astype(np.int64)
+            counts = np.bincount(place.ravel(), minlength=groups * groups * BINS)
+            self._pairs.append(counts.reshape(-1, BINS).astype(np.float64))
         kernel = np.exp(-0.5 * ((self.grid[:, None] - self.grid) / self.width) ** 2)
         self._kernel: Floats = kernel / kernel.sum(axis=1, keepdims=True)
 
-    def of(self, real: Floats, other: Floats) -> Floats:
-        """(2, BINS) mass inside and between, each summing to 1, for pieces that count (B,) and (C,) times.
+    def of(self, weights: Floats) -> Floats:
+        """(R, 2, BINS) mass inside and between, each summing to 1, for groups that count `weights` (R, G) times.
 
-        A piece is never compared with itself, however often it was drawn.
+        A piece is never compared with itself, however often it was drawn. NaN where a resample has no pair.
         """
-        weights = np.outer(other, real).ravel()
-        inside = np.bincount(self._inside, other[self.pairs[0]] * other[self.pairs[1]], minlength=BINS)
-        mass = np.stack([inside, np.bincount(self._between, weights, minlength=BINS)]) @ self._kernel
-        return divide(mass, mass.sum(axis=1, keepdims=True))
+        both = (weights[:, :, None] * weights[:, None, :]).reshape(len(weights), -1)
+        mass = np.stack([both @ counts for counts in self._pairs], axis=1) @ self._kernel
+        return divide(mass, mass.sum(axis=2, keepdims=True))
 
 
-def overlap(mass: Floats) -> float:
-    """Area that two densities (2, G) share, 0..1."""
-    return float(mass.min(axis=0).sum())
+def overlap(mass: Floats) -> Floats:
+    """(R,) area that two densities (R, 2, G) share, 0..1."""
+    shared: Floats = mass.min(axis=1).sum(axis=1)
+    return shared
 
 
-def divergence(mass: Floats) -> float:
-    """KL of the first density (2, G) from the second, nats, 0 to about 23."""
+def divergence(mass: Floats) -> Floats:
+    """(R,) KL of the first density of (R, 2, G) from the second, nats, 0 to about 23."""
     floored = mass + FLOOR
-    floored /= floored.sum(axis=1, keepdims=True)
-    return max(float(rel_entr(floored[0], floored[1]).sum()), 0.0)
+    floored /= floored.sum(axis=2, keepdims=True)
+    nats: Floats = np.maximum(rel_entr(floored[:, 0], floored[:, 1]).sum(axis=1), 0.0)
+    return nats
+
+
+def work_groups(real: Works, other: Works, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """The number of each piece's work, the same in both sets, and how many there are.
+
+    Beyond `GROUPS` works, random groups of works stand for them: a mean over drawn groups varies as one over drawn
+    works does, and pairs of groups can be counted once for all resamples.
+    """
+    names, number = np.unique(np.concatenate([real, other]), return_inverse=True)
+    if len(names) > GROUPS:
+        number = np.random.default_rng(seed).permutation(len(names))[number] % GROUPS
+    return number[: len(real)], number[len(real) :], min(len(names), GROUPS)
 
 
 def mgeval(
@@ -205,40 +238,31 @@ def mgeval(
     Source: Yang and Lerch 2020, On the evaluation of generative models in music.
     """
     real, other = metrics.pitched(real), metrics.pitched(other)
-    groups = works_of(works_real, real.n_pieces, "real"), works_of(works_other, other.n_pieces, "other")
+    names = works_of(works_real, real.n_pieces, "real"), works_of(works_other, other.n_pieces, "other")
+    *numbers, groups = work_groups(*names, seed)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(groups, np.full(groups, 1 / groups), replicates) if groups else np.ones((0, 0))
+    weights = np.concatenate([np.ones((1, groups)), drawn])  # the first row is the data as it is
+    undefined: dict[str, int] = {}
+    found: dict[str, Floats] = {}
+    for name, feature in FEATURES.items():
+        tables = feature(real), feature(other)
+        known = [~np.isnan(table).any(axis=1) for table in tables]
+        undefined[name] = int(sum((~mask).sum() for mask in known))
+        if known[0].sum() >= 1 and known[1].sum() >= 2:
+            own = [number[mask] for number, mask in zip(numbers, known, strict=True)]
+            mass = Densities(tables[0][known[0]], tables[1][known[1]], own[0], own[1], groups).of(weights)
+            found[name] = np.stack([overlap(mass), divergence(mass)])
+    every = max(undefined.values())
     cells: dict[str, Interval] = {}
-    values: list[list[float]] = []
-    draws: list[list[list[float]]] = []
-    tables = {name: (feature(real), feature(other)) for name, feature in FEATURES.items()}
-    known = {name: [~np.isnan(table).any(axis=1) for table in both] for name, both in tables.items()}
-    missing = 0
-    densities = {}
-    for name, both in tables.items():
-        lost = int(sum((~mask).sum() for mask in known[name]))
-        missing = max(missing, lost)
-        if known[name][0].sum() < 1 or known[name][1].sum() < 2:
-            cells[f"oa_{name}"] = cells[f"kld_{name}"] = nothing(lost)
-            continue
-        densities[name] = Densities(*(table[mask] for table, mask in zip(both, known[name], strict=True)))
-    if not densities:
-        return {"oa": nothing(missing), "kld": nothing(missing), **cells}
-
-    def all_of(weights: tuple[Floats, Floats]) -> list[list[float]]:
-        out = []
-        for name, pair in densities.items():
-            mass = pair.of(*(side[mask] for side, mask in zip(weights, known[name], strict=True)))
-            out.append([overlap(mass), divergence(mass)])
-        return out
-
-    values = all_of((np.ones(real.n_pieces), np.ones(other.n_pieces)))
-    draws = [all_of(weights) for weights in joint_resamples(*groups, replicates, seed)]
-    value, drawn = np.array(values), np.array(draws).reshape(-1, len(values), 2)
-    for place, name in enumerate(densities):
-        lost = int(sum((~mask).sum() for mask in known[name]))
-        cells[f"oa_{name}"] = moved(value[place, 0], drawn[:, place, 0], lost, 0, 1)
-        cells[f"kld_{name}"] = moved(value[place, 1], drawn[:, place, 1], lost, 0)
-    means = {
-        "oa": moved(value[:, 0].mean(), drawn[:, :, 0].mean(axis=1), missing, 0, 1),
-        "kld": moved(value[:, 1].mean(), drawn[:, :, 1].mean(axis=1), missing, 0),
-    }
-    return {**means, **{f"{kind}_{name}": cells[f"{kind}_{name}"] for kind in ("oa", "kld") for name in FEATURES}}
+    for place, (kind, most) in enumerate({"oa": 1.0, "kld": np.inf}.items()):
+        rows = {name: row[place] for name, row in found.items()}
+        if rows:
+            mean = np.mean(list(rows.values()), axis=0)
+            cells[kind] = moved(float(mean[0]), mean[1:], every, 0, most)
+        else:
+            cells[kind] = nothing(every)
+        for name, lost in undefined.items():
+            row = rows.get(name)
+            cells[f"{kind}_{name}"] = nothing(lost) if row is None else moved(float(row[0]), row[1:], lost, 0, most)
+    return cells

@@ -193,10 +193,12 @@ def vendi_ratio(
     rng = np.random.default_rng(seed)
     picks = [np.sort(rng.permutation(len(table))[:n]) if len(table) > n else np.arange(n) for table in (first, second)]
     units = [_unit(table[pick]) for table, pick in zip((first, second), picks, strict=True)]
-    names = [group[mask][pick] for group, mask, pick in zip(groups, known, picks, strict=True)]
+    drawn = [group[mask][pick] for group, mask, pick in zip(groups, known, picks, strict=True)]
     ones = np.ones(n)
     value = vendi(units[1], ones) / vendi(units[0], ones)
-    draws = [vendi(units[1], w[1]) / vendi(units[0], w[0]) for w in joint_resamples(*names, replicates, seed)]
+    draws = [
+        vendi(units[1], w[1]) / vendi(units[0], w[0]) for w in joint_resamples(drawn[0], drawn[1], replicates, seed)
+    ]
     return moved(value, draws, undefined, 0)
 
 

@@ -148,15 +148,16 @@ def pooled_embedder(
         rows = write(notes)
         out = np.full((len(rows), int(model.config.hidden_size)), np.nan)
         heard = np.flatnonzero(notes.counts > 0)
-        order = heard[np.argsort([len(rows[i]) for i in heard], kind="stable")]
+        order = heard[np.argsort([len(rows[i]) for i in heard.tolist()], kind="stable")]
         training = model.training
         model.eval()
         for begin in range(0, len(order), batch_size):
             part = order[begin : begin + batch_size]
-            length = torch.tensor([len(rows[i]) for i in part])
+            some = [rows[i] for i in part.tolist()]
+            length = torch.tensor([len(row) for row in some])
             ids = torch.full((len(part), int(length.max())), pad_id)
-            for place, i in enumerate(part):
-                ids[place, : len(rows[i])] = torch.from_numpy(rows[i])
+            for place, row in enumerate(some):
+                ids[place, : len(row)] = torch.from_numpy(row)
             mask = (torch.arange(ids.shape[1]) < length[:, None]).to(model.device)
             hidden = model(input_ids=ids.to(model.device)).last_hidden_state.float() * mask[..., None]
             out[part] = (hidden.sum(dim=1) / mask.sum(dim=1, keepdim=True)).double().cpu().numpy()

@@ -49,13 +49,13 @@ def moved(value: float, draws: ArrayLike, undefined: int = 0, least: float = -np
 
     NaN draws are left out; without a value, or with no draw, nothing is promised (NaN), or nothing but the value.
     """
-    draws = np.asarray(draws, dtype=np.float64)
-    draws = draws[~np.isnan(draws)]
+    known: Floats = np.asarray(draws, dtype=np.float64)
+    known = known[~np.isnan(known)]
     if not np.isfinite(value):
         return Interval(np.nan, np.nan, np.nan, undefined)
-    if not len(draws):
+    if not len(known):
         return Interval(value, np.nan, np.nan, undefined)
-    low, high = np.quantile(draws - draws.mean() + value, (TAIL, 1 - TAIL)).tolist()
+    low, high = np.quantile(known - known.mean() + value, (TAIL, 1 - TAIL)).tolist()
     value = float(value)
     return Interval(value, min(max(low, least), value), max(min(high, most), value), undefined)
 

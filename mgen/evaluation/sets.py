@@ -41,8 +41,8 @@ def set_metrics(
 
     Give as many pieces, as long, on both sides: all but `oa` depend on it. Of `self_bleu`, `distinct` and `copied_run`
     real music's own numbers are the aim: see `alone`. Intervals resample works, a work in both sets
-    at once. To take a few seconds for 512 against 512 pieces, those of numbers that compare all pairs come from 200
-    resamples, and that of `frechet` from 100 half-samples.
+    at once. To take a few seconds for 512 against 512 pieces, those of mgeval and Vendi come from 200 resamples
+    (mgeval's of at most 128 groups of works), and that of `frechet` from 100 half-samples.
 
     Args:
         real: B pieces.
