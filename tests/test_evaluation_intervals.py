@@ -9,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mgen.errors import MgenError
-from mgen.evaluation.intervals import Interval, bootstrap, distance_to_real, mean, median, resamples
+from mgen.evaluation.intervals import Interval, bootstrap, distance_to_real, mean, median, over_seeds, resamples
 
 
 def test_json_has_the_three_numbers_and_no_nan():
-    assert Interval(0.5, 0.25, 0.75, undefined=3).to_json() == {"value": 0.5, "low": 0.25, "high": 0.75}
+    assert Interval(0.5, 0.25, 0.75).to_json() == {"value": 0.5, "low": 0.25, "high": 0.75}
     empty = bootstrap([np.nan, np.nan])
     assert empty.undefined == 2
-    assert json.loads(json.dumps(empty.to_json(), allow_nan=False)) == {"value": None, "low": None, "high": None}
+    known = {"value": None, "low": None, "high": None}
+    assert json.loads(json.dumps(empty.to_json(), allow_nan=False)) == {**known, "undefined": 2}
 
 
 def test_undefined_pieces_are_left_out_and_counted():
@@ -114,3 +115,16 @@ def test_distance_needs_both_sides():
     assert np.isnan(nothing.value) and np.isnan(nothing.low) and nothing.undefined == 3
     few = distance_to_real([1.0, 2.0], [2.0, 4.0], n=200)  # many resamples have no piece of one side
     assert np.isfinite([few.low, few.high]).all()
+
+
+def test_a_mean_over_seeds_tells_each_and_joins_the_spread_of_runs():
+    values, seed = np.array([1.0, 3.0, 5.0, 7.0, np.nan]), np.array([0, 0, 1, 1, 1])
+    works = np.array(["a", "b", "c", "d", "e"])
+    found = over_seeds(values, works, seed)
+    assert found.value == 4 and found.seeds == (2.0, 6.0) and found.undefined == 1
+    assert (found.low, found.high) == (bootstrap(values, works).low, bootstrap(values, works).high)
+    runs = over_seeds(values, works, seed, runs=2)
+    # two runs of mean 2 and 6: t(0.975, 1) = 12.706 times sqrt(8) / sqrt(2) = 2
+    assert runs.high - 4 == pytest.approx(np.hypot(found.high - 4, 12.7062 * 2), rel=1e-4)
+    assert over_seeds(values, works, np.zeros(5, int)).seeds == ()
+    assert found.to_json()["seeds"] == [2.0, 6.0] and found.to_json()["undefined"] == 1

@@ -21,7 +21,12 @@ COMMANDS = {
     "critic": "train and calibrate a style critic",
     "finetune": "policy gradient against judges",
     "generate": "sample MIDI files from a model",
-    "evaluate": "judge models against real music; report.html",
+    "evaluate": "judge models, or a folder, against real music; report.html",
+    "corruptions": "what each metric and judge says of music broken on purpose",
+    "listen": "a blind A/B page on loopback",
+    "votes": "results of listening, and preference pairs of them",
+    "prefer": "train a policy or a reward model on votes",
+    "push": "a model to the Hugging Face Hub, or a folder of it",
     "recipe": "all steps of a recipe, from files to report",
     "bench": "speed figures, each beside its rival",
 }

@@ -90,16 +90,20 @@ def cook(recipe: str, sources: Sequence[str], out: Path) -> int:
         ]
         _step("finetune", f"{recipe}_{form}", common)
         tuned.append(f"{form}={run}/model")
-    models = [f"pretrained={base}/model", *tuned]
-    _step("evaluate", recipe, ["--model", *models, "--corpus", corpus, "--out", str(out / "evaluation")])
+    alone = str(out / "jazz_only")
+    words = ["--init", f"{base}/model", "--corpus", corpus, "--out", alone]
+    _step("pretrain", f"jazz_only_{recipe}", words, folder="baselines")
+    models = ["--model", f"pretrained={base}/model", *tuned]
+    controls = ["--control_model", f"jazz_only={alone}/model"]
+    _step("evaluate", recipe, [*models, *controls, "--corpus", corpus, "--out", str(out / "evaluation")])
     (out / "report.html").write_bytes((out / "evaluation" / "report.html").read_bytes())
     print(f"{out / 'report.html'}")
     return 0
 
 
-def _step(command: str, config: str, words: list[str]) -> None:
+def _step(command: str, config: str, words: list[str], folder: str = "") -> None:
     began = time.monotonic()
-    path = CONFIGS / command / f"{config}.yaml"
+    path = CONFIGS / (folder or command) / f"{config}.yaml"
     print(f"== mgen {command} --config {path.parent.name}/{path.name}", flush=True)
     run: Callable[[Sequence[str]], int] = importlib.import_module(f"mgen.cli.{command}").main
     code = run(["--config", str(path), *words])

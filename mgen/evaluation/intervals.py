@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import t
 
 from mgen.errors import MgenError
 from mgen.evaluation.metrics import divide
@@ -29,17 +31,69 @@ class Interval:
         value: of the data as it is.
         low, high: percentiles of the bootstrap.
         undefined: pieces left out because the number is not defined for them.
+        seeds: the number for each seed alone, where there are several.
     """
 
     value: float
     low: float
     high: float
     undefined: int = 0
+    seeds: tuple[float, ...] = ()
 
-    def to_json(self) -> dict[str, float | None]:
-        """`value`, `low`, `high`; None for NaN, which JSON cannot write."""
-        numbers = {"value": self.value, "low": self.low, "high": self.high}
-        return {name: number if isfinite(number) else None for name, number in numbers.items()}
+    def to_json(self) -> dict[str, Any]:
+        """`value`, `low`, `high`, and `undefined` and `seeds` where there are any; None for NaN, which JSON cannot
+        write.
+        """
+        numbers: dict[str, Any] = {"value": _number(self.value), "low": _number(self.low), "high": _number(self.high)}
+        if self.undefined:
+            numbers["undefined"] = self.undefined
+        if self.seeds:
+            numbers["seeds"] = [_number(value) for value in self.seeds]
+        return numbers
+
+
+def _number(value: float) -> float | None:
+    return value if isfinite(value) else None
+
+
+UNDEFINED = Interval(np.nan, np.nan, np.nan)
+
+
+def over_seeds(values: ArrayLike, groups: ArrayLike, seed: ArrayLike, runs: int = 1) -> Interval:
+    """A mean with its interval by work, and the mean of each seed.
+
+    Where the seeds belong to several training runs, pieces alone do not carry the interval: its margins are joined
+    with that of the mean of the runs (Student's t), as the root of the sum of squares.
+
+    Args:
+        values: (B,) numbers of pieces; NaN are left out and counted.
+        groups: (B,) their works.
+        seed: (B,) their seeds, 0 upwards.
+        runs: training runs that the seeds go round in turn.
+    """
+    values, seed = np.asarray(values, np.float64), np.asarray(seed)
+    found = bootstrap(values, groups)
+    if not len(seed) or seed.max() == 0:
+        return found
+    found = replace(found, seeds=tuple(_mean_of_known(values[seed == s]) for s in range(int(seed.max()) + 1)))
+    means = [_mean_of_known(values[seed % runs == run]) for run in range(runs)]
+    return widened(found, means) if runs > 1 else found
+
+
+def _mean_of_known(values: Floats) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else np.nan
+
+
+def widened(found: Interval, runs: ArrayLike) -> Interval:
+    """An interval over pieces, joined with what the means of several training runs (K,) say of another run."""
+    known = np.asarray(runs, np.float64)
+    known = known[~np.isnan(known)]
+    if len(known) < 2:
+        return found
+    margin = float(t.ppf(1 - TAIL, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known)))
+    low = found.value - float(np.hypot(found.value - found.low, margin))
+    return replace(found, low=low, high=found.value + float(np.hypot(found.high - found.value, margin)))
 
 
 def mean(values: Floats, weights: Floats) -> Floats:

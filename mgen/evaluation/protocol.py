@@ -1,13 +1,14 @@
 """The protocol: every player continues the same prompts of the test split, and all are measured alike.
 
-A player is a model, or real music. Its pieces are the completions alone; the prompt is never judged. The
-evaluation's judge is trained on the works of the split `judge`, which no critic saw, and never gives reward.
+A player is a model, a control, a rival, or real music. Its pieces are the completions alone; the prompt is never
+judged. The evaluation's judge is trained on the works of the split `judge`, which no critic saw, and never gives
+reward.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -16,23 +17,19 @@ from transformers import PreTrainedModel
 
 from mgen.corpus.shards import Corpus
 from mgen.encoding.remi import Remi
-from mgen.evaluation.features import features
-from mgen.evaluation.intervals import Interval, bootstrap, distance_to_real
+from mgen.evaluation.intervals import Floats, Interval, bootstrap
 from mgen.evaluation.judge import Judge, fit_judge
+from mgen.evaluation.measure import Beside, Numbers, Pieces, joined, measure
+from mgen.evaluation.memorisation import CopyIndex
 from mgen.evaluation.metrics import METRICS
-from mgen.evaluation.two_sample import c2st_auc
+from mgen.evaluation.players import BestOf, Completions, ModelPlayer, Player
 from mgen.notes import Notes
 from mgen.rl.prompts import Prompts, draw_prompts
-from mgen.rl.rollout import Decoding, completion_logprobs, sample
+from mgen.rl.rollout import completion_logprobs
 from mgen.rl.trainer import decode_completions
 
-Floats = NDArray[np.float64]
-
-SHOWN = ("rep4", "interval_rep8", "H1", "GS", "swing", "triplet_share", "polyphony", "density")
-"""Metrics of a piece that are told as means beside real music's."""
-
-DISTANCES = ("rep4", "H1")
-"""Metrics whose distribution is compared with real music's."""
+COOLER = {"loop_rate_08": 0.8, "loop_rate_greedy": 0.0}
+"""Loop rates that are told beside that at temperature 1, and their temperatures."""
 
 
 @dataclass(frozen=True)
@@ -40,25 +37,80 @@ class Protocol:
     """What is asked of every player; the numbers of two protocols do not compare.
 
     Attributes:
-        n: pieces of each kind of prompt; a two-sample number is quoted from 512 on.
-        n_greedy: of these prompts, how many are also continued greedily.
+        n: pieces of each kind of prompt, over all seeds; a two-sample number is quoted from 512 on.
+        seeds: the pieces are drawn in so many equal parts, each with prompts and samples of its own.
+        n_greedy: of these prompts, how many are also continued greedily and at temperature 0.8.
         target: style that is asked for.
         prompt_tokens, completion_tokens: tokens of music.
-        seed: of prompts and samples; every model gets the same.
+        seed: of everything drawn; every player gets the same prompts.
+        sequence: whether the two-sample test has its sequence model.
     """
 
-    n: int = 512
+    n: int = 1024
+    seeds: int = 1
     n_greedy: int = 64
     target: str = "jazz"
     prompt_tokens: int = 64
     completion_tokens: int = 192
     seed: int = 1
+    sequence: bool = True
 
-    def draw(self, corpus: Corpus, split: str, kind: str, seed: int) -> Prompts:
-        """n prompts of a kind, with what real music did next."""
+    def draw(self, corpus: Corpus, split: str, kind: str, *use: int, n: int | None = None) -> Prompts:
+        """n prompts of a kind, with what real music did next; another `use`, others."""
         music = 0 if kind == "nothing" else self.prompt_tokens
-        rng = np.random.default_rng([self.seed, seed])
-        return draw_prompts(corpus, split, kind, self.n, music, self.completion_tokens, self.target, rng)
+        rng = np.random.default_rng([self.seed, *use])
+        return draw_prompts(corpus, split, kind, n or self.n, music, self.completion_tokens, self.target, rng)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The prompts of one kind, a part for each seed."""
+
+    kind: str
+    parts: list[Prompts]
+
+    @classmethod
+    def draw(cls, protocol: Protocol, corpus: Corpus, split: str, kind: str, use: int) -> Asked:
+        """The protocol's prompts of a kind; another `use`, others."""
+        size = np.bincount(np.arange(protocol.n) % protocol.seeds, minlength=protocol.seeds)
+        parts = [protocol.draw(corpus, split, kind, use, s, n=int(n)) for s, n in enumerate(size)]
+        return cls(kind, parts)
+
+    @property
+    def work(self) -> NDArray[np.str_]:
+        """(B,) work that each prompt came from."""
+        return np.concatenate([part.work for part in self.parts])
+
+    @property
+    def ids(self) -> list[list[int]]:
+        """B prompts' tokens."""
+        return [row for part in self.parts for row in part.ids.tolist()]
+
+    def real(self, remi: Remi) -> Pieces:
+        """How real music went on."""
+        return joined([part.real(remi) for part in self.parts], [part.work for part in self.parts])
+
+    @property
+    def real_completions(self) -> list[list[int]]:
+        """B: the tokens with which real music went on."""
+        return [row for part in self.parts for row in part.windows[:, part.prompt_tokens :].tolist()]
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A player as a row of the tables.
+
+    Attributes:
+        name: as shown.
+        kind: `pretrained`, `tuned`, `control` or `rival`.
+        players: one, or one for each of several training runs that the seeds go round in turn.
+        remark: what a reader has to know of it.
+    """
+
+    name: str
+    kind: str
+    players: Sequence[Player]
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,126 +118,124 @@ class Played:
     """What one player made of the prompts of one kind.
 
     Attributes:
-        notes: B pieces, the completions.
-        work: (B,) work of each prompt.
+        pieces: the completions.
         completions: B token id lists; real music's own for real music.
-        kl: (B,) log p_player - log p_reference of the player's own completions, in nats; None for real music.
-        greedy: pieces decoded greedily from some of the prompts; None for real music.
+        more: name -> (B,) numbers of pieces that only a model has, such as `kl_piece`.
+        cells: numbers that are no mean over these pieces, such as greedy loops.
     """
 
-    notes: Notes
-    work: NDArray[np.str_]
+    pieces: Pieces
     completions: list[list[int]]
-    kl: Floats | None = None
-    greedy: Notes | None = None
+    more: dict[str, Floats] = field(default_factory=dict)
+    cells: dict[str, Interval] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Numbers:
-    """One player's numbers on one kind of prompt.
-
-    Attributes:
-        cells: name -> number with its interval.
-        pieces: name -> (B,) value of each piece, where the number is a mean over pieces; in the order of the
-            prompts, so that two players can be compared prompt by prompt.
-    """
-
-    cells: dict[str, Interval]
-    pieces: dict[str, Floats] = field(default_factory=dict)
-
-
-def real_music(prompts: Prompts, remi: Remi) -> Played:
+def real_music(asked: Asked, remi: Remi) -> Played:
     """Real music as a player: it went on as it did."""
-    return Played(prompts.real(remi), prompts.work, prompts.windows[:, prompts.prompt_tokens :].tolist())
+    return Played(asked.real(remi), asked.real_completions)
 
 
-def play(
-    model: PreTrainedModel, reference: PreTrainedModel, prompts: Prompts, remi: Remi, protocol: Protocol
-) -> Played:
-    """Let a model continue the prompts, once by chance at temperature 1 and some of them greedily."""
-    ids = prompts.ids.tolist()
-    # The same seed for every model: what differs is the model.
-    generator = torch.Generator(model.device).manual_seed(protocol.seed)
-    free = Decoding(max_new_tokens=protocol.completion_tokens)
-    rollout = sample(model, ids, free, remi.eos_id, remi.pad_id, generator)
-    completions, _ = rollout.lists()
-    kl = np.zeros(len(ids))
-    if model is not reference:
-        whole = torch.cat([torch.tensor(ids, device=model.device), rollout.token_ids], dim=1)
-        told = completion_logprobs(reference, whole, rollout.token_ids.shape[1])
-        kl = ((rollout.logprobs - told) * rollout.mask).sum(1).double().cpu().numpy()
-    some = np.linspace(0, len(ids) - 1, protocol.n_greedy).astype(int)
-    greedy_ids = [ids[i] for i in some]
-    greedily = Decoding(temperature=0, max_new_tokens=protocol.completion_tokens)
-    greedy = sample(model, greedy_ids, greedily, remi.eos_id, remi.pad_id).lists()[0]
-    return Played(
-        decode_completions(ids, completions, remi),
-        prompts.work,
-        completions,
-        kl,
-        decode_completions(greedy_ids, greedy, remi),
-    )
+def play(entrant: Entrant, reference: PreTrainedModel | None, asked: Asked, remi: Remi, protocol: Protocol) -> Played:
+    """Let an entrant continue the prompts at temperature 1, and some of them cooler.
+
+    Args:
+        reference: that `kl_piece` is measured from; None leaves it out.
+    """
+    completions, kl = [], []
+    for s, part in enumerate(asked.parts):
+        player = entrant.players[s % len(entrant.players)]
+        # The same seed for every player: what differs is the player.
+        done = player.play(part, protocol.completion_tokens, seed=1000 * protocol.seed + s)
+        completions.append(done)
+        if reference is not None and done.logprobs is not None:
+            kl.append(log_ratio(done, part, reference, remi))
+    ids = [row for done in completions for row in done.token_ids]
+    notes = [
+        decode_completions(part.ids.tolist(), done.token_ids, remi)
+        for part, done in zip(asked.parts, completions, strict=True)
+    ]
+    pieces = joined(notes, [part.work for part in asked.parts], len(entrant.players))
+    more = {"kl_piece": np.concatenate(kl)} if len(kl) == len(asked.parts) else {}
+    cells = cooler(entrant, asked, remi, protocol)
+    first = entrant.players[0]
+    if isinstance(first, ModelPlayer) and asked.kind == "continue":
+        cells["nll_note"] = nll_note(first.model, asked, remi)
+    if isinstance(first, BestOf):
+        cells["kl_bound"] = Interval(first.kl_bound, first.kl_bound, first.kl_bound)
+    return Played(pieces, ids, more, cells)
+
+
+def log_ratio(done: Completions, prompts: Prompts, reference: PreTrainedModel, remi: Remi) -> Floats:
+    """(B,) log p_player - log p_reference of each completion, in nats: its mean is the KL of a piece."""
+    assert done.logprobs is not None
+    told = logprobs_of(reference, prompts.ids.tolist(), done.token_ids, remi)
+    return np.array([sum(row) for row in done.logprobs]) - np.array([row.sum() for row in told])
+
+
+def logprobs_of(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], remi: Remi
+) -> list[Floats]:
+    """B: log-probabilities, in nats, that a model gives each token of each completion; prompts are of one length."""
+    longest = max(map(len, completions))
+    rows = [[*p, *c, *[remi.pad_id] * (longest - len(c))] for p, c in zip(prompts, completions, strict=True)]
+    # No attention mask: behind a causal mask nothing attends to padding on the right.
+    told = completion_logprobs(model, torch.tensor(rows, device=model.device), longest).double().cpu().numpy()
+    return [row[: len(c)] for row, c in zip(told, completions, strict=True)]
+
+
+def nll_note(model: PreTrainedModel, asked: Asked, remi: Remi) -> Interval:
+    """Nats a note that a model is surprised by on how real music went on: comparable across encodings."""
+    nats, notes = [], []
+    for part in asked.parts:
+        real = part.windows[:, part.prompt_tokens :].tolist()
+        nats += [-row.sum() for row in logprobs_of(model, part.ids.tolist(), real, remi)]
+        notes += part.real(remi).counts.tolist()
+    count = np.array(notes, np.float64)
+    return bootstrap(nats, asked.work, lambda values, weights: (weights @ values) / (weights @ count))
+
+
+def cooler(entrant: Entrant, asked: Asked, remi: Remi, protocol: Protocol) -> dict[str, Interval]:
+    """Loop rates at temperature 0.8 and greedily, of some of the prompts; only models have a temperature."""
+    player = entrant.players[0]
+    if not (protocol.n_greedy and isinstance(player, ModelPlayer)):
+        return {}
+    part = asked.parts[0]
+    rows = np.linspace(0, len(part.ids) - 1, min(protocol.n_greedy, len(part.ids))).astype(int)
+    some = replace(part, ids=part.ids[rows], windows=part.windows[rows], work=part.work[rows])
+    cells = {}
+    for name, temperature in COOLER.items():
+        cool = replace(player, decoding=replace(player.decoding, temperature=temperature))
+        done = cool.play(some, protocol.completion_tokens, seed=1000 * protocol.seed)
+        notes = decode_completions(some.ids.tolist(), done.token_ids, remi)
+        cells[name] = bootstrap(METRICS["loop_rate"](notes), some.work)
+    return cells
 
 
 def train_judge(corpus: Corpus, protocol: Protocol) -> tuple[Judge, Interval]:
     """The evaluation's own judge, and its AUC on the test split."""
     parts = []
     for split in ("judge", "test"):
-        target, other = (protocol.draw(corpus, split, kind, seed=100) for kind in ("continue", "turn"))
+        target, other = (protocol.draw(corpus, split, kind, 100) for kind in ("continue", "turn"))
         parts.append((target.real(corpus.remi), other.real(corpus.remi), target.work, other.work))
     judge = fit_judge(*parts[0], seed=protocol.seed, name=protocol.target)
     return judge, judge.auc(*parts[1])
 
 
-def measure(played: Played, target: Played, judge: Judge) -> Numbers:
+def copy_index(corpus: Corpus, protocol: Protocol) -> CopyIndex:
+    """What copying is looked for in: all of train; what real music of `valid` shares with it is the threshold."""
+    remi = corpus.remi
+    table = corpus.table("train")
+    train = Notes.from_ids([table[i] for i in range(len(table))], remi)
+    held = [protocol.draw(corpus, "valid", kind, 101).real(remi) for kind in ("continue", "turn")]
+    return CopyIndex.of(train, Notes.concat(held))
+
+
+def judged(played: Played, target: Pieces, judge: Judge, beside: Beside) -> Numbers:
     """Every number of a player on one kind of prompt.
 
     Args:
-        target: real music of the style that was asked for, in excerpts as long: what the player is compared with. If
-            it is `played` itself, the two-sample test is between halves of its works, and shows what no difference
-            looks like.
+        target: real music of the style that was asked for, in excerpts as long.
     """
-    notes, work = played.notes, played.work
-    pieces: dict[str, Floats] = {
-        "valid": (notes.n_broken == 0).astype(float),
-        "broken_tokens": METRICS["broken_tokens"](notes),
-        "loop_rate": METRICS["loop_rate"](notes),
-        f"judge_{judge.name}": (judge.probability(notes) > 0.5).astype(float),
-        **{name: METRICS[name](notes) for name in SHOWN},
-    }
-    if played.kl is not None:
-        pieces["kl_piece"] = played.kl
-    cells = {name: bootstrap(values, work) for name, values in pieces.items()}
-    if played.greedy is not None:
-        cells["loop_rate_greedy"] = bootstrap(METRICS["loop_rate"](played.greedy))
-    if played is target:
-        cells["c2st_auc"] = between_halves(played)
-    else:
-        cells["c2st_auc"] = c2st_auc(features(target.notes), features(notes), target.work, work)
-        for name in DISTANCES:
-            cells[f"{name}_distance"] = distance_to_real(METRICS[name](target.notes), pieces[name], target.work, work)
-    return Numbers(cells, pieces)
-
-
-def between_halves(real: Played, seed: int = 0) -> Interval:
-    """The two-sample test between two halves of the works of one set of pieces."""
-    works = np.unique(real.work)
-    first = np.isin(real.work, np.random.default_rng(seed).permutation(works)[: len(works) // 2])
-    table = features(real.notes)
-    return c2st_auc(table[first], table[~first], real.work[first], real.work[~first])
-
-
-def changes(after: Numbers, before: Numbers, work: NDArray[np.str_]) -> dict[str, Interval]:
-    """Differences prompt by prompt, after minus before, of every number that is a mean over pieces."""
-    shared = [name for name in after.pieces if name in before.pieces]
-    return {name: bootstrap(after.pieces[name] - before.pieces[name], work) for name in shared}
-
-
-def to_json(
-    numbers: Mapping[str, Mapping[str, Numbers]],
-) -> dict[str, dict[str, dict[str, dict[str, float | None]]]]:
-    """player -> kind of prompt -> name -> value, low, high."""
-    return {
-        player: {kind: {name: cell.to_json() for name, cell in part.cells.items()} for kind, part in by_kind.items()}
-        for player, by_kind in numbers.items()
-    }
+    says = {f"judge_{judge.name}": (judge.probability(played.pieces.notes) > 0.5).astype(float)}
+    numbers = measure(played.pieces, target, beside, {**says, **played.more})
+    return Numbers({**numbers.cells, **played.cells}, numbers.pieces, numbers.remarks)

@@ -12,11 +12,13 @@ import numpy as np
 
 from mgen.encoding.remi import Remi
 from mgen.evaluation.audio import ogg, synthesise, synthesiser
+from mgen.evaluation.folders import Compared
+from mgen.evaluation.measure import Numbers, changes
 from mgen.evaluation.metrics import METRICS
-from mgen.evaluation.protocol import Numbers, Played, changes
-from mgen.evaluation.report import Column, Curve, Example, Row, Take, render_report
+from mgen.evaluation.protocol import Asked, Entrant, Played
+from mgen.evaluation.report import Column, Curve, Distribution, Example, Row, Take, render_report
+from mgen.evaluation.samples import Whole, whole
 from mgen.notes import Notes
-from mgen.rl.prompts import Prompts
 
 KIND_TITLES = {
     "continue": "continue {target}: the prompt is {target} of the test split",
@@ -25,28 +27,36 @@ KIND_TITLES = {
 }
 
 LIMITS = (
-    "Every interval is a 95 % bootstrap over works; it says nothing of another training seed.",
-    "The two-sample test and the judge read one table of features: what it does not hear, no number here shows.",
-    "Greedy decoding is measured on fewer prompts than sampling; its interval is wide.",
+    "Every interval is a 95 % bootstrap over works. It says nothing of another training seed, but for rows of several "
+    "training runs, whose spread is joined to it.",
+    "The two-sample test hears what its two classifiers hear; the judge reads the same features as one of them. What "
+    "neither hears, no number here shows.",
+    "Numbers of loops at other temperatures are measured on fewer prompts; their intervals are wide.",
+    "Numbers that compare real music with itself compare two halves of it, with half as many pieces a side.",
     "Audio is a plain synthesis at one tempo: the model writes neither tempo nor sound.",
 )
+
+SHOWN_WHOLE = ("rep4", "interval_rep8", "H1", "CPI", "GS", "SI", "swing", "triplet_share", "polyphony", "density")
+"""Metrics whose distribution over pieces is drawn."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that a report is made of.
+    """All that a report on models is made of.
 
     Attributes:
         played, numbers: player -> kind of prompt -> what it made, and its numbers. The first player is `real`, the
             second the one that the others were tuned from.
-        prompts: kind -> prompts.
+        asked: kind -> prompts.
+        entrants: player -> what it is; real music is not among them.
         folders: model -> folder of its run, where training curves and run.json are looked for.
         facts: what was run, in words.
     """
 
     played: Mapping[str, Mapping[str, Played]]
     numbers: Mapping[str, Mapping[str, Numbers]]
-    prompts: Mapping[str, Prompts]
+    asked: Mapping[str, Asked]
+    entrants: Mapping[str, Entrant]
     folders: Mapping[str, Path]
     remi: Remi
     target: str
@@ -57,21 +67,138 @@ def columns(target: str) -> list[Column]:
     """The report's columns."""
     told = "how well a fresh classifier tells the pieces from real music of the style; 0.5: not at all"
     loops = "share of pieces with more than 0.6 of pitch 4-grams repeated"
+    away = "how far the distribution over pieces lies from real music's (Wasserstein-1), in the metric's own unit"
+    apart, style, harmony, rhythm = "told from real music", f"is it {target}", "harmony", "rhythm"
+    again, form, texture, variety, model = "repetition", "form", "texture", "variety", "the model"
     return [
-        Column("c2st_auc", "two-sample AUC", "0.5", 2, told),
         Column(
-            f"judge_{target}", f"judged {target}", "as real", 2, f"share that the evaluation's judge calls {target}"
+            "c2st_auc", "two-sample AUC", "0.5", 2, f"{told}; the larger of two classifiers", group=apart, main=True
         ),
-        Column("loop_rate", "loops", "as real", 3, f"{loops}, sampled at temperature 1"),
-        Column("loop_rate_greedy", "greedy loops", "lower", 2, f"{loops}, decoded greedily"),
-        Column("rep4", "repeated 4-grams", "as real", 3, "share of pitch 4-grams that were heard before in the piece"),
-        Column("H1", "entropy H1", "as real", 2, "entropy of pitch classes in a bar", "bits"),
-        Column("swing", "swing ratio", "as real", 2, "median ratio of the two halves of a beat with two onsets"),
-        Column("triplet_share", "triplets", "as real", 2, "share of onsets in triplet subdivisions"),
-        Column("polyphony", "polyphony", "as real", 2, "notes sounding at a time, where any does"),
-        Column("density", "notes a beat", "as real", 2, "onsets a quarter note"),
-        Column("valid", "valid", "higher", 2, "share of pieces without a token that breaks the grammar"),
-        Column("kl_piece", "KL", "stated", 1, "distance from the pretrained model, on own pieces", "nats a piece"),
+        Column("c2st_feature", "AUC, features", "0.5", 2, f"{told}; boosting and logistic regression", group=apart),
+        Column("c2st_sequence", "AUC, sequence", "0.5", 2, f"{told}; a network over the notes", group=apart),
+        Column(
+            "frechet",
+            "Fréchet ratio",
+            "1",
+            2,
+            "Fréchet distance of features over that between halves of real music",
+            group=apart,
+            main=True,
+        ),
+        Column(
+            "frechet_critic", "Fréchet ratio, critic", "1", 2, "the same in a style critic's hidden states", group=apart
+        ),
+        Column("frechet_clamp", "Fréchet ratio, CLaMP", "1", 2, "the same in CLaMP's embedding", group=apart),
+        Column(
+            "oa",
+            "overlapping area",
+            "1",
+            2,
+            "of distances within the set and to real music, nine features",
+            group=apart,
+        ),
+        Column("kld", "KL of distances", "0", 2, "of the same distances", "nats", group=apart),
+        Column(
+            f"judge_{target}",
+            f"judged {target}",
+            "as real",
+            2,
+            f"share that the evaluation's judge calls {target}",
+            group=style,
+            main=True,
+        ),
+        Column("loop_rate", "loops", "as real", 3, f"{loops}, sampled at temperature 1", group=again),
+        Column("loop_rate_08", "loops at 0.8", "lower", 2, f"{loops}, sampled at temperature 0.8", group=again),
+        Column("loop_rate_greedy", "greedy loops", "lower", 2, f"{loops}, decoded greedily", group=again, main=True),
+        Column(
+            "rep4",
+            "repeated 4-grams",
+            "as real",
+            3,
+            "share of pitch 4-grams heard before in the piece",
+            group=again,
+            main=True,
+        ),
+        Column("rep4_distance", "4-grams: distance", "0", 3, away, group=again),
+        Column(
+            "rep8", "repeated 8-grams", "as real", 3, "share of pitch 8-grams heard before in the piece", group=again
+        ),
+        Column(
+            "interval_rep8",
+            "repeated intervals",
+            "as real",
+            3,
+            "share of 8 intervals in a row heard before",
+            group=again,
+        ),
+        Column(
+            "longest_loop", "longest loop", "as real", 1, "longest stretch that repeats at once", "beats", group=again
+        ),
+        Column(
+            "compression", "compression", "as real", 3, "size of the zipped pitches; lower repeats more", group=again
+        ),
+        Column("H1", "entropy H1", "as real", 2, "entropy of pitch classes in a bar", "bits", group=harmony, main=True),
+        Column("H1_distance", "H1: distance", "0", 3, away, group=harmony),
+        Column("H4", "entropy H4", "as real", 2, "entropy of pitch classes in four bars", "bits", group=harmony),
+        Column("CPI", "chord irregularity", "as real", 2, "share of different chord trigrams", group=harmony),
+        Column("scale_consistency", "scale fit", "as real", 2, "largest share of notes in one scale", group=harmony),
+        Column(
+            "swing", "swing ratio", "as real", 2, "median ratio of the two halves of a beat", group=rhythm, main=True
+        ),
+        Column("swing_distance", "swing: distance", "0", 3, away, group=rhythm),
+        Column("triplet_share", "triplets", "as real", 2, "share of onsets in triplet subdivisions", group=rhythm),
+        Column("GS", "grooving similarity", "as real", 3, "how alike the rhythms of bars are", group=rhythm),
+        Column("empty_beats", "empty beats", "as real", 3, "share of beats in which nothing sounds", group=rhythm),
+        Column("SI_short", "structure, short", "as real", 3, "how much returns at the scale of bars", group=form),
+        Column("SI", "structure, mid", "as real", 3, "how much returns at the scale of phrases", group=form, main=True),
+        Column("SI_long", "structure, long", "as real", 3, "how much returns at the scale of sections", group=form),
+        Column("polyphony", "polyphony", "as real", 2, "notes sounding at a time, where any does", group=texture),
+        Column("density", "notes a beat", "as real", 2, "onsets a quarter note", group=texture),
+        Column("pitch_range", "range", "as real", 1, "highest minus lowest pitch", "semitones", group=texture),
+        Column(
+            "vendi_ratio",
+            "Vendi ratio",
+            "1",
+            2,
+            "effective number of different pieces, over real music's",
+            group=variety,
+            main=True,
+        ),
+        Column("self_bleu", "self-BLEU", "as real", 3, "how alike the pieces are to one another", group=variety),
+        Column(
+            "distinct4", "distinct 4-grams", "as real", 3, "share of different note 4-grams in the set", group=variety
+        ),
+        Column(
+            "copy_rate",
+            "copies",
+            "0.01",
+            3,
+            "share of pieces with a longer run from the training music than 99 % of held-out music has",
+            group=variety,
+            main=True,
+        ),
+        Column(
+            "valid",
+            "valid",
+            "higher",
+            2,
+            "share of pieces without a token that breaks the grammar",
+            group=model,
+            main=True,
+        ),
+        Column("broken_tokens", "broken tokens", "0", 4, "share of tokens that break the grammar", group=model),
+        Column("nll_note", "surprise", "lower", 2, f"by real {target} of the test split", "nats a note", group=model),
+        Column(
+            "kl_piece",
+            "KL",
+            "stated",
+            1,
+            "distance from the pretrained model, on own pieces",
+            "nats a piece",
+            group=model,
+            main=True,
+        ),
+        Column("kl_bound", "KL at most", "stated", 1, "bound for best of n", "nats a piece", group=model),
     ]
 
 
@@ -79,58 +206,75 @@ def rows(evaluation: Evaluation) -> list[Row]:
     """A row a player and kind of prompt, with differences from the pretrained player prompt by prompt."""
     real, pretrained, *_ = evaluation.numbers
     out = []
-    for kind, prompts in evaluation.prompts.items():
+    for kind, asked in evaluation.asked.items():
         group = KIND_TITLES[kind].format(target=evaluation.target)
         aim = evaluation.numbers[real]["continue" if kind == "turn" else kind]
         out.append(Row(f"real {evaluation.target}", "real", aim.cells, group))
         if kind == "turn":
             out.append(Row("the prompts' own music", "reference", evaluation.numbers[real][kind].cells, group))
-        for name, by_kind in evaluation.numbers.items():
+        for name, entrant in evaluation.entrants.items():
+            numbers = evaluation.numbers[name][kind]
             if name == pretrained:
-                out.append(Row(name, "pretrained", by_kind[kind].cells, group))
-            elif name != real:
-                differ = changes(by_kind[kind], evaluation.numbers[pretrained][kind], prompts.work)
-                out.append(Row(name, "tuned", by_kind[kind].cells, group, differ))
+                out.append(Row(name, entrant.kind, numbers.cells, group))
+            else:
+                differ = changes(numbers, evaluation.numbers[pretrained][kind], asked.work)
+                out.append(Row(name, entrant.kind, numbers.cells, group, differ))
     return out
 
 
+def distributions(evaluation: Evaluation) -> list[Distribution]:
+    """Values of every piece, beside real music's, for each kind of prompt."""
+    real, *others = evaluation.numbers
+    said = {column.key: column for column in columns(evaluation.target)}
+    out = []
+    for kind in evaluation.asked:
+        aim = evaluation.numbers[real]["continue" if kind == "turn" else kind]
+        for key in SHOWN_WHOLE:
+            name = f"real {evaluation.target}"
+            values = {name: aim.pieces[key]} | {row: evaluation.numbers[row][kind].pieces[key] for row in others}
+            column = said[key]
+            group = KIND_TITLES[kind].format(target=evaluation.target)
+            out.append(Distribution(key, column.title, column.unit, column.explanation, values, name, group))
+    return out
+
+
+def _order(numbers: Numbers, real: Numbers, target: str) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """Pieces from best to worst: judged first, then by how near the share of repeats comes to real music's."""
+    far = np.abs(np.nan_to_num(numbers.pieces["rep4"], nan=1.0) - np.nanmedian(real.pieces["rep4"]))
+    judged = numbers.pieces.get(f"judge_{target}", np.zeros(len(far)))
+    return np.lexsort((far, -judged))
+
+
 def examples(evaluation: Evaluation, count: int, tempo: float = 120.0) -> list[Example]:
-    """For each kind of prompt, the best, a typical and the worst piece of the last player, with everyone's takes of
-    the prompt.
+    """For each kind of prompt, the best, the worst and a typical piece of the last tuned player, with the takes of real
+    music and every model of the prompt.
     """
     out = []
-    last = list(evaluation.played)[-1]
-    key = f"judge_{evaluation.target}"
-    for kind, prompts in evaluation.prompts.items():
-        notes = evaluation.played[last][kind].notes
-        # Judged first, then by how near the share of repeats comes to real music's.
-        real = np.nanmedian(evaluation.numbers["real"][kind].pieces["rep4"])
-        far = np.abs(np.nan_to_num(METRICS["rep4"](notes), nan=1.0) - real)
-        order = np.lexsort((far, -evaluation.numbers[last][kind].pieces[key]))
-        picks = {"best": order[0], "typical": order[len(order) // 2], "worst": order[-1]}
+    models = [name for name, entrant in evaluation.entrants.items() if entrant.kind in ("pretrained", "tuned")]
+    last = models[-1]
+    for kind, asked in evaluation.asked.items():
+        order = _order(evaluation.numbers[last][kind], evaluation.numbers["real"][kind], evaluation.target)
+        picks = {"best": order[0], "worst": order[-1], "typical": order[len(order) // 2]}
+        ids, works = asked.ids, asked.work
         for tag, row in list(picks.items())[:count]:
             reason = {
                 "best": f"judged {evaluation.target}, repeats as real music does",
                 "typical": "in the middle of that order",
                 "worst": f"last by the judge, then by repetition, of {len(order)} pieces of {last}",
             }[tag]
-            takes = [
-                _take(name, by_kind[kind], prompts, int(row), evaluation.remi, tempo)
-                for name, by_kind in evaluation.played.items()
-            ]
-            out.append(Example(f"{kind}: {prompts.work[row]}", evaluation.target, tag, takes, reason))
+            takes = []
+            for name in ("real", *models):
+                played = evaluation.played[name][kind]
+                piece = whole(ids[row], played.completions[row], evaluation.remi)
+                takes.append(_take(name, piece, played.pieces.notes.pieces([int(row)]), tempo))
+            out.append(Example(f"{kind}: {works[row]}", evaluation.target, tag, takes, reason))
     return out
 
 
-def _take(name: str, played: Played, prompts: Prompts, row: int, remi: Remi, tempo: float) -> Take:
-    head = prompts.ids.shape[1] - (0 if prompts.kind == "nothing" else prompts.prompt_tokens)  # BOS and style
-    prompt = prompts.ids[row].tolist()
-    notes = Notes.from_ids([prompt + played.completions[row]], remi, start=head)
-    given = notes.onset[notes.token < len(prompt) - head]
-    prompt_end = int(given.max()) + 1 if len(given) else None
-    rep4 = float(METRICS["rep4"](played.notes.pieces([row]))[0])
-    caption = f"{int(played.notes.counts[row])} notes, {rep4:.0%} of 4-grams repeated"
-    return Take(name, notes, prompt_end, ogg(synthesise(notes.to_score(0, tempo))), caption, tempo)
+def _take(name: str, piece: Whole, own: Notes, tempo: float) -> Take:
+    rep4 = float(METRICS["rep4"](own)[0])
+    caption = f"{len(own)} notes" + (f", {rep4:.0%} of 4-grams repeated" if np.isfinite(rep4) else "")
+    return Take(name, piece.notes, piece.prompt_end, ogg(synthesise(piece.notes.to_score(0, tempo))), caption, tempo)
 
 
 CURVES = (
@@ -186,8 +330,9 @@ def _series(log: list[dict[str, Any]], key: str) -> tuple[list[float], list[floa
     return [step for step, _ in points], [value for _, value in points]
 
 
-def render(evaluation: Evaluation, title: str, shown: int) -> str:
-    """report.html as text."""
+def model_page(evaluation: Evaluation, title: str, shown: int) -> str:
+    """report.html of models, as text."""
+    remarks = [f"{name}: {entrant.remark}" for name, entrant in evaluation.entrants.items() if entrant.remark]
     return render_report(
         title,
         rows(evaluation),
@@ -195,5 +340,63 @@ def render(evaluation: Evaluation, title: str, shown: int) -> str:
         curves(evaluation.folders),
         examples(evaluation, shown),
         {**evaluation.facts, "sound": synthesiser()},
-        list(LIMITS),
+        [*LIMITS, *remarks],
+        distributions=distributions(evaluation),
     )
+
+
+FOLDER_LIMITS = (
+    "Every interval is a 95 % bootstrap over works, which are told by file names.",
+    "Files were cleaned as a corpus is: tempo, pedal, instruments and ranges of velocity are not compared.",
+    "Music without a beat grid is written on a clock: swing, grooving and bars then mean nothing.",
+    *LIMITS[1:2],
+    *LIMITS[3:4],
+)
+
+
+def folder_page(found: Compared, title: str, shown: int) -> str:
+    """report.html of a folder beside another, as text."""
+    real = found.names[0]
+    said = columns("the style")
+    cells = zip(found.names, ("real", "midi"), found.numbers, strict=True)
+    values = {column.key: column for column in said}
+    whole_pieces = "whole pieces" if not found.length else f"excerpts of {found.length} notes"
+    n = found.pieces[1].notes.n_pieces
+    return render_report(
+        title,
+        [Row(name, kind, numbers.cells, "") for name, kind, numbers in cells],
+        said,
+        [],
+        folder_examples(found, shown),
+        {"compared": f"{n} {whole_pieces} a side", "sound": synthesiser(), **found.remarks},
+        FOLDER_LIMITS,
+        distributions=[
+            Distribution(
+                key,
+                values[key].title,
+                values[key].unit,
+                values[key].explanation,
+                {name: part.pieces[key] for name, part in zip(found.names, found.numbers, strict=True)},
+                real,
+                "",
+            )
+            for key in SHOWN_WHOLE
+        ],
+    )
+
+
+def folder_examples(found: Compared, shown: int, tempo: float = 120.0) -> list[Example]:
+    """A piece of the folder whose share of repeats is as real music's, one far from it and one between."""
+    order = _order(found.numbers[1], found.numbers[0], "")
+    picks = {"best": order[0], "worst": order[-1], "typical": order[len(order) // 2]}
+    reasons = {
+        "best": "repeats as the reference does",
+        "worst": "farthest from how the reference repeats",
+        "typical": "in the middle of that order",
+    }
+    out = []
+    for tag, row in list(picks.items())[:shown]:
+        one = found.pieces[1].notes.pieces([int(row)])
+        take = _take(found.names[1], Whole(one, None), one, tempo)
+        out.append(Example(str(found.pieces[1].work[row]), "", tag, [take], reasons[tag]))
+    return out
