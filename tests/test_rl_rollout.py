@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mgen.rl.rollout import Decoding, choose, sample
+from mgen.rl.rollout import Decoding, choose, penalise, sample
 
 
 @pytest.fixture
@@ -47,6 +47,70 @@ def test_greedy_agrees_with_transformers(policy, remi):
     assert ours == theirs
 
 
+@pytest.fixture
+def bold_policy(tiny_policy):
+    """Weights large enough for a prompt to matter."""
+    return tiny_policy(seed=3, initializer_range=0.3)
+
+
+def test_penalised_greedy_agrees_with_transformers(bold_policy, remi):
+    prompt = [[remi.bos_id, 3, 5, 60, 61]]
+    plain, ours = (
+        sample(
+            bold_policy,
+            prompt,
+            Decoding(temperature=0, max_new_tokens=24, repetition_penalty=penalty),
+            remi.eos_id,
+            remi.pad_id,
+        ).lists()[0][0]
+        for penalty in (1.0, 1.7)
+    )
+    theirs = bold_policy.generate(torch.tensor(prompt), do_sample=False, max_new_tokens=24, repetition_penalty=1.7)
+    assert ours == theirs[0, 5:].tolist() and ours != plain
+
+
+def test_guided_greedy_agrees_with_transformers(bold_policy, remi):
+    prompt, bare = [[remi.bos_id, 3, 5, 60]], [[remi.bos_id, 5, 60]]
+    decoding = Decoding(temperature=0, max_new_tokens=24, guidance=2.5)
+    ours = sample(bold_policy, prompt, decoding, remi.eos_id, remi.pad_id, unguided=bare).lists()[0][0]
+    theirs = bold_policy.generate(
+        torch.tensor(prompt),
+        do_sample=False,
+        max_new_tokens=24,
+        guidance_scale=2.5,
+        negative_prompt_ids=torch.tensor(bare),
+    )
+    assert ours == theirs[0, 4:].tolist()
+
+
+def test_a_penalty_of_1_and_guidance_of_1_change_nothing(bold_policy, remi):
+    prompts = [[remi.bos_id, 3, 5]] * 4
+    plain, same = (
+        sample(
+            bold_policy,
+            prompts,
+            Decoding(max_new_tokens=24),
+            remi.eos_id,
+            remi.pad_id,
+            torch.Generator().manual_seed(0),
+            **more,
+        )
+        for more in ({}, {"unguided": [[remi.bos_id, 5]] * 4, "penalised": torch.ones(remi.vocab_size).bool()})
+    )
+    assert torch.equal(plain.token_ids, same.token_ids) and torch.equal(plain.logprobs, same.logprobs)
+
+
+def test_only_some_tokens_are_penalised():
+    logits = torch.tensor([[2.0, -2.0, 2.0, -2.0]])
+    heard = torch.tensor([[True, True, False, False]])
+    torch.testing.assert_close(penalise(logits, heard, 2.0), torch.tensor([[1.0, -4.0, 2.0, -2.0]]))
+
+
+def test_guidance_without_anything_to_lead_away_from_is_refused(policy, remi):
+    with pytest.raises(ValueError, match=r"guidance \(2.0\) needs each of the 1 prompts unguided"):
+        sample(policy, [[remi.bos_id]], Decoding(guidance=2.0, max_new_tokens=4), remi.eos_id, remi.pad_id)
+
+
 def test_what_follows_the_end_does_not_count(policy, remi):
     rollout = sample(policy, [[remi.bos_id, 5]] * 64, Decoding(max_new_tokens=200), remi.eos_id, remi.pad_id)
     for row, mask, logprobs in zip(rollout.token_ids, rollout.mask, rollout.logprobs, strict=True):
@@ -78,7 +142,18 @@ def test_temperature_sharpens():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.1}, {"max_new_tokens": 0}]
+    "wrong",
+    [
+        {"temperature": -1.0},
+        {"top_k": -1},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"max_new_tokens": 0},
+        {"guidance": -0.5},
+        {"guidance": float("nan")},
+        {"repetition_penalty": 0.0},
+        {"repetition_penalty": float("inf")},
+    ],
 )
 def test_numbers_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
