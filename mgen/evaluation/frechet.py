@@ -25,7 +25,7 @@ Embedder = Callable[[Notes], Floats]
 SPLITS = 100
 """Random halves of the works: both of the value and of its interval."""
 
-DIMENSIONS = 192
+DIMENSIONS = 256
 """Wider spaces are cut to so many random directions: the cost grows with the cube."""
 
 
