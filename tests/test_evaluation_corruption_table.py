@@ -6,44 +6,15 @@ import json
 
 import numpy as np
 import pytest
-from evaluation_pieces import line, nothing, piece, random_piece, same, solos, works
+from evaluation_pieces import line, nothing, same, solos, works
 
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.evaluation.corruption_table import corruption_table, mean_interval, repeated_bars
+from mgen.evaluation.corruption_table import corruption_table
 from mgen.evaluation.corruptions import CORRUPTIONS, FURTHER, misspelt, thinned
 from mgen.evaluation.intervals import bootstrap
 from mgen.evaluation.metrics import METRICS
 from mgen.notes import Notes
-
-
-def test_repeated_bars_by_hand():
-    # bars: c e | c e an octave up | c e, held longer | nothing | c e | e c
-    onsets = [(0, 60, 64), (1, 72, 76), (2, 60, 64), (4, 60, 64), (5, 64, 60)]
-    notes = piece(
-        *(row for bar, first, second in onsets for row in ((96 * bar, 12 + bar, first), (96 * bar + 24, 12, second)))
-    )
-    assert repeated_bars(notes).tolist() == [pytest.approx(2 / 5)]
-    assert np.isnan(repeated_bars(nothing(2))).all()
-    assert repeated_bars(Notes.concat([notes, notes]))[1] == pytest.approx(2 / 5)  # pieces are heard alone
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_repeated_bars_are_equal_sets_of_events(seed):
-    one = random_piece(np.random.default_rng(seed), 30)
-    looped = CORRUPTIONS["two_bar_loop"](one, np.random.default_rng(0))
-    for notes in (one, looped):
-        events = zip(notes.bar.tolist(), notes.position.tolist(), notes.pitch.tolist(), strict=True)
-        bars: dict[int, list[tuple[int, int]]] = {}
-        for bar, position, pitch in events:
-            bars.setdefault(bar, []).append((position, pitch))
-        different = {tuple(sorted(bar)) for bar in bars.values()}
-        assert repeated_bars(notes)[0] == pytest.approx(1 - len(different) / len(bars))
-
-
-def test_mean_interval_by_hand():
-    assert mean_interval(line([60, 64, 62, 62])).tolist() == [pytest.approx(2)]
-    assert np.isnan(mean_interval(Notes.concat([line([60]), nothing()]))).all()
 
 
 def test_cells_are_means_and_paired_changes_by_work():

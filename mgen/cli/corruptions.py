@@ -24,7 +24,7 @@ from critics.style import StyleCritic
 from mgen.cli.options import parse
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
-from mgen.evaluation.corruption_table import EXTRA, REAL, CorruptionTable, Measure, corruption_table
+from mgen.evaluation.corruption_table import REAL, CorruptionTable, Measure, corruption_table
 from mgen.evaluation.corruptions import FURTHER, Corruption
 from mgen.evaluation.folders import excerpts, read_folder
 from mgen.evaluation.intervals import Interval
@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measures(config: CorruptionsConfig, others: Notes) -> dict[str, Measure]:
     """The columns: every metric, the rewards with bands of `others`, and the critic."""
-    out: dict[str, Measure] = {**METRICS, **EXTRA}
+    out: dict[str, Measure] = dict(METRICS)
     if config.rewards:
         bands = fit_bands(others)
         out |= {f"{JUDGES[0]}{name}": _score(REWARDS[name](bands)) for name in config.rewards}

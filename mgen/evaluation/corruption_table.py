@@ -15,11 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mgen.errors import MgenError
-from mgen.evaluation import metrics
 from mgen.evaluation.corruptions import Corruption
-from mgen.evaluation.distributions import average_pitch_shift
 from mgen.evaluation.intervals import REPLICATES, TAIL, Floats, Interval, resamples
-from mgen.evaluation.metrics import divide, mean_of
+from mgen.evaluation.metrics import divide
 from mgen.evaluation.replicates import works_of
 from mgen.notes import Notes
 
@@ -31,44 +29,6 @@ SAME = 1e-9
 
 Measure = Callable[[Notes], Floats]
 """B pieces to (B,) numbers, NaN where undefined."""
-
-
-def repeated_bars(notes: Notes) -> Floats:
-    """(B,) share of a piece's bars that came before in it, 0..1: the same pitches at the same places.
-
-    Bars in which nothing begins are left out. Told by two independent 64-bit sums, so that two different bars are
-    taken for one once in 10**38 pairs.
-
-    Cannot see: a bar with one note changed, or transposed; durations. NaN: no bar in which a pitched note begins.
-    Source: ours.
-    """
-    notes = metrics.pitched(notes)
-    row = notes.bar_starts[notes.piece] + notes.bar
-    rng = np.random.default_rng(0)
-    draws = [rng.integers(0, 1 << 64, 1 << 18, dtype=np.uint64) for _ in range(2)]
-    event = notes.position.astype(np.int64) * 128 + notes.pitch
-    first = np.flatnonzero(np.diff(row, prepend=-1))
-    if not len(first):
-        return np.full(notes.n_pieces, np.nan)
-    sums = [np.add.reduceat(draw[event % len(draw)], first) for draw in draws]
-    owner = notes.piece[first]
-    order = np.lexsort((first, sums[1], sums[0], owner))
-    same = np.append(False, np.all([np.diff(key[order]) == 0 for key in (owner, *sums)], axis=0))
-    again = np.empty(len(first), bool)
-    again[order] = same
-    return mean_of(again, owner, notes.n_pieces)
-
-
-def mean_interval(notes: Notes) -> Floats:
-    """(B,) mean size of the interval from a note to the next, semitones, chords read upwards; drums are left out.
-
-    Cannot see: direction, order. NaN: fewer than two pitched notes. Source: mgeval's average pitch shift.
-    """
-    return average_pitch_shift(metrics.pitched(notes))[:, 0]
-
-
-EXTRA: dict[str, Measure] = {"repeated_bars": repeated_bars, "mean_interval": mean_interval}
-"""Measures of the table alone: what else the first such table had."""
 
 
 @dataclass(frozen=True)
