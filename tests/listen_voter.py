@@ -1,0 +1,32 @@
+"""A process that votes until it is killed: `listen_voter.py FILE FIRST`. It prints the number of each vote once it is
+acknowledged, and begins at FIRST, the first that its predecessor did not get to print: as a browser sends a vote again.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from mgen.listen.store import Store, Study, Take, Vote
+
+PLACES = 50
+
+
+def study(pairs=PLACES, players=("real", "model")):
+    takes = [Take(player, f"prompt {i}", f"work {i // 2}", f"{player} {i}") for i in range(pairs) for player in players]
+    return Study("Which?", 20.0, 0, tuple(players), tuple(takes), tuple((2 * i, 2 * i + 1) for i in range(pairs)))
+
+
+def intended(number):
+    """What vote `number` says: its id, place and choice."""
+    return f"vote{number:08d}", number % PLACES, ("a", "b", "tie", "undo")[number % 4]
+
+
+if __name__ == "__main__":
+    store = Store.open(sys.argv[1], study())
+    rater = store.rater("Ann")
+    number = int(sys.argv[2])
+    while True:
+        key, place, choice = intended(number)
+        store.vote(Vote(key, rater, place, choice))
+        print(number, flush=True)
+        number += 1

@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from listen_voter import intended, study
+
+from mgen.errors import MgenError
+from mgen.listen.store import NameRefused, Store, Study, Take, Vote, draw_turns
+
+TESTS = Path(__file__).parent
+KILLS = int(os.environ.get("MGEN_KILLS", "40"))
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = Store.open(tmp_path / "votes.sqlite", study(6))
+    yield opened
+    opened.close()
+
+
+def rows(path, query="SELECT id, place, choice FROM vote ORDER BY seq"):
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute(query).fetchall()
+    finally:
+        connection.close()
+
+
+# ------------------------------------------------------------------------------------------------ killed while voting
+
+
+def vote_and_kill(path, first, delay):
+    """Start a voter, kill it after `delay` seconds; the numbers that it acknowledged."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
+    words = [sys.executable, "-S", str(TESTS / "listen_voter.py"), str(path), str(first)]
+    child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    time.sleep(delay)
+    child.kill()
+    out, err = child.communicate()
+    assert child.returncode == -9, err.decode()
+    whole = out[: out.rfind(b"\n") + 1]  # a line may be cut off: its vote was not acknowledged
+    return [int(line) for line in whole.split()]
+
+
+def test_kill_9_loses_and_doubles_no_vote(tmp_path):
+    """MGEN_KILLS=1000 kills a thousand times."""
+    path = tmp_path / "votes.sqlite"
+    chance = random.Random(0)
+    acknowledged, unacknowledged, began = 0, 0, time.monotonic()
+    for _ in range(KILLS):
+        numbers = vote_and_kill(path, acknowledged, chance.uniform(0.03, 0.15))
+        assert numbers == list(range(acknowledged, acknowledged + len(numbers)))
+        acknowledged += len(numbers)
+        there = rows(path, "SELECT count(*) FROM sqlite_master") != [(0,)]
+        written = len(rows(path)) if there else 0
+        assert written in (acknowledged, acknowledged + 1)  # killed between disk and acknowledgement
+        unacknowledged += written > acknowledged
+    numbers = vote_and_kill(path, acknowledged, 3)
+    acknowledged += len(numbers)
+    found = rows(path)
+    assert found == [intended(number) for number in range(len(found))]
+    assert acknowledged <= len(found) <= acknowledged + 1
+    assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+    seconds = time.monotonic() - began
+    print(f"{KILLS} kills, {len(found)} votes, {unacknowledged} kills between disk and word, {seconds:.0f} s")
+    assert len(found) > KILLS
+
+
+def test_what_is_acknowledged_is_on_the_disk(store):
+    """A kill does not empty the caches of the system, a power cut does: for that, SQLite is told to flush every commit."""
+    assert store.settings() == {"journal_mode": "wal", "synchronous": 2}
+
+
+def test_the_store_is_light():
+    """What writes votes must start at once, after a crash too."""
+    script = "import sys; before = set(sys.modules); import mgen.listen.store; print(*(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    tops = {name.split(".")[0] for name in done.stdout.split()}
+    assert tops - {"mgen"} <= set(sys.stdlib_module_names)
+
+
+# ------------------------------------------------------------------------------------------------------------- voting
+
+
+def test_the_same_vote_twice_is_one(store):
+    rater = store.rater("Ann")
+    assert store.vote(Vote("aaaaaaaa", rater, 0, "a", 3, 4)) is True
+    assert store.vote(Vote("aaaaaaaa", rater, 0, "a", 3, 4)) is False
+    assert store.counts() == {"raters": 1, "pairs": 6, "votes": 1, "appended": 1}
+
+
+def test_an_id_is_for_one_vote(store):
+    rater = store.rater("Ann")
+    store.vote(Vote("aaaaaaaa", rater, 0, "a"))
+    for other in (Vote("aaaaaaaa", rater, 0, "b"), Vote("aaaaaaaa", rater, 1, "a"), Vote("aaaaaaaa", 2, 0, "a")):
+        with pytest.raises(MgenError, match="another vote"):
+            store.vote(other)
+    assert [vote.chose for vote in store.ballots()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "vote",
+    [
+        Vote("aaaaaaaa", 1, 6, "a"),  # no such place
+        Vote("aaaaaaaa", 1, -1, "a"),
+        Vote("aaaaaaaa", 2, 0, "a"),  # no such rater
+        Vote("aaaaaaaa", 1, 0, "c"),
+        Vote("short", 1, 0, "a"),
+        Vote("a" * 65, 1, 0, "a"),
+        Vote("aaaaaaaa", 1, 0, "a", -1.0),
+        Vote("aaaaaaaa", 1, 0, "a", 1.0, float("nan")),
+    ],
+)
+def test_what_is_no_vote_is_refused_and_leaves_nothing(store, vote):
+    store.rater("Ann")
+    with pytest.raises(MgenError, match="^vote: "):
+        store.vote(vote)
+    assert store.counts()["appended"] == 0
+    assert store.vote(Vote("aaaaaaaa", 1, 0, "a"))
+
+
+def test_the_last_word_counts_and_undo_opens_the_pair_again(store):
+    rater = store.rater("Ann")
+    for i, (place, choice) in enumerate([(0, "a"), (1, "b"), (1, "undo")]):
+        store.vote(Vote(f"vote000{i}", rater, place, choice))
+    assert store.open_places(rater) == [1, 2, 3, 4, 5] and store.last_place(rater) == 0
+    store.vote(Vote("vote0003", rater, 1, "tie"))
+    store.vote(Vote("vote0004", rater, 0, "b"))
+    assert [vote.chose for vote in store.ballots()] == ["tie", "b"]
+    assert store.open_places(rater) == [2, 3, 4, 5] and store.last_place(rater) == 0
+    assert store.counts() == {"raters": 1, "pairs": 6, "votes": 2, "appended": 5}
+
+
+def test_a_ballot_names_the_take_that_was_preferred(store):
+    """Whoever stood as A: a is the second take where the turn is swapped."""
+    rater = store.rater("Ann")
+    for turn in store.turns(rater):
+        store.vote(Vote(f"vote000{turn.place}", rater, turn.place, "a", 5, 6))
+    told = {ballot.pair: ballot for ballot in store.ballots()}
+    for turn in store.turns(rater):
+        ballot = told[turn.pair]
+        assert ballot.preferred == (1 if turn.swapped else 0)
+        assert (ballot.first.player, ballot.second.player) == ("real", "model")
+        assert ballot.first.prompt == ballot.second.prompt == f"prompt {turn.pair}"
+        assert (ballot.rater, ballot.heard_a, ballot.heard_b) == ("Ann", 5, 6)
+
+
+def test_nothing_is_changed_or_deleted(store):
+    rater = store.rater("Ann")
+    store.vote(Vote("aaaaaaaa", rater, 0, "a"))
+    connection = sqlite3.connect(store.path)
+    for statement in ("DELETE FROM vote", "UPDATE vote SET choice = 'b'", "DELETE FROM turn", "UPDATE take SET player = 'x'"):
+        with pytest.raises(sqlite3.IntegrityError, match="only appended"):
+            connection.execute(statement)
+    connection.close()
+
+
+def test_many_threads_and_two_servers_lose_nothing(store):
+    other = Store.open(store.path, study(6))
+    rater = store.rater("Ann")
+
+    def many(which, name):
+        for i in range(25):
+            which.vote(Vote(f"{name}{i:07d}", rater, i % 6, "a"))
+
+    threads = [threading.Thread(target=many, args=pair) for pair in ((store, "a"), (store, "b"), (other, "c"))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    other.close()
+    assert store.counts()["appended"] == 75
+
+
+# ------------------------------------------------------------------------------------------------------------- raters
+
+
+def test_a_rater_comes_back_by_name_and_goes_on(store):
+    ann = store.rater("Ann  Lee")
+    turns = store.turns(ann)
+    store.vote(Vote("aaaaaaaa", ann, 0, "a"))
+    store.close()
+    again = Store.open(store.path, study(6))
+    assert again.rater(" ann lee ") == ann and again.turns(ann) == turns
+    assert again.open_places(ann) == [1, 2, 3, 4, 5]
+    assert again.rater("Bob") != ann
+    again.close()
+
+
+@pytest.mark.parametrize("name", ["", "  ", "x" * 61, "a\x00b", "a\u202eb", "\ud800"])
+def test_a_name_that_is_none(store, name):
+    with pytest.raises(NameRefused):
+        store.rater(name)
+    assert store.counts()["raters"] == 0
+
+
+def test_a_name_may_be_anything_that_can_be_read(store):
+    for name in ("<script>alert(1)</script>", "'; DROP TABLE vote; --", "Åsa 🎷", "x" * 60):
+        store.vote(Vote(f"{store.rater(name):08d}", store.rater(name), 0, "a"))
+    assert [ballot.rater for ballot in store.ballots()][:2] == ["<script>alert(1)</script>", "'; DROP TABLE vote; --"]
+
+
+def test_sides_are_balanced_within_a_rater_and_exactly_over_two():
+    players = [("a", "b")] * 10 + [("a", "c")] * 7 + [("b", "c")] * 8
+    sides = {}
+    for number in range(4):
+        turns = draw_turns(players, 3, number)
+        assert sorted(turn.pair for turn in turns) == list(range(25))
+        assert [turn.place for turn in turns] == list(range(25))
+        sides[number] = {turn.pair: turn.swapped for turn in turns}
+        for both, n in (("ab", 10), ("ac", 7), ("bc", 8)):
+            swapped = sum(sides[number][i] for i, names in enumerate(players) if "".join(names) == both)
+            assert abs(2 * swapped - n) <= 1
+    for one, other in ((0, 1), (2, 3)):
+        assert all(sides[one][pair] != sides[other][pair] for pair in range(25))
+    assert sides[0] != sides[2] and sides[0] != sides[3]
+    orders = [[turn.pair for turn in draw_turns(players, 3, number)] for number in range(6)]
+    assert len({tuple(order) for order in orders}) == 6
+    assert draw_turns(players, 3, 0) == draw_turns(players, 3, 0) != draw_turns(players, 4, 0)
+
+
+def test_orders_are_even_over_many_raters():
+    """Each pair stands first about equally often: 60 of 600 raters, by 7.3 on average (binomial)."""
+    first = Counter(draw_turns([("a", "b")] * 10, 0, number)[0].pair for number in range(600))
+    assert len(first) == 10 and all(abs(count - 60) < 5 * 7.4 for count in first.values())
+
+
+# -------------------------------------------------------------------------------------------------------------- files
+
+
+def test_votes_of_another_study_are_not_mixed(store):
+    with pytest.raises(MgenError, match=r"another study \(6 pairs of real, model; now 7 of real, model\)"):
+        Store.open(store.path, study(7))
+    with pytest.raises(MgenError, match="another study"):
+        Store.open(store.path, study(6, ("real", "other")))
+
+
+def test_a_study_has_its_tokens_and_names_back(tmp_path):
+    takes = (Take("x", "p", "w", "1", (1, 2), (3,)), Take("y", "p", "w", "2"))
+    asked = Study("Q?", 9.0, 5, ("x", "y"), takes, ((0, 1),), ("PAD", "Bar"))
+    opened = Store.open(tmp_path / "a file #1?.sqlite", asked)
+    assert (tuple(opened.takes), opened.question, opened.seed) == (takes, "Q?", 5)
+    assert (opened.players, opened.vocabulary) == (["x", "y"], ["PAD", "Bar"])
+    assert [path.name for path in tmp_path.glob("*.sqlite")] == ["a file #1?.sqlite"]
+    opened.close()
+
+
+def test_files_that_are_no_votes(tmp_path, store):
+    noise, empty, other = (tmp_path / name for name in ("noise", "empty", "other"))
+    noise.write_bytes(b"no database at all" * 100)
+    empty.touch()
+    connection = sqlite3.connect(other)
+    connection.execute("CREATE TABLE vote (x)")
+    connection.commit()
+    connection.close()
+    for path, says in (
+        (noise, "not a votes file"),
+        (empty, "empty database"),
+        (other, "another program"),
+        (tmp_path / "none", "no such file"),
+    ):
+        with pytest.raises(MgenError, match=says) as caught:
+            Store.read(path)
+        assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+    for path in (noise, other, tmp_path, tmp_path / "no" / "folder"):
+        with pytest.raises(MgenError) as caught:
+            Store.open(path, study(6))
+        assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+    connection = sqlite3.connect(store.path)
+    connection.execute("PRAGMA user_version=2")
+    connection.close()
+    with pytest.raises(MgenError, match="version 2, this mgen reads 1"):
+        Store.read(store.path)
+
+
+def test_votes_are_read_while_others_vote_and_after(store):
+    store.vote(Vote("aaaaaaaa", store.rater("Ann"), 0, "a"))
+    reader = Store.read(store.path)
+    assert len(reader.ballots()) == 1
+    store.vote(Vote("bbbbbbbb", 1, 1, "a"))
+    assert len(reader.ballots()) == 2
+    with pytest.raises(MgenError, match="cannot be opened or written"):
+        reader.rater("Bob")
+    reader.close()
+    store.close()
+    again = Store.read(store.path)
+    assert len(again.ballots()) == 2
+    again.close()
