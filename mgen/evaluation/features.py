@@ -18,6 +18,7 @@ from mgen import ngrams
 from mgen.errors import MgenError
 from mgen.evaluation import metrics
 from mgen.evaluation.metrics import Floats, divide, entropy, mean_of, median_of
+from mgen.evaluation.voices import leaders
 from mgen.notes import Ints, Notes
 
 Named = Iterator[tuple[str, Floats]]
@@ -259,6 +260,49 @@ def _metre(music: _Music) -> Named:
         yield f"gap_{name}_bars", mean_of(top.log_gap[where], top.piece[where], music.n)
 
 
+def _voices(music: _Music) -> Named:
+    """How notes go on from the ones that lead to them inside bars, and over bar lines, every second one apart."""
+    leader = leaders(music.piece, music.onset, music.pitch)
+    led, by = leader >= 0, np.maximum(leader, 0)
+    line = music.bar - music.bar[by]
+    over = (
+        ("within", line == 0),
+        ("over_odd", (line == 1) & (music.bar % 2 == 1)),
+        ("over_even", (line == 1) & (music.bar % 2 == 0)),
+    )
+    leap, since = np.abs(music.pitch - music.pitch[by]), np.log2(np.maximum(music.onset - music.onset[by], 1))
+    means: dict[str, list[Floats]] = {"leap": [], "step": [], "same": [], "since": []}
+    for name, where in over:
+        some = led & where
+        owner = music.piece[some]
+        for key, values in (("leap", leap), ("step", (leap == 1) | (leap == 2)), ("same", leap == 0), ("since", since)):
+            means[key].append(mean_of(values[some], owner, music.n))
+            yield f"{key}_{name}", means[key][-1]
+    for key, (inside, odd, even) in means.items():
+        yield f"{key}_odd_beside_within", odd - inside
+        yield f"{key}_even_beside_within", even - inside
+    yield "unled", mean_of(~led, music.piece, music.n)
+
+
+def _bars(music: _Music) -> Named:
+    """How alike the pitch classes of bars are, by their distance."""
+    owner = music.all.bars.piece
+    row = music.all.bar_starts[music.piece] + music.bar
+    classes = np.zeros((len(owner), 12))
+    np.add.at(classes, (row, music.pitch % 12), np.sqrt(music.duration))
+    unit = divide(classes, np.linalg.norm(classes, axis=1, keepdims=True))
+    number = np.arange(len(owner)) - music.all.bar_starts[owner]
+    for lag in (1, 2, 4):
+        at = np.flatnonzero(owner[lag:] == owner[:-lag])
+        for semitones in (0, 5, 7):
+            alike = (unit[at] * np.roll(unit[at + lag], semitones, axis=1)).sum(axis=1)
+            yield f"bars_alike_{lag}_{semitones}", mean_of(alike, owner[at], music.n)
+            if lag == 1 and not semitones:
+                odd = number[at] % 2 == 0
+                first, second = (mean_of(alike[some], owner[at][some], music.n) for some in (odd, ~odd))
+                yield "pairs_of_bars", first - second
+
+
 GROUPS: dict[str, Callable[[_Music], Named]] = {
     "repetition": _repetition,
     "melody": _melody,
@@ -267,10 +311,15 @@ GROUPS: dict[str, Callable[[_Music], Named]] = {
     "entropies": _entropies,
     "continuity": _continuity,
     "metre": _metre,
+    "voices": _voices,
+    "bars": _bars,
 }
 
-FORMAT_FREE = tuple(name for name in GROUPS if name != "metre")
-"""The groups that do not know where the beats are."""
+METRIC = ("metre", "voices", "bars")
+"""The groups that know where the beats are."""
+
+FORMAT_FREE = tuple(name for name in GROUPS if name not in METRIC)
+"""The groups that do not."""
 
 
 def _table(notes: Notes, groups: Collection[str]) -> tuple[tuple[str, ...], Floats]:
