@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from mgen.cli import critic, evaluate, finetune, generate, pretrain
 from mgen.errors import MgenError
+from mgen.evaluation.samples import read_samples
 
 QUIET = ["--report_to", "none", "--disable_tqdm", "true"]
 
@@ -229,55 +230,61 @@ def test_mistakes_in_generating_are_one_line(change, said, base, tmp_path):
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
 
-def test_evaluate_measures_models_beside_real_music(small_corpus, base, tmp_path, capsys):
-    words = [
-        "--model",
-        f"pretrained={base}",
-        f"again={base}",
-        "--corpus",
-        str(small_corpus),
-        "--out",
-        str(tmp_path / "e"),
-    ]
-    words += [
-        "--n",
-        "40",
-        "--n_greedy",
-        "4",
-        "--prompt_tokens",
-        "32",
-        "--completion_tokens",
-        "96",
-        "--kinds",
-        "continue",
-    ]
-    words += ["turn", "--examples", "1", "--json"]
-    assert evaluate.main(words) == 0
+@pytest.mark.parametrize("tuned", ["nats"], indirect=True)
+def test_evaluate_measures_models_beside_controls_rivals_and_real_music(small_corpus, base, tuned, tmp_path, capsys):
+    models = [f"pretrained={base}", f"runs={base},{base}", f"tuned={tuned / 'model'}"]
+    words = ["--model", *models, "--corpus", str(small_corpus), "--out", str(tmp_path / "e")]
+    words += ["--n", "64", "--seeds", "2", "--n_greedy", "4", "--prompt_tokens", "32", "--completion_tokens", "96"]
+    words += ["--kinds", "continue", "turn", "--controls", "best_of_2", "guidance_2", "--judges_of", str(tuned)]
+    words += ["--control_model", f"alone={base}", "--rivals", "markov1", "train", "--sequence", "false"]
+    assert evaluate.main([*words, "--examples", "1", "--samples", "3", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result == json.loads((tmp_path / "e" / "metrics.json").read_text())
     rows = result["rows"]
-    assert list(rows) == ["real", "pretrained", "again"]
-    names = {"valid", "loop_rate", "loop_rate_greedy", "rep4", "H1", "judge_jazz", "c2st_auc", "kl_piece"}
+    assert result["kinds"] == {
+        "real": "real",
+        "pretrained": "pretrained",
+        "runs": "tuned",
+        "tuned": "tuned",
+        "best_of_2": "control",
+        "guidance_2": "control",
+        "alone": "control",
+        "markov1": "rival",
+        "train": "rival",
+    }
+    assert list(rows) == list(result["kinds"])
+    names = {"valid", "loop_rate", "rep4", "rep8", "interval_rep8", "H1", "H4", "GS", "CPI", "SI", "swing", "oa", "kld"}
+    names |= {"triplet_share", "judge_jazz", "c2st_auc", "frechet", "vendi_ratio", "copy_rate", "self_bleu"}
+    for by_kind in rows.values():
+        for cells in by_kind.values():
+            assert names <= cells.keys()
+            for cell in cells.values():
+                assert cell["value"] is None or cell["low"] - 1e-9 <= cell["value"] <= cell["high"] + 1e-9
     for kind in ("continue", "turn"):
-        assert (
-            names <= rows["pretrained"][kind].keys()
-            and names - {"loop_rate_greedy", "kl_piece"} <= rows["real"][kind].keys()
-        )
-        for name in names - {"kl_piece"}:  # the same weights and seeds: the same pieces
-            assert rows["pretrained"][kind][name] == rows["again"][kind][name]
-        assert abs(rows["again"][kind]["kl_piece"]["value"]) < 1e-3
-        for cell in rows["pretrained"][kind].values():
-            assert cell["value"] is None or cell["low"] - 1e-9 <= cell["value"] <= cell["high"] + 1e-9
+        of_model = {"loop_rate_greedy", "loop_rate_08", "kl_piece"}
+        assert of_model <= rows["pretrained"][kind].keys() and not of_model & rows["real"][kind].keys()
+        # the same weights and seeds: the same pieces
+        assert rows["pretrained"][kind]["H1"]["seeds"] == rows["alone"][kind]["H1"]["seeds"]
+        assert rows["pretrained"][kind]["H1"]["value"] == rows["runs"][kind]["H1"]["value"]
+        # two training runs: their spread is joined to the interval
+        assert rows["pretrained"][kind]["H1"]["high"] < rows["runs"][kind]["H1"]["high"]
+        assert abs(rows["alone"][kind]["kl_piece"]["value"]) < 1e-3 < rows["guidance_2"][kind]["kl_piece"]["value"]
+        assert rows["best_of_2"][kind]["kl_bound"]["value"] == pytest.approx(np.log(2) - 0.5)
+        assert rows["train"][kind]["copy_rate"]["value"] > 0.9 > rows["real"][kind]["copy_rate"]["value"]
     assert rows["real"]["continue"]["valid"]["value"] == 1.0
-    # 60 steps of training are not music: the fresh classifier must see it, and real halves must look alike.
+    # 120 steps of training are not music: the fresh classifier must see it, and real halves must look alike.
     assert rows["pretrained"]["continue"]["c2st_auc"]["value"] > 0.8
     assert rows["real"]["continue"]["c2st_auc"]["low"] < 0.6
+    assert 0 < rows["pretrained"]["continue"]["nll_note"]["value"] < 40
+    assert "chosen by" in result["remarks"]["best_of_2"] and "2 training runs" in result["remarks"]["runs"]
+    assert "too few to quote" in result["remarks"]["pretrained, turn, c2st_auc"]
     page = (tmp_path / "e" / "report.html").read_text()
-    assert (
-        "two-sample AUC" in page
-        and "data:audio/ogg;base64," in page
-        and "http://" not in page.replace("http://www.w3.org", "")
-    )
+    assert "two-sample AUC" in page and "data:audio/ogg;base64," in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    samples = read_samples(tmp_path / "e")
+    assert samples.players == list(rows) and len(samples.items) == 9 * 2 * 3
+    prompts = {(item.prompt, tuple(item.prompt_ids)) for item in samples.items}
+    assert len(prompts) == 6  # everyone was given the same
 
 
 def test_a_model_of_other_tokens_is_refused(base, small_corpus, tmp_path):
@@ -288,6 +295,15 @@ def test_a_model_of_other_tokens_is_refused(base, small_corpus, tmp_path):
     assert prepare.main(["--metadata", str(music), "--out", str(band), "--recipe", "band", "--workers", "1"]) == 0
     with pytest.raises(MgenError, match="is not that of"):
         evaluate.main(["--model", str(base), "--corpus", str(band), "--out", str(tmp_path / "e")])
+    for change, said in (
+        (["--target", "polka"], "the corpus has jazz, other"),
+        (["--rivals", "markof5"], "did you mean markov5"),
+        (["--controls", "best_of_2"], "name a run of mgen finetune"),
+        (["--model", str(base), str(base)], "is taken; give NAME=FOLDER"),
+    ):
+        with pytest.raises(MgenError, match=said) as caught:
+            evaluate.main(["--model", str(base), "--corpus", str(small_corpus), "--out", str(tmp_path / "e"), *change])
+        assert "\n" not in str(caught.value)
     assert not (tmp_path / "e").exists()
 
 

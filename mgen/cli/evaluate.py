@@ -14,23 +14,25 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel
 
+from critics.sequence import SequenceCritic
 from mgen.cli.judging import judges_of_run
 from mgen.cli.options import parse
 from mgen.cli.rows import control, rival
 from mgen.cli.run import RUN_FILE
-from mgen.corpus.clean import RECIPES
+from mgen.corpus.clean import RECIPES, Recipe
 from mgen.corpus.shards import Corpus
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
+from mgen.evaluation.clamp import ClampEmbedder
 from mgen.evaluation.folders import EXCERPT_NOTES, compare_folders
-from mgen.evaluation.frechet import Embedder
+from mgen.evaluation.frechet import Embedder, pooled_embedder
 from mgen.evaluation.intervals import Interval
 from mgen.evaluation.measure import Beside, Numbers
 from mgen.evaluation.players import ModelPlayer
@@ -46,7 +48,7 @@ from mgen.evaluation.protocol import (
     train_judge,
 )
 from mgen.evaluation.samples import write_samples
-from mgen.evaluation.summary import Evaluation, folder_page, model_page
+from mgen.evaluation.summary import Evaluation, columns, folder_page, model_page
 from mgen.models.transformer import check_vocabulary, load_policy
 from mgen.rl.prompts import KINDS, check_style
 from mgen.rl.rollout import Decoding
@@ -180,7 +182,7 @@ def _models(config: EvaluateConfig, out: Path) -> int:
     first = entrants[0].players[0]
     assert isinstance(first, ModelPlayer)
     judge, judge_auc = train_judge(corpus, protocol)
-    beside = Beside(copy_index(corpus, protocol), embedders(config, remi), config.sequence, config.two_sample)
+    beside = Beside(copy_index(corpus, protocol), embedders(config), config.sequence, config.two_sample)
     asked = {kind: Asked.draw(protocol, corpus, "test", kind, KINDS.index(kind)) for kind in config.kinds}
     played: dict[str, dict[str, Played]] = {name: {} for name in ("real", *(entrant.name for entrant in entrants))}
     numbers: dict[str, dict[str, Numbers]] = {name: {} for name in played}
@@ -222,7 +224,7 @@ def _models(config: EvaluateConfig, out: Path) -> int:
     if config.json:
         print(json.dumps(result))
     else:
-        print_tables(numbers)
+        print_tables(numbers, config.target)
         print(f"{out / 'report.html'}: {time.monotonic() - began:.0f} s; the judge's AUC on test is {_cell(judge_auc)}")
     return 0
 
@@ -357,14 +359,14 @@ def facts(folders: Mapping[str, Sequence[Path]], protocol: Protocol, judge_auc: 
 
 def _folders(config: EvaluateConfig, out: Path | None) -> int:
     began = time.monotonic()
-    beside = Beside(None, embedders(config, None), config.sequence, config.two_sample)
+    beside = Beside(None, embedders(config), config.sequence, config.two_sample)
     found = compare_folders(
         Path(config.midi),
         Path(config.reference),
         beside,
         n=config.n,
         length=config.excerpt_notes,
-        recipe=config.recipe,
+        recipe=cast(Recipe, config.recipe),
         workers=config.workers or None,
         seed=config.seed,
     )
@@ -374,16 +376,22 @@ def _folders(config: EvaluateConfig, out: Path | None) -> int:
     if config.json:
         print(json.dumps(result))
     else:
-        print_tables({name: {"excerpts": part} for name, part in zip(found.names, found.numbers, strict=True)})
+        print_tables({name: {"excerpts": part} for name, part in zip(found.names, found.numbers, strict=True)}, "")
         for name, remark in found.remarks.items():
             print(f"{name}: {remark}")
         print(f"{out / 'report.html' if out else 'done'}: {time.monotonic() - began:.0f} s")
     return 0
 
 
-def embedders(config: EvaluateConfig, remi: Remi | None) -> dict[str, Embedder]:
+def embedders(config: EvaluateConfig) -> dict[str, Embedder]:
     """What Fréchet distances are measured in, beside the features."""
-    return {}
+    out: dict[str, Embedder] = {}
+    if config.critic:
+        network = SequenceCritic.from_pretrained(config.critic)[0]
+        out["critic"] = pooled_embedder(network.model.model, network.rows, network.remi.pad_id)
+    if config.clamp:
+        out["clamp"] = ClampEmbedder.load(config.clamp)
+    return out
 
 
 def _write(out: Path, result: dict[str, Any], page: str) -> None:
@@ -397,14 +405,18 @@ def _note(config: EvaluateConfig, line: str) -> None:
         print(f"  {line}", flush=True)
 
 
-def print_tables(numbers: Mapping[str, Mapping[str, Numbers]]) -> None:
-    """One table for each kind of prompt."""
-    console = Console(soft_wrap=True)
+def print_tables(numbers: Mapping[str, Mapping[str, Numbers]], target: str) -> None:
+    """The main numbers, one table for each kind of prompt; all of them are in the report."""
+    main = [column for column in columns(target) if column.main]
     for kind in next(iter(numbers.values())):
         parts = {name: by_kind[kind].cells for name, by_kind in numbers.items()}
         table = Table("", *parts, title=f"prompts: {kind}", title_justify="left")
-        for key in dict.fromkeys(key for cells in parts.values() for key in cells):
-            table.add_row(key, *(_cell(cells[key]) if key in cells else "" for cells in parts.values()))
+        for column in main:
+            cells = [_cell(found[column.key]) if column.key in found else "" for found in parts.values()]
+            if any(cells):
+                table.add_row(column.title, *cells)
+        console = Console(soft_wrap=True)
+        console.width = max(console.width, 24 * (1 + len(parts)))  # wider than the terminal rather than cut
         console.print(table)
 
 

@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mgen.errors import MgenError
-from mgen.evaluation.diversity import distinct, self_bleu
 from mgen.evaluation.frechet import Embedder
 from mgen.evaluation.intervals import UNDEFINED, Floats, Interval, bootstrap, distance_to_real, over_seeds
 from mgen.evaluation.memorisation import CopyIndex
 from mgen.evaluation.metrics import METRICS
-from mgen.evaluation.sets import set_metrics
+from mgen.evaluation.sets import alone, set_metrics
 from mgen.evaluation.two_sample import two_sample
 from mgen.notes import Notes
 
@@ -110,7 +109,7 @@ def measure(own: Pieces, real: Pieces, beside: Beside, more: Mapping[str, Floats
     cells = {name: over_seeds(values, own.work, own.seed, own.runs) for name, values in pieces.items()}
     compared, remarks = _compared(*(own.halves() if own is real else (own, real)), beside)
     if own is real:  # these are of one set and depend on its size: of the whole set, as for the others
-        compared |= _of_one_set(own, beside)
+        compared |= alone(own.notes, own.work, train=beside.copies)
     return Numbers({**compared, **cells}, pieces, remarks)
 
 
@@ -138,15 +137,6 @@ def _compared(own: Pieces, real: Pieces, beside: Beside) -> tuple[dict[str, Inte
     for name in DISTANCES:
         cells[f"{name}_distance"] = distance_to_real(real.values[name], own.values[name], real.work, own.work)
     return cells, remarks
-
-
-def _of_one_set(own: Pieces, beside: Beside) -> dict[str, Interval]:
-    """Numbers of a set by itself that depend on how many pieces it has."""
-    cells = {"self_bleu": self_bleu(own.notes, own.work)}
-    cells |= {f"distinct{n}": distinct(own.notes, n, own.work) for n in (2, 4)}
-    if beside.copies is not None:
-        cells["copy_rate"] = beside.copies.copy_rate(own.notes, own.work)
-    return cells
 
 
 def changes(after: Numbers, before: Numbers, work: NDArray[np.str_]) -> dict[str, Interval]:

@@ -169,7 +169,8 @@ def log_ratio(done: Completions, prompts: Prompts, reference: PreTrainedModel, r
     """(B,) log p_player - log p_reference of each completion, in nats: its mean is the KL of a piece."""
     assert done.logprobs is not None
     told = logprobs_of(reference, prompts.ids.tolist(), done.token_ids, remi)
-    return np.array([sum(row) for row in done.logprobs]) - np.array([row.sum() for row in told])
+    out: Floats = np.array([sum(row) for row in done.logprobs]) - np.array([row.sum() for row in told])
+    return out
 
 
 def logprobs_of(

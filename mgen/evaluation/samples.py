@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ def write_samples(
     folder: Path,
     target: str,
     prompts: Sequence[tuple[str, str, str, Sequence[int]]],
-    completions: dict[str, Sequence[Sequence[int]]],
+    completions: Mapping[str, Sequence[Sequence[int]]],
     remi: Remi,
     tempo: float = 120.0,
 ) -> Samples:

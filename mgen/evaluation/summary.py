@@ -218,7 +218,12 @@ def rows(evaluation: Evaluation) -> list[Row]:
                 out.append(Row(name, entrant.kind, numbers.cells, group))
             else:
                 differ = changes(numbers, evaluation.numbers[pretrained][kind], asked.work)
-                out.append(Row(name, entrant.kind, numbers.cells, group, differ))
+                against = {
+                    other: changes(numbers, evaluation.numbers[other][kind], asked.work)
+                    for other, of in evaluation.entrants.items()
+                    if entrant.kind == "tuned" and of.kind in ("control", "rival")
+                }
+                out.append(Row(name, entrant.kind, numbers.cells, group, differ, against))
     return out
 
 

@@ -1,0 +1,77 @@
+"""`mgen evaluate` on folders of files, and what it says to options that cannot be."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from evaluation_pieces import line, solo
+
+from mgen.cli import evaluate
+from mgen.cli.main import run
+from mgen.errors import MgenError
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory):
+    root = tmp_path_factory.mktemp("music")
+    for name, seed in (("real", 0), ("own", 50)):
+        (root / name).mkdir()
+        for i in range(10):
+            solo(seed + i, 12).to_score(0).dump_midi(root / name / f"{name} solo {i}.mid")
+    (root / "one").mkdir()
+    line([60]).to_score(0).dump_midi(root / "one" / "one.mid")
+    (root / "broken").mkdir()
+    (root / "broken" / "x.mid").write_bytes(b"no music")
+    return root
+
+
+def test_two_folders_give_one_object_and_a_page(music, tmp_path, capsys):
+    words = ["--midi", str(music / "own"), "--reference", str(music / "real"), "--out", str(tmp_path / "e"), "--json"]
+    assert evaluate.main([*words, "--excerpt_notes", "48", "--workers", "1", "--sequence", "false"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result == json.loads((tmp_path / "e" / "metrics.json").read_text())
+    names = "c2st_auc loop_rate rep4 rep8 interval_rep8 H1 H4 GS CPI SI swing triplet_share oa kld frechet vendi_ratio"
+    for name in [*names.split(), "valid"]:
+        assert {"value", "low", "high"} <= result[name].keys(), name
+        assert name in result["real"], name
+    assert result["midi"] == {"name": "own", "scanned": 10, "rejected": {}} and result["n"] >= 10
+    page = (tmp_path / "e" / "report.html").read_text()
+    assert "own" in page and "data:audio/ogg;base64," in page
+    with pytest.raises(MgenError, match="not empty"):
+        evaluate.main(words)
+
+
+def test_without_out_nothing_is_written(music, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["--midi", str(music / "own"), "--reference", str(music / "real"), "--workers", "1"]
+    assert evaluate.main([*words, "--excerpt_notes", "48", "--two_sample", "false"]) == 0
+    out = capsys.readouterr().out
+    assert "entropy H1" in out and "two-sample" not in out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "either --model NAME=FOLDER ... with --corpus, or --midi"),
+        (["--midi", "a"], "expected --reference"),
+        (["--model", "a"], "expected --corpus"),
+        (
+            ["--model", "a", "--corpus", "c", "--out", "o", "--n", "100", "--seeds", "5"],
+            "at least 32 for each of seeds",
+        ),
+        (["--model", "a", "--corpus", "c", "--out", "o", "--kinds", "turn"], "continue among them"),
+        (["--midi", "{music}/nowhere", "--reference", "{music}/real"], "no such file or folder"),
+        (["--midi", "{music}/broken", "--reference", "{music}/real"], "none of 1 files could be read"),
+        (["--midi", "{music}/one", "--reference", "{music}/real", "--excerpt_notes", "48"], "longest piece has 1 "),
+        (["--midi", "{music}/own", "--reference", "{music}/real", "--recipe", "organ"], "expected one of piano"),
+        (["--midi", "{music}/own", "--reference", "{music}/real", "--clamp", "{music}/one"], "CLaMP|expected"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(words, said, music, capsys):
+    words = [word.replace("{music}", str(music)) for word in words]
+    with pytest.raises(MgenError, match=said):
+        evaluate.main(words)
+    assert run(evaluate.main, words) == 2
+    assert capsys.readouterr().err.count("\n") == 1
