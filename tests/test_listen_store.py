@@ -158,7 +158,12 @@ def test_nothing_is_changed_or_deleted(store):
     rater = store.rater("Ann")
     store.vote(Vote("aaaaaaaa", rater, 0, "a"))
     connection = sqlite3.connect(store.path)
-    for statement in ("DELETE FROM vote", "UPDATE vote SET choice = 'b'", "DELETE FROM turn", "UPDATE take SET player = 'x'"):
+    for statement in (
+        "DELETE FROM vote",
+        "UPDATE vote SET choice = 'b'",
+        "DELETE FROM turn",
+        "UPDATE take SET player = 'x'",
+    ):
         with pytest.raises(sqlite3.IntegrityError, match="only appended"):
             connection.execute(statement)
     connection.close()

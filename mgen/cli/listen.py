@@ -158,8 +158,8 @@ def let_play(models: Mapping[str, Path], folder: Path, config: ListenConfig) -> 
     import numpy as np
     import torch
 
-    from mgen.cli.evaluate import load_models
     from mgen.corpus.shards import Corpus
+    from mgen.models.transformer import check_vocabulary, load_policy
     from mgen.rl.prompts import draw_prompts
     from mgen.rl.rollout import Decoding, sample
 
@@ -180,7 +180,10 @@ def let_play(models: Mapping[str, Path], folder: Path, config: ListenConfig) -> 
     prompts = draw_prompts(corpus, "test", _KIND, n, *tokens, config.target, rng)
     ids, remi = prompts.ids.tolist(), corpus.remi
     completions = {"real": prompts.windows[:, prompts.prompt_tokens :].tolist()}
-    for name, model in load_models(models, corpus, config.corpus).items():
+    for name, path in models.items():
+        model, own = load_policy(path)
+        check_vocabulary(path, own, config.corpus, remi)
+        model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         print(f"{name} continues {n} prompts ...", file=sys.stderr, flush=True)
         generator = torch.Generator(model.device).manual_seed(config.seed)
         decoding = Decoding(max_new_tokens=config.completion_tokens)
