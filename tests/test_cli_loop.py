@@ -250,7 +250,7 @@ def test_evaluate_measures_models_beside_controls_rivals_and_real_music(small_co
         "guidance_2": "control",
         "alone": "control",
         "markov1": "rival",
-        "train": "rival",
+        "train": "reference",
     }
     assert list(rows) == list(result["kinds"])
     names = {"valid", "loop_rate", "rep4", "rep8", "interval_rep8", "H1", "H4", "GS", "CPI", "SI", "swing", "oa", "kld"}

@@ -257,8 +257,8 @@ def test_groups_of_rows_are_titled_before_their_colon():
 def test_seeds_are_rings_and_said_to_be():
     with_seeds = Row("tuned", "tuned", {**TUNED, "auc": Cell(0.6, 0.55, 0.65, seeds=(0.58, 0.62))})
     html = report([*ROWS[1:], with_seeds])
-    assert html.count('class="seed"') == 2 and "rings are training seeds" in html
-    assert "rings are training seeds" not in report(ROWS)
+    assert html.count('class="seed"') == 2 and "rings are single seeds" in html
+    assert "rings are single seeds" not in report(ROWS)
 
 
 def test_undefined_pieces_are_stated_beside_the_number():

@@ -262,7 +262,9 @@ def line_up(config: EvaluateConfig, folders: Mapping[str, Sequence[Path]], corpu
         of_name = [_model(path, config.corpus, corpus.remi) for path in paths]
         entrants.append(Entrant(name, "control", [ModelPlayer(model, corpus.remi, plain) for model in of_name]))
     for word in config.rivals if config.rivals != ["none"] else []:
-        entrants.append(Entrant(word, "rival", [rival(word, corpus, config.target)]))
+        # The training music is no rival to be beaten: its row exposes what copying scores.
+        kind, remark = ("reference", "what copying scores") if word == "train" else ("rival", "")
+        entrants.append(Entrant(word, kind, [rival(word, corpus, config.target)], remark))
     names = [entrant.name for entrant in entrants]
     if twice := next((name for name in names if names.count(name) > 1 or name == "real"), None):
         raise MgenError(f"the name '{twice}' is taken; give NAME=FOLDER with another NAME")

@@ -102,7 +102,7 @@ class Entrant:
 
     Attributes:
         name: as shown.
-        kind: `pretrained`, `tuned`, `control` or `rival`.
+        kind: `pretrained`, `tuned`, `control`, `rival`, or `reference`, which is only shown.
         players: one, or one for each of several training runs that the seeds go round in turn.
         remark: what a reader has to know of it.
     """

@@ -36,7 +36,7 @@ LIMITS = (
     "Audio is a plain synthesis at one tempo: the model writes neither tempo nor sound.",
 )
 
-SHOWN_WHOLE = ("rep4", "interval_rep8", "H1", "CPI", "GS", "SI", "swing", "triplet_share", "polyphony", "density")
+SHOWN_WHOLE = ("rep4", "interval_rep8", "H1", "CPI", "GS", "SI_short", "swing", "triplet_share", "polyphony", "density")
 """Metrics whose distribution over pieces is drawn."""
 
 
@@ -149,8 +149,10 @@ def columns(target: str) -> list[Column]:
         Column("triplet_share", "triplets", "as real", 2, "share of onsets in triplet subdivisions", group=rhythm),
         Column("GS", "grooving similarity", "as real", 3, "how alike the rhythms of bars are", group=rhythm),
         Column("empty_beats", "empty beats", "as real", 3, "share of beats in which nothing sounds", group=rhythm),
-        Column("SI_short", "structure, short", "as real", 3, "how much returns at the scale of bars", group=form),
-        Column("SI", "structure, mid", "as real", 3, "how much returns at the scale of phrases", group=form, main=True),
+        Column(
+            "SI_short", "structure, short", "as real", 3, "how much returns at the scale of bars", group=form, main=True
+        ),
+        Column("SI", "structure, mid", "as real", 3, "how much returns at the scale of phrases", group=form),
         Column("SI_long", "structure, long", "as real", 3, "how much returns at the scale of sections", group=form),
         Column("polyphony", "polyphony", "as real", 2, "notes sounding at a time, where any does", group=texture),
         Column("density", "notes a beat", "as real", 2, "onsets a quarter note", group=texture),
