@@ -41,6 +41,15 @@ def port(store, sounds):
         yield found
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A server, and its votes file, for tests whose every request is refused: its port and its store."""
+    opened = Store.open(tmp_path_factory.mktemp("shared") / "votes.sqlite", study(6))
+    with running(Server(opened, FakeSounds(), hosts={"127.0.0.1", "localhost"}).app) as found:
+        yield found, opened
+    opened.close()
+
+
 @pytest.fixture
 def guarded(store, sounds):
     """A server that asks for a token."""
@@ -232,8 +241,8 @@ def test_no_answer_names_a_player_prompt_work_or_file(port):
         "/.git/config",
     ],
 )
-def test_no_file_is_served(port, path):
-    client = Client(port).enter()
+def test_no_file_is_served(shared, path):
+    client = Client(shared[0]).enter()
     answer = client.get(path)
     assert answer.status in (400, 404) and len(answer.body) < 100
     assert b"root:" not in answer.body and b"import" not in answer.body
@@ -242,9 +251,9 @@ def test_no_file_is_served(port, path):
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "127.0.0.1@evil.example"]
 )
-def test_another_host_is_refused(port, host):
+def test_another_host_is_refused(shared, host):
     """DNS rebinding: the attacker's name points here, and the browser believes that the page is the attacker's."""
-    client = Client(port)
+    client = Client(shared[0])
     client.host = host
     for answer in (client.get("/"), client.get("/api/state"), client.post("/api/rater", {"name": "Ann"})):
         assert answer.status == 421 and b"Listening" not in answer.body
@@ -367,7 +376,8 @@ def test_what_is_too_long_is_not_read(port, store):
         b'{"id": "vote0000", "place": 0, "choice": "a", "heard_a": 1e999}',
     ],
 )
-def test_what_is_no_vote_is_refused(port, store, body):
+def test_what_is_no_vote_is_refused(shared, body):
+    port, store = shared
     answer = Client(port).enter().post("/api/vote", body)
     assert answer.status == 400 and answer.json["error"]
     assert store.counts()["appended"] == 0

@@ -76,7 +76,7 @@ def test_kill_9_loses_and_doubles_no_vote(tmp_path):
 
 
 def test_what_is_acknowledged_is_on_the_disk(store):
-    """A kill does not empty the caches of the system, a power cut does: for that, SQLite is told to flush every commit."""
+    """A kill spares the system's caches, a power cut does not: for that, SQLite is told to flush every commit."""
     assert store.settings() == {"journal_mode": "wal", "synchronous": 2}
 
 
@@ -122,7 +122,7 @@ def test_an_id_is_for_one_vote(store):
 )
 def test_what_is_no_vote_is_refused_and_leaves_nothing(store, vote):
     store.rater("Ann")
-    with pytest.raises(MgenError, match="^vote: "):
+    with pytest.raises(MgenError, match=r"^vote: "):
         store.vote(vote)
     assert store.counts()["appended"] == 0
     assert store.vote(Vote("aaaaaaaa", 1, 0, "a"))
