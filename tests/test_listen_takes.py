@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+from instrument_scores import score_of
+
+from mgen.errors import MgenError
+from mgen.evaluation.samples import write_samples
+from mgen.listen.store import Take
+from mgen.listen.takes import Recording, draw_pairs, from_midi, from_samples, is_evaluation, join
+
+
+def midi(folder, *names, pitch=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, name in enumerate(names):
+        score_of((0, False, "", 2 + (i + pitch) % 7)).dump_midi(folder / name)
+    return folder
+
+
+def evaluation(folder, remi, completions, prompts=3, first=0):
+    bar = remi.names.index("Bar_None")
+    named = [(f"continue/{i:04d}", "continue", f"w{i}", [remi.bos_id, bar, bar + first]) for i in range(prompts)]
+    write_samples(folder / "samples", "jazz", named, completions, remi)
+    return folder
+
+
+def take(player, prompt, ids=None, digest=""):
+    return Recording(Take(player, prompt, "", digest or f"{player} {prompt}", ids, ids), None)
+
+
+def prompts_of(recordings):
+    out = {}
+    for one in recordings:
+        out.setdefault(one.take.player, []).append(one.take.prompt)
+    return out
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+
+
+def test_an_evaluation_is_read_with_its_tokens(tmp_path, remi, demo_pieces):
+    from mgen.corpus.clean import normalise
+
+    music = remi.encode(normalise(demo_pieces[0], "piano"))[0].tolist()
+    prompt, rest = [remi.bos_id, remi.style_ids["jazz"], *music[:64]], music[64:160]
+    named = [("continue/0000", "continue", "a work", prompt)]
+    write_samples(tmp_path / "samples", "jazz", named, {"real": [rest], "m": [rest[:40]]}, remi)
+    assert is_evaluation(tmp_path) and is_evaluation(tmp_path / "samples")
+    found = from_samples(tmp_path)
+    assert [one.take.player for one in found] == ["real", "m"]
+    assert found[0].take.prompt == found[1].take.prompt and found[0].take.work == "a work"
+    assert found[0].take.prompt_ids == tuple(prompt) and found[1].take.completion_ids == tuple(rest[:40])
+    assert found[0].file.is_file() and found[0].take.digest != found[1].take.digest
+    # The prompt ends with its last onset: at 120 quarters a minute a step is 1/48 s.
+    steps = json.loads((tmp_path / "samples" / "index.json").read_text())["items"][0]["prompt_end"]
+    assert found[0].prompt_seconds == pytest.approx(steps / 48) and steps > 24
+    assert [one.take.player for one in from_samples(tmp_path, ["m"])] == ["m"]
+    with pytest.raises(MgenError, match="none of x among real, m"):
+        from_samples(tmp_path, ["x"])
+
+
+def test_a_folder_of_files_is_a_player(tmp_path):
+    folder = midi(tmp_path / "theirs", "b.mid", "a.MID", "c.midi")
+    (folder / "notes.txt").write_text("not music")
+    midi(folder / "deeper", "d.mid")
+    found = from_midi(folder, "theirs")
+    assert [one.take.prompt for one in found] == ["a", "b", "c"]
+    assert {one.take.player for one in found} == {"theirs"} and found[0].take.completion_ids is None
+
+
+def test_what_was_continued_is_part_of_the_prompt(tmp_path):
+    for name, prompt in (("one", "x/theme.mid"), ("two", "y/theme.mid"), ("three", "")):
+        midi(tmp_path / name, "0000.mid")
+        (tmp_path / name / "index.json").write_text(json.dumps({"prompt": prompt, "pieces": []}))
+    prompts = [from_midi(tmp_path / name, name)[0].take.prompt for name in ("one", "two", "three")]
+    assert prompts == ["0000 of theme.mid", "0000 of theme.mid", "0000"]
+    assert not is_evaluation(tmp_path / "one")
+
+
+@pytest.mark.parametrize("content", ["no json", "[]", "{}"])
+def test_an_index_of_something_else_is_left_alone(tmp_path, content):
+    midi(tmp_path, "a.mid")
+    (tmp_path / "index.json").write_text(content)
+    assert not is_evaluation(tmp_path) and len(from_midi(tmp_path, "x")) == 1
+
+
+def test_an_empty_folder(tmp_path):
+    with pytest.raises(MgenError, match="found none"):
+        from_midi(tmp_path, "x")
+    with pytest.raises(MgenError, match="No such file"):
+        from_midi(tmp_path / "none", "x")
+
+
+# ------------------------------------------------------------------------------------------------------------ joining
+
+
+def test_players_of_two_evaluations(remi, tmp_path):
+    """Real music of the same prompts is one player; two models of one name are two."""
+    bar = remi.names.index("Bar_None")
+    one = from_samples(evaluation(tmp_path / "one", remi, {"real": [[bar]] * 3, "m": [[bar] * 2] * 3}))
+    two = from_samples(evaluation(tmp_path / "two", remi, {"real": [[bar]] * 3, "m": [[bar] * 3] * 3}))
+    found = prompts_of(join({"one": one, "two": two}))
+    assert list(found) == ["real", "m", "two/m"]
+    assert found["real"] == found["m"] == found["two/m"] and len(found["real"]) == 3
+
+
+def test_prompts_of_one_name_and_other_tokens_are_two(remi, tmp_path):
+    bar = remi.names.index("Bar_None")
+    one = from_samples(evaluation(tmp_path / "one", remi, {"x": [[bar]] * 3}))
+    two = from_samples(evaluation(tmp_path / "two", remi, {"y": [[bar]] * 3}, first=1))
+    with pytest.raises(MgenError, match="x, y: no prompt that two of them continued"):
+        draw_pairs(join({"one": one, "two": two}), 5, 0)
+
+
+def test_files_of_one_name_share_a_prompt():
+    runs = {name: [take(name, f"tune {i}") for i in range(4)] for name in ("x", "y")}
+    found = prompts_of(join(runs))
+    assert found["x"] == found["y"] == [f"tune {i}" for i in range(4)]
+
+
+def test_files_of_other_names_meet_at_random():
+    runs = {"x": [take("x", f"x {i}") for i in range(5)], "y": [take("y", f"y {i}") for i in range(8)]}
+    joined = join(runs)
+    assert len(draw_pairs(joined, 99, 0)) == 5
+    digests = [one.take.digest for one in joined if one.take.player == "y"]
+    assert digests != sorted(digests) and set(digests) == {f"y y {i}" for i in range(8)}
+    assert [one.take.digest for one in join(runs, seed=1)] != [one.take.digest for one in joined]
+
+
+def test_files_meet_an_evaluation_at_random_on_its_works():
+    own = [Recording(Take(player, f"p{i}", f"w{i}", player, (1,), (i,)), None) for i in range(3) for player in "mn"]
+    found = join({"eval": own, "files": [take("files", f"f{i}") for i in range(9)]})
+    assert prompts_of(found)["files"] == ["p0", "p1", "p2"]
+    assert {one.take.work for one in found if one.take.player == "files"} == {"w0", "w1", "w2"}
+
+
+def test_chosen_players():
+    runs = {"r": [take(player, f"p{i}") for i in range(2) for player in "abc"]}
+    assert list(prompts_of(join(runs, ["c", "a"]))) == ["a", "c"]
+    with pytest.raises(MgenError, match="--players d: expected some of a, b, c"):
+        join(runs, ["a", "d"])
+    with pytest.raises(MgenError, match="two or more players to compare, found a"):
+        join(runs, ["a"])
+
+
+# -------------------------------------------------------------------------------------------------------------- pairs
+
+
+def test_pairs_are_of_one_prompt_and_players_meet_equally_often():
+    recordings = [take(player, f"p{i}") for i in range(20) for player in "abcd"]
+    pairs = draw_pairs(recordings, 45, 0)
+    assert len(set(pairs)) == 45
+    met = Counter()
+    for first, second in pairs:
+        one, two = recordings[first].take, recordings[second].take
+        assert one.prompt == two.prompt and one.player < two.player
+        met[one.player, two.player] += 1
+    assert len(met) == 6 and set(met.values()) == {7, 8}
+    prompts = Counter(recordings[first].take.prompt for first, _ in pairs)
+    assert set(prompts.values()) == {2, 3}  # gone through in turn
+
+
+def test_no_take_is_heard_twice_while_there_are_new_prompts():
+    recordings = [take(player, f"p{i}") for i in range(20) for player in "abc"]
+    heard = Counter(i for pair in draw_pairs(recordings, 20, 0) for i in pair)
+    assert set(heard.values()) == {1}
+
+
+def test_all_pairs_and_no_more():
+    recordings = [take(player, f"p{i}") for i in range(2) for player in "abc"]
+    assert len(draw_pairs(recordings, 99, 0)) == 6
+    assert draw_pairs(recordings, 4, 0) == draw_pairs(recordings, 4, 0) != draw_pairs(recordings, 4, 1)
+
+
+def test_prompts_that_one_player_continued_are_left_out():
+    recordings = [take("a", "p"), take("b", "p"), take("a", "q")]
+    assert draw_pairs(recordings, 9, 0) == [(0, 1)]
