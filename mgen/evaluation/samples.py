@@ -1,6 +1,7 @@
 """What players made of the same prompts, as files: MIDI to open anywhere, and an index that says who played what.
 
-`samples/index.json` lists every file with its prompt and tokens; the files lie beside it, one folder a player.
+`samples/index.json` lists every file with its prompt and tokens; the files lie beside it, one folder a player, and the
+vocabulary in `tokenizer/`.
 Nothing here samples or measures.
 """
 
@@ -18,6 +19,7 @@ from mgen.errors import MgenError
 from mgen.notes import Notes
 
 INDEX = "index.json"
+TOKENIZER = "tokenizer"
 _KEYS = ("prompt", "kind", "work", "player", "file", "prompt_end", "prompt_ids", "completion_ids")
 
 
@@ -98,7 +100,7 @@ def write_samples(
     remi: Remi,
     tempo: float = 120.0,
 ) -> Samples:
-    """Write the MIDI files and, last, the index.
+    """Write the MIDI files, the vocabulary and, last, the index.
 
     Args:
         folder: made if it is not there.
@@ -122,6 +124,7 @@ def write_samples(
             piece.notes.to_score(0, tempo).dump_midi(folder / file)
             ids = [int(token) for token in prompt_ids], [int(token) for token in row]
             items.append(Sample(name, kind, work, player, file, piece.prompt_end, *ids))
+    remi.save_pretrained(folder / TOKENIZER)
     index = {"target": target, "tempo": tempo, "players": list(completions), "items": [asdict(item) for item in items]}
     aside = folder / f"{INDEX}.part"
     aside.write_text(json.dumps(index))
