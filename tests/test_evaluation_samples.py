@@ -48,6 +48,8 @@ def test_what_cannot_be_read_is_named(remi, ids, tmp_path):
         read_samples(tmp_path)
     with pytest.raises(MgenError, match="make one folder name"):
         write_samples(tmp_path, "jazz", [], {"a b": [], "a/b": []}, remi)
+    with pytest.raises(MgenError, match="make one folder name"):
+        write_samples(tmp_path, "jazz", [], {"tokenizer": []}, remi)
     with pytest.raises(MgenError, match="continued 1 of 2 prompts"):
         write_samples(tmp_path, "jazz", [("a", "b", "c", ids[0])] * 2, {"x": ids[:1]}, remi)
     (tmp_path / "index.json").write_text("[]")

@@ -111,7 +111,7 @@ def write_samples(
         MgenError: Two players' names make one folder, or a player has not continued every prompt.
     """
     folders = {player: file_name(player) for player in completions}
-    if len(set(folders.values())) < len(folders):
+    if len({TOKENIZER, *folders.values()}) <= len(folders):
         raise MgenError(f"samples: two of the players {', '.join(folders)} make one folder name; rename one")
     items = []
     for player, rows in completions.items():
