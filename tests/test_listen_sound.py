@@ -86,10 +86,11 @@ def test_an_early_end_is_heard_as_silence_not_told_by_length(tmp_path):
     assert not heard(pair.second)[int(5 * SAMPLE_RATE) :].any()
 
 
-def test_no_more_than_asked_for(tmp_path):
+def test_no_more_than_asked_for_but_enough_after_the_prompt(tmp_path):
     long = [recording(tmp_path / f"{i}.mid", tune(*[(j, 1, 60 + i, 80) for j in range(60)]), 8.0) for i in range(2)]
-    pair = pair_sound(long[0], long[1], 5)
-    assert (pair.seconds, pair.prompt_seconds) == (5.0, 5.0)
+    for asked, seconds in ((5, 8 + LEAST_AFTER_PROMPT), (16, 16)):
+        pair = pair_sound(long[0], long[1], asked)
+        assert (pair.seconds, pair.prompt_seconds) == (seconds, 8.0)
 
 
 def test_the_louder_is_turned_down():

@@ -1,7 +1,7 @@
 "use strict";
 // The listening page. It knows pairs by their place in this listener's own list, and sounds by names made for once.
 
-const ENOUGH = 2; // seconds of each take that count as having heard it
+const ENOUGH = 2; // seconds of each take, after what both share, that count as having heard it
 const NAME = "mgen-listen-name";
 const SECTIONS = ["gate", "welcome", "listen", "done"];
 const $ = id => document.getElementById(id);
@@ -151,7 +151,9 @@ async function next() {
   ["a", "b"].forEach((side, i) => sides[side].load(sounds[i], part));
   $("shared").replaceChildren();
   if (asked.prompt_seconds > 0) {
-    $("shared").append(document.createElement("i"), `The first ${asked.prompt_seconds.toFixed(0)} seconds are the same in both.`);
+    const seconds = Math.round(asked.prompt_seconds);
+    const words = seconds > 1 ? `The first ${seconds} seconds are` : "The very beginning is";
+    $("shared").append(document.createElement("i"), `${words} the same in both.`);
   }
   $("takes").classList.remove("waiting");
   hint("");
@@ -196,7 +198,7 @@ async function choose(choice) {
   if (unheard.length) {
     warned = true;
     const names = unheard.map(side => side.toUpperCase()).join(" and ");
-    hint(`Please hear ${names} first: ${ENOUGH} seconds of each at least.`);
+    hint(`Please hear ${names} first, ${pair.prompt_seconds > 0 ? "beyond what both share" : "a little at least"}.`);
     return;
   }
   await send({
@@ -265,7 +267,8 @@ class Side {
   }
 
   length() { return pair ? pair.seconds : 1; }
-  heardEnough() { return this.heard >= Math.min(ENOUGH, 0.9 * this.length()); }
+  shared() { return pair ? pair.prompt_seconds : 0; }
+  heardEnough() { return this.heard >= Math.min(ENOUGH, 0.8 * (this.length() - this.shared())); }
 
   toggle() {
     if (!pair) return;
@@ -285,7 +288,7 @@ class Side {
   draw() {
     const playing = !this.audio.paused && !this.audio.ended;
     const now = this.audio.currentTime;
-    if (this.last !== null && now > this.last && now - this.last < 2) this.heard += now - this.last;
+    if (this.last !== null && now - this.last < 2) this.heard += Math.max(0, now - Math.max(this.last, this.shared()));
     this.last = playing ? now : null;
     const part = this.length() ? now / this.length() : 0;
     this.element.classList.toggle("playing", playing);
@@ -293,7 +296,7 @@ class Side {
     this.range.value = Math.round(1000 * part);
     this.range.style.setProperty("--at", `${(100 * part).toFixed(2)}%`);
     this.range.setAttribute("aria-valuetext", `${now.toFixed(0)} of ${this.length().toFixed(0)} seconds`);
-    this.note.textContent = this.heardEnough() ? "heard" : playing ? "listening …" : "not heard yet";
+    this.note.textContent = this.heardEnough() ? "✓ heard" : playing ? "listening …" : "not heard yet";
     if (pair) judgeable();
     if (playing && !this.asked) {
       this.asked = true;

@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 PRIOR = 0.1  # ties that every two players are taken to have had: keeps one who never lost finite
-ENOUGH_SECONDS = 2.0  # of a take; a vote after less was given unheard
+ENOUGH_SECONDS = 2.0  # of a take, after what both share; a vote after less was given unheard
 _NEWTON_STEPS = 100
 _CLOSE = 1e-10  # nats
 

@@ -94,12 +94,16 @@ def pair_sound(
 ) -> PairSound:
     """Play two recordings, alike in length and loudness.
 
+    Args:
+        seconds: most that is played, though never less than `LEAST_AFTER_PROMPT` after the prompt.
+
     Raises:
         MgenError: A file cannot be read.
     """
     shared = min(first.prompt_seconds, second.prompt_seconds)
-    sounds = [play(score_of(one), sample_rate=SAMPLE_RATE, max_seconds=seconds) for one in (first, second)]
-    one, two = alike(sounds[0], sounds[1], min(seconds, shared + LEAST_AFTER_PROMPT))
+    most = max(seconds, shared + LEAST_AFTER_PROMPT)
+    sounds = [play(score_of(one), sample_rate=SAMPLE_RATE, max_seconds=most) for one in (first, second)]
+    one, two = alike(sounds[0], sounds[1], shared + LEAST_AFTER_PROMPT)
     length = len(one) / SAMPLE_RATE
     return PairSound(wav(one), wav(two), length, min(shared, length))
 

@@ -145,7 +145,7 @@ class Vote:
     Attributes:
         id: made by the client, the same at every try: what makes a second try harmless.
         choice: one of `CHOICES`; `undo` takes back what was said before.
-        heard_a, heard_b: seconds played of each.
+        heard_a, heard_b: seconds played of each, without the prompt that both share.
     """
 
     id: str
