@@ -23,6 +23,7 @@ from mgen.errors import MgenError
 from mgen.evaluation.features import features
 from mgen.evaluation.intervals import REPLICATES, TAIL, Floats, Interval, resamples
 from mgen.evaluation.metrics import divide
+from mgen.evaluation.sequence_test import sequence_ranks
 from mgen.notes import Bars, Notes
 
 FOLDS = 5
@@ -179,7 +180,8 @@ def two_sample(
     sides = equal_sides(real, generated, works_real, works_generated, seed)
     label, fold = sides.label, folds_of(sides.work, sides.label, FOLDS, seed)
     feature = _widened(held_out_ranks(features(sides.notes), label, fold, seed), label, sides.work, seed)
-    return TwoSample(feature, None, len(label) // 2, len(sides.notes) / len(label))
+    read = _widened(sequence_ranks(sides.notes, label, fold, seed), label, sides.work, seed) if sequence else None
+    return TwoSample(feature, read, len(label) // 2, len(sides.notes) / len(label))
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,7 @@ def equal_sides(
         if not notes.n_pieces:
             raise MgenError(f"c2st: expected {name} pieces, came none; give at least 2 of different works")
     n = min(QUOTABLE, real.n_pieces, generated.n_pieces)
-    chosen = [_in_turns(work, n, np.random.default_rng(seed)) for work in works]
+    chosen = [in_turns(work, n, np.random.default_rng(seed)) for work in works]
     notes = _rounded(Notes.concat([side.pieces(index) for side, index in zip((real, generated), chosen, strict=True)]))
     count = np.minimum(notes.counts, MAX_NOTES)
     order = [side * n + np.argsort(count[side * n : (side + 1) * n], kind="stable") for side in (0, 1)]
@@ -229,7 +231,7 @@ def equal_sides(
     return Sides(_first_notes(notes, length), np.repeat([0, 1], n), work)
 
 
-def _in_turns(work: NDArray[np.str_], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def in_turns(work: NDArray[np.str_], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Rising indices of n pieces: one of every work, a second of every work that has one, and so on."""
     place = rng.permutation(len(work))
     order = place[np.argsort(work[place], kind="stable")]
