@@ -22,19 +22,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import uvicorn
 
 from mgen.cli.options import parse
 from mgen.errors import MgenError
-from mgen.evaluation.samples import write_samples
+from mgen.evaluation.samples import TOKENIZER, write_samples
 from mgen.listen.server import Server
 from mgen.listen.sound import Sounds, score_of
 from mgen.listen.store import Store, Study
 from mgen.listen.takes import Recording, draw_pairs, from_midi, from_samples, is_evaluation, join
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-TOKENIZER = "tokenizer"
 MADE = "made.json"
 _KIND = "continue"
 
@@ -194,7 +194,6 @@ def let_play(models: Mapping[str, Path], folder: Path, config: ListenConfig) -> 
         completions[name] = rollout.lists()[0]
     named = [(f"{_KIND}/{i:04d}", _KIND, work, ids[i]) for i, work in enumerate(prompts.work.tolist())]
     write_samples(folder, config.target, named, completions, remi)
-    remi.save_pretrained(folder / TOKENIZER)
     (folder / MADE).write_text(json.dumps(made, indent=1))  # last: what lacks it was cut off
 
 
@@ -261,7 +260,7 @@ def serve(store: Store, sounds: Sounds, listener: socket.socket, config: ListenC
     counts = store.counts()
     begun = f" ({counts['votes']} votes of {counts['raters']} raters so far)" if counts["raters"] else ""
     print(f"{counts['pairs']} pairs of {', '.join(store.players)}; votes go to {store.path}{begun}")
-    print(f"listen on  http://{place}:{port}/{f'#token={token}' if token else ''}")
+    print(f"listen on  http://{place}:{port}/{f'#token={quote(token)}' if token else ''}")
     if token:
         print(f"token      {token}")
     print("Ctrl-C ends; every vote is kept.", flush=True)
