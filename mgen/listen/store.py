@@ -295,7 +295,7 @@ class Store:
                 file cannot be written.
         """
         row = (vote.id, vote.rater, vote.place, vote.choice, vote.heard_a, vote.heard_b)
-        if not all(math.isfinite(number) for number in row[4:]):  # type: ignore[arg-type]
+        if not (math.isfinite(vote.heard_a) and math.isfinite(vote.heard_b)):
             raise MgenError("vote: seconds heard must be finite numbers")
         with self._transaction() as run:
             try:
@@ -364,7 +364,7 @@ class Store:
             return None if text is None else tuple(json.loads(text))
 
         rows = self._rows("SELECT player, prompt, work, digest, prompt_ids, completion_ids FROM take ORDER BY id")
-        return [Take(*row[:4], ids(row[4]), ids(row[5])) for row in rows]
+        return [Take(row[0], row[1], row[2], row[3], ids(row[4]), ids(row[5])) for row in rows]
 
     def _players_of_pairs(self) -> list[tuple[str, str]]:
         return self._rows(
