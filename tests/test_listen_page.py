@@ -88,7 +88,7 @@ def test_a_session_by_keyboard_with_a_reload_and_a_second_thought(chromium, addr
         page.wait_for_selector(READY)
         vote(page, "j", 4)
         page.wait_for_selector("#done:not([hidden])")
-        assert "all 4 pairs" in page.inner_text("#thanks")
+        assert "All 4 pairs are answered" in page.inner_text("#thanks")
         page.reload()
         page.wait_for_selector("#done:not([hidden])")
         tab.assert_quiet()

@@ -115,7 +115,7 @@ def test_a_vote_that_cannot_be_written_is_not_acknowledged(port, store, monkeypa
     pair = ann.get("/api/pair").json
 
     def full(self, vote):
-        raise MgenError("/home/somebody/votes.sqlite: cannot be written (disk is full)")
+        raise MgenError("/elsewhere/somebody/votes.sqlite: cannot be written (disk is full)")
 
     with monkeypatch.context() as patched:
         patched.setattr(Store, "vote", full)

@@ -137,7 +137,7 @@ async function next() {
   for (const id of ["undo", "undo-done"]) $(id).hidden = undoPlace === null;
   if (asked.place === undefined) {
     pair = null;
-    $("thanks").textContent = `You answered all ${asked.total} pairs. You can close this page.`;
+    $("thanks").textContent = `${asked.total === 1 ? "The one pair is" : `All ${asked.total} pairs are`} answered. You can close this page.`;
     show("done");
     $("done").querySelector("h1").focus();
     return;
