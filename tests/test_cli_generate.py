@@ -168,13 +168,13 @@ def test_pretraining_goes_on_from_a_policy_on_one_style(base, small_corpus, tmp_
     """The jazz-only control: weights start from the policy's, and only jazz is counted."""
     corpus = Corpus.open(small_corpus)
     more = ["--corpus", str(small_corpus), "--init", str(base), "--style", "jazz", "--context", "128"]
-    more += ["--max_steps", "2", "--eval_steps", "2", "--valid_windows", "9999", "--per_device_train_batch_size", "2"]
+    more += ["--max_steps", "2", "--eval_steps", "2", "--valid_windows", "16", "--per_device_train_batch_size", "64"]
     assert pretrain.main([*more, "--out", str(tmp_path / "run"), "--learning_rate", "0", *QUIET]) == 0
     before, after = (generate.load_policy(folder)[0].state_dict() for folder in (base, tmp_path / "run" / "model"))
     assert all(torch.equal(before[name], after[name]) for name in before)  # a rate of 0: the policy's own weights
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     jazz = np.diff(corpus.table("train", "jazz").offsets)
-    assert facts["epochs"] == round(4 / np.ceil(jazz / 126).sum(), 2)
+    assert facts["epochs"] == round(128 / np.ceil(jazz / 126).sum(), 2)
     assert pretrain.main([*more, "--out", str(tmp_path / "moved"), *QUIET]) == 0
     moved = generate.load_policy(tmp_path / "moved" / "model")[0].state_dict()
     assert any(not torch.equal(before[name], moved[name]) for name in before)

@@ -78,6 +78,20 @@ def test_order_5_copies_where_contexts_are_unique(remi):
     assert played[0] == piece[cut:].tolist()
 
 
+def test_a_prompt_is_continued_as_if_alone(remi):
+    """The gap before a prompt's first note is not known, least of all from the prompt before it in the batch."""
+    table = table_of([melody(remi, [60, 62, 64, 65] * 6), melody(remi, [60, 62, 71, 72] * 6, step=24)])
+    chain = MarkovChain.fit(table, remi, 1)
+    lone = np.concatenate([[remi.bos_id], melody(remi, [65])])
+    lone[3] = remi.names.index("Position_12")  # as far behind the other prompt's note as 65 is behind 64
+    played = [
+        chain.sample(np.array([before, lone] * 1500), 4, np.random.default_rng(0))[1::2]
+        for before in (lone, np.concatenate([[remi.bos_id], melody(remi, [60])]))
+    ]
+    assert played[0] == played[1]
+    assert len({tuple(row) for row in played[0]}) > 4
+
+
 def test_a_longer_context_has_the_say(remi):
     """After 60 62 comes 64, after 65 62 comes 67; order 1 cannot tell them apart."""
     table = table_of([melody(remi, [50, 60, 62, 64] * 4), melody(remi, [50, 65, 62, 67] * 4)])

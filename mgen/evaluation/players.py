@@ -207,7 +207,8 @@ def best_of(score: NDArray[np.float64]) -> NDArray[np.intp]:
             f"best of n: {int(np.isnan(score).sum())} of {score.size} scores are no numbers; a judge must give "
             "its worst value where it cannot speak"
         )
-    return score.argmax(axis=1)
+    place: NDArray[np.intp] = score.argmax(axis=1)
+    return place
 
 
 def _each_again(prompts: Prompts, n: int) -> Prompts:

@@ -56,8 +56,8 @@ class Endings:
 
         def last(wanted: Kind) -> Array:
             """(B,) place of the last token of a kind; -1 where there is none."""
-            at = np.where(kind == wanted, np.arange(kind.shape[1]), -1).max(axis=1)
-            return at.astype(np.int64)
+            at: Array = np.where(kind == wanted, np.arange(kind.shape[1]), -1).max(axis=1)
+            return at
 
         def told(at: Array, otherwise: int) -> Array:
             return np.where(at >= 0, value[np.arange(len(at)), at], otherwise)
