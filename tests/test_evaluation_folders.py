@@ -58,7 +58,7 @@ def test_pieces_that_are_too_short_are_named():
 def solos(tmp_path_factory):
     """Two folders of swung solos of other works, one of them with files that are no music."""
     root = tmp_path_factory.mktemp("folders")
-    real = write(root / "real", {f"solo {i}": solo(i, 16) for i in range(12)})
+    write(root / "real", {f"solo {i}": solo(i, 16) for i in range(12)})
     own = write(root / "own", {f"tune {i}": solo(100 + i, 16) for i in range(12)})
     (own / "broken.mid").write_bytes(b"MThd\0\0")
     (own / "empty.mid").write_bytes(b"")
