@@ -88,6 +88,32 @@ def test_metre():
     assert of("interval_within_bars", notes) == 2
 
 
+def test_how_notes_go_on_over_bar_lines():
+    # a bar: 60 62 | 67 67 | 72 74: up 2; up 5 into bar 1, which is odd; the same; up 5 into bar 2; up 2
+    notes = piece((0, 48, 60), (48, 48, 62), (96, 48, 67), (144, 48, 67), (192, 48, 72), (240, 48, 74))
+    assert [of(f"leap_{over}", notes) for over in ("within", "over_odd", "over_even")] == pytest.approx([4 / 3, 5, 5])
+    assert [of(f"step_{over}", notes) for over in ("within", "over_odd", "over_even")] == pytest.approx([2 / 3, 0, 0])
+    assert of("same_within", notes) == pytest.approx(1 / 3)
+    assert of("leap_odd_beside_within", notes) == pytest.approx(5 - 4 / 3)
+    assert of("since_within", notes) == pytest.approx(np.log2(48))
+    assert of("unled", notes) == pytest.approx(1 / 6)  # the first note
+    # two lines at once, each a step apart from itself: the top goes on from the top
+    lines = piece((0, 96, 48), (0, 96, 72), (96, 96, 50), (96, 96, 71))
+    assert of("leap_over_odd", lines) == pytest.approx(3 / 2)
+
+
+def test_how_alike_bars_are():
+    # bars of c and g | c and g | d and a | c: alike 1, 0, 0; two apart 0, 1/sqrt 2
+    bars = ([60, 67], [60, 67], [62, 69], [60, 60])
+    notes = piece(*((96 * i + 48 * k, 48, pitch) for i, bar in enumerate(bars) for k, pitch in enumerate(bar)))
+    assert of("bars_alike_1_0", notes) == pytest.approx(1 / 3)
+    assert of("bars_alike_2_0", notes) == pytest.approx(np.sqrt(1 / 2) / 2)
+    # inside pairs of bars 1 and 0, between them 0
+    assert of("pairs_of_bars", notes) == pytest.approx(1 / 2)
+    # the later bar 7 up: c g to g d share g; then to a e, nothing; d a to g: nothing
+    assert of("bars_alike_1_7", notes) == pytest.approx((1 / 2 + 0 + 0) / 3)
+
+
 # ------------------------------------------------------------- properties
 
 

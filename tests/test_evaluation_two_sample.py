@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from evaluation_pieces import solos
+import symusic
+from evaluation_pieces import line, nothing, piece, solos, works
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -13,7 +15,20 @@ from sklearn.metrics import roc_auc_score
 from mgen.errors import MgenError
 from mgen.evaluation.corruptions import CORRUPTIONS
 from mgen.evaluation.features import features
-from mgen.evaluation.two_sample import auc, c2st_auc, folds_of
+from mgen.evaluation.intervals import Interval
+from mgen.evaluation.two_sample import (
+    MAX_NOTES,
+    MIN_NOTES,
+    QUOTABLE,
+    TwoSample,
+    auc,
+    c2st_auc,
+    equal_sides,
+    folds_of,
+    in_turns,
+    two_sample,
+)
+from mgen.notes import Notes
 
 
 @given(rows=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 1), st.integers(0, 3)), min_size=2, max_size=40))
@@ -119,3 +134,132 @@ def test_identical_sets_are_not_told_apart():
     real, _, works, _ = two_sides(60, 0)
     result = c2st_auc(real, real, works, works)
     assert result.low <= 0.5 <= result.high
+
+
+# ------------------------------------------------------------- the entry of the protocol
+
+
+def of_lengths(*counts: int) -> Notes:
+    return Notes.concat([line([60 + i % 7 for i in range(count)], step=12) for count in counts])
+
+
+def test_both_sides_are_cut_to_the_same_lengths():
+    # longest with longest: 300 and 140 are both cut to 100, 60 to 40, 30 to 25, and 20 to no less than 16
+    sides = equal_sides(of_lengths(20, 300, 30, 60), of_lengths(40, 3, 140, 25), works(4), works(4))
+    assert sides.notes.counts.tolist() == [16, 100, 25, 40, 40, 3, 100, 25]
+    assert (MAX_NOTES, MIN_NOTES) == (100, 16)
+    assert sides.label.tolist() == [0] * 4 + [1] * 4
+    # bars behind the last note are gone: 100 eighths fill 12.5 bars
+    assert np.bincount(sides.notes.bars.piece).tolist() == [2, 13, 4, 5, 5, 1, 13, 4]
+    assert sides.notes.piece[np.append(np.diff(sides.notes.piece) != 0, True)].tolist() == list(range(8))
+
+
+def test_pieces_are_drawn_in_turns_of_the_works():
+    work = np.array(["a"] * 10 + ["b"] * 2 + ["c"])
+    chosen = in_turns(work, 5, np.random.default_rng(0))
+    assert sorted(work[chosen].tolist()) == ["a", "a", "b", "b", "c"]
+    assert (np.diff(chosen) > 0).all()
+    assert in_turns(work, 13, np.random.default_rng(0)).tolist() == list(range(13))
+
+
+def test_no_more_pieces_than_the_protocol_says_and_the_same_of_the_same_works():
+    many = Notes.concat([line([48 + i % 60, 60, 62]) for i in range(QUOTABLE + 90)])
+    sides = equal_sides(many, many, works(QUOTABLE + 90, of=3), works(QUOTABLE + 90, of=3), seed=4)
+    assert (sides.label == 0).sum() == (sides.label == 1).sum() == QUOTABLE
+    np.testing.assert_array_equal(sides.work[:QUOTABLE], sides.work[QUOTABLE:])
+    first = sides.notes.pitch.reshape(2, -1)
+    np.testing.assert_array_equal(first[0], first[1])
+    few = equal_sides(many, of_lengths(*[20] * 7), works(QUOTABLE + 90), works(7))
+    assert (few.label == 0).sum() == (few.label == 1).sum() == 7
+
+
+def test_the_larger_is_quoted_and_512_pieces_are_needed():
+    low, high = Interval(0.6, 0.5, 0.7), Interval(0.8, 0.7, 0.9)
+    assert TwoSample(low, high, 511, 100.0).larger == TwoSample(high, low, 511, 100.0).larger == high
+    assert TwoSample(low, None, 511, 100.0).larger == low
+    assert not TwoSample(low, None, 511, 100.0).quotable and TwoSample(low, None, 512, 100.0).quotable
+
+
+def test_both_classifiers_hear_broken_music():
+    real, other = solos(60, bars=8), solos(60, seed=1, bars=8)
+    broken = CORRUPTIONS["random_pitches"](other, np.random.default_rng(0))
+    found = two_sample(real, broken, works(60), np.char.add("b", works(60)))
+    assert found.sequence is not None and min(found.feature.low, found.sequence.low) > 0.9
+    assert (found.n, found.quotable) == (60, False) and 30 < found.notes <= MAX_NOTES
+
+
+def test_identical_sets_are_one_half_exactly():
+    real = solos(24, bars=6)
+    found = two_sample(real, real, works(24), works(24))
+    assert found.feature.value == found.sequence.value == 0.5
+    assert found.larger.low <= 0.5 <= found.larger.high
+
+
+def test_length_alone_does_not_tell():
+    real, other = solos(120, bars=12), solos(120, seed=1, bars=12)
+    length = np.random.default_rng(0).integers(20, 40, 120)
+    other = other.select(np.arange(len(other)) - other.starts[other.piece] < length[other.piece])
+    assert real.counts.mean() > 2.5 * other.counts.mean()
+    found = two_sample(real, other, works(120), np.char.add("b", works(120)), sequence=False)
+    assert found.feature.low <= 0.5 <= found.feature.high
+
+
+def test_residue_of_arithmetic_does_not_tell():
+    real, other = solos(80, bars=8), solos(80, seed=1, bars=8)
+    rng = np.random.default_rng(0)
+    blurred = replace(
+        other,
+        onset=other.onset * (1 / 3) * 3 + rng.normal(size=len(other)) * 1e-6,
+        duration=other.duration + rng.normal(size=len(other)) * 1e-6,
+    )
+    names = works(80), np.char.add("b", works(80))
+    assert two_sample(real, blurred, *names, sequence=False) == two_sample(real, other, *names, sequence=False)
+
+
+@pytest.mark.parametrize("ticks", [220, 384, 480, 960])
+def test_ticks_of_the_file_do_not_tell(ticks):
+    real, other = solos(60, bars=6), solos(60, seed=1, bars=6)
+    rng = np.random.default_rng(0)
+    scores = []
+    for i in range(other.n_pieces):
+        own = other.pieces([i])
+        score = symusic.Score(ticks)
+        score.time_signatures.append(symusic.TimeSignature(0, 4, 4))
+        track = symusic.Track("t", 0, False)
+        for onset, duration, pitch in zip(own.onset, own.duration, own.pitch, strict=True):
+            # on the grid but for less than half a step, as rounding to ticks and loose writers leave it
+            late = int(rng.integers(0, ticks // 24 // 2 + 1)) - ticks // 96
+            begin, end = (max(round(step * ticks / 24) + late, 0) for step in (int(onset), int(onset + duration)))
+            track.notes.append(symusic.Note(begin, end - begin, int(pitch), 64))
+        score.tracks.append(track)
+        scores.append(score)
+    read = Notes.from_scores(scores)
+    names = works(60), np.char.add("b", works(60))
+    assert two_sample(real, read, *names, sequence=False) == two_sample(real, other, *names, sequence=False)
+
+
+def test_sets_that_cannot_be_told_apart_or_tested_are_named():
+    some = of_lengths(20, 20, 20)
+    with pytest.raises(MgenError, match="expected generated pieces, came none"):
+        two_sample(some, Notes.concat([]), works(3), works(0))
+    with pytest.raises(MgenError, match=r"at least 2 works a side .* came 1"):
+        two_sample(some, some.pieces([0]), works(3), works(1))
+    with pytest.raises(MgenError, match="a work for each of 3 generated pieces, came 2"):
+        two_sample(some, some, works(3), works(2))
+    unknown = some.onset.astype(float)
+    unknown[7] = np.nan
+    with pytest.raises(MgenError, match="1 values of onset are no numbers"):
+        two_sample(some, replace(some, onset=unknown), works(3), works(3))
+
+
+def test_pieces_without_notes_tell_themselves_and_do_not_hide_others():
+    real, other = solos(40, bars=6), solos(40, seed=1, bars=6)
+    half = Notes.concat([other.pieces(np.arange(20)), nothing(20)])
+    names = works(40), np.char.add("b", works(40))
+    # half of them are told without fail: at least 0.5 + 0.5 / 2
+    assert two_sample(real, half, *names).larger.value > 0.7
+    silent = two_sample(nothing(10), nothing(10), works(10), np.char.add("b", works(10)))
+    assert silent.feature.value == silent.sequence.value == 0.5
+    one = piece((0, 24, 60))
+    short = two_sample(Notes.concat([one] * 10), Notes.concat([one] * 10), works(10), np.char.add("b", works(10)))
+    assert short.larger.low <= 0.5 <= short.larger.high

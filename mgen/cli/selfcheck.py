@@ -133,9 +133,9 @@ def _print(found: SelfCheck, seconds: float) -> None:
         if part.intervals:
             values = [interval.value for interval in part.intervals]
             mean = f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
-            row = (f"{part.share:.2f}", str(len(values)), mean, f"{INCLUDED}", _MET[part.met])
-            table.add_row(name, *row)
-    console.print(table)
+            table.add_row(name, f"{part.share:.2f}", f"{len(values)}", mean, f"{INCLUDED}", _MET[part.met])
+    if table.row_count:
+        console.print(table)
     verdict = {True: "all requirements are met", False: "a requirement is NOT MET", None: "not all could be judged"}
     console.print(f"{verdict[found.met]}; {seconds:.0f} s", highlight=False)
 

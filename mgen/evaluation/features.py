@@ -1,8 +1,8 @@
 """A piece as numbers that a classifier reads: free of key, tempo, register and velocity.
 
 The numbers say how a piece repeats itself, moves, divides time and voices chords. They know nothing of files,
-and nothing of the metre but in the group `metre`, which is music where the grid's beats are the music's and
-tells the file format where they are not: leave it out (`FORMAT_FREE`) to compare music across collections.
+and nothing of the metre but in the groups `METRIC`, which are music where the grid's beats are the music's and
+tell the file format where they are not: leave them out (`FORMAT_FREE`) to compare music across collections.
 """
 
 from __future__ import annotations
@@ -348,7 +348,7 @@ def features(notes: Notes, groups: Collection[str] = tuple(GROUPS)) -> Floats:
 
     A feature that a piece leaves undefined (a piece without notes leaves all of them) is 0, and the last column says
     which share of them that was. Transposition, velocity, program and token numbers change nothing; drums are heard
-    in the group `metre` alone. Without that group, playing everything twice as slowly changes nothing either.
+    in the group `metre` alone. Without the groups `METRIC`, playing everything twice as slowly changes nothing either.
 
     Args:
         notes: the pieces. Repetition grows with length: compare pieces of one length.

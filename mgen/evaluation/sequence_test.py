@@ -33,6 +33,9 @@ DECAY = 0.05
 DROPOUT = 0.1
 """The budget: channels, passes over the training pieces, pieces a step, and the settings of AdamW."""
 
+DECIMALS = 4
+"""Of a logit: what lies behind is residue of arithmetic, and would put equal pieces in an order."""
+
 MAX_LEAP = 14
 """Semitones beyond which an interval is a leap of that size."""
 
@@ -125,7 +128,7 @@ def _moves(notes: Notes, row: NDArray[np.int64], way: int) -> tuple[list[Column]
     size = np.abs(interval)
     values = np.stack([np.minimum(size, 24) / 6, (size == 1) | (size == 2), size == 0], axis=1)
     here = (over[:, None] == np.arange(OVER)) & ~alone[:, None]
-    return columns, (values[:, None, :] * here[:, :, None]).reshape(len(row), -1)
+    return columns, (values[:, None, :] * here[:, :, None]).reshape(len(row), 3 * OVER)
 
 
 def _places(notes: Notes) -> list[Column]:
@@ -328,5 +331,6 @@ def sequence_ranks(notes: Notes, label: NDArray[np.integer], fold: NDArray[np.in
                 of_notes, of_piece = network(data.classes[held], data.values[held], mask)
                 mean = (of_notes * mask).sum(1) / mask.sum(1).clamp(min=1)
             for logit in (mean, of_piece):
-                score[held] += (rankdata(logit.numpy()) - 0.5) / len(held) / 2
+                told = np.round(logit.double().numpy(), DECIMALS)
+                score[held] += (rankdata(told) - 0.5) / len(held) / 2
     return score
