@@ -105,7 +105,7 @@ class SelfCheck:
     @property
     def met(self) -> bool | None:
         """Whether all is met; None if something could not be asked and nothing failed."""
-        every = [part.met for part in (*self.checks.values(), *self.splits.values())]
+        every = [check.met for check in self.checks.values()] + [part.met for part in self.splits.values()]
         return False if False in every else None if None in every else True
 
     def to_json(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -77,6 +77,8 @@ class Heard:
     n_classes: int
 
 
+_COLUMNS = ("piece", "onset", "duration", "bar", "pitch")
+
 Column = tuple[NDArray[np.integer], int]
 """(N,) classes 0..size - 1, and size."""
 
@@ -84,9 +86,10 @@ Column = tuple[NDArray[np.integer], int]
 def heard(notes: Notes) -> Heard:
     """Notes as the network reads them, equal for a piece and its transposition."""
     notes = pitched(notes)
-    notes = notes.select(np.lexsort((notes.pitch, notes.onset, notes.piece)))
-    sides = (_moves(notes, leaders(notes.piece, notes.onset, notes.pitch), 1),)
-    sides += (_moves(notes, followers(notes.piece, notes.onset, notes.pitch), -1),)
+    order = np.lexsort((notes.pitch, notes.onset, notes.piece))
+    notes = replace(notes, **{name: getattr(notes, name)[order] for name in _COLUMNS})
+    line = notes.piece, notes.onset, notes.pitch
+    sides = (_moves(notes, leaders(*line), 1), _moves(notes, followers(*line), -1))
     columns = [column for side, _ in sides for column in side]
     columns += [*_places(notes), *_memories(notes)]
     sizes = np.array([size for _, size in columns])
@@ -281,7 +284,7 @@ def _fit(data: _Padded, label: Tensor, rows: Tensor, n_classes: int) -> Network:
     steps = EPOCHS * -(-len(rows) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=max(steps, 2), pct_start=0.2)
     for _ in range(EPOCHS):
-        for batch in rows[torch.randperm(len(rows))].split(BATCH):
+        for batch in torch.split(rows[torch.randperm(len(rows))], BATCH):
             mask, wanted = data.mask[batch], label[batch]
             of_notes, of_piece = network(data.classes[batch], data.values[batch], mask)
             each = functional.binary_cross_entropy_with_logits(
@@ -290,7 +293,7 @@ def _fit(data: _Padded, label: Tensor, rows: Tensor, n_classes: int) -> Network:
             loss = (each * mask).sum() / mask.sum().clamp(min=1)
             loss = loss + functional.binary_cross_entropy_with_logits(of_piece, wanted)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
     return network.eval()
