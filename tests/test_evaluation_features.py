@@ -102,16 +102,26 @@ def test_how_notes_go_on_over_bar_lines():
     assert of("leap_over_odd", lines) == pytest.approx(3 / 2)
 
 
-def test_how_alike_bars_are():
-    # bars of c and g | c and g | d and a | c: alike 1, 0, 0; two apart 0, 1/sqrt 2
-    bars = ([60, 67], [60, 67], [62, 69], [60, 60])
-    notes = piece(*((96 * i + 48 * k, 48, pitch) for i, bar in enumerate(bars) for k, pitch in enumerate(bar)))
-    assert of("bars_alike_1_0", notes) == pytest.approx(1 / 3)
-    assert of("bars_alike_2_0", notes) == pytest.approx(np.sqrt(1 / 2) / 2)
-    # inside pairs of bars 1 and 0, between them 0
-    assert of("pairs_of_bars", notes) == pytest.approx(1 / 2)
-    # the later bar 7 up: c g to g d share g; then to a e, nothing; d a to g: nothing
-    assert of("bars_alike_1_7", notes) == pytest.approx((1 / 2 + 0 + 0) / 3)
+def test_seams():
+    # quarters: c c e e | e e g g | c, an octave up
+    pitches = [60, 60, 64, 64, 64, 64, 67, 67, 72]
+    notes = line(pitches)
+    # before bar 1: e e to e e; before bar 2: g g to c alone
+    assert [of(f"seam_{name}_odd", notes) for name in ("alike", "height", "top")] == pytest.approx([1, 0, 0])
+    assert [of(f"seam_{name}_even", notes) for name in ("alike", "height", "notes")] == pytest.approx([0, 5, 1])
+    # inside: beat 1 (c to c e), 2 (c c to e e), 3 (c e to e e), 5 (e e to e g), 6 (e e to g g), 7 (e g to g c)
+    height = [2, 4, 2, 1.5, 3, 69.5 - 65.5]
+    assert of("seam_height_within", notes) == pytest.approx(np.mean(height))
+    assert of("seam_height_even_beside_within", notes) == pytest.approx(5 - np.mean(height))
+    half = np.sqrt(1 / 2)
+    assert of("seam_alike_within", notes) == pytest.approx(np.mean([half, 0, half, half, 0, 1 / 2]))
+    # the first beat alone before beat 1: one note, then two
+    assert of("seam_notes_within", notes) == pytest.approx(1 / 6)
+    assert of("seam_length_odd", notes) == 0
+    chords = piece((0, 96, 40), (0, 96, 70), (96, 48, 43), (96, 48, 68))
+    assert [of(f"seam_{name}_odd", chords) for name in ("top", "bass", "length")] == [0, 0, 0]  # a bar's rest
+    close = piece((48, 48, 40), (48, 48, 70), (96, 24, 43), (96, 24, 68))
+    assert [of(f"seam_{name}_odd", close) for name in ("top", "bass", "length")] == [2, 3, 1]
 
 
 # ------------------------------------------------------------- properties

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from mgen.errors import MgenError
 from mgen.evaluation import metrics
 from mgen.evaluation.metrics import Floats, divide, entropy, mean_of, median_of
 from mgen.evaluation.voices import leaders
-from mgen.notes import Ints, Notes
+from mgen.notes import STEPS_PER_QUARTER, Ints, Notes
 
 Named = Iterator[tuple[str, Floats]]
 """Name of one feature with (B,) values, or of several with (B, K); NaN where undefined."""
@@ -284,23 +285,55 @@ def _voices(music: _Music) -> Named:
     yield "unled", mean_of(~led, music.piece, music.n)
 
 
-def _bars(music: _Music) -> Named:
-    """How alike the pitch classes of bars are, by their distance."""
-    owner = music.all.bars.piece
-    row = music.all.bar_starts[music.piece] + music.bar
-    classes = np.zeros((len(owner), 12))
-    np.add.at(classes, (row, music.pitch % 12), np.sqrt(music.duration))
-    unit = divide(classes, np.linalg.norm(classes, axis=1, keepdims=True))
-    number = np.arange(len(owner)) - music.all.bar_starts[owner]
-    for lag in (1, 2, 4):
-        at = np.flatnonzero(owner[lag:] == owner[:-lag])
-        for semitones in (0, 5, 7):
-            alike = (unit[at] * np.roll(unit[at + lag], semitones, axis=1)).sum(axis=1)
-            yield f"bars_alike_{lag}_{semitones}", mean_of(alike, owner[at], music.n)
-            if lag == 1 and not semitones:
-                odd = number[at] % 2 == 0
-                first, second = (mean_of(alike[some], owner[at][some], music.n) for some in (odd, ~odd))
-                yield "pairs_of_bars", first - second
+def _seams(music: _Music) -> Named:
+    """How music changes from two beats to the next two: inside bars, and over bar lines, every second one apart."""
+    last = np.full(music.n, -1)
+    np.maximum.at(last, music.piece, music.onset // STEPS_PER_QUARTER)
+    first = np.cumsum(last + 4) - last - 1  # three beats of silence before each piece, which no four beats span
+    size = int((last + 4).sum()) + 2
+    at = first[music.piece] + music.onset // STEPS_PER_QUARTER
+    owner = np.append(np.repeat(np.arange(music.n), last + 4), [0, 0])
+
+    struck = np.bincount(at, minlength=size)
+    around = struck[:-1] + struck[1:]
+    some = np.flatnonzero((around[:-2] > 0) & (around[2:] > 0)) + 2  # beats with notes on both sides
+
+    def two(values: NDArray[np.generic], join: np.ufunc = np.add) -> NDArray[Any]:
+        """(2, S, ...) of the two beats before and the two from each beat of `some` on."""
+        pair = join(values[:-1], values[1:])
+        return np.stack([pair[some - 2], pair[some]])
+
+    count = two(struck)
+    height = two(np.bincount(at, weights=music.pitch, minlength=size)) / count
+    length = two(np.bincount(at, weights=np.log2(np.maximum(music.duration, 1)), minlength=size)) / count
+    beats, highest, lowest = np.zeros((size, 12)), np.full(size, -1), np.full(size, 128)
+    np.add.at(beats, (at, music.pitch % 12), 1)
+    np.maximum.at(highest, at, music.pitch)
+    np.minimum.at(lowest, at, music.pitch)
+    classes = two(beats)
+    classes /= np.linalg.norm(classes, axis=2, keepdims=True)
+    changes = {
+        "alike": (classes[0] * classes[1]).sum(axis=1),
+        "height": np.abs(height[1] - height[0]),
+        "top": np.abs(np.subtract(*two(highest, np.maximum))),
+        "bass": np.abs(np.subtract(*two(lowest, np.minimum))),
+        "notes": np.abs(np.log2(count[1] / count[0])),
+        "length": np.abs(length[1] - length[0]),
+    }
+    bars = music.all.bars
+    number = np.arange(len(bars.piece)) - music.all.bar_starts[bars.piece]
+    kind = np.zeros(size, np.int64)  # 0 inside a bar, 1 before an odd bar, 2 before an even one
+    beat = bars.onset // STEPS_PER_QUARTER
+    heard = beat <= last[bars.piece]
+    kind[(first[bars.piece] + beat)[heard]] = 2 - number[heard] % 2
+    kind, owner = kind[some], owner[some]
+    for name, values in changes.items():
+        inside, odd, even = (mean_of(values[kind == k], owner[kind == k], music.n) for k in range(3))
+        yield from ((f"seam_{name}_within", inside), (f"seam_{name}_odd", odd), (f"seam_{name}_even", even))
+        yield from (
+            (f"seam_{name}_odd_beside_within", odd - inside),
+            (f"seam_{name}_even_beside_within", even - inside),
+        )
 
 
 GROUPS: dict[str, Callable[[_Music], Named]] = {
@@ -312,10 +345,10 @@ GROUPS: dict[str, Callable[[_Music], Named]] = {
     "continuity": _continuity,
     "metre": _metre,
     "voices": _voices,
-    "bars": _bars,
+    "seams": _seams,
 }
 
-METRIC = ("metre", "voices", "bars")
+METRIC = ("metre", "voices", "seams")
 """The groups that know where the beats are."""
 
 FORMAT_FREE = tuple(name for name in GROUPS if name not in METRIC)
