@@ -87,18 +87,15 @@ def test_the_order_of_rows_and_the_seed():
 
 
 def test_real_against_real_is_one_half():
-    """The self-check: intervals of splits of the same music hold 0.5, nearly always."""
-    table = features(solos(240, bars=8))
-    held = 0
-    values = []
-    for seed in range(12):
-        order = np.random.default_rng(seed).permutation(240)
-        first, second = order[:120], order[120:]
-        result = c2st_auc(table[first], table[second], first, second, seed)
-        values.append(result.value)
-        held += result.low <= 0.5 <= result.high
-    assert held >= 10
-    assert abs(np.mean(values) - 0.5) < 0.03
+    """The self-check in small: intervals of splits of the same music hold 0.5, nearly always."""
+    table = features(solos(160, bars=8))
+    found = []
+    for seed in range(8):
+        order = np.random.default_rng(seed).permutation(160)
+        first, second = order[:80], order[80:]
+        found.append(c2st_auc(table[first], table[second], first, second, seed))
+    assert sum(result.low <= 0.5 <= result.high for result in found) >= 6
+    assert abs(np.mean([result.value for result in found]) - 0.5) < 0.05
 
 
 def test_broken_music_is_told_apart_more_easily_the_more_it_is_broken():
