@@ -276,6 +276,7 @@ def test_evaluate_measures_models_beside_controls_rivals_and_real_music(small_co
     assert rows["pretrained"]["continue"]["c2st_auc"]["value"] > 0.8
     assert rows["real"]["continue"]["c2st_auc"]["low"] < 0.6
     assert 0 < rows["pretrained"]["continue"]["nll_note"]["value"] < 40
+    assert "nll_note" not in rows["guidance_2"]["continue"]  # its model is the pretrained one
     assert "chosen by" in result["remarks"]["best_of_2"] and "2 training runs" in result["remarks"]["runs"]
     assert "too few to quote" in result["remarks"]["pretrained, turn, c2st_auc"]
     page = (tmp_path / "e" / "report.html").read_text()

@@ -77,6 +77,11 @@ class ModelPlayer:
     decoding: Decoding = field(default_factory=Decoding)
     decodes_greedily: ClassVar[bool] = True
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the model is played as it is, without guidance or penalty."""
+        return self.decoding.guidance == 1 and self.decoding.repetition_penalty == 1
+
     def play(self, prompts: Prompts, length: int, seed: int, greedy: bool = False) -> Completions:
         """Sample; `logprobs` is None for greedy, which draws nothing.
 

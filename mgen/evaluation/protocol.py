@@ -158,7 +158,7 @@ def play(entrant: Entrant, reference: PreTrainedModel | None, asked: Asked, remi
     more = {"kl_piece": np.concatenate(kl)} if len(kl) == len(asked.parts) else {}
     cells = cooler(entrant, asked, remi, protocol)
     first = entrant.players[0]
-    if isinstance(first, ModelPlayer) and asked.kind == "continue":
+    if isinstance(first, ModelPlayer) and first.is_plain and asked.kind == "continue":
         cells["nll_note"] = nll_note(first.model, asked, remi)
     if isinstance(first, BestOf):
         cells["kl_bound"] = Interval(first.kl_bound, first.kl_bound, first.kl_bound)
