@@ -120,7 +120,7 @@ def judges_of_run(folder: Path | str, remi: Remi) -> Judges:
     if not judges:
         raise MgenError(f"{folder}: its only judge was the adversary, and no checkpoint is there; name another run")
     kept = {name: weight[name] for name in judges}
-    return Judges(judges, kept, "; ".join([f"{_told(kept)} as in {folder}", *notes]))
+    return Judges(judges, kept, "; ".join([f"{_told(kept)} as in the run {folder.resolve().name}", *notes]))
 
 
 def _config(folder: Path) -> dict[str, Any]:
