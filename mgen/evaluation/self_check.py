@@ -222,6 +222,9 @@ def self_check(
 ) -> SelfCheck:
     """Test the two-sample test.
 
+    Segments of two bars begin with the excerpt, and the classifiers count bars from there: splices at any bar line are
+    harder to hear (0.68 instead of 0.72 on 512 excerpts of 100 notes of Weimar solos with bass and jazz piano).
+
     The broken side is always of other works than the real side: no work, and so no theme, key or player, can be
     recognised on both, and what is found is the breaking alone. Each excerpt is broken by itself (the Markov chain is
     that of all broken ones).

@@ -175,7 +175,8 @@ def two_sample(
         MgenError: Works and pieces differ in number, a side has fewer than two works, or a time or pitch is no number.
 
     Cannot see: velocity, instrument, key, register, absolute tempo, drums but in the metre, and anything beyond the
-    first `MAX_NOTES` notes.
+    first `MAX_NOTES` notes; nor that pieces of at least `MIN_NOTES` notes are shorter than real ones. Bars are told
+    odd from even as counted from a piece's beginning.
     """
     sides = equal_sides(real, generated, works_real, works_generated, seed)
     label, fold = sides.label, folds_of(sides.work, sides.label, FOLDS, seed)
