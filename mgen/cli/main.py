@@ -22,6 +22,7 @@ COMMANDS = {
     "finetune": "policy gradient against judges",
     "generate": "sample MIDI files from a model",
     "evaluate": "judge models, or a folder, against real music; report.html",
+    "selfcheck": "the two-sample test on real music against itself and against broken music",
     "corruptions": "what each metric and judge says of music broken on purpose",
     "listen": "a blind A/B page on loopback",
     "votes": "results of listening, and preference pairs of them",
