@@ -18,16 +18,13 @@ and in a test that asks for it:
 from __future__ import annotations
 
 import shutil
-import threading
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-import psutil
 import pytest
 
 ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required"]
-TRIES, PATIENCE = 3, 40  # seconds
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ITSELF = ("data", "blob", "about", "file")  # schemes that ask nobody
 
@@ -65,52 +62,17 @@ def executable():
 
 @contextmanager
 def launched():
-    """A running browser; skips the test where it cannot run.
-
-    On a busy machine Chromium or its driver may wait for each other for ever, before the first page. So a first page is
-    drawn before a test has the browser, and where it does not come in time another browser is tried.
-    """
+    """A running browser; skips the test where it cannot run."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = executable()
     if path is None:
         pytest.skip("there is no Chromium: apt-get install chromium")
-    with ExitStack() as stack:
-        yield next(filter(None, (_first_page(stack, sync_api, path) for _ in range(TRIES))), None) or pytest.skip(
-            f"Chromium drew no page within {PATIENCE} s, {TRIES} times"
-        )
-
-
-def _first_page(stack, sync_api, path):
-    """A browser that has drawn a page, closed with `stack`; None where it hangs, or dies."""
-    before = set(psutil.Process().children())
-    inner = ExitStack()
-    guard = threading.Timer(PATIENCE, _kill_new, [before])
-    guard.start()
-    try:
-        playwright = inner.enter_context(sync_api.sync_playwright())
+    with sync_api.sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        inner.callback(running.close)
-        page = running.new_page()
-        page.set_content("<p>ready</p>")
-        page.close()
-    except Exception:  # of many kinds, and some are the driver's own
-        if not guard.finished.is_set():
-            raise
-        with suppress(Exception):
-            inner.close()
-        return None
-    finally:
-        guard.cancel()
-    stack.push(inner)
-    return running
-
-
-def _kill_new(before):
-    """The driver and its browser: what waits for them is told, and raises."""
-    for process in set(psutil.Process().children()) - before:
-        for one in [*process.children(recursive=True), process]:
-            with suppress(psutil.NoSuchProcess):
-                one.kill()
+        try:
+            yield running
+        finally:
+            running.close()
 
 
 @contextmanager
