@@ -143,6 +143,7 @@ def test_two_processes_end_with_equal_weights(small_corpus, base, style_critic, 
             from pathlib import Path
             from accelerate import PartialState
             from mgen.cli import finetune
+            from mgen.cli.main import run
             from mgen.rl.trainer import MusicTrainer
 
             def digest(state):
@@ -162,7 +163,7 @@ def test_two_processes_end_with_equal_weights(small_corpus, base, style_critic, 
                 return out
 
             MusicTrainer.train = train
-            raise SystemExit(finetune.main(sys.argv[2:]))
+            raise SystemExit(run(finetune.main, sys.argv[2:]))
             """
         )
     )

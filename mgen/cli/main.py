@@ -50,7 +50,9 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
     if not debug:
         _quieten()
     try:
-        return main(words)
+        code = main(words)
+        _leave_group()
+        return code
     except MgenError as error:
         if debug:
             raise
@@ -63,6 +65,13 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
             file=sys.stderr,
         )
     return 2
+
+
+def _leave_group() -> None:
+    """Several processes part before they end: one that ends with the group's threads running may abort."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _quieten() -> None:
