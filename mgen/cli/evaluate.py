@@ -374,7 +374,7 @@ def _folders(config: EvaluateConfig, out: Path | None) -> int:
     )
     result = found.to_json() | {"seconds": round(time.monotonic() - began, 1)}
     if out is not None:
-        _write(out, result, folder_page(found, f"mgen: {found.names[0]} beside {found.names[1]}", config.examples))
+        _write(out, result, folder_page(found, f"mgen: {found.names[1]} beside {found.names[0]}", config.examples))
     if config.json:
         print(json.dumps(result))
     else:

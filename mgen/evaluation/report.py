@@ -61,6 +61,11 @@ __all__ = [
 _MAIN = 12  # columns that one table may have before it is cut into groups
 _LONG = 12  # lines of a fact that is folded away
 
+SAME_PROMPT = (
+    "The same prompt, continued by each player; takes of one prompt share their axes. Grey notes on shaded ground are "
+    "the prompt."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Take:
@@ -149,6 +154,7 @@ def render_report(
     findings: Sequence[str] | None = None,
     distributions: Sequence[Distribution] = (),
     sections: Sequence[Section] = (),
+    listening: str = SAME_PROMPT,
 ) -> str:
     """The page, whole.
 
@@ -158,6 +164,7 @@ def render_report(
         findings: sentences of one's own to open with; what follows from the intervals is said in any case.
         distributions: metrics of every piece, drawn over real music's.
         sections: more tables, before the limits.
+        listening: what the examples are.
     """
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters["arrow"] = _arrow
@@ -179,6 +186,7 @@ def render_report(
         spread=_spread(distributions, kinds),
         curves=[(curve, Markup(curve_svg(curve)), swatches(curve), averaged(curve)) for curve in curves],
         examples=[_example(example, kinds) for example in examples],
+        listening=listening,
         sections=[(section, _plain(section.table)) for section in sections],
         facts=[(name, value, value.count("\n") >= _LONG) for name, value in facts.items()],
         limits=limits,

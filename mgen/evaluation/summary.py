@@ -389,6 +389,7 @@ def folder_page(found: Compared, title: str, shown: int) -> str:
             )
             for key in SHOWN_WHOLE
         ],
+        listening="What the folder holds, from what repeats as the reference does to what does not.",
     )
 
 
@@ -404,6 +405,7 @@ def folder_examples(found: Compared, shown: int, tempo: float = 120.0) -> list[E
     out = []
     for tag, row in list(picks.items())[:shown]:
         one = found.pieces[1].notes.pieces([int(row)])
-        take = _take(found.names[1], Whole(one, None), one, tempo)
-        out.append(Example(str(found.pieces[1].work[row]), "", tag, [take], reasons[tag]))
+        name = f"an excerpt of {found.names[1]}" if found.length else f"a piece of {found.names[1]}"
+        take = _take(name, Whole(one, None), one, tempo)
+        out.append(Example(str(found.pieces[1].work[row]), found.names[1], tag, [take], reasons[tag]))
     return out
