@@ -51,7 +51,7 @@ class Results:
     Attributes:
         name: the model's row.
         pretrained: the row that the others were tuned from.
-        kinds: player -> `real`, `rival`, `pretrained`, `control` or `tuned`, in the order of the tables.
+        kinds: player -> `real`, `reference`, `rival`, `pretrained`, `control` or `tuned`, in the order of the tables.
         rows: player -> kind of prompt -> metric -> number.
         protocol: as in metrics.json.
         judge_auc: of the evaluation's own judge.
