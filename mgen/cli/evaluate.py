@@ -31,6 +31,7 @@ from mgen.corpus.shards import Corpus
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.evaluation.clamp import ClampEmbedder
+from mgen.evaluation.columns import columns
 from mgen.evaluation.folders import EXCERPT_NOTES, compare_folders
 from mgen.evaluation.frechet import Embedder, pooled_embedder
 from mgen.evaluation.intervals import Interval
@@ -48,7 +49,7 @@ from mgen.evaluation.protocol import (
     train_judge,
 )
 from mgen.evaluation.samples import write_samples
-from mgen.evaluation.summary import Evaluation, columns, folder_page, model_page
+from mgen.evaluation.summary import Evaluation, folder_page, model_page
 from mgen.models.transformer import check_vocabulary, load_policy
 from mgen.rl.prompts import KINDS, check_style
 from mgen.rl.rollout import Decoding

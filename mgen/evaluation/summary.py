@@ -12,11 +12,12 @@ import numpy as np
 
 from mgen.encoding.remi import Remi
 from mgen.evaluation.audio import ogg, synthesise, synthesiser
+from mgen.evaluation.columns import columns
 from mgen.evaluation.folders import Compared
 from mgen.evaluation.measure import Numbers, changes
 from mgen.evaluation.metrics import METRICS
 from mgen.evaluation.protocol import Asked, Entrant, Played
-from mgen.evaluation.report import Column, Curve, Distribution, Example, Row, Take, render_report
+from mgen.evaluation.report import Curve, Distribution, Example, Row, Take, render_report
 from mgen.evaluation.samples import Whole, whole
 from mgen.notes import Notes
 
@@ -61,147 +62,6 @@ class Evaluation:
     remi: Remi
     target: str
     facts: Mapping[str, str]
-
-
-def columns(target: str) -> list[Column]:
-    """The report's columns."""
-    told = "how well a fresh classifier tells the pieces from real music of the style; 0.5: not at all"
-    loops = "share of pieces with more than 0.6 of pitch 4-grams repeated"
-    away = "how far the distribution over pieces lies from real music's (Wasserstein-1), in the metric's own unit"
-    apart, style, harmony, rhythm = "told from real music", f"is it {target}", "harmony", "rhythm"
-    again, form, texture, variety, model = "repetition", "form", "texture", "variety", "the model"
-    return [
-        Column(
-            "c2st_auc", "two-sample AUC", "0.5", 2, f"{told}; the larger of two classifiers", group=apart, main=True
-        ),
-        Column("c2st_feature", "AUC, features", "0.5", 2, f"{told}; boosting and logistic regression", group=apart),
-        Column("c2st_sequence", "AUC, sequence", "0.5", 2, f"{told}; a network over the notes", group=apart),
-        Column(
-            "frechet",
-            "Fréchet ratio",
-            "1",
-            2,
-            "Fréchet distance of features over that between halves of real music",
-            group=apart,
-            main=True,
-        ),
-        Column(
-            "frechet_critic", "Fréchet ratio, critic", "1", 2, "the same in a style critic's hidden states", group=apart
-        ),
-        Column("frechet_clamp", "Fréchet ratio, CLaMP", "1", 2, "the same in CLaMP's embedding", group=apart),
-        Column(
-            "oa",
-            "overlapping area",
-            "1",
-            2,
-            "of distances within the set and to real music, nine features",
-            group=apart,
-        ),
-        Column("kld", "KL of distances", "0", 2, "of the same distances", "nats", group=apart),
-        Column(
-            f"judge_{target}",
-            f"judged {target}",
-            "as real",
-            2,
-            f"share that the evaluation's judge calls {target}",
-            group=style,
-            main=True,
-        ),
-        Column("loop_rate", "loops", "as real", 3, f"{loops}, sampled at temperature 1", group=again),
-        Column("loop_rate_08", "loops at 0.8", "lower", 2, f"{loops}, sampled at temperature 0.8", group=again),
-        Column("loop_rate_greedy", "greedy loops", "lower", 2, f"{loops}, decoded greedily", group=again, main=True),
-        Column(
-            "rep4",
-            "repeated 4-grams",
-            "as real",
-            3,
-            "share of pitch 4-grams heard before in the piece",
-            group=again,
-            main=True,
-        ),
-        Column("rep4_distance", "4-grams: distance", "0", 3, away, group=again),
-        Column(
-            "rep8", "repeated 8-grams", "as real", 3, "share of pitch 8-grams heard before in the piece", group=again
-        ),
-        Column(
-            "interval_rep8",
-            "repeated intervals",
-            "as real",
-            3,
-            "share of 8 intervals in a row heard before",
-            group=again,
-        ),
-        Column(
-            "longest_loop", "longest loop", "as real", 1, "longest stretch that repeats at once", "beats", group=again
-        ),
-        Column(
-            "compression", "compression", "as real", 3, "size of the zipped pitches; lower repeats more", group=again
-        ),
-        Column("H1", "entropy H1", "as real", 2, "entropy of pitch classes in a bar", "bits", group=harmony, main=True),
-        Column("H1_distance", "H1: distance", "0", 3, away, group=harmony),
-        Column("H4", "entropy H4", "as real", 2, "entropy of pitch classes in four bars", "bits", group=harmony),
-        Column("CPI", "chord irregularity", "as real", 2, "share of different chord trigrams", group=harmony),
-        Column("scale_consistency", "scale fit", "as real", 2, "largest share of notes in one scale", group=harmony),
-        Column(
-            "swing", "swing ratio", "as real", 2, "median ratio of the two halves of a beat", group=rhythm, main=True
-        ),
-        Column("swing_distance", "swing: distance", "0", 3, away, group=rhythm),
-        Column("triplet_share", "triplets", "as real", 2, "share of onsets in triplet subdivisions", group=rhythm),
-        Column("GS", "grooving similarity", "as real", 3, "how alike the rhythms of bars are", group=rhythm),
-        Column("empty_beats", "empty beats", "as real", 3, "share of beats in which nothing sounds", group=rhythm),
-        Column(
-            "SI_short", "structure, short", "as real", 3, "how much returns at the scale of bars", group=form, main=True
-        ),
-        Column("SI", "structure, mid", "as real", 3, "how much returns at the scale of phrases", group=form),
-        Column("SI_long", "structure, long", "as real", 3, "how much returns at the scale of sections", group=form),
-        Column("polyphony", "polyphony", "as real", 2, "notes sounding at a time, where any does", group=texture),
-        Column("density", "notes a beat", "as real", 2, "onsets a quarter note", group=texture),
-        Column("pitch_range", "range", "as real", 1, "highest minus lowest pitch", "semitones", group=texture),
-        Column(
-            "vendi_ratio",
-            "Vendi ratio",
-            "1",
-            2,
-            "effective number of different pieces, over real music's",
-            group=variety,
-            main=True,
-        ),
-        Column("self_bleu", "self-BLEU", "as real", 3, "how alike the pieces are to one another", group=variety),
-        Column(
-            "distinct4", "distinct 4-grams", "as real", 3, "share of different note 4-grams in the set", group=variety
-        ),
-        Column(
-            "copy_rate",
-            "copies",
-            "0.01",
-            3,
-            "share of pieces with a longer run from the training music than 99 % of held-out music has",
-            group=variety,
-            main=True,
-        ),
-        Column(
-            "valid",
-            "valid",
-            "higher",
-            2,
-            "share of pieces without a token that breaks the grammar",
-            group=model,
-            main=True,
-        ),
-        Column("broken_tokens", "broken tokens", "0", 4, "share of tokens that break the grammar", group=model),
-        Column("nll_note", "surprise", "lower", 2, f"by real {target} of the test split", "nats a note", group=model),
-        Column(
-            "kl_piece",
-            "KL",
-            "stated",
-            1,
-            "distance from the pretrained model, on own pieces",
-            "nats a piece",
-            group=model,
-            main=True,
-        ),
-        Column("kl_bound", "KL at most", "stated", 1, "bound for best of n", "nats a piece", group=model),
-    ]
 
 
 def rows(evaluation: Evaluation) -> list[Row]:

@@ -21,8 +21,9 @@ from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_
 
 from mgen.errors import MgenError
 from mgen.evaluation.claims import Column, Verdict, verdict
+from mgen.evaluation.columns import columns
 from mgen.evaluation.intervals import Interval
-from mgen.evaluation.summary import KIND_TITLES, columns
+from mgen.evaluation.summary import KIND_TITLES
 
 REAL = "real"
 FOLDER = ".eval_results"
