@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 from critics.sequence import SequenceCritic
 from mgen.cli.judging import judges_of_run
 from mgen.cli.options import parse
-from mgen.cli.rows import control, rival
+from mgen.cli.rows import CONTROLS, RIVALS, control, rival
 from mgen.cli.run import RUN_FILE
 from mgen.corpus.clean import RECIPES, Recipe
 from mgen.corpus.shards import Corpus
@@ -53,11 +53,6 @@ from mgen.evaluation.summary import Evaluation, folder_page, model_page
 from mgen.models.transformer import check_vocabulary, load_policy
 from mgen.rl.prompts import KINDS, check_style
 from mgen.rl.rollout import Decoding
-
-CONTROLS = ("best_of_8", "guidance_2", "repetition_penalty_1.2")
-"""Control rows beside a tuned model, of the first model: what costs less than reinforcement learning."""
-
-RIVALS = ("markov1", "markov5", "train")
 
 
 @dataclass
