@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+import symusic
 from critics_music import SWUNG, toy
+from scipy.stats import spearmanr
 
-from critics.changes import GRIDS, humanised, retimed, sixteenths, straight_eighths, tritone_away
+from critics.changes import (
+    CHAIN,
+    FORMAT_CHANGES,
+    GRIDS,
+    SWAY,
+    _stretched,
+    articulated,
+    augmented,
+    bass_line,
+    changed_pieces,
+    changed_where,
+    flat_velocities,
+    humanised,
+    next_onset,
+    other_bar_phase,
+    reshaped_velocities,
+    retimed,
+    rubato,
+    sixteenths,
+    skyline,
+    straight_eighths,
+    transcribed,
+    transposed,
+    tritone_away,
+    usual_beats,
+    voices_dropped,
+)
+from mgen.corpus.clean import LONGEST
 from mgen.notes import Notes
 
 RNG = np.random.default_rng(0)
@@ -86,3 +115,156 @@ def test_retiming_uses_every_grid_and_leaves_chords_together():
     played = retimed(notes, np.random.default_rng(0))
     finest = {int(np.gcd.reduce(played.onset[played.piece == i])) for i in range(300)}
     assert finest >= {6, 8} and 1 in finest and set(GRIDS) == {1, 3, 4, 6, 8}
+
+
+# ------------------------------------------------------------ every change of format
+
+
+def assert_whole(notes: Notes) -> None:
+    """The table as every module expects it: in order, bars without gaps, each note in its bar, lengths and pitches
+    that the vocabulary can write.
+    """
+    order = np.lexsort((notes.velocity, notes.duration, notes.pitch, notes.program, notes.onset, notes.piece))
+    np.testing.assert_array_equal(order, np.arange(len(notes)))
+    lines, starts = notes.bars, notes.bar_starts
+    assert (np.diff(starts) >= 1).all() and (lines.onset[starts[:-1]] == 0).all()
+    ends = lines.onset + 24 * lines.beats
+    inside = np.diff(lines.piece) == 0
+    np.testing.assert_array_equal(lines.onset[1:][inside], ends[:-1][inside])
+    row = starts[notes.piece] + notes.bar
+    assert (row < starts[notes.piece + 1]).all()
+    assert (notes.onset >= lines.onset[row]).all() and (notes.onset < ends[row]).all()
+    assert (notes.duration >= 1).all() and (notes.duration <= LONGEST).all()
+    assert (notes.velocity >= 1).all() and (notes.velocity <= 127).all()
+    assert ((notes.pitch >= 21) & (notes.pitch <= 108))[notes.program >= 0].all()
+    assert notes.n_tokens.shape == notes.n_broken.shape == (notes.n_pieces,)
+    assert all(getattr(notes, f.name).dtype == np.int32 for f in fields(notes) if f.name not in {"n_pieces", "bars"})
+
+
+@pytest.fixture(scope="module")
+def music(demo_pieces):
+    return Notes.concat([Notes.from_scores(demo_pieces), toy(SWUNG, 3, np.random.default_rng(0))])
+
+
+@pytest.mark.parametrize("change", [*FORMAT_CHANGES.values(), augmented])
+def test_every_change_of_format_leaves_a_whole_table_and_survives_nothing(change, music):
+    changed = change(music, np.random.default_rng(1))
+    assert_whole(changed)
+    assert changed.n_pieces == music.n_pieces and (changed.counts > 0).all()
+    again = change(music, np.random.default_rng(1))
+    for name in ("onset", "duration", "pitch", "velocity"):
+        np.testing.assert_array_equal(getattr(changed, name), getattr(again, name))
+    empty = music.select(np.zeros(len(music), bool))
+    assert len(change(empty, np.random.default_rng(0))) == 0
+    assert len(change(Notes.concat([]), np.random.default_rng(0))) == 0
+
+
+def test_every_change_of_format_is_in_the_chain_or_is_one_of_its_parts():
+    assert set(FORMAT_CHANGES) - set(CHAIN) == {"humanised", "sixteenths"}  # `retimed` does both
+
+
+def written(onsets, pitches, duration=6):
+    """One piece of 4/4."""
+    track = symusic.Track("toy", 0, False)
+    track.notes = symusic.Note.from_numpy(
+        np.array(onsets, np.int32),
+        np.full(len(onsets), duration, np.int32),
+        np.array(pitches, np.int8),
+        np.full(len(onsets), 64, np.int8),
+    )
+    score = symusic.Score(24)
+    score.tracks.append(track)
+    return Notes.from_scores([score])
+
+
+def test_twice_as_slow_and_twice_as_fast_by_hand():
+    one = written([0, 0, 13, 48, 95], [60, 64, 62, 65, 67])
+    slow, fast = (_stretched(one, np.array([factor])) for factor in (2.0, 0.5))
+    assert slow.onset.tolist() == [0, 0, 26, 96, 190] and slow.duration.tolist() == [12] * 5
+    assert slow.bars.onset.tolist() == [0, 96] and slow.bar.tolist() == [0, 0, 0, 1, 1]
+    assert fast.onset.tolist() == [0, 0, 6, 24, 48] and fast.bars.onset.tolist() == [0]  # 6.5 to even, 47.5 to 48
+    assert_whole(slow)
+
+
+def test_bar_lines_move_by_whole_beats(music):
+    changed = other_bar_phase(music, np.random.default_rng(0))
+    later = changed.onset - music.onset
+    for piece in range(music.n_pieces):
+        (moved,) = set(later[music.piece == piece].tolist())
+        beats = usual_beats(music)[piece]
+        assert moved in {24 * k for k in range(1, beats)}
+        assert set(changed.bars.beats[changed.bars.piece == piece].tolist()) == {beats}
+
+
+def test_views_of_a_chord_by_hand():
+    one = written([0, 0, 0, 0, 24, 24, 48], [48, 60, 64, 67, 50, 72, 55])
+    assert skyline(one, RNG).pitch.tolist() == [67, 72, 55]
+    assert bass_line(one, RNG).pitch.tolist() == [48, 50, 55]
+    left = {tuple(voices_dropped(one, np.random.default_rng(seed)).pitch.tolist()) for seed in range(60)}
+    for whole in [(67, 72, 55), (64, 67, 50, 72, 55), (60, 64, 67, 50, 72, 55), (48, 67, 50, 72, 55)]:
+        assert whole in left
+    assert all({67, 72, 55} <= set(kept) for kept in left)
+
+
+def test_transposition_keeps_intervals_and_range(music):
+    many = music.select(music.program >= 0).pieces(np.repeat(np.arange(music.n_pieces), 40))
+    moved = transposed(many, np.random.default_rng(0)).pitch - many.pitch
+    shifts = [set(moved[many.piece == piece].tolist()) for piece in range(many.n_pieces)]
+    assert all(len(shift) == 1 for shift in shifts)
+    assert set.union(*shifts) == set(range(-5, 7))
+    edge = written([0, 24], [21, 108])
+    assert transposed(edge, np.random.default_rng(0)).pitch.tolist() == [21, 108]
+
+
+def test_louder_notes_stay_louder_in_a_range_of_the_piece_s_own():
+    one = written(24 * np.arange(100), np.full(100, 60))
+    loud = replace(one, velocity=np.arange(1, 101, dtype=np.int32)).pieces([0] * 50)
+    changed = reshaped_velocities(loud, np.random.default_rng(0))
+    ranks = [spearmanr(np.arange(100), changed.velocity[changed.piece == piece]).statistic for piece in range(50)]
+    assert np.median(ranks) > 0.9
+    assert np.std([changed.velocity[changed.piece == piece].mean() for piece in range(50)]) > 10
+
+
+def test_rubato_sways_by_at_most_a_quarter():
+    one = written(24 * np.arange(100), np.full(100, 60), 24)
+    played = rubato(one.pieces([0] * 20), np.random.default_rng(0))
+    assert played.counts.tolist() == [100] * 20 and (played.onset[played.starts[:-1]] == 0).all()
+    for piece in range(20):
+        own = played.pieces([piece])
+        gap = np.diff(own.onset)
+        assert 24 * np.exp(-3 * SWAY) - 1 <= gap.min() < gap.max() <= 24 * np.exp(3 * SWAY) + 1
+        np.testing.assert_array_equal(own.duration[:-1], gap)  # what touched still does
+
+
+def test_a_machine_misses_doubles_and_repeats_some_notes():
+    one = written(24 * np.arange(400), np.full(400, 60), 20).pieces([0] * 30)
+    heard = transcribed(one, np.random.default_rng(0))
+    octaves = np.bincount(heard.piece[heard.pitch == 72], minlength=30) / 400
+    assert 0.005 < octaves.mean() < 0.025 and octaves.max() < 0.06
+    counts = heard.counts / 400
+    assert counts.min() < 0.98 and 0.97 < counts.mean() < 1.02
+    near = heard.onset - 24 * np.rint(heard.onset / 24)
+    assert 0.2 < np.mean(near == 0) < 0.9 and np.abs(near).max() <= 12
+
+
+def test_legato_reaches_the_next_onset_and_no_note_is_longer_than_its_pitch_waits():
+    one = written([0, 0, 20, 50, 90], [60, 64, 62, 60, 66])
+    assert next_onset(one).tolist() == [20, 20, 50, 90, 96]
+    many = articulated(one.pieces([0] * 200), np.random.default_rng(0))
+    first = (many.onset == 0) & (many.pitch == 60)
+    assert many.duration[first].max() == 50 and many.duration[first].min() < 6
+
+
+def test_only_the_pieces_asked_for_change(music):
+    where = np.arange(music.n_pieces) % 2 == 0
+    changed = changed_where(music, tritone_away, where, RNG)
+    moved = changed.pitch != music.pitch
+    np.testing.assert_array_equal(np.bincount(music.piece, moved) > 0, where)
+    np.testing.assert_array_equal(changed_pieces(music, changed), where)
+    assert not changed_pieces(music, flat_velocities(music, RNG)).any()
+
+
+def test_a_chain_leaves_no_two_copies_alike(music):
+    copies = augmented(music.pieces([0] * 20), np.random.default_rng(0))
+    known = {copies.pieces([k]).onset.tobytes() + copies.pieces([k]).duration.tobytes() for k in range(20)}
+    assert len(known) >= 18
