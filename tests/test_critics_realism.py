@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 import torch
 from critics_music import STRAIGHT, SWUNG, toy
+from transformers import AutoModelForSequenceClassification
 
 from critics.calibration import Calibration
-from critics.realism import RealismCritic, held_out_metrics
+from critics.realism import WINDOW, RealismCritic, RealismOptions, held_out_metrics, scheduled_steps
+from mgen.errors import MgenError
+from mgen.notes import Notes
+from mgen.rl.trainer import decode_completions
 
 
 @pytest.fixture(scope="module")
@@ -97,13 +101,42 @@ def test_pieces_that_cannot_be_judged_are_not_learned_from(new):
     assert torch.equal(weights(critic), before)
 
 
-def test_the_schedule_rests_above_the_ceiling_and_works_harder_below_the_floor(new):
+def test_the_schedule_by_hand():
+    # Strictly above the ceiling it rests, strictly below the floor it works twice.
+    assert [scheduled_steps(accuracy, 3, 0.6, 0.9) for accuracy in (0.59, 0.6, 0.9, 0.91)] == [6, 3, 3, 0]
+
+
+def test_a_resting_critic_keeps_its_weights(new):
     rng = np.random.default_rng(0)
     batch = toy(SWUNG, 16, rng, 2), toy(STRAIGHT, 16, rng, 2)
-    resting, normal, eager = new(ceiling=-1.0), new(floor=0.0, ceiling=1.0), new(floor=2.0, ceiling=3.0)
+    resting, normal, eager = new(floor=0.0, ceiling=0.001), new(floor=0.0, ceiling=1.0), new(floor=0.999, ceiling=1.0)
     before = weights(resting).clone()
     assert [critic.update(*batch)["steps"] for critic in (resting, normal, eager)] == [0, 3, 6]
     assert torch.equal(weights(resting), before) and not torch.equal(weights(normal), before)
+
+
+def test_the_schedule_follows_a_policy_that_catches_up_and_one_that_collapses(new):
+    """Three plays of `WINDOW` rounds: a policy far from real music, one that plays it, and one that plays one piece."""
+    critic, rng = new(ceiling=0.9), np.random.default_rng(0)
+    one_piece = toy(STRAIGHT, 1, np.random.default_rng(5), 2)
+    plays = {
+        "far": lambda: toy(STRAIGHT, 32, rng, 2),
+        "caught up": lambda: toy(SWUNG, 32, rng, 2),
+        "collapsed": lambda: Notes.concat([one_piece] * 32),
+    }
+    steps, last = {}, {}
+    for name, play in plays.items():
+        found = [critic.update(toy(SWUNG, 32, rng, 2), play()) for _ in range(WINDOW)]
+        steps[name], last[name] = [metrics["steps"] for metrics in found], found[-1]
+    # Far: it learns, then rests for good; it holds perfect separation and says that it has run away from the policy.
+    assert steps["far"][0] > 0 and sum(steps["far"][-6:]) == 0
+    assert last["far"]["running_away"] >= 6 / WINDOW and last["far"]["starved"] <= 3 / WINDOW
+    # Caught up: it wakes in the very first round, and works at least at its full rate while it can tell nothing.
+    assert min(steps["caught up"]) >= 3 and np.mean(steps["caught up"]) > 4.5
+    assert last["caught up"]["starved"] > 0.5 and last["caught up"]["running_away"] == 0
+    # Collapsed: it finds that out again, and rests again.
+    assert steps["collapsed"][0] > 0 and sum(steps["collapsed"][-4:]) == 0
+    assert last["collapsed"]["auc"] == 1
 
 
 def test_two_processes_that_see_the_same_stay_equal(new):
@@ -116,8 +149,9 @@ def test_two_processes_that_see_the_same_stay_equal(new):
     assert not torch.equal(weights(first), weights(new(seed=4)))
 
 
-def test_resuming_is_exact(new):
-    whole, begun, resumed = (new(seed=seed, capacity=40, ceiling=1.0) for seed in (1, 1, 2))
+@pytest.mark.parametrize("held", [{}, {"gradient_penalty": 1.0, "spectral_norm": "all"}])
+def test_resuming_is_exact(held, new):
+    whole, begun, resumed = (new(seed=seed, capacity=40, ceiling=1.0, **held) for seed in (1, 1, 2))
     rounds(whole, SWUNG, STRAIGHT, 3, seed=0)
     expected = rounds(whole, SWUNG, STRAIGHT, 3, seed=1)
     rounds(begun, SWUNG, STRAIGHT, 3, seed=0)
@@ -129,19 +163,93 @@ def test_resuming_is_exact(new):
     assert torch.equal(weights(resumed), weights(whole))
 
 
-def test_warm_up_ends_with_a_calibration_of_the_finished_network(new):
+@pytest.mark.parametrize("spectral_norm", ["none", "head", "all"])
+def test_a_saved_critic_says_the_same_and_is_a_stock_model(spectral_norm, new, remi, tmp_path):
+    critic = new(spectral_norm=spectral_norm, clip=3.0, against="reference")
+    rounds(critic, SWUNG, STRAIGHT, 4)
+    before = weights(critic).clone()
+    critic.save_pretrained(tmp_path, held_out={"auc": 0.9})
+    assert torch.equal(weights(critic), before)
+    loaded = RealismCritic.from_pretrained(tmp_path, remi)
+    assert (loaded.against, loaded.clip, loaded.calibration) == ("reference", 3.0, critic.calibration)
+    notes = toy(SWUNG, 8, np.random.default_rng(3), 2)
+    np.testing.assert_allclose(loaded(notes).score, critic(notes).score, atol=1e-5)
+    stock = AutoModelForSequenceClassification.from_pretrained(tmp_path)  # and with no weight missing or left over
+    assert stock.state_dict().keys() == loaded.network.model.state_dict().keys()
+    # And as far as judging goes, a checkpoint's state does as well.
+    other = new(spectral_norm=spectral_norm, clip=3.0, seed=9)
+    other.load_judge(critic.state_dict())
+    np.testing.assert_array_equal(other(notes).score, critic(notes).score)
+
+
+def test_another_critic_is_refused_as_a_realism_critic(new, tmp_path):
+    new().network.save_pretrained(tmp_path, kind="style")
+    with pytest.raises(MgenError, match="expected a realism critic, found 'style'"):
+        RealismCritic.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"smoothing": 0.5}, r"smoothing \(0.5\) must be at least 0 and below 0.5"),
+        ({"floor": 0.9, "ceiling": 0.8}, r"floor \(0.9\) must be below ceiling \(0.8\)"),
+        ({"ceiling": 1.5}, "between 0 and 1"),
+        ({"clip": 0.0}, r"clip \(0.0\) must be above 0"),
+        ({"clip": float("nan")}, "clip"),
+        ({"gradient_penalty": -1.0}, "gradient_penalty"),
+        ({"spectral_norm": "some"}, "expected one of none, head, all"),
+        ({"steps": 0}, r"steps \(0\) must be at least 1"),
+        ({"capacity": 0}, "capacity"),
+        ({"memory": 8}, "at least 32"),
+    ],
+)
+def test_options_out_of_range_are_refused(option, said):
+    with pytest.raises(ValueError, match=said):
+        RealismOptions(**option)
+
+
+@pytest.mark.parametrize("held", [{"gradient_penalty": 1.0}, {"spectral_norm": "head"}, {"spectral_norm": "all"}])
+def test_it_still_learns_when_it_is_held(held, new):
+    metrics = rounds(new(ceiling=1.0, **held), SWUNG, STRAIGHT, 14)
+    assert metrics[-1]["accuracy"] > 0.85 and metrics[-1]["loss"] < 0.5
+
+
+def test_what_it_hears_is_the_completion(new, policy_folder, remi):
+    """After different prompts that end at one place of a bar, the same completion is the same piece."""
+    names = {name: i for i, name in enumerate(remi.names)}
+
+    def ids(words):
+        return [names[word] for word in words.split()]
+
+    def note(position, pitch):
+        return f"Position_{position} Pitch_{pitch} Velocity_63 Duration_0.6.24"
+
+    bar = "Bar_None TimeSig_4/4 "
+    completion = ids(bar.join(["", *[" ".join(note(p, 60 + p // 6) + " " for p in range(0, 96, 6)) for _ in range(2)]]))
+    prompts = [ids(bar + note(0, 40)), ids(bar + " ".join(note(p, 90) for p in (0, 24, 48)))]
+    heard = [decode_completions([prompt], [completion], remi) for prompt in prompts]
+    assert all(len(notes) == 32 and notes.pitch.min() == 60 and notes.pitch.max() == 75 for notes in heard)
+    critic = new()
+    scores = [float(critic(notes).score[0]) for notes in heard]
+    assert scores[0] == scores[1] and critic(heard[0]).defined.all()
+
+
+def test_calibration_of_a_finished_network(new):
     critic = new(ceiling=1.0)
     rng = np.random.default_rng(0)
-    real, generated = ([toy(style, 32, rng, 2) for _ in range(15)] for style in (SWUNG, STRAIGHT))
-    metrics = critic.warm_up(real, generated)
-    assert metrics["accuracy"] > 0.9
-    # What it is calibrated on is what the finished network says of the last fifth, and nothing else.
-    held_out = [critic.network.logits(side[i]) for i in (12, 13, 14) for side in (real, generated)]
-    remembered = [logit for logit, _ in critic._history]
-    np.testing.assert_allclose(remembered, np.concatenate(held_out), atol=1e-5)
+    pairs = [(toy(SWUNG, 32, rng, 2), toy(STRAIGHT, 32, rng, 2)) for _ in range(14)]
+    for pair in pairs[:11]:
+        critic.update(*pair)
     finished = weights(critic).clone()
-    critic.calibrate(real[0], generated[0])
-    assert torch.equal(weights(critic), finished)
+    metrics = critic.calibrate(pairs[11:])
+    assert torch.equal(weights(critic), finished) and metrics["accuracy"] > 0.9
+    # What it is calibrated on is what the finished network says of these, and nothing else.
+    held_out = [critic.network.logits(side) for pair in pairs[11:] for side in pair]
+    remembered = [logit for logit, _, _ in critic._history]
+    np.testing.assert_allclose(remembered, np.concatenate(held_out), atol=1e-5)
+    watched = critic.watch(*pairs[0])
+    assert watched["accuracy"] > 0.9 and critic.watch(pairs[0][0], pairs[0][1].pieces([])) == {}
+    assert torch.equal(weights(critic), finished) and len(critic._history) == len(remembered)
 
 
 def test_held_out_numbers_by_hand():

@@ -10,8 +10,10 @@ Differs from GRPO as published: credit per note, no division by the group's devi
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +23,10 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 from trl import GRPOConfig
 
-from critics.realism import RealismCritic
-from mgen.cli.judging import BANDS_FILE, CRITICS, stock_judge
+from critics.realism import RealismCritic, RealismOptions
+from critics.restraint import BOUNDED
+from critics.sequence import SequenceCritic
+from mgen.cli.judging import BANDS_FILE, CRITICS, REALISM_FOLDER, stock_judge
 from mgen.cli.options import as_dict, parse, weights
 from mgen.cli.run import Run, read_metrics
 from mgen.cli.tracking import ListeningOptions, listen, settle_tracking
@@ -31,10 +35,12 @@ from mgen.encoding.remi import Remi
 from mgen.judgement import Judge
 from mgen.models.transformer import check_vocabulary, load_policy
 from mgen.notes import Notes
-from mgen.rl.adversary import AGAINST, Adversary
+from mgen.rl.adversary import AGAINST, Adversary, check_weights, fixed_point
+from mgen.rl.credit import AGGREGATIONS
 from mgen.rl.prompts import Prompts, draw_prompts, text
 from mgen.rl.rollout import Decoding, sample
 from mgen.rl.trainer import FORMS, MusicTrainer, decode_completions
+from mgen.training.checkpoints import write_manifest
 from mgen.training.listening import fixed_prompts
 from rewards import REWARDS
 from rewards.bands import fit_bands, load_bands, save_bands
@@ -69,7 +75,24 @@ class FinetuneConfig(ListeningOptions, GRPOConfig):  # type: ignore[misc]
         metadata={"help": "NAME=WEIGHT of each judge."},
     )
     form: str = field(default="nats", metadata={"help": "nats, or normalised (GRPO as published)."})
-    kl_weight: float = field(default=0.5, metadata={"help": "Form nats: nats of return paid for a nat of KL."})
+    kl_weight: float = field(
+        default=0.5,
+        metadata={
+            "help": "Form nats: nats of return paid for a nat of KL. With realism among the judges: its weight if it "
+            "is trained against the reference, less if against current samples (0: real music is the fixed point, and "
+            "only small steps hold the policy)."
+        },
+    )
+    multi_objective_aggregation: str = field(
+        default=AGGREGATIONS[0],
+        metadata={
+            "help": "Form normalised: sum_then_normalize divides the weighted sum by its deviation in the group, "
+            "normalize_then_sum each judge by its own first (GDPO), so that all are equally loud at equal weights."
+        },
+    )
+    loud_share: float = field(
+        default=0.8, metadata={"help": "Share of the advantage above which a judge is told of, held for 5 steps."}
+    )
     target: str = field(default="jazz", metadata={"help": "Style that is asked for."})
     turn_share: float = field(
         default=0.5, metadata={"help": "Share of prompts that are other music, to be turned to the target."}
@@ -82,11 +105,41 @@ class FinetuneConfig(ListeningOptions, GRPOConfig):  # type: ignore[misc]
     )
     prompts: int = field(default=2048, metadata={"help": "Different prompts."})
     realism_against: str = field(
-        default="current", metadata={"help": "What the adversary is trained against: current or reference."}
+        default="current",
+        metadata={
+            "help": "Whose samples the adversary is trained against. reference: before the first step, then left "
+            "alone; log p_real / p_reference, sound with kl_weight equal to its weight. current: after each step, "
+            "against what the policy plays now; log p_real / p_policy, sound with kl_weight 0, and at rest between "
+            "reference and real music at a kl_weight below its weight."
+        },
+    )
+    realism_warm_up: int = field(
+        default=20,
+        metadata={
+            "help": "Adversary's batches on the frozen policy before the first step; against the reference that is all "
+            "it learns, and the last fifth calibrates it."
+        },
     )
     realism_learning_rate: float = field(default=3e-4, metadata={"help": "Of the adversary."})
-    realism_warm_up: int = field(
-        default=20, metadata={"help": "Adversary's batches on the frozen policy before the first step."}
+    realism_steps: int = field(default=2, metadata={"help": "Its optimizer steps after a step of the policy."})
+    realism_batch_size: int = field(
+        default=64, metadata={"help": "Its pieces a step: half real, and of each half fresh and half from the buffer."}
+    )
+    realism_capacity: int = field(default=512, metadata={"help": "Pieces of each side in its replay buffer."})
+    realism_smoothing: float = field(default=0.05, metadata={"help": "Its targets are 1 - this and this."})
+    realism_clip: float = field(
+        default=5.0, metadata={"help": "Nats at which its score ends; caps what can be corrected."}
+    )
+    realism_floor: float = field(
+        default=0.6, metadata={"help": "Held-out accuracy below which it takes twice its steps."}
+    )
+    realism_ceiling: float = field(default=0.95, metadata={"help": "Held-out accuracy above which it rests."})
+    realism_memory: int = field(default=512, metadata={"help": "Held-out logits that its calibration is fitted on."})
+    realism_gradient_penalty: float = field(
+        default=0.0, metadata={"help": "Weight of a penalty on its slope over the embeddings of real pieces (R1)."}
+    )
+    realism_spectral_norm: str = field(
+        default="none", metadata={"help": f"Layers whose spectral norm is bounded: {', '.join(BOUNDED)}."}
     )
     json: bool = field(default=False, metadata={"help": "Print the result as one JSON object."})
     max_steps: int = field(default=60, metadata={"help": "Optimizer steps."})
@@ -128,6 +181,19 @@ class FinetuneConfig(ListeningOptions, GRPOConfig):  # type: ignore[misc]
             raise ValueError(f"prompt_tokens ({self.prompt_tokens}) must be one or several numbers of at least 1")
         if self.kl_weight < 0:
             raise ValueError(f"kl_weight ({self.kl_weight}) must be at least 0")
+        if self.multi_objective_aggregation not in AGGREGATIONS:
+            raise ValueError(
+                f"multi_objective_aggregation '{self.multi_objective_aggregation}': expected one of "
+                f"{', '.join(AGGREGATIONS)}"
+            )
+        if self.form == "nats" and self.multi_objective_aggregation != AGGREGATIONS[0]:
+            raise ValueError(
+                f"multi_objective_aggregation ({self.multi_objective_aggregation}) divides by deviations and belongs "
+                "to the form normalised; the form nats adds nats up"
+            )
+        if not 0.5 <= self.loud_share <= 1:
+            raise ValueError(f"loud_share ({self.loud_share}) must be between 0.5 and 1")
+        self._check_realism()
         if self.save_total_limit is not None and self.save_total_limit < 2:
             raise ValueError(
                 f"save_total_limit ({self.save_total_limit}) must be at least 2, so that one is whole at any time"
@@ -139,6 +205,30 @@ class FinetuneConfig(ListeningOptions, GRPOConfig):  # type: ignore[misc]
             self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         super().__post_init__()
 
+    def _check_realism(self) -> None:
+        try:
+            realism_options(self)
+        except ValueError as error:
+            raise ValueError(f"realism_{error}") from error
+        least = 2 if self.realism_against == "reference" else 0
+        if self.realism_warm_up < least:
+            raise ValueError(
+                f"realism_warm_up ({self.realism_warm_up}) must be at least {least} with realism_against "
+                f"{self.realism_against}; try 20"
+            )
+        weight = self.weight().get("realism")
+        if weight is None or self.form != "nats":
+            return
+        check_weights(self.realism_against, weight, self.kl_weight)
+        if not self.kl_weight and not self.max_grad_norm:
+            raise ValueError(
+                f"max_grad_norm ({self.max_grad_norm}) must be above 0 with kl_weight 0: nothing else holds the policy"
+            )
+
+    def weight(self) -> dict[str, float]:
+        """Weight of each judge."""
+        return weights(self.judges, "judges", [*REWARDS, *CRITICS])
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Fine-tune; returns the exit code."""
@@ -149,7 +239,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         example="mgen finetune --config configs/finetune/laptop_nats.yaml --policy runs/base/model "
         "--critic runs/critic/model --corpus corpus --out runs/jazz",
     )
-    weight = weights(config.judges, "judges", [*REWARDS, *CRITICS])
+    weight = config.weight()
     config.reward_weights = list(weight.values())
     corpus = Corpus.open(config.corpus)
     policy, remi = load_policy(config.policy)
@@ -170,23 +260,65 @@ def main(argv: Sequence[str] | None = None) -> int:
         form=config.form,
         kl_weight=config.kl_weight,
         adversary=adversary,
+        loud_share=config.loud_share,
     )
     run.follow(trainer)
     asked = [("continue", config.target), ("turn", config.target)]
     prompts = fixed_prompts(corpus, asked, config.sample_prompts, max(config.prompt_tokens), config.seed)
     listen(trainer, config, run.folder, run.shelves, remi, prompts, at_start=True)
     checkpoint = run.last_checkpoint()
+    if adversary is not None:
+        _tell(at_rest(config, weight))
     if adversary is not None and checkpoint is None:
         warm = adversary.warm_up(
             lambda n, batch: source.sampled(reference, n, batch),
             config.realism_warm_up,
             config.per_device_train_batch_size,
         )
-        _note(f"adversary against the frozen policy after {config.realism_warm_up} batches: {_numbers(warm)}")
+        _tell(f"adversary against the frozen policy after {config.realism_warm_up} batches: {_numbers(warm)}")
     trainer.train(resume_from_checkpoint=checkpoint)
+    last = _last_metrics(run)
     run.save_model(trainer.accelerator.unwrap_model(trainer.model), remi)
-    run.finish(steps=trainer.state.global_step, last=_last_metrics(run), parameters=policy.num_parameters())
+    if adversary is not None:
+        assert isinstance(adversary.learner, RealismCritic)
+        _save_adversary(adversary.learner, run, last)
+    run.finish(steps=trainer.state.global_step, last=last, parameters=policy.num_parameters())
     return _report(run, config.json, "finished")
+
+
+def realism_options(config: FinetuneConfig) -> RealismOptions:
+    """The adversary's options, `realism_...` of the config."""
+    names = {option.name for option in fields(RealismOptions)} - {"min_notes"}
+    return RealismOptions(**{name: getattr(config, f"realism_{name}") for name in names})
+
+
+def at_rest(config: FinetuneConfig, weight: dict[str, float]) -> str:
+    """What the adversary and KL pull to, in a line."""
+    if config.form != "nats":
+        return "adversary: its ratio is one score among others in the form normalised, and promises no fixed point"
+    own = weight["realism"]
+    reference, real = fixed_point(config.realism_against, own, config.kl_weight)
+    held = "" if config.kl_weight else "; no KL holds the policy, only small steps"
+    jazz = ""
+    if not config.turn_share and "style" in weight:
+        jazz = f"; its real music is {config.target} alone, so the judge style asks for {config.target} a second time"
+    return (
+        f"adversary against {config.realism_against} samples, realism {own:g}, kl_weight {config.kl_weight:g}: at rest "
+        f"the policy is reference^{reference:.2f} x real^{real:.2f}, tilted by the other judges{held}{jazz}"
+    )
+
+
+def _save_adversary(critic: RealismCritic, run: Run, last: dict[str, float]) -> None:
+    """Write RUN/realism: aside, flushed, then renamed into place."""
+    if not PartialState().is_main_process:
+        return
+    folder, aside = run.folder / REALISM_FOLDER, run.folder / f"{REALISM_FOLDER}.part"
+    held_out = {name.removeprefix("realism/"): last[name] for name in last if name.startswith("realism/")}
+    critic.save_pretrained(aside, held_out=held_out)
+    write_manifest(aside)
+    if folder.exists():  # of a run that was cut off between this and its end
+        shutil.rmtree(folder)
+    aside.rename(folder)
 
 
 def build_judges(
@@ -208,9 +340,8 @@ def build_judges(
         if name != "realism":
             judges[name] = stock_judge(name, bands, config.critic, remi)
         else:
-            critic = RealismCritic.new(
-                remi, init=config.policy, learning_rate=config.realism_learning_rate, seed=config.seed
-            )
+            network = SequenceCritic.new(remi, config.policy, label="real", seed=config.seed)
+            critic = RealismCritic(network, realism_options(config), config.realism_against, config.seed)
             judges[name] = critic
             adversary = Adversary(critic, source.real, config.realism_against)
     return judges, adversary
@@ -286,6 +417,12 @@ def _last_metrics(run: Run, steps: int = 5) -> dict[str, float]:
 def _note(line: str) -> None:
     if PartialState().is_main_process:
         print(line, flush=True)
+
+
+def _tell(line: str) -> None:
+    """Progress: to stderr, for stdout may be one JSON object."""
+    if PartialState().is_main_process:
+        print(line, file=sys.stderr, flush=True)
 
 
 def _numbers(metrics: dict[str, float]) -> str:

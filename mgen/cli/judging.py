@@ -27,6 +27,9 @@ from rewards.bands import Band, load_bands
 BANDS_FILE = "bands.json"
 """Where a run of `mgen finetune` keeps the bands that it measured."""
 
+REALISM_FOLDER = "realism"
+"""Where a finished run of `mgen finetune` keeps its adversary."""
+
 CRITICS = ("style", "realism")
 
 
@@ -87,8 +90,9 @@ def judges_from(words: Sequence[str], critic: str, bands: str, remi: Remi) -> Ju
 def judges_of_run(folder: Path | str, remi: Remi) -> Judges:
     """The judges that a run of `mgen finetune` was judged by, as they were at its end.
 
-    The adversary is that of the last whole checkpoint: it tells real music from what the *tuned* policy played then.
-    Without such a checkpoint it is left out, and `description` says so.
+    The adversary is that of the run's end, or, of a run that has not come to it, that of the last whole checkpoint: it
+    tells real music from what the *tuned* policy played then (or, trained so, from what the reference plays). Without
+    either it is left out, and `description` says so.
 
     Args:
         folder: the run's folder; the paths in its config.yaml are read as they stand.
@@ -108,15 +112,10 @@ def judges_of_run(folder: Path | str, remi: Remi) -> Judges:
         if name != "realism":
             judges[name] = stock_judge(name, bands, config["critic"], remi)
             continue
-        checkpoint = _last_adversary(folder)
-        if checkpoint is None:
-            notes.append("the adversary is left out: no checkpoint of the run is there")
-            continue
-        critic = RealismCritic.new(remi, init=config["policy"], seed=config.get("seed", 42))
-        state = torch.load(checkpoint / ADVERSARY_FILE, weights_only=True, map_location="cpu")
-        critic.load_state_dict(state["learner"])
-        judges[name] = critic
-        notes.append(f"the adversary is that of step {checkpoint.name.rsplit('-', 1)[1]}")
+        adversary, note = _adversary(folder, config, remi)
+        notes.append(note)
+        if adversary is not None:
+            judges[name] = adversary
     if not judges:
         raise MgenError(f"{folder}: its only judge was the adversary, and no checkpoint is there; name another run")
     kept = {name: weight[name] for name in judges}
@@ -135,6 +134,21 @@ def _config(folder: Path) -> dict[str, Any]:
     if missing:
         raise MgenError(f"{path}: not of a run of mgen finetune (no {', '.join(sorted(missing))}); give such a run")
     return dict(config)
+
+
+def _adversary(folder: Path, config: Mapping[str, Any], remi: Remi) -> tuple[Judge | None, str]:
+    """A run's adversary, if it is kept anywhere, and a remark on which it is."""
+    if (folder / REALISM_FOLDER).is_dir():
+        ended = RealismCritic.from_pretrained(folder / REALISM_FOLDER, remi)
+        return ended, f"the adversary is that of the run's end, against {ended.against} samples"
+    checkpoint = _last_adversary(folder)
+    if checkpoint is None:
+        return None, "the adversary is left out: no checkpoint of the run is there"
+    options = {name: config[f"realism_{name}"] for name in ("clip", "spectral_norm") if f"realism_{name}" in config}
+    critic = RealismCritic.new(remi, init=config["policy"], **options)
+    state = torch.load(checkpoint / ADVERSARY_FILE, weights_only=True, map_location="cpu")
+    critic.load_judge(state["learner"])
+    return critic, f"the adversary is that of step {checkpoint.name.rsplit('-', 1)[1]}"
 
 
 def _last_adversary(folder: Path) -> Path | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -72,16 +74,96 @@ def group_advantages(returns: Tensor, group: Tensor) -> Tensor:
     return returns - others
 
 
-def advantage_shares(parts: dict[str, Tensor], mask: Tensor) -> dict[str, float]:
-    """How much of the advantage each judge moves: its mean absolute part over the sum of all judges' parts.
+AGGREGATIONS = ("sum_then_normalize", "normalize_then_sum")
+"""How TRL makes one advantage of many scores, by its own names."""
+
+EPSILON = 1e-4
+"""What TRL adds to a deviation before it divides."""
+
+
+def score_advantages(
+    scores: Tensor, weights: Tensor, group_size: int, aggregation: str = AGGREGATIONS[0], scale: str = "group"
+) -> Tensor:
+    """What each judge brings to TRL's advantage of a completion, its own part of the sum.
+
+    With r_bj the score, w_j the weight, m_gj and s_gj mean and deviation in the completion's group g:
+
+        sum_then_normalize:  A_bj = w_j (r_bj - m_gj) / (s_g + 1e-4),  s_g the deviation in the group of sum_j w_j r_bj;
+        normalize_then_sum:  z_bj = (r_bj - m_gj) / (s_gj + 1e-4),     A_bj = w_j (z_bj - mean_b z_bj) / (s + 1e-4),
+                             s the deviation over all completions of sum_j w_j z_bj.
+
+    In the first, a judge weighs what its scores spread; in the second, all spread alike, and one that hardly prefers
+    anything is as loud as the rest.
 
     Args:
-        parts: judge -> (B, T) advantages from its rewards alone, weighted as in the sum.
-        mask: (B, T) True on tokens of the completion.
+        scores: (B, J) of the completions of all processes, those of a group side by side.
+        weights: (J,).
+        group_size: completions of one prompt.
+        aggregation: of `AGGREGATIONS`.
+        scale: of sum_then_normalize: deviation of the `group`, of the `batch`, or `none`, which does not divide.
 
     Returns:
-        judge -> share, 0..1; they sum to 1 (or are all 0 where no judge prefers anything).
+        (B, J) whose sum over judges is the advantage.
+
+    Source: Liu et al. 2026 (GDPO), arXiv:2601.05242, for the second; both as `trl.GRPOTrainer` computes them.
     """
-    sizes = {name: float((part.abs() * mask).sum()) for name, part in parts.items()}
-    total = sum(sizes.values())
-    return {name: size / total if total else 0.0 for name, size in sizes.items()}
+    if aggregation not in AGGREGATIONS:
+        raise ValueError(f"aggregation '{aggregation}': expected one of {', '.join(AGGREGATIONS)}")
+    grouped = scores.view(-1, group_size, scores.shape[1])
+    above = grouped - grouped.mean(1, keepdim=True)
+    if aggregation == "normalize_then_sum":
+        parts = (above / (_deviation(grouped) + EPSILON)).view_as(scores) * weights
+        return (parts - parts.mean(0)) / (parts.sum(1).std() + EPSILON)
+    total = (grouped * weights).sum(2, keepdim=True)
+    if scale != "none":
+        above = above / ((_deviation(total) if scale == "group" else total.std()) + EPSILON)
+    return above.view_as(scores) * weights
+
+
+def _deviation(grouped: Tensor) -> Tensor:
+    """(G, 1, J) deviations over the middle of (G, B, J); of one value alone 0."""
+    return grouped.std(1, keepdim=True) if grouped.shape[1] > 1 else torch.zeros_like(grouped[:, :1])
+
+
+def token_counts(mask: Tensor, loss_type: str) -> Tensor:
+    """(B, T) how much each token counts in TRL's loss, up to a factor: all alike, or (`grpo`, `sapo`) each completion
+    as much as the next, however long.
+
+    Args:
+        mask: (B, T) True on tokens of the completion.
+        loss_type: of `trl.GRPOConfig`.
+    """
+    counts = mask.float()
+    return counts / counts.sum(1, keepdim=True).clamp(min=1) if loss_type in ("grpo", "sapo") else counts
+
+
+def advantage_sizes(parts: Mapping[str, Tensor], counts: Tensor) -> Tensor:
+    """How much each judge moves the loss: the sum of its absolute part of the advantage.
+
+    Args:
+        parts: judge -> (B, T) or (B, 1) advantages from its rewards alone, weighted as in the sum.
+        counts: (B, T) how much each token counts, see `token_counts`.
+
+    Returns:
+        (J,) sizes, which add up over the processes of a run.
+    """
+    return torch.stack([(part.abs() * counts).sum() for part in parts.values()])
+
+
+def advantage_shares(sizes: Tensor) -> Tensor:
+    """(J,) shares of the whole, 0..1, of (J,) sizes; they sum to 1 (or are all 0 where no judge prefers anything)."""
+    total = sizes.sum()
+    return sizes / torch.where(total > 0, total, torch.ones_like(total))
+
+
+def loud_judge(shares: Sequence[Mapping[str, float]], limit: float) -> str | None:
+    """The judge whose share of the advantage was above the limit in each of several steps, if there is one.
+
+    Args:
+        shares: of each step, judge -> share, 0..1.
+        limit: at least one half, so that there is but one.
+    """
+    for name in shares[0] if shares else ():
+        if all(step.get(name, 0.0) > limit for step in shares):
+            return name
+    return None

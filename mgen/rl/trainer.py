@@ -2,13 +2,15 @@
 
 Differs from GRPO as published, in the form `nats`: credit falls on the tokens that earned it, KL is paid token by
 token inside the return (so that the KL still to come counts), and nothing is divided by a deviation, so that judges
-and KL stay in nats. The form `normalised` is TRL's own: one score a completion, divided by the group's deviation, KL
-as a penalty in the loss.
+and KL stay in nats. The form `normalised` is TRL's own: one score a completion, divided by the group's deviation
+(that of the weighted sum, or each judge's before they are summed), KL as a penalty in the loss.
 """
 
 from __future__ import annotations
 
+import sys
 import warnings
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,14 +25,26 @@ from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.judgement import Judgement
 from mgen.notes import Notes
-from mgen.rl.adversary import Adversary
-from mgen.rl.credit import advantage_shares, group_advantages, returns_to_go, token_rewards
+from mgen.rl.adversary import Adversary, check_weights
+from mgen.rl.credit import (
+    advantage_shares,
+    advantage_sizes,
+    group_advantages,
+    loud_judge,
+    returns_to_go,
+    score_advantages,
+    token_counts,
+    token_rewards,
+)
 from mgen.rl.rollout import Decoding, completion_logprobs, sample
 from mgen.training.checkpoints import WholeCheckpoints
 from mgen.training.pretrain import not_finite
 
 FORMS = ("nats", "normalised")
 ADVERSARY_FILE = "adversary.pt"
+
+LOUD_STEPS = 5
+"""Steps in a row after which a judge that holds most of the advantage is told of."""
 
 
 class JudgeFunction(Protocol):
@@ -53,10 +67,17 @@ class MusicTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc]
         form: `nats` or `normalised`.
         kl_weight: in the form nats, nats of return paid for each nat of KL. The other form pays `args.beta`.
         adversary: trained after each batch of completions has been judged.
+        loud_share: share of the advantage above which a judge is told of, if it holds it for several steps.
+
+    Metrics beside TRL's: `policy/kl` in nats a piece; `share/JUDGE`, how much of the advantage is a judge's, as it
+    enters the loss of the form, and `share/kl` in the form nats (the other form pays KL beside the advantage);
+    `undefined/JUDGE`, share of completions that a judge could not judge; `realism/...`, what the adversary said of this
+    step's completions before it learned from them.
 
     Raises:
-        ValueError: Completions of one prompt would fall on two processes, or the form nats is sampled at another
-            temperature than 1.
+        ValueError: Completions of one prompt would fall on two processes, the form nats is sampled at another
+            temperature than 1 or mixed as `normalize_then_sum`, or the adversary is one of the judges and its weight
+            and that of KL are of neither sound form (`mgen.rl.adversary`).
     """
 
     def __init__(
@@ -70,6 +91,7 @@ class MusicTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc]
         form: str = "nats",
         kl_weight: float = 1.0,
         adversary: Adversary | None = None,
+        loud_share: float = 0.8,
         **rest: Any,
     ) -> None:
         if form not in FORMS:
@@ -84,8 +106,19 @@ class MusicTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc]
             raise ValueError(
                 f"temperature ({args.temperature}) must be 1 in the form nats, or KL is not that of the policy"
             )
+        if form == "nats" and args.multi_objective_aggregation != "sum_then_normalize":
+            raise ValueError(
+                f"multi_objective_aggregation ({args.multi_objective_aggregation}) divides every judge by its own "
+                "deviation and belongs to the form normalised; the form nats adds nats up"
+            )
+        weights = [1.0] * len(judges) if args.reward_weights is None else args.reward_weights
+        for judge, weight in zip(judges, weights, strict=True):
+            if form == "nats" and adversary is not None and getattr(judge, "judge", None) is adversary.learner:
+                check_weights(adversary.against, weight, kl_weight)
         self.remi, self.form, self.kl_weight, self.adversary = remi, form, kl_weight, adversary
-        self.judges = list(judges)
+        self.judges, self.loud_share = list(judges), loud_share
+        self._last_shares: deque[dict[str, float]] = deque(maxlen=LOUD_STEPS)
+        self._told: set[str] = set()
         with warnings.catch_warnings():
             # A contract test covers the interface that TRL calls experimental.
             warnings.filterwarnings("ignore", message=".*rollout_func.*")
@@ -107,10 +140,12 @@ class MusicTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc]
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         mask = output["completion_mask"].bool()
         log_ratio = (output["sampling_per_token_logps"] - self._reference_logps(output)) * mask
-        group = torch.arange(len(mask), device=mask.device) // self._group_size()
-        parts = self._advantage_parts(mask, log_ratio, group)
         if self.form == "nats":
+            group = torch.arange(len(mask), device=mask.device) // self._group_size()
+            parts = self._advantage_parts(mask, log_ratio, group)
             output["advantages"] = torch.stack(list(parts.values())).sum(0)
+        else:
+            parts = self._score_parts(mask.device)
         self._log_step(parts, mask, log_ratio)
         if self.adversary is not None and self.model.training:
             self._train_adversary(output)
@@ -130,30 +165,60 @@ class MusicTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc]
             return completion_logprobs(self.reference, ids, output["completion_ids"].size(1), mask)
 
     def _advantage_parts(self, mask: Tensor, log_ratio: Tensor, group: Tensor) -> dict[str, Tensor]:
-        """(B, T) advantages from each judge alone, weighted, and from KL; the form nats adds them up."""
+        """Form nats: (B, T) advantages from each judge alone, weighted, and from KL; they add up."""
         weights = self.reward_weights.tolist()
         lengths = mask.sum(1).cpu()
         parts = {}
         for judge, weight in zip(self.judges, weights, strict=True):
-            assert judge.last is not None and judge.last_notes is not None  # TRL has just called it
-            rewards = weight * token_rewards(judge.last, judge.last_notes, lengths).to(mask.device)
+            assert judge.last_notes is not None
+            rewards = weight * token_rewards(_said(judge), judge.last_notes, lengths).to(mask.device)
             parts[judge.__name__] = group_advantages(returns_to_go(rewards, mask), group)
-        if self.form == "nats":
-            parts["kl"] = group_advantages(returns_to_go(-self.kl_weight * log_ratio, mask), group)
+        parts["kl"] = group_advantages(returns_to_go(-self.kl_weight * log_ratio, mask), group)
         return parts
 
+    def _score_parts(self, device: torch.device) -> dict[str, Tensor]:
+        """Form normalised: (B, 1) what each judge brings to TRL's own advantages."""
+        scores = torch.stack([torch.from_numpy(_said(judge).score) for judge in self.judges], dim=1).to(device)
+        mine = slice(self.accelerator.process_index * len(scores), (self.accelerator.process_index + 1) * len(scores))
+        parts = score_advantages(
+            self.accelerator.gather(scores),
+            self.reward_weights.to(device),
+            self._group_size(),
+            self.multi_objective_aggregation,
+            self.scale_rewards,
+        )[mine]
+        return {judge.__name__: part[:, None] for judge, part in zip(self.judges, parts.T, strict=True)}
+
     def _log_step(self, parts: dict[str, Tensor], mask: Tensor, log_ratio: Tensor) -> None:
+        """Log KL, shares and silence of this step, of all processes together."""
         metrics = self._metrics["train" if self.model.training else "eval"]
-        kl = self.accelerator.gather(log_ratio.sum(1))
-        metrics["policy/kl"].append(kl.mean().item())  # nats per piece
-        for name, share in advantage_shares(parts, mask).items():
-            metrics[f"share/{name}"].append(
-                self.accelerator.gather(torch.tensor(share, device=mask.device)).mean().item()
-            )
-        for judge in self.judges:
-            assert judge.last is not None
-            silent = torch.tensor(1.0 - judge.last.defined.mean(), device=mask.device)
-            metrics[f"undefined/{judge.__name__}"].append(self.accelerator.gather(silent).mean().item())
+        sizes = advantage_sizes(parts, token_counts(mask, self.loss_type))
+        silent = torch.tensor([1.0 - _said(judge).defined.mean() for judge in self.judges]).to(sizes)
+        told = self.accelerator.gather(torch.cat([log_ratio.sum(1).mean()[None], sizes, silent])[None])
+        metrics["policy/kl"].append(told[:, 0].mean().item())  # nats per piece
+        whole = advantage_shares(told[:, 1 : 1 + len(sizes)].sum(0)).tolist()
+        shares = dict(zip(parts, whole, strict=True))
+        for name, share in shares.items():
+            metrics[f"share/{name}"].append(share)
+        for judge, value in zip(self.judges, told[:, 1 + len(sizes) :].mean(0).tolist(), strict=True):
+            metrics[f"undefined/{judge.__name__}"].append(value)
+        if self.model.training and len(self.judges) > 1:
+            self._last_shares.append(shares)
+            loud = loud_judge(self._last_shares, self.loud_share) if len(self._last_shares) == LOUD_STEPS else None
+            for name in shares:
+                self._tell(
+                    f"share/{name}",
+                    name == loud,
+                    f"one loud judge: {name} holds {shares[name]:.2f} of the advantage, and above {self.loud_share:g} "
+                    f"for {LOUD_STEPS} steps; the others are hardly heard. Lower "
+                    + ("kl_weight" if name == "kl" else f"the weight of {name}"),
+                )
+
+    def _tell(self, key: str, holds: bool, line: str) -> None:
+        """A warning, once for each time that it begins to hold."""
+        if holds and key not in self._told and self.accelerator.is_main_process:
+            print(f"  step {self.state.global_step + 1}: {line}", file=sys.stderr, flush=True)
+        (self._told.add if holds else self._told.discard)(key)
 
     def _train_adversary(self, output: dict[str, Any]) -> None:
         """Every process sees every completion, so all train the same critic and none has to be sent around."""
@@ -162,8 +227,21 @@ class MusicTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc]
         completions = _rows(output["completion_ids"], output["completion_mask"])
         pairs = gather_object(list(zip(prompts, completions, strict=True)))
         generated = decode_completions([p for p, _ in pairs], [c for _, c in pairs], self.remi)
-        for name, value in self.adversary.step(generated).items():
+        found = self.adversary.step(generated)
+        for name, value in found.items():
             self._metrics["train"][f"realism/{name}"].append(value)
+        self._tell(
+            "running_away",
+            found.get("running_away", 0) >= 1,
+            "the adversary has run away: it tells nearly all completions from real music and rests, and the policy "
+            "does not catch up. Give it fewer steps, a lower learning rate or a gradient penalty",
+        )
+        self._tell(
+            "starved",
+            found.get("starved", 0) >= 1,
+            "the adversary hears no difference, though it takes twice its steps: there is none left, or it is starved. "
+            "A fresh classifier (mgen evaluate) says which; if it is starved, give it more steps or a higher rate",
+        )
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         loss = super().compute_loss(model, inputs, *args, **kwargs)
@@ -189,6 +267,11 @@ def decode_completions(prompts: Sequence[Sequence[int]], completions: Sequence[S
     """The notes of completions, read in the bar and metre that their prompts left them in."""
     rows = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
     return Notes.from_ids(rows, remi, start=[len(prompt) for prompt in prompts])
+
+
+def _said(judge: JudgeFunction) -> Judgement:
+    assert judge.last is not None  # TRL has just called it
+    return judge.last
 
 
 def _rows(ids: Tensor, mask: Tensor) -> list[list[int]]:
