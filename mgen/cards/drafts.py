@@ -58,8 +58,9 @@ class Limits:
         draft[:, VELOCITY] = np.clip(draft[:, VELOCITY], 1, 127)
         draft = draft[(draft[:, ONSET] >= 0) & (draft[:, ONSET] < self.bars[1] * BAR)]
         draft = draft[np.lexsort((draft[:, PITCH], draft[:, ONSET]))]
-        same = (np.diff(draft[:, :2], axis=0) == 0).all(axis=1)
-        return draft[np.append(True, ~same)[: len(draft)]][: self.notes[1]]
+        fresh = np.append(True, (np.diff(draft[:, :2], axis=0) != 0).any(axis=1))[: len(draft)]
+        kept: Draft = draft[fresh][: self.notes[1]]
+        return kept
 
     def long_enough(self, draft: Draft) -> bool:
         """Whether a kept draft is not too short."""

@@ -89,8 +89,8 @@ def evolve(
     drafts = [draft for draft in map(limits.keep, starts) if limits.long_enough(draft)]
     if not drafts:
         raise MgenError(
-            f"search: none of {len(starts)} drafts has the {limits.notes[0]} notes and {limits.bars[0]} bars of a short "
-            "piece; start from longer ones"
+            f"search: none of {len(starts)} drafts has the {limits.notes[0]} notes and {limits.bars[0]} bars "
+            "of a short piece; start from longer ones"
         )
     judged, stale, generation, timed_out = len(drafts), 0, 0, False
     drafts, values = _fittest(drafts, fitness(notes_of(drafts)))

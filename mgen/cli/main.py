@@ -20,6 +20,7 @@ COMMANDS = {
     "pretrain": "next-token training on a corpus",
     "critic": "train and calibrate a style critic",
     "finetune": "policy gradient against judges",
+    "card": "a judge's card: what it hears, what it costs, what fools it; bands of the rules",
     "generate": "sample MIDI files from a model",
     "evaluate": "judge models, or a folder, against real music; report.html",
     "selfcheck": "the two-sample test on real music against itself and against broken music",

@@ -1,0 +1,307 @@
+"""A judge's card: what it says of real, of broken and of no music, what it costs, and the piece that fools it.
+
+    mgen card style longest_run --corpus corpus --critic runs/critic/model --out runs/cards
+
+`mgen card all` makes the card of every judge, `mgen card --fit` only measures the bands of the rules. Every card is a
+folder of its own under --out; the page is written anew from all cards that lie there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from critics.changes import FORMAT_CHANGES
+from critics.hard_negatives import HARD_NEGATIVES
+from critics.style import StyleCritic
+from mgen.cards.card import Card, Subject, measure_card, number, save_card, save_piece
+from mgen.cards.drafts import Limits
+from mgen.cards.exploit import Reference, Strangeness, starts
+from mgen.cards.page import DEMO, read_cards, write_page
+from mgen.cards.scores import Row
+from mgen.cards.search import Budget
+from mgen.cards.senseless import SENSELESS, random_tokens
+from mgen.cli.judging import CRITICS
+from mgen.cli.options import parse, weights
+from mgen.corpus.demo import COLLECTIONS, compose
+from mgen.corpus.shards import Corpus
+from mgen.errors import MgenError
+from mgen.evaluation.corruptions import Corruption
+from mgen.judgement import Judge
+from mgen.models.transformer import load_policy
+from mgen.notes import Notes
+from mgen.rl.prompts import check_style
+from mgen.rl.rollout import Decoding, sample
+from mgen.training.windows import sample_windows
+from rewards import REWARDS, rules
+from rewards.bands import Band, fit_bands, load_bands, save_bands
+
+ALL = "all"
+PAGE = "cards.md"
+MOST_SECONDS = 120.0
+DEMO_WORKS = 8
+"""Works of each collection of the embedded corpus that a search starts from."""
+
+STARTS = {"demo": "of the embedded demo music", "corpus": "of the corpus"}
+BAND_EXCERPTS = 512
+
+
+@dataclass
+class CardConfig:
+    """Options of `mgen card`."""
+
+    corpus: str = field(default="", metadata={"help": "Folder written by mgen prepare: the real music."})
+    critic: str = field(default="", metadata={"help": "Model folder of the style critic, for the judge `style`."})
+    bands: str = field(default="", metadata={"help": "Bands of the rules; measured on the split train by default."})
+    style: str = field(default="jazz", metadata={"help": "Style of the corpus that is real music here."})
+    split: str = field(default="test", metadata={"help": "Split that judges are tried on."})
+    n: int = field(default=256, metadata={"help": "Excerpts in each row."})
+    tokens: int = field(default=448, metadata={"help": "Tokens of an excerpt: what will be judged should be as long."})
+    fit: bool = field(default=False, metadata={"help": "Only measure the bands of all rules; --out is their file."})
+    start: str = field(
+        default="demo",
+        metadata={"help": "Music that the search starts from: demo (embedded), or corpus, which may come out again."},
+    )
+    policy: str = field(default="", metadata={"help": "Model folder of a policy: a row, and starts for the search."})
+    generations: int = field(default=2000, metadata={"help": "Generations of the search, 64 pieces each."})
+    seconds: float = field(default=100.0, metadata={"help": "At most so long for each judge's search."})
+    out: str = field(default="", metadata={"help": "Folder for cards, pieces, pictures and sound."})
+    page: str = field(default="", metadata={"help": f"Where to write the page of all cards; OUT/{PAGE} by default."})
+    seed: int = field(default=0, metadata={"help": "Of excerpts, of what is broken how, and of the search."})
+    json: bool = field(default=False, metadata={"help": "Print one JSON object and nothing else."})
+
+    def __post_init__(self) -> None:
+        if not self.corpus:
+            raise ValueError("expected --corpus, got none; see --help")
+        for name, least in (("n", 20), ("tokens", 32), ("generations", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} ({getattr(self, name)}) must be at least {least}")
+        if not 0 < self.seconds <= MOST_SECONDS:
+            raise ValueError(f"seconds ({self.seconds:g}) must be above 0 and at most {MOST_SECONDS:g}")
+        if self.start not in STARTS:
+            raise ValueError(f"start '{self.start}': expected one of {', '.join(STARTS)}")
+        if self.fit and not self.out:
+            raise ValueError("fit: expected --out FILE for the bands, got none")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure cards, or bands; returns the exit code."""
+
+    def positional(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("names", nargs="*", metavar="NAME", help=f"{ALL}, {', '.join([*REWARDS, 'style'])}")
+
+    config, words = parse(
+        argv,
+        CardConfig,
+        program="mgen card",
+        example="mgen card style longest_run --corpus corpus --critic runs/critic/model --out runs/cards",
+        positional=positional,
+    )
+    began = time.monotonic()
+    if config.fit:
+        return _fit(config, words.names)
+    names = _names(words.names)
+    out = Path(config.out) if config.out else None
+    if out is not None and out.exists() and not out.is_dir():
+        raise MgenError(f"{out}: expected a folder, found a file; choose another --out")
+    corpus = Corpus.open(config.corpus)
+    check_style(config.style, corpus.remi)
+    console = Console(stderr=True, soft_wrap=True)
+    cards = []
+    with console.status("excerpts are read") as status:
+        train, _, _ = _excerpts(
+            corpus, "train", [config.style], max(config.n, BAND_EXCERPTS), config.tokens, config.seed
+        )
+        judges, left_out = _judges(names, config, corpus, train)
+        subject = _subject(config, corpus, train)
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            save_piece(subject.demo, out, DEMO)
+        budget = Budget(config.generations, config.seconds)
+        for place, (name, judge) in enumerate(judges.items(), 1):
+            which = f"{name} ({place} of {len(judges)}): "
+
+            def tell(line: str, which: str = which) -> None:
+                status.update(which + line)
+
+            card = measure_card(name, judge, subject, budget, config.seed, tell)
+            cards.append(card)
+            if out is not None:
+                save_card(card, out)
+                page = Path(config.page) if config.page else out / PAGE
+                write_page(read_cards(out), out, page)
+    if config.json:
+        print(json.dumps({"cards": {card.name: card.to_json() for card in cards}}))
+    else:
+        _print(cards, subject, out, left_out, time.monotonic() - began)
+    return 0
+
+
+def _names(words: Sequence[str]) -> list[str]:
+    """The judges that are asked for, each once."""
+    known = [*REWARDS, CRITICS[0]]
+    if not words:
+        raise MgenError(f"mgen card: expected the names of judges, got none; give {ALL}, or of {', '.join(known)}")
+    for word in words:
+        if word in CRITICS[1:]:
+            raise MgenError(f"mgen card {word}: that judge lives in a run of mgen finetune; give {ALL} or other names")
+    names = list(weights([f"{word}=1" for word in words], "mgen card", [*known, ALL]))
+    return [ALL] if ALL in names else names
+
+
+def _fit(config: CardConfig, names: Sequence[str]) -> int:
+    """Measure the bands of all rules on music of the split train."""
+    if names:
+        raise MgenError(f"mgen card --fit: measures the bands of all rules, got the name '{names[0]}'; leave it out")
+    path = Path(config.out)
+    if path.is_dir() or not path.parent.is_dir():
+        raise MgenError(f"{path}: expected the name of a file in a folder that exists; choose another --out")
+    corpus = Corpus.open(config.corpus)
+    check_style(config.style, corpus.remi)
+    n = max(config.n, BAND_EXCERPTS)
+    notes, _, words = _excerpts(corpus, "train", [config.style], n, config.tokens, config.seed)
+    bands = fit_bands(notes)
+    save_bands(bands, path)
+    if config.json:
+        print(json.dumps({"bands": {name: {"low": band.low, "high": band.high} for name, band in bands.items()}}))
+        return 0
+    table = Table("band", "from", "to", title=f"{path}: {words}", title_justify="left")
+    for name, band in bands.items():
+        table.add_row(name, number(band.low), number(band.high))
+    Console(soft_wrap=True).print(table)
+    return 0
+
+
+def _judges(names: Sequence[str], config: CardConfig, corpus: Corpus, train: Notes) -> tuple[dict[str, Judge], str]:
+    """The judges by name, and in words which of all there are none of."""
+    bands: Mapping[str, Band] = {}
+    if set(names) - {CRITICS[0]}:
+        bands = load_bands(Path(config.bands)) if config.bands else fit_bands(train)
+    left_out = []
+    if ALL in names:
+        names = [*rules(bands), *([CRITICS[0]] if config.critic else [])]
+        known = [*REWARDS, CRITICS[0]]
+        left_out = [name for name in known if name not in names]
+    judges: dict[str, Judge] = {}
+    for name in names:
+        if name in REWARDS:
+            judges[name] = REWARDS[name](bands)
+        elif not config.critic:
+            raise MgenError(f"mgen card {name}: expected --critic FOLDER of a style critic; train one with mgen critic")
+        else:
+            judges[name] = StyleCritic.from_pretrained(config.critic, corpus.remi)
+    why = "a rule without a band has none, and style needs --critic"
+    return judges, f"no card of {', '.join(left_out)}: {why}" if left_out else ""
+
+
+def _excerpts(
+    corpus: Corpus, split: str, styles: Sequence[str], n: int, tokens: int, seed: int
+) -> tuple[Notes, NDArray[np.str_], str]:
+    """n excerpts in equal shares of some styles, their works, and what they are in words."""
+    ids, works, words = _windows(corpus, split, styles, n, tokens, seed)
+    return Notes.from_ids(ids, corpus.remi), works, words
+
+
+def _windows(
+    corpus: Corpus, split: str, styles: Sequence[str], n: int, tokens: int, seed: int
+) -> tuple[list[NDArray[np.int64]], NDArray[np.str_], str]:
+    ids: list[NDArray[np.int64]] = []
+    works, collections = [], set()
+    for place, style in enumerate(styles):
+        table = corpus.table(split, style)
+        count = n // len(styles) + (place < n % len(styles))
+        if not count:
+            continue
+        rng = np.random.default_rng([seed, place, n])
+        windows, piece = sample_windows(table, corpus.remi, count, tokens, rng)
+        ids += list(windows)
+        works.append(table.rows["group"].to_numpy(str)[piece])
+        collections |= set(table.rows["collection"].to_numpy(str)[piece].tolist())
+    work = np.concatenate(works)
+    words = f"{n} excerpts of {len(np.unique(work))} works ({', '.join(sorted(collections))})"
+    return ids, work, words
+
+
+def _subject(config: CardConfig, corpus: Corpus, train: Notes) -> Subject:
+    """The rows that every judge of a run is tried on."""
+    remi, style = corpus.remi, config.style
+    ids, works, words = _windows(corpus, config.split, [style], config.n, config.tokens, config.seed)
+    real = Notes.from_ids(ids, remi)
+    rows = {style: Row(real, works, False, "real")}
+    others = [name for name in remi.style_ids if name != style and len(corpus.table(config.split, name))]
+    told = f"{words} of {style}"
+    if others:
+        notes, work, words = _excerpts(corpus, config.split, others, config.n, config.tokens, config.seed)
+        rows["other music"] = Row(notes, work, False, "other")
+        told += f" and {words} of other music"
+    if config.policy:
+        rows["policy"] = Row(_played(config), None, False, "policy")
+    changes: dict[str, dict[str, Corruption]] = {"broken": HARD_NEGATIVES, "format": FORMAT_CHANGES}
+    for kind, by_name in changes.items():
+        for name, change in by_name.items():
+            rows[name] = Row(change(real, np.random.default_rng(config.seed)), works, True, kind)
+    for name, build in SENSELESS.items():
+        rows[name] = Row(build(real, np.random.default_rng(config.seed)), None, False, "senseless")
+    rows["random tokens"] = Row(
+        random_tokens(real, np.random.default_rng(config.seed), remi, config.tokens), None, False, "senseless"
+    )
+    demo = Notes.from_scores([compose(name, i) for name in COLLECTIONS for i in range(DEMO_WORKS)])
+    begin = starts(real if config.start == "corpus" else demo, Limits.of(real), config.seed)
+    if config.policy:
+        begin = [*begin, *starts(rows["policy"].notes, Limits.of(real), config.seed)]
+    reference = Reference(real, Strangeness.of(train), remi, config.tokens)
+    measured: dict[str, Any] = {
+        "words": f"{told}, {config.tokens} tokens each, split {config.split}",
+        "style": style,
+        "start": STARTS[config.start] + (" and of a policy" if config.policy else ""),
+        "fingerprint": corpus.fingerprint,
+        "tokens": config.tokens,
+        "n": config.n,
+        "seed": config.seed,
+    }
+    one = reference.written(demo.pieces([0]))
+    return Subject(rows, ids, reference, begin, one, measured)
+
+
+def _played(config: CardConfig) -> Notes:
+    """What a policy plays from nothing but the style token."""
+    policy, remi = load_policy(config.policy)
+    generator = torch.Generator(policy.device).manual_seed(config.seed)
+    check_style(config.style, remi)
+    prompts = [[remi.bos_id, remi.style_ids[config.style]]] * config.n
+    decoding = Decoding(max_new_tokens=config.tokens)
+    completions, _ = sample(policy, prompts, decoding, remi.eos_id, remi.pad_id, generator).lists()
+    return Notes.from_ids(completions, remi)
+
+
+def _print(cards: Sequence[Card], subject: Subject, out: Path | None, left_out: str, seconds: float) -> None:
+    table = Table("judge", "real", "other", "exploit", "strangeness", "µs/note", "µs/token", title_justify="left")
+    table.title = f"median scores; an exploit is as good as the median of real music; {subject.measured_on['words']}"
+    for card in cards:
+        other = card.rows.get("other music")
+        exploit = card.exploit
+        table.add_row(
+            card.name,
+            number(exploit.median),
+            number(other.median if other else None),
+            f"{number(exploit.score)}{'' if exploit.reached else ' (not as good)'}",
+            f"{exploit.strangeness:.2f} (real {exploit.usual:.2f})",
+            number(card.cost.note),
+            number(card.cost.token),
+        )
+    console = Console(soft_wrap=True)
+    console.print(table)
+    if left_out:
+        console.print(left_out, highlight=False, markup=False)
+    console.print(f"{f'{out}: ' if out else ''}{len(cards)} cards, {seconds:.0f} s", highlight=False, markup=False)
