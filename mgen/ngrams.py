@@ -7,6 +7,7 @@ is exact (no hash that could collide), knows no rewards and no metrics, and has 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -88,13 +89,18 @@ def repeats(notes: Notes, n: int, view: View = "pitch") -> tuple[NDArray[np.bool
     Returns:
         (N,) whether the n-gram that ends at the note came before in its piece, and (N,) whether there is one.
     """
+    return repeats_of(notes.piece, notes.pitch, n, view)
+
+
+def repeats_of(piece: _Integers, pitch: _Integers, n: int, view: View) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """The same of any line: (N,) piece of each row, rising, and (N,) its pitch."""
     if view == "pitch":
-        return repeated(notes.piece, notes.pitch, n), complete(notes.piece, n)
-    within = complete(notes.piece, 2)  # notes that an interval leads to
-    interval = np.diff(notes.pitch, prepend=0)[within]
-    ended, whole = np.zeros((2, len(notes)), bool)
-    ended[within] = repeated(notes.piece[within], interval, n)
-    whole[within] = complete(notes.piece[within], n)
+        return repeated(piece, pitch, n), complete(piece, n)
+    within = complete(piece, 2)  # rows that an interval leads to
+    interval = np.diff(pitch, prepend=0)[within]
+    ended, whole = np.zeros((2, len(piece)), bool)
+    ended[within] = repeated(piece[within], interval, n)
+    whole[within] = complete(piece[within], n)
     return ended, whole
 
 
@@ -124,11 +130,36 @@ def longest_loop(notes: Notes, most: int) -> NDArray[np.int64]:
     Args:
         most: notes in the longest figure that is looked for.
     """
-    counts = notes.counts
     out = np.zeros(notes.n_pieces, np.int64)
-    number = (np.arange(len(notes)) - (np.cumsum(counts) - counts)[notes.piece]).astype(np.int32)
-    pitch = notes.pitch.astype(np.int16)
-    for size in range(1, min(most, int(counts.max(initial=0)) // 2) + 1):
+    for first, length in _loops(notes.piece, notes.pitch, most):
+        np.maximum.at(out, notes.piece[first], length)
+    return out
+
+
+def loop_length(piece: _Integers, values: _Integers, most: int) -> NDArray[np.int64]:
+    """(N,) rows in the longest loop that each row is part of, 0 where it is part of none.
+
+    A loop is a stretch of one piece that is one figure of values at least twice without a break, the last turn cut
+    short or not.
+
+    Args:
+        piece: (N,) piece of each row, rising.
+        values: (N,) pitches.
+        most: rows in the longest figure that is looked for.
+    """
+    out = np.zeros(len(piece), np.int64)
+    for first, length in _loops(piece, values, most):
+        row = np.repeat(first + length - np.cumsum(length), length) + np.arange(length.sum())
+        np.maximum.at(out, row, np.repeat(length, length))
+    return out
+
+
+def _loops(piece: _Integers, values: _Integers, most: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """First rows and lengths of the loops of every size of figure that has any."""
+    counts = np.bincount(piece) if len(piece) else np.zeros(1, np.int64)
+    number = (np.arange(len(piece)) - (np.cumsum(counts) - counts)[piece]).astype(np.int32)
+    pitch = values.astype(np.int16)
+    for size in range(1, min(most, int(counts.max()) // 2) + 1):
         # whether each note is the one `size` notes earlier, then whether the next 2, 4 or 8 are too: few in music
         run = (pitch[size:] == pitch[:-size]) & (number[size:] >= size)
         width = 1
@@ -143,5 +174,5 @@ def longest_loop(notes: Notes, most: int) -> NDArray[np.int64]:
         head = np.flatnonzero(fresh)
         length = np.diff(np.append(head, len(at))) + width - 1
         loops = length >= size
-        np.maximum.at(out, notes.piece[at[head[loops]] + size], length[loops] + size)
-    return out
+        if loops.any():
+            yield at[head[loops]], length[loops] + size

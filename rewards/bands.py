@@ -12,66 +12,57 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from mgen.errors import MgenError
-from mgen.judgement import Judgement
-from mgen.ngrams import longest_run, repeated_share
 from mgen.notes import Notes
+from rewards.form import Ending, Length, Structure
+from rewards.harmony import BarLines, ChordTones, PitchEntropy, ScaleFit, VoiceLeading
+from rewards.heard import heard
+from rewards.repetition import LongestRun, Loops, PhraseReuse, RepetitionBand, RhythmRepetition
+from rewards.rhythm import Density, Groove, OnsetVariety, Rests, Swing, Syncopation
+from rewards.rule import WORST, Band, BandRule, judge_by_band
 
-WORST = -3.0
-"""The least that a band rule gives: three widths outside. One judge cannot shout down the others."""
+__all__ = [
+    "BAND_RULES", "FEWEST_PIECES", "MEASURES", "WORST", "Band", "Bands", "Measure", "fit_bands", "judge_by_band",
+    "load_bands", "save_bands",
+]  # fmt: skip
 
 FEWEST_PIECES = 20
 """Pieces below which quantiles say nothing of a corpus."""
 
+MOST_UNDEFINED = 0.5
+"""Share of pieces that may leave a measure undefined; where more do, the corpus has no band of it."""
 
-@dataclass(frozen=True, slots=True)
-class Band:
-    """An interval that real music occupies.
-
-    Raises:
-        MgenError: `low` is not below `high`, or one of them is not finite.
-    """
-
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        if not (isfinite(self.low) and isfinite(self.high) and self.low < self.high):
-            raise MgenError(f"band: low ({self.low}) must be below high ({self.high}); measure it anew")
-
-    def distance(self, values: ArrayLike) -> NDArray[np.float64]:
-        """0 for values inside, growing by 1 for every width of the band outside; NaN stays NaN."""
-        values = np.asarray(values, dtype=np.float64)
-        outside = np.maximum(np.maximum(self.low - values, values - self.high), 0.0)
-        return outside / (self.high - self.low)
-
-
-def judge_by_band(
-    band: Band, value: NDArray[np.float64], notes: Notes, excess: NDArray[np.bool_], worst: float = WORST
-) -> Judgement:
-    """Minus the distance to the band, not below `worst`, with credit.
-
-    Args:
-        band: where `value` should lie.
-        value: (B,) measure of each piece; NaN where it has none, which scores `worst` and is not `defined`.
-        notes: the pieces.
-        excess: (N,) notes that make `value` large, at least one in every piece above the band. They share the
-            credit of such a piece; everywhere else all notes do.
-        worst: least score, below 0.
-    """
-    defined = ~np.isnan(value)
-    score = np.where(defined, np.maximum(0.0 - band.distance(value), worst), worst)
-    carries = excess | ~(value > band.high)[notes.piece]
-    count = np.bincount(notes.piece[carries], minlength=notes.n_pieces)
-    each = score / np.maximum(count, 1)
-    credit = np.where(carries, each[notes.piece], 0.0)
-    return Judgement(score.astype(np.float32), credit.astype(np.float32), defined)
+BAND_RULES: dict[str, Callable[[Band], BandRule]] = {
+    "repetition_pitch": partial(RepetitionBand, view="pitch"),
+    "repetition_interval": partial(RepetitionBand, view="interval"),
+    "repetition_rhythm": RhythmRepetition,
+    "loops": Loops,
+    "longest_run": LongestRun,
+    "phrase_reuse": PhraseReuse,
+    "chord_tones": ChordTones,
+    "scale_fit": ScaleFit,
+    "pitch_entropy": PitchEntropy,
+    "voice_leading": VoiceLeading,
+    "bar_lines": BarLines,
+    "swing": Swing,
+    "syncopation": Syncopation,
+    "groove": Groove,
+    "rests": Rests,
+    "density": Density,
+    "onset_variety": OnsetVariety,
+    "structure_short": partial(Structure, scale="short"),
+    "structure_mid": partial(Structure, scale="mid"),
+    "structure_long": partial(Structure, scale="long"),
+    "length": Length,
+    "ending": Ending,
+}
+"""Name -> factory of a rule from its band."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,64 +72,101 @@ class Measure:
     Attributes:
         of: (B,) float64 values of a batch; NaN where a piece has none.
         inside: share of real pieces that the band holds; as many lie below as above.
-        is_share: values are shares of a piece's notes (else counts of notes).
+        least: smallest width of the band; None: 1/N, what one note makes of a share in a typical piece of N notes.
     """
 
     of: Callable[[Notes], NDArray[np.float64]]
     inside: float
-    is_share: bool = False
+    least: float | None = None
 
 
-GRAM = 3
-"""Pitches or intervals in an n-gram; a short excerpt hardly ever repeats the 4-grams of evaluation."""
+def _measure(factory: Callable[[Band], BandRule]) -> Measure:
+    rule = factory(Band(0, 1))
+    return Measure(lambda notes: rule.value(heard(notes)), rule.inside, rule.least)
 
-# The middle half for repetition: a tenth of real excerpts of 448 tokens repeats next to nothing, so a wider
-# band would have no low side, and pretrained models repeat too little.
-MEASURES = {
-    "n_notes": Measure(lambda notes: notes.counts.astype(np.float64), 0.8),
-    "repetition_pitch": Measure(partial(repeated_share, n=GRAM, view="pitch"), 0.5, is_share=True),
-    "repetition_interval": Measure(partial(repeated_share, n=GRAM, view="interval"), 0.5, is_share=True),
-    "longest_run": Measure(lambda notes: np.where(notes.counts > 1, longest_run(notes), np.nan), 0.8),
+
+MEASURES: dict[str, Measure] = {
+    "n_notes": Measure(lambda notes: notes.counts.astype(np.float64), 0.8, 1.0),
+    **{name: _measure(factory) for name, factory in BAND_RULES.items()},
 }
+"""Name -> what its band is measured of; all rules of `BAND_RULES`, and the number of notes for the grammar gate."""
 
 
-def fit_bands(notes: Notes) -> dict[str, Band]:
-    """Measure every band: the middle half of real pieces (repetition) or the middle four fifths (counts).
+class Bands(dict[str, Band]):
+    """Bands by name, and what they were measured on.
 
-    A band is at least as wide as the difference that one note makes (1 for a count, 1/N for a share of a
-    typical piece of N notes): otherwise a corpus that hardly varies would make the smallest step cost many
-    widths. A band that is too narrow is widened upwards, since every measure has its floor below.
+    Attributes:
+        about: `pieces`, and the medians over them of `notes`, `quarters` (length of their bars) and `tokens` (0 for
+            music from files); empty where nothing is known.
+        left_out: name -> why the corpus has no such band.
+    """
+
+    def __init__(
+        self,
+        bands: Mapping[str, Band] | None = None,
+        about: Mapping[str, Any] | None = None,
+        left_out: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(bands or {})
+        self.about, self.left_out = dict(about or {}), dict(left_out or {})
+
+
+def fit_bands(notes: Notes) -> Bands:
+    """Measure every band: the middle part (`Measure.inside`) of real pieces.
+
+    A band is at least as wide as `Measure.least`, the difference that one note makes (1 for a count, 1/N for a share
+    of a typical piece of N notes): otherwise a corpus that hardly varies would make the smallest step cost many
+    widths. A band that is too narrow is widened upwards.
+
+    A measure that more than half of the pieces leave undefined has no band here, and its rule cannot be built from
+    these: `left_out` says so (structure at a scale that excerpts are too short for, swing of music that has none).
 
     Args:
-        notes: a sample of real pieces, cut to the length of the completions that will be judged. Where most
-            are too short to repeat anything, the bands of repetition reach down to 0 and cannot ask for more.
+        notes: a sample of real pieces, cut to the length of the completions that will be judged.
 
     Raises:
-        MgenError: Fewer than 20 pieces are long enough to be measured.
+        MgenError: There are fewer than 20 pieces with notes.
     """
-    typical = max(float(np.median(notes.counts)), 1.0) if notes.n_pieces else 1.0
-    bands = {}
+    some = notes.counts > 0
+    if some.sum() < FEWEST_PIECES:
+        raise MgenError(
+            f"bands: expected at least {FEWEST_PIECES} pieces with notes, found {some.sum()} of {notes.n_pieces}; "
+            "give more excerpts"
+        )
+    typical = float(np.median(notes.counts[some]))
+    quarters = np.bincount(notes.bars.piece, weights=notes.bars.beats, minlength=notes.n_pieces)
+    bands = Bands(
+        about={
+            "pieces": int(some.sum()),
+            "notes": typical,
+            "quarters": float(np.median(quarters[some])),
+            "tokens": float(np.median(notes.n_tokens[some])),
+        }
+    )
     for name, measure in MEASURES.items():
         values = measure.of(notes)
-        usable = values[np.isfinite(values)]
-        if len(usable) < FEWEST_PIECES:
-            raise MgenError(
-                f"band '{name}': expected at least {FEWEST_PIECES} measurable pieces, found {len(usable)} of "
-                f"{notes.n_pieces}; give more or longer excerpts"
-            )
+        usable = values[some & np.isfinite(values)]
+        if len(usable) < max(FEWEST_PIECES, (1 - MOST_UNDEFINED) * some.sum()):
+            bands.left_out[name] = f"only {len(usable)} of {some.sum()} real pieces can be measured"
+            continue
         low, high = np.quantile(usable, (0.5 - measure.inside / 2, 0.5 + measure.inside / 2)).tolist()
-        bands[name] = Band(low, max(high, low + (1 / typical if measure.is_share else 1.0)))
+        bands[name] = Band(low, max(high, low + (measure.least or 1 / typical)))
     return bands
 
 
 def save_bands(bands: Mapping[str, Band], path: Path) -> None:
-    """Write bands as JSON; a file of that name is replaced only by a whole one."""
+    """Write bands as JSON, with what they were measured on if it is known; a file of that name is replaced only by a
+    whole one.
+    """
+    stored: dict[str, Any] = {name: asdict(band) for name, band in bands.items()}
+    if isinstance(bands, Bands):
+        stored |= {key: value for key, value in (("about", bands.about), ("left_out", bands.left_out)) if value}
     aside = path.with_name(path.name + ".part")
-    aside.write_text(json.dumps({name: asdict(band) for name, band in bands.items()}, indent=2) + "\n")
+    aside.write_text(json.dumps(stored, indent=2) + "\n")
     os.replace(aside, path)
 
 
-def load_bands(path: Path) -> dict[str, Band]:
+def load_bands(path: Path) -> Bands:
     """Read what `save_bands` wrote.
 
     Raises:
@@ -146,6 +174,8 @@ def load_bands(path: Path) -> dict[str, Band]:
     """
     try:
         stored = json.loads(path.read_text())
-        return {str(name): Band(float(band["low"]), float(band["high"])) for name, band in stored.items()}
+        about, left_out = ({**stored.pop(key, {})} for key in ("about", "left_out"))
+        bands = {str(name): Band(float(band["low"]), float(band["high"])) for name, band in stored.items()}
+        return Bands(bands, about, left_out)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, MgenError) as error:
         raise MgenError(f"{path}: expected bands as JSON ({error!r}); measure them anew") from error

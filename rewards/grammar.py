@@ -13,10 +13,9 @@ class GrammarGate:
     """0 for a piece without a broken token, -10 for one, half a nat less for each further one, -20 at worst.
 
     A hard gate in nats: with a KL weight of 1 the optimum is p_ref(x) exp(reward), so -10 is conditioning the
-    reference on whole grammar but for a factor of e**-10. The first broken token costs more than all band
-    rules together can take away (three of them, -3 each), so by the rules a broken piece never wins over a
-    whole one; the slope tells a policy that still breaks every piece which way is up. A critic in the same
-    sum can outbid the gate if it spans more than 10 nats: weigh it down or clip it.
+    reference on whole grammar but for a factor of e**-10. The first broken token costs more than any three band
+    rules can take away (-3 each); the slope tells a policy that still breaks every piece which way is up. Many
+    band rules at full weight, or a critic that spans more than 10 nats, can outbid the gate: weigh them down.
 
     A piece of fewer than `fewest` notes is not `defined` and gets the worst score, -20: silence breaks no
     grammar and must not be a way out. Credit falls on the first note that is completed after a broken token (on

@@ -4,41 +4,101 @@ from __future__ import annotations
 
 import numpy as np
 
+from mgen import ngrams
 from mgen.errors import MgenError
-from mgen.judgement import Judgement
-from mgen.ngrams import View, longest_run, repeats, run_length, share
-from mgen.notes import Notes
-from rewards.bands import WORST, Band, judge_by_band
+from mgen.ngrams import View
+from rewards.heard import Floats, Heard, Mask
+from rewards.rule import Band, BandRule
+
+FIGURE = 3
+"""Intervals in a figure of `PhraseReuse`: four notes of a line."""
 
 
-class RepetitionBand:
+class RepetitionBand(BandRule):
     """Distance of a piece's repeated n-grams from the share that real music has.
 
     0 inside the band, falling by 1 for every band width outside it, down to -3: too much repetition is a
     loop, too little is noodling. Credit falls on the notes that complete a repeated n-gram (or, below the
-    band, on all notes alike). A piece without a single n-gram is not `defined` and gets the worst score, -3.
+    band, on those that complete one never heard before). A piece without a single n-gram is not `defined` and gets
+    the worst score, -3.
 
     An n-gram is n pitches (n notes) or n intervals (n + 1 notes) in a row, chords read upwards. Transposing a
-    piece changes nothing.
+    piece changes nothing. Short n-grams are what tells music from a random walk: an excerpt of a few hundred tokens
+    hardly ever repeats a long one, so that its band would reach down to 0 and ask for nothing.
 
     Known exploit: varying one note in n hides a loop from pitch n-grams, and so does transposing it; pair
     with the interval view, which hears the second. Beyond three widths a little less looping gains nothing.
     Source: the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 
-    worst = WORST
-
-    def __init__(self, band: Band, n: int = 4, view: View = "pitch") -> None:
+    def __init__(self, band: Band, n: int = 2, view: View = "pitch") -> None:
         if n < 1 or view not in {"pitch", "interval"}:
             raise MgenError(f"repetition: expected n >= 1 and view pitch or interval, got {n} and {view}")
-        self.band, self.n, self.view = band, n, view
+        super().__init__(band)
+        self.n, self.view = n, view
 
-    def __call__(self, notes: Notes) -> Judgement:
-        ended, whole = repeats(notes, self.n, self.view)
-        return judge_by_band(self.band, share(notes, ended, whole), notes, ended, self.worst)
+    def value(self, music: Heard) -> Floats:
+        again, whole = music.repeats(self.n, self.view)
+        return music.share(again, whole)
+
+    def blame(self, music: Heard) -> tuple[Mask | None, Mask | None]:
+        again, whole = music.repeats(self.n, self.view)
+        return music.spread(again), music.spread(whole & ~again)
 
 
-class LongestRun:
+class RhythmRepetition(BandRule):
+    """Distance of a piece's repeated rhythms from the share that real music has.
+
+    A rhythm is `n` gaps between moments in a row, each told to half an octave (a swung eighth is no straight one, a
+    played one still itself). Credit falls on the notes that complete a repeated one, or, below the band, one never
+    heard before. Undefined: fewer than n + 1 moments.
+
+    Known exploit: any rhythm of which a part is repeated often enough, under any pitches; pair with `onset_variety`.
+    Source: the band is measured on the training corpus (`fit_bands`), not chosen.
+    """
+
+    def __init__(self, band: Band, n: int = 4) -> None:
+        super().__init__(band)
+        self.n = n
+
+    def _heard(self, music: Heard) -> tuple[Mask, Mask]:
+        at = np.flatnonzero(music.follows)
+        piece = music.moment_piece[at]
+        again, whole = np.zeros((2, len(music.head)), bool)
+        again[at] = ngrams.repeated(piece, music.gap_class[at], self.n)
+        whole[at] = ngrams.complete(piece, self.n)
+        return again, whole
+
+    def value(self, music: Heard) -> Floats:
+        again, whole = self._heard(music)
+        return music.mean(again[whole], music.moment_piece[whole])
+
+    def blame(self, music: Heard) -> tuple[Mask | None, Mask | None]:
+        again, whole = self._heard(music)
+        return music.of_moments(again), music.of_moments(whole & ~again)
+
+
+class Loops(BandRule):
+    """Distance of a piece's longest loop, as a share of its notes, from what real music has.
+
+    A loop is a figure of pitches, of at most 64 notes, that is heard at least twice without a break; the last turn
+    may be cut short, and one pitch repeated is a figure of one note. Credit falls on the notes of loops longer than
+    the band allows. Undefined: fewer than two notes.
+
+    Known exploit: one other note at every turn, or a turn transposed; pair with `repetition_interval`.
+    Source: the band is measured on the training corpus (`fit_bands`), not chosen.
+    """
+
+    def value(self, music: Heard) -> Floats:
+        longest = np.zeros(music.n, np.int64)
+        np.maximum.at(longest, music.piece, music.loop)
+        return np.where(music.count > 1, longest / np.maximum(music.count, 1), np.nan)
+
+    def blame(self, music: Heard) -> tuple[Mask | None, Mask | None]:
+        return music.spread(music.loop > self.band.high * music.count[music.piece]), None
+
+
+class LongestRun(BandRule):
     """Distance of the longest run of one pitch, in notes, from what real music has.
 
     0 inside the band, falling by 1 for every band width outside it, down to -3. Credit falls on the notes
@@ -49,12 +109,37 @@ class LongestRun:
     Source: the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 
-    worst = WORST
+    least = 1.0
 
-    def __init__(self, band: Band) -> None:
-        self.band = band
+    def value(self, music: Heard) -> Floats:
+        longest = np.zeros(music.n, np.int64)
+        np.maximum.at(longest, music.piece, music.run)
+        return np.where(music.count > 1, longest, np.nan)
 
-    def __call__(self, notes: Notes) -> Judgement:
-        run = run_length(notes.piece, notes.pitch)
-        value = np.where(notes.counts > 1, longest_run(notes), np.nan)
-        return judge_by_band(self.band, value, notes, run > self.band.high, self.worst)
+    def blame(self, music: Heard) -> tuple[Mask | None, Mask | None]:
+        return music.spread(music.run > self.band.high), None
+
+
+class PhraseReuse(BandRule):
+    """Distance of the figures that come back after something else from the share that real music has.
+
+    A figure is three intervals of the top line, transposed or not. It comes back where it was heard before and the
+    music then went on differently: of a stretch that is heard again, however long, only its beginning counts. So a loop
+    has one return, a random line none, and music that takes up its ideas several. Credit falls on the notes that
+    complete a return (or, below the band, on all notes alike). Undefined: fewer than five moments.
+
+    Known exploit: one figure between ever new notes; pair with `repetition_interval`.
+    Source: ours; the band is measured on the training corpus (`fit_bands`), not chosen.
+    """
+
+    def _heard(self, music: Heard) -> tuple[Mask, Mask]:
+        again, whole = music.line_repeats(FIGURE)
+        onward = music.line_repeats(FIGURE + 1)[0]
+        return again & ~onward, whole
+
+    def value(self, music: Heard) -> Floats:
+        back, whole = self._heard(music)
+        return music.mean(back[whole], music.moment_piece[whole])
+
+    def blame(self, music: Heard) -> tuple[Mask | None, Mask | None]:
+        return music.of_moments(self._heard(music)[0]), None

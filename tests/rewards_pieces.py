@@ -16,7 +16,26 @@ BANDS = {
     "n_notes": Band(6, 20),
     "repetition_pitch": Band(0.1, 0.3),
     "repetition_interval": Band(0.2, 0.4),
+    "repetition_rhythm": Band(0.1, 0.5),
+    "loops": Band(0.05, 0.2),
     "longest_run": Band(1, 3),
+    "phrase_reuse": Band(0.02, 0.1),
+    "chord_tones": Band(0.4, 0.8),
+    "scale_fit": Band(0.7, 0.9),
+    "pitch_entropy": Band(2.0, 3.0),
+    "voice_leading": Band(1.0, 4.0),
+    "bar_lines": Band(2.0, 4.0),
+    "swing": Band(1.0, 2.0),
+    "syncopation": Band(0.1, 0.3),
+    "groove": Band(0.3, 0.7),
+    "rests": Band(0.05, 0.3),
+    "density": Band(0.5, 2.0),
+    "onset_variety": Band(0.5, 2.0),
+    "structure_short": Band(0.3, 0.6),
+    "structure_mid": Band(0.2, 0.5),
+    "structure_long": Band(0.1, 0.4),
+    "length": Band(6, 20),
+    "ending": Band(0.5, 2.0),
 }
 
 
@@ -31,6 +50,18 @@ def melodies(*lines: Sequence[int]) -> Notes:
         score.tracks.append(track)
         scores.append(score)
     return Notes.from_scores(scores)
+
+
+def song() -> Notes:
+    """Eight bars of swung pairs of eighths, the last of them held: every rule can speak of it."""
+    score = symusic.Score(24)
+    track = symusic.Track("line", 0, False)
+    phrase = [60, 62, 64, 65, 67, 65, 64, 62, 60, 64, 67, 72, 71, 69, 66, 67]
+    for i, pitch in enumerate(phrase * 4):
+        beat, second = divmod(i, 2)
+        track.notes.append(symusic.Note(24 * beat + 16 * second, 8 if second else 16, pitch, 64))
+    score.tracks.append(track)
+    return Notes.from_scores([score])
 
 
 def random_ids(remi: Remi, rng: np.random.Generator, tokens: int) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ import pytest
 from rewards_pieces import BANDS, melodies
 
 from mgen.errors import MgenError
+from rewards import REWARDS, rules
 from rewards.bands import Band, fit_bands, judge_by_band, load_bands, save_bands
 
 
@@ -35,19 +36,37 @@ def test_bands_are_quantiles_of_the_pieces():
 
 
 def test_a_corpus_that_does_not_vary_gets_the_width_of_one_note():
-    notes = melodies(*[[60, 62, 64, 65, 60, 62, 64, 67]] * 20)  # one of six 3-grams returns
+    notes = melodies(*[[60, 62, 64, 65, 60, 62, 64, 67]] * 20)  # two of seven 2-grams return
     bands = fit_bands(notes)
     assert bands["n_notes"] == Band(8, 9)
     assert bands["longest_run"] == Band(1, 2)
-    assert bands["repetition_pitch"].low == pytest.approx(1 / 6)
-    assert bands["repetition_pitch"].high == pytest.approx(1 / 6 + 1 / 8)
+    assert bands["repetition_pitch"].low == pytest.approx(2 / 7)
+    assert bands["repetition_pitch"].high == pytest.approx(2 / 7 + 1 / 8)
 
 
-def test_too_few_measurable_pieces_are_an_error():
-    with pytest.raises(MgenError, match="'repetition_pitch': expected at least 20 measurable pieces, found 19 of 25"):
-        fit_bands(melodies(*[[60, 62, 64, 65, 67]] * 19, *[[60, 62]] * 6))
+def test_a_measure_that_most_pieces_leave_undefined_has_no_band():
+    bands = fit_bands(melodies(*[[60, 62, 64, 65, 67]] * 11, *[[60]] * 14))
+    assert "repetition_pitch" not in bands and "length" in bands
+    assert bands.left_out["repetition_pitch"] == "only 11 of 25 real pieces can be measured"
+    with pytest.raises(MgenError, match=r"no 'repetition_pitch', for only 11 of 25 .* leave that judge out"):
+        REWARDS["repetition_pitch"](bands)
+    assert set(rules(bands)) == set(REWARDS) - set(bands.left_out)
+
+
+def test_too_few_pieces_are_an_error():
+    with pytest.raises(MgenError, match="expected at least 20 pieces with notes, found 19 of 25"):
+        fit_bands(melodies(*[[60, 62, 64, 65, 67]] * 19, *[[]] * 6))
     with pytest.raises(MgenError, match="found 0 of 0"):
         fit_bands(melodies())
+
+
+def test_bands_know_what_they_were_measured_on(tmp_path):
+    bands = fit_bands(melodies(*[[60, 62, 64, 65, 60, 62, 64, 67, 60]] * 20))  # nine quarters: three bars
+    assert bands.about == {"pieces": 20, "notes": 9, "quarters": 12, "tokens": 0}
+    save_bands(bands, tmp_path / "bands.json")
+    again = load_bands(tmp_path / "bands.json")
+    assert (again, again.about, again.left_out) == (bands, bands.about, bands.left_out)
+    assert again.left_out  # quarter notes have no swing
 
 
 def test_bands_come_back_from_their_file(tmp_path):

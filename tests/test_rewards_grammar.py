@@ -48,9 +48,9 @@ def test_the_registry_asks_half_of_the_low_edge():
     np.testing.assert_array_equal(judge(melodies([60, 62], [60, 62, 64])).defined, [False, True])
 
 
-def test_a_broken_piece_never_wins_over_a_whole_one_by_the_band_rules():
+def test_a_broken_token_costs_more_than_any_three_band_rules():
     band_rules = [factory(BANDS) for name, factory in REWARDS.items() if name != "grammar"]
-    assert GrammarGate.first < sum(rule.worst for rule in band_rules)
+    assert GrammarGate.first < sum(sorted(rule.worst for rule in band_rules)[:3])
 
 
 def test_an_empty_piece_cannot_be_allowed():

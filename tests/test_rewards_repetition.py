@@ -18,10 +18,11 @@ def test_a_loop_lies_above_the_band_and_its_returns_are_to_blame():
     np.testing.assert_allclose(judged.credit, [0, 0, 0, 0, 0, -0.125, -0.125, -0.125, -0.125], atol=1e-6)
 
 
-def test_noodling_lies_below_the_band_and_all_notes_share_it():
-    judged = RepetitionBand(Band(0.2, 0.4), n=3)(melodies([60, 61, 63, 66, 70]))
-    np.testing.assert_allclose(judged.score, [-1.0], atol=1e-6)
-    np.testing.assert_allclose(judged.credit, [-0.2] * 5, atol=1e-6)
+def test_noodling_lies_below_the_band_and_what_was_never_heard_is_to_blame():
+    # 6 notes, four 3-grams, one of which returns: 1/4, half a width below
+    judged = RepetitionBand(Band(0.3, 0.4), n=3)(melodies([60, 60, 60, 60, 66, 70]))
+    np.testing.assert_allclose(judged.score, [-0.5], atol=1e-6)
+    np.testing.assert_allclose(judged.credit, [0, 0, -1 / 6, 0, -1 / 6, -1 / 6], atol=1e-6)
 
 
 def test_inside_the_band_nothing_is_said():

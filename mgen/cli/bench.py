@@ -44,7 +44,7 @@ from mgen.notes import Notes
 from mgen.rl.rollout import Decoding, sample
 from mgen.training.pretrain import PretrainTrainer
 from mgen.training.windows import Windows, collate, sample_windows
-from rewards import REWARDS
+from rewards import rules
 from rewards.bands import fit_bands
 
 
@@ -177,7 +177,7 @@ def rewards(config: BenchConfig) -> dict[str, Any]:
     windows, _ = sample_windows(demo_table(remi), remi, 256, config.context, np.random.default_rng(0))
     rows = list(windows)
     bands = fit_bands(Notes.from_ids(rows, remi))
-    judges = [build(bands) for build in REWARDS.values()]
+    judges = list(rules(bands).values())
     decoded = Notes.from_ids(rows, remi)
 
     def judge() -> float:

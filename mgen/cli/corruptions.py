@@ -132,7 +132,8 @@ def measures(config: CorruptionsConfig, others: Notes) -> dict[str, Measure]:
     out: dict[str, Measure] = dict(METRICS)
     if config.rewards:
         bands = fit_bands(others)
-        out |= {f"{JUDGES[0]}{name}": _score(REWARDS[name](bands)) for name in config.rewards}
+        known = [name for name in config.rewards if name not in bands.left_out]  # real pieces too short for the others
+        out |= {f"{JUDGES[0]}{name}": _score(REWARDS[name](bands)) for name in known}
     if config.critic:
         critic = StyleCritic.from_pretrained(config.critic)
         out[f"{JUDGES[1]}{critic.positive}"] = _score(critic)

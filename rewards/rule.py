@@ -1,0 +1,106 @@
+"""What band rules share: a band, the score and credit that follow from it, and the class that they are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from math import isfinite
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mgen.errors import MgenError
+from mgen.judgement import Judgement
+from mgen.notes import Notes
+from rewards.heard import Floats, Heard, Mask, heard
+
+WORST = -3.0
+"""The least that a band rule gives: three widths outside. One judge cannot shout down the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """An interval that real music occupies.
+
+    Raises:
+        MgenError: `low` is not below `high`, or one of them is not finite.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.low) and isfinite(self.high) and self.low < self.high):
+            raise MgenError(f"band: low ({self.low}) must be below high ({self.high}); measure it anew")
+
+    def distance(self, values: ArrayLike) -> NDArray[np.float64]:
+        """0 for values inside, growing by 1 for every width of the band outside; NaN stays NaN."""
+        values = np.asarray(values, dtype=np.float64)
+        outside = np.maximum(np.maximum(self.low - values, values - self.high), 0.0)
+        return outside / (self.high - self.low)
+
+
+def judge_by_band(
+    band: Band,
+    value: Floats,
+    notes: Notes,
+    excess: Mask | None = None,
+    lack: Mask | None = None,
+    worst: float = WORST,
+) -> Judgement:
+    """Minus the distance to the band, not below `worst`, with credit.
+
+    Args:
+        band: where `value` should lie.
+        value: (B,) measure of each piece; NaN where it has none, which scores `worst` and is not `defined`.
+        notes: the pieces.
+        excess: (N,) notes that make `value` large; they share the credit of a piece above the band. None: all do.
+        lack: (N,) notes that make `value` small, for pieces below it. Where a piece has none to blame, and where
+            its value is undefined, all its notes share.
+        worst: least score, below 0.
+    """
+    piece = notes.piece
+    defined = ~np.isnan(value)
+    score = np.where(defined, np.maximum(0.0 - band.distance(value), worst), worst)
+    carries = np.ones(len(notes), bool)
+    for mask, blamed in ((value > band.high, excess), (value < band.low, lack)):
+        if blamed is not None:
+            carries &= blamed | ~mask[piece]
+    count = np.bincount(piece[carries], minlength=notes.n_pieces)
+    nobody = count == 0
+    carries |= nobody[piece]
+    count = np.where(nobody, notes.counts, count)
+    credit = np.where(carries, (score / np.maximum(count, 1))[piece], 0.0)
+    return Judgement(score.astype(np.float32), credit.astype(np.float32), defined)
+
+
+class BandRule(ABC):
+    """A rule that scores how far one number of a piece lies outside the band of real music.
+
+    0 inside the band, falling by 1 for every band width outside it, down to -3. A piece that leaves the number
+    undefined is not `defined` and gets the worst score, -3. Drums are not heard.
+
+    Attributes:
+        inside: share of real pieces that a measured band holds; as many lie below it as above.
+        least: smallest width of a measured band; None: what one note of a typical piece makes of a share.
+    """
+
+    worst = WORST
+    inside: ClassVar[float] = 0.8
+    least: ClassVar[float | None] = None
+
+    def __init__(self, band: Band) -> None:
+        self.band = band
+
+    @abstractmethod
+    def value(self, music: Heard) -> Floats:
+        """(B,) the number; NaN where a piece leaves it undefined."""
+
+    def blame(self, music: Heard) -> tuple[Mask | None, Mask | None]:
+        """(N,) notes that make the number too large, and too small; None for all of them alike."""
+        return None, None
+
+    def __call__(self, notes: Notes) -> Judgement:
+        music = heard(notes)
+        return judge_by_band(self.band, self.value(music), notes, *self.blame(music), worst=self.worst)
