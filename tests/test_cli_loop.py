@@ -14,9 +14,12 @@ import symusic
 import torch
 from safetensors.torch import load_file
 
+from critics.realism import RealismCritic
 from mgen.cli import critic, evaluate, finetune, generate, pretrain
+from mgen.cli.judging import judges_of_run
 from mgen.errors import MgenError
 from mgen.evaluation.samples import read_samples
+from mgen.notes import Notes
 
 QUIET = ["--report_to", "none", "--disable_tqdm", "true"]
 
@@ -90,6 +93,35 @@ def test_finetuning_moves_weights_and_logs_every_judge(tuned, base):
     assert json.loads((tuned / "run.json").read_text())["finished"]
 
 
+def test_a_run_leaves_its_adversary(tuned, remi, demo_pieces):
+    adversary = RealismCritic.from_pretrained(tuned / "realism", remi)
+    facts = json.loads((tuned / "realism" / "critic.json").read_text())
+    assert (adversary.against, facts["kind"]) == ("current", "realism")
+    assert {"accuracy", "auc", "clip_rate", "ece", "scale", "starved", "running_away"} <= facts["held_out"].keys()
+    judges = judges_of_run(tuned, remi)
+    assert "that of the run's end, against current samples" in judges.description
+    notes = Notes.from_scores(demo_pieces)
+    last = torch.load(tuned / "checkpoints" / "checkpoint-2" / "adversary.pt", weights_only=True)["learner"]
+    ended = judges.judges["realism"](notes).score.copy()
+    adversary.load_judge(last)  # what the last checkpoint holds is what the folder holds
+    np.testing.assert_allclose(adversary(notes).score, ended, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, r"at rest the policy is reference^0.33 x real^0.67, tilted by the other judges"),
+        ({"kl_weight": 0.0}, "reference^0.00 x real^1.00, tilted by the other judges; no KL holds the policy"),
+        ({"kl_weight": 1.0, "realism_against": "reference"}, "reference^0.00 x real^1.00, tilted"),
+        ({"turn_share": 0.0}, "asks for jazz a second time"),
+        ({"form": "normalised", "beta": 0.04}, "promises no fixed point"),
+    ],
+)
+def test_a_run_states_what_its_adversary_and_kl_pull_to(options, said):
+    config = finetune.FinetuneConfig(policy="p", corpus="c", out="o", bf16=False, use_cpu=True, **options)
+    assert said in finetune.at_rest(config, config.weight())
+
+
 def test_a_finished_finetuning_says_so(tuned, small_corpus, base, style_critic, capsys):
     words = finetune_words(small_corpus, base, style_critic, tuned, tuned.name)
     assert finetune.main(words) == 0
@@ -101,6 +133,20 @@ def test_a_finished_finetuning_says_so(tuned, small_corpus, base, style_critic, 
     [
         (["--judges", "stile=1"], "did you mean 'style'"),
         (["--form", "nats", "--beta", "0.1"], "belongs to the form normalised"),
+        (["--multi_objective_aggregation", "normalize_then_sum"], "divides by deviations and belongs to the form norm"),
+        (["--kl_weight", "1"], r"kl_weight \(1\) must be below the weight of realism \(1\).*try 0.5 or 0"),
+        (
+            ["--realism_against", "reference", "--realism_warm_up", "4"],
+            r"kl_weight \(0.5\) must be the weight of realism \(1\).*try kl_weight 1",
+        ),
+        (["--realism_against", "reference", "--kl_weight", "1"], r"realism_warm_up \(1\) must be at least 2"),
+        (["--kl_weight", "0", "--max_grad_norm", "0"], r"max_grad_norm \(0.0\) must be above 0 with kl_weight 0"),
+        (
+            ["--realism_floor", "0.9", "--realism_ceiling", "0.8"],
+            r"realism_floor \(0.9\) must be below ceiling \(0.8\)",
+        ),
+        (["--realism_spectral_norm", "some"], "realism_spectral_norm 'some': expected one of none, head, all"),
+        (["--loud_share", "0.2"], "between 0.5 and 1"),
         (["--turn_share", "2"], "between 0 and 1"),
         (["--target", "polka"], "style 'polka': the corpus has jazz, other"),
         (["--num_generations", "3"], "divisible by num_generations"),

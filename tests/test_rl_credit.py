@@ -8,7 +8,16 @@ import torch
 
 from mgen.judgement import Judgement
 from mgen.notes import Notes
-from mgen.rl.credit import advantage_shares, group_advantages, returns_to_go, token_rewards
+from mgen.rl.credit import (
+    advantage_shares,
+    advantage_sizes,
+    group_advantages,
+    loud_judge,
+    returns_to_go,
+    score_advantages,
+    token_counts,
+    token_rewards,
+)
 
 
 def test_advantage_is_reward_minus_the_others_mean():
@@ -61,7 +70,60 @@ def test_a_judge_without_credit_is_paid_at_the_last_token(remi):
 
 
 def test_shares_of_the_advantage():
-    mask = torch.tensor([[True, True, False]])
+    counts = torch.tensor([[1.0, 1.0, 0.0]])
     parts = {"loud": torch.tensor([[3.0, -3.0, 50.0]]), "quiet": torch.tensor([[1.0, 1.0, 0.0]])}
-    assert advantage_shares(parts, mask) == {"loud": 0.75, "quiet": 0.25}
-    assert advantage_shares({"silent": torch.zeros(1, 3)}, mask) == {"silent": 0.0}
+    sizes = advantage_sizes(parts, counts)
+    assert sizes.tolist() == [6.0, 2.0] and advantage_shares(sizes).tolist() == [0.75, 0.25]
+    assert advantage_shares(torch.zeros(2)).tolist() == [0.0, 0.0]
+
+
+def test_a_part_of_a_whole_completion_counts_on_each_of_its_tokens():
+    mask = torch.tensor([[True, True, True, True], [True, False, False, False]])
+    parts = {"long": torch.tensor([[1.0], [0.0]]), "short": torch.tensor([[0.0], [1.0]])}
+    # dr_grpo adds up tokens, four to one; grpo counts each completion once.
+    assert advantage_sizes(parts, token_counts(mask, "dr_grpo")).tolist() == [4.0, 1.0]
+    assert advantage_sizes(parts, token_counts(mask, "grpo")).tolist() == [1.0, 1.0]
+
+
+SCORES = torch.tensor([[0.0, 0.0], [10.0, 1.0], [10.0, 3.0], [0.0, 2.0]])  # two groups of two; two judges
+
+
+def test_sum_then_normalize_by_hand():
+    """Weights 1 and 2: sums 0, 12 and 16, 4; deviations 12 / sqrt 2 in both groups."""
+    parts = score_advantages(SCORES, torch.tensor([1.0, 2.0]), 2)
+    by = 12 / 2**0.5 + 1e-4
+    expected = torch.tensor([[-5.0, -1.0], [5.0, 1.0], [5.0, 1.0], [-5.0, -1.0]]) / by
+    torch.testing.assert_close(parts, expected)
+    # A judge weighs what its scores spread: five to one.
+    shares = advantage_shares(advantage_sizes({"a": parts[:, :1], "b": parts[:, 1:]}, torch.ones(4, 1)))
+    assert shares.tolist() == pytest.approx([5 / 6, 1 / 6])
+    torch.testing.assert_close(score_advantages(SCORES, torch.tensor([1.0, 2.0]), 2, scale="none"), expected * by)
+    # Over all four sums 0, 12, 16, 4: deviation sqrt(160 / 3).
+    batch = score_advantages(SCORES, torch.tensor([1.0, 2.0]), 2, scale="batch")
+    torch.testing.assert_close(batch, expected * by / ((160 / 3) ** 0.5 + 1e-4))
+
+
+def test_normalize_then_sum_by_hand():
+    """Each judge's score becomes +-1 / sqrt 2 in its group, whatever it spreads; the sums' deviation is sqrt 6."""
+    parts = score_advantages(SCORES, torch.tensor([1.0, 2.0]), 2, "normalize_then_sum")
+    half = torch.tensor([[-1.0, -2.0], [1.0, 2.0], [1.0, 2.0], [-1.0, -2.0]]) / 2**0.5
+    torch.testing.assert_close(parts, half / 6**0.5, atol=1e-3, rtol=0)
+    shares = advantage_shares(advantage_sizes({"a": parts[:, :1], "b": parts[:, 1:]}, torch.ones(4, 1)))
+    assert shares.tolist() == pytest.approx([1 / 3, 2 / 3], abs=1e-3)
+
+
+def test_a_judge_that_prefers_nothing_has_no_part():
+    scores = torch.tensor([[0.0, 5.0], [1.0, 5.0]])
+    for aggregation in ("sum_then_normalize", "normalize_then_sum"):
+        parts = score_advantages(scores, torch.ones(2), 2, aggregation)
+        assert (parts[:, 1] == 0).all() and (parts[:, 0] != 0).all() and torch.isfinite(parts).all()
+    with pytest.raises(ValueError, match="expected one of sum_then_normalize, normalize_then_sum"):
+        score_advantages(scores, torch.ones(2), 2, "both")
+
+
+def test_one_loud_judge():
+    loud, even = {"gate": 0.9, "style": 0.1}, {"gate": 0.5, "style": 0.5}
+    assert loud_judge([loud] * 3, 0.8) == "gate"
+    assert loud_judge([loud, even, loud], 0.8) is None  # not in every step
+    assert loud_judge([loud, {"gate": 0.1, "style": 0.9}], 0.8) is None  # not the same one
+    assert loud_judge([loud] * 3, 0.9) is None and loud_judge([], 0.8) is None

@@ -15,7 +15,7 @@ from trl import GRPOConfig
 
 from mgen.errors import MgenError
 from mgen.judgement import Judgement
-from mgen.rl.adversary import Adversary
+from mgen.rl.adversary import Adversary, check_weights, fixed_point
 from mgen.rl.trainer import MusicTrainer
 from rewards.trl import trl_rewards
 
@@ -80,13 +80,13 @@ def musical_policy(tiny_policy, remi):
     return policy
 
 
-def trainer_of(policy, remi, args, judge=high_pitches, **rest):
+def trainer_of(policy, remi, args, judge=high_pitches, judges=None, weights=None, **rest):
     prompts = Dataset.from_list([{"prompt": "BOS_NoneBar_NoneTimeSig_4/4"}] * 64)
     folder = Path(args.output_dir) / "policy"
     policy.save_pretrained(folder)
     start, reference = (AutoModelForCausalLM.from_pretrained(folder) for _ in range(2))
-    judges = trl_rewards({"high": judge}, remi)
-    args.reward_weights = [1.0]
+    judges = trl_rewards(judges or {"high": judge}, remi)
+    args.reward_weights = weights or [1.0] * len(judges)
     return MusicTrainer(start, reference, remi, judges, args, prompts, **rest)
 
 
@@ -139,17 +139,86 @@ def test_credit_reaches_the_note_and_not_what_follows_it(musical_policy, remi, t
     assert (parts["kl"] == 0).all()
 
 
+def whole(judge):
+    """The same judge, hearing a piece only as a whole."""
+    return lambda notes: dataclasses.replace(judge(notes), credit=None)
+
+
+def long_notes(notes):
+    """Mean pitch in octaves, a score as a whole."""
+    count = np.maximum(notes.counts, 1)
+    score = np.bincount(notes.piece, weights=notes.pitch / 12, minlength=notes.n_pieces) / count
+    return Judgement(score.astype(np.float32), None, notes.counts > 0)
+
+
+@pytest.mark.parametrize(
+    ("form", "changes"),
+    [
+        ("nats", {}),
+        ("normalised", {"scale_rewards": "group", "beta": 0.01, "loss_type": "grpo"}),
+        (
+            "normalised",
+            {"scale_rewards": "group", "beta": 0.01, "multi_objective_aggregation": "normalize_then_sum"},
+        ),
+        ("normalised", {"scale_rewards": "batch", "beta": 0.01}),
+    ],
+)
+def test_shares_are_of_what_enters_the_loss(form, changes, musical_policy, remi, tmp_path):
+    """Parts of judges with credit and without add up to the advantages that TRL, or we, put into the loss."""
+    judges = {"high": high_pitches, "whole": whole(high_pitches), "mean": long_notes}
+    args = config(tmp_path, max_steps=1, **changes)
+    trainer = trainer_of(musical_policy, remi, args, judges=judges, weights=[1.0, 0.5, 2.0], form=form)
+    seen = {}
+    log, generate = trainer._log_step, trainer._generate_and_score_completions
+    trainer._log_step = lambda parts, mask, ratio: seen.update(parts=parts, mask=mask) or log(parts, mask, ratio)
+    trainer._generate_and_score_completions = lambda inputs: seen.setdefault("output", generate(inputs))
+    trainer.train()
+    advantages = seen["output"]["advantages"]
+    advantages = advantages if form == "nats" else advantages[:, None]
+    torch.testing.assert_close(sum(seen["parts"].values()), advantages, atol=1e-5, rtol=1e-4)
+    assert advantages.abs().max() > 0.1
+    names = ["high", "whole", "mean", *(["kl"] if form == "nats" else [])]
+    assert list(seen["parts"]) == names
+    shares = {name: logged(trainer, f"share/{name}")[0] for name in names}
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
+    if form == "nats":  # paid at the end, a score reaches every token; credit only what led to the note
+        assert 0 < shares["high"] < 2 * shares["whole"]
+    else:
+        assert shares["high"] == pytest.approx(2 * shares["whole"], rel=1e-4)  # credit or not, weights 1 and 0.5
+
+
+def test_normalising_each_judge_is_refused_in_nats(musical_policy, remi, tmp_path):
+    args = config(tmp_path, multi_objective_aggregation="normalize_then_sum")
+    with pytest.raises(ValueError, match=r"\(normalize_then_sum\).*belongs to the form normalised"):
+        trainer_of(musical_policy, remi, args)
+
+
+def test_one_loud_judge_is_told_of(musical_policy, remi, tmp_path, capsys):
+    judges = {"high": high_pitches, "mean": long_notes}
+    trainer = trainer_of(
+        musical_policy, remi, config(tmp_path, max_steps=7), judges=judges, weights=[50.0, 0.01], kl_weight=0.0
+    )
+    trainer.train()
+    told = [line for line in capsys.readouterr().err.splitlines() if "loud" in line]
+    assert len(told) == 1 and "step 5: one loud judge: high holds" in told[0]
+    assert min(logged(trainer, "share/high")) > 0.8
+
+
 class Counting:
     """A learner that remembers how much it was shown."""
 
     def __init__(self):
-        self.shown = []
+        self.shown, self.watched = [], []
 
     def __call__(self, notes):
         return Judgement(np.zeros(notes.n_pieces, np.float32), None, np.ones(notes.n_pieces, bool))
 
     def update(self, real, generated):
         self.shown.append((real.n_pieces, generated.n_pieces, len(generated)))
+        return {"accuracy": 0.5}
+
+    def watch(self, real, generated):
+        self.watched.append((real.n_pieces, generated.n_pieces, len(generated)))
         return {"accuracy": 0.5}
 
     def state_dict(self):
@@ -159,28 +228,123 @@ class Counting:
         self.shown = state["shown"]
 
 
-@pytest.mark.parametrize(("against", "updates"), [("current", 3), ("reference", 0)])
-def test_the_adversary_learns_between_steps(against, updates, musical_policy, remi, tmp_path):
+@pytest.mark.parametrize("against", ["current", "reference"])
+def test_the_adversary_learns_between_steps_or_only_watches(against, musical_policy, remi, tmp_path):
     learner = Counting()
     pieces = remi.decode([[5, 382]] * 32)
     adversary = Adversary(learner, lambda n, batch: pieces.pieces(range(n)), against)
     trainer = trainer_of(musical_policy, remi, config(tmp_path, max_steps=3), adversary=adversary)
     trainer.train()
-    assert [shown[:2] for shown in learner.shown] == [(32, 32)] * updates
-    assert len(logged(trainer, "realism/accuracy")) == updates
+    busy, idle = (learner.shown, learner.watched) if against == "current" else (learner.watched, learner.shown)
+    assert [shown[:2] for shown in busy] == [(32, 32)] * 3 and idle == []
+    assert len(logged(trainer, "realism/accuracy")) == 3
 
 
-@pytest.mark.parametrize(("against", "calls"), [("current", ["update"] * 3), ("reference", ["warm_up"])])
+@pytest.mark.parametrize(
+    ("against", "calls"),
+    [("current", ["update"] * 6), ("reference", ["update"] * 5 + [("calibrate", 1)])],
+)
 def test_the_warm_up_is_against_the_frozen_policy(against, calls, remi):
     said = []
     learner = SimpleNamespace(
         update=lambda real, played: said.append("update") or {"pieces": float(played.n_pieces)},
-        warm_up=lambda real, played: said.append("warm_up") or {"pieces": float(sum(p.n_pieces for p in played))},
+        calibrate=lambda pairs: said.append(("calibrate", len(list(pairs)))) or {"calibrated": 1.0},
     )
     pieces = remi.decode([[5, 382]] * 8)
-    adversary = Adversary(learner, lambda n, batch: pieces.pieces(range(n)), against)
-    metrics = adversary.warm_up(lambda n, batch: pieces.pieces(range(n)), rounds=3, pieces=4)
-    assert said == calls and metrics == {"pieces": 4.0 if against == "current" else 12.0}
+    drawn = []
+    adversary = Adversary(learner, lambda n, batch: drawn.append(batch) or pieces.pieces(range(n)), against)
+    metrics = adversary.warm_up(lambda n, batch: pieces.pieces(range(n)), rounds=6, pieces=4)
+    assert said == calls and metrics == ({"pieces": 4.0} if against == "current" else {"calibrated": 1.0})
+    assert drawn == [0, 1, 2, 3, 4, 5] and adversary.batches == 6
+
+
+def test_a_critic_that_is_left_alone_needs_something_to_learn_from():
+    with pytest.raises(ValueError, match=r"warm-up \(1\) must be at least 2"):
+        Adversary(Counting(), None, "reference").warm_up(None, rounds=1, pieces=4)
+
+
+def test_fixed_points_by_hand():
+    """Two pieces, p_ref (0.8, 0.2), p_real (0.5, 0.5). The best policy under the objective, found by trying all."""
+    reference, real = np.array([0.8, 0.2]), np.array([0.5, 0.5])
+    share = np.linspace(0.001, 0.999, 9999)
+    policy = np.stack([share, 1 - share])
+    kl = {name: (policy * np.log(policy / p[:, None])).sum(0) for name, p in (("ref", reference), ("real", real))}
+    static = (policy * np.log(real / reference)[:, None]).sum(0)
+    for against, weight, kl_weight in (
+        ("reference", 1.0, 1.0),
+        ("reference", 0.5, 1.0),
+        ("current", 1.0, 1.0),
+        ("current", 1.0, 0.5),
+        ("current", 1.0, 0.0),
+    ):
+        # Against current samples the mean of log p_real / p_policy over the policy is -KL(policy, real).
+        gained = weight * (static if against == "reference" else -kl["real"])
+        best = share[(gained - kl_weight * kl["ref"]).argmax()]
+        a, b = fixed_point(against, weight, kl_weight)
+        found = reference**a * real**b
+        assert found[0] / found.sum() == pytest.approx(best, abs=2e-4), (against, weight, kl_weight)
+    assert fixed_point("current", 1.0, 0.5) == pytest.approx((1 / 3, 2 / 3))
+    assert fixed_point("current", 1.0, 1.0) == (0.5, 0.5)  # the geometric mean
+
+
+@pytest.mark.parametrize(
+    ("against", "weight", "kl_weight", "said"),
+    [
+        ("reference", 1.0, 0.5, r"kl_weight \(0.5\) must be the weight of realism \(1\)"),
+        ("reference", 1.0, 0.0, "try kl_weight 1"),
+        ("current", 1.0, 1.0, r"kl_weight \(1\) must be below the weight of realism \(1\)"),
+        ("current", 0.5, 0.6, "try 0.25 or 0"),
+        ("current", 0.0, 0.0, "must be above 0"),
+        ("both", 1.0, 0.0, "expected one of"),
+    ],
+)
+def test_mixtures_of_both_forms_are_refused(against, weight, kl_weight, said):
+    with pytest.raises(ValueError, match=said):
+        check_weights(against, weight, kl_weight)
+
+
+def test_the_trainer_refuses_an_unsound_adversary(musical_policy, remi, tmp_path):
+    learner = Counting()
+    adversary = Adversary(learner, lambda n, batch: None, "reference")
+
+    def build(kl_weight, form="nats"):
+        judges = {"high": high_pitches, "real": learner}
+        args = config(tmp_path, **({} if form == "nats" else {"beta": 0.01, "scale_rewards": "group"}))
+        return trainer_of(
+            musical_policy, remi, args, judges=judges, adversary=adversary, kl_weight=kl_weight, form=form
+        )
+
+    with pytest.raises(ValueError, match="must be the weight of realism"):
+        build(0.5)
+    assert build(1.0).kl_weight == 1.0 and build(0.5, "normalised").form == "normalised"
+
+
+@pytest.mark.parametrize(("name", "said"), [("running_away", "has run away"), ("starved", "hears no difference")])
+def test_an_adversary_in_trouble_is_told_of_once(name, said, musical_policy, remi, tmp_path, capsys):
+    learner = Counting()
+    values = iter([0.5, 1.0, 1.0, 0.9, 1.0])
+    learner.update = lambda real, generated: {name: next(values)}
+    adversary = Adversary(learner, lambda n, batch: remi.decode([[5, 382]] * n))
+    trainer_of(musical_policy, remi, config(tmp_path, max_steps=5), adversary=adversary).train()
+    lines = [line.split(":")[0] for line in capsys.readouterr().err.splitlines() if said in line]
+    assert lines == ["  step 2", "  step 5"]  # again where it was over in between
+
+
+def test_the_adversary_hears_completions_only(musical_policy, remi, tmp_path):
+    """The prompt's own note, far above all that the policy plays, reaches neither judges nor learner."""
+    heard = []
+    learner = Counting()
+    learner.update = lambda real, generated: heard.append(generated) or {}
+    adversary = Adversary(learner, lambda n, batch: remi.decode([[5, 382]] * n))
+    trainer = trainer_of(musical_policy, remi, config(tmp_path, max_steps=1), adversary=adversary)
+    prompt = "BOS_NoneBar_NoneTimeSig_4/4Position_0Pitch_108Velocity_63Duration_1.0.24"
+    trainer.train_dataset = Dataset.from_list([{"prompt": prompt}] * 64)
+    trainer.train()
+    played = trainer.judges[0].last_notes
+    assert len(heard[0]) == len(played) > 0
+    for column in ("piece", "pitch", "onset", "duration", "token"):
+        np.testing.assert_array_equal(getattr(heard[0], column), getattr(played, column))
+    assert (played.pitch == 108).mean() < 0.1
 
 
 def test_it_takes_up_where_it_was(musical_policy, remi, tmp_path):
