@@ -1,0 +1,74 @@
+"""What a critic hears of a piece, by hand and by what may not be heard."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_critics_changes import assert_whole, written
+
+from critics.changes import FORMAT_CHANGES, _stretched
+from critics.hearing import chords, heard
+from mgen.notes import Notes
+
+RNG = np.random.default_rng(0)
+
+
+def test_nearly_simultaneous_notes_are_a_chord_that_is_not_too_wide():
+    # 0, 2 and 4 are chained; 6 is two after 4, but six after the first, so a new chord begins, which 8 joins.
+    one = written([0, 2, 4, 6, 8, 20, 23, 40], [60, 61, 62, 63, 64, 65, 66, 67])
+    chord, first = chords(Notes.concat([one, one]))
+    assert chord.tolist() == [0, 0, 0, 1, 1, 2, 3, 4, 5, 5, 5, 6, 6, 7, 8, 9]
+    assert first.tolist() == [0, 3, 5, 6, 7, 8, 11, 13, 14, 15]
+
+
+def test_what_is_heard_by_hand():
+    # Gaps 10, 10, 11, 20 and 5: the median is 10, which becomes 12 steps; 11 is in its class, 20 is an octave more,
+    # 5 an octave less. The last note has no next onset: it lasts a step.
+    one = written([7, 17, 18, 27, 38, 58, 63], [60, 62, 65, 64, 66, 68, 70], 3)
+    out = heard(one)
+    assert out.onset.tolist() == [0, 12, 12, 24, 36, 60, 66]
+    assert out.duration.tolist() == [12, 12, 12, 12, 24, 6, 1]
+    assert out.pitch.tolist() == one.pitch.tolist() and set(out.velocity.tolist()) == {64}
+    assert out.bars.onset.tolist() == [0] and out.bars.beats.tolist() == [4]
+
+
+def test_two_to_one_swing_is_heard_as_uneven_and_even_eighths_as_even():
+    swung = heard(written(np.add.outer(24 * np.arange(16), [0, 16]).reshape(-1), np.full(32, 60)))
+    straight = heard(written(12 * np.arange(32), np.full(32, 60)))
+    assert len(set(np.diff(swung.onset).tolist())) == 2 and set(np.diff(straight.onset).tolist()) == {12}
+
+
+@pytest.mark.parametrize("name", ["flat_velocities", "reshaped_velocities", "articulated", "other_bar_phase"])
+def test_some_changes_of_format_are_not_heard_at_all(name, demo_pieces):
+    notes = Notes.from_scores(demo_pieces)
+    notes = notes.select(notes.program >= 0)
+    a, b = heard(notes), heard(FORMAT_CHANGES[name](notes, RNG))
+    for column in ("piece", "onset", "pitch", "duration", "velocity", "bar"):
+        np.testing.assert_array_equal(getattr(a, column), getattr(b, column))
+
+
+def test_slower_music_sounds_the_same_but_for_chords_that_were_close(demo_pieces):
+    one = written([0, 12, 24, 32, 40, 48, 72, 72, 96], [60, 62, 64, 65, 67, 69, 71, 60, 72])
+    a, b = (heard(_stretched(one, np.array([factor]))) for factor in (1.0, 2.0))
+    np.testing.assert_array_equal(a.onset, b.onset)
+    np.testing.assert_array_equal(a.duration, b.duration)
+
+
+def test_it_is_a_whole_table_and_each_piece_is_heard_alone(demo_pieces):
+    notes = Notes.from_scores(demo_pieces)
+    out = heard(notes)
+    assert_whole(out)
+    assert out.n_pieces == notes.n_pieces and (out.duration <= 312).all()
+    for piece in range(notes.n_pieces):
+        alone = heard(notes.pieces([piece]))
+        np.testing.assert_array_equal(alone.onset, out.pieces([piece]).onset)
+        np.testing.assert_array_equal(alone.pitch, out.pieces([piece]).pitch)
+    again = heard(heard(out))
+    np.testing.assert_array_equal(again.onset, heard(out).onset)
+    empty = notes.select(np.zeros(len(notes), bool))
+    assert len(heard(empty)) == 0 and heard(empty).n_pieces == notes.n_pieces
+    assert heard(Notes.concat([])).n_pieces == 0
+    single = heard(replace(written([30], [60])))
+    assert single.onset.tolist() == [0] and single.duration.tolist() == [1]
