@@ -47,6 +47,8 @@ def gradient_penalty(logits: Tensor, embeddings: Tensor, mask: Tensor) -> Tensor
 class _Stretched(nn.Module):
     """A weight times a constant."""
 
+    norm: Tensor
+
     def __init__(self, norm: Tensor) -> None:
         super().__init__()
         self.register_buffer("norm", norm)

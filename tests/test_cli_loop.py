@@ -107,6 +107,24 @@ def test_a_run_leaves_its_adversary(tuned, remi, demo_pieces):
     np.testing.assert_allclose(adversary(notes).score, ended, atol=1e-5)
 
 
+def test_a_run_against_the_reference_only_watches(small_corpus, base, style_critic, tmp_path):
+    words = finetune_words(small_corpus, base, style_critic, tmp_path / "run", "nats")
+    words += ["--realism_against", "reference", "--kl_weight", "1", "--realism_warm_up", "2", "--realism_clip", "3"]
+    words += ["--realism_gradient_penalty", "0.1", "--realism_spectral_norm", "head", "--judges", "realism=1"]
+    assert finetune.main(words) == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "policy/kl" in line]
+    for line in steps:
+        assert {"realism/auc", "realism/clip_rate"} <= line.keys() and "realism/steps" not in line
+    states = [
+        torch.load(path, weights_only=True)["learner"]["model"]
+        for path in sorted((tmp_path / "run" / "checkpoints").glob("*/adversary.pt"))
+    ]
+    assert len(states) == 2 and all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    facts = json.loads((tmp_path / "run" / "realism" / "critic.json").read_text())
+    assert facts["against"] == "reference" and facts["options"]["clip"] == 3.0
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

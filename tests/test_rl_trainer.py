@@ -9,10 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from critics_music import SWUNG, toy
 from datasets import Dataset
 from transformers import AutoModelForCausalLM
 from trl import GRPOConfig
 
+from critics.realism import RealismCritic
 from mgen.errors import MgenError
 from mgen.judgement import Judgement
 from mgen.rl.adversary import Adversary, check_weights, fixed_point
@@ -347,21 +349,33 @@ def test_the_adversary_hears_completions_only(musical_policy, remi, tmp_path):
     assert (played.pitch == 108).mean() < 0.1
 
 
-def test_it_takes_up_where_it_was(musical_policy, remi, tmp_path):
+@pytest.mark.parametrize("critic", [None, {"gradient_penalty": 0.5, "spectral_norm": "all"}])
+def test_it_takes_up_where_it_was(critic, musical_policy, remi, tmp_path):
+    """With a learner that counts, and with the realism critic itself, which is then one of the judges."""
+
     def train(folder, steps, resume=None):
         learner = Counting()
-        pieces = remi.decode([[5, 382]] * 32)
+        if critic is not None:
+            learner = RealismCritic.new(remi, max_tokens=64, batch_size=16, steps=1, min_notes=2, seed=1, **critic)
+        pieces = remi.decode([[5, 382]] * 32) if critic is None else toy(SWUNG, 32, np.random.default_rng(0), 1)
         adversary = Adversary(learner, lambda n, batch: pieces.pieces(range(n)))
         args = config(folder, max_steps=steps, save_strategy="steps", save_steps=3, save_total_limit=4)
-        trainer = trainer_of(musical_policy, remi, args, adversary=adversary)
+        judges = {"high": high_pitches} if critic is None else {"high": high_pitches, "realism": learner}
+        trainer = trainer_of(musical_policy, remi, args, judges=judges, adversary=adversary, kl_weight=0.5)
         trainer.train(resume_from_checkpoint=resume)
-        return trainer.model.state_dict(), learner.shown
+        end = learner.shown if critic is None else learner.state_dict()
+        return trainer.model.state_dict(), end
 
     straight, shown = train(tmp_path / "a", 6)
     train(tmp_path / "b", 3)
     resumed, shown_again = train(tmp_path / "b", 6, str(tmp_path / "b" / "checkpoint-3"))
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
-    assert shown == shown_again
+    if critic is None:
+        assert shown == shown_again
+    else:
+        assert shown["accuracies"] == shown_again["accuracies"] and len(shown["accuracies"]) == 6
+        assert shown["calibration"] == shown_again["calibration"] and shown["rng"] == shown_again["rng"]
+        assert all(torch.equal(shown["model"][name], shown_again["model"][name]) for name in shown["model"])
 
 
 def test_a_loss_that_is_no_number_stops_the_run(musical_policy, remi, tmp_path):

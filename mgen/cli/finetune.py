@@ -43,7 +43,7 @@ from mgen.rl.trainer import FORMS, MusicTrainer, decode_completions
 from mgen.training.checkpoints import write_manifest
 from mgen.training.listening import fixed_prompts
 from rewards import REWARDS
-from rewards.bands import fit_bands, load_bands, save_bands
+from rewards.bands import Band, fit_bands, load_bands, save_bands
 from rewards.trl import trl_rewards
 
 BAND_PIECES = 512
@@ -326,7 +326,7 @@ def build_judges(
 ) -> tuple[dict[str, Judge], Adversary | None]:
     """The judges named in the config, and the adversary if realism is among them."""
     remi = source.corpus.remi
-    bands = {}
+    bands: dict[str, Band] = {}
     if any(name in REWARDS for name in weight):
         path = Path(config.bands) if config.bands else run.folder / BANDS_FILE
         state = PartialState()
