@@ -44,5 +44,5 @@ REWARDS: dict[str, Callable[[Mapping[str, Band]], Rule]] = {
 
 def rules(bands: Mapping[str, Band]) -> dict[str, Rule]:
     """Every judge of `REWARDS` that these bands allow: all but those whose measure the corpus left undefined."""
-    left_out = bands.left_out if isinstance(bands, Bands) else {}
-    return {name: build(bands) for name, build in REWARDS.items() if name not in left_out}
+    allowed = {*bands, *(["grammar"] if "n_notes" in bands else [])}
+    return {name: build(bands) for name, build in REWARDS.items() if name in allowed}

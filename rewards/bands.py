@@ -35,8 +35,9 @@ __all__ = [
 FEWEST_PIECES = 20
 """Pieces below which quantiles say nothing of a corpus."""
 
-MOST_UNDEFINED = 0.5
-"""Share of pieces that may leave a measure undefined; where more do, the corpus has no band of it."""
+MOST_UNDEFINED = 0.2
+"""Share of pieces that may leave a measure undefined: its rule gives each of them the worst score, real as they are.
+Where more do, the corpus has no band of it."""
 
 BAND_RULES: dict[str, Callable[[Band], BandRule]] = {
     "repetition_pitch": partial(RepetitionBand, view="pitch"),
@@ -118,7 +119,7 @@ def fit_bands(notes: Notes) -> Bands:
     of a typical piece of N notes): otherwise a corpus that hardly varies would make the smallest step cost many
     widths. A band that is too narrow is widened upwards.
 
-    A measure that more than half of the pieces leave undefined has no band here, and its rule cannot be built from
+    A measure that more than a fifth of the pieces leave undefined has no band here, and its rule cannot be built from
     these: `left_out` says so (structure at a scale that excerpts are too short for, swing of music that has none).
 
     Args:

@@ -40,7 +40,7 @@ class Length(BandRule):
     Source: the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 
-    least = 1.0
+    inside, least = 0.8, 1.0
 
     def value(self, music: Heard) -> Floats:
         return np.where(music.count > 0, music.count.astype(np.float64), np.nan)
@@ -57,10 +57,13 @@ class Ending(BandRule):
     Source: ours, after phrase-final lengthening; the band is measured on the training corpus (`fit_bands`).
     """
 
+    inside = 0.8
+
     def _last(self, music: Heard) -> Mask:
         last = np.ones(len(music.head), bool)
         last[:-1] = np.diff(music.moment_piece) != 0
-        return last[music.moment]
+        out: Mask = last[music.moment]
+        return out
 
     def value(self, music: Heard) -> Floats:
         last = self._last(music)

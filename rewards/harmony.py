@@ -58,9 +58,10 @@ class ScaleFit(BandRule):
         np.minimum.at(lowest, window, music.pitch)
         # of equals the scale whose root is the fewest semitones above the lowest note, whatever the key
         best = (12 * fit - (np.arange(12) - lowest[:, None]) % 12).argmax(axis=1)
-        inside = np.zeros((12, 12), bool)
-        inside[np.arange(12)[:, None], SCALES] = True
-        return ~inside[best[window], music.pitch % 12]
+        outside = np.ones((12, 12), bool)
+        outside[np.arange(12)[:, None], SCALES] = False
+        out: Mask = outside[best[window], music.pitch % 12]
+        return out
 
     def value(self, music: Heard) -> Floats:
         return music.mean(~self._outside(music), music.piece)

@@ -29,6 +29,10 @@ TOGETHER = 2
 LONGEST_FIGURE = 64
 """Notes in the longest figure whose immediate repetition is heard as a loop."""
 
+_GAP_EDGES = 9.5 * 2.0 ** np.arange(-2, 5)
+GAPS = len(_GAP_EDGES) + 1
+"""Classes of gaps between moments."""
+
 WINDOW = 32
 """Notes in a window of pitches: about two bars of eighths and chords."""
 
@@ -112,9 +116,13 @@ class Heard:
 
     @cached_property
     def gap_class(self) -> Longs:
-        """(M,) the gap in half octaves, 0..15; 0 where nothing `follows`."""
+        """(M,) class of the gap, 0..7, each twice as long as the one before; 0 where nothing `follows`.
+
+        One is of 9.5 to 19 of the 24 steps of a quarter: the edges lie where neither straight nor triplet values do,
+        so that a swung pair is long and short whether it was played, typed as triplets or as dotted.
+        """
         gap = np.where(self.follows, self.gap, 1)
-        return np.clip(np.rint(2 * np.log2(gap)), 0, 15).astype(np.int64)
+        return np.searchsorted(_GAP_EDGES, gap).astype(np.int64)
 
     # ------------------------------------------------------------- beats and bars
 
@@ -229,19 +237,21 @@ class Heard:
     @cached_property
     def strong(self) -> Mask:
         """(P,) whether a note begins where a half bar does."""
-        return np.abs(self.onset - self.half_bars.onset[self.half_bar]) <= TOGETHER
+        near: Mask = np.abs(self.onset - self.half_bars.onset[self.half_bar]) <= TOGETHER
+        return near
 
     @cached_property
     def chords(self) -> tuple[Longs, Longs]:
-        """(H,) root, and (H,) row of `CHORDS`, of the chord of each half bar: that on whose notes it sounds longest."""
-        return chords_of(self)
+        """(H,) root, and (H,) row of `CHORDS`, of the chord of each half bar, as `chords_of` infers it."""
+        return chords_of(self.half_bars, self.half_bar, self.onset, self.duration, self.pitch)
 
     @cached_property
     def in_chord(self) -> Mask:
         """(P,) whether a note is of the chord of its half bar."""
         root, kind = self.chords
         above = (self.pitch - root[self.half_bar]) % 12
-        return CHORDS[kind[self.half_bar], above] > 0
+        inside: Mask = CHORDS[kind[self.half_bar], above] > 0
+        return inside
 
     # ------------------------------------------------------------- form
 

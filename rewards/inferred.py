@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from mgen.evaluation.chords import HELD
+from mgen.evaluation.half_bars import HalfBars
 from mgen.evaluation.structure import figures
-from mgen.notes import Notes
+from mgen.notes import Ints, Notes
 
-if TYPE_CHECKING:
-    from rewards.heard import Heard
-
-_TONES = ((0, 4, 7), (0, 3, 7))
+_TONES = ((0, 4, 7, 10), (0, 4, 7, 11), (0, 3, 7, 10), (0, 3, 6, 10))
 CHORDS = np.array([[pitch in tones for pitch in range(12)] for tones in _TONES], dtype=np.int64)
-"""(K, 12) pitch classes above the root of each kind of chord: major, minor."""
+"""(K, 12) pitch classes above the root of each kind of chord: dominant, major, minor and half-diminished seventh."""
 
 SEGMENTS = (2, 4, 8)
 """Half bars in a segment of each scale of structure."""
@@ -28,21 +24,29 @@ _CELLS = 1 << 19
 _BIG = 1 << 20
 
 
-def chords_of(music: Heard) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Root (H,) and kind (H,) of the chord of each half bar.
+def chords_of(
+    windows: HalfBars, window: NDArray[np.int64], onset: Ints, duration: Ints, pitch: Ints
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Root (H,) and kind (H,), a row of `CHORDS`, of the chord of each half bar.
 
-    The chord is the one on whose pitch classes the notes sound longest, of equals the one whose root is the fewest
-    semitones above the lowest note that begins or goes on in the half bar, then the earlier kind. A half bar in
-    which nothing sounds gets an arbitrary one.
+    Args:
+        windows: H half bars.
+        window: (P,) row in `windows` of each note.
+        onset, duration, pitch: (P,) of each note.
+
+    Of the 48 seventh chords it is the one on whose pitch classes the notes of the half bar and its two neighbours
+    sound longest; with the neighbours, since a few notes at random always fit some chord. Of equals it is the one
+    whose root is the fewest semitones above the lowest note of the half bar, then the earlier kind. Where nothing
+    sounds it is arbitrary.
+
+    Cannot see: triads as such, changes within a half bar, a root that nobody plays.
     """
-    windows = music.half_bars
     size = len(windows.piece)
     ends = np.append(windows.onset[1:], 0)
     ends[windows.starts[1:] - 1] = np.iinfo(np.int64).max
     sounding, bass = np.zeros(size * 12, np.int64), np.full(size, _BIG)
-    window, begin = music.half_bar, music.onset.astype(np.int64)
-    end = begin + np.clip(music.duration, 1, HELD)
-    pitch = music.pitch
+    begin = onset.astype(np.int64)
+    end = begin + np.clip(duration, 1, HELD)
     while len(window):
         stop = np.minimum(end, ends[window])
         steps = np.maximum(stop - begin, 0)
@@ -50,7 +54,10 @@ def chords_of(music: Heard) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         np.minimum.at(bass, window, pitch)
         on = end > ends[window]
         window, begin, end, pitch = window[on] + 1, stop[on], end[on], pitch[on]
-    classes = sounding.reshape(size, 12)
+    alone = sounding.reshape(size, 12)
+    classes, beside = alone.copy(), windows.piece[1:] == windows.piece[:-1]
+    classes[1:][beside] += alone[:-1][beside]
+    classes[:-1][beside] += alone[1:][beside]
     around = (np.arange(12)[:, None] + np.arange(12)) % 12  # (root, pitch class above it)
     fit = np.einsum("hra,ka->hrk", classes[:, around], CHORDS)
     above = (np.arange(12) - bass[:, None]) % 12

@@ -10,14 +10,14 @@ from mgen.ngrams import View
 from rewards.heard import Floats, Heard, Mask
 from rewards.rule import Band, BandRule
 
-FIGURE = 3
-"""Intervals in a figure of `PhraseReuse`: four notes of a line."""
+FIGURE = 2
+"""Intervals in a figure of `PhraseReuse`: three notes of a line."""
 
 
 class RepetitionBand(BandRule):
     """Distance of a piece's repeated n-grams from the share that real music has.
 
-    0 inside the band, falling by 1 for every band width outside it, down to -3: too much repetition is a
+    0 inside the band, falling by 1 for every band width outside it (in square roots), down to -3: too much is a
     loop, too little is noodling. Credit falls on the notes that complete a repeated n-gram (or, below the
     band, on those that complete one never heard before). A piece without a single n-gram is not `defined` and gets
     the worst score, -3.
@@ -30,6 +30,8 @@ class RepetitionBand(BandRule):
     with the interval view, which hears the second. Beyond three widths a little less looping gains nothing.
     Source: the band is measured on the training corpus (`fit_bands`), not chosen.
     """
+
+    root = True
 
     def __init__(self, band: Band, n: int = 2, view: View = "pitch") -> None:
         if n < 1 or view not in {"pitch", "interval"}:
@@ -49,13 +51,15 @@ class RepetitionBand(BandRule):
 class RhythmRepetition(BandRule):
     """Distance of a piece's repeated rhythms from the share that real music has.
 
-    A rhythm is `n` gaps between moments in a row, each told to half an octave (a swung eighth is no straight one, a
-    played one still itself). Credit falls on the notes that complete a repeated one, or, below the band, one never
-    heard before. Undefined: fewer than n + 1 moments.
+    A rhythm is `n` gaps between moments in a row, each as `Heard.gap_class` tells it. Distances are in square roots.
+    Credit falls on the notes that complete a repeated one, or, below the band, one never heard before. Undefined:
+    fewer than n + 1 moments.
 
     Known exploit: any rhythm of which a part is repeated often enough, under any pitches; pair with `onset_variety`.
     Source: the band is measured on the training corpus (`fit_bands`), not chosen.
     """
+
+    root = True
 
     def __init__(self, band: Band, n: int = 4) -> None:
         super().__init__(band)
@@ -89,6 +93,8 @@ class Loops(BandRule):
     Source: the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 
+    inside = 0.8
+
     def value(self, music: Heard) -> Floats:
         longest = np.zeros(music.n, np.int64)
         np.maximum.at(longest, music.piece, music.loop)
@@ -109,7 +115,7 @@ class LongestRun(BandRule):
     Source: the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 
-    least = 1.0
+    inside, least = 0.8, 1.0
 
     def value(self, music: Heard) -> Floats:
         longest = np.zeros(music.n, np.int64)
@@ -123,19 +129,24 @@ class LongestRun(BandRule):
 class PhraseReuse(BandRule):
     """Distance of the figures that come back after something else from the share that real music has.
 
-    A figure is three intervals of the top line, transposed or not. It comes back where it was heard before and the
-    music then went on differently: of a stretch that is heard again, however long, only its beginning counts. So a loop
-    has one return, a random line none, and music that takes up its ideas several. Credit falls on the notes that
-    complete a return (or, below the band, on all notes alike). Undefined: fewer than five moments.
+    A figure is two intervals of the top line, transposed or not; the share is of its places in the line where one
+    begins to come back: it was heard before, and what came just before it here was not (so of a stretch that is heard
+    again, however long, one figure counts). A random line has few such places, and so has a loop, which never goes to
+    anything else; music that takes up its ideas has several. Distances are in square roots. Credit falls, above the
+    band, on the notes that complete such a figure, and below it on all notes alike. Undefined: fewer than three
+    moments. In excerpts of some fifty notes the band reaches down to 0, and a line that never takes anything up again
+    passes.
 
     Known exploit: one figure between ever new notes; pair with `repetition_interval`.
     Source: ours; the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 
+    root = True
+
     def _heard(self, music: Heard) -> tuple[Mask, Mask]:
         again, whole = music.line_repeats(FIGURE)
-        onward = music.line_repeats(FIGURE + 1)[0]
-        return again & ~onward, whole
+        going_on = np.append(False, again[:-1])[: len(again)]
+        return again & ~going_on, whole
 
     def value(self, music: Heard) -> Floats:
         back, whole = self._heard(music)

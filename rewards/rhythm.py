@@ -10,11 +10,14 @@ import numpy as np
 
 from mgen.evaluation.metrics import entropy
 from mgen.notes import STEPS_PER_QUARTER
-from rewards.heard import TOGETHER, Floats, Heard, Mask
+from rewards.heard import GAPS, TOGETHER, Floats, Heard, Mask
 from rewards.rule import BandRule
 
 EARLIEST, LATEST = 8, 20
 """Steps of a beat between which its second onset makes a pair of eighths."""
+
+REST = 10
+"""Grid steps of the shortest silence that is a rest."""
 
 
 class Swing(BandRule):
@@ -52,12 +55,14 @@ class Syncopation(BandRule):
     """Distance of the share of syncopated moments from that of real music.
 
     Syncopated is a moment off the beat after which the next beat strikes nothing. The last moment of a piece is not
-    counted. Credit falls, above the band, on syncopated moments, and below it on the others. Undefined: fewer than
-    two moments.
+    counted. Distances are in square roots. Credit falls, above the band, on syncopated moments, and below it on the
+    others. Undefined: fewer than two moments.
 
     Known exploit: every note an eighth late; pair with `groove`.
     Source: after Longuet-Higgins and Lee 1984, without weights; the band is measured on the training corpus.
     """
+
+    root = True
 
     def _heard(self, music: Heard) -> tuple[Mask, Mask]:
         number, step = music.beat
@@ -95,22 +100,25 @@ class Groove(BandRule):
 
 
 class Rests(BandRule):
-    """Distance of the share of silence, between a piece's first note and its last, from that of real music, 0..1.
+    """Distance of the share of rests, between a piece's first note and its last, from that of real music, 0..1.
 
-    Credit falls, above the band, on the notes that end a rest longer than an eighth, and below it on all notes alike.
-    Undefined: fewer than two moments.
+    A rest is a silence of about an eighth or more (10 steps of 24 a quarter); a shorter one is how a note was played.
+    Distances are in square roots. Credit falls, above the band, on the notes that end a rest, and below it on all notes
+    alike. Undefined: fewer than two moments.
 
     Known exploit: one long rest; pair with `groove` and `density`. In music under a held pedal it hears little.
     Source: ours; the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 
+    root = True
+
     def value(self, music: Heard) -> Floats:
         first, last = music.ends
-        silent = np.bincount(music.piece, weights=music.rest, minlength=music.n)
+        silent = np.bincount(music.piece, weights=np.where(music.rest >= REST, music.rest, 0), minlength=music.n)
         return np.where(last > first, silent / np.maximum(last - first, 1), np.nan)
 
     def blame(self, music: Heard) -> tuple[Mask | None, Mask | None]:
-        return music.spread(music.rest > STEPS_PER_QUARTER // 2), None
+        return music.spread(music.rest >= REST), None
 
 
 class Density(BandRule):
@@ -131,7 +139,7 @@ class Density(BandRule):
 class OnsetVariety(BandRule):
     """Distance of the entropy of the gaps between moments, in bits, from that of real music.
 
-    Gaps are told to half an octave. Credit falls on all notes alike. Undefined: fewer than two moments.
+    Gaps are told as in `Heard.gap_class`. Credit falls on all notes alike. Undefined: fewer than two moments.
 
     Known exploit: gaps drawn at random; pair with `repetition_rhythm`.
     Source: inter-onset interval entropy, as in mgeval (Yang and Lerch 2020); the band is measured on the training
@@ -140,5 +148,5 @@ class OnsetVariety(BandRule):
 
     def value(self, music: Heard) -> Floats:
         at = music.follows
-        slot = music.moment_piece[at] * 16 + music.gap_class[at]
-        return entropy(np.bincount(slot, minlength=16 * music.n).reshape(-1, 16))
+        slot = music.moment_piece[at] * GAPS + music.gap_class[at]
+        return entropy(np.bincount(slot, minlength=GAPS * music.n).reshape(-1, GAPS))

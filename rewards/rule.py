@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, sqrt
 from typing import ClassVar
 
 import numpy as np
@@ -82,12 +82,16 @@ class BandRule(ABC):
     undefined is not `defined` and gets the worst score, -3. Drums are not heard.
 
     Attributes:
-        inside: share of real pieces that a measured band holds; as many lie below it as above.
+        root: distances are counted in square roots. Shares that come from counting vary alike everywhere on that
+            scale, while on their own one half as much again would count as far as nothing at all.
+        inside: share of real pieces that a measured band holds; as many lie below it as above. The middle half, but for
+            measures that most pieces have hardly any of.
         least: smallest width of a measured band; None: what one note of a typical piece makes of a share.
     """
 
     worst = WORST
-    inside: ClassVar[float] = 0.8
+    root: ClassVar[bool] = False
+    inside: ClassVar[float] = 0.5
     least: ClassVar[float | None] = None
 
     def __init__(self, band: Band) -> None:
@@ -103,4 +107,7 @@ class BandRule(ABC):
 
     def __call__(self, notes: Notes) -> Judgement:
         music = heard(notes)
-        return judge_by_band(self.band, self.value(music), notes, *self.blame(music), worst=self.worst)
+        band, value = self.band, self.value(music)
+        if self.root:
+            band, value = Band(sqrt(band.low), sqrt(band.high)), np.sqrt(value)
+        return judge_by_band(band, value, notes, *self.blame(music), worst=self.worst)

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from mgen.encoding.remi import Kind, Remi
 from mgen.notes import Notes
 from rewards.bands import Band
+from rewards.heard import heard
+from rewards.rule import BandRule
 
 BANDS = {
     "n_notes": Band(6, 20),
@@ -41,27 +43,16 @@ BANDS = {
 
 def melodies(*lines: Sequence[int]) -> Notes:
     """A piece per line: its pitches, a quarter each, as read from a file."""
-    scores = []
-    for line in lines:
-        score = symusic.Score(24)
-        track = symusic.Track("line", 0, False)
-        for i, pitch in enumerate(line):
-            track.notes.append(symusic.Note(24 * i, 24, pitch, 64))
-        score.tracks.append(track)
-        scores.append(score)
-    return Notes.from_scores(scores)
+    return played(*([(24 * i, 24, pitch) for i, pitch in enumerate(line)] for line in lines))
 
 
 def song() -> Notes:
-    """Eight bars of swung pairs of eighths, the last of them held: every rule can speak of it."""
-    score = symusic.Score(24)
-    track = symusic.Track("line", 0, False)
+    """Eight bars of swung pairs of eighths: every rule can speak of it."""
     phrase = [60, 62, 64, 65, 67, 65, 64, 62, 60, 64, 67, 72, 71, 69, 66, 67]
-    for i, pitch in enumerate(phrase * 4):
-        beat, second = divmod(i, 2)
-        track.notes.append(symusic.Note(24 * beat + 16 * second, 8 if second else 16, pitch, 64))
-    score.tracks.append(track)
-    return Notes.from_scores([score])
+    notes = [(24 * (i // 2), 16, pitch) for i, pitch in enumerate(phrase * 4)]
+    return played(
+        [(onset + 16, 8, pitch) if i % 2 else (onset, 16, pitch) for i, (onset, _, pitch) in enumerate(notes)]
+    )
 
 
 def random_ids(remi: Remi, rng: np.random.Generator, tokens: int) -> NDArray[np.int64]:
@@ -82,3 +73,21 @@ def random_ids(remi: Remi, rng: np.random.Generator, tokens: int) -> NDArray[np.
             case _:
                 out += [int(rng.integers(remi.vocab_size))]
     return np.array(out[:tokens], dtype=np.int64)
+
+
+def played(*pieces: Sequence[tuple[int, int, int]]) -> Notes:
+    """A piece per list of notes: onset and duration in steps of 24 a quarter, and pitch."""
+    scores = []
+    for notes in pieces:
+        score = symusic.Score(24)
+        track = symusic.Track("piano", 0, False)
+        for onset, duration, pitch in notes:
+            track.notes.append(symusic.Note(onset, duration, pitch, 64))
+        score.tracks.append(track)
+        scores.append(score)
+    return Notes.from_scores(scores)
+
+
+def value_of(rule: BandRule, notes: Notes) -> NDArray[np.float64]:
+    """What a rule measures, whatever its band."""
+    return rule.value(heard(notes))
