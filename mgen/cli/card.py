@@ -53,6 +53,9 @@ MOST_SECONDS = 120.0
 DEMO_WORKS = 8
 """Works of each collection of the embedded corpus that a search starts from."""
 
+OTHER = "other music"
+"""Name of the row of all other styles."""
+
 STARTS = {"demo": "of the embedded demo music", "corpus": "of the corpus"}
 BAND_EXCERPTS = 512
 
@@ -243,7 +246,7 @@ def _subject(config: CardConfig, corpus: Corpus, train: Notes) -> Subject:
     told = f"{words} of {style}"
     if others:
         notes, work, words = _excerpts(corpus, config.split, others, config.n, config.tokens, config.seed)
-        rows["other music"] = Row(notes, work, False, "other")
+        rows[OTHER] = Row(notes, work, False, "other")
         told += f" and {words} of other music"
     if config.policy:
         rows["policy"] = Row(_played(config), None, False, "policy")
@@ -286,22 +289,25 @@ def _played(config: CardConfig) -> Notes:
 
 
 def _print(cards: Sequence[Card], subject: Subject, out: Path | None, left_out: str, seconds: float) -> None:
-    table = Table("judge", "real", "other", "exploit", "strangeness", "µs/note", "µs/token", title_justify="left")
-    table.title = f"median scores; an exploit is as good as the median of real music; {subject.measured_on['words']}"
+    table = Table(title="scores: medians, and the piece that fools the judge", title_justify="left")
+    table.add_column("judge", no_wrap=True)
+    for name in ("real", "other", "exploit", "strangeness", "real's", "µs/note", "µs/token"):
+        table.add_column(name, justify="right")
     for card in cards:
-        other = card.rows.get("other music")
-        exploit = card.exploit
+        other, exploit = card.rows.get(OTHER), card.exploit
         table.add_row(
             card.name,
             number(exploit.median),
             number(other.median if other else None),
-            f"{number(exploit.score)}{'' if exploit.reached else ' (not as good)'}",
-            f"{exploit.strangeness:.2f} (real {exploit.usual:.2f})",
+            f"{number(exploit.score)}{'' if exploit.reached else ' (below real)'}",
+            f"{exploit.strangeness:.2f}",
+            f"{exploit.usual:.2f}",
             number(card.cost.note),
             number(card.cost.token),
         )
     console = Console(soft_wrap=True)
     console.print(table)
+    console.print(subject.measured_on["words"], highlight=False, markup=False)
     if left_out:
         console.print(left_out, highlight=False, markup=False)
     console.print(f"{f'{out}: ' if out else ''}{len(cards)} cards, {seconds:.0f} s", highlight=False, markup=False)

@@ -1,0 +1,99 @@
+"""Rows of a card by paper and pencil, and the clock of its cost."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from critics_music import SWUNG, toy
+
+from mgen.cards.drafts import notes_of
+from mgen.cards.scores import Row, cost, score_rows
+from mgen.cards.senseless import SENSELESS, random_tokens
+from mgen.judgement import Judgement
+
+
+def mean_pitch(notes):
+    """A judge: mean pitch; a piece without notes is not defined and gets -1."""
+    count = notes.counts
+    total = np.bincount(notes.piece, weights=notes.pitch, minlength=notes.n_pieces)
+    score = np.where(count > 0, total / np.maximum(count, 1), -1.0)
+    return Judgement(score.astype(np.float32), None, count > 0)
+
+
+def held(*pitches):
+    return notes_of([np.array([[0, pitch, 24, 80]] if pitch else np.zeros((0, 4)), np.int64) for pitch in pitches])
+
+
+def test_rows_are_counted_as_by_hand():
+    works = np.array(["a", "b", "c", "d"])
+    real = held(60, 62, 64, 66)
+    rows = {
+        "real": Row(real, works, False, "real"),
+        "up": Row(replace(real, pitch=real.pitch + 2), works, True, "broken"),
+        "down": Row(replace(real, pitch=real.pitch - 2), works, True, "broken"),
+        "same": Row(real, works, True, "format"),
+        "mixed": Row(held(61, 61, 65, 65), works, True, "format"),
+        "half empty": Row(held(0, 0, 63, 80), None, False, "senseless"),
+    }
+    scores = score_rows(mean_pitch, rows)
+    assert (scores["real"].mean.value, scores["real"].median, scores["real"].good) == (63, 63, 0.5)
+    assert scores["real"].change is None and scores["real"].heard == ""
+    assert scores["up"].change.value == 2 and scores["up"].heard == "heard, higher" and scores["up"].moved == 1
+    assert scores["down"].heard == "heard, lower" and scores["down"].good == 0.25
+    assert scores["same"].change.value == 0 and scores["same"].moved == 0 and scores["same"].heard == "not heard"
+    assert scores["mixed"].change.value == 0 and scores["mixed"].heard == "not heard"  # 1, -1, 1, -1
+    senseless = scores["half empty"]
+    assert (senseless.undefined, senseless.good, senseless.mean.value) == (0.5, 0.5, (63 + 80 - 2) / 4)
+    assert "change" not in senseless.to_json() and senseless.change is None
+
+
+def test_the_interval_of_a_change_is_by_work():
+    real = held(*range(40, 80))
+    changed = replace(real, pitch=real.pitch + np.where(real.pitch < 60, 3, -1))
+    few, many = np.repeat(["a", "b"], 20), np.arange(40).astype(str)
+    by_work, by_piece = (
+        score_rows(mean_pitch, {"real": Row(real, works, False, "real"), "odd": Row(changed, works, True, "broken")})[
+            "odd"
+        ]
+        for works in (few, many)
+    )
+    assert by_work.change.value == by_piece.change.value == 1
+    assert by_work.heard == "not heard" and by_piece.heard == "heard, higher"
+
+
+def test_cost_is_told_by_note_and_token_beside_decoding(remi):
+    notes = toy(SWUNG, 4, np.random.default_rng(0), 3)
+    ids = remi.encode(notes)
+    tokens = sum(len(row) for row in ids)
+    ticks = itertools.cycle([0, 3, 3 + 1])  # the judge takes 3 seconds, decoding 1
+    seen = []
+    found = cost(lambda pieces: seen.append(pieces) or mean_pitch(pieces), ids, remi, lambda: float(next(ticks)))
+    assert found.note == pytest.approx(3e6 / len(notes)) and found.token == pytest.approx(3e6 / tokens)
+    assert found.decoding == pytest.approx(1e6 / tokens) and found.ratio == pytest.approx(3)
+    assert len({id(pieces) for pieces in seen}) == len(seen), "a judge may remember the last batch"
+    timed = cost(mean_pitch, ids, remi)
+    assert timed.note > 0 and timed.ratio > 0
+
+
+@pytest.mark.parametrize("name", SENSELESS)
+def test_senseless_inputs_are_as_many_pieces_and_no_longer(name):
+    real = toy(SWUNG, 6, np.random.default_rng(0), 3)
+    notes = SENSELESS[name](real, np.random.default_rng(1))
+    assert notes.n_pieces == 6 and (notes.counts <= real.counts.max()).all()
+    expected = {"empty": 0, "single_note": 1, "cut_short": 16, "held_note": 24}
+    if name in expected:
+        assert (notes.counts == expected[name]).all()
+    pitches = [len(np.unique(notes.pitch[notes.piece == piece])) for piece in range(6)]
+    most = {"held_note": 1, "alternating": 2}
+    assert name not in most or pitches == [most[name]] * 6
+    again = SENSELESS[name](real, np.random.default_rng(1))
+    np.testing.assert_array_equal(notes.pitch, again.pitch)
+
+
+def test_random_tokens_break_the_grammar(remi):
+    real = toy(SWUNG, 3, np.random.default_rng(0), 3)
+    notes = random_tokens(real, np.random.default_rng(0), remi, 64)
+    assert notes.n_tokens.tolist() == [64] * 3 and (notes.n_broken > 16).all()
