@@ -13,6 +13,7 @@ import symusic
 from critics_music import STRAIGHT, SWUNG, toy
 from PIL import Image
 
+from mgen.cards import page
 from mgen.cards.card import Subject, docstring_parts, measure_card, number, save_card, save_piece
 from mgen.cards.drafts import Limits
 from mgen.cards.exploit import Reference, Strangeness, starts
@@ -108,10 +109,10 @@ def test_the_page_tells_every_card_and_every_link_leads_somewhere(folder):
 
 
 def test_a_page_elsewhere_links_to_the_folder(folder, tmp_path):
-    page = folder.parent / "page_of_cards.md"
-    write_page(read_cards(folder), folder, page)
-    links = re.findall(r"\]\(([^)#]+)\)", page.read_text())
-    assert links and all(link.startswith(f"{folder.name}/") and (page.parent / link).is_file() for link in links)
+    place = folder.parent / "page_of_cards.md"
+    write_page(read_cards(folder), folder, place)
+    links = re.findall(r"\]\(([^)#]+)\)", place.read_text())
+    assert links and all(link.startswith(f"{folder.name}/") and (place.parent / link).is_file() for link in links)
 
 
 def test_a_card_that_was_there_is_replaced_and_a_broken_one_is_named(folder, subject, tmp_path):
@@ -125,6 +126,28 @@ def test_a_card_that_was_there_is_replaced_and_a_broken_one_is_named(folder, sub
     (tmp_path / "low_notes" / "card.json").write_text("{")
     with pytest.raises(MgenError, match="not a card"):
         read_cards(tmp_path)
+
+
+def test_what_a_judge_hears_is_told_in_words():
+    def row(kind, heard=None, good=0.0):
+        return {"kind": kind, "heard": heard, "good": good}
+
+    rows = {
+        "jazz": row("real", "", 0.5),
+        "one_pitch": row("broken", "heard, lower"),
+        "in_major": row("broken", "not heard"),
+        "bars_of_others": row("broken", "heard, higher"),
+        "retimed": row("format", "heard, lower"),
+        "skyline": row("format", "heard, higher"),
+        "humanised": row("format", "not heard"),
+        "empty": row("senseless", None, 0.01),
+        "held_note": row("senseless", None, 0.02),
+    }
+    assert page._told({"rows": rows}) == (
+        "Of broken music it hears: one pitch. It does not hear: in major. It likes better than real music: bars of "
+        "others. Of what only the format changed it hears: retimed, skyline. As good as real music, in more than one "
+        "of a hundred: held note."
+    )
 
 
 def test_docstrings_are_taken_apart():

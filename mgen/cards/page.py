@@ -14,6 +14,9 @@ from mgen.errors import MgenError
 DEMO = "demo"
 """Name of the files of the piece for comparison, without their ends."""
 
+FEW = 0.01
+"""Share of senseless inputs that may be as good as real music."""
+
 Json = Mapping[str, Any]
 
 KINDS = {
@@ -130,7 +133,30 @@ def _card(card: Json, base: str, say_corpus: bool) -> str:
         facts += f" Real music's band is {number(card['band'][0])} to {number(card['band'][1])}."
     if say_corpus:
         facts += f" Measured on {card['measured_on']['words']}."
-    return "\n".join([f"## {name}\n", card["about"], "", facts, "", _rows(card), _exploit(card, base)])
+    rows = f"<details><summary>Scores row by row</summary>\n\n{_rows(card)}\n</details>\n"
+    return "\n".join([f"## {name}\n", card["about"], "", facts, "", _told(card), "", _exploit(card, base), rows])
+
+
+def _told(card: Json) -> str:
+    """What the judge hears, in words."""
+    by_kind: dict[str, dict[str, list[str]]] = {"broken": {}, "format": {}}
+    for name, row in card["rows"].items():
+        if row["kind"] in by_kind:
+            by_kind[row["kind"]].setdefault(row["heard"], []).append(name.replace("_", " "))
+    broken, form = by_kind["broken"], by_kind["format"]
+    heard = [name for how, names in form.items() if how.startswith("heard") for name in names]
+    parts = {
+        "Of broken music it hears": broken.get("heard, lower", []),
+        "It does not hear": broken.get("not heard", []),
+        "It likes better than real music": broken.get("heard, higher", []),
+        "Of what only the format changed it hears": heard,
+        "As good as real music, in more than one of a hundred": [
+            name.replace("_", " ")
+            for name, row in card["rows"].items()
+            if row["kind"] == "senseless" and row["good"] > FEW
+        ],
+    }
+    return " ".join(f"{words}: {', '.join(names)}." for words, names in parts.items() if names)
 
 
 def _rows(card: Json) -> str:
