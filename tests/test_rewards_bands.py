@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from rewards_pieces import BANDS, melodies
@@ -7,6 +9,7 @@ from rewards_pieces import BANDS, melodies
 from mgen.errors import MgenError
 from rewards import REWARDS, rules
 from rewards.bands import Band, fit_bands, judge_by_band, load_bands, save_bands
+from rewards.heard import heard
 
 
 def test_distance_counts_band_widths():
@@ -27,6 +30,19 @@ def test_above_the_band_only_the_excess_carries_the_score():
     np.testing.assert_allclose(judged.score, [-2, -0.5, -3])
     np.testing.assert_allclose(judged.credit, [0, -1, -1, -0.25, -0.25, -3])
     np.testing.assert_array_equal(judged.defined, [True, True, False])
+
+
+def test_below_the_band_the_lack_carries_the_score_and_where_nobody_is_to_blame_all_do():
+    notes = melodies([60, 61, 62], [60, 61], [60, 61])
+    nobody, lack = np.zeros(7, bool), np.array([True, False, False, False, False, False, True])
+    judged = judge_by_band(Band(1, 3), np.array([0.0, 0.0, 5.0]), notes, nobody, lack)
+    np.testing.assert_allclose(judged.credit, [-0.5, 0, 0, -0.25, -0.25, -0.5, -0.5])
+
+
+def test_rules_share_what_they_hear_in_a_batch():
+    notes = melodies([60, 61, 62])
+    assert heard(notes) is heard(notes)
+    assert heard(replace(notes)) is not heard(notes)
 
 
 def test_bands_are_quantiles_of_the_pieces():
