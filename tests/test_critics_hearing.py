@@ -25,13 +25,28 @@ def test_nearly_simultaneous_notes_are_a_chord_that_is_not_too_wide():
 
 def test_what_is_heard_by_hand():
     # Gaps 10, 10, 11, 20 and 5: the median is 10, which becomes 12 steps; 11 is in its class, 20 is an octave more,
-    # 5 an octave less. The last note has no next onset: it lasts a step.
+    # 5 an octave less. The last note has no next onset: it lasts the usual time.
     one = written([7, 17, 18, 27, 38, 58, 63], [60, 62, 65, 64, 66, 68, 70], 3)
     out = heard(one)
     assert out.onset.tolist() == [0, 12, 12, 24, 36, 60, 66]
-    assert out.duration.tolist() == [12, 12, 12, 12, 24, 6, 1]
+    assert out.duration.tolist() == [12, 12, 12, 12, 24, 6, 12]
     assert out.pitch.tolist() == one.pitch.tolist() and set(out.velocity.tolist()) == {64}
     assert out.bars.onset.tolist() == [0] and out.bars.beats.tolist() == [4]
+
+
+def test_a_pitch_that_is_struck_again_begins_a_new_chord():
+    one = written([0, 1, 2, 2, 3], [60, 64, 55, 60, 67])
+    assert chords(one)[0].tolist() == [0, 0, 1, 1, 1]  # the second 60 takes along what begins with it
+    assert len(heard(one)) == 5
+
+
+def test_less_of_the_rhythm_by_hand():
+    # Gaps 10, 10, 11, 20, 5 and 10: the same, the same, longer, shorter, longer.
+    one = written([7, 17, 27, 38, 58, 63, 73], [60, 62, 64, 66, 68, 70, 71])
+    assert np.diff(heard(one, "contour").onset).tolist() == [12, 12, 12, 16, 8, 16]
+    out = heard(one, "none")
+    assert np.diff(out.onset).tolist() == [24] * 6 and out.duration.tolist() == [24] * 7
+    assert out.bars.onset.tolist() == [0, 96]
 
 
 def test_two_to_one_swing_is_heard_as_uneven_and_even_eighths_as_even():
@@ -56,19 +71,19 @@ def test_slower_music_sounds_the_same_but_for_chords_that_were_close(demo_pieces
     np.testing.assert_array_equal(a.duration, b.duration)
 
 
-def test_it_is_a_whole_table_and_each_piece_is_heard_alone(demo_pieces):
+@pytest.mark.parametrize("rhythm", ["classes", "contour", "none"])
+def test_it_is_a_whole_table_and_each_piece_is_heard_alone(demo_pieces, rhythm):
     notes = Notes.from_scores(demo_pieces)
-    out = heard(notes)
+    out = heard(notes, rhythm)
     assert_whole(out)
-    assert out.n_pieces == notes.n_pieces and (out.duration <= 312).all()
+    struck = np.unique(np.stack([notes.piece, notes.onset, notes.pitch])[:, notes.program >= 0], axis=1)
+    assert out.counts.tolist() == np.bincount(struck[0]).tolist()
     for piece in range(notes.n_pieces):
-        alone = heard(notes.pieces([piece]))
+        alone = heard(notes.pieces([piece]), rhythm)
         np.testing.assert_array_equal(alone.onset, out.pieces([piece]).onset)
         np.testing.assert_array_equal(alone.pitch, out.pieces([piece]).pitch)
-    again = heard(heard(out))
-    np.testing.assert_array_equal(again.onset, heard(out).onset)
     empty = notes.select(np.zeros(len(notes), bool))
     assert len(heard(empty)) == 0 and heard(empty).n_pieces == notes.n_pieces
     assert heard(Notes.concat([])).n_pieces == 0
     single = heard(replace(written([30], [60])))
-    assert single.onset.tolist() == [0] and single.duration.tolist() == [1]
+    assert single.onset.tolist() == [0] and single.duration.tolist() == [12]

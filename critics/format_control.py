@@ -1,0 +1,213 @@
+"""The control of a style critic: how far do two collections differ in nothing but format?
+
+A classifier that gets loudness, onset phase, durations, density and length of a piece, and no pitch or order, is asked
+to tell two collections, on the music at several stages of its way into a critic. What it can tell there, a critic can
+learn instead of music. Density and rhythm are music as well as format: no stage can take the one without the other, so
+read the parts beside the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from critics.excerpts import Collected, cut, starts
+from critics.transfer import FEWEST, pairs_of, rows_of
+from mgen.errors import RejectedFile
+from mgen.evaluation.intervals import Floats, Interval
+from mgen.evaluation.metrics import divide, mean_of
+from mgen.evaluation.two_sample import FOLDS, auc_interval, folds_of, held_out_ranks
+from mgen.files import read_music
+from mgen.notes import STEPS_PER_QUARTER, Notes
+
+LOUDNESS_BINS = 16
+DURATIONS = np.array([1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 16, 18, 20, 23, 24, 25, 32, 36, 48, 72, 96, 144, 192])
+"""Upper edges, in grid steps, of the bins of durations; the values that notation knows have bins of their own."""
+
+
+def _share(owner: NDArray[np.integer], bins: NDArray[np.integer], size: int, n: int) -> Floats:
+    """(n, size) share of each bin among a piece's notes; 0 for a piece of none."""
+    count = np.bincount(owner.astype(np.int64) * size + bins, minlength=n * size).reshape(n, size)
+    return np.nan_to_num(divide(count, count.sum(axis=1, keepdims=True)))
+
+
+def _loudness(notes: Notes) -> Floats:
+    """Histogram of velocities, and how many different ones a piece has."""
+    share = _share(
+        notes.piece, np.minimum(notes.velocity * LOUDNESS_BINS // 128, LOUDNESS_BINS - 1), LOUDNESS_BINS, notes.n_pieces
+    )
+    different = (_share(notes.piece, np.clip(notes.velocity, 0, 127), 128, notes.n_pieces) > 0).sum(axis=1)
+    return np.column_stack([share, different])
+
+
+def _phase(notes: Notes) -> Floats:
+    """Share of notes at each step of a quarter, and the beats of the bar on which they begin."""
+    step = _share(notes.piece, notes.onset % STEPS_PER_QUARTER, STEPS_PER_QUARTER, notes.n_pieces)
+    beat = _share(notes.piece, np.clip(notes.position // STEPS_PER_QUARTER, 0, 7), 8, notes.n_pieces)
+    return np.column_stack([step, beat])
+
+
+def _durations(notes: Notes) -> Floats:
+    """Histogram of durations."""
+    return _share(notes.piece, np.searchsorted(DURATIONS, notes.duration), len(DURATIONS) + 1, notes.n_pieces)
+
+
+def _density(notes: Notes) -> Floats:
+    """Notes and onsets a quarter, and notes sounding together."""
+    last = np.zeros(notes.n_pieces)
+    np.maximum.at(last, notes.piece, notes.onset)
+    fresh = np.append(True, (np.diff(notes.onset) != 0) | (np.diff(notes.piece) != 0))[: len(notes)]
+    onsets = np.bincount(notes.piece[fresh], minlength=notes.n_pieces)
+    quarters = last / STEPS_PER_QUARTER + 1
+    held = np.nan_to_num(mean_of(notes.duration, notes.piece, notes.n_pieces)) / STEPS_PER_QUARTER
+    return np.column_stack([notes.counts / quarters, onsets / quarters, held * notes.counts / quarters])
+
+
+def _length(notes: Notes) -> Floats:
+    """Notes of a piece. (An excerpt has as many as any other; joining some to chords may tell a little.)"""
+    return notes.counts[:, None].astype(np.float64)
+
+
+MARGINALS: dict[str, Callable[[Notes], Floats]] = {
+    "loudness": _loudness,
+    "phase": _phase,
+    "durations": _durations,
+    "density": _density,
+    "length": _length,
+}
+"""Part of the control -> (B, F) numbers of each piece."""
+
+WHOLE = "all"
+
+
+def marginals(notes: Notes) -> Floats:
+    """(B, F) everything that the control gets of a piece."""
+    return np.concatenate([part(notes) for part in MARGINALS.values()], axis=1)
+
+
+# ------------------------------------------------------------ stages
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stage:
+    """The music of all excerpts at one place on its way.
+
+    Attributes:
+        notes: one piece for each excerpt.
+        known: (B,) False where the music is not to be had at this stage (a source file that is gone).
+        parts: those of `MARGINALS` that this stage hands on; a critic that never gets velocities needs no control of
+            them.
+    """
+
+    notes: Notes
+    known: NDArray[np.bool_]
+    parts: tuple[str, ...] = tuple(MARGINALS)
+
+
+def stage(notes: Notes, parts: tuple[str, ...] = tuple(MARGINALS)) -> Stage:
+    """A stage at which all music is known."""
+    return Stage(notes, np.ones(notes.n_pieces, bool), parts)
+
+
+def raw(excerpts: Collected, n_notes: int, seed: int = 0) -> Stage:
+    """Excerpts of as many notes of the source files as they are, before any cleaning: from a random bar on.
+
+    A file that is gone or cannot be put in bars without being repaired is not `known`.
+    """
+    rng = np.random.default_rng([seed, n_notes])
+    found: list[Notes] = []
+    known = np.zeros(len(excerpts), bool)
+    for place, path in enumerate(excerpts.path.tolist()):
+        try:
+            whole = Notes.from_scores([read_music(path).score])
+        except RejectedFile:
+            continue
+        piece, bar = starts(whole, n_notes, 1, rng)
+        if len(piece):
+            found.append(cut(whole, piece, bar, n_notes))
+            known[place] = True
+    some = np.flatnonzero(known)
+    notes = Notes.concat([*found, excerpts.notes.pieces([0]).select(np.zeros(n_notes, bool))])
+    place = np.full(len(excerpts), len(some))
+    place[some] = np.arange(len(some))
+    return Stage(notes.pieces(place), known)
+
+
+# ------------------------------------------------------------ the control
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What format tells of one pair of collections.
+
+    Attributes:
+        kind: as of `transfer.Pair`.
+        auc: stage -> part of the control, or `all` -> cross-validated AUC by work; chance is 0.5.
+        missing: stage -> excerpts of the pair that were not to be had.
+    """
+
+    positive: str
+    other: str
+    kind: str
+    auc: dict[str, dict[str, Interval]]
+    missing: dict[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields."""
+        cells = {at: {part: found.to_json() for part, found in parts.items()} for at, parts in self.auc.items()}
+        return {
+            "positive": self.positive,
+            "other": self.other,
+            "kind": self.kind,
+            "auc": cells,
+            "missing": self.missing,
+        }
+
+
+def format_control(
+    excerpts: Collected,
+    stages: Mapping[str, Stage],
+    seed: int = 0,
+    fewest: int = FEWEST,
+    parts: bool = False,
+    same_kind: bool = False,
+) -> list[Control]:
+    """Cross-validated AUC of boosting and logistic regression on `MARGINALS` alone, for every pair and stage.
+
+    Args:
+        stages: name -> music of the excerpts at this stage.
+        parts: each part of the control by itself too.
+        same_kind: only pairs of one kind.
+
+    Raises:
+        MgenError: At a stage one side of a pair has fewer than two works.
+    """
+    tables = {name: {part: MARGINALS[part](at.notes) for part in at.parts} for name, at in stages.items()}
+    out = []
+    for a, b, kind in pairs_of(rows_of(excerpts, fewest)):
+        if same_kind and a.on_grid != b.on_grid:
+            continue
+        both = a.member | b.member
+        found: dict[str, dict[str, Interval]] = {}
+        for name, at in stages.items():
+            rows = np.flatnonzero(both & at.known)
+            wanted: dict[str, Floats] = {WHOLE: np.concatenate([*tables[name].values()], axis=1)}
+            if parts:
+                wanted |= tables[name]
+            found[name] = {part: _told(table[rows], excerpts, rows, seed) for part, table in wanted.items()}
+        missing = {name: int((both & ~at.known).sum()) for name, at in stages.items()}
+        out.append(Control(a.name, b.name, kind, found, missing))
+    return out
+
+
+def _told(table: Floats, excerpts: Collected, rows: NDArray[np.int64], seed: int) -> Interval:
+    """AUC by cross-validation, whole works held out; 0.5 exactly where the table says the same of all."""
+    label, work = excerpts.positive[rows].astype(np.int64), excerpts.work[rows]
+    if not len(rows) or (table == table[:1]).all():
+        return Interval(0.5, 0.5, 0.5)
+    score = held_out_ranks(table, label, folds_of(work, label, FOLDS, seed), seed)
+    return auc_interval(score, label, work, seed)
