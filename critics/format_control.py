@@ -44,10 +44,17 @@ def _loudness(notes: Notes) -> Floats:
     return np.column_stack([share, different])
 
 
+def _fresh(notes: Notes) -> NDArray[np.bool_]:
+    """(N,) whether a note is the first of its onset."""
+    return np.append(True, (np.diff(notes.onset) != 0) | (np.diff(notes.piece) != 0))[: len(notes)]
+
+
 def _phase(notes: Notes) -> Floats:
-    """Share of notes at each step of a quarter, and the beats of the bar on which they begin."""
-    step = _share(notes.piece, notes.onset % STEPS_PER_QUARTER, STEPS_PER_QUARTER, notes.n_pieces)
-    beat = _share(notes.piece, np.clip(notes.position // STEPS_PER_QUARTER, 0, 7), 8, notes.n_pieces)
+    """Share of onsets at each step of a quarter, and on each beat of the bar."""
+    fresh = _fresh(notes)
+    owner, onset, position = notes.piece[fresh], notes.onset[fresh], notes.position[fresh]
+    step = _share(owner, onset % STEPS_PER_QUARTER, STEPS_PER_QUARTER, notes.n_pieces)
+    beat = _share(owner, np.clip(position // STEPS_PER_QUARTER, 0, 7), 8, notes.n_pieces)
     return np.column_stack([step, beat])
 
 
@@ -57,18 +64,24 @@ def _durations(notes: Notes) -> Floats:
 
 
 def _density(notes: Notes) -> Floats:
-    """Notes and onsets a quarter, and notes sounding together."""
+    """Onsets a quarter."""
     last = np.zeros(notes.n_pieces)
     np.maximum.at(last, notes.piece, notes.onset)
-    fresh = np.append(True, (np.diff(notes.onset) != 0) | (np.diff(notes.piece) != 0))[: len(notes)]
-    onsets = np.bincount(notes.piece[fresh], minlength=notes.n_pieces)
-    quarters = last / STEPS_PER_QUARTER + 1
-    held = np.nan_to_num(mean_of(notes.duration, notes.piece, notes.n_pieces)) / STEPS_PER_QUARTER
-    return np.column_stack([notes.counts / quarters, onsets / quarters, held * notes.counts / quarters])
+    onsets = np.bincount(notes.piece[_fresh(notes)], minlength=notes.n_pieces)
+    return (np.maximum(onsets - 1, 0) * STEPS_PER_QUARTER / np.maximum(last, 1))[:, None]
+
+
+def _texture(notes: Notes) -> Floats:
+    """Histogram of notes an onset, 1 to 6, and the mean, which with the density gives notes a quarter."""
+    fresh = _fresh(notes)
+    size = np.bincount(np.cumsum(fresh) - 1, minlength=int(fresh.sum()))
+    owner = notes.piece[fresh]
+    mean = np.nan_to_num(mean_of(size, owner, notes.n_pieces))
+    return np.column_stack([_share(owner, np.minimum(size, 6) - 1, 6, notes.n_pieces), mean])
 
 
 def _length(notes: Notes) -> Floats:
-    """Notes of a piece. (An excerpt has as many as any other; joining some to chords may tell a little.)"""
+    """Notes of a piece."""
     return notes.counts[:, None].astype(np.float64)
 
 
@@ -78,15 +91,15 @@ MARGINALS: dict[str, Callable[[Notes], Floats]] = {
     "durations": _durations,
     "density": _density,
     "length": _length,
+    "texture": _texture,
 }
 """Part of the control -> (B, F) numbers of each piece."""
 
-WHOLE = "all"
+FORMAT = ("loudness", "phase", "durations", "density", "length")
+"""The parts that the format decides. How many notes an onset has is in `all` too; it is part of every music."""
 
-
-def marginals(notes: Notes) -> Floats:
-    """(B, F) everything that the control gets of a piece."""
-    return np.concatenate([part(notes) for part in MARGINALS.values()], axis=1)
+WHOLE = {"format": FORMAT, "all": tuple(MARGINALS)}
+"""What is told from several parts together."""
 
 
 # ------------------------------------------------------------ stages
@@ -99,18 +112,15 @@ class Stage:
     Attributes:
         notes: one piece for each excerpt.
         known: (B,) False where the music is not to be had at this stage (a source file that is gone).
-        parts: those of `MARGINALS` that this stage hands on; a critic that never gets velocities needs no control of
-            them.
     """
 
     notes: Notes
     known: NDArray[np.bool_]
-    parts: tuple[str, ...] = tuple(MARGINALS)
 
 
-def stage(notes: Notes, parts: tuple[str, ...] = tuple(MARGINALS)) -> Stage:
+def stage(notes: Notes) -> Stage:
     """A stage at which all music is known."""
-    return Stage(notes, np.ones(notes.n_pieces, bool), parts)
+    return Stage(notes, np.ones(notes.n_pieces, bool))
 
 
 def raw(excerpts: Collected, n_notes: int, seed: int = 0) -> Stage:
@@ -146,7 +156,7 @@ class Control:
 
     Attributes:
         kind: as of `transfer.Pair`.
-        auc: stage -> part of the control, or `all` -> cross-validated AUC by work; chance is 0.5.
+        auc: stage -> `format`, `all` or a part of the control -> cross-validated AUC by work; chance is 0.5.
         missing: stage -> excerpts of the pair that were not to be had.
     """
 
@@ -186,7 +196,7 @@ def format_control(
     Raises:
         MgenError: At a stage one side of a pair has fewer than two works.
     """
-    tables = {name: {part: MARGINALS[part](at.notes) for part in at.parts} for name, at in stages.items()}
+    tables = {name: {part: count(at.notes) for part, count in MARGINALS.items()} for name, at in stages.items()}
     out = []
     for a, b, kind in pairs_of(rows_of(excerpts, fewest)):
         if same_kind and a.on_grid != b.on_grid:
@@ -195,7 +205,7 @@ def format_control(
         found: dict[str, dict[str, Interval]] = {}
         for name, at in stages.items():
             rows = np.flatnonzero(both & at.known)
-            wanted: dict[str, Floats] = {WHOLE: np.concatenate([*tables[name].values()], axis=1)}
+            wanted = {whole: np.concatenate([tables[name][k] for k in of], axis=1) for whole, of in WHOLE.items()}
             if parts:
                 wanted |= tables[name]
             found[name] = {part: _told(table[rows], excerpts, rows, seed) for part, table in wanted.items()}
