@@ -291,8 +291,8 @@ def _played(config: CardConfig) -> Notes:
 def _print(cards: Sequence[Card], subject: Subject, out: Path | None, left_out: str, seconds: float) -> None:
     table = Table(title="scores: medians, and the piece that fools the judge", title_justify="left")
     table.add_column("judge", no_wrap=True)
-    for name in ("real", "other", "exploit", "strangeness", "real's", "µs/note", "µs/token"):
-        table.add_column(name, justify="right")
+    for name in ("real", "other", "exploit", "strangeness", "µs/token"):
+        table.add_column(name, justify="right", no_wrap=True)
     for card in cards:
         other, exploit = card.rows.get(OTHER), card.exploit
         table.add_row(
@@ -301,8 +301,6 @@ def _print(cards: Sequence[Card], subject: Subject, out: Path | None, left_out: 
             number(other.median if other else None),
             f"{number(exploit.score)}{'' if exploit.reached else ' (below real)'}",
             f"{exploit.strangeness:.2f}",
-            f"{exploit.usual:.2f}",
-            number(card.cost.note),
             number(card.cost.token),
         )
     console = Console(soft_wrap=True)
