@@ -97,7 +97,8 @@ class RealismCritic:
 
     Numbers are honest: every fresh batch is judged by the critic as it was, then calibrates it, and only then
     is learned from. The scale and bias are fitted on the last `memory` such logits; they come from the last
-    few states of the network, so while it still sharpens the nats err towards 0.
+    few states of the network, so while it still sharpens the nats err towards 0. Each step also moves the offset a
+    little; that is the same for all pieces of a batch and cancels in every advantage. Untried, it says 0 of all.
 
     The schedule keeps the critic neither starved nor running away: with a held-out accuracy above `ceiling`
     it does not learn in this round, below `floor` it takes twice the steps. It looks anew at every batch, so
@@ -126,7 +127,7 @@ class RealismCritic:
         self.options = options = options or RealismOptions()
         self.network, self.against = network, against
         self.clip, self.worst, self.min_notes = options.clip, -options.clip, options.min_notes
-        self.calibration = Calibration()
+        self.calibration = Calibration(0.0, 0.0)  # until it was tried on something, it says nothing
         bound(network.model, options.spectral_norm, seed)
         self.optimizer = torch.optim.AdamW(
             network.model.parameters(), lr=options.learning_rate, betas=(0.9, 0.95), weight_decay=0.01

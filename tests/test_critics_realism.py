@@ -65,6 +65,12 @@ def test_it_says_nothing_where_there_is_nothing_to_tell(new):
     assert np.mean([m["loss"] for m in metrics]) == pytest.approx(math.log(2), abs=0.1)
 
 
+def test_untried_it_says_nothing(new):
+    notes = toy(SWUNG, 4, np.random.default_rng(0), 2)
+    judged = new()(notes)
+    assert judged.score.tolist() == [0.0] * 4 and judged.defined.all()
+
+
 def test_a_batch_is_judged_before_it_is_learned_from(new):
     critic = new(ceiling=1.0)
     rounds(critic, SWUNG, STRAIGHT, 3)
