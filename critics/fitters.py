@@ -1,16 +1,23 @@
-"""Critics that are cheap to train anew for every pair of collections: classifiers on tables of features."""
+"""Critics that are cheap to train anew for every pair of collections, to be compared by transfer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from critics.changes import augmented
 from critics.excerpts import Collected
-from critics.transfer import Fitter, Mask, Trained
+from critics.format_control import marginals
+from critics.hearing import heard
+from critics.sequence import SequenceCritic
+from critics.transfer import Fitter, Mask, Trained, by_critic
+from mgen.encoding.remi import Remi
+from mgen.errors import MgenError
 from mgen.evaluation.features import FORMAT_FREE, features
 from mgen.evaluation.intervals import Floats
 from mgen.evaluation.two_sample import boosting, linear
@@ -66,3 +73,47 @@ def collection_weights(positive: NDArray[np.bool_], collection: NDArray[np.str_]
 def music_features(notes: Notes) -> Floats:
     """Features without velocity, metre, key and tempo."""
     return features(notes, FORMAT_FREE)
+
+
+def heard_features(notes: Notes) -> Floats:
+    """Those of `music_features` in what a critic hears of a piece (`critics.hearing`)."""
+    return features(heard(notes), FORMAT_FREE)
+
+
+def naive_features(notes: Notes) -> Floats:
+    """All that a critic may learn a file's format from: loudness, phase, durations and density beside all features."""
+    return np.concatenate([marginals(notes), features(notes)], axis=1)
+
+
+def network(remi: Remi, steps: int, tokens: int = 256, batch: int = 16, learning_rate: float = 1e-3) -> Fitter:
+    """The small network over tokens, trained anew for every pair on the music as the corpus holds it.
+
+    Without augmentation and broken music: what a critic learns that is only shown two sides. It is deaf to velocity.
+
+    Args:
+        steps: optimizer steps, each on as many excerpts of both sides, collections of a side in turns.
+        tokens: longest excerpt that is read; the rest is cut.
+    """
+
+    def fit(excerpts: Collected, seed: int) -> Callable[[Notes], Floats]:
+        critic = SequenceCritic.new(remi, None, "tiny", tokens, seed=seed)
+        rows = critic.rows(excerpts.notes)
+        weight = collection_weights(excerpts.positive, excerpts.collection)
+        rng = np.random.default_rng([seed, 2])
+        optimizer = torch.optim.AdamW(critic.model.parameters(), lr=learning_rate, weight_decay=0.1)
+        critic.model.train()
+        for step in range(steps):
+            some = rng.choice(len(rows), batch, p=weight / weight.sum())
+            label = torch.from_numpy(excerpts.positive[some]).float().to(critic.model.device)
+            logits = critic.model(input_ids=critic.pad([rows[i] for i in some])).logits[:, 0].float()
+            loss = binary_cross_entropy_with_logits(logits, label)
+            if not torch.isfinite(loss):
+                raise MgenError(
+                    f"transfer: the network's loss is {float(loss)} at step {step + 1}; lower learning_rate"
+                )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return lambda notes: critic.logits(notes).astype(np.float64)
+
+    return by_critic(fit)

@@ -8,7 +8,7 @@ read the parts beside the whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +100,11 @@ FORMAT = ("loudness", "phase", "durations", "density", "length")
 
 WHOLE = {"format": FORMAT, "all": tuple(MARGINALS)}
 """What is told from several parts together."""
+
+
+def marginals(notes: Notes) -> Floats:
+    """(B, F) everything that the control gets of a piece."""
+    return np.concatenate([part(notes) for part in MARGINALS.values()], axis=1)
 
 
 # ------------------------------------------------------------ stages
@@ -221,3 +226,19 @@ def _told(table: Floats, excerpts: Collected, rows: NDArray[np.int64], seed: int
         return Interval(0.5, 0.5, 0.5)
     score = held_out_ranks(table, label, folds_of(work, label, FOLDS, seed), seed)
     return auc_interval(score, label, work, seed)
+
+
+def summary(controls: Sequence[Control]) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """Kind of pair -> stage -> part -> `mean` and `highest` AUC over the pairs."""
+    out: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    for kind in dict.fromkeys(control.kind for control in controls):
+        own = [control.auc for control in controls if control.kind == kind]
+        out[kind] = {
+            name: {
+                part: {"mean": float(np.mean(values)), "highest": float(np.max(values))}
+                for part in parts
+                for values in [[auc[name][part].value for auc in own]]
+            }
+            for name, parts in own[0].items()
+        }
+    return out

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from critics.excerpts import Collected
 from mgen.errors import MgenError
 from mgen.evaluation.intervals import REPLICATES, TAIL, Floats, Interval, resamples
+from mgen.evaluation.metrics import divide
 from mgen.evaluation.two_sample import auc
 from mgen.notes import Notes
 
@@ -240,5 +241,6 @@ def _matrix(
     for name in (ALL, *KINDS):
         own = np.array([name in (ALL, pair.kind) for pair in found])
         if own.any():
-            mean[name] = interval(values[own].mean(), np.nanmean(draws[:, own], axis=1))
+            known = ~np.isnan(draws[:, own])  # a resample may miss a whole side of a small pair
+            mean[name] = interval(values[own].mean(), divide(np.nansum(draws[:, own], axis=1), known.sum(axis=1)))
     return Matrix(found, mean)
