@@ -159,7 +159,7 @@ def _names(words: Sequence[str]) -> list[str]:
     for word in words:
         if word in CRITICS[1:]:
             raise MgenError(f"mgen card {word}: that judge lives in a run of mgen finetune; give {ALL} or other names")
-    names = list(weights([f"{word}=1" for word in words], "mgen card", [*known, ALL]))
+    names = list(weights([f"{word}=1" for word in words], "card", [*known, ALL]))
     return [ALL] if ALL in names else names
 
 
@@ -182,7 +182,10 @@ def _fit(config: CardConfig, names: Sequence[str]) -> int:
     table = Table("band", "from", "to", title=f"{path}: {words}", title_justify="left")
     for name, band in bands.items():
         table.add_row(name, number(band.low), number(band.high))
-    Console(soft_wrap=True).print(table)
+    console = Console(soft_wrap=True)
+    console.print(table)
+    for name, why in bands.left_out.items():
+        console.print(f"no band of {name}: {why}", highlight=False, markup=False)
     return 0
 
 
