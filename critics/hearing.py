@@ -50,7 +50,8 @@ def heard(notes: Notes, rhythm: Rhythm = "classes") -> Notes:
     Args:
         rhythm: `classes` keeps the times from one onset to the next in classes of half an octave around the piece's
             median, which becomes half a beat; `contour` keeps only whether a time is longer than, shorter than or in
-            the class of the one before; with `none` there is a chord a beat.
+            the class of the one before; with `none` there is a chord a beat, and a beat a bar: of loudness, phase,
+            durations and density nothing is left.
 
     Returns:
         A table of as many pieces and the same notes; only what doubled a note on its onset and pitch is gone.
@@ -66,7 +67,8 @@ def heard(notes: Notes, rhythm: Rhythm = "classes") -> Notes:
     total = np.cumsum(np.where(begins, 0, steps))
     onset = total - np.maximum.accumulate(np.where(begins, total, 0))
     owner = np.arange(notes.n_pieces, dtype=np.int32)
-    bars = Bars(owner, np.zeros_like(owner), np.full_like(owner, COMMON_TIME))
+    beats = 1 if rhythm == "none" else COMMON_TIME  # the last bar of four would tell how many chords there are
+    bars = Bars(owner, np.zeros_like(owner), np.full_like(owner, beats))
     last = STEPS_PER_QUARTER if rhythm == "none" else USUAL  # of a piece, which no onset ends
     plain = replace(
         notes, bars=bars, velocity=np.full_like(notes.velocity, LOUD), duration=np.full_like(notes.duration, last)

@@ -46,7 +46,7 @@ def test_less_of_the_rhythm_by_hand():
     assert np.diff(heard(one, "contour").onset).tolist() == [12, 12, 12, 16, 8, 16]
     out = heard(one, "none")
     assert np.diff(out.onset).tolist() == [24] * 6 and out.duration.tolist() == [24] * 7
-    assert out.bars.onset.tolist() == [0, 96]
+    assert out.bars.onset.tolist() == out.onset.tolist() and set(out.bars.beats.tolist()) == {1}
 
 
 def test_two_to_one_swing_is_heard_as_uneven_and_even_eighths_as_even():
