@@ -154,7 +154,8 @@ def rubato(notes: Notes, rng: Generator) -> Notes:
     def played(time: NDArray[np.int32]) -> NDArray[np.int32]:
         number, step = np.divmod(time, STEPS_PER_QUARTER)
         at = first[notes.piece] + number
-        return np.rint(begin[at] + length[at] * step / STEPS_PER_QUARTER).astype(np.int32)
+        when: NDArray[np.int32] = np.rint(begin[at] + length[at] * step / STEPS_PER_QUARTER).astype(np.int32)
+        return when
 
     onset, end = played(notes.onset), played(notes.onset + notes.duration)
     return relaid(replace(notes, duration=np.maximum(end - onset, 1)), onset)
@@ -305,7 +306,7 @@ def changed_where(notes: Notes, change: Change, where: NDArray[np.bool_], rng: G
 
 def changed_pieces(before: Notes, after: Notes) -> NDArray[np.bool_]:
     """(B,) whether a piece has other onsets, pitches or number of notes; a change may have found nothing to do."""
-    differs = before.counts != after.counts
+    differs: NDArray[np.bool_] = before.counts != after.counts
     same = ~differs
     a, b = before.select(same[before.piece]), after.select(same[after.piece])
     np.logical_or.at(differs, a.piece, (a.onset != b.onset) | (a.pitch != b.pitch))
@@ -319,7 +320,8 @@ def usual_beats(notes: Notes) -> NDArray[np.int64]:
     """(B,) the commonest length of a piece's bars, in quarters; of two as common the shorter."""
     width = MAX_BEATS + 1
     count = np.bincount(notes.bars.piece * width + notes.bars.beats, minlength=notes.n_pieces * width)
-    return count.reshape(-1, width).argmax(axis=1)
+    beats: NDArray[np.int64] = count.reshape(-1, width).argmax(axis=1)
+    return beats
 
 
 def relaid(notes: Notes, onset: NDArray[np.int32]) -> Notes:

@@ -7,6 +7,7 @@ the corpus take part, because whole collections are held out. Knows nothing of c
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -40,13 +41,19 @@ class Collected:
 
     def rows(self, index: NDArray[np.integer] | NDArray[np.bool_]) -> Collected:
         """The excerpts of `index`, in that order, or those where it is True."""
-        index = np.flatnonzero(index) if index.dtype == bool else index
-        rest = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name != "notes"}
-        return Collected(self.notes.pieces(index), **rest)
+        number = np.arange(len(self))[index]
+        rest = {f.name: getattr(self, f.name)[number] for f in fields(self) if f.name != "notes"}
+        return Collected(self.notes.pieces(number), **rest)
 
 
 def collected(
-    corpus: Corpus, positive: str, n_notes: int, pieces: int = PIECES, each: int = 1, seed: int = 0
+    corpus: Corpus,
+    positive: str,
+    n_notes: int,
+    pieces: int = PIECES,
+    each: int = 1,
+    seed: int = 0,
+    splits: Collection[str] = SPLITS,
 ) -> Collected:
     """Excerpts of all collections of a corpus.
 
@@ -56,6 +63,7 @@ def collected(
         pieces: at most so many of a collection, of each kind (performed, on the grid), in turns of its works.
         each: excerpts of a piece, from bars drawn at random; they may overlap.
         seed: of what is drawn.
+        splits: parts of the corpus that take part.
 
     Raises:
         MgenError: The corpus has no such style, or one side has no piece of so many notes.
@@ -64,14 +72,15 @@ def collected(
     if positive not in styles:
         raise MgenError(f"positive '{positive}': the corpus has {', '.join(styles)}")
     table = corpus.pieces
-    long = table[table["n_notes"] >= n_notes].rename_axis("piece").reset_index()
+    long = table[(table["n_notes"] >= n_notes) & table["split"].isin(list(splits))]
+    long = long.rename_axis("piece").reset_index()
     rng = np.random.default_rng([seed, n_notes])
     chosen: list[int] = []
     for _, rows in long.groupby(["style", "collection", "on_grid"]):
         kept = in_turns(rows["group"].to_numpy(str), min(pieces, len(rows)), rng)
         chosen += rows["piece"].to_numpy()[kept].tolist()
     parts: list[Collected] = []
-    for split in SPLITS:
+    for split in splits:
         tokens = corpus.table(split)
         numbers = tokens.rows["piece"].to_numpy()
         held = np.flatnonzero(np.isin(numbers, chosen))

@@ -112,7 +112,7 @@ def network(remi: Remi, steps: int, tokens: int = 256, batch: int = 16, learning
                     f"transfer: the network's loss is {float(loss)} at step {step + 1}; lower learning_rate"
                 )
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         return lambda notes: critic.logits(notes).astype(np.float64)
 

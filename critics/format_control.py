@@ -147,9 +147,9 @@ def raw(excerpts: Collected, n_notes: int, seed: int = 0) -> Stage:
             known[place] = True
     some = np.flatnonzero(known)
     notes = Notes.concat([*found, excerpts.notes.pieces([0]).select(np.zeros(n_notes, bool))])
-    place = np.full(len(excerpts), len(some))
-    place[some] = np.arange(len(some))
-    return Stage(notes.pieces(place), known)
+    row = np.full(len(excerpts), len(some))
+    row[some] = np.arange(len(some))
+    return Stage(notes.pieces(row), known)
 
 
 # ------------------------------------------------------------ the control

@@ -88,7 +88,8 @@ def _times(
     octaves = np.log2(np.maximum(gap / usual[piece], 2.0 ** (FASTEST - 1)))
     octaves = np.clip(np.rint(FINENESS * octaves) / FINENESS, FASTEST, SLOWEST)
     if rhythm == "classes":
-        return np.rint(USUAL * 2.0**octaves)
+        steps: Floats = np.rint(USUAL * 2.0**octaves)
+        return steps
     second = np.append(False, begins[:-1])[: len(begins)]  # the first time of a piece has none before it
     return USUAL + LONGER * np.where(second, 0, np.sign(np.diff(octaves, prepend=0.0)))
 
