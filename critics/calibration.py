@@ -99,3 +99,18 @@ def expected_calibration_error(probability: ArrayLike, labels: ArrayLike, bins: 
     place = np.minimum((said * bins).astype(np.int64), bins - 1)
     gap = np.bincount(place, weight * (said - np.asarray(labels, np.float64)), minlength=bins)
     return float(np.abs(gap).sum() / weight.sum())
+
+
+def reliability(probability: ArrayLike, labels: ArrayLike, bins: int = BINS) -> list[dict[str, float]]:
+    """The reliability diagram: for each of `bins` equal bins of P(yes) that holds a piece, the mean `said`, the share
+    `true` and `n`; a calibrated critic lies on said = true. Both sides weigh one half.
+    """
+    said, yes, weight = np.asarray(probability, np.float64), np.asarray(labels, bool), balanced_weights(labels)
+    place = np.minimum((said * bins).astype(np.int64), bins - 1)
+    count, total, told, true = (
+        np.bincount(place, part, minlength=bins) for part in (np.ones(len(said)), weight, weight * said, weight * yes)
+    )
+    return [
+        {"said": float(told[k] / total[k]), "true": float(true[k] / total[k]), "n": int(count[k])}
+        for k in np.flatnonzero(count)
+    ]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from critics.calibration import Calibration, expected_calibration_error
+from critics.calibration import expected_calibration_error, reliability
 from critics.changes import flat_velocities, humanised, sixteenths, straight_eighths, tritone_away
 from critics.style import StyleCritic
-from critics.training import Excerpts
 from mgen.evaluation.corruptions import CORRUPTIONS, Corruption
 from mgen.evaluation.intervals import Interval, bootstrap
 from mgen.notes import Notes
@@ -24,40 +23,65 @@ Number = dict[str, float | None]
 """`value` with the 95 % interval `low`..`high`."""
 
 
-def style_card(critic: StyleCritic, test: Excerpts, seed: int = 0) -> dict[str, Any]:
+class Labelled(Protocol):
+    """B excerpts of real music, as `critics.training.Excerpts` and `critics.excerpts.Collected` hold them."""
+
+    @property
+    def notes(self) -> Notes: ...
+    @property
+    def positive(self) -> NDArray[np.bool_]: ...
+    @property
+    def collection(self) -> NDArray[np.str_]: ...
+    @property
+    def work(self) -> NDArray[np.str_]: ...
+
+
+def style_card(critic: StyleCritic, test: Labelled, seed: int = 0, brief: bool = False) -> dict[str, Any]:
     """Everything measured on excerpts of the test split; the intervals are bootstraps by work.
 
+    Args:
+        brief: without pairs and changes.
+
     Returns:
-        `auc`, `accuracy` (P > 1/2), `score` (nats) of each side, `ece_raw` and `ece` (before and after
-        calibration), `pairs` (AUC of each collection of the positive style against each other one), and two
-        tables of changes of score, in nats, on the positive style: `format`, where it should hear little
-        or nothing, and `broken`, where the score should fall.
+        `auc`, `accuracy` (P > 1/2), `score` (nats) of each side, `ece`, `reliability` (see `calibration.reliability`),
+        `abstained` (share of each side that it would not judge), `pairs` (AUC of each collection of the positive style
+        against each other one), and two tables of changes of score, in nats, on the positive style: `format`, where it
+        should hear little or nothing, and `broken`, where the score should fall.
     """
-    logits = critic.network.logits(test.notes)
-    score = critic(test.notes).score.astype(np.float64)
+    judged = critic(test.notes)
+    said, score = critic.probability(test.notes), judged.score.astype(np.float64)
     yes, work = test.positive, test.work
-    right = (critic.calibration.log_odds(logits) > 0) == yes
-    pairs = {
-        a: {
-            b: auc_interval(logits[both], yes[both], work[both], seed).to_json()
-            for b in np.unique(test.collection[~yes]).tolist()
-            for both in [np.where(yes, test.collection == a, test.collection == b)]
-        }
-        for a in np.unique(test.collection[yes]).tolist()
-    }
-    rows = np.flatnonzero(yes)[:CHANGED]
-    heard = test.notes.pieces(rows)
-    return {
+    right = (said > 0.5) == yes
+    whole = {
         "n": len(yes),
         "works": len(np.unique(work)),
-        "auc": auc_interval(logits, yes, work, seed).to_json(),
+        "auc": auc_interval(said, yes, work, seed).to_json(),
         "accuracy": bootstrap(right, work, seed=seed).to_json(),
         "score": {
             side: bootstrap(score[rows], work[rows], seed=seed).to_json()
             for side, rows in {"positive": yes, "other": ~yes}.items()
         },
-        "ece_raw": expected_calibration_error(np.exp(Calibration().log_probability(logits)), yes),
-        "ece": expected_calibration_error(np.exp(critic.calibration.log_probability(logits)), yes),
+        "ece": expected_calibration_error(said, yes),
+        "reliability": reliability(said, yes),
+        "abstained": {
+            side: float(1 - judged.defined[rows].mean()) for side, rows in {"positive": yes, "other": ~yes}.items()
+        },
+    }
+    if brief:
+        return whole
+    pairs = {
+        a: {
+            b: auc_interval(said[both], yes[both], work[both], seed).to_json()
+            for b in np.unique(test.collection[~yes]).tolist()
+            for both in [np.where(yes, test.collection == a, test.collection == b)]
+        }
+        for a in np.unique(test.collection[yes]).tolist()
+    }
+    rows = np.flatnonzero(yes)
+    rows = rows[:: -(-len(rows) // CHANGED)] if len(rows) else rows  # of all lengths and collections
+    heard = test.notes.pieces(rows)
+    return {
+        **whole,
         "pairs": pairs,
         "format": score_changes(critic, heard, work[rows], FORMAT, seed),
         "broken": score_changes(critic, heard, work[rows], BROKEN, seed),

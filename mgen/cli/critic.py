@@ -1,10 +1,13 @@
-r"""Train a style critic: how surely is a piece jazz? Calibrated on valid, measured on test.
+"""Train a style critic: how surely is a piece jazz? Calibrated on valid, measured on test.
 
-    accelerate launch scripts/critic.py --config configs/critic/laptop.yaml --corpus corpus \
-        --init runs/base/model --out runs/critic
+    mgen critic --config configs/critic/laptop.yaml --corpus corpus --out runs/critic
+    mgen critic --transfer --corpus corpus --out runs/transfer
 
-RUN/model is a stock classifier that plain TRL takes as a reward; there it gives the raw logit of prompt and
-completion together. The calibrated nats of the completion alone need `critics.style.StyleCritic`.
+A critic hears by traits that all formats share (`--hears traits`, the one to give reward), or by the tokens themselves
+(`--hears tokens`). The second's RUN/model is a stock classifier that plain TRL takes as a reward; there it gives the
+raw logit of prompt and completion together. Calibrated nats of the completion alone need `critics.style.StyleCritic`.
+
+With `--transfer` nothing is kept: critics are trained without two collections and have to tell these, for every pair.
 """
 
 from __future__ import annotations
@@ -23,14 +26,18 @@ from rich.table import Table
 from transformers import TrainingArguments
 
 from critics.calibration import Calibration, expected_calibration_error, fit_calibration
-from critics.card import style_card
+from critics.card import Labelled, style_card
 from critics.sequence import SequenceCritic
-from critics.style import MIN_NOTES, WORST, StyleCritic
+from critics.style import HEARS, MIN_NOTES, WORST, StyleCritic
+from critics.token_model import TokenModel
 from critics.training import BREAKING, Excerpts, Music, StyleExcerpts, StyleTrainer
 from mgen.cli.options import as_dict, parse
 from mgen.cli.run import Run
 from mgen.cli.tracking import TrackingOptions, settle_tracking
+from mgen.cli.traits import NOTES, excerpts_of, train_traits
+from mgen.cli.transfer import LENGTHS, transfer
 from mgen.corpus.shards import Corpus
+from mgen.evaluation.charts import reliability_svg
 from mgen.training.checkpoints import write_manifest
 
 
@@ -43,9 +50,32 @@ class CriticConfig(TrackingOptions, TrainingArguments):  # type: ignore[misc]
         default="",
         metadata={"help": "Run folder; the model goes to OUT/model, what was measured to OUT/card.json."},
     )
+    hears: str = field(
+        default="traits",
+        metadata={"help": "traits: what all formats share; tokens: a network that plain TRL can load."},
+    )
+    transfer: bool = field(
+        default=False,
+        metadata={"help": "Train on all but two collections and tell these two, for every pair; writes OUT/transfer.*"},
+    )
+    critics: list[str] = field(
+        default_factory=lambda: ["naive", "ours"],
+        metadata={"help": "With transfer: which critics, of naive, network and ours."},
+    )
+    notes: list[int] = field(
+        default_factory=list,
+        metadata={"help": "Notes of excerpts: by default of many lengths in training, 256 and 100 with transfer."},
+    )
+    pieces: int = field(
+        default=0,
+        metadata={"help": "At most so many pieces of a collection, for each length; 0: 120, or 400 with transfer."},
+    )
+    each: int = field(default=2, metadata={"help": "Excerpts of a piece."})
     init: str = field(
         default="",
-        metadata={"help": "Model folder of a pretrained policy to start from: better in fewer steps. None: noise."},
+        metadata={
+            "help": "Tokens: model folder of a pretrained policy to start from, better in fewer steps. None: noise."
+        },
     )
     size: str = field(default="tiny", metadata={"help": "Without init: tiny (1 M), small (25 M) or base (85 M)."})
     positive: str = field(
@@ -98,8 +128,16 @@ class CriticConfig(TrackingOptions, TrainingArguments):  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         for name in ("corpus", "out"):
-            if not getattr(self, name):
+            if not getattr(self, name) and not (name == "out" and self.transfer):
                 raise ValueError(f"expected --{name}, got none; see --help")
+        if self.hears not in HEARS:
+            raise ValueError(f"hears '{self.hears}': expected one of {', '.join(HEARS)}")
+        if self.hears == "traits" and self.init:
+            raise ValueError("init is for a critic that hears tokens: leave it out, or give --hears tokens")
+        if self.notes and min(self.notes) < self.min_notes:
+            raise ValueError(f"notes ({min(self.notes)}) must be at least min_notes ({self.min_notes})")
+        if self.pieces < 0 or self.each < 1:
+            raise ValueError(f"pieces ({self.pieces}) must be at least 0 and each ({self.each}) at least 1")
         if not 0 < self.min_tokens <= self.max_tokens:
             raise ValueError(f"min_tokens ({self.min_tokens}) must be between 1 and max_tokens ({self.max_tokens})")
         if self.prompt_tokens < 0:
@@ -116,7 +154,7 @@ class CriticConfig(TrackingOptions, TrainingArguments):  # type: ignore[misc]
         if self.save_total_limit is not None and self.save_total_limit < 2:
             raise ValueError(f"save_total_limit ({self.save_total_limit}) must be at least 2: one is whole at any time")
         settle_tracking(self)
-        self.output_dir = f"{self.out}/checkpoints"
+        self.output_dir = f"{self.out or '.'}/checkpoints"
         self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         self.save_strategy, self.save_steps = self.eval_strategy, self.eval_steps
         self.metric_for_best_model, self.greater_is_better = "loss", False
@@ -131,10 +169,49 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         CriticConfig,
         program="mgen critic",
-        example="mgen critic --config configs/critic/laptop.yaml --corpus corpus --init runs/base/model "
-        "--out runs/critic",
+        example="mgen critic --config configs/critic/laptop.yaml --corpus corpus --out runs/critic",
     )
+    if config.transfer:
+        return transfer(
+            config.corpus,
+            config.out,
+            positive=config.positive,
+            notes=config.notes or LENGTHS,
+            critics=config.critics,
+            pieces=config.pieces or 400,
+            each=config.each,
+            seed=config.seed,
+            as_json=config.json,
+        )
     corpus = Corpus.open(config.corpus)
+    return {"traits": _hear_traits, "tokens": _hear_tokens}[config.hears](config, corpus)
+
+
+def _hear_traits(config: CriticConfig, corpus: Corpus) -> int:
+    """The whole way of a critic that hears traits; one process does it."""
+    lengths, pieces = config.notes or list(NOTES), config.pieces or 120
+    test = excerpts_of(corpus, config.positive, "test", lengths, pieces, config.each, config.seed)
+    run = Run.open(config.out, "critic", as_dict(config), seed=config.seed, data=corpus.fingerprint)
+    if run.finished:
+        return _report(run, config.json, "was finished before")
+    if PartialState().is_main_process:
+        critic, about = train_traits(
+            corpus, config.positive, lengths, pieces, config.each, config.min_notes, config.worst, config.seed
+        )
+        saved = _saved(run, critic, about, corpus)
+        at = dict.fromkeys(sorted(test.notes.counts.tolist()))
+        by_length = {
+            str(count): style_card(saved, test.rows(test.notes.counts == count), config.seed, brief=True)
+            for count in at
+        }
+        own = {"parameters": critic.model.parameters, "by_length": by_length}
+        _finish(run, config, saved, test, own)
+    PartialState().wait_for_everyone()
+    return _report(run, config.json, "finished")
+
+
+def _hear_tokens(config: CriticConfig, corpus: Corpus) -> int:
+    """The whole way of a critic that hears tokens."""
     excerpts = {split: _excerpts(corpus, split, config) for split in ("valid", "test")}
     network = SequenceCritic.new(
         corpus.remi, config.init or None, config.size, config.max_tokens, config.positive, config.seed
@@ -158,7 +235,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     run.follow(trainer)
     trainer.train(resume_from_checkpoint=run.last_checkpoint())
     if PartialState().is_main_process:
-        _finish(run, config, network, music, excerpts, corpus)
+        valid = excerpts["valid"]
+        logits = network.logits(valid.notes)
+        calibration = fit_calibration(logits, valid.positive)
+        critic = StyleCritic(TokenModel(network, calibration), config.positive, config.min_notes, config.worst)
+        collections: dict[str, list[str]] = {}
+        for style, collection in music.tables:
+            collections.setdefault(style, []).append(collection)
+        about = {
+            "data": corpus.fingerprint,
+            "collections": collections,
+            "broken": [change.__name__ for change in BREAKING] if config.broken else [],  # no news on the card
+        }
+        saved = _saved(run, critic, about, corpus)
+        ece = {
+            name: expected_calibration_error(np.exp(said.log_probability(logits)), valid.positive)
+            for name, said in {"ece_raw": Calibration(), "ece": calibration}.items()
+        }
+        own = {
+            "parameters": network.model.num_parameters(),
+            "max_tokens": config.max_tokens,
+            "valid": {"n": len(logits), "scale": calibration.scale, "bias": calibration.bias, **ece},
+        }
+        _finish(run, config, saved, excerpts["test"], own)
     PartialState().wait_for_everyone()
     return _report(run, config.json, "finished")
 
@@ -170,49 +269,30 @@ def _excerpts(corpus: Corpus, split: str, config: CriticConfig) -> Excerpts:
     return Music.of(corpus, split, config.positive, config.prompt_tokens).draw(n, config.max_tokens, rng)
 
 
-def _finish(
-    run: Run,
-    config: CriticConfig,
-    network: SequenceCritic,
-    music: Music,
-    excerpts: dict[str, Excerpts],
-    corpus: Corpus,
-) -> None:
-    """Calibrate, save, and measure what was saved."""
-    valid = excerpts["valid"]
-    logits = network.logits(valid.notes)
-    calibration = fit_calibration(logits, valid.positive)
-    critic = StyleCritic(network, calibration, config.positive, config.min_notes, config.worst)
-    collections: dict[str, list[str]] = {}
-    for style, collection in music.tables:
-        collections.setdefault(style, []).append(collection)
+def _saved(run: Run, critic: StyleCritic, about: dict[str, Any], corpus: Corpus) -> StyleCritic:
+    """The critic as it is found in RUN/model, which is written aside and renamed."""
     aside = run.folder / "model.part"
-    trained_on = {
-        "data": corpus.fingerprint,
-        "collections": collections,
-        "broken": [change.__name__ for change in BREAKING] if config.broken else [],  # no news on the card
-    }
-    critic.save_pretrained(aside, trained_on=trained_on)
+    critic.save_pretrained(aside, trained_on=about)
     write_manifest(aside)
     if run.model_folder.exists():  # of a run that was cut off after this
         shutil.rmtree(run.model_folder)
     aside.rename(run.model_folder)
-    saved = StyleCritic.from_pretrained(run.model_folder, corpus.remi)
-    ece = {
-        name: expected_calibration_error(np.exp(said.log_probability(logits)), valid.positive)
-        for name, said in {"ece_raw": Calibration(), "ece": calibration}.items()
-    }
+    return StyleCritic.from_pretrained(run.model_folder, corpus.remi)
+
+
+def _finish(run: Run, config: CriticConfig, critic: StyleCritic, test: Labelled, own: dict[str, Any]) -> None:
+    """Measure what was saved."""
     card: dict[str, Any] = {
         "positive": config.positive,
-        "parameters": network.model.num_parameters(),
-        "max_tokens": config.max_tokens,
+        "hears": config.hears,
         "prior": 0.5,
         "worst": config.worst,
         "min_notes": config.min_notes,
-        "valid": {"n": len(logits), "scale": calibration.scale, "bias": calibration.bias, **ece},
-        "test": style_card(saved, excerpts["test"], config.seed),
+        **own,
+        "test": style_card(critic, test, config.seed),
     }
     (run.folder / "card.json").write_text(json.dumps(card, indent=1))
+    (run.folder / "reliability.svg").write_text(reliability_svg(card["test"]["reliability"]))
     run.finish(card=card, parameters=card["parameters"])
 
 
@@ -231,6 +311,6 @@ def _report(run: Run, as_json: bool, state: str) -> int:
     rows |= {f"nats, {name}": change for name, change in (test["format"] | test["broken"]).items()}
     for name, number in rows.items():
         table.add_row(name, f"{number['value']:.3f}", f"{number['low']:.3f} .. {number['high']:.3f}")
-    table.add_row("calibration error", f"{test['ece']:.3f}", f"before calibration {test['ece_raw']:.3f}")
+    table.add_row("calibration error", f"{test['ece']:.3f}", "")
     Console().print(table)
     return 0

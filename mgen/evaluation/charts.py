@@ -272,6 +272,48 @@ def _strokes(at: NDArray[np.float64], of: NDArray[np.float64], x: Scale, y: Scal
             yield f'<polyline points="{line}"/>'
 
 
+# ------------------------------------------------------------ calibration
+
+
+def reliability_svg(bins: Sequence[Mapping[str, float]], size: int = 280) -> str:
+    """What was said against what was true, both 0..1, a dot for each bin as large as its pieces are many.
+
+    The file stands alone: it brings its own colours.
+
+    Args:
+        bins: `said`, `true` and `n` of each.
+    """
+    left, room = 42.0, size - 52.0
+
+    def x(value: float) -> float:
+        return left + value * room
+
+    def y(value: float) -> float:
+        return 10 + (1 - value) * room
+
+    most = max((part["n"] for part in bins), default=1)
+    parts = [f'<rect width="{size}" height="{size}" fill="#fff"/>']
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        parts.append(
+            f'<path d="M{x(0):.1f} {y(tick):.1f}H{x(1):.1f}M{x(tick):.1f} {y(0):.1f}V{y(1):.1f}" stroke="#ddd"/>'
+            f'<text x="{left - 6:.1f}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>'
+            f'<text x="{x(tick):.1f}" y="{y(0) + 16:.1f}" text-anchor="middle">{tick:g}</text>'
+        )
+    parts.append(f'<path d="M{x(0):.1f} {y(0):.1f}L{x(1):.1f} {y(1):.1f}" stroke="#888" stroke-dasharray="4"/>')
+    for part in bins:
+        radius = 2 + 7 * math.sqrt(part["n"] / most)
+        at = f'cx="{x(part["said"]):.1f}" cy="{y(part["true"]):.1f}" r="{radius:.1f}"'
+        parts.append(f'<circle {at} fill="#2a6f97" fill-opacity=".75"/>')
+    parts.append(
+        f'<text x="{x(0.5):.1f}" y="{size - 4}" text-anchor="middle">said</text>'
+        f'<text transform="translate(11 {y(0.5):.1f}) rotate(-90)" text-anchor="middle">true</text>'
+    )
+    told = "; ".join(f"said {part['said']:.2f}, true {part['true']:.2f}, {part['n']:.0f} pieces" for part in bins)
+    frame = f'width="{size}" height="{size}" viewBox="0 0 {size} {size}" font-family="sans-serif" font-size="11"'
+    label = f'role="img" aria-label="{escape(told)}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {frame} {label}>{"".join(parts)}</svg>'
+
+
 # ---------------------------------------------------------------- shapes
 
 

@@ -1,0 +1,117 @@
+"""P(style | piece) from traits: an ensemble, calibrated, that knows what it cannot judge."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from scipy.special import log_expit
+
+from critics.calibration import Calibration, fit_calibration
+from critics.ensemble import MEMBERS, Ensemble, Material, Member, heard
+from critics.novelty import Novelty
+from mgen.notes import Notes
+
+Floats = NDArray[np.float64]
+
+WEIGHTS = "ensemble.safetensors"
+
+BROKEN_PRIOR = 0.1
+"""Of the pieces that come in, the share that is no whole music; of the rest half is of the style."""
+
+
+@dataclass(frozen=True, eq=False)
+class TraitModel:
+    """log P(the style and whole | piece) = log P(style | whole music, piece) + log P(whole | piece), in nats.
+
+    Attributes:
+        ensemble: answers both questions in raw logits.
+        style: from these to log odds, both styles being equally likely.
+        whole: to log odds, whole and broken being equally likely; `BROKEN_PRIOR` is added.
+        novelty: says which pieces are unlike all real music that was learned from.
+    """
+
+    ensemble: Ensemble
+    style: Calibration
+    whole: Calibration
+    novelty: Novelty
+
+    hears = "traits"
+
+    @property
+    def parameters(self) -> int:
+        """Weights of all networks."""
+        return sum(weight.numel() for weight in self.ensemble.networks.parameters())
+
+    @classmethod
+    def fit(cls, train: Material, valid: Material, members: tuple[Member, ...] = MEMBERS, seed: int = 0) -> TraitModel:
+        """Train on one part of the works, calibrate on another.
+
+        Raises:
+            ValueError: One of the parts lacks a side.
+        """
+        ensemble = Ensemble.fit(train, members, seed)
+        real = valid.way == ""
+        labels = valid.positive[real]
+        style = fit_calibration(ensemble.logits(valid.table[real], "style"), labels)
+        whole = fit_calibration(ensemble.logits(valid.table, "whole"), real)
+        return cls(ensemble, style, whole, Novelty.fit(train.table[train.way == ""]))
+
+    def hear(self, notes: Notes) -> tuple[Floats, NDArray[np.bool_]]:
+        """(B,) log-probability in nats, and (B,) whether a piece is like anything that was learned from."""
+        table = heard(notes)
+        return self.log_probability(table), self.novelty.distance(table) <= 1
+
+    def log_probability(self, table: Floats) -> Floats:
+        """(B,) from `critics.ensemble.heard`; see the class."""
+        whole = self.whole.log_odds(self.ensemble.logits(table, "whole")) + np.log(1 / BROKEN_PRIOR - 1)
+        out: Floats = self.style.log_probability(self.ensemble.logits(table, "style")) + log_expit(whole)
+        return out
+
+    # --------------------------------------------------------------- files
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write the weights; returns the rest as plain values."""
+        tensors = self.ensemble.tensors()
+        for part in ("mean", "root"):
+            tensors |= {f"novelty.{part}.{name}": torch.from_numpy(value) for name, value in self._part(part).items()}
+        save_file({name: value.contiguous() for name, value in tensors.items()}, folder / WEIGHTS)
+        return {
+            "members": self.ensemble.described(),
+            "style": asdict(self.style),
+            "whole": asdict(self.whole),
+            "broken_prior": BROKEN_PRIOR,
+            "novelty_limit": self.novelty.limit,
+        }
+
+    def _part(self, name: str) -> dict[str, Floats]:
+        found: dict[str, Floats] = getattr(self.novelty, name)
+        return found
+
+    @classmethod
+    def load(cls, folder: Path, facts: dict[str, Any]) -> TraitModel:
+        """What `save` wrote.
+
+        Raises:
+            KeyError, OSError, RuntimeError, TypeError: Files or values are missing, or do not fit.
+        """
+        tensors = load_file(folder / WEIGHTS)
+        parts = {
+            part: {
+                name.rsplit(".", 1)[1]: value.numpy()
+                for name, value in tensors.items()
+                if name.startswith(f"novelty.{part}.")
+            }
+            for part in ("mean", "root")
+        }
+        return cls(
+            Ensemble.from_tensors(facts["members"], tensors),
+            Calibration(**facts["style"]),
+            Calibration(**facts["whole"]),
+            Novelty(parts["mean"], parts["root"], facts["novelty_limit"]),
+        )
