@@ -14,7 +14,9 @@ from critics.changes import augmented
 from critics.excerpts import Collected
 from critics.format_control import marginals
 from critics.hearing import heard
+from critics.material import prepared
 from critics.sequence import SequenceCritic
+from critics.trait_model import TraitModel
 from critics.transfer import Fitter, Mask, Trained, by_critic
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
@@ -25,6 +27,9 @@ from mgen.notes import Notes
 
 Table = Callable[[Notes], Floats]
 """(B, F) numbers of each piece, each judged alone."""
+
+CALIBRATED_ON = 0.2
+"""Share of the works that `ensemble` may learn from on which it is calibrated only."""
 
 
 def on_table(table: Table, copies: int = 0) -> Fitter:
@@ -117,3 +122,27 @@ def network(remi: Remi, steps: int, tokens: int = 256, batch: int = 16, learning
         return lambda notes: critic.logits(notes).astype(np.float64)
 
     return by_critic(fit)
+
+
+def ensemble(copies: int = 1) -> Fitter:
+    """The style critic of traits (`critics.trait_model`), calibrated on a fifth of the works it may learn from.
+
+    Its score is the one that gives reward, log P(the style and whole | piece), without the floor and the abstention of
+    `critics.style`. Copies in other formats and broken copies are made once, of every collection by itself.
+    """
+
+    def fitter(excerpts: Collected, seed: int) -> Trained:
+        made = prepared(excerpts, seed, copies)
+
+        def trained(train: Mask, test: Mask, seed: int) -> Floats:
+            works = np.unique(excerpts.work[train])
+            apart = np.random.default_rng([seed, 4]).permutation(works)[: max(1, round(CALIBRATED_ON * len(works)))]
+            valid = train & np.isin(excerpts.work, apart)
+            parts = made.of(excerpts, train & ~valid), made.of(excerpts, valid)
+            with threadpool_limits(1):
+                model = TraitModel.fit(*parts, seed=seed)
+                return model.log_probability(made.table[: len(excerpts)][test])  # the excerpts come first
+
+        return trained
+
+    return fitter

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from critics.changes import augmented
 from critics.excerpts import PIECES, Collected, collected
-from critics.fitters import heard_features, naive_features, network, on_table
+from critics.fitters import ensemble, heard_features, naive_features, network, on_table
 from critics.format_control import Control, Stage, format_control, raw, stage, summary
 from critics.hearing import heard
 from critics.transfer import FEWEST, Fitter, Matrix, rows_of, transfer_matrix
@@ -33,9 +33,12 @@ NETWORK_STEPS = 100
 FITTERS: dict[str, Callable[[Corpus], Fitter]] = {
     "naive": lambda corpus: on_table(naive_features),
     "network": lambda corpus: network(corpus.remi, NETWORK_STEPS),
-    "ours": lambda corpus: on_table(heard_features, copies=1),
+    "features": lambda corpus: on_table(heard_features, copies=1),
+    "ours": lambda corpus: ensemble(),
 }
-"""Critics by name: one that hears the format, the small network that does, and the one that is to give reward."""
+"""Critics by name: one that hears the format, the small network that does too, one of evaluation's features in what is
+heard, and the one that gives reward.
+"""
 
 STAGES: dict[str, Callable[[Collected, int, int], Stage]] = {
     "raw": raw,
