@@ -50,7 +50,7 @@ class Member:
     view: str
     negatives: tuple[str, ...]
     share: float = 0.1
-    steps: int = 150
+    steps: int = 300
     seed: int = 0
 
 
@@ -73,8 +73,8 @@ MEMBERS: tuple[Member, ...] = (
     Member("style", "all", ("random_pitches",), seed=1),
     Member("style", "pitch", ("random_pitches", "in_major")),
     Member("style", "rhythm", ("straight_eighths", "gaps_permuted"), share=0.2),
-    Member("whole", "everything", _BREAKING, share=1.0, steps=300),
-    Member("whole", "joints", _BREAKING, share=1.0, steps=300),
+    Member("whole", "everything", (*_BREAKING, "straight_eighths"), share=1.0),
+    Member("whole", "joints", _BREAKING, share=1.0),
 )
 """Views of style are told apart from broken music a little too, or chromatic noise reads as jazz."""
 

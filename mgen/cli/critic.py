@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,18 +28,30 @@ from transformers import TrainingArguments
 
 from critics.calibration import Calibration, expected_calibration_error, fit_calibration
 from critics.card import Labelled, style_card
+from critics.excerpts import collected
+from critics.material import WAYS
 from critics.sequence import SequenceCritic
 from critics.style import HEARS, MIN_NOTES, WORST, StyleCritic
 from critics.token_model import TokenModel
 from critics.training import BREAKING, Excerpts, Music, StyleExcerpts, StyleTrainer
+from critics.wrong_way import wrong_way
+from mgen.cards.senseless import random_tokens
 from mgen.cli.options import as_dict, parse
 from mgen.cli.run import Run
 from mgen.cli.tracking import TrackingOptions, settle_tracking
-from mgen.cli.traits import NOTES, excerpts_of, train_traits
+from mgen.cli.traits import NOTES, Lessons, excerpts_of
 from mgen.cli.transfer import LENGTHS, transfer
 from mgen.corpus.shards import Corpus
 from mgen.evaluation.charts import reliability_svg
+from mgen.models.transformer import check_vocabulary, load_policy
+from mgen.notes import Notes
+from mgen.rl.prompts import draw_prompts
+from mgen.rl.rollout import Decoding, sample
+from mgen.rl.trainer import decode_completions
 from mgen.training.checkpoints import write_manifest
+
+WRONG = 1000
+"""Inputs of each kind that `wrong_way` tries, if the test split has so many excerpts."""
 
 
 @dataclass
@@ -71,6 +84,16 @@ class CriticConfig(TrackingOptions, TrainingArguments):  # type: ignore[misc]
         metadata={"help": "At most so many pieces of a collection, for each length; 0: 120, or 400 with transfer."},
     )
     each: int = field(default=2, metadata={"help": "Excerpts of a piece."})
+    wrong_way: bool = field(
+        default=False,
+        metadata={
+            "help": "Traits: try wrong inputs of each kind too, on critics that never heard the kind."
+        },
+    )
+    hacked: list[str] = field(
+        default_factory=list,
+        metadata={"help": "With wrong_way: policies tuned against other critics, whose samples are tried."},
+    )
     init: str = field(
         default="",
         metadata={
@@ -195,19 +218,60 @@ def _hear_traits(config: CriticConfig, corpus: Corpus) -> int:
     if run.finished:
         return _report(run, config.json, "was finished before")
     if PartialState().is_main_process:
-        critic, about = train_traits(
-            corpus, config.positive, lengths, pieces, config.each, config.min_notes, config.worst, config.seed
-        )
-        saved = _saved(run, critic, about, corpus)
+        lessons = Lessons.of(corpus, config.positive, lengths, pieces, config.each, config.seed)
+
+        def critic(left_out: Sequence[str] = ()) -> StyleCritic:
+            ways = [way for way in WAYS if way not in left_out]
+            return StyleCritic(lessons.model(config.seed, ways), config.positive, config.min_notes, config.worst)
+
+        saved = _saved(run, critic(), lessons.told(), corpus)
         at = dict.fromkeys(sorted(test.notes.counts.tolist()))
         by_length = {
             str(count): style_card(saved, test.rows(test.notes.counts == count), config.seed, brief=True)
             for count in at
         }
-        own = {"parameters": critic.model.parameters, "by_length": by_length}
+        own = {"parameters": saved.model.parameters, "by_length": by_length}
+        if config.wrong_way:
+            own["wrong_way"] = _wrong_way(config, corpus, saved, critic)
         _finish(run, config, saved, test, own)
     PartialState().wait_for_everyone()
     return _report(run, config.json, "finished")
+
+
+def _wrong_way(
+    config: CriticConfig, corpus: Corpus, critic: StyleCritic, without: Callable[[Sequence[str]], StyleCritic]
+) -> dict[str, Any]:
+    """Length -> what `critics.wrong_way` found of a thousand inputs of each kind."""
+    found = {}
+    for count in config.notes or LENGTHS:
+        music = collected(corpus, config.positive, count, WRONG, 4, config.seed, splits=("test",))
+        rows = np.flatnonzero(music.positive)
+        real = music.notes.pieces(np.random.default_rng(config.seed).permutation(rows)[:WRONG])
+        tokens = random_tokens(real, np.random.default_rng(config.seed), corpus.remi, 4 * count)
+        others = {"random_tokens": tokens}
+        for name in config.hacked:
+            others[f"samples of {Path(name).resolve().parent.name}"] = _samples(config, corpus, name, 4 * count)
+        found[str(count)] = wrong_way(critic, without, real, others, config.seed)
+    return found
+
+
+def _samples(config: CriticConfig, corpus: Corpus, model: str, tokens: int) -> Notes:
+    """A thousand completions by a policy, half of them turned from other music."""
+    policy, remi = load_policy(model)
+    check_vocabulary(model, remi, config.corpus, corpus.remi)
+    room = int(policy.config.max_position_embeddings) - 32
+    parts = []
+    for kind in ("continue", "turn"):
+        rng = np.random.default_rng([config.seed, len(kind)])
+        prompts = draw_prompts(corpus, "test", kind, WRONG // 2, 24, 1, config.positive, rng)
+        ids = [row.tolist() for row in prompts.ids]
+        for begin in range(0, len(ids), 100):
+            some = ids[begin : begin + 100]
+            generator = torch.Generator(policy.device).manual_seed(config.seed + begin)
+            decoding = Decoding(max_new_tokens=min(tokens, room))
+            completions, _ = sample(policy, some, decoding, remi.eos_id, remi.pad_id, generator).lists()
+            parts.append(decode_completions(some, completions, remi))
+    return Notes.concat(parts)
 
 
 def _hear_tokens(config: CriticConfig, corpus: Corpus) -> int:

@@ -7,13 +7,13 @@ taken up again in its middle: a run that was cut off begins anew.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from critics.excerpts import Collected, collected, joined
 from critics.material import WAYS, Prepared, prepared
-from critics.style import StyleCritic
 from critics.trait_model import TraitModel
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
@@ -22,46 +22,65 @@ NOTES = (24, 36, 54, 80, 120, 180, 256)
 """Notes of excerpts: from a short completion to what transfer is measured on."""
 
 
-def train_traits(
-    corpus: Corpus,
-    positive: str,
-    lengths: Sequence[int],
-    pieces: int,
-    each: int,
-    min_notes: int,
-    worst: float,
-    seed: int,
-) -> tuple[StyleCritic, dict[str, Any]]:
-    """A calibrated critic, and what it was trained on.
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """What a critic of traits is made from: prepared once, learned from as often as it is wanted.
 
-    Args:
-        lengths: notes of excerpts; those of which a side has no piece are passed over.
-        pieces: at most so many of a collection, for each length.
-        each: excerpts of a piece.
-
-    Raises:
-        MgenError: On one of the sides there is no piece of any length.
+    Attributes:
+        corpus, positive: whose music, and which style is the yes.
+        train, valid: excerpts, and what was made of them.
     """
-    parts = {}
-    for split, share in (("train", 1.0), ("valid", 0.5)):
-        excerpts = excerpts_of(corpus, positive, split, lengths, max(round(pieces * share), 8), each, seed)
-        parts[split] = excerpts, prepared(excerpts, seed, copies=int(split == "train"))
-    train, valid = (_whole(*part) for part in parts.values())
-    model = TraitModel.fit(train, valid, seed=seed)
-    heard = parts["train"][0]
-    collections: dict[str, list[str]] = {}
-    for yes in (True, False):
-        names = np.unique(heard.collection[heard.positive == yes]).tolist()
-        collections[positive if yes else "other"] = names
-    about = {
-        "data": corpus.fingerprint,
-        "collections": collections,
-        "broken": list(WAYS),
-        "excerpts": len(heard),
-        "works": len(np.unique(heard.work)),
-        "lengths": list(lengths),
-    }
-    return StyleCritic(model, positive, min_notes, worst), about
+
+    corpus: Corpus
+    positive: str
+    lengths: tuple[int, ...]
+    train: tuple[Collected, Prepared]
+    valid: tuple[Collected, Prepared]
+
+    @classmethod
+    def of(
+        cls, corpus: Corpus, positive: str, lengths: Sequence[int], pieces: int, each: int, seed: int = 0
+    ) -> Lessons:
+        """Excerpts of the splits train and valid.
+
+        Args:
+            lengths: notes of excerpts; those of which a side has no piece are passed over.
+            pieces: at most so many of a collection, for each length; half of them for calibration.
+            each: excerpts of a piece.
+
+        Raises:
+            MgenError: On one of the sides there is no piece of any length.
+        """
+        train = excerpts_of(corpus, positive, "train", lengths, pieces, each, seed)
+        valid = excerpts_of(corpus, positive, "valid", lengths, max(pieces // 2, 8), each, seed)
+        return cls(
+            corpus,
+            positive,
+            tuple(lengths),
+            (train, prepared(train, seed, copies=1)),
+            (valid, prepared(valid, seed, copies=0)),
+        )
+
+    def model(self, seed: int = 0, ways: Sequence[str] = WAYS) -> TraitModel:
+        """Trained and calibrated, on music broken in `ways` only."""
+        parts = [rows.of(heard, np.ones(len(heard), bool), ways) for heard, rows in (self.train, self.valid)]
+        return TraitModel.fit(*parts, seed=seed)
+
+    def told(self) -> dict[str, Any]:
+        """What a critic of these was trained on, as plain values."""
+        heard = self.train[0]
+        names = {
+            self.positive if yes else "other": np.unique(heard.collection[heard.positive == yes]).tolist()
+            for yes in (True, False)
+        }
+        return {
+            "data": self.corpus.fingerprint,
+            "collections": names,
+            "broken": list(WAYS),
+            "excerpts": len(heard),
+            "works": len(np.unique(heard.work)),
+            "lengths": list(self.lengths),
+        }
 
 
 def excerpts_of(
@@ -72,16 +91,12 @@ def excerpts_of(
     Raises:
         MgenError: There is none.
     """
-    parts = []
+    parts, refused = [], []
     for count in lengths:
         try:
             parts.append(collected(corpus, positive, count, pieces, each, seed, splits=(split,)))
         except MgenError as error:
-            refused = error
+            refused.append(str(error))
     if not parts:
-        raise MgenError(f"split {split}: {refused}")
+        raise MgenError(f"split {split}: {refused[0]}")
     return joined(parts)
-
-
-def _whole(excerpts: Collected, rows: Prepared) -> Any:
-    return rows.of(excerpts, np.ones(len(excerpts), bool))
