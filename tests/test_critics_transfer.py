@@ -10,7 +10,7 @@ from critics_music import STRAIGHT, SWUNG, toy
 from sklearn.metrics import roc_auc_score
 
 from critics.excerpts import Collected
-from critics.fitters import collection_weights, music_features, network, on_table
+from critics.fitters import collection_weights, ensemble, music_features, network, on_table
 from critics.transfer import ACROSS, ON_GRID, PERFORMED, by_critic, learned_from, pairs_of, rows_of, transfer_matrix
 from mgen.errors import MgenError
 from mgen.notes import Notes
@@ -72,6 +72,14 @@ def test_a_network_is_trained_for_every_pair(remi):
     excerpts = collections(n=4)
     matrix = transfer_matrix(excerpts, network(remi, steps=2, tokens=64), fewest=4)
     assert len(matrix.pairs) == 6 and all(0 <= pair.auc.value <= 1 for pair in matrix.pairs)
+
+
+def test_the_critic_of_traits_is_trained_on_some_and_judges_others():
+    excerpts = collections(n=24)
+    test = np.isin(excerpts.collection, ["club", "church"])
+    score = ensemble()(excerpts, 0)(learned_from(excerpts, "club", "church"), test, 0)
+    assert score.shape == (48,) and np.isfinite(score).all() and (score <= 0).all()
+    assert roc_auc_score(excerpts.positive[test], score) > 0.9
 
 
 def test_nothing_of_the_two_collections_is_learned_from_nor_their_works_and_songs():
