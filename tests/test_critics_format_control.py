@@ -69,3 +69,16 @@ def test_raw_excerpts_come_from_the_files_and_missing_ones_are_counted(small_cor
     assert found.known.tolist() == [k != 1 for k in range(len(excerpts))]
     assert found.notes.counts.tolist() == [48 if known else 0 for known in found.known]
     assert len(np.unique(found.notes.velocity)) > 1
+
+
+def test_excerpts_of_one_work_are_held_out_together():
+    excerpts = collections(n=24, music=False)
+    excerpts = excerpts.rows(np.isin(excerpts.collection, ["club", "church"]))
+    number = np.arange(48) // 4  # four excerpts a work, as loud as no other work
+    loud = (np.random.default_rng(0).permutation(12)[number] * 8 + 20).astype(np.int32)
+    notes = replace(excerpts.notes, velocity=loud[excerpts.notes.piece])
+    found = []
+    for work in (excerpts.work, number.astype(str)):
+        (pair,) = format_control(replace(excerpts, work=work), {"here": stage(notes)}, fewest=24, parts=True)
+        found.append(pair.auc["here"]["loudness"].value)
+    assert found[0] > 0.9 and found[1] < 0.7
