@@ -38,31 +38,75 @@ def critic_run(folder, remi):
     from critics.calibration import Calibration
     from critics.sequence import SequenceCritic
     from critics.style import StyleCritic
+    from critics.token_model import TokenModel
 
     config = {"corpus": f"{HOME}/corpus", "positive": "jazz", "out": str(folder), "retime": True}
     run = Run.open(folder, "critic", config, seed=7, data="feedfacefeedface")
     network = SequenceCritic.new(remi, size="tiny", max_tokens=64, label="jazz")
-    critic = StyleCritic(network, Calibration(scale=0.5, bias=0.25), "jazz")
+    critic = StyleCritic(TokenModel(network, Calibration(scale=0.5, bias=0.25)), "jazz")
     critic.save_pretrained(run.model_folder, trained_on={"data": "feedfacefeedface", "collections": {"jazz": ["a|b"]}})
+    card = critic_card()
+    (folder / "card.json").write_text(json.dumps(card))
+    run.finish(card=card, parameters=network.model.num_parameters())
+    return folder
+
+
+def trait_critic_run(folder):
+    """A run with a critic of traits that told two toy styles apart for a moment, and a card."""
+    import numpy as np
+    from critics_music import STRAIGHT, SWUNG, toy
+
+    from critics.ensemble import Material, Member, heard
+    from critics.hard_negatives import HARD_NEGATIVES
+    from critics.style import StyleCritic
+    from critics.trait_model import TraitModel
+    from mgen.notes import Notes
+
+    config = {"corpus": f"{HOME}/corpus", "positive": "jazz", "out": str(folder), "hears": "traits", "init": ""}
+    config |= {"hacked": [f"{HOME}/runs/jazz/model"]}
+    run = Run.open(folder, "critic", config, seed=7, data="feedfacefeedface")
+    rng = np.random.default_rng(0)
+    real = Notes.concat([toy(SWUNG, 24, rng), toy(STRAIGHT, 24, rng)])
+    yes = np.tile(np.arange(48) < 24, 2)
+    table = np.concatenate([heard(real), heard(HARD_NEGATIVES["one_pitch"](real, rng))])
+    material = Material(table, yes, np.repeat(["", "one_pitch"], 48), np.ones(96))
+    members = (Member("style", "pitch", (), steps=20), Member("whole", "joints", ("one_pitch",), steps=20))
+    critic = StyleCritic(TraitModel.fit(material, material, members), "jazz")
+    about = {"collections": {"jazz": ["a|b"]}, "broken": ["one_pitch"], "excerpts": 1048, "works": 48, "lengths": [32]}
+    critic.save_pretrained(run.model_folder, trained_on={"data": "feedfacefeedface", **about})
+    card = critic_card()
+    beside = {"above_median": 0.004, "change": -6.5, "abstained": 0.25}
+    part = {"n": 64, "auc": cell(0.9, 0.8, 0.95), "accuracy": cell(0.8), "ece": 0.04}
     card = {
+        **{key: value for key, value in card.items() if key != "valid"},
+        "hears": "traits",
+        "by_length": {"24": part, "256": part},
+        "wrong_way": {"100": {"one_pitch": {"n": 1000, "trained": None, "left_out": beside}}},
+    }
+    (folder / "card.json").write_text(json.dumps(card))
+    (folder / "reliability.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    run.finish(card=card, parameters=critic.model.parameters)
+    return folder
+
+
+def critic_card():
+    return {
         "positive": "jazz",
-        "valid": {"n": 64, "scale": 0.5, "bias": 0.25},
+        "valid": {"n": 64, "scale": 0.5, "bias": 0.25, "ece_raw": 0.2, "ece": 0.02},
         "test": {
             "n": 128,
             "works": 40,
             "auc": cell(0.9, 0.85, 0.94),
             "accuracy": cell(0.8, 0.7, 0.9),
             "ece": 0.03,
-            "ece_raw": 0.2,
+            "abstained": {"positive": 0.015, "other": 0.25},
+            "reliability": [{"said": 0.125, "true": 0.25, "n": 40}, {"said": 0.9, "true": 1.0, "n": 88}],
             "score": {"positive": cell(-0.3), "other": cell(-2.5)},
             "pairs": {"a|b": {"folk": cell(0.95, 0.9, 0.99), "pop": cell(0.61, 0.5, 0.72)}},
             "format": {"humanised": cell(-0.1, -0.2, 0.0)},
             "broken": {"random_pitches": cell(-4.0, -4.4, -3.6)},
         },
     }
-    (folder / "card.json").write_text(json.dumps(card))
-    run.finish(card=card, parameters=network.model.num_parameters())
-    return folder
 
 
 def metrics(kinds=True):

@@ -150,10 +150,12 @@ def test_a_critic_is_a_column(small_corpus, tmp_path, capsys):
     from critics.calibration import Calibration
     from critics.sequence import SequenceCritic
     from critics.style import StyleCritic
+    from critics.token_model import TokenModel
     from mgen.corpus.shards import Corpus
 
     remi = Corpus.open(small_corpus).remi
-    StyleCritic(SequenceCritic.new(remi, max_tokens=64), Calibration(), "jazz").save_pretrained(tmp_path / "critic")
+    model = TokenModel(SequenceCritic.new(remi, max_tokens=64), Calibration())
+    StyleCritic(model, "jazz").save_pretrained(tmp_path / "critic")
     words = ["--corpus", str(small_corpus), "--split", "train", "--n", "8", "--excerpt_tokens", "128"]
     assert main([*words, "--sets", "false", "--critic", str(tmp_path / "critic"), "--json"]) == 0
     real = json.loads(capsys.readouterr().out)["rows"]["real"]["critic jazz"]

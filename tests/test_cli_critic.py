@@ -38,6 +38,7 @@ def policy(tiny_policy, corpus, tmp_path_factory):
 
 def words(corpus, policy, out, **changes):
     options = {
+        "hears": "tokens",
         "corpus": corpus,
         "init": policy,
         "out": out,
@@ -79,7 +80,7 @@ def test_the_model_judges_pieces_in_calibrated_nats(run, corpus):
     check_manifest(run / "model")
     critic = StyleCritic.from_pretrained(run / "model", Corpus.open(corpus).remi)
     card = json.loads((run / "card.json").read_text())
-    assert (critic.calibration.scale, critic.positive) == (card["valid"]["scale"], "jazz")
+    assert (critic.model.calibration.scale, critic.positive) == (card["valid"]["scale"], "jazz")
     judged = critic(Notes.from_scores([compose("lead_sheets", 100), compose("blues_piano", 100)]))
     assert judged.defined.all() and (judged.score <= 0).all()
     facts = json.loads((run / "model" / "critic.json").read_text())

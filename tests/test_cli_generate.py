@@ -14,6 +14,7 @@ from critics.calibration import Calibration
 from critics.realism import RealismCritic
 from critics.sequence import SequenceCritic
 from critics.style import StyleCritic
+from critics.token_model import TokenModel
 from mgen.cli import generate, pretrain
 from mgen.cli.judging import judges_from, judges_of_run
 from mgen.corpus.shards import Corpus
@@ -38,7 +39,8 @@ def base(tiny_policy, remi, tmp_path_factory):
 @pytest.fixture(scope="module")
 def critic(remi, tmp_path_factory):
     folder = tmp_path_factory.mktemp("critic") / "model"
-    StyleCritic(SequenceCritic.new(remi, max_tokens=127), Calibration(), "jazz", min_notes=1).save_pretrained(folder)
+    model = TokenModel(SequenceCritic.new(remi, max_tokens=127), Calibration())
+    StyleCritic(model, "jazz", min_notes=1).save_pretrained(folder)
     return folder
 
 
@@ -136,6 +138,7 @@ def test_judges_of_a_run(run_folder, base, critic, excerpts, remi):
     learned = {}
     for step in (5, 10):
         adversary = RealismCritic.new(remi, init=base, seed=step, min_notes=1)
+        adversary.calibration = Calibration(1.0, 0.1 * step)  # untrained ones all say 0
         folder = run_folder / "checkpoints" / f"checkpoint-{step}"
         folder.mkdir(parents=True)
         torch.save({"learner": adversary.state_dict(), "batches": 0}, folder / "adversary.pt")

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hub_runs import critic_run, evaluation, policy_run
+from hub_runs import critic_run, evaluation, policy_run, trait_critic_run
 from hub_server import TOKEN, hub_server
 from huggingface_hub import ModelCard, close_session, constants
 
@@ -16,6 +16,7 @@ def runs(tmp_path_factory, tiny_policy, remi):
     policy_run(folder / "jazz", tiny_policy(max_position_embeddings=96), remi)
     policy_run(folder / "jazz_nats", tiny_policy(max_position_embeddings=96), remi)
     critic_run(folder / "critic", remi)
+    trait_critic_run(folder / "traits")
     evaluation(folder / "evaluation", remi)
     return folder
 
@@ -74,6 +75,15 @@ def test_a_critic_goes_too(runs, hub):
     assert "critic.json" in hub.repos["ada/critic"]["main"]
 
 
+def test_a_critic_of_traits_leaves_nothing_of_a_stock_model_beside_it(runs, hub):
+    """With the config.json of another push still there, stock classes would load something else, or half of it."""
+    assert command(main, [str(runs / "critic"), "ada/changed"]) == 0
+    assert "config.json" in hub.repos["ada/changed"]["main"]
+    assert command(main, [str(runs / "traits"), "ada/changed"]) == 0
+    there = {name: data for name, data in hub.repos["ada/changed"]["main"].items() if name != ".gitattributes"}
+    assert there == content(runs / "traits" / "hub")
+
+
 def test_a_push_that_failed_is_exit_code_2_and_can_be_tried_again(runs, hub, capsys):
     hub.answers["POST", "/commit/"] = 403
     words = [str(runs / "jazz"), "ada/again", "--samples", "0"]
@@ -121,6 +131,7 @@ def test_what_the_user_states_is_in_the_metadata(runs, tmp_path):
         (["{runs}/jazz", "jazz"], "REPO 'jazz': expected user/name, such as ada/jazz"),
         (["{runs}/none", "ada/jazz"], "expected a run of mgen (run.json), found none"),
         (["{runs}/jazz/model", "ada/jazz"], "is a run's model; give the run itself"),
+        (["{runs}/traits/model", "ada/traits"], "is a run's model; give the run itself"),
         (["{runs}/critic", "ada/c", "--evaluation", "{runs}/evaluation"], "measured by its own card"),
         (["{runs}/jazz", "ada/jazz", "--evaluation", "{runs}/jazz"], "metrics.json: No such file or directory"),
         (["{runs}/jazz", "ada/jazz", "--corpus", "{runs}"], "corpus.json: cannot be read"),

@@ -13,6 +13,7 @@ from critics.calibration import Calibration
 from critics.card import auc_interval, score_changes, style_card, weighted_auc
 from critics.sequence import SequenceCritic
 from critics.style import StyleCritic
+from critics.token_model import TokenModel
 from critics.training import Excerpts
 from mgen.evaluation.corruptions import CORRUPTIONS
 
@@ -44,7 +45,7 @@ def test_the_interval_of_few_works_is_wider_than_that_of_as_many_pieces():
 @pytest.fixture(scope="module")
 def critic(remi):
     network = SequenceCritic.new(remi, size="tiny", max_tokens=96, seed=2)
-    return StyleCritic(network, Calibration(2.0, -0.5), "jazz")
+    return StyleCritic(TokenModel(network, Calibration(2.0, -0.5)), "jazz")
 
 
 def test_a_card_has_every_number_and_flat_velocities_change_nothing(critic):
@@ -56,7 +57,7 @@ def test_a_card_has_every_number_and_flat_velocities_change_nothing(critic):
     assert card["format"]["flat_velocities"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert card["format"]["tritone_away"]["value"] != 0
     assert set(card["broken"]) == {"straight_eighths", *CORRUPTIONS}
-    assert card["auc"]["value"] == pytest.approx(roc_auc_score(positive, critic.network.logits(notes)))
+    assert card["auc"]["value"] == pytest.approx(roc_auc_score(positive, critic.model.network.logits(notes)))
     assert {(a, b) for a, others in card["pairs"].items() for b in others} == {("a", "c"), ("b", "c")}
     assert card["n"] == card["works"] == 24
 

@@ -14,6 +14,7 @@ from transformers import TrainingArguments
 from critics.calibration import Calibration, fit_calibration
 from critics.sequence import SequenceCritic
 from critics.style import StyleCritic
+from critics.token_model import TokenModel
 from critics.training import BLOCK, BREAKING, Music, StyleExcerpts, StyleTrainer, with_broken
 from mgen.encoding.remi import Kind, Remi
 from mgen.errors import MgenError
@@ -67,7 +68,7 @@ def trained(network, music, tmp_path_factory):
     trainer.train()
     metrics = trainer.evaluate()
     calibration = fit_calibration(network.logits(valid.notes), valid.positive)
-    return StyleCritic(network, calibration, "jazz"), before, metrics
+    return StyleCritic(TokenModel(network, calibration), "jazz"), before, metrics
 
 
 def held_out(remi):
@@ -81,7 +82,7 @@ def test_it_learns_to_tell_two_styles_apart(trained, remi):
     judged = critic(notes)
     assert roc_auc_score(jazz, judged.score) > 0.9
     assert metrics["eval_auc"] > 0.9 and metrics["eval_loss"] < math.log(2)
-    now = critic.network.model.state_dict()
+    now = critic.model.network.model.state_dict()
     assert all(not torch.equal(now[name], weight) for name, weight in before.items() if "norm" not in name)
 
 
@@ -92,13 +93,13 @@ def test_the_score_is_log_probability_in_nats_within_its_bounds(trained, remi):
     assert judged.score.dtype == np.float32 and judged.defined.all() and judged.credit is None
     assert (judged.score <= 0).all() and (judged.score >= critic.worst).all()
     assert judged.score[jazz].mean() > math.log(0.5) > judged.score[~jazz].mean()
-    said = critic.calibration.log_probability(critic.network.logits(notes))
+    said = critic.model.calibration.log_probability(critic.model.network.logits(notes))
     np.testing.assert_allclose(judged.score, np.maximum(said, math.log(1e-4)), atol=1e-5)
 
 
 def test_the_worst_score_is_a_bound_however_sure_the_network_is(trained, remi):
     critic, _, _ = trained
-    sure = StyleCritic(critic.network, Calibration(1e4, 0.0), "jazz")
+    sure = StyleCritic(TokenModel(critic.model.network, Calibration(1e4, 0.0)), "jazz")
     notes, jazz = held_out(remi)
     score = sure(notes).score
     assert score[~jazz].min() == np.float32(math.log(1e-4)) and score.max() == 0
@@ -122,14 +123,14 @@ def test_saved_and_loaded_it_judges_the_same(trained, remi, tmp_path):
     notes, _ = held_out(remi)
     critic.save_pretrained(tmp_path, trained_on={"data": "abc"})
     loaded = StyleCritic.from_pretrained(tmp_path, remi)
-    assert loaded.calibration == critic.calibration and loaded.positive == "jazz"
+    assert loaded.model.calibration == critic.model.calibration and loaded.positive == "jazz"
     np.testing.assert_array_equal(loaded(notes).score, critic(notes).score)
     with pytest.raises(MgenError, match="is not that of the music"):
         StyleCritic.from_pretrained(tmp_path, Remi.build(styles=("jazz", "rest")))
 
 
 def test_a_critic_of_another_kind_is_refused(trained, remi, tmp_path):
-    trained[0].network.save_pretrained(tmp_path, kind="realism")
+    trained[0].model.network.save_pretrained(tmp_path, kind="realism")
     with pytest.raises(MgenError, match="expected a style critic, found 'realism'"):
         StyleCritic.from_pretrained(tmp_path)
 

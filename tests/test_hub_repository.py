@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import symusic
 import yaml
-from hub_runs import HOME, critic_run, evaluation, policy_run
+from hub_runs import HOME, critic_run, evaluation, policy_run, trait_critic_run
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
@@ -46,6 +46,15 @@ def critic_repository(remi, tmp_path_factory):
     folder = tmp_path_factory.mktemp("critic")
     trained = Trained.read(critic_run(folder / "critic", remi))
     statement = Statement("ada/critic", eval_dataset="ada/bench")
+    write_repository(folder / "out", Contents(trained, statement, {}, None, None, {HOME: "home"}))
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def trait_repository(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("traits")
+    trained = Trained.read(trait_critic_run(folder / "critic"))
+    statement = Statement("ada/traits", eval_dataset="ada/bench")
     write_repository(folder / "out", Contents(trained, statement, {}, None, None, {HOME: "home"}))
     return folder / "out"
 
@@ -222,11 +231,12 @@ def test_without_an_evaluation_the_model_plays_for_itself(run, tmp_path):
 
 
 def test_a_critic_is_whole_too(critic_repository, remi):
+    from critics.calibration import Calibration
     from critics.style import StyleCritic
     from mgen.notes import Notes
 
     critic = StyleCritic.from_pretrained(critic_repository, remi)
-    assert (critic.calibration.scale, critic.calibration.bias, critic.positive) == (0.5, 0.25, "jazz")
+    assert (critic.model.calibration, critic.positive) == (Calibration(0.5, 0.25), "jazz")
     before = StyleCritic.from_pretrained(critic_repository.parent / "critic" / "model", remi)
     from mgen.corpus.demo import compose
 
@@ -248,6 +258,56 @@ def test_the_critics_own_programs_run(critic_repository, tmp_path):
 
     compose("club_takes", 0).dump_midi(tmp_path / "piece.mid")
     done = subprocess.run([sys.executable, "-c", ours], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert -9.3 < float(done.stdout.strip("[] \n")) <= 0
+
+
+def test_a_critic_of_traits_is_whole_without_config_and_vocabulary(trait_repository):
+    files = {path.relative_to(trait_repository).as_posix() for path in trait_repository.rglob("*") if path.is_file()}
+    assert files == {
+        "README.md",
+        "critic.json",
+        "ensemble.safetensors",
+        "training/config.yaml",
+        "training/run.json",
+        "evaluation/card.json",
+        "evaluation/reliability.svg",
+        ".eval_results/mgen_critic.yaml",
+    }
+    for path in trait_repository.rglob("*"):
+        assert not path.is_file() or b"grace" not in path.read_bytes(), path
+    data = ModelCard.load(trait_repository / "README.md").data
+    assert (data.library_name, data.pipeline_tag) == ("mgen", None)
+    assert {"reward-model", "jazz"} <= set(data.tags) and not {"trl", "remi", "miditok"} & set(data.tags)
+    assert {result.metric_type: result.metric_value for result in data.eval_results}["auc"] == 0.9
+
+
+def test_the_page_of_a_critic_of_traits_says_what_it_needs_and_hears(trait_repository):
+    card = card_of(trait_repository)
+    assert "plain TRL cannot take it by its name" in card and "`mgen critic --hears tokens`" in card
+    assert "by its traits: harmony, melody, rhythm" in card and "1,048 excerpts of 48 works, of 32 to 32 notes" in card
+    assert "asked for music or broken music: views joints" in card and "pipeline(" not in card
+    assert "A piece of fewer than 16 notes" in card and "-9.21 nats" in card
+    assert "Expected calibration error on test 0.030" in card
+    assert "Not judged, and counted as a no: 1.5% of jazz, 25.0% of other music." in card
+    assert "](evaluation/reliability.svg)" in card and "| 0.12 | 0.25 | 40 |" in card
+    assert "| 256 | 64 | 0.900 [0.800, 0.950] | 0.800 [0.800, 0.800] | 0.040 |" in card
+    assert "| one pitch | 1000 | – | 0.4% | -6.50 | 25.0% |" in card
+    assert "Llama" not in card and "tokens at once" not in card and "Excerpts of up to" not in card
+
+
+def test_a_critic_of_traits_is_loaded_by_its_own_program(trait_repository, tmp_path):
+    from critics.style import StyleCritic
+    from mgen.corpus.demo import compose
+    from mgen.notes import Notes
+
+    notes = Notes.from_scores([compose("club_takes", 0), compose("chorales", 0)])
+    before = StyleCritic.from_pretrained(trait_repository.parent / "critic" / "model")
+    after = StyleCritic.from_pretrained(trait_repository)
+    np.testing.assert_array_equal(after(notes).score, before(notes).score)
+    (program,) = python_of(card_of(trait_repository), "ada/traits", trait_repository)
+    compose("club_takes", 0).dump_midi(tmp_path / "piece.mid")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert -9.3 < float(done.stdout.strip("[] \n")) <= 0
 
