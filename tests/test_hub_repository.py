@@ -292,7 +292,7 @@ def test_the_page_of_a_critic_of_traits_says_what_it_needs_and_hears(trait_repos
     assert "Not judged, and counted as a no: 1.5% of jazz, 25.0% of other music." in card
     assert "](evaluation/reliability.svg)" in card and "| 0.12 | 0.25 | 40 |" in card
     assert "| 256 | 64 | 0.900 [0.800, 0.950] | 0.800 [0.800, 0.800] | 0.040 |" in card
-    assert "| one pitch | 1000 | – | 0.4% | -6.50 | 25.0% |" in card
+    assert "| one pitch | 1000 | \N{EN DASH} | 0.4% | -6.50 | 25.0% |" in card
     assert "Llama" not in card and "tokens at once" not in card and "Excerpts of up to" not in card
 
 

@@ -20,13 +20,14 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from mgen.encoding.remi import PITCH_RANGE, Kind, Remi
 from mgen.evaluation.claims import Verdict
-from mgen.hub import licences
+from mgen.hub import licences, traits
 from mgen.hub.clips import Clip
 from mgen.hub.private import name_of, public
 from mgen.hub.results import (
     Results,
     Table,
     critic_limits,
+    critic_more,
     critic_numbers,
     critic_tables,
     headlines,
@@ -42,6 +43,9 @@ TASKS = {POLICY: "text-generation"}
 
 QUOTED = 512
 """Pieces from which a two-sample number is quoted."""
+
+RELIABILITY = Path("evaluation/reliability.svg")
+"""A critic's picture of what it said against what was true, where the repository has it."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +107,15 @@ def write_card(path: Path, page: Page) -> None:
         what=what(page),
         shape=shape(trained),
         prompt=_prompt(trained),
-        example=example(trained.remi),
-        multi=trained.remi.multi,
+        example=example(trained.remi) if trained.remi else "",
+        stock=trained.stock,
+        multi=trained.remi is not None and trained.remi.multi,
+        recipe=_recipe(page),
         clips=_clip_rows(page),
         clips_source=page.clips_source,
         tables=[_markdown(table) for table in _tables(page)],
-        more=[_markdown(table) for table in page.results.tables(main=False)] if page.results else [],
+        reliability=RELIABILITY if (trained.run / RELIABILITY.name).is_file() and not page.results else None,
+        more=[_markdown(table) for table in _more(page)],
         others=_markdown(others) if page.results and (others := page.results.others()) else None,
         changes=_changes(page.results),
         protocol=protocol(page),
@@ -135,8 +142,8 @@ def card_data(page: Page) -> ModelCardData:
     if trained.kind == POLICY:
         more["widget"] = [{"text": _prompt(trained)}]
     return ModelCardData(
-        library_name="transformers",
-        pipeline_tag=TASKS.get(trained.kind, "text-classification"),
+        library_name="transformers" if trained.stock else "mgen",
+        pipeline_tag=TASKS.get(trained.kind, "text-classification") if trained.stock else None,
         tags=tags(trained),
         datasets=list(statement.datasets) or None,
         base_model=statement.base_model or None,
@@ -148,7 +155,7 @@ def card_data(page: Page) -> ModelCardData:
 
 def tags(trained: Trained) -> list[str]:
     """What the model can be found by; `trl` only where TRL trained it."""
-    out = ["symbolic-music", "music", "midi", "remi", "miditok", "mgen"]
+    out = ["symbolic-music", "music", "midi", *(["remi", "miditok"] if trained.stock else []), "mgen"]
     if trained.kind == POLICY:
         out.insert(1, "music-generation")
     else:
@@ -174,7 +181,7 @@ def _model_index(page: Page) -> list[Any]:
         "calibration_error": "calibration error",
         "margin": "log-odds, nats",
     }
-    task = ("text-classification", "style of symbolic music")
+    task = ("text-classification" if trained.stock else "other", "style of symbolic music")
     numbers = critic_numbers(trained.card) or preference_numbers(trained.facts)
     if trained.command == "prefer":
         task, data = (task[0], "preferences"), (statement.eval_dataset, "pairs kept back")
@@ -188,6 +195,8 @@ def what(page: Page) -> str:
     """The first paragraph."""
     trained = page.trained
     size = _size(trained)
+    if trained.remi is None:
+        return f"{traits.what(trained, size)} {traits.how(trained)}"
     band = "for several instruments" if trained.remi.multi else "for one instrument"
     if trained.kind == POLICY:
         first = f"A Llama model{size} that writes symbolic music (MIDI) {band}: it goes on from a prompt, note by note."
@@ -235,9 +244,12 @@ def _how(trained: Trained) -> str:
 def shape(trained: Trained) -> list[tuple[str, str]]:
     """What the model is, as name and value."""
     config, remi = trained.model_config, trained.remi
+    parameters = f"{int(trained.facts['parameters']):,}" if trained.facts.get("parameters") else "not stated"
+    if remi is None:
+        return traits.shape(trained, parameters)
     return [
         ("architecture", f"stock `{(config.get('architectures') or ['?'])[0]}`, no code of its own"),
-        ("parameters", f"{int(trained.facts['parameters']):,}" if trained.facts.get("parameters") else "not stated"),
+        ("parameters", parameters),
         (
             "layers, width, heads",
             f"{config.get('num_hidden_layers')}, {config.get('hidden_size')}, {config.get('num_attention_heads')}",
@@ -261,9 +273,8 @@ def protocol(page: Page) -> list[str]:
             f"{test.get('n')} excerpts of {test.get('works')} works of the test split, which neither training nor "
             "calibration saw; splits go by work, never by excerpt.",
             "Intervals are 95 % bootstraps over works.",
-            f"Calibrated on the valid split: scale {page.trained.card['valid']['scale']:.3f}, bias "
-            f"{page.trained.card['valid']['bias']:.3f}; expected calibration error on test {test.get('ece', 0):.3f} "
-            f"(before: {test.get('ece_raw', 0):.3f}).",
+            *_calibrated(page.trained, test),
+            *_abstained(page.trained, test),
         ]
     asked = results.protocol
     lines = [
@@ -285,6 +296,25 @@ def protocol(page: Page) -> list[str]:
     remarks = results.content.get("remarks") or {}
     lines += [f"{name}: {remark}" for name, remark in remarks.items() if name.split(", ")[0] in results.rows]
     return lines
+
+
+def _calibrated(trained: Trained, test: Mapping[str, Any]) -> list[str]:
+    if not trained.stock:
+        return traits.calibrated(trained, dict(test))
+    valid = trained.card.get("valid") or {}
+    raw = test.get("ece_raw", valid.get("ece_raw"))
+    before = f" (on valid, before: {raw:.3f})" if raw is not None else ""
+    return [
+        f"Calibrated on the valid split: scale {valid.get('scale', 1):.3f}, bias {valid.get('bias', 0):.3f}; expected "
+        f"calibration error on test {test.get('ece', 0):.3f}{before}."
+    ]
+
+
+def _abstained(trained: Trained, test: Mapping[str, Any]) -> list[str]:
+    said = test.get("abstained") or {}
+    names = {"positive": trained.style or "its style", "other": "other music"}
+    told = ", ".join(f"{said[side]:.1%} of {names[side]}" for side in names if side in said)
+    return [f"Not judged, and counted as a no: {told}."] if told else []
 
 
 def training_data(page: Page) -> dict[str, Any]:
@@ -354,12 +384,15 @@ def limits(page: Page) -> list[str]:
     """What it cannot do, what the numbers say against it, and what they do not say."""
     trained, results = page.trained, page.results
     low, high = PITCH_RANGE
+    multi = trained.remi is not None and trained.remi.multi
     lines = [
         f"Pitches {low} to {high}; bars of 1 to {MAX_BEATS} whole quarters (6/8 is written as 3/4). Tempo, pedal and "
         "exact dynamics are not modelled; a MIDI file gets one tempo.",
-        "One instrument: a piece of several is written as one part." if not trained.remi.multi else "",
-        f"{trained.context} tokens at once: what happened before is forgotten.",
+        "One instrument: a piece of several is written as one part." if not multi else "",
+        f"{trained.context} tokens at once: what happened before is forgotten." if trained.stock else "",
     ]
+    if not trained.stock:
+        lines = []  # no token enters
     if results:
         lines += _against(results)
         if results.protocol.get("data") not in {None, trained.facts.get("data")}:
@@ -408,7 +441,9 @@ def _hears(trained: Trained) -> list[str]:
         "and listen.",
     ]
     lines += critic_limits(trained.card)
-    if trained.kind == CRITIC:
+    if not trained.stock:
+        lines += traits.limits(trained)
+    elif trained.kind == CRITIC:
         worst, fewest = trained.critic.get("worst"), trained.critic.get("min_notes")
         lines.append(
             f"Excerpts of up to {trained.critic.get('max_tokens')} tokens are heard, the rest is cut. Below {fewest} "
@@ -457,6 +492,16 @@ def _tables(page: Page) -> list[Table]:
     if page.results:
         return page.results.tables()
     return critic_tables(page.trained.card) or preference_tables(page.trained.facts)
+
+
+def _more(page: Page) -> list[Table]:
+    return page.results.tables(main=False) if page.results else critic_more(page.trained.card)
+
+
+def _recipe(page: Page) -> str:
+    """How a file is cleaned before it is judged: as the corpus was."""
+    remi = page.trained.remi
+    return str(page.corpus.get("recipe") or ("band" if remi is not None and remi.multi else "piano"))
 
 
 def _changes(results: Results | None) -> list[str]:

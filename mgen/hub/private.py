@@ -25,7 +25,7 @@ _PATH = re.compile(r"^(~|\.{0,2}[\\/]|[A-Za-z]:[\\/])|^(?!https?://|\d+/\d+$)\S*
 
 _UNNAMED = {"", ".", "..", "model", "/"}
 
-TEXT = {".json", ".jsonl", ".yaml", ".yml", ".md", ".txt", ".csv"}
+TEXT = {".json", ".jsonl", ".yaml", ".yml", ".md", ".txt", ".csv", ".svg"}
 
 
 def name_of(path: str) -> str:

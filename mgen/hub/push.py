@@ -25,8 +25,14 @@ from mgen.hub.results import FOLDER as RESULTS_FOLDER
 TRANSPORT = next(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception))
 """What the client's own HTTP library raises, whichever that is, when no answer comes."""
 
-STALE = ("samples/*", "training/*", "evaluation/*", f"{RESULTS_FOLDER}/{FILES}*", "*.safetensors")
-"""What an earlier push may have left and this one may not write again: it is deleted in the same commit."""
+STALE = (
+    *("samples/*", "training/*", "evaluation/*", f"{RESULTS_FOLDER}/{FILES}*", "*.safetensors"),
+    *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "miditok.json"),
+    "critic.json",
+)
+"""What an earlier push may have left and this one may not write again: it is deleted in the same commit. A critic of
+traits beside the config.json of a stock model would be loaded as that.
+"""
 
 
 @dataclass(frozen=True)

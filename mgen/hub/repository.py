@@ -15,7 +15,7 @@ from transformers import GenerationConfig
 from mgen.encoding.remi import MIDITOK_FILE
 from mgen.errors import MgenError
 from mgen.evaluation.intervals import Interval
-from mgen.hub.card import Page, Statement, write_card
+from mgen.hub.card import RELIABILITY, Page, Statement, write_card
 from mgen.hub.clips import Choice, write_clips
 from mgen.hub.private import check_private, public
 from mgen.hub.results import Results, critic_numbers, preference_numbers, write_eval_results
@@ -77,7 +77,7 @@ def write_repository(out: Path, contents: Contents) -> list[str]:
         _copy_model(contents.trained, aside)
         _write_training(contents.trained, aside)
         _write_measured(contents, aside)
-        made = write_clips(aside, contents.choice, contents.trained.remi) if contents.choice else {}
+        made = write_clips(aside, contents.choice, contents.trained.vocabulary) if contents.choice else {}
         source = contents.choice.source if contents.choice else ""
         write_card(
             aside / "README.md",
@@ -99,7 +99,7 @@ def generation_config(trained: Trained) -> GenerationConfig:
 
     Left to itself, `generate` keeps 50 tokens and does not cache.
     """
-    remi = trained.remi
+    remi = trained.vocabulary
     return GenerationConfig(
         bos_token_id=remi.bos_id,
         eos_token_id=remi.eos_id,
@@ -148,6 +148,9 @@ def _write_measured(contents: Contents, folder: Path) -> None:
         name = "metrics.json" if contents.results else "card.json"
         (folder / EVALUATION).mkdir()
         (folder / EVALUATION / name).write_text(json.dumps(public(content), indent=1))
+        picture = contents.trained.run / RELIABILITY.name
+        if picture.is_file() and not contents.results:
+            shutil.copyfile(picture, folder / RELIABILITY)
     write_eval_results(
         folder,
         measured(contents),

@@ -249,6 +249,50 @@ def critic_tables(card: Mapping[str, Any]) -> list[Table]:
     return out
 
 
+def critic_more(card: Mapping[str, Any]) -> list[Table]:
+    """By the length of excerpts, what is no music of the style at all, and what was true of what was said."""
+    test = card.get("test") or {}
+    out = []
+    lengths = card.get("by_length") or {}
+    if lengths:
+        rows = [
+            [
+                count,
+                str(part.get("n", "?")),
+                *(_text(_interval(part.get(name) or {}), 3) for name in ("auc", "accuracy")),
+                f"{part.get('ece', math.nan):.3f}",
+            ]
+            for count, part in lengths.items()
+        ]
+        out.append(Table("By the number of notes", ["notes", "excerpts", "AUC", "accuracy", "calibration error"], rows))
+    out += [_wrong_way(count, kinds) for count, kinds in (card.get("wrong_way") or {}).items()]
+    bins = test.get("reliability") or []
+    if bins:
+        style = card.get("positive", "the style")
+        rows = [[f"{cell['said']:.2f}", f"{cell['true']:.2f}", str(cell["n"])] for cell in bins]
+        out.append(Table("What was said, and what was true of it", [f"P({style})", "were it", "excerpts"], rows))
+    return out
+
+
+def _wrong_way(count: str, kinds: Mapping[str, Any]) -> Table:
+    """How inputs that are no music score, where critics knew their kind in training and where they did not."""
+
+    def shown(part: Mapping[str, Any] | None, name: str, form: str) -> str:
+        return _NOTHING if not part or part.get(name) is None else format(part[name], form)
+
+    rows = [
+        [
+            name.replace("_", " "),
+            str(cell.get("n", "?")),
+            *(shown(cell.get(part), "above_median", ".1%") for part in ("trained", "left_out")),
+            *(shown(cell.get("left_out"), name, form) for name, form in (("change", ".2f"), ("abstained", ".1%"))),
+        ]
+        for name, cell in kinds.items()
+    ]
+    head = ["", "inputs", "above half of real music", "the same, kind not learned", "beside real, nats", "not judged"]
+    return Table(f"What is no music of the style, {count} notes", head, rows)
+
+
 def preference_numbers(facts: Mapping[str, Any]) -> dict[str, dict[str, Interval]]:
     """Of run.json of `mgen prefer`: how it orders pairs that it did not learn from."""
     numbers = {name: _interval(facts[name]) for name in ("accuracy", "margin") if isinstance(facts.get(name), dict)}

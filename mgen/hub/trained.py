@@ -1,6 +1,7 @@
 """What is published: a finished run, with what it says of itself.
 
-Reads `RUN/model`, `RUN/run.json`, `RUN/config.yaml` and, of a critic, `RUN/card.json`; writes nothing.
+Reads `RUN/model`, `RUN/run.json`, `RUN/config.yaml` and, of a critic, `RUN/card.json`; writes nothing. All models are
+stock ones with a vocabulary, but for critics that hear traits: networks of mgen's own, that no token enters.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from mgen.training.checkpoints import MANIFEST, check_manifest
 
 CRITIC_FILE = "critic.json"
 POLICY, CRITIC, REWARD_MODEL = "policy", "critic", "reward model"
+TRAITS = "traits"
+"""What `hears` of critic.json says of a critic that is no stock model."""
 
 COMMANDS = {
     "pretrain": "next-token training",
@@ -38,10 +41,10 @@ class Trained:
         kind: `policy` (writes music), `critic` (judges style, calibrated) or `reward model` (a bare logit).
         facts: run.json.
         config: config.yaml, the options as used.
-        model_config: config.json of the model.
+        model_config: config.json of the model; empty for a critic of traits.
         critic: critic.json, empty if there is none.
         card: card.json, what was measured of a critic; empty if there is none.
-        remi: the vocabulary.
+        remi: the vocabulary; None for a critic of traits, which has none.
     """
 
     run: Path
@@ -51,7 +54,7 @@ class Trained:
     model_config: dict[str, Any]
     critic: dict[str, Any]
     card: dict[str, Any]
-    remi: Remi
+    remi: Remi | None
 
     @classmethod
     def read(cls, run: Path | str) -> Trained:
@@ -62,7 +65,8 @@ class Trained:
         """
         run = Path(run)
         if not (run / "run.json").is_file():
-            if (run / "config.json").is_file() and (run.parent / "run.json").is_file():
+            model = any((run / name).is_file() for name in ("config.json", CRITIC_FILE))
+            if model and (run.parent / "run.json").is_file():
                 raise MgenError(f"{run}: is a run's model; give the run itself, {run.parent}")
             raise MgenError(f"{run}: expected a run of mgen (run.json), found none; give RUN, the --out of a training")
         facts = _json(run / "run.json")
@@ -72,24 +76,25 @@ class Trained:
         if not facts.get("finished"):
             raise MgenError(f"{run}: is not finished; give its mgen {command} command again, then push")
         model = run / "model"
-        if not (model / "config.json").is_file() or not list(model.glob("*.safetensors")):
+        critic = _json(model / CRITIC_FILE, needed=False)
+        own = critic.get("hears") == TRAITS  # a model of our own, with neither config.json nor a vocabulary
+        if not (own or (model / "config.json").is_file()) or not list(model.glob("*.safetensors")):
             raise MgenError(f"{model}: expected config.json and *.safetensors, found none; train again")
         if (model / MANIFEST).is_file():
             try:
                 check_manifest(model)
             except MgenError as error:
                 raise MgenError(f"{run}: its model is not whole ({str(error).split(';')[0]}); train again") from error
-        model_config = _json(model / "config.json")
-        critic = _json(model / CRITIC_FILE, needed=False)
+        model_config = {} if own else _json(model / "config.json")
         return cls(
             run,
-            _kind(model, model_config, critic),
+            CRITIC if own else _kind(model, model_config, critic),
             facts,
             _yaml(run / "config.yaml"),
             model_config,
             critic,
             _json(run / "card.json", needed=False),
-            Remi.from_pretrained(model),
+            None if own else Remi.from_pretrained(model),
         )
 
     @property
@@ -107,14 +112,30 @@ class Trained:
         return str(self.facts["command"])
 
     @property
+    def stock(self) -> bool:
+        """Whether stock classes load it: everything but a critic of traits."""
+        return self.remi is not None
+
+    @property
+    def vocabulary(self) -> Remi:
+        """The vocabulary of a stock model.
+
+        Raises:
+            MgenError: It has none.
+        """
+        if self.remi is None:
+            raise MgenError(f"{self.run}: a critic that hears traits has no vocabulary")
+        return self.remi
+
+    @property
     def style(self) -> str:
         """The style it was trained for; empty if for none."""
         named = self.config.get("positive" if self.kind == CRITIC else "target")
-        return str(named) if named in self.remi.style_ids else ""
+        return str(named) if named and (self.remi is None or named in self.remi.style_ids) else ""
 
     @property
     def context(self) -> int:
-        """Longest sequence, in tokens."""
+        """Longest sequence, in tokens, of a stock model."""
         return int(self.model_config["max_position_embeddings"])
 
     def start(self) -> dict[str, Any]:
