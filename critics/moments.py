@@ -15,12 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mgen import ngrams
+from mgen.evaluation.voices import leaders
 from mgen.notes import Notes
 
 TOGETHER = 2
 """Grid steps from a moment's first note within which a note belongs to it: 42 ms at 120 quarters a minute, as far as
 the notes of a played chord lie apart, and less than a thirty-second note.
 """
+
+_PACE = 12
+"""Grid steps that a moment counts when leaders are looked for: half a beat, whatever the tempo."""
 
 Longs = NDArray[np.int64]
 
@@ -92,6 +96,11 @@ class Moments:
             return np.zeros(0, np.int64)
         return np.bitwise_or.reduceat(np.int64(1) << self.pitch % 12, self.first)
 
+    @cached_property
+    def leader(self) -> Longs:
+        """(N,) row of the note that most likely leads to each (`mgen.evaluation.voices`), -1 where there is none."""
+        return leaders(self.piece, _PACE * self.moment, self.pitch)
+
     def after(self, moments: int) -> NDArray[np.bool_]:
         """(M,) whether so many moments of the piece came before."""
         return ngrams.complete(self.owner, moments + 1)
@@ -113,15 +122,19 @@ def _moments(piece: Longs, onset: Longs) -> NDArray[np.bool_]:
     Args:
         piece, onset: (N,) sorted.
     """
-    fresh = np.ones(len(piece), bool)
-    fresh[1:] = (np.diff(piece) != 0) | (np.diff(onset) > TOGETHER)
-    at = np.arange(len(piece))
-    while True:  # each round settles the next moment of every chain of close notes; chains are short
-        far = onset - onset[np.maximum.accumulate(np.where(fresh, at, 0))] > TOGETHER
-        next_one = far & ~np.append(False, far[:-1] & ~fresh[1:])[: len(far)]
-        if not next_one.any():
-            return fresh
-        fresh |= next_one
+    fresh = np.append(True, np.diff(piece) != 0)[: len(piece)]
+    if not len(piece):
+        return fresh
+    time = onset + piece * (np.ptp(onset) + TOGETHER + 1)  # rising, and pieces lie apart
+    later = np.searchsorted(time, time + TOGETHER, side="right")  # where the next moment begins, if one begins here
+    later = np.append(later, len(piece))
+    begins = np.append(fresh, True)
+    while True:  # a moment leads to the next, then two at a time, then four
+        found = begins.copy()
+        found[later[begins]] = True
+        if (found == begins).all():
+            return begins[:-1]
+        begins, later = found, later[later]
 
 
 def windows(owner: NDArray[np.integer[Any]], n: int, size: int) -> tuple[Longs, Longs]:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from scipy.special import log_expit
+from threadpoolctl import threadpool_limits
 
 from critics.calibration import Calibration, fit_calibration
 from critics.ensemble import MEMBERS, Ensemble, Material, Member, heard
@@ -64,8 +65,9 @@ class TraitModel:
 
     def hear(self, notes: Notes) -> tuple[Floats, NDArray[np.bool_]]:
         """(B,) log-probability in nats, and (B,) whether a piece is like anything that was learned from."""
-        table = heard(notes)
-        return self.log_probability(table), self.novelty.distance(table) <= 1
+        with threadpool_limits(1):  # the matrices are small: a second thread costs more than it gives
+            table = heard(notes)
+            return self.log_probability(table), self.novelty.distance(table) <= 1
 
     def log_probability(self, table: Floats) -> Floats:
         """(B,) from `critics.ensemble.heard`; see the class."""

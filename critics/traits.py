@@ -7,7 +7,9 @@ durations and bars. They are the critics' own: the features that evaluation judg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
+from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,6 @@ from numpy.typing import NDArray
 from critics.moments import Moments, windows
 from mgen import ngrams
 from mgen.evaluation.metrics import mean_of, median_of
-from mgen.evaluation.voices import leaders
 from mgen.notes import Notes
 
 Floats = NDArray[np.float64]
@@ -48,9 +49,7 @@ MAJOR_KEY = np.array([6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66
 MINOR_KEY = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17])
 """How well each pitch class fits a key, from its tonic up. Source: Krumhansl and Kessler 1982."""
 
-_PACE = 12
-"""Grid steps that a moment counts when leaders are looked for: half a beat, whatever the tempo."""
-
+_FIFTHS = np.arange(12) * 7 % 12
 _SETS = np.arange(1 << 12)
 _TURNED = np.min([(_SETS >> k | _SETS << 12 - k) & 0xFFF for k in range(12)], axis=0)
 """(4096,) each set of pitch classes in the transposition that all its transpositions share."""
@@ -125,7 +124,7 @@ def _chords(m: Moments) -> list[Floats]:
 def _harmony(m: Moments) -> list[Floats]:
     """What windows of 5, 8 and 16 notes have in common with chords and scales, and which intervals their classes form.
 
-    Of the windows of 16 also how far, in fifths, the best diatonic scale moves to the next.
+    Of the windows of 16 also how far, in fifths, the diatonic scale has to move to the next: several may fit as well.
     """
     out = []
     for size in (5, 8, 16):
@@ -139,10 +138,12 @@ def _harmony(m: Moments) -> list[Floats]:
             _means(fits.max(axis=2) / counts.sum(axis=1, keepdims=True), owner, m.n),
             _means(between / np.maximum(between.sum(axis=1, keepdims=True), 1), owner, m.n),
         ]
-    root = fits[:, list(SCALES).index("diatonic")].argmax(axis=1)
-    follows = owner[1:] == owner[:-1]
-    fifths = (np.diff(root) * 7 % 12)[follows]
-    return [*out, _shares(owner[1:][follows], np.minimum(fifths, 12 - fifths), 7, m.n)]
+    fit = fits[:, list(SCALES).index("diatonic"), _FIFTHS]
+    best = fit == fit.max(axis=1, keepdims=True)
+    follows = np.flatnonzero(owner[1:] == owner[:-1])
+    one, other = best[follows], best[follows + 1]
+    near = np.stack([((np.roll(one, k, 1) | np.roll(one, -k, 1)) & other).any(axis=1) for k in range(7)], axis=1)
+    return [*out, _shares(owner[follows], near.argmax(axis=1), 7, m.n)]
 
 
 def _key(m: Moments) -> list[Floats]:
@@ -246,10 +247,9 @@ def _leading(m: Moments) -> list[Floats]:
 
 def _leaps(m: Moments) -> tuple[NDArray[np.bool_], Longs, Longs]:
     """(N,) whether another note leads to each, semitones from it, and bar lines between the two."""
-    leader = leaders(m.piece, _PACE * m.moment, m.pitch)
-    by = np.maximum(leader, 0)
+    by = np.maximum(m.leader, 0)
     bar = m.bar[m.moment]
-    return leader >= 0, np.abs(m.pitch - m.pitch[by]), bar - bar[by]
+    return m.leader >= 0, np.abs(m.pitch - m.pitch[by]), bar - bar[by]
 
 
 def _content(m: Moments, window: Longs, n: int) -> tuple[Floats, Floats]:
@@ -303,7 +303,9 @@ def _seams(m: Moments) -> list[Floats]:
 def _variety(m: Moments) -> list[Floats]:
     """Different pitches, classes, gaps and moments among a piece's own, and the longest stretches without change."""
     out = []
-    for owner, values in ((m.piece, m.pitch), (m.owner, m.classes), (m.owner, np.rint(4 * m.log_gap).astype(np.int64))):
+    after = m.after(1)
+    gap = np.rint(4 * m.log_gap[after]).astype(np.int64)
+    for owner, values in ((m.piece, m.pitch), (m.owner, m.classes), (m.owner[after], gap)):
         again = ngrams.repeated(owner, values, 1)
         out.append(_means(~again, owner, m.n))
         run = ngrams.run_length(owner, values)
@@ -343,26 +345,23 @@ Bars are the music's in some formats only, so whoever tells styles must not hear
 """
 
 
-def traits(notes: Notes, groups: Collection[str] = tuple(GROUPS)) -> Floats:
+def traits(notes: Notes) -> Floats:
     """(B, F) traits of each piece, never NaN: one that is undefined is 0, as for a piece without notes.
 
     Shares enter as their square roots (Hellinger 1909): differences among rare things count as well.
 
     Args:
         notes: the pieces. Returns grow with length: compare pieces of one length, or tell the length beside.
-        groups: some of `GROUPS`, in that order.
     """
     moments = Moments(notes)
-    table = np.concatenate([part for name in GROUPS if name in groups for part in GROUPS[name](moments)], axis=1)
+    table = np.concatenate([part for group in GROUPS.values() for part in group(moments)], axis=1)
     return np.nan_to_num(np.sign(table) * np.sqrt(np.abs(table)))
 
 
-def columns(groups: Collection[str] = tuple(GROUPS)) -> dict[str, slice]:
+@cache
+def columns() -> Mapping[str, slice]:
     """Group -> its columns in `traits`."""
-    moments, out, begin = Moments(Notes.concat([])), {}, 0
-    for name in GROUPS:
-        if name in groups:
-            width = sum(part.shape[1] for part in GROUPS[name](moments))
-            out[name] = slice(begin, begin + width)
-            begin += width
-    return out
+    nothing = Moments(Notes.concat([]))
+    width = [sum(part.shape[1] for part in group(nothing)) for group in GROUPS.values()]
+    end = np.cumsum(width).tolist()
+    return MappingProxyType({name: slice(b - w, b) for name, w, b in zip(GROUPS, width, end, strict=True)})
