@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from critics.calibration import Calibration
 from critics.credit import prefix_credit
@@ -20,6 +21,7 @@ from critics.token_model import TokenModel
 from critics.trait_model import TraitModel
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
+from mgen.evaluation.metrics import pitched
 from mgen.judgement import Judgement
 from mgen.notes import Notes
 
@@ -49,8 +51,8 @@ class StyleCritic:
     The score ends at `worst`, log 1e-4: a calibration fitted on a few hundred excerpts says nothing of odds beyond some
     thousands to one, and a log-probability without end would let one confident network shout down all other judges.
 
-    It abstains where it cannot know: a piece of fewer than `min_notes` notes, or one that is unlike all real music it
-    learned from, is not `defined` and gets `worst`. Credit, if it is wanted, is what each bar changes
+    It abstains where it cannot know: a piece of fewer than `min_notes` pitched notes, or one that is unlike all real
+    music it learned from, is not `defined` and gets `worst`. Credit, if it is wanted, is what each bar changes
     (`critics/credit.py`); it costs as many judgements as a piece has bars.
 
     Known exploit: see its card (`mgen card style`). A model that hears tokens hears timing and format long before
@@ -81,7 +83,7 @@ class StyleCritic:
         return np.where(defined, np.exp(said), 0.0)
 
     def _said(self, notes: Notes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        defined = notes.counts >= self.min_notes
+        defined = pitched(notes).counts >= self.min_notes
         said = np.full(notes.n_pieces, -np.inf)
         some = np.flatnonzero(defined)
         if len(some):
@@ -92,7 +94,7 @@ class StyleCritic:
     def _so_far(self, notes: Notes) -> NDArray[np.float64]:
         """(B,) score of beginnings; one that is too short is as likely as a piece that has not begun."""
         said, defined = self._said(notes)
-        short = notes.counts < self.min_notes
+        short = pitched(notes).counts < self.min_notes
         return np.where(short, NOTHING_KNOWN, np.where(defined, np.maximum(said, self.worst), self.worst))
 
     def save_pretrained(self, folder: Path | str, **facts: Any) -> None:
@@ -127,16 +129,20 @@ class StyleCritic:
             raise MgenError(
                 f"{folder}: expected a style critic, found '{facts.get('kind')}'; train one with mgen critic"
             )
+        hears = facts.get("hears", "tokens")
+        if hears not in HEARS:
+            raise MgenError(f"{folder / FILE}: expected hears to be one of {', '.join(HEARS)}, came '{hears}'")
         try:
             model: Model
-            if facts.get("hears", "tokens") == "traits":
+            if hears == "traits":
                 model = TraitModel.load(folder, facts)
             else:
                 network, _ = SequenceCritic.from_pretrained(folder, remi)
                 model = TokenModel(network, Calibration(**facts["calibration"]))
-            return cls(model, facts["positive"], facts["min_notes"], facts["worst"], credit)
-        except (KeyError, TypeError, RuntimeError, OSError) as error:
-            raise MgenError(f"{folder / FILE}: cannot be read ({error!r}); train the critic again") from error
+            return cls(model, str(facts["positive"]), int(facts["min_notes"]), float(facts["worst"]), credit)
+        except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
+            why = " ".join(repr(error).split())
+            raise MgenError(f"{folder}: the critic cannot be read ({why}); train it again") from error
 
 
 def _facts(folder: Path) -> dict[str, Any]:
@@ -145,7 +151,7 @@ def _facts(folder: Path) -> dict[str, Any]:
         raise MgenError(f"{folder}: expected a critic ({FILE}), found none; give RUN/model of a run of mgen critic")
     try:
         facts = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise MgenError(f"{path}: cannot be read ({error}); train the critic again") from error
     if not isinstance(facts, dict):
         raise MgenError(f"{path}: expected an object; train the critic again")

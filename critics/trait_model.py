@@ -100,7 +100,8 @@ class TraitModel:
         """What `save` wrote.
 
         Raises:
-            KeyError, OSError, RuntimeError, TypeError: Files or values are missing, or do not fit.
+            KeyError, OSError, RuntimeError, SafetensorError, TypeError, ValueError: Files or values are missing, or do
+                not fit each other or the traits of this version.
         """
         tensors = load_file(folder / WEIGHTS)
         parts = {
@@ -111,9 +112,15 @@ class TraitModel:
             }
             for part in ("mean", "root")
         }
-        return cls(
-            Ensemble.from_tensors(facts["members"], tensors),
-            Calibration(**facts["style"]),
-            Calibration(**facts["whole"]),
-            Novelty(parts["mean"], parts["root"], facts["novelty_limit"]),
-        )
+        limit = dict(facts["novelty_limit"])
+        if not parts["mean"].keys() == parts["root"].keys() == limit.keys():
+            raise ValueError("the limits of novelty are not those of its weights")
+        ensemble = Ensemble.from_tensors(facts["members"], tensors)
+        nothing = Notes.concat([])
+        known, now = {int(network.columns[-1]) + 1 for network in ensemble.networks}, heard(nothing).shape[1]
+        if known != {now}:
+            raise ValueError(f"it learned from {', '.join(map(str, known))} traits, this version hears {now}")
+        novelty = Novelty(parts["mean"], parts["root"], limit)
+        model = cls(ensemble, Calibration(**facts["style"]), Calibration(**facts["whole"]), novelty)
+        model.hear(nothing)  # parts that do not fit are told now, not in the middle of a run
+        return model
