@@ -1,7 +1,7 @@
 """An ensemble of small networks on traits, each with one question and one view: what the style critic judges by.
 
 Some members say whether music is of the style rather than other music, and some whether it is whole rather than broken.
-They disagree most where they know least, so what counts is their mean less their spread.
+They disagree most where they know least, so what counts is their mean less a part of their spread.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from critics.traits import VIEWS, columns, traits
+from mgen.evaluation.metrics import pitched
 from mgen.notes import Notes
 
 Floats = NDArray[np.float64]
@@ -28,6 +29,16 @@ DROPOUT = (0.15, 0.3)
 
 FARTHEST = 6.0
 """Deviations from the mean of what was trained on at which a trait is cut: no single one may shout."""
+
+MIXED = 0.4
+"""Of mixup (Zhang et al. 2018, arXiv:1710.09412): rows are trained on as mixtures of two, mostly of one of them.
+Between collections nobody has told the network what to think; a straight line is the modest guess.
+"""
+
+SPREAD = 0.5
+"""Spreads that are taken off the members' mean. A whole one costs the mean of transfer as much as it helps where the
+members are wrong in different ways.
+"""
 
 NARROWEST = 1e-3
 """Least deviation of a trait, as one that hardly varied would be magnified without end."""
@@ -97,8 +108,8 @@ class Material:
 
 
 def heard(notes: Notes) -> Floats:
-    """(B, F) traits, and log2 of the number of notes: longer pieces return to more."""
-    return np.concatenate([traits(notes), np.log2(np.maximum(notes.counts, 1))[:, None] / 8], axis=1)
+    """(B, F) traits, and log2 of the number of pitched notes: longer pieces return to more."""
+    return np.concatenate([traits(notes), np.log2(np.maximum(pitched(notes).counts, 1))[:, None] / 8], axis=1)
 
 
 def view_columns(view: str) -> NDArray[np.int64]:
@@ -169,9 +180,10 @@ def fit_member(material: Material, member: Member, seed: int = 0, batch: int = 5
     network = _blank(table[:, own], own, [seed, member.seed])
     inputs = network.standard(table)
     target = torch.from_numpy(yes[rows]).float()
-    counts = torch.from_numpy(weight[rows] / weight[rows].mean()).float()
+    chance = weight[rows] / weight[rows].sum()
+    rng = np.random.default_rng([seed, member.seed, 1])
     # One thread: the matrices are small, and beside other work a second thread waits for the first.
-    threads, generator = torch.get_num_threads(), torch.Generator().manual_seed(_whole_number(seed, member.seed, 1))
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=3e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=member.steps)
@@ -179,10 +191,13 @@ def fit_member(material: Material, member: Member, seed: int = 0, batch: int = 5
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_whole_number(seed, member.seed, 2))  # of dropout
             for _ in range(member.steps):
-                some = torch.randint(len(rows), (batch,), generator=generator)
-                losses = binary_cross_entropy_with_logits(network(inputs[some]), target[some], reduction="none")
+                one, other = torch.from_numpy(rng.choice(len(rows), (2, batch), p=chance))
+                share = torch.from_numpy(rng.beta(MIXED, MIXED, batch)).float()
+                mixed = torch.lerp(inputs[other], inputs[one], share[:, None])
+                wanted = torch.lerp(target[other], target[one], share)
+                loss = binary_cross_entropy_with_logits(network(mixed), wanted)
                 optimizer.zero_grad()
-                (losses * counts[some]).mean().backward()
+                loss.backward()
                 optimizer.step()
                 schedule.step()
     finally:
@@ -218,7 +233,7 @@ class Ensemble:
 
     @torch.no_grad()
     def logits(self, table: Floats, question: Question) -> Floats:
-        """(B,) mean less spread of the members' logits for a question, in raw units.
+        """(B,) mean less `SPREAD` deviations of the members' logits for a question, in raw units.
 
         Args:
             table: (B, F) of `heard`.
@@ -234,7 +249,7 @@ class Ensemble:
         if not said:
             raise ValueError(f"no member is asked '{question}'")
         each = np.stack(said).astype(np.float64)
-        out: Floats = each.mean(axis=0) - each.std(axis=0)
+        out: Floats = each.mean(axis=0) - SPREAD * each.std(axis=0)
         return out
 
     def tensors(self) -> dict[str, Tensor]:

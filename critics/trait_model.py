@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 WEIGHTS = "ensemble.safetensors"
 
-BROKEN_PRIOR = 0.25
+BROKEN_PRIOR = 0.1
 """Of the pieces that come in, the share that is no whole music; of the rest half is of the style."""
 
 

@@ -43,6 +43,7 @@ from mgen.cli.traits import NOTES, Lessons, excerpts_of
 from mgen.cli.transfer import LENGTHS, transfer
 from mgen.corpus.shards import Corpus
 from mgen.evaluation.charts import reliability_svg
+from mgen.evaluation.two_sample import first_notes
 from mgen.models.transformer import check_vocabulary, load_policy
 from mgen.notes import Notes
 from mgen.rl.prompts import draw_prompts
@@ -86,9 +87,7 @@ class CriticConfig(TrackingOptions, TrainingArguments):  # type: ignore[misc]
     each: int = field(default=2, metadata={"help": "Excerpts of a piece."})
     wrong_way: bool = field(
         default=False,
-        metadata={
-            "help": "Traits: try wrong inputs of each kind too, on critics that never heard the kind."
-        },
+        metadata={"help": "Traits: try wrong inputs of each kind too, on critics that never heard the kind."},
     )
     hacked: list[str] = field(
         default_factory=list,
@@ -243,14 +242,18 @@ def _wrong_way(
 ) -> dict[str, Any]:
     """Length -> what `critics.wrong_way` found of a thousand inputs of each kind."""
     found = {}
-    for count in config.notes or LENGTHS:
+    lengths = config.notes or LENGTHS
+    sampled = {
+        f"samples of {Path(name).resolve().parent.name}": _samples(config, corpus, name, 4 * max(lengths))
+        for name in config.hacked
+    }
+    for count in lengths:
         music = collected(corpus, config.positive, count, WRONG, 4, config.seed, splits=("test",))
         rows = np.flatnonzero(music.positive)
         real = music.notes.pieces(np.random.default_rng(config.seed).permutation(rows)[:WRONG])
         tokens = random_tokens(real, np.random.default_rng(config.seed), corpus.remi, 4 * count)
         others = {"random_tokens": tokens}
-        for name in config.hacked:
-            others[f"samples of {Path(name).resolve().parent.name}"] = _samples(config, corpus, name, 4 * count)
+        others |= {name: first_notes(notes, np.full(notes.n_pieces, count)) for name, notes in sampled.items()}
         found[str(count)] = wrong_way(critic, without, real, others, config.seed)
     return found
 
@@ -265,8 +268,8 @@ def _samples(config: CriticConfig, corpus: Corpus, model: str, tokens: int) -> N
         rng = np.random.default_rng([config.seed, len(kind)])
         prompts = draw_prompts(corpus, "test", kind, WRONG // 2, 24, 1, config.positive, rng)
         ids = [row.tolist() for row in prompts.ids]
-        for begin in range(0, len(ids), 100):
-            some = ids[begin : begin + 100]
+        for begin in range(0, len(ids), 250):
+            some = ids[begin : begin + 250]
             generator = torch.Generator(policy.device).manual_seed(config.seed + begin)
             decoding = Decoding(max_new_tokens=min(tokens, room))
             completions, _ = sample(policy, some, decoding, remi.eos_id, remi.pad_id, generator).lists()

@@ -229,7 +229,7 @@ def equal_sides(
     for side in order:
         length[side] = np.minimum(count[side], np.maximum(shorter, MIN_NOTES))
     work = np.concatenate([work[index] for work, index in zip(works, chosen, strict=True)])
-    return Sides(_first_notes(notes, length), np.repeat([0, 1], n), work)
+    return Sides(first_notes(notes, length), np.repeat([0, 1], n), work)
 
 
 def in_turns(work: NDArray[np.str_], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -256,7 +256,7 @@ def _rounded(notes: Notes) -> Notes:
     return replace(notes, **whole, bars=replace(notes.bars, **bars))
 
 
-def _first_notes(notes: Notes, length: NDArray[np.integer]) -> Notes:
+def first_notes(notes: Notes, length: NDArray[np.integer]) -> Notes:
     """Each piece's first notes, `length` (B,) of them, and its bars up to the last of these."""
     notes = notes.select(np.arange(len(notes)) - notes.starts[notes.piece] < length[notes.piece])
     last = np.zeros(notes.n_pieces, np.int64)
