@@ -22,6 +22,7 @@ from rich.table import Table
 from transformers import PreTrainedModel
 
 from critics.sequence import SequenceCritic
+from critics.trait_model import WEIGHTS as TRAIT_WEIGHTS
 from mgen.cli.judging import judges_of_run
 from mgen.cli.options import parse
 from mgen.cli.rows import CONTROLS, RIVALS, control, rival
@@ -107,7 +108,9 @@ class EvaluateConfig:
     workers: int = field(default=0, metadata={"help": "With --midi: processes that read files; 0: one a core."})
     two_sample: bool = field(default=True, metadata={"help": "Do the two-sample test."})
     sequence: bool = field(default=True, metadata={"help": "With the sequence model, which takes most of the time."})
-    critic: str = field(default="", metadata={"help": "Style critic whose hidden states give a Fréchet distance too."})
+    critic: str = field(
+        default="", metadata={"help": "Critic that hears tokens, whose hidden states give a Fréchet distance too."}
+    )
     clamp: str = field(default="", metadata={"help": "Local folder of CLaMP weights, for a Fréchet distance too."})
     seed: int = field(default=1, metadata={"help": "Of prompts and samples."})
     examples: int = field(default=3, metadata={"help": "Examples of each kind in the report: best, typical, worst."})
@@ -174,11 +177,12 @@ def _models(config: EvaluateConfig, out: Path) -> int:
         config.sequence,
     )
     folders = name_models(config.model)
+    spaces = embedders(config)
     entrants = line_up(config, folders, corpus)
     first = entrants[0].players[0]
     assert isinstance(first, ModelPlayer)
     judge, judge_auc = train_judge(corpus, protocol)
-    beside = Beside(copy_index(corpus, protocol), embedders(config), config.sequence, config.two_sample)
+    beside = Beside(copy_index(corpus, protocol), spaces, config.sequence, config.two_sample)
     asked = {kind: Asked.draw(protocol, corpus, "test", kind, KINDS.index(kind)) for kind in config.kinds}
     played: dict[str, dict[str, Played]] = {name: {} for name in ("real", *(entrant.name for entrant in entrants))}
     numbers: dict[str, dict[str, Numbers]] = {name: {} for name in played}
@@ -385,6 +389,11 @@ def embedders(config: EvaluateConfig) -> dict[str, Embedder]:
     """What Fréchet distances are measured in, beside the features."""
     out: dict[str, Embedder] = {}
     if config.critic:
+        if (Path(config.critic) / TRAIT_WEIGHTS).is_file():
+            raise MgenError(
+                f"--critic {config.critic}: expected a critic that hears tokens, this one hears traits and has no "
+                "hidden states; leave --critic out, or train one with mgen critic --hears tokens"
+            )
         network = SequenceCritic.from_pretrained(config.critic)[0]
         out["critic"] = pooled_embedder(network.model.model, network.rows, network.remi.pad_id)
     if config.clamp:

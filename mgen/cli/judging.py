@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from mgen.notes import Notes
 from mgen.rl.trainer import ADVERSARY_FILE
 from mgen.training.checkpoints import MANIFEST
 from rewards import REWARDS
-from rewards.bands import Band, load_bands
+from rewards.bands import Band, Bands, load_bands
 
 BANDS_FILE = "bands.json"
 """Where a run of `mgen finetune` keeps the bands that it measured."""
@@ -55,8 +55,21 @@ class Judges:
         return total
 
 
-def stock_judge(name: str, bands: Mapping[str, Band], critic: str, remi: Remi) -> Judge:
+def left_out(names: Iterable[str], bands: Mapping[str, Band]) -> dict[str, str]:
+    """Rules among `names` that the corpus has no band for, and why: none of its pieces can be held against another.
+
+    A rule whose band is missing for no stated reason is not among them: those bands are old, and asking for the rule
+    is an error.
+    """
+    why = bands.left_out if isinstance(bands, Bands) else {}
+    return {name: why[name] for name in names if name in REWARDS and name in why}
+
+
+def stock_judge(name: str, bands: Mapping[str, Band], critic: str, remi: Remi, credit: bool = False) -> Judge:
     """A rule, or the style critic in the folder `critic`; the adversary belongs to its run.
+
+    Args:
+        credit: the critic gives credit by bars.
 
     Raises:
         MgenError: The critic is asked for and not given, or a band is missing.
@@ -65,7 +78,7 @@ def stock_judge(name: str, bands: Mapping[str, Band], critic: str, remi: Remi) -
         return REWARDS[name](bands)
     if not critic:
         raise MgenError("judges names style: expected --critic FOLDER of a style critic; train one with mgen critic")
-    return StyleCritic.from_pretrained(critic, remi)
+    return StyleCritic.from_pretrained(critic, remi, credit)
 
 
 def judges_from(words: Sequence[str], critic: str, bands: str, remi: Remi) -> Judges:
@@ -94,6 +107,8 @@ def judges_of_run(folder: Path | str, remi: Remi) -> Judges:
     tells real music from what the *tuned* policy played then (or, trained so, from what the reference plays). Without
     either it is left out, and `description` says so.
 
+    Rules that the run left out, as its corpus has no band for them, are left out here too.
+
     Args:
         folder: the run's folder; the paths in its config.yaml are read as they stand.
         remi: the encoding of the music to be judged.
@@ -105,10 +120,13 @@ def judges_of_run(folder: Path | str, remi: Remi) -> Judges:
     config = _config(folder)
     weight = weights(config["judges"], "judges", [*REWARDS, *CRITICS])
     ruled = any(name in REWARDS for name in weight)
-    bands = load_bands(Path(config["bands"] or folder / BANDS_FILE)) if ruled else {}
+    bands = load_bands(Path(config["bands"] or folder / BANDS_FILE)) if ruled else Bands()
     judges: dict[str, Judge] = {}
-    notes = []
+    missing = left_out(weight, bands)
+    notes = [f"{name} is left out: {why}" for name, why in missing.items()]
     for name in weight:
+        if name in missing:
+            continue
         if name != "realism":
             judges[name] = stock_judge(name, bands, config["critic"], remi)
             continue

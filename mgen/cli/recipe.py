@@ -74,7 +74,7 @@ def cook(recipe: str, sources: Sequence[str], out: Path) -> int:
     if not (out / "corpus" / "corpus.json").is_file():
         _step("prepare", recipe, [*sources, "--out", corpus, "--resume", "true"])
     _step("pretrain", recipe, ["--corpus", corpus, "--out", base])
-    _step("critic", recipe, ["--corpus", corpus, "--init", f"{base}/model", "--out", critic])
+    _step("critic", recipe, ["--corpus", corpus, "--out", critic])
     tuned = []
     for form in FORMS:
         run = str(out / f"jazz_{form}")

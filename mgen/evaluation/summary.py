@@ -157,6 +157,9 @@ CURVES = (
     ("grammar gate", "nats", ("rewards/grammar/mean",)),
 )
 
+MOST_SHARES = 6
+"""Curves of one picture: of more judges, those with the largest share of the advantage are shown."""
+
 
 def curves(folders: Mapping[str, Path]) -> list[Curve]:
     """Training curves from the metrics.jsonl of each run that left one."""
@@ -180,10 +183,11 @@ def curves(folders: Mapping[str, Path]) -> list[Curve]:
         if series:
             out.append(Curve(title, unit, series))
     for name, log in logs.items():
-        shares = sorted({key for line in log for key in line if key.startswith("share/")})
+        shares = {key: _series(log, key) for line in log for key in line if key.startswith("share/")}
         if shares:
-            series = {key.removeprefix("share/").replace("_", " "): _series(log, key) for key in shares}
-            out.append(Curve(f"{name}: share of the advantage", "share", dict(list(series.items())[:6])))
+            loudest = sorted(shares, key=lambda key: -sum(shares[key][1]))[:MOST_SHARES]
+            series = {key.removeprefix("share/").replace("_", " "): shares[key] for key in loudest}
+            out.append(Curve(f"{name}: share of the advantage, the {len(loudest)} loudest", "share", series))
     return out
 
 

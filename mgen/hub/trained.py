@@ -65,8 +65,8 @@ class Trained:
         """
         run = Path(run)
         if not (run / "run.json").is_file():
-            model = any((run / name).is_file() for name in ("config.json", CRITIC_FILE))
-            if model and (run.parent / "run.json").is_file():
+            is_model = any((run / name).is_file() for name in ("config.json", CRITIC_FILE))
+            if is_model and (run.parent / "run.json").is_file():
                 raise MgenError(f"{run}: is a run's model; give the run itself, {run.parent}")
             raise MgenError(f"{run}: expected a run of mgen (run.json), found none; give RUN, the --out of a training")
         facts = _json(run / "run.json")

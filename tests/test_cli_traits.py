@@ -1,0 +1,168 @@
+"""What the commands make of a critic that hears traits, and of rules that a corpus has no band for."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from critics_music import STRAIGHT, SWUNG, toy
+from hub_runs import trait_critic_run
+
+from mgen.cli import evaluate, finetune, recipe
+from mgen.cli.critic import CriticConfig
+from mgen.cli.judging import judges_of_run, left_out
+from mgen.cli.options import parse
+from mgen.cli.pretrain import PretrainConfig
+from mgen.corpus.shards import Corpus
+from mgen.errors import MgenError
+from mgen.judgement import Judgement
+from mgen.notes import Notes
+from mgen.rl.credit import group_advantages, returns_to_go, token_rewards
+from rewards.bands import Bands
+
+
+@pytest.fixture(scope="module")
+def critic(tmp_path_factory):
+    return trait_critic_run(tmp_path_factory.mktemp("runs") / "critic") / "model"
+
+
+@pytest.fixture(scope="module")
+def policy(tiny_policy, remi, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("policy")
+    tiny_policy().save_pretrained(folder)
+    remi.save_pretrained(folder)
+    return folder
+
+
+# ------------------------------------------------------------- credit by bars
+
+
+def style_judge(corpus, critic, **options):
+    config = finetune.FinetuneConfig(
+        policy="p", corpus=str(corpus), critic=str(critic), out="o", bf16=False, use_cpu=True, **options
+    )
+    source = finetune._Source(config, Corpus.open(corpus))
+    judges, adversary = finetune.build_judges(config, {"style": 1.0}, Bands(), source)
+    assert adversary is None
+    return judges["style"]
+
+
+def test_the_style_critic_gives_credit_where_a_form_can_pay_it(small_corpus, critic):
+    normalised = {"form": "normalised", "beta": 0.04}
+    assert style_judge(small_corpus, critic).credit
+    assert not style_judge(small_corpus, critic, style_credit=False).credit
+    assert not style_judge(small_corpus, critic, **normalised).credit
+    assert style_judge(small_corpus, critic, style_credit=True, **normalised).credit
+
+
+def test_credit_by_bars_moves_what_is_to_come_and_not_the_whole(small_corpus, critic, remi):
+    """Both ways pay a completion the same, so the first token's advantage is the same; what a bar changed is no longer
+    to come once the bar has been played.
+    """
+    rng = np.random.default_rng(1)
+    pieces = Notes.concat([toy(SWUNG, 4, rng), toy(STRAIGHT, 4, rng)]).pieces(np.array([0, 4, 1, 5, 2, 6, 3, 7]))
+    rows = remi.encode(pieces)
+    notes = Notes.from_ids(rows, remi)
+    lengths = torch.tensor([len(row) for row in rows])
+    group = torch.arange(8) // 4
+    mask = torch.arange(int(lengths.max())) < lengths[:, None]
+    advantages, rewards = {}, {}
+    for credit in (True, False):
+        judged = style_judge(small_corpus, critic, style_credit=credit)(notes)
+        assert isinstance(judged, Judgement) and judged.defined.all()
+        rewards[credit] = token_rewards(judged, notes, lengths)
+        torch.testing.assert_close(rewards[credit].sum(1), torch.from_numpy(judged.score), atol=1e-5, rtol=0)
+        advantages[credit] = group_advantages(returns_to_go(rewards[credit], mask), group)
+    torch.testing.assert_close(advantages[True][:, 0], advantages[False][:, 0], atol=1e-5, rtol=0)
+    assert (rewards[False] != 0).sum(1).max() == 1 < (rewards[True] != 0).sum(1).min()
+    assert not torch.allclose(advantages[True][mask], advantages[False][mask], atol=0.05)
+    # no bar is told of what came later: the first bar's credit is that of the bar alone
+    first = notes.bar == np.minimum.reduceat(notes.bar, notes.starts[:-1])[notes.piece]
+    judge = style_judge(small_corpus, critic)
+    alone = judge(notes.select(first))
+    heard = np.where(alone.defined, alone.score, np.log(0.5))
+    np.testing.assert_allclose(
+        np.bincount(notes.piece[first], judge(notes).credit[first], minlength=8), heard, atol=1e-5
+    )
+
+
+# ------------------------------------------------------ rules without a band
+
+
+def words(corpus, policy, critic, out, *judges):
+    options = {"policy": policy, "corpus": corpus, "critic": critic, "out": out, "max_steps": 1, "prompts": 8}
+    options |= {"max_completion_length": 48, "per_device_train_batch_size": 4, "num_generations": 2, "bf16": "false"}
+    options |= {"prompt_tokens": 16, "sample_steps": 0, "report_to": "none", "disable_tqdm": "true", "use_cpu": "true"}
+    return [word for key, value in options.items() for word in (f"--{key}", str(value))] + ["--judges", *judges]
+
+
+def test_a_rule_that_the_corpus_has_no_band_for_is_left_out_and_told(
+    small_corpus, policy, critic, remi, tmp_path, capsys
+):
+    """Structure over many bars: 48 tokens have none of it."""
+    run = tmp_path / "run"
+    asked = ["structure_long=1", "density=0.5", "style=1"]
+    assert finetune.main(words(small_corpus, policy, critic, run, *asked)) == 0
+    said = capsys.readouterr().err.splitlines()
+    told = [line for line in said if "structure_long" in line]
+    assert len(told) == 1 and told[0].startswith("judge structure_long is left out: only 0 of ")
+    facts = json.loads((run / "run.json").read_text())
+    assert list(facts["left_out"]) == ["structure_long"]
+    (line,) = [line for line in map(json.loads, (run / "metrics.jsonl").open()) if "policy/kl" in line]
+    judged = {key.split("/")[1] for key in line if key.startswith("rewards/") and key.endswith("/mean")}
+    assert judged == {"density", "style"}
+    weighted = 0.5 * line["rewards/density/mean"] + line["rewards/style/mean"]  # each has kept its own weight
+    assert line["reward"] == pytest.approx(weighted, abs=1e-4)
+    judges = judges_of_run(run, remi)
+    assert dict(judges.weights) == {"density": 0.5, "style": 1.0}
+    assert "structure_long is left out: only 0 of" in judges.description
+
+
+def test_no_judge_left_is_an_error(small_corpus, policy, critic, tmp_path):
+    with pytest.raises(MgenError, match=r"judges: none is left .structure_long: only 0 of .*judge longer completions"):
+        finetune.main(words(small_corpus, policy, critic, tmp_path / "run", "structure_long=1"))
+
+
+def test_only_what_the_corpus_itself_does_not_have_is_left_out():
+    """A file of bands that lacks a rule for no stated reason is of another version: that stays an error."""
+    bands = Bands({}, left_out={"swing": "only 3 of 99 real pieces can be measured", "n_notes": "none"})
+    assert left_out(["swing", "density", "style"], bands) == {"swing": "only 3 of 99 real pieces can be measured"}
+    assert left_out(["swing"], {}) == {}
+
+
+# ------------------------------------------------------------- other commands
+
+
+@pytest.mark.parametrize("what", ["midi", "model"])
+def test_evaluate_says_that_traits_have_no_hidden_states(what, small_corpus, policy, critic, tmp_path):
+    models = ["--model", str(policy), "--corpus", str(small_corpus), "--out", str(tmp_path / "e"), "--n", "64"]
+    music = str(small_corpus.parent / "music")
+    asked = {"midi": ["--midi", music, "--reference", music], "model": models}[what]
+    with pytest.raises(MgenError, match=r"--critic .*expected a critic that hears tokens, this one hears traits"):
+        evaluate.main([*asked, "--critic", str(critic)])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["demo", "laptop", "gpu"])
+def test_every_step_of_a_recipe_takes_its_words(name, monkeypatch, tmp_path):
+    steps = []
+
+    def keep(command, config, said, folder=""):
+        steps.append((command, config, said, folder))
+
+    monkeypatch.setattr(recipe, "_step", keep)
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation" / "report.html").write_text("page")
+    assert recipe.cook(name, ["--style", "jazz=music"], tmp_path) == 0
+    kinds = {"pretrain": PretrainConfig, "critic": CriticConfig, "finetune": finetune.FinetuneConfig}
+    kinds["evaluate"] = evaluate.EvaluateConfig
+    seen = {}
+    for command, config, said, folder in steps:
+        path = recipe.CONFIGS / (folder or command) / f"{config}.yaml"
+        if command == "prepare":
+            continue
+        (seen[command],) = parse(["--config", str(path), *said], kinds[command], program=command, example="")
+    assert seen["critic"].hears == "traits" and set(seen) == set(kinds)
+    assert (tmp_path / "report.html").read_text() == "page"
