@@ -219,7 +219,9 @@ def _how(trained: Trained) -> str:
     config = trained.config
     started = f" from `{name_of(str(config['policy']))}`" if config.get("policy") else ""
     if trained.command == "finetune":
-        weights = dict(str(judge).split("=", 1) for judge in config.get("judges") or [] if "=" in str(judge))
+        asked = dict(str(judge).split("=", 1) for judge in config.get("judges") or [] if "=" in str(judge))
+        silent = trained.facts.get("left_out") or {}  # rules that its music has no band for
+        weights = {name: weight for name, weight in asked.items() if name not in silent}
         if len(set(weights.values())) == 1:
             judges = f"{', '.join(weights)}, each with weight {next(iter(weights.values()))}"
         else:
