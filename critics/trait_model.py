@@ -22,8 +22,8 @@ Floats = NDArray[np.float64]
 
 WEIGHTS = "ensemble.safetensors"
 
-BROKEN_PRIOR = 0.1
-"""Of the pieces that come in, the share that is no whole music; of the rest half is of the style."""
+BROKEN_PRIOR = 0.15
+"""With more, real short excerpts are doubted by more than their calibration allows; with less, broken music costs less."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,14 +33,16 @@ class TraitModel:
     Attributes:
         ensemble: answers both questions in raw logits.
         style: from these to log odds, both styles being equally likely.
-        whole: to log odds, whole and broken being equally likely; `BROKEN_PRIOR` is added.
+        whole: to log odds, whole and broken being equally likely.
         novelty: says which pieces are unlike all real music that was learned from.
+        broken_prior: of the pieces that come in, the share that is no whole music; of the rest half is of the style.
     """
 
     ensemble: Ensemble
     style: Calibration
     whole: Calibration
     novelty: Novelty
+    broken_prior: float = BROKEN_PRIOR
 
     hears = "traits"
 
@@ -71,7 +73,7 @@ class TraitModel:
 
     def log_probability(self, table: Floats) -> Floats:
         """(B,) from `critics.ensemble.heard`; see the class."""
-        whole = self.whole.log_odds(self.ensemble.logits(table, "whole")) + np.log(1 / BROKEN_PRIOR - 1)
+        whole = self.whole.log_odds(self.ensemble.logits(table, "whole")) + np.log(1 / self.broken_prior - 1)
         out: Floats = self.style.log_probability(self.ensemble.logits(table, "style")) + log_expit(whole)
         return out
 
@@ -87,7 +89,7 @@ class TraitModel:
             "members": self.ensemble.described(),
             "style": asdict(self.style),
             "whole": asdict(self.whole),
-            "broken_prior": BROKEN_PRIOR,
+            "broken_prior": self.broken_prior,
             "novelty_limit": self.novelty.limit,
         }
 
