@@ -54,6 +54,7 @@ class Member:
         negatives: ways of breaking music (`critics.material.WAYS`) that are a no.
         share: their weight, all together, beside that of real music.
         steps: optimizer steps.
+        mixed: how far rows are mixed; see `MIXED`. 0 trains on rows as they are.
         seed: members that differ in nothing else differ in this.
     """
 
@@ -62,6 +63,7 @@ class Member:
     negatives: tuple[str, ...]
     share: float = 0.1
     steps: int = 300
+    mixed: float = MIXED
     seed: int = 0
 
 
@@ -192,7 +194,7 @@ def fit_member(material: Material, member: Member, seed: int = 0, batch: int = 5
             torch.manual_seed(_whole_number(seed, member.seed, 2))  # of dropout
             for _ in range(member.steps):
                 one, other = torch.from_numpy(rng.choice(len(rows), (2, batch), p=chance))
-                share = torch.from_numpy(rng.beta(MIXED, MIXED, batch)).float()
+                share = torch.from_numpy(_shares(rng, member.mixed, batch)).float()
                 mixed = torch.lerp(inputs[other], inputs[one], share[:, None])
                 wanted = torch.lerp(target[other], target[one], share)
                 loss = binary_cross_entropy_with_logits(network(mixed), wanted)
@@ -203,6 +205,11 @@ def fit_member(material: Material, member: Member, seed: int = 0, batch: int = 5
     finally:
         torch.set_num_threads(threads)
     return network.eval()
+
+
+def _shares(rng: np.random.Generator, mixed: float, batch: int) -> Floats:
+    """(batch,) of the first row of each mixture."""
+    return rng.beta(mixed, mixed, batch) if mixed else np.ones(batch)
 
 
 def _blank(table: Floats, own: NDArray[np.int64], seed: Sequence[int]) -> TraitNetwork:
@@ -232,8 +239,8 @@ class Ensemble:
         return cls(members, [fit_member(material, member, seed) for member in members])
 
     @torch.no_grad()
-    def logits(self, table: Floats, question: Question) -> Floats:
-        """(B,) mean less `SPREAD` deviations of the members' logits for a question, in raw units.
+    def logits(self, table: Floats, question: Question, spread: float = SPREAD) -> Floats:
+        """(B,) mean less `spread` deviations of the members' logits for a question, in raw units.
 
         Args:
             table: (B, F) of `heard`.
@@ -249,7 +256,7 @@ class Ensemble:
         if not said:
             raise ValueError(f"no member is asked '{question}'")
         each = np.stack(said).astype(np.float64)
-        out: Floats = each.mean(axis=0) - SPREAD * each.std(axis=0)
+        out: Floats = each.mean(axis=0) - spread * each.std(axis=0)
         return out
 
     def tensors(self) -> dict[str, Tensor]:

@@ -43,11 +43,17 @@ class Prepared:
     source: NDArray[np.int64]
     way: NDArray[np.str_]
 
-    def of(self, excerpts: Collected, some: NDArray[np.bool_], ways: Sequence[str] = WAYS) -> Material:
+    def of(
+        self,
+        excerpts: Collected,
+        some: NDArray[np.bool_],
+        ways: Sequence[str] = WAYS,
+        evenness: float = EVENNESS,
+    ) -> Material:
         """What was made of the excerpts in `some` (B,), broken in `ways` only; both sides weigh one half."""
         rows = np.flatnonzero(some[self.source] & np.isin(self.way, ["", *ways]))
         source = self.source[rows]
-        weight = collection_weights(excerpts, some)[source]
+        weight = collection_weights(excerpts, some, evenness)[source]
         return Material(self.table[rows], excerpts.positive[source], self.way[rows], weight)
 
 
@@ -81,16 +87,16 @@ def prepared(excerpts: Collected, seed: int = 0, copies: int = 1) -> Prepared:
     )
 
 
-def collection_weights(excerpts: Collected, some: NDArray[np.bool_]) -> Floats:
+def collection_weights(excerpts: Collected, some: NDArray[np.bool_], evenness: float = EVENNESS) -> Floats:
     """(B,) weights, 1 on average in `some` and 0 elsewhere, with which both sides count alike.
 
-    Within a side a collection, apart by kind, counts as its number of excerpts to the power 1 - `EVENNESS`.
+    Within a side a collection, apart by kind, counts as its number of excerpts to the power 1 - `evenness`.
     """
     out = np.zeros(len(excerpts))
     kind = np.char.add(excerpts.collection, np.where(excerpts.on_grid, " on grid", " performed"))
     for side in (True, False):
         own = np.flatnonzero(some & (excerpts.positive == side))
         _, which, count = np.unique(kind[own], return_inverse=True, return_counts=True)
-        weight = count[which] ** -EVENNESS if len(own) else np.zeros(0)
+        weight = count[which] ** -evenness if len(own) else np.zeros(0)
         out[own] = weight / max(weight.sum(), 1e-12) / 2 * some.sum()
     return out
