@@ -244,6 +244,7 @@ class Ensemble:
 
         Args:
             table: (B, F) of `heard`.
+            spread: infinite takes the least of the logits.
 
         Raises:
             ValueError: No member answers it.
@@ -256,7 +257,7 @@ class Ensemble:
         if not said:
             raise ValueError(f"no member is asked '{question}'")
         each = np.stack(said).astype(np.float64)
-        out: Floats = each.mean(axis=0) - spread * each.std(axis=0)
+        out: Floats = each.min(axis=0) if np.isinf(spread) else each.mean(axis=0) - spread * each.std(axis=0)
         return out
 
     def tensors(self) -> dict[str, Tensor]:
