@@ -23,7 +23,9 @@ Floats = NDArray[np.float64]
 WEIGHTS = "ensemble.safetensors"
 
 BROKEN_PRIOR = 0.15
-"""With more, real short excerpts are doubted by more than their calibration allows; with less, broken music costs less."""
+"""With more, real short excerpts are doubted by more than their calibration allows; with less, broken music costs
+less.
+"""
 
 
 @dataclass(frozen=True, eq=False)
