@@ -131,7 +131,9 @@ class StyleCritic:
             )
         hears = facts.get("hears", "tokens")
         if hears not in HEARS:
-            raise MgenError(f"{folder / FILE}: expected hears to be one of {', '.join(HEARS)}, came '{hears}'")
+            raise MgenError(
+                f"{folder / FILE}: expected hears to be one of {', '.join(HEARS)}, came '{hears}'; train it again"
+            )
         try:
             model: Model
             if hears == "traits":

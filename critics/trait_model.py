@@ -124,7 +124,8 @@ class TraitModel:
         known, now = {int(network.columns[-1]) + 1 for network in ensemble.networks}, heard(nothing).shape[1]
         if known != {now}:
             raise ValueError(f"it learned from {', '.join(map(str, known))} traits, this version hears {now}")
+        style, whole = Calibration(**facts["style"]), Calibration(**facts["whole"])
         novelty = Novelty(parts["mean"], parts["root"], limit)
-        model = cls(ensemble, Calibration(**facts["style"]), Calibration(**facts["whole"]), novelty)
+        model = cls(ensemble, style, whole, novelty, float(facts["broken_prior"]))
         model.hear(nothing)  # parts that do not fit are told now, not in the middle of a run
         return model
