@@ -18,7 +18,7 @@ rare things, of which every piece has some that no other has.
 """
 
 MARGIN = 1.1
-"""Of the largest distance that was trained on: a real piece of a new performer is a little further out."""
+"""Of the largest distance of a real piece that is known: one of a new performer is a little further out."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +28,7 @@ class Novelty:
     Attributes:
         mean: group -> (K,).
         root: group -> (K, K) inverse square root of the covariance, so that a distance is a length.
-        limit: group -> the largest distance that a real training piece has, times `MARGIN`.
+        limit: group -> the largest distance that a known real piece has, times `MARGIN`.
     """
 
     mean: dict[str, Floats]
@@ -36,8 +36,12 @@ class Novelty:
     limit: dict[str, float]
 
     @classmethod
-    def fit(cls, table: Floats) -> Novelty:
-        """From (B, F) `critics.ensemble.heard` of real music.
+    def fit(cls, table: Floats, others: Floats) -> Novelty:
+        """From `critics.ensemble.heard` of real music.
+
+        Args:
+            table: (B, F) of pieces that mean and covariance are taken from.
+            others: (C, F) of pieces of other works, for the limits: from few pieces these lie further than any of them.
 
         Source: Mahalanobis 1936, with the covariance of Ledoit and Wolf 2004.
         """
@@ -48,7 +52,8 @@ class Novelty:
             scale = np.maximum(own.std(axis=0), 1e-3)
             values, vectors = np.linalg.eigh(LedoitWolf().fit((own - mean[name]) / scale).covariance_)
             root[name] = vectors / np.sqrt(np.maximum(values, 1e-6)) / scale[:, None]
-            limit[name] = MARGIN * float(np.linalg.norm((own - mean[name]) @ root[name], axis=1).max())
+            known = np.concatenate([own, others[:, columns()[name]]])
+            limit[name] = MARGIN * float(np.linalg.norm((known - mean[name]) @ root[name], axis=1).max())
         return cls(mean, root, limit)
 
     def distance(self, table: Floats) -> Floats:

@@ -65,7 +65,7 @@ class TraitModel:
         labels = valid.positive[real]
         style = fit_calibration(ensemble.logits(valid.table[real], "style"), labels)
         whole = fit_calibration(ensemble.logits(valid.table, "whole"), real)
-        return cls(ensemble, style, whole, Novelty.fit(train.table[train.way == ""]))
+        return cls(ensemble, style, whole, Novelty.fit(train.table[train.way == ""], valid.table[real]))
 
     def hear(self, notes: Notes) -> tuple[Floats, NDArray[np.bool_]]:
         """(B,) log-probability in nats, and (B,) whether a piece is like anything that was learned from."""

@@ -22,7 +22,7 @@ def real():
 
 @pytest.fixture(scope="module")
 def novelty(real):
-    return Novelty.fit(real)
+    return Novelty.fit(real, real[:0])
 
 
 @pytest.mark.parametrize("name", GROUPS)
@@ -72,12 +72,27 @@ def test_what_is_no_music_is_like_nothing(novelty):
 def test_other_works_of_the_same_collections_are_known():
     table = heard(demo(*COLLECTIONS, works=40))
     learned = np.arange(len(table)) % 40 < 30
-    assert (Novelty.fit(table[learned]).distance(table[~learned]) <= 1).mean() > 0.9
+    assert (Novelty.fit(table[learned], table[:0]).distance(table[~learned]) <= 1).mean() > 0.9
+
+
+def test_works_that_were_not_learned_from_tell_how_far_real_music_lies():
+    """From a dozen works of each, others lie further out than any of them."""
+    table = heard(demo(*COLLECTIONS, works=40))
+    number = np.arange(len(table)) % 40
+    learned, others, test = (
+        table[(number >= first) & (number < last)] for first, last in ((0, 12), (12, 26), (26, 40))
+    )
+    without, told = Novelty.fit(learned, others[:0]), Novelty.fit(learned, others)
+    assert (without.distance(test) <= 1).mean() + 0.3 < (told.distance(test) <= 1).mean()
+    assert told.distance(np.concatenate([learned, others])).max() == pytest.approx(1 / MARGIN)
+    for name in GROUPS:
+        np.testing.assert_array_equal(told.mean[name], without.mean[name])
+        np.testing.assert_array_equal(told.root[name], without.root[name])
 
 
 def test_a_trait_that_never_varied_is_not_magnified_without_end(real):
     still = real.copy()
     still[:, columns()["rhythm"]] = 0.25
     still[0, columns()["rhythm"].start] += 1e-9
-    novelty = Novelty.fit(still)
+    novelty = Novelty.fit(still, still[:0])
     assert np.isfinite(novelty.root["rhythm"]).all() and np.isfinite(novelty.distance(real)).all()
