@@ -79,16 +79,17 @@ def _range(notes: Notes) -> np.ndarray:
 
 
 def test_eighths_are_straightened_where_the_beat_is_the_music_s():
-    excerpts = collections()
+    swung = demo("blues_piano", works=6)
+    excerpts = gathered(
+        ("tabs", swung, True, True),
+        ("solos", swung, True, False),
+        ("shuffles", swung, False, True),
+        ("takes", swung, False, False),
+    )
     made = prepared(excerpts)
-    of = excerpts.collection[made.source[made.way == "straight_eighths"]]
-    assert set(of.tolist()) == {"tabs"}  # neither what was played, nor the other side
-    assert set(excerpts.collection[made.source[made.way == "gaps_permuted"]].tolist()) == {
-        "tabs",
-        "solos",
-        "folk",
-        "few",
-    }
+    where = {way: set(excerpts.collection[made.source[made.way == way]].tolist()) for way in WAYS}
+    assert where.pop("straight_eighths") == {"tabs"}  # neither what was played, nor the other side
+    assert all(names == {"tabs", "solos", "shuffles", "takes"} for names in where.values())
 
 
 def test_a_copy_that_turned_out_whole_is_no_broken_music():
@@ -97,6 +98,10 @@ def test_a_copy_that_turned_out_whole_is_no_broken_music():
     excerpts = gathered(("a", toy(STRAIGHT, 6, rng), True, True), ("b", toy(STRAIGHT, 6, rng), False, True))
     made = prepared(excerpts)
     assert "straight_eighths" not in made.way and "in_major" not in made.way and "one_pitch" in made.way
+    mixed = Notes.concat([toy(style, 3, rng) for style in (STRAIGHT, SWUNG, STRAIGHT)])
+    excerpts = gathered(("a", mixed, True, True), ("b", toy(STRAIGHT, 6, rng), False, True))
+    made = prepared(excerpts)
+    assert sorted(made.source[made.way == "straight_eighths"]) == [3, 4, 5]
 
 
 def test_the_sides_weigh_alike_and_collections_by_a_power_of_their_size():
