@@ -74,7 +74,10 @@ class CriticConfig(TrackingOptions, TrainingArguments):  # type: ignore[misc]
     )
     critics: list[str] = field(
         default_factory=lambda: ["naive", "ours"],
-        metadata={"help": "With transfer: which critics, of naive, network and ours."},
+        metadata={"help": "With transfer: which critics. naive, network, features, ours, or a name of an ablation."},
+    )
+    control: bool = field(
+        default=True, metadata={"help": "With transfer: how far format alone tells each pair of one kind, too."}
     )
     notes: list[int] = field(
         default_factory=list,
@@ -202,6 +205,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             critics=config.critics,
             pieces=config.pieces or 400,
             each=config.each,
+            control=config.control,
             seed=config.seed,
             as_json=config.json,
         )

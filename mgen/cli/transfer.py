@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from critics.ablation import ABLATIONS
 from critics.changes import augmented
 from critics.excerpts import PIECES, Collected, collected
 from critics.fitters import ensemble, heard_features, naive_features, network, on_table
@@ -35,9 +36,10 @@ FITTERS: dict[str, Callable[[Corpus], Fitter]] = {
     "network": lambda corpus: network(corpus.remi, NETWORK_STEPS),
     "features": lambda corpus: on_table(heard_features, copies=1),
     "ours": lambda corpus: ensemble(),
+    **{name: lambda corpus, fitter=fitter: fitter for name, fitter in ABLATIONS.items()},  # type: ignore[misc]
 }
 """Critics by name: one that hears the format, the small network that does too, one of evaluation's features in what is
-heard, and the one that gives reward.
+heard, the one that gives reward, and its members for style with one thing changed.
 """
 
 STAGES: dict[str, Callable[[Collected, int, int], Stage]] = {
