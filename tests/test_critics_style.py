@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -116,6 +117,14 @@ def test_pieces_with_too_few_notes_are_undefined_and_get_the_worst(trained, remi
     np.testing.assert_allclose(judged.score[2:], critic(notes).score[2:], atol=1e-5)
     assert critic(cut.pieces([1])).score.tolist() == [np.float32(critic.worst)]
     assert critic(notes.pieces([])).score.shape == (0,)
+
+
+def test_drums_are_no_notes_of_a_style(trained, remi):
+    critic, _, _ = trained
+    notes, _ = held_out(remi)
+    number = np.arange(len(notes)) - notes.starts[notes.piece]
+    drums = replace(notes, program=np.where((notes.piece == 0) & (number >= 15), -1, 0).astype(np.int32))
+    assert critic(drums).defined.tolist() == [False] + [True] * 79
 
 
 def test_saved_and_loaded_it_judges_the_same(trained, remi, tmp_path):
