@@ -377,7 +377,7 @@ def test_a_model_of_other_tokens_is_refused(base, small_corpus, tmp_path):
 def test_bench_tells_ours_and_the_rival(capsys):
     from mgen.cli import bench
 
-    for what in ("rewards", "rollout"):
+    for what in ("rewards", "critic", "rollout"):
         words = [what, "--json", "--repeats", "1", "--batch", "2", "--context", "64"]
         assert bench.main(words) == 0
         result = json.loads(capsys.readouterr().out)

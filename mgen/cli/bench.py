@@ -24,6 +24,9 @@ import pandas as pd
 import torch
 from transformers import PrinterCallback, TrainerCallback
 
+from critics.ensemble import MEMBERS, Material, heard
+from critics.style import StyleCritic
+from critics.trait_model import TraitModel
 from mgen.cli.options import parse
 from mgen.cli.pretrain import PretrainConfig
 from mgen.cli.rivals import miditok_ids, muspy_metrics, muspy_music, parsed_tab
@@ -211,6 +214,42 @@ def rewards(config: BenchConfig) -> dict[str, Any]:
     }
 
 
+def critic(config: BenchConfig) -> dict[str, Any]:
+    """Tokens/s of the style critic that hears traits, 256 pieces at once, decoded beforehand; the rival is decoding
+    alone. `seconds`: all pieces. The networks are as large as `mgen critic` makes them, and hardly trained.
+    """
+    remi = Remi.build()
+    windows, _ = sample_windows(demo_table(remi), remi, 256, config.context, np.random.default_rng(0))
+    rows = list(windows)
+    notes = Notes.from_ids(rows, remi)
+    number = np.arange(len(rows))
+    way = np.where(number % 3 == 0, "one_pitch", "")
+    material = Material(heard(notes), number % 2 == 0, way, np.ones(len(rows)))
+    members = tuple(replace(member, steps=2) for member in MEMBERS)
+    judge = StyleCritic(TraitModel.fit(material, material, members), "jazz")
+
+    def ours() -> float:
+        began = time.perf_counter()
+        judge(notes)
+        return windows.size / (time.perf_counter() - began)
+
+    def decode() -> float:
+        began = time.perf_counter()
+        Notes.from_ids(rows, remi)
+        return windows.size / (time.perf_counter() - began)
+
+    ours(), decode()
+    mine, rival, ratio = in_turn(ours, decode, config.repeats)
+    return {
+        "what": f"tokens/s, the style critic on {len(rows)} decoded pieces of {config.context} tokens; rival: decoding",
+        "ours": mine,
+        "rival": rival,
+        "ratio": ratio,
+        "seconds": windows.size / mine,
+        "limit": 256 * 512 / 2.5,
+    }
+
+
 def metrics(config: BenchConfig) -> dict[str, Any]:
     """Pieces/s of the whole dict METRICS, one process, on the first 500 notes of files that have as many; the rival is
     muspy, its ten metrics that speak of any music, one piece after the other.
@@ -348,6 +387,7 @@ def _music(config: BenchConfig, folder: Path) -> list[Source]:
 BENCHES: dict[str, Callable[[BenchConfig], dict[str, Any]]] = {
     "pretrain": pretrain,
     "rewards": rewards,
+    "critic": critic,
     "rollout": rollout,
     "metrics": metrics,
     "prepare": prepare,
