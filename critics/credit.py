@@ -32,11 +32,10 @@ def prefix_credit(score: Callable[[Notes], Floats], notes: Notes, whole: Floats)
         notes: B pieces.
         whole: (B,) score of the pieces themselves.
     """
-    credit = np.zeros(len(notes))
     fresh = np.append(True, (np.diff(notes.piece) != 0) | (np.diff(notes.bar) != 0))[: len(notes)]
     head = np.flatnonzero(fresh)
     if not len(head):
-        return credit.astype(np.float32)
+        return np.zeros(len(notes), np.float32)
     piece = notes.piece[head]
     end = np.append(head[1:], len(notes))
     last = np.append(np.diff(piece) != 0, True)
@@ -47,8 +46,8 @@ def prefix_credit(score: Callable[[Notes], Floats], notes: Notes, whole: Floats)
     first = np.append(True, np.diff(piece) != 0)
     gained = said - np.where(first, 0.0, np.append(0.0, said[:-1]))
     size = end - head
-    credit = (gained / size)[np.cumsum(fresh) - 1]
-    return credit.astype(np.float32)
+    shared: NDArray[np.float32] = (gained / size)[np.cumsum(fresh) - 1].astype(np.float32)
+    return shared
 
 
 def _prefixes(notes: Notes, piece: NDArray[np.integer], end: NDArray[np.integer]) -> Notes:

@@ -38,6 +38,9 @@ class Model(Protocol):
 
     hears: str
 
+    @property
+    def parameters(self) -> int: ...
+
     def hear(self, notes: Notes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """(B,) log P(style | piece) in nats, calibrated; (B,) whether it is like anything that was learned from."""
         ...

@@ -30,6 +30,11 @@ class TokenModel:
 
     hears = "tokens"
 
+    @property
+    def parameters(self) -> int:
+        """Weights of the network."""
+        return int(self.network.model.num_parameters())
+
     def hear(self, notes: Notes) -> tuple[Floats, NDArray[np.bool_]]:
         """(B,) log-probability, and (B,) True."""
         said = self.calibration.log_probability(self.network.logits(notes))

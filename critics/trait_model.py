@@ -51,7 +51,7 @@ class TraitModel:
     @property
     def parameters(self) -> int:
         """Weights of all networks."""
-        return sum(weight.numel() for weight in self.ensemble.networks.parameters())
+        return sum(weight.numel() for network in self.ensemble.networks for weight in network.parameters())
 
     @classmethod
     def fit(cls, train: Material, valid: Material, members: tuple[Member, ...] = MEMBERS, seed: int = 0) -> TraitModel:

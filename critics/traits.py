@@ -355,7 +355,8 @@ def traits(notes: Notes) -> Floats:
     """
     moments = Moments(notes)
     table = np.concatenate([part for group in GROUPS.values() for part in group(moments)], axis=1)
-    return np.nan_to_num(np.sign(table) * np.sqrt(np.abs(table)))
+    out: Floats = np.nan_to_num(np.sign(table) * np.sqrt(np.abs(table)))
+    return out
 
 
 @cache

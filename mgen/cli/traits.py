@@ -63,8 +63,8 @@ class Lessons:
 
     def model(self, seed: int = 0, ways: Sequence[str] = WAYS) -> TraitModel:
         """Trained and calibrated, on music broken in `ways` only."""
-        parts = [rows.of(heard, np.ones(len(heard), bool), ways) for heard, rows in (self.train, self.valid)]
-        return TraitModel.fit(*parts, seed=seed)
+        train, valid = (rows.of(heard, np.ones(len(heard), bool), ways) for heard, rows in (self.train, self.valid))
+        return TraitModel.fit(train, valid, seed=seed)
 
     def told(self) -> dict[str, Any]:
         """What a critic of these was trained on, as plain values."""

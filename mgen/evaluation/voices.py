@@ -5,10 +5,12 @@ No voices are told apart for good: each note has the one before it that it most 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from mgen.notes import Ints
+Ints = NDArray[np.integer[Any]]
 
 LOOK_BACK = 16
 """Notes before a note among which its leader is looked for."""
