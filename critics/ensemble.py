@@ -199,7 +199,7 @@ def fit_member(material: Material, member: Member, seed: int = 0, batch: int = 5
                 wanted = torch.lerp(target[other], target[one], share)
                 loss = binary_cross_entropy_with_logits(network(mixed), wanted)
                 optimizer.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
     finally:
@@ -231,7 +231,7 @@ class Ensemble:
     """
 
     def __init__(self, members: Sequence[Member], networks: Sequence[TraitNetwork]) -> None:
-        self.members, self.networks = tuple(members), nn.ModuleList(networks).eval()
+        self.members, self.networks = tuple(members), tuple(network.eval() for network in networks)
 
     @classmethod
     def fit(cls, material: Material, members: Sequence[Member] = MEMBERS, seed: int = 0) -> Ensemble:
@@ -250,7 +250,7 @@ class Ensemble:
             ValueError: No member answers it.
         """
         said = [
-            network(network.standard(table)).numpy()
+            network.forward(network.standard(table)).numpy()
             for member, network in zip(self.members, self.networks, strict=True)
             if member.question == question
         ]
@@ -262,7 +262,11 @@ class Ensemble:
 
     def tensors(self) -> dict[str, Tensor]:
         """All that `from_tensors` needs beside the members' descriptions."""
-        return {name: value.contiguous() for name, value in self.networks.state_dict().items()}
+        return {
+            f"{number}.{name}": value.contiguous()
+            for number, network in enumerate(self.networks)
+            for name, value in network.state_dict().items()
+        }
 
     def described(self) -> list[dict[str, Any]]:
         """The members as plain values."""
