@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from critics.calibration import Calibration, expected_calibration_error, fit_calibration
+from critics.calibration import Calibration, expected_calibration_error, fit_calibration, reliability
 
 
 def counted(*cells):
@@ -74,6 +74,25 @@ def test_calibration_error_by_hand():
     # Nine of ten yes at 0.9, one of ten at 0.1: said and true are the same.
     said, true = np.repeat([0.9, 0.1], 10), [1] * 9 + [0] + [1] + [0] * 9
     assert expected_calibration_error(said, true) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_reliability_diagram_by_hand():
+    # Bins of a fifth: 0.05 and 0.15 lie in the first, 0.9 in the last, and 1 belongs to it; both sides weigh one half,
+    # so each of two yes counts 1/4 and each of four no 1/8.
+    found = reliability([0.05, 0.15, 0.9, 1.0, 0.15, 0.9], [0, 1, 1, 0, 0, 0], bins=5)
+    assert [part["n"] for part in found] == [3, 3]
+    assert found[0]["said"] == pytest.approx((0.05 / 8 + 0.15 / 4 + 0.15 / 8) / (1 / 2))
+    assert found[0]["true"] == found[1]["true"] == pytest.approx((1 / 4) / (1 / 2))
+    assert found[1]["said"] == pytest.approx((0.9 / 4 + 1 / 8 + 0.9 / 8) / (1 / 2))
+    rng = np.random.default_rng(0)
+    said = rng.random(500)
+    labels = rng.random(500) < said
+    parts = reliability(said, labels)
+    # what the calibration error sums: the weight of a bin times its distance from the diagonal
+    weight = np.where(labels, 0.5 / labels.sum(), 0.5 / (~labels).sum())
+    bins = np.bincount(np.minimum((said * 15).astype(int), 14), weight, 15)
+    gaps = sum(w * abs(part["said"] - part["true"]) for w, part in zip(bins, parts, strict=True))
+    assert gaps == pytest.approx(expected_calibration_error(said, labels))
 
 
 def test_calibrating_lowers_the_calibration_error():

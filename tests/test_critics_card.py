@@ -9,7 +9,7 @@ import pytest
 from critics_music import SWUNG, toy
 from sklearn.metrics import roc_auc_score
 
-from critics.calibration import Calibration
+from critics.calibration import Calibration, reliability
 from critics.card import auc_interval, score_changes, style_card, weighted_auc
 from critics.sequence import SequenceCritic
 from critics.style import StyleCritic
@@ -60,6 +60,20 @@ def test_a_card_has_every_number_and_flat_velocities_change_nothing(critic):
     assert card["auc"]["value"] == pytest.approx(roc_auc_score(positive, critic.model.network.logits(notes)))
     assert {(a, b) for a, others in card["pairs"].items() for b in others} == {("a", "c"), ("b", "c")}
     assert card["n"] == card["works"] == 24
+
+
+def test_what_was_not_judged_is_told_and_a_brief_card_is_the_first_part_of_a_whole_one(critic):
+    rng = np.random.default_rng(0)
+    notes = toy(SWUNG, 12, rng, 3)
+    notes = notes.select((notes.piece > 2) | (notes.onset < 48))  # 4 notes of the first three
+    positive = np.arange(12) < 8
+    music = Excerpts(notes, positive, np.where(positive, "a", "b"), np.arange(12).astype(str))
+    whole, brief = style_card(critic, music), style_card(critic, music, brief=True)
+    assert whole["abstained"] == {"positive": pytest.approx(3 / 8), "other": 0.0}
+    assert brief == {key: value for key, value in whole.items() if key not in {"pairs", "format", "broken"}}
+    assert set(whole) - set(brief) == {"pairs", "format", "broken"}
+    said = critic.probability(notes)
+    assert whole["reliability"] == reliability(said, positive) and (said[:3] == 0).all()
 
 
 def test_a_change_of_score_is_after_minus_before_and_skips_what_is_undefined(critic):

@@ -125,7 +125,7 @@ class CriticConfig(TrackingOptions, TrainingArguments):  # type: ignore[misc]
     )
     min_notes: int = field(
         default=MIN_NOTES,
-        metadata={"help": "A piece with fewer notes is not judged: it gets the worst score."},
+        metadata={"help": "A piece with fewer pitched notes is not judged: it gets the worst score."},
     )
     worst: float = field(default=WORST, metadata={"help": "The worst score, in nats; log 1e-4 by default."})
     valid_excerpts: int = field(
