@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 WEIGHTS = "ensemble.safetensors"
 
-BROKEN_PRIOR = 0.15
+BROKEN_PRIOR = 0.1
 """With more, real short excerpts are doubted by more than their calibration allows; with less, broken music costs
 less.
 """
