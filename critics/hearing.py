@@ -1,7 +1,7 @@
-"""What a critic gets to hear of a piece: the notes without what tells who wrote the file.
+"""What is left of a piece without what tells who wrote the file, as notes again.
 
-One deterministic change of every piece, before anything is computed, in training and when judging. Knows nothing of
-styles.
+A stand-in for what a critic of traits hears (`critics.moments`), where notes are needed: for the control of format, and
+for critics on other features. One deterministic change of every piece; knows nothing of styles.
 """
 
 from __future__ import annotations
