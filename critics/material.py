@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from critics.changes import augmented, changed_pieces
-from critics.ensemble import Material, heard
+from critics.ensemble import Material, trait_table
 from critics.excerpts import Collected
 from critics.hard_negatives import HARD_NEGATIVES
 from mgen.evaluation.intervals import Floats
@@ -66,10 +66,10 @@ def prepared(excerpts: Collected, seed: int = 0, copies: int = 1) -> Prepared:
     """
     rng = np.random.default_rng([seed, 17])
     every = np.arange(len(excerpts))
-    parts = [(heard(excerpts.notes), every, "")]
-    parts += [(heard(augmented(excerpts.notes, rng)), every, "") for _ in range(copies)]
-    for collection in np.unique(excerpts.collection):
-        own = np.flatnonzero(excerpts.collection == collection)
+    parts = [(trait_table(excerpts.notes), every, "")]
+    parts += [(trait_table(augmented(excerpts.notes, rng)), every, "") for _ in range(copies)]
+    for collection, positive in sorted({*zip(excerpts.collection.tolist(), excerpts.positive.tolist(), strict=True)}):
+        own = np.flatnonzero((excerpts.collection == collection) & (excerpts.positive == positive))
         for way, change in HARD_NEGATIVES.items():
             able = own[(excerpts.positive & excerpts.on_grid)[own]] if way == "straight_eighths" else own
             some = np.sort(rng.permutation(able)[: max(FEWEST, round(BROKEN_SHARE * len(able)))])
@@ -78,7 +78,7 @@ def prepared(excerpts: Collected, seed: int = 0, copies: int = 1) -> Prepared:
             whole = excerpts.notes.pieces(some)
             broken = change(whole, rng)
             kept = np.flatnonzero(changed_pieces(whole, broken))
-            parts.append((heard(broken.pieces(kept)), some[kept], way))
+            parts.append((trait_table(broken.pieces(kept)), some[kept], way))
     tables, sources, ways = zip(*parts, strict=True)
     return Prepared(
         np.concatenate(tables),

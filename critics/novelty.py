@@ -37,7 +37,7 @@ class Novelty:
 
     @classmethod
     def fit(cls, table: Floats, others: Floats) -> Novelty:
-        """From `critics.ensemble.heard` of real music.
+        """From `critics.ensemble.trait_table` of real music.
 
         Args:
             table: (B, F) of pieces that mean and covariance are taken from.

@@ -14,7 +14,7 @@ from scipy.special import log_expit
 from threadpoolctl import threadpool_limits
 
 from critics.calibration import Calibration, fit_calibration
-from critics.ensemble import MEMBERS, Ensemble, Material, Member, heard
+from critics.ensemble import MEMBERS, SPREAD, Ensemble, Material, Member, trait_table
 from critics.novelty import Novelty
 from mgen.notes import Notes
 
@@ -38,6 +38,7 @@ class TraitModel:
         whole: to log odds, whole and broken being equally likely.
         novelty: says which pieces are unlike all real music that was learned from.
         broken_prior: of the pieces that come in, the share that is no whole music; of the rest half is of the style.
+        spread: of the members' logits that is taken off their mean; the calibrations hold for it alone.
     """
 
     ensemble: Ensemble
@@ -45,6 +46,7 @@ class TraitModel:
     whole: Calibration
     novelty: Novelty
     broken_prior: float = BROKEN_PRIOR
+    spread: float = SPREAD
 
     hears = "traits"
 
@@ -70,13 +72,15 @@ class TraitModel:
     def hear(self, notes: Notes) -> tuple[Floats, NDArray[np.bool_]]:
         """(B,) log-probability in nats, and (B,) whether a piece is like anything that was learned from."""
         with threadpool_limits(1):  # the matrices are small: a second thread costs more than it gives
-            table = heard(notes)
+            table = trait_table(notes)
             return self.log_probability(table), self.novelty.distance(table) <= 1
 
     def log_probability(self, table: Floats) -> Floats:
-        """(B,) from `critics.ensemble.heard`; see the class."""
-        whole = self.whole.log_odds(self.ensemble.logits(table, "whole")) + np.log(1 / self.broken_prior - 1)
-        out: Floats = self.style.log_probability(self.ensemble.logits(table, "style")) + log_expit(whole)
+        """(B,) from `critics.ensemble.trait_table`; see the class."""
+        whole = self.whole.log_odds(self.ensemble.logits(table, "whole", self.spread)) + np.log(
+            1 / self.broken_prior - 1
+        )
+        out: Floats = self.style.log_probability(self.ensemble.logits(table, "style", self.spread)) + log_expit(whole)
         return out
 
     # --------------------------------------------------------------- files
@@ -92,6 +96,7 @@ class TraitModel:
             "style": asdict(self.style),
             "whole": asdict(self.whole),
             "broken_prior": self.broken_prior,
+            "spread": self.spread,
             "novelty_limit": self.novelty.limit,
         }
 
@@ -121,11 +126,11 @@ class TraitModel:
             raise ValueError("the limits of novelty are not those of its weights")
         ensemble = Ensemble.from_tensors(facts["members"], tensors)
         nothing = Notes.concat([])
-        known, now = {int(network.columns[-1]) + 1 for network in ensemble.networks}, heard(nothing).shape[1]
+        known, now = {int(network.columns[-1]) + 1 for network in ensemble.networks}, trait_table(nothing).shape[1]
         if known != {now}:
             raise ValueError(f"it learned from {', '.join(map(str, known))} traits, this version hears {now}")
         style, whole = Calibration(**facts["style"]), Calibration(**facts["whole"])
         novelty = Novelty(parts["mean"], parts["root"], limit)
-        model = cls(ensemble, style, whole, novelty, float(facts["broken_prior"]))
+        model = cls(ensemble, style, whole, novelty, float(facts["broken_prior"]), float(facts["spread"]))
         model.hear(nothing)  # parts that do not fit are told now, not in the middle of a run
         return model

@@ -57,7 +57,7 @@ def trait_critic_run(folder):
     import numpy as np
     from critics_music import STRAIGHT, SWUNG, toy
 
-    from critics.ensemble import Material, Member, heard
+    from critics.ensemble import Material, Member, trait_table
     from critics.hard_negatives import HARD_NEGATIVES
     from critics.style import StyleCritic
     from critics.trait_model import TraitModel
@@ -69,7 +69,7 @@ def trait_critic_run(folder):
     rng = np.random.default_rng(0)
     real = Notes.concat([toy(SWUNG, 24, rng), toy(STRAIGHT, 24, rng)])
     yes = np.tile(np.arange(48) < 24, 2)
-    table = np.concatenate([heard(real), heard(HARD_NEGATIVES["one_pitch"](real, rng))])
+    table = np.concatenate([trait_table(real), trait_table(HARD_NEGATIVES["one_pitch"](real, rng))])
     material = Material(table, yes, np.repeat(["", "one_pitch"], 48), np.ones(96))
     members = (Member("style", "pitch", (), steps=20), Member("whole", "joints", ("one_pitch",), steps=20))
     model = TraitModel.fit(material, material, members)

@@ -11,7 +11,7 @@ from evaluation_pieces import demo, random_piece
 
 from critics import material
 from critics.changes import finished
-from critics.ensemble import heard
+from critics.ensemble import trait_table
 from critics.hard_negatives import HARD_NEGATIVES
 from critics.material import BROKEN_SHARE, EVENNESS, FEWEST, WAYS, collection_weights, prepared
 from mgen.notes import Notes
@@ -31,7 +31,7 @@ def test_real_rows_come_first_then_copies_then_what_is_broken():
     excerpts = collections()
     made = prepared(excerpts, copies=2)
     n = len(excerpts)
-    np.testing.assert_array_equal(made.table[:n], heard(excerpts.notes))
+    np.testing.assert_array_equal(made.table[:n], trait_table(excerpts.notes))
     assert made.source[: 3 * n].tolist() == 3 * list(range(n))
     assert (made.way[: 3 * n] == "").all() and (made.way[3 * n :] != "").all()
     assert set(made.way.tolist()) == {"", *WAYS} == {"", *HARD_NEGATIVES}
@@ -63,7 +63,7 @@ def test_what_is_made_of_an_excerpt_comes_from_its_own_collection(monkeypatch):
     exchanging = ("bars_of_others", "rhythm_of_others", "chords_of_others", "pitches_permuted", "markov_pitches")
     monkeypatch.setattr(material, "HARD_NEGATIVES", {name: HARD_NEGATIVES[name] for name in exchanging})
     monkeypatch.setattr(material, "augmented", lambda notes, rng: notes)
-    monkeypatch.setattr(material, "heard", _range)
+    monkeypatch.setattr(material, "trait_table", _range)
     made = prepared(excerpts)
     lowest = 30 + 20 * (made.source // 8)
     assert set(made.way.tolist()) == {"", *exchanging}

@@ -7,7 +7,7 @@ import pytest
 from evaluation_pieces import demo, line, nothing, piece
 from sklearn.covariance import LedoitWolf
 
-from critics.ensemble import heard
+from critics.ensemble import trait_table
 from critics.novelty import GROUPS, MARGIN, Novelty
 from critics.traits import GROUPS as ALL_GROUPS
 from critics.traits import columns
@@ -17,7 +17,7 @@ from mgen.notes import Notes
 
 @pytest.fixture(scope="module")
 def real():
-    return heard(demo(*COLLECTIONS, works=12))
+    return trait_table(demo(*COLLECTIONS, works=12))
 
 
 @pytest.fixture(scope="module")
@@ -65,19 +65,19 @@ def test_what_is_no_music_is_like_nothing(novelty):
         piece(*((0, 24, 30 + k) for k in range(60))),
         piece(*((24 * k, 12, 36) for k in range(80)), drums=True),
     ]
-    distance = novelty.distance(heard(Notes.concat(odd)))
+    distance = novelty.distance(trait_table(Notes.concat(odd)))
     assert np.isfinite(distance).all() and (distance > 1).all()
 
 
 def test_other_works_of_the_same_collections_are_known():
-    table = heard(demo(*COLLECTIONS, works=40))
+    table = trait_table(demo(*COLLECTIONS, works=40))
     learned = np.arange(len(table)) % 40 < 30
     assert (Novelty.fit(table[learned], table[:0]).distance(table[~learned]) <= 1).mean() > 0.9
 
 
 def test_works_that_were_not_learned_from_tell_how_far_real_music_lies():
     """From a dozen works of each, others lie further out than any of them."""
-    table = heard(demo(*COLLECTIONS, works=40))
+    table = trait_table(demo(*COLLECTIONS, works=40))
     number = np.arange(len(table)) % 40
     learned, others, test = (
         table[(number >= first) & (number < last)] for first, last in ((0, 12), (12, 26), (26, 40))

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 
 from critics.calibration import expected_calibration_error
-from critics.ensemble import MEMBERS, Ensemble, heard
+from critics.ensemble import MEMBERS, Ensemble, trait_table
 from critics.material import prepared
 from critics.novelty import Novelty
 from critics.style import StyleCritic
@@ -74,7 +74,7 @@ def test_it_tells_works_that_it_never_heard(critic, test):
 
 def test_the_score_is_of_the_style_and_of_whole_music(model, critic, test):
     """By hand, from the two questions: log P(style) + log P(whole), of which broken music has its prior."""
-    table = heard(test.notes)
+    table = trait_table(test.notes)
     style, whole = (model.ensemble.logits(table, question) for question in ("style", "whole"))
     p_style = 1 / (1 + np.exp(-(model.style.scale * style + model.style.bias)))
     odds = np.exp(model.whole.scale * whole + model.whole.bias) * (1 - BROKEN_PRIOR) / BROKEN_PRIOR
@@ -158,7 +158,7 @@ def test_saved_and_loaded_it_judges_the_same(saved, critic, test):
 def test_the_prior_is_the_one_it_was_saved_with(model, test, tmp_path):
     StyleCritic(replace(model, broken_prior=0.5), "jazz").save_pretrained(tmp_path)
     loaded = StyleCritic.from_pretrained(tmp_path).model
-    table = heard(test.notes)
+    table = trait_table(test.notes)
     assert loaded.broken_prior == 0.5
     assert (loaded.log_probability(table) < model.log_probability(table)).all()
 

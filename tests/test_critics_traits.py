@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from evaluation_pieces import demo, each, line, nothing, piece, random_piece, solos
 
-from critics.ensemble import MEMBERS, heard, view_columns
+from critics.ensemble import MEMBERS, trait_table, view_columns
 from critics.moments import Moments
 from critics.traits import GROUPS, MAJOR_KEY, MINOR_KEY, SCALES, VIEWS, columns, traits
 from mgen.corpus.demo import COLLECTIONS
@@ -243,7 +243,7 @@ UNHEARD: dict[str, Callable[[Notes], Notes]] = {
 @pytest.fixture(scope="module")
 def pieces():
     notes = music()
-    return notes, heard(notes)
+    return notes, trait_table(notes)
 
 
 @pytest.mark.parametrize("change", UNHEARD)
@@ -251,12 +251,12 @@ def pieces():
 def test_a_change_of_format_is_not_heard(name, change, pieces):
     notes, before = pieces
     own = columns()[name]
-    np.testing.assert_allclose(heard(UNHEARD[change](notes))[:, own], before[:, own], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(trait_table(UNHEARD[change](notes))[:, own], before[:, own], rtol=0, atol=1e-12)
 
 
 def test_drums_do_not_make_a_piece_longer(pieces):
     notes, before = pieces
-    np.testing.assert_array_equal(heard(with_drums(notes)), before)
+    np.testing.assert_array_equal(trait_table(with_drums(notes)), before)
 
 
 @pytest.mark.parametrize("name", GROUPS)
@@ -288,13 +288,13 @@ def test_what_is_no_music_is_survived_without_a_warning():
         "the ends of the keyboard": line([0, 127] * 20),
         "one bar of many": line(range(30, 90), 1),
     }
-    together = heard(Notes.concat(list(odd.values())))
+    together = trait_table(Notes.concat(list(odd.values())))
     assert np.isfinite(together).all()
     for row, notes in zip(together, odd.values(), strict=True):
-        np.testing.assert_allclose(heard(notes)[0], row, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(trait_table(notes)[0], row, rtol=0, atol=1e-12)
     assert not together[0].any() and not together[list(odd).index("drums")].any()
-    assert heard(Notes.concat([])).shape == (0, together.shape[1])
-    assert heard(nothing(2)).shape == (2, together.shape[1])
+    assert trait_table(Notes.concat([])).shape == (0, together.shape[1])
+    assert trait_table(nothing(2)).shape == (2, together.shape[1])
 
 
 def test_columns_are_those_of_the_table(pieces):

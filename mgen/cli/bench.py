@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 from transformers import PrinterCallback, TrainerCallback
 
-from critics.ensemble import MEMBERS, Material, heard
+from critics.ensemble import MEMBERS, Material, trait_table
 from critics.style import StyleCritic
 from critics.trait_model import TraitModel
 from mgen.cli.options import parse
@@ -225,7 +225,7 @@ def critic(config: BenchConfig) -> dict[str, Any]:
     notes = Notes.from_ids(rows, remi)
     number = np.arange(len(rows))
     way = np.where(number % 3 == 0, "one_pitch", "")
-    material = Material(heard(notes), number % 2 == 0, way, np.ones(len(rows)))
+    material = Material(trait_table(notes), number % 2 == 0, way, np.ones(len(rows)))
     members = tuple(replace(member, steps=2) for member in MEMBERS)
     model = TraitModel.fit(material, material, members)
     judge, by_bars = StyleCritic(model, "jazz"), StyleCritic(model, "jazz", credit=True)
