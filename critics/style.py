@@ -58,9 +58,9 @@ class StyleCritic:
     music it learned from, is not `defined` and gets `worst`. Credit, if it is wanted, is what each bar changes
     (`critics/credit.py`); it costs as many judgements as a piece has bars.
 
-    Known exploit: see its card (`mgen card style`). A model that hears tokens hears timing and format long before
-    pitch; one that hears traits hears shares and means, so a piece that mixes styles in the right proportions pleases
-    it, and form beyond neighbouring bars is not heard.
+    Known exploit: thick chords far apart. A model of traits hears neither tempo nor density, and judges shares and
+    means, so a piece that mixes the parts of a style in the right proportions pleases it; pair with `density`, `rests`
+    and `realism`. A model of tokens hears timing and format long before pitch. See the card (`mgen card style`).
 
     Args:
         model: what it hears by.
