@@ -24,6 +24,7 @@ from rich.table import Table
 
 from critics.changes import FORMAT_CHANGES
 from critics.hard_negatives import HARD_NEGATIVES
+from critics.realism import RealismCritic
 from critics.style import StyleCritic
 from mgen.cards.card import Card, Subject, measure_card, number, save_card, save_piece
 from mgen.cards.drafts import Limits
@@ -66,6 +67,9 @@ class CardConfig:
 
     corpus: str = field(default="", metadata={"help": "Folder written by mgen prepare: the real music."})
     critic: str = field(default="", metadata={"help": "Model folder of the style critic, for the judge `style`."})
+    realism: str = field(
+        default="", metadata={"help": "RUN/realism of a run of mgen finetune, for the judge `realism`."}
+    )
     bands: str = field(default="", metadata={"help": "Bands of the rules; measured on the split train by default."})
     style: str = field(default="jazz", metadata={"help": "Style of the corpus that is real music here."})
     split: str = field(default="test", metadata={"help": "Split that judges are tried on."})
@@ -102,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure cards, or bands; returns the exit code."""
 
     def positional(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("names", nargs="*", metavar="NAME", help=f"{ALL}, {', '.join([*REWARDS, 'style'])}")
+        parser.add_argument("names", nargs="*", metavar="NAME", help=f"{ALL}, {', '.join([*REWARDS, *CRITICS])}")
 
     config, words = parse(
         argv,
@@ -153,12 +157,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _names(words: Sequence[str]) -> list[str]:
     """The judges that are asked for, each once."""
-    known = [*REWARDS, CRITICS[0]]
+    known = [*REWARDS, *CRITICS]
     if not words:
         raise MgenError(f"mgen card: expected the names of judges, got none; give {ALL}, or of {', '.join(known)}")
-    for word in words:
-        if word in CRITICS[1:]:
-            raise MgenError(f"mgen card {word}: that judge lives in a run of mgen finetune; give {ALL} or other names")
     names = list(weights([f"{word}=1" for word in words], "card", [*known, ALL]))
     return [ALL] if ALL in names else names
 
@@ -192,22 +193,26 @@ def _fit(config: CardConfig, names: Sequence[str]) -> int:
 def _judges(names: Sequence[str], config: CardConfig, corpus: Corpus, train: Notes) -> tuple[dict[str, Judge], str]:
     """The judges by name, and in words which of all there are none of."""
     bands: Mapping[str, Band] = {}
-    if set(names) - {CRITICS[0]}:
+    if set(names) - set(CRITICS):
         bands = load_bands(Path(config.bands)) if config.bands else fit_bands(train)
     left_out = []
     if ALL in names:
-        names = [*rules(bands), *([CRITICS[0]] if config.critic else [])]
-        known = [*REWARDS, CRITICS[0]]
-        left_out = [name for name in known if name not in names]
+        given = dict(zip(CRITICS, (config.critic, config.realism), strict=True))
+        names = [*rules(bands), *(name for name, folder in given.items() if folder)]
+        left_out = [name for name in (*REWARDS, *CRITICS) if name not in names]
     judges: dict[str, Judge] = {}
     for name in names:
         if name in REWARDS:
             judges[name] = REWARDS[name](bands)
+        elif name == "realism":
+            if not config.realism:
+                raise MgenError(f"mgen card {name}: expected --realism RUN/realism of a run of mgen finetune")
+            judges[name] = RealismCritic.from_pretrained(config.realism, corpus.remi)
         elif not config.critic:
             raise MgenError(f"mgen card {name}: expected --critic FOLDER of a style critic; train one with mgen critic")
         else:
             judges[name] = StyleCritic.from_pretrained(config.critic, corpus.remi)
-    why = "a rule without a band has none, and style needs --critic"
+    why = "a rule without a band has none, style needs --critic, and realism --realism"
     return judges, f"no card of {', '.join(left_out)}: {why}" if left_out else ""
 
 
