@@ -144,6 +144,7 @@ def test_a_run_cut_off_after_its_weights_begins_anew_and_ends_the_same(small_cor
         ({"positive": "polka"}, "positive 'polka': the corpus has jazz, other"),
         ({"hears": "smells"}, "hears 'smells': expected one of traits, tokens"),
         ({"init": "runs/base/model"}, "init is for a critic that hears tokens"),
+        ({"max_steps": 5}, "max_steps is for a critic that hears tokens"),
         ({"notes": (10, 60)}, r"notes \(10\) must be at least min_notes \(16\)"),
         ({"notes": (100_000,)}, "no piece .* has 100000 notes"),
         ({"each": 0}, r"each \(0\) at least 1"),

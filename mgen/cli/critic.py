@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,23 @@ from mgen.training.checkpoints import write_manifest
 
 WRONG = 1000
 """Inputs of each kind that `wrong_way` tries, if the test split has so many excerpts."""
+
+
+TOKENS_ONLY = (
+    "init",
+    "size",
+    "max_tokens",
+    "min_tokens",
+    "prompt_tokens",
+    "transpose",
+    "retime",
+    "broken",
+    "valid_excerpts",
+    "test_excerpts",
+    "max_steps",
+    "learning_rate",
+)
+"""Options that a critic of traits would not heed."""
 
 
 @dataclass
@@ -157,8 +174,11 @@ class CriticConfig(TrackingOptions, TrainingArguments):  # type: ignore[misc]
                 raise ValueError(f"expected --{name}, got none; see --help")
         if self.hears not in HEARS:
             raise ValueError(f"hears '{self.hears}': expected one of {', '.join(HEARS)}")
-        if self.hears == "traits" and self.init:
-            raise ValueError("init is for a critic that hears tokens: leave it out, or give --hears tokens")
+        if self.hears == "traits":
+            defaults = {entry.name: entry.default for entry in fields(self)}
+            for name in TOKENS_ONLY:
+                if getattr(self, name) != defaults[name]:
+                    raise ValueError(f"{name} is for a critic that hears tokens: leave it out, or give --hears tokens")
         if self.notes and min(self.notes) < self.min_notes:
             raise ValueError(f"notes ({min(self.notes)}) must be at least min_notes ({self.min_notes})")
         if self.pieces < 0 or self.each < 1:
