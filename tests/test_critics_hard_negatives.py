@@ -22,6 +22,11 @@ from mgen.notes import Notes
 
 
 @pytest.mark.parametrize("name", HARD_NEGATIVES)
+def test_no_pieces_become_no_pieces(name):
+    assert HARD_NEGATIVES[name](Notes.concat([]), np.random.default_rng(0)).n_pieces == 0
+
+
+@pytest.mark.parametrize("name", HARD_NEGATIVES)
 def test_every_hard_negative_is_a_whole_table_and_survives_nothing(name, demo_pieces):
     change = HARD_NEGATIVES[name]
     notes = Notes.concat([Notes.from_scores(demo_pieces), toy(SWUNG, 2, np.random.default_rng(0))])

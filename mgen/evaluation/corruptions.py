@@ -105,7 +105,7 @@ def two_bar_loop(notes: Notes, rng: Generator) -> Notes:
     """Two neighbouring bars, drawn among those of which both have notes if there are any, again and again."""
     owner, starts = notes.bars.piece, notes.bar_starts
     full = np.bincount(_bar_of(notes), minlength=len(owner)) > 0
-    both = np.append(full[:-1] & full[1:] & (np.diff(owner) == 0), False)
+    both = np.append(full[:-1] & full[1:] & (np.diff(owner) == 0), False)[: len(owner)]
     lead = np.lexsort((rng.random(len(owner)), ~both, owner))[starts[:-1]]
     begin = np.clip(lead, starts[:-1], np.maximum(starts[1:] - 2, starts[:-1]))  # (B,) the loop's first bar
     number = np.arange(len(owner)) - starts[owner]
