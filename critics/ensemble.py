@@ -36,9 +36,7 @@ Between collections nobody has told the network what to think; a straight line i
 """
 
 SPREAD = 0.5
-"""Spreads that are taken off the members' mean. A whole one costs the mean of transfer as much as it helps where the
-members are wrong in different ways.
-"""
+"""Spreads that are taken off the members' mean. In transfer a whole one lowered the mean AUC by .001 to .004."""
 
 NARROWEST = 1e-3
 """Least deviation of a trait, as one that hardly varied would be magnified without end."""

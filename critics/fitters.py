@@ -50,7 +50,7 @@ def on_table(table: Table, copies: int = 0) -> Fitter:
         def trained(train: Mask, test: Mask, seed: int) -> Floats:
             heard = np.concatenate([part[train] for part in tables])
             label = np.tile(excerpts.positive[train].astype(np.int64), len(tables))
-            weight = np.tile(collection_weights(excerpts.positive[train], excerpts.collection[train]), len(tables))
+            weight = np.tile(even_weights(excerpts.positive[train], excerpts.collection[train]), len(tables))
             trees, line = boosting(seed), linear()
             with threadpool_limits(1):
                 trees.fit(heard, label, sample_weight=weight)
@@ -64,7 +64,7 @@ def on_table(table: Table, copies: int = 0) -> Fitter:
     return fitter
 
 
-def collection_weights(positive: NDArray[np.bool_], collection: NDArray[np.str_]) -> Floats:
+def even_weights(positive: NDArray[np.bool_], collection: NDArray[np.str_]) -> Floats:
     """(B,) weights, 1 on average, with which the sides count alike, and the collections of a side too."""
     out = np.zeros(len(positive))
     for side in (True, False):
@@ -75,13 +75,8 @@ def collection_weights(positive: NDArray[np.bool_], collection: NDArray[np.str_]
     return out
 
 
-def music_features(notes: Notes) -> Floats:
-    """Features without velocity, metre, key and tempo."""
-    return features(notes, FORMAT_FREE)
-
-
 def heard_features(notes: Notes) -> Floats:
-    """Those of `music_features` in what a critic hears of a piece (`critics.hearing`)."""
+    """Features without metre, of what is left of a piece without its format (`critics.hearing`)."""
     return features(heard(notes), FORMAT_FREE)
 
 
@@ -103,7 +98,7 @@ def network(remi: Remi, steps: int, tokens: int = 256, batch: int = 16, learning
     def fit(excerpts: Collected, seed: int) -> Callable[[Notes], Floats]:
         critic = SequenceCritic.new(remi, None, "tiny", tokens, seed=seed)
         rows = critic.rows(excerpts.notes)
-        weight = collection_weights(excerpts.positive, excerpts.collection)
+        weight = even_weights(excerpts.positive, excerpts.collection)
         rng = np.random.default_rng([seed, 2])
         optimizer = torch.optim.AdamW(critic.model.parameters(), lr=learning_rate, weight_decay=0.1)
         critic.model.train()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,10 +11,13 @@ from critics_music import STRAIGHT, SWUNG, toy
 from sklearn.metrics import roc_auc_score
 
 from critics.excerpts import Collected
-from critics.fitters import collection_weights, ensemble, music_features, network, on_table
+from critics.fitters import ensemble, even_weights, network, on_table
 from critics.transfer import ACROSS, ON_GRID, PERFORMED, by_critic, learned_from, pairs_of, rows_of, transfer_matrix
 from mgen.errors import MgenError
+from mgen.evaluation.features import FORMAT_FREE, features
 from mgen.notes import Notes
+
+music_features = partial(features, groups=FORMAT_FREE)
 
 SIDES = {"club": True, "hall": True, "church": False, "school": False, "game": False}
 
@@ -169,5 +173,5 @@ def test_too_few_collections_and_broken_scores_are_said():
 
 def test_sides_and_collections_weigh_alike():
     positive = np.array([True, True, True, False, False])
-    weight = collection_weights(positive, np.array(["a", "a", "b", "c", "d"]))
+    weight = even_weights(positive, np.array(["a", "a", "b", "c", "d"]))
     np.testing.assert_allclose(weight, [0.625, 0.625, 1.25, 1.25, 1.25])
