@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
+from mgen.corpus.windows import MAX_TRANSPOSITION
 from mgen.encoding.remi import PITCH_RANGE, Kind, Remi
 from mgen.errors import MgenError
 from mgen.models.transformer import llama_config, load_policy
 from mgen.notes import Notes
-from mgen.training.windows import MAX_TRANSPOSITION
 
 FILE = "critic.json"
 Row = NDArray[np.int64]

@@ -22,6 +22,9 @@ STEPS_PER_QUARTER = 24
 MAX_BEATS = 7
 """The longest bar that is written, in quarter notes."""
 
+MAX_DURATION = 13 * STEPS_PER_QUARTER
+"""Grid steps of the longest duration that an encoding writes."""
+
 Ints = NDArray[np.int32]
 
 
@@ -98,6 +101,14 @@ class Notes:
                 time 0 is the bar in which the completion begins.
         """
         return encoding.decode(ids, start)
+
+    @classmethod
+    def from_completions(
+        cls, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], encoding: Encoding
+    ) -> Notes:
+        """Decode B completions, without their prompts' notes, in the bar and metre that each prompt ends in."""
+        rows = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
+        return cls.from_ids(rows, encoding, start=[len(prompt) for prompt in prompts])
 
     @classmethod
     def from_scores(cls, scores: Sequence[core.ScoreTick]) -> Notes:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rewards.heard import Floats, Heard, Mask
+from mgen.arrays import Floats, Mask
+from rewards.heard import Heard
 from rewards.rule import Band, BandRule
 
 SCALES = {"short": 2, "mid": 4, "long": 8}
@@ -16,11 +17,11 @@ class Structure(BandRule):
     """Distance of structureness at one scale from that of real music, 0..1.
 
     How much a segment of so many half bars resembles the most similar other segment of its piece, transposed or not,
-    mean over segments (`mgen.evaluation.structure`): a loop has 1. Credit falls on all notes alike. Undefined: a piece
+    mean over segments (`mgen.music.structure`): a loop has 1. Credit falls on all notes alike. Undefined: a piece
     shorter than two segments. Where most real pieces are, the corpus has no band, and the rule cannot be built.
 
     Known exploit: a few bars copied to and fro; pair with `loops` and `repetition_pitch`.
-    Source: `mgen.evaluation.structure.structureness`; the band is measured on the training corpus (`fit_bands`).
+    Source: `mgen.music.structure.structureness`; the band is measured on the training corpus (`fit_bands`).
     """
 
     def __init__(self, band: Band, scale: str) -> None:

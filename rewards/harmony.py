@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mgen.evaluation.metrics import SCALE, entropy
-from rewards.heard import Floats, Heard, Longs, Mask
+from mgen.arrays import Floats, Longs, Mask, entropy
+from mgen.music.metrics import SCALE
+from rewards.heard import Heard
 from rewards.rule import BandRule
 
 SCALES = (np.add.outer(np.arange(12), SCALE) % 12).astype(np.int64)

@@ -12,16 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mgen import ngrams
-from mgen.evaluation.half_bars import HalfBars
-from mgen.evaluation.metrics import divide
-from mgen.evaluation.voices import leaders
+from mgen.arrays import Floats, Longs, Mask, divide
+from mgen.music import ngrams
+from mgen.music.half_bars import HalfBars
+from mgen.music.voices import leaders
 from mgen.notes import STEPS_PER_QUARTER, Ints, Notes
 from rewards.inferred import CHORDS, chords_of, structure_at_scales
-
-Floats = NDArray[np.float64]
-Longs = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
 TOGETHER = 2
 """Grid steps (42 ms at 120 quarters a minute) between notes that still begin together, as in a played chord."""

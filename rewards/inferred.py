@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mgen.evaluation.chords import HELD
-from mgen.evaluation.half_bars import HalfBars
-from mgen.evaluation.structure import figures
+from mgen.music.chords import HELD
+from mgen.music.half_bars import HalfBars
+from mgen.music.structure import figures
 from mgen.notes import Ints, Notes
 
 _TONES = ((0, 4, 7, 10), (0, 4, 7, 11), (0, 3, 7, 10), (0, 3, 6, 10))
@@ -67,7 +67,7 @@ def chords_of(
 
 
 def structure_at_scales(notes: Notes) -> dict[int, NDArray[np.float64]]:
-    """(B,) structureness of each piece at each scale of `SEGMENTS`: `mgen.evaluation.structure.structureness`, all
+    """(B,) structureness of each piece at each scale of `SEGMENTS`: `mgen.music.structure.structureness`, all
     scales and pieces at a time.
     """
     played, starts = figures(notes)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from mgen import ngrams
+from mgen.arrays import Floats, Mask
 from mgen.errors import MgenError
-from mgen.ngrams import View
-from rewards.heard import Floats, Heard, Mask
+from mgen.music import ngrams
+from mgen.music.ngrams import View
+from rewards.heard import Heard
 from rewards.rule import Band, BandRule
 
 FIGURE = 2

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mgen.evaluation.metrics import entropy
+from mgen.arrays import Floats, Mask, entropy
 from mgen.notes import STEPS_PER_QUARTER
-from rewards.heard import GAPS, TOGETHER, Floats, Heard, Mask
+from rewards.heard import GAPS, TOGETHER, Heard
 from rewards.rule import BandRule
 
 EARLIEST, LATEST = 8, 20

@@ -10,10 +10,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mgen.arrays import Floats, Mask
 from mgen.errors import MgenError
 from mgen.judgement import Judgement
 from mgen.notes import Notes
-from rewards.heard import Floats, Heard, Mask, heard
+from rewards.heard import Heard, heard
 
 WORST = -3.0
 """The least that a band rule gives: three widths outside. One judge cannot shout down the others."""

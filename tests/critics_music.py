@@ -7,7 +7,7 @@ import pandas as pd
 import symusic
 from numpy.typing import NDArray
 
-from critics.excerpts import Collected
+from critics.style.excerpts import Collected
 from mgen.corpus.shards import TokenTable
 from mgen.encoding.remi import Remi
 from mgen.notes import STEPS_PER_QUARTER, Notes

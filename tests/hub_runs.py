@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from mgen.cli.run import Run
+from mgen.runs.run import Run
 
 HOME = "/home" + "/grace/secret music"  # a folder of somebody's machine, to be found nowhere
 
@@ -36,10 +36,10 @@ def policy_run(folder, policy, remi, command="finetune", **changes):
 
 def critic_run(folder, remi):
     """A run with an untrained style critic, and a card."""
-    from critics.calibration import Calibration
     from critics.sequence import SequenceCritic
-    from critics.style import StyleCritic
-    from critics.token_model import TokenModel
+    from critics.style.critic import StyleCritic
+    from critics.style.token_model import TokenModel
+    from mgen.stats.calibration import Calibration
 
     config = {"corpus": f"{HOME}/corpus", "positive": "jazz", "out": str(folder), "retime": True}
     run = Run.open(folder, "critic", config, seed=7, data="feedfacefeedface")
@@ -57,11 +57,11 @@ def trait_critic_run(folder):
     import numpy as np
     from critics_music import STRAIGHT, SWUNG, toy
 
-    from critics.ensemble import Material, Member, trait_table
-    from critics.hard_negatives import HARD_NEGATIVES
-    from critics.style import StyleCritic
-    from critics.trait_model import TraitModel
+    from critics.style.critic import StyleCritic
+    from critics.style.ensemble import Material, Member, trait_table
+    from critics.style.feature_model import TraitModel
     from mgen.notes import Notes
+    from mgen.transforms.hard_negatives import HARD_NEGATIVES
 
     config = {"corpus": f"{HOME}/corpus", "positive": "jazz", "out": str(folder), "hears": "traits", "init": ""}
     config |= {"hacked": [f"{HOME}/runs/jazz/model"]}
@@ -162,8 +162,8 @@ def evaluation(folder, remi=None, kinds=True):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_text(json.dumps(metrics(kinds)))
     if remi is not None:
-        from mgen.evaluation.samples import write_samples
         from mgen.hub.card import example
+        from mgen.sampling.samples import write_samples
 
         music = remi.tokenizer()(example(remi), add_special_tokens=False)["input_ids"][:-1]
         head = [remi.bos_id, remi.style_ids["jazz"]]

@@ -15,15 +15,15 @@ from PIL import Image
 
 from mgen.cards import page
 from mgen.cards.card import Subject, docstring_parts, measure_card, number, save_card, save_piece
-from mgen.cards.drafts import Limits
-from mgen.cards.exploit import Reference, Strangeness, starts
 from mgen.cards.page import DEMO, markdown, read_cards, write_page
+from mgen.cards.reward_hacking import Reference, Strangeness, starts
 from mgen.cards.scores import Row
 from mgen.cards.search import Budget
-from mgen.cards.senseless import SENSELESS
 from mgen.errors import MgenError
 from mgen.judgement import Judgement
 from mgen.notes import Notes
+from mgen.transforms.degenerate import SENSELESS
+from mgen.transforms.edits import Limits
 
 
 class LowNotes:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from critics_music import SWUNG, toy
 
-from mgen.cards.drafts import notes_of
 from mgen.cards.scores import Row, cost, score_rows
-from mgen.cards.senseless import SENSELESS, random_tokens
 from mgen.judgement import Judgement
+from mgen.transforms.degenerate import SENSELESS, random_tokens
+from mgen.transforms.edits import notes_of
 
 
 def mean_pitch(notes):

@@ -7,11 +7,11 @@ import time
 import numpy as np
 import pytest
 
-from mgen import ngrams
-from mgen.cards.drafts import Limits, noise
+from mgen.arrays import mean_of
 from mgen.cards.search import SURVIVORS, Budget, evolve
 from mgen.errors import MgenError
-from mgen.evaluation.metrics import mean_of
+from mgen.music import ngrams
+from mgen.transforms.edits import Limits, noise
 
 LIMITS = Limits((8, 24), (1, 4))
 

@@ -11,10 +11,10 @@ import pytest
 from mgen.cli import card as command
 from mgen.cli.main import run
 from mgen.corpus.shards import Corpus
+from mgen.corpus.windows import sample_windows
 from mgen.errors import MgenError
 from mgen.judgement import Judgement
 from mgen.notes import Notes
-from mgen.training.windows import sample_windows
 from rewards import REWARDS, rules
 from rewards.bands import MEASURES, fit_bands, load_bands, save_bands
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from critics.card import FORMAT
+from critics.validation.card import FORMAT
 from mgen.cli.corruptions import WAYS, CorruptionsConfig, main, measures
 from mgen.corpus.clean import normalise
 from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.evaluation.corruption_table import CorruptionTable, corruption_table
-from mgen.evaluation.metrics import METRICS
+from mgen.music.metrics import METRICS
 from mgen.notes import Notes
 from rewards import REWARDS
 
@@ -147,11 +147,11 @@ def test_a_folder_with_sets_and_one_reward(tmp_path, capsys):
 
 
 def test_a_critic_is_a_column(small_corpus, tmp_path, capsys):
-    from critics.calibration import Calibration
     from critics.sequence import SequenceCritic
-    from critics.style import StyleCritic
-    from critics.token_model import TokenModel
+    from critics.style.critic import StyleCritic
+    from critics.style.token_model import TokenModel
     from mgen.corpus.shards import Corpus
+    from mgen.stats.calibration import Calibration
 
     remi = Corpus.open(small_corpus).remi
     model = TokenModel(SequenceCritic.new(remi, max_tokens=64), Calibration())

@@ -9,15 +9,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from critics.style import StyleCritic
-from critics.training import StyleTrainer
+from critics.style.critic import StyleCritic
+from critics.style.token_training import StyleTrainer
 from mgen.cli import critic as command
 from mgen.cli import prepare
 from mgen.corpus.demo import compose, write_demo_corpus
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
 from mgen.notes import Notes
-from mgen.training.checkpoints import check_manifest
+from mgen.runs.checkpoints import check_manifest
 
 
 @pytest.fixture(scope="module")

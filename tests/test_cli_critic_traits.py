@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from critics.ensemble import MEMBERS
-from critics.style import StyleCritic
-from critics.trait_model import WEIGHTS, TraitModel
+from critics.style.critic import StyleCritic
+from critics.style.ensemble import MEMBERS
+from critics.style.feature_model import WEIGHTS, TraitModel
 from mgen.cli import critic as command
 from mgen.cli import traits
 from mgen.cli.judging import judges_from
@@ -23,9 +23,9 @@ from mgen.cli.traits import excerpts_of
 from mgen.corpus.demo import compose
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
-from mgen.evaluation.corruptions import CORRUPTIONS
 from mgen.notes import Notes
-from mgen.training.checkpoints import check_manifest
+from mgen.runs.checkpoints import check_manifest
+from mgen.transforms.corruptions import CORRUPTIONS
 
 LENGTHS = (24, 60)
 

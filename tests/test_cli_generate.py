@@ -10,18 +10,18 @@ import torch
 import yaml
 from symusic import Score
 
-from critics.calibration import Calibration
-from critics.realism import RealismCritic
+from critics.realism.critic import RealismCritic
 from critics.sequence import SequenceCritic
-from critics.style import StyleCritic
-from critics.token_model import TokenModel
+from critics.style.critic import StyleCritic
+from critics.style.token_model import TokenModel
 from mgen.cli import generate, pretrain
 from mgen.cli.judging import judges_from, judges_of_run
 from mgen.corpus.shards import Corpus
+from mgen.corpus.windows import sample_windows
 from mgen.errors import MgenError
 from mgen.notes import Notes
-from mgen.training.checkpoints import write_manifest
-from mgen.training.windows import sample_windows
+from mgen.runs.checkpoints import write_manifest
+from mgen.stats.calibration import Calibration
 from rewards import REWARDS
 from rewards.bands import fit_bands, save_bands
 

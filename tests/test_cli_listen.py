@@ -19,8 +19,8 @@ from mgen.cli.main import run
 from mgen.corpus.clean import normalise
 from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.errors import MgenError
-from mgen.evaluation.samples import write_samples
 from mgen.listen.store import Store, Vote
+from mgen.sampling.samples import write_samples
 
 ROOT = Path(__file__).parents[1]
 COLLECTION = next(iter(COLLECTIONS))

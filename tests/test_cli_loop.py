@@ -14,12 +14,12 @@ import symusic
 import torch
 from safetensors.torch import load_file
 
-from critics.realism import RealismCritic
+from critics.realism.critic import RealismCritic
 from mgen.cli import critic, evaluate, finetune, generate, pretrain
 from mgen.cli.judging import judges_of_run
 from mgen.errors import MgenError
-from mgen.evaluation.samples import read_samples
 from mgen.notes import Notes
+from mgen.sampling.samples import read_samples
 
 QUIET = ["--report_to", "none", "--disable_tqdm", "true"]
 
@@ -388,7 +388,7 @@ def test_bench_tells_ours_and_the_rival(capsys):
 
 def test_samples_are_not_all_alike(base, remi):
     from mgen.models.transformer import load_policy
-    from mgen.rl.rollout import Decoding, sample
+    from mgen.sampling.rollout import Decoding, sample
 
     policy, own = load_policy(base)
     assert own.fingerprint == remi.fingerprint

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from critics.fitters import on_table
+from critics.validation.fitters import on_table
 from mgen.cli import transfer as command
 from mgen.cli.transfer import STAGES, transfer
 from mgen.errors import MgenError
-from mgen.evaluation.metrics import pitch_range
+from mgen.music.metrics import pitch_range
 
 
 @pytest.fixture

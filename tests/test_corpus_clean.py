@@ -8,18 +8,9 @@ import symusic
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgen.corpus.clean import (
-    LONGEST,
-    RECIPES,
-    clean,
-    cleaned,
-    equalised,
-    normalise,
-    voices,
-    without_short_notes,
-)
+from mgen.corpus.clean import RECIPES, clean, cleaned, equalised, normalise, voices, without_short_notes
 from mgen.encoding.remi import PITCH_RANGE, Kind, Remi
-from mgen.notes import Notes
+from mgen.notes import MAX_DURATION, Notes
 
 COLUMNS = ("onset", "duration", "bar", "pitch", "velocity", "program")
 
@@ -129,7 +120,7 @@ def test_what_comes_out_can_be_written(recipe, notes, signatures):
     assert {(o + shift, p, g) for o, p, g in table(piece, "onset", "pitch", "program")} == expected
     assert len(piece) == len(expected)
     assert piece.bar.min() == 0 and piece.bar.max() == len(piece.bars.onset) - 1 and piece.bars.onset[0] == 0
-    assert piece.duration.min() >= 1 and piece.duration.max() <= LONGEST
+    assert piece.duration.min() >= 1 and piece.duration.max() <= MAX_DURATION
     for _, _, rows in by_key(piece):
         onset, end = piece.onset[rows], piece.onset[rows] + piece.duration[rows]
         assert (np.diff(np.sort(onset)) > 0).all() and (end[np.argsort(onset)][:-1] <= np.sort(onset)[1:]).all()
@@ -186,8 +177,8 @@ def test_a_piece_without_playable_notes_is_empty():
 
 def test_the_longest_duration_is_the_vocabulary_s():
     remi = Remi.build()
-    assert int(remi.value[remi.kind == Kind.DURATION].max()) == LONGEST
-    assert gridded(score_of((0, 5000, 60, 64, 0)), "piano").duration.tolist() == [LONGEST]
+    assert int(remi.value[remi.kind == Kind.DURATION].max()) == MAX_DURATION
+    assert gridded(score_of((0, 5000, 60, 64, 0)), "piano").duration.tolist() == [MAX_DURATION]
 
 
 # onset, duration, pitch, velocity, program: struck again at 12 before it ended; too low; endless; a drum
@@ -203,8 +194,8 @@ def test_each_step_counts_the_notes_that_it_changed():
 @pytest.mark.parametrize(
     ("skip", "durations"),
     [
-        ((), [12, 24, LONGEST]),
-        (("overlaps",), [24, 24, LONGEST]),
+        ((), [12, 24, MAX_DURATION]),
+        (("overlaps",), [24, 24, MAX_DURATION]),
         (("long_notes",), [12, 24, 999]),
         (("overlaps", "long_notes"), [24, 24, 999]),
     ],

@@ -14,8 +14,8 @@ from symusic import core
 from mgen.corpus.clean import STEPS
 from mgen.corpus.insight import Chart, insight, listen
 from mgen.corpus.insight_page import chart_svg, leak_svg, phase_svg, render_insight
-from mgen.corpus.leaks import COLUMNS, MARGINALS, Guess, Leak, in_words
 from mgen.corpus.shards import VERSION, Corpus
+from mgen.corpus.shortcuts import COLUMNS, MARGINALS, Guess, Leak, in_words
 from mgen.errors import MgenError
 from mgen.notes import Notes
 

@@ -14,8 +14,8 @@ from transformers import BertConfig, BertModel
 
 from mgen.errors import MgenError
 from mgen.evaluation.clamp import TICKS, ClampEmbedder, messages, patches
-from mgen.evaluation.sets import set_metrics
 from mgen.notes import Notes
+from mgen.stats.set_metrics import set_metrics
 
 SIZE, WIDTH, SPACE, CONTEXT = 64, 64, 24, 32
 

@@ -11,10 +11,10 @@ from evaluation_pieces import line, nothing, same, solos, works
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.evaluation.corruption_table import corruption_table
-from mgen.evaluation.corruptions import CORRUPTIONS, FURTHER, misspelt, thinned
-from mgen.evaluation.intervals import bootstrap
-from mgen.evaluation.metrics import METRICS
+from mgen.music.metrics import METRICS
 from mgen.notes import Notes
+from mgen.stats.intervals import bootstrap
+from mgen.transforms.corruptions import CORRUPTIONS, FURTHER, misspelt, thinned
 
 
 def test_cells_are_means_and_paired_changes_by_work():

@@ -5,9 +5,9 @@ import pytest
 from evaluation_pieces import demo, nothing
 
 from mgen.errors import MgenError
-from mgen.evaluation.corruptions import CORRUPTIONS
 from mgen.evaluation.judge import Judge, fit_judge
 from mgen.notes import Notes
+from mgen.transforms.corruptions import CORRUPTIONS
 
 JAZZ = ("lead_sheets", "blues_piano")
 OTHER = ("chorales", "folk_tunes")

@@ -16,7 +16,7 @@ from mgen.cli import bench
 from mgen.cli.rivals import muspy_music
 from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.errors import MgenError, RejectedFile
-from mgen.evaluation.metrics import METRICS, grooving_similarity, pitch_class_entropy
+from mgen.music.metrics import METRICS, grooving_similarity, pitch_class_entropy
 from mgen.notes import STEPS_PER_QUARTER, Notes
 
 muspy = pytest.importorskip("muspy", reason="muspy, a development dependency, is not installed")

@@ -12,8 +12,6 @@ from html_page import Page
 from symusic import core
 
 from mgen.errors import MgenError
-from mgen.evaluation import audio
-from mgen.evaluation.intervals import Interval
 from mgen.evaluation.report import (
     Cell,
     Column,
@@ -28,6 +26,8 @@ from mgen.evaluation.report import (
     render_report,
 )
 from mgen.notes import Notes
+from mgen.render import audio
+from mgen.stats.intervals import Interval
 
 NASTY = "</script><script>alert('x')</script> & \"friends\""
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from symusic import core
 
-from mgen.evaluation import audio
 from mgen.evaluation.report import (
     Cell,
     Column,
@@ -23,6 +22,7 @@ from mgen.evaluation.report import (
     render_report,
 )
 from mgen.notes import Notes
+from mgen.render import audio
 
 PLAYERS = {
     "real jazz": "real",

@@ -5,8 +5,6 @@ import pytest
 from evaluation_pieces import demo, line, nothing, solos, works
 
 from mgen.errors import MgenError
-from mgen.evaluation.corruptions import CORRUPTIONS
-from mgen.evaluation.intervals import Interval
 from mgen.evaluation.self_check import (
     REQUIRED,
     Check,
@@ -17,8 +15,10 @@ from mgen.evaluation.self_check import (
     halves,
     self_check,
 )
-from mgen.evaluation.two_sample import TwoSample
 from mgen.notes import Notes
+from mgen.stats.intervals import Interval
+from mgen.stats.two_sample import TwoSample
+from mgen.transforms.corruptions import CORRUPTIONS
 
 
 def test_excerpts_are_whole_bars_of_one_piece():

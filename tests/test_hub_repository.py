@@ -12,15 +12,15 @@ from hub_runs import HOME, critic_run, evaluation, policy_run, trait_critic_run
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
-from mgen.cli.run import Run
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.evaluation.samples import read_samples
 from mgen.hub.card import Statement
 from mgen.hub.clips import from_evaluation, from_model
 from mgen.hub.repository import Contents, write_repository
 from mgen.hub.results import Results
 from mgen.hub.trained import Trained
+from mgen.runs.run import Run
+from mgen.sampling.samples import read_samples
 
 STATEMENT = Statement("ada/jazz", license="cc-by-4.0", data_license="written by us", eval_dataset="ada/bench")
 
@@ -239,9 +239,9 @@ def test_without_an_evaluation_the_model_plays_for_itself(run, tmp_path):
 
 
 def test_a_critic_is_whole_too(critic_repository, remi):
-    from critics.calibration import Calibration
-    from critics.style import StyleCritic
+    from critics.style.critic import StyleCritic
     from mgen.notes import Notes
+    from mgen.stats.calibration import Calibration
 
     critic = StyleCritic.from_pretrained(critic_repository, remi)
     assert (critic.model.calibration, critic.positive) == (Calibration(0.5, 0.25), "jazz")
@@ -305,7 +305,7 @@ def test_the_page_of_a_critic_of_traits_says_what_it_needs_and_hears(trait_repos
 
 
 def test_a_critic_of_traits_is_loaded_by_its_own_program(trait_repository, tmp_path):
-    from critics.style import StyleCritic
+    from critics.style.critic import StyleCritic
     from mgen.corpus.demo import compose
     from mgen.notes import Notes
 

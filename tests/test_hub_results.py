@@ -6,9 +6,9 @@ from hub_runs import cell, critic_run, evaluation, metrics
 from huggingface_hub import parse_eval_result_entries
 
 from mgen.errors import MgenError
-from mgen.evaluation.claims import Verdict
-from mgen.evaluation.intervals import Interval
+from mgen.evaluation.comparisons import Verdict
 from mgen.hub.results import Results, critic_limits, critic_numbers, critic_tables, write_eval_results
+from mgen.stats.intervals import Interval
 
 
 @pytest.fixture(params=[True, False], ids=["with kinds", "before kinds"])

@@ -10,10 +10,10 @@ import pytest
 from listen_server import FakeSound, FakeSounds, running
 from listen_voter import study
 
-from mgen.evaluation.audio import SAMPLE_RATE
 from mgen.listen.server import Server
 from mgen.listen.sound import wav
 from mgen.listen.store import Store
+from mgen.render.audio import SAMPLE_RATE
 
 READY = ".takes:not(.waiting)"
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(1)</script>"

@@ -10,10 +10,10 @@ from symusic import core
 
 from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.errors import MgenError
-from mgen.evaluation.audio import SAMPLE_RATE, loudness
 from mgen.listen.sound import LEAST_AFTER_PROMPT, Sounds, alike, pair_sound, score_of, wav
 from mgen.listen.store import Take
 from mgen.listen.takes import Recording
+from mgen.render.audio import SAMPLE_RATE, loudness
 
 
 def recording(path, score, prompt_seconds=0.0):

@@ -7,9 +7,9 @@ import pytest
 from instrument_scores import score_of
 
 from mgen.errors import MgenError
-from mgen.evaluation.samples import write_samples
 from mgen.listen.store import Take
 from mgen.listen.takes import Recording, draw_pairs, from_midi, from_samples, is_evaluation, join
+from mgen.sampling.samples import write_samples
 
 
 def midi(folder, *names, pitch=0):

@@ -13,7 +13,6 @@ from mgen.models.baselines.endings import Endings
 from mgen.models.baselines.excerpts import TrainingExcerpts
 from mgen.models.baselines.markov import MarkovChain
 from mgen.notes import Notes
-from mgen.rl.trainer import decode_completions
 
 
 def table_of(rows):
@@ -47,7 +46,7 @@ def test_order_1_follows_as_often_as_it_did(remi):
     chain = MarkovChain.fit(table_of([melody(remi, line)]), remi, 1)
     head = np.concatenate([[remi.bos_id], melody(remi, [62, 60])])  # the gap before its second note is known
     played = chain.sample(np.tile(head, (4000, 1)), 8, np.random.default_rng(0))
-    notes = decode_completions([head.tolist()] * 4000, played, remi)
+    notes = Notes.from_completions([head.tolist()] * 4000, played, remi)
     first = notes.pitch[notes.starts[:-1]]
     assert set(first.tolist()) == {62, 64}
     assert abs((first == 62).mean() - 3 / 4) < 0.025  # 4 deviations of 4000 draws
@@ -59,7 +58,7 @@ def test_the_ends_of_pieces_lead_nowhere(remi):
     """62 is only ever last: the chain starts anew from any event, but never from one piece into the next."""
     chain = MarkovChain.fit(table_of([melody(remi, [60, 62]), melody(remi, [70, 72, 70, 72])]), remi, 1)
     head = np.concatenate([[remi.bos_id], melody(remi, [60, 62])])
-    notes = decode_completions(
+    notes = Notes.from_completions(
         [head.tolist()] * 3000, chain.sample(np.tile(head, (3000, 1)), 4, np.random.default_rng(0)), remi
     )
     share = {pitch: (notes.pitch == pitch).mean() for pitch in (62, 70, 72)}
@@ -100,7 +99,7 @@ def test_a_longer_context_has_the_say(remi):
     for order in (1, 2):
         chain = MarkovChain.fit(table, remi, order)
         played = chain.sample(np.tile(head, (2000, 1)), 4, np.random.default_rng(0))
-        share[order] = (decode_completions([head.tolist()] * 2000, played, remi).pitch == 64).mean()
+        share[order] = (Notes.from_completions([head.tolist()] * 2000, played, remi).pitch == 64).mean()
     assert abs(share[1] - 1 / 2) < 0.05 and share[2] == 1
 
 
@@ -120,7 +119,7 @@ def test_every_cut_of_a_prompt_is_continued_without_a_fault(source, small_corpus
             prompts = np.array([[*head, *piece[:cut]]] * 6)
             played = draw(prompts, 60, np.random.default_rng(cut))
             assert [len(row) for row in played] == [60] * 6
-            notes = decode_completions(prompts.tolist(), played, remi)
+            notes = Notes.from_completions(prompts.tolist(), played, remi)
             assert notes.n_broken.tolist() == [0] * 6, (cut, remi.names[prompts[0, -1]])
             assert (notes.counts >= 5).all()
             seen.add(int(remi.kind[prompts[0, -1]]))
@@ -135,7 +134,7 @@ def test_a_band_is_continued_without_a_fault(demo_pieces):
         for cut in range(0, 40):
             prompts = np.array([[remi.bos_id, *band[:cut]]] * 4)
             played = draw(prompts, 40, np.random.default_rng(cut))
-            assert decode_completions(prompts.tolist(), played, remi).n_broken.tolist() == [0] * 4
+            assert Notes.from_completions(prompts.tolist(), played, remi).n_broken.tolist() == [0] * 4
 
 
 def test_the_metre_of_the_prompt_goes_on(demo_table, remi):
@@ -144,7 +143,7 @@ def test_the_metre_of_the_prompt_goes_on(demo_table, remi):
     waltz[waltz == names["TimeSig_4/4"]] = names["TimeSig_3/4"]
     waltz = waltz[:14]  # three quarters
     for draw in rivals(demo_table, remi)[:2]:
-        notes = decode_completions([waltz.tolist()], draw(waltz[None], 80, np.random.default_rng(0)), remi)
+        notes = Notes.from_completions([waltz.tolist()], draw(waltz[None], 80, np.random.default_rng(0)), remi)
         assert (notes.bars.beats == 3).all()
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rewards_pieces import melodies, played, random_ids, value_of
 
 from mgen.encoding.remi import Remi
-from mgen.evaluation.structure import structureness
+from mgen.music.structure import structureness
 from mgen.notes import Notes
 from rewards.form import SCALES, Ending, Length, Structure
 from rewards.rule import Band

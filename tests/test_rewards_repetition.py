@@ -5,7 +5,7 @@ import pytest
 from rewards_pieces import melodies, played, value_of
 
 from mgen.errors import MgenError
-from mgen.ngrams import longest_loop, loop_length
+from mgen.music.ngrams import longest_loop, loop_length
 from rewards.bands import Band
 from rewards.heard import heard
 from rewards.repetition import LongestRun, Loops, PhraseReuse, RepetitionBand, RhythmRepetition

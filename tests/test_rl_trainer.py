@@ -14,10 +14,10 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM
 from trl import GRPOConfig
 
-from critics.realism import RealismCritic
+from critics.realism.critic import RealismCritic
 from mgen.errors import MgenError
 from mgen.judgement import Judgement
-from mgen.rl.adversary import Adversary, check_weights, fixed_point
+from mgen.rl.discriminator import Adversary, check_weights, fixed_point
 from mgen.rl.trainer import MusicTrainer
 from rewards.trl import trl_rewards
 

@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 
 from mgen.cli import pretrain
 from mgen.corpus.shards import Corpus, TokenTable
+from mgen.corpus.windows import Windows, collate, sample_windows
 from mgen.encoding.remi import Kind
 from mgen.errors import MgenError
-from mgen.training.checkpoints import check_manifest, last_whole, write_manifest
+from mgen.runs.checkpoints import check_manifest, last_whole, write_manifest
 from mgen.training.pretrain import token_sums
-from mgen.training.windows import Windows, collate, sample_windows
 
 
 def table_of(remi, pieces):

@@ -22,10 +22,10 @@ from torch.utils.data import DataLoader
 
 from mgen.cli import pretrain
 from mgen.corpus.shards import Corpus
+from mgen.corpus.windows import Windows, window_counts
 from mgen.errors import MgenError
 from mgen.training.pretrain import PretrainTrainer
 from mgen.training.streaming import StreamedWindows, _shuffled, held_table
-from mgen.training.windows import Windows, window_counts
 
 CONTEXT = 256
 

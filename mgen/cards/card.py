@@ -16,14 +16,14 @@ from typing import Any
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from mgen.cards.drafts import Draft
-from mgen.cards.exploit import Exploit, Reference, Trait, stress, traits
+from mgen.cards.reward_hacking import Exploit, Reference, Trait, stress, traits
 from mgen.cards.scores import Cost, Row, RowScores, cost, score_rows
 from mgen.cards.search import Budget
-from mgen.evaluation.audio import ogg, synthesise
-from mgen.evaluation.pianoroll_image import pianoroll_image
 from mgen.judgement import Judge
 from mgen.notes import Notes
+from mgen.render.audio import ogg, synthesise
+from mgen.render.pianoroll_image import pianoroll_image
+from mgen.transforms.edits import Draft
 
 FILE = "card.json"
 EXPLOIT = "exploit"

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
-from mgen.evaluation.intervals import Floats, Interval, bootstrap
+from mgen.arrays import Floats
 from mgen.judgement import Judge
 from mgen.notes import Encoding, Notes
+from mgen.stats.intervals import Interval, bootstrap
 
 SAME = 1e-6
 """Scores that differ by less are equal."""

@@ -1,6 +1,6 @@
 """A search for the piece that a number likes best: changes, crossings, and the survival of the better.
 
-Knows neither judges nor music beyond the edits of `mgen.cards.drafts`.
+Knows neither judges nor music beyond the edits of `mgen.transforms.edits`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from mgen.cards.drafts import EDITS, Draft, Limits, crossed, notes_of
 from mgen.errors import MgenError
 from mgen.notes import Notes
+from mgen.transforms.edits import EDITS, Draft, Limits, crossed, notes_of
 
 Fitness = Callable[[Notes], NDArray[np.float64]]
 """(B,) numbers, never NaN; more is better."""

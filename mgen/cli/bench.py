@@ -24,9 +24,9 @@ import pandas as pd
 import torch
 from transformers import PrinterCallback, TrainerCallback
 
-from critics.ensemble import MEMBERS, Material, trait_table
-from critics.style import StyleCritic
-from critics.trait_model import TraitModel
+from critics.style.critic import StyleCritic
+from critics.style.ensemble import MEMBERS, Material, trait_table
+from critics.style.feature_model import TraitModel
 from mgen.cli.options import parse
 from mgen.cli.pretrain import PretrainConfig
 from mgen.cli.rivals import miditok_ids, muspy_metrics, muspy_music, parsed_tab
@@ -37,16 +37,16 @@ from mgen.corpus.prepare import prepare as write_corpus
 from mgen.corpus.reading import Rules, read_source
 from mgen.corpus.scan import Source, scan
 from mgen.corpus.shards import TokenTable
+from mgen.corpus.windows import Windows, collate, sample_windows
 from mgen.corpus.workers import Limits, in_workers
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError, RejectedFile
-from mgen.evaluation.metrics import METRICS
 from mgen.files import read_music
 from mgen.models.transformer import new_policy
+from mgen.music.metrics import METRICS
 from mgen.notes import Notes
-from mgen.rl.rollout import Decoding, sample
+from mgen.sampling.rollout import Decoding, sample
 from mgen.training.pretrain import PretrainTrainer
-from mgen.training.windows import Windows, collate, sample_windows
 from rewards import rules
 from rewards.bands import fit_bands
 

@@ -22,29 +22,29 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from critics.changes import FORMAT_CHANGES
-from critics.hard_negatives import HARD_NEGATIVES
-from critics.realism import RealismCritic
-from critics.style import StyleCritic
+from critics.realism.critic import RealismCritic
+from critics.style.critic import StyleCritic
 from mgen.cards.card import Card, Subject, measure_card, number, save_card, save_piece
-from mgen.cards.drafts import Limits
-from mgen.cards.exploit import Reference, Strangeness, starts
 from mgen.cards.page import DEMO, read_cards, write_page
+from mgen.cards.reward_hacking import Reference, Strangeness, starts
 from mgen.cards.scores import Row
 from mgen.cards.search import Budget
-from mgen.cards.senseless import SENSELESS, random_tokens
 from mgen.cli.judging import CRITICS
 from mgen.cli.options import parse, weights
 from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.corpus.shards import Corpus
+from mgen.corpus.windows import sample_windows
 from mgen.errors import MgenError
-from mgen.evaluation.corruptions import Corruption
 from mgen.judgement import Judge
 from mgen.models.transformer import load_policy
 from mgen.notes import Notes
-from mgen.rl.prompts import check_style
-from mgen.rl.rollout import Decoding, sample
-from mgen.training.windows import sample_windows
+from mgen.sampling.prompts import check_style
+from mgen.sampling.rollout import Decoding, sample
+from mgen.transforms.corruptions import Corruption
+from mgen.transforms.degenerate import SENSELESS, random_tokens
+from mgen.transforms.edits import Limits
+from mgen.transforms.format_augmentations import FORMAT_CHANGES
+from mgen.transforms.hard_negatives import HARD_NEGATIVES
 from rewards import REWARDS, rules
 from rewards.bands import Band, fit_bands, load_bands, save_bands
 

@@ -19,21 +19,21 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from critics.card import BROKEN, FORMAT
-from critics.style import StyleCritic
+from critics.style.critic import StyleCritic
+from critics.validation.card import BROKEN, FORMAT
 from mgen.cli.options import parse
 from mgen.corpus.shards import Corpus
+from mgen.corpus.windows import sample_windows
 from mgen.errors import MgenError
 from mgen.evaluation.corruption_table import REAL, CorruptionTable, Measure, corruption_table
-from mgen.evaluation.corruptions import FURTHER, Corruption
 from mgen.evaluation.folders import excerpts, read_folder
-from mgen.evaluation.intervals import Interval
-from mgen.evaluation.metrics import METRICS
-from mgen.evaluation.sets import set_metrics
 from mgen.judgement import Judge
+from mgen.music.metrics import METRICS
 from mgen.notes import Notes
-from mgen.rl.prompts import check_style
-from mgen.training.windows import sample_windows
+from mgen.sampling.prompts import check_style
+from mgen.stats.intervals import Interval
+from mgen.stats.set_metrics import set_metrics
+from mgen.transforms.corruptions import FURTHER, Corruption
 from rewards import REWARDS
 from rewards.bands import fit_bands
 

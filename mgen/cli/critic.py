@@ -5,7 +5,7 @@
 
 A critic hears by traits that all formats share (`--hears traits`, the one to give reward), or by the tokens themselves
 (`--hears tokens`). The second's RUN/model is a stock classifier that plain TRL takes as a reward; there it gives the
-raw logit of prompt and completion together. Calibrated nats of the completion alone need `critics.style.StyleCritic`.
+raw logit of prompt and completion together. Calibrated nats of the completion alone need `critics.style.critic.StyleCritic`.
 
 With `--transfer` nothing is kept: critics are trained without two collections and have to tell these, for every pair.
 """
@@ -26,30 +26,29 @@ from rich.console import Console
 from rich.table import Table
 from transformers import TrainingArguments
 
-from critics.calibration import Calibration, expected_calibration_error, fit_calibration
-from critics.card import Labelled, style_card
-from critics.excerpts import collected
-from critics.material import WAYS
 from critics.sequence import SequenceCritic
-from critics.style import HEARS, MIN_NOTES, WORST, StyleCritic
-from critics.token_model import TokenModel
-from critics.training import BREAKING, Excerpts, Music, StyleExcerpts, StyleTrainer
-from critics.wrong_way import wrong_way
-from mgen.cards.senseless import random_tokens
+from critics.style.critic import HEARS, MIN_NOTES, WORST, StyleCritic
+from critics.style.excerpts import collected
+from critics.style.token_model import TokenModel
+from critics.style.token_training import BREAKING, Excerpts, Music, StyleExcerpts, StyleTrainer
+from critics.style.training_set import WAYS
+from critics.validation.card import Labelled, style_card
+from critics.validation.degenerate_inputs import wrong_way
 from mgen.cli.options import as_dict, parse
-from mgen.cli.run import Run
-from mgen.cli.tracking import TrackingOptions, settle_tracking
 from mgen.cli.traits import NOTES, Lessons, excerpts_of
 from mgen.cli.transfer import LENGTHS, transfer
 from mgen.corpus.shards import Corpus
-from mgen.evaluation.charts import reliability_svg
-from mgen.evaluation.two_sample import first_notes
 from mgen.models.transformer import check_vocabulary, load_policy
 from mgen.notes import Notes
-from mgen.rl.prompts import draw_prompts
-from mgen.rl.rollout import Decoding, sample
-from mgen.rl.trainer import decode_completions
-from mgen.training.checkpoints import write_manifest
+from mgen.render.charts import reliability_svg
+from mgen.runs.checkpoints import write_manifest
+from mgen.runs.run import Run
+from mgen.runs.tracking import TrackingOptions, settle_tracking
+from mgen.sampling.prompts import draw_prompts
+from mgen.sampling.rollout import Decoding, sample
+from mgen.stats.calibration import Calibration, expected_calibration_error, fit_calibration
+from mgen.stats.two_sample import first_notes
+from mgen.transforms.degenerate import random_tokens
 
 WRONG = 1000
 """Inputs of each kind that `wrong_way` tries, if the test split has so many excerpts."""
@@ -264,7 +263,7 @@ def _hear_traits(config: CriticConfig, corpus: Corpus) -> int:
 def _wrong_way(
     config: CriticConfig, corpus: Corpus, critic: StyleCritic, without: Callable[[Sequence[str]], StyleCritic]
 ) -> dict[str, Any]:
-    """Length -> what `critics.wrong_way` found of a thousand inputs of each kind."""
+    """Length -> what `critics.validation.degenerate_inputs` found of a thousand inputs of each kind."""
     found = {}
     lengths = config.notes or LENGTHS
     sampled = {
@@ -297,7 +296,7 @@ def _samples(config: CriticConfig, corpus: Corpus, model: str, tokens: int) -> N
             generator = torch.Generator(policy.device).manual_seed(config.seed + begin)
             decoding = Decoding(max_new_tokens=min(tokens, room))
             completions, _ = sample(policy, some, decoding, remi.eos_id, remi.pad_id, generator).lists()
-            parts.append(decode_completions(some, completions, remi))
+            parts.append(Notes.from_completions(some, completions, remi))
     return Notes.concat(parts)
 
 

@@ -22,22 +22,18 @@ from rich.table import Table
 from transformers import PreTrainedModel
 
 from critics.sequence import SequenceCritic
-from critics.trait_model import WEIGHTS as TRAIT_WEIGHTS
+from critics.style.feature_model import WEIGHTS as TRAIT_WEIGHTS
 from mgen.cli.judging import judges_of_run
 from mgen.cli.options import parse
-from mgen.cli.rows import CONTROLS, RIVALS, control, rival
-from mgen.cli.run import RUN_FILE
 from mgen.corpus.clean import RECIPES, Recipe
 from mgen.corpus.shards import Corpus
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
+from mgen.evaluation.baselines import CONTROLS, RIVALS, control, rival
 from mgen.evaluation.clamp import ClampEmbedder
 from mgen.evaluation.columns import columns
 from mgen.evaluation.folders import EXCERPT_NOTES, compare_folders
-from mgen.evaluation.frechet import Embedder, pooled_embedder
-from mgen.evaluation.intervals import Interval
 from mgen.evaluation.measure import Beside, Numbers
-from mgen.evaluation.players import ModelPlayer
 from mgen.evaluation.protocol import (
     Asked,
     Entrant,
@@ -49,11 +45,15 @@ from mgen.evaluation.protocol import (
     real_music,
     train_judge,
 )
-from mgen.evaluation.samples import write_samples
 from mgen.evaluation.summary import Evaluation, folder_page, model_page
 from mgen.models.transformer import check_vocabulary, load_policy
-from mgen.rl.prompts import KINDS, check_style
-from mgen.rl.rollout import Decoding
+from mgen.runs.run import RUN_FILE
+from mgen.sampling.prompts import KINDS, check_style
+from mgen.sampling.rollout import Decoding
+from mgen.sampling.samples import write_samples
+from mgen.sampling.systems import ModelPlayer
+from mgen.stats.frechet import Embedder, pooled_embedder
+from mgen.stats.intervals import Interval
 
 
 @dataclass

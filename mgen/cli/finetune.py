@@ -23,26 +23,26 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 from trl import GRPOConfig
 
-from critics.realism import RealismCritic, RealismOptions
-from critics.restraint import BOUNDED
+from critics.realism.critic import RealismCritic, RealismOptions
+from critics.realism.regularisation import BOUNDED
 from critics.sequence import SequenceCritic
 from mgen.cli.judging import BANDS_FILE, CRITICS, REALISM_FOLDER, left_out, stock_judge
 from mgen.cli.options import as_dict, parse, weights
-from mgen.cli.run import Run, read_metrics
-from mgen.cli.tracking import ListeningOptions, listen, settle_tracking
 from mgen.corpus.shards import Corpus
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.judgement import Judge
 from mgen.models.transformer import check_vocabulary, load_policy
 from mgen.notes import Notes
-from mgen.rl.adversary import AGAINST, Adversary, check_weights, fixed_point
 from mgen.rl.credit import AGGREGATIONS
-from mgen.rl.prompts import Prompts, draw_prompts, text
-from mgen.rl.rollout import Decoding, sample
-from mgen.rl.trainer import FORMS, MusicTrainer, decode_completions
-from mgen.training.checkpoints import write_manifest
-from mgen.training.listening import fixed_prompts
+from mgen.rl.discriminator import AGAINST, Adversary, check_weights, fixed_point
+from mgen.rl.trainer import FORMS, MusicTrainer
+from mgen.runs.checkpoints import write_manifest
+from mgen.runs.run import Run, read_metrics
+from mgen.runs.sample_callback import fixed_prompts
+from mgen.runs.tracking import ListeningOptions, listen, settle_tracking
+from mgen.sampling.prompts import Prompts, draw_prompts, text
+from mgen.sampling.rollout import Decoding, sample
 from rewards import REWARDS
 from rewards.bands import Bands, fit_bands, load_bands, save_bands
 from rewards.trl import trl_rewards
@@ -448,7 +448,7 @@ class _Source:
         decoding = Decoding(max_new_tokens=self.config.max_completion_length)
         generator = torch.Generator(policy.device).manual_seed(self.config.seed + batch)
         completions, _ = sample(policy, ids, decoding, remi.eos_id, remi.pad_id, generator).lists()
-        return decode_completions(ids, completions, remi)
+        return Notes.from_completions(ids, completions, remi)
 
 
 def _last_metrics(run: Run, steps: int = 5) -> dict[str, float]:

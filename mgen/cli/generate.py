@@ -21,12 +21,12 @@ from mgen.cli.options import parse
 from mgen.corpus.clean import normalise
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError, RejectedFile
-from mgen.evaluation.players import BestOf, ModelPlayer, Player
 from mgen.files import read_music
 from mgen.models.transformer import load_policy
 from mgen.notes import Notes
-from mgen.rl.prompts import Prompts, check_style
-from mgen.rl.rollout import Decoding
+from mgen.sampling.prompts import Prompts, check_style
+from mgen.sampling.rollout import Decoding
+from mgen.sampling.systems import BestOf, ModelPlayer, Player
 
 DECODING = ("temperature", "top_k", "top_p", "guidance", "repetition_penalty", "best_of")
 """Options that say how tokens and pieces were chosen; index.json tells them."""

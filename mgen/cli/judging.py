@@ -12,15 +12,15 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from critics.realism import RealismCritic
-from critics.style import StyleCritic
+from critics.realism.critic import RealismCritic
+from critics.style.critic import StyleCritic
 from mgen.cli.options import weights
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.judgement import Judge
 from mgen.notes import Notes
 from mgen.rl.trainer import ADVERSARY_FILE
-from mgen.training.checkpoints import MANIFEST
+from mgen.runs.checkpoints import MANIFEST
 from rewards import REWARDS
 from rewards.bands import Band, Bands, load_bands
 

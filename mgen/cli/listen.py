@@ -28,11 +28,11 @@ import uvicorn
 
 from mgen.cli.options import parse
 from mgen.errors import MgenError
-from mgen.evaluation.samples import TOKENIZER, write_samples
 from mgen.listen.server import Server
 from mgen.listen.sound import Sounds, score_of
 from mgen.listen.store import Store, Study
 from mgen.listen.takes import Recording, draw_pairs, from_midi, from_samples, is_evaluation, join
+from mgen.sampling.samples import TOKENIZER, write_samples
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MADE = "made.json"
@@ -160,8 +160,8 @@ def let_play(models: Mapping[str, Path], folder: Path, config: ListenConfig) -> 
 
     from mgen.corpus.shards import Corpus
     from mgen.models.transformer import check_vocabulary, load_policy
-    from mgen.rl.prompts import draw_prompts
-    from mgen.rl.rollout import Decoding, sample
+    from mgen.sampling.prompts import draw_prompts
+    from mgen.sampling.rollout import Decoding, sample
 
     if not config.corpus:
         raise MgenError(f"{', '.join(models)}: models, which need prompts to continue; give --corpus, or an evaluation")

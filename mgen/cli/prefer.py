@@ -30,12 +30,12 @@ from trl import DPOConfig, RewardConfig
 
 from critics.sequence import SequenceCritic
 from mgen.cli.options import as_dict, parse
-from mgen.cli.run import Run
-from mgen.cli.tracking import ListeningOptions, TrackingOptions, listen, settle_tracking
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.evaluation.intervals import bootstrap
 from mgen.models.transformer import load_policy
+from mgen.runs.run import Run
+from mgen.runs.tracking import ListeningOptions, TrackingOptions, listen, settle_tracking
+from mgen.stats.intervals import bootstrap
 from mgen.training.preference import (
     Pairs,
     PolicyPreferences,

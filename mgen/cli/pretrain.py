@@ -17,16 +17,16 @@ import torch
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainingArguments, set_seed
 
 from mgen.cli.options import as_dict, parse
-from mgen.cli.run import Run
-from mgen.cli.tracking import ListeningOptions, listen, settle_tracking
 from mgen.corpus.shards import Corpus
+from mgen.corpus.windows import Windows
 from mgen.errors import MgenError
 from mgen.models.transformer import check_vocabulary, load_policy, new_policy
-from mgen.rl.prompts import check_style
-from mgen.training.listening import fixed_prompts
+from mgen.runs.run import Run
+from mgen.runs.sample_callback import fixed_prompts
+from mgen.runs.tracking import ListeningOptions, listen, settle_tracking
+from mgen.sampling.prompts import check_style
 from mgen.training.pretrain import PretrainTrainer
 from mgen.training.streaming import StreamedWindows, held_table
-from mgen.training.windows import Windows
 
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "adam": "adamw_torch_fused", "rmsprop": "rmsprop"}
 

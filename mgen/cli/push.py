@@ -21,7 +21,6 @@ from pathlib import Path
 
 from mgen.cli.options import parse
 from mgen.errors import MgenError
-from mgen.evaluation.samples import read_samples
 from mgen.hub.card import Statement
 from mgen.hub.clips import Choice, from_evaluation, from_model
 from mgen.hub.licences import near, slug
@@ -29,6 +28,7 @@ from mgen.hub.push import check_repo, endpoint, push
 from mgen.hub.repository import Contents, write_repository
 from mgen.hub.results import Results
 from mgen.hub.trained import POLICY, Trained
+from mgen.sampling.samples import read_samples
 
 FOLDER = "hub"
 """Below RUN: what is pushed."""

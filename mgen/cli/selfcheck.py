@@ -23,11 +23,11 @@ from mgen.cli.options import parse
 from mgen.corpus.shards import Corpus
 from mgen.corpus.split import SPLITS
 from mgen.errors import MgenError
-from mgen.evaluation.intervals import Interval
 from mgen.evaluation.self_check import HALF, INCLUDED, Excerpts, SelfCheck, bar_excerpts, self_check
-from mgen.evaluation.two_sample import MAX_NOTES, QUOTABLE
 from mgen.notes import Notes
-from mgen.rl.prompts import check_style
+from mgen.sampling.prompts import check_style
+from mgen.stats.intervals import Interval
+from mgen.stats.two_sample import MAX_NOTES, QUOTABLE
 
 FILE = "selfcheck.json"
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from critics.excerpts import Collected, collected, joined
-from critics.material import WAYS, Prepared, prepared
-from critics.trait_model import TraitModel
+from critics.style.excerpts import Collected, collected, joined
+from critics.style.feature_model import TraitModel
+from critics.style.training_set import WAYS, Prepared, prepared
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
 

@@ -16,15 +16,15 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from critics.ablation import ABLATIONS
-from critics.changes import augmented
-from critics.excerpts import PIECES, Collected, collected
-from critics.fitters import ensemble, heard_features, naive_features, network, on_table
-from critics.format_control import Control, Stage, format_control, raw, stage, summary
-from critics.hearing import heard
-from critics.transfer import FEWEST, Fitter, Matrix, rows_of, transfer_matrix
+from critics.style.excerpts import PIECES, Collected, collected
+from critics.validation.ablation import ABLATIONS
+from critics.validation.fitters import ensemble, heard_features, naive_features, network, on_table
+from critics.validation.leave_one_out import FEWEST, Fitter, Matrix, rows_of, transfer_matrix
+from critics.validation.shortcut_baseline import Control, Stage, format_control, raw, stage, summary
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
+from mgen.transforms.format_augmentations import augmented
+from mgen.transforms.format_invariant import heard
 
 LENGTHS = (256, 100)
 """Notes of an excerpt."""

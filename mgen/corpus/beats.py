@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from symusic import Note, core
 
+from mgen.arrays import Floats
 from mgen.errors import MgenError
 from mgen.notes import MAX_BEATS, STEPS_PER_QUARTER, Notes
 
@@ -69,7 +70,6 @@ CLOCK_TICKS = 480
 _DEFAULT_TEMPO = 500_000  # microseconds a quarter, where a file states none: 120 quarter notes a minute
 _LONGEST = 4.0  # quarter notes of a duration that count: a pedal point is no stronger accent than a held chord
 
-Floats = NDArray[np.float64]
 Stated = list[tuple[int, int, int]]
 Retime = Callable[[NDArray[Any]], NDArray[Any]]
 

@@ -18,13 +18,10 @@ from symusic import Note, core
 
 from mgen.corpus.beats import repaired
 from mgen.encoding.remi import PITCH_RANGE
-from mgen.notes import STEPS_PER_QUARTER, Bars, Ints, Notes, sort_order
+from mgen.notes import MAX_DURATION, STEPS_PER_QUARTER, Bars, Ints, Notes, sort_order
 
 Recipe = Literal["piano", "band", "tabs"]
 RECIPES: tuple[Recipe, ...] = get_args(Recipe)
-
-LONGEST = 13 * STEPS_PER_QUARTER
-"""Grid steps of the longest duration that the vocabulary holds."""
 
 SHORTEST = 1 / 96
 """Quarter notes, 5 ms at 120 a minute: shorter ones are slips of the keys and of exporters. Real collections have up to
@@ -41,7 +38,7 @@ STEPS = {
     "silence": "tabs: chunks that are mostly rests are dropped",
     "pitches": "notes outside the range of pitches are dropped",
     "overlaps": "a note ends where its pitch is struck again",
-    "long_notes": f"notes longer than {LONGEST // STEPS_PER_QUARTER} quarters are shortened",
+    "long_notes": f"notes longer than {MAX_DURATION // STEPS_PER_QUARTER} quarters are shortened",
     "empty_bars": "empty bars at both ends are dropped",
     "duplicates": "pieces of the same notes as one before are dropped",
 }
@@ -102,8 +99,8 @@ def cleaned(
         counts["overlaps"] = int((duration > room).sum())
         duration = np.minimum(duration, room)
     if "long_notes" not in skip:
-        counts["long_notes"] = int((duration > LONGEST).sum())
-        duration = np.minimum(duration, LONGEST)
+        counts["long_notes"] = int((duration > MAX_DURATION).sum())
+        duration = np.minimum(duration, MAX_DURATION)
     velocity = equalised(velocity)
     bars, first = (notes.bars, 0) if "empty_bars" in skip else _trimmed(notes.bars, bar)
     piece = np.zeros_like(onset)

@@ -21,14 +21,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pretty_midi import program_to_instrument_name
 
-from mgen.corpus.clean import LONGEST, STEPS
-from mgen.corpus.leaks import COLUMNS, UNSAID, Leak, column_leaks, count_leaks, numbers, words
+from mgen.arrays import Floats, divide
+from mgen.corpus.clean import STEPS
 from mgen.corpus.shards import PIECES, REJECTED, TOKENS, Corpus
+from mgen.corpus.shortcuts import COLUMNS, UNSAID, Leak, column_leaks, count_leaks, numbers, words
 from mgen.corpus.split import SPLITS
 from mgen.errors import MgenError
-from mgen.evaluation import metrics
-from mgen.evaluation.metrics import Floats, divide
-from mgen.notes import MAX_BEATS, STEPS_PER_QUARTER, Notes
+from mgen.music import metrics
+from mgen.notes import MAX_BEATS, MAX_DURATION, STEPS_PER_QUARTER, Notes
 
 SAMPLE = 2000
 """Pieces of a style whose notes are read."""
@@ -249,7 +249,7 @@ class Heard:
     program: NDArray[np.int64]  # (S, 129) notes of each program, the last one drums
     phase: NDArray[np.int64]  # (S, 24) onsets in each step of the quarter
     beats: NDArray[np.int64]  # (S, 8) bars of each length in quarters
-    swing: Floats  # (S,) and below: as in mgen.evaluation.metrics
+    swing: Floats  # (S,) and below: as in mgen.music.metrics
     polyphony: Floats
     density: Floats
 
@@ -312,7 +312,7 @@ def _heard(notes: Notes) -> dict[str, NDArray[Any]]:
     begins, onset = metrics.onsets(notes)
     return {
         "pitch": _counted(pitched.piece, pitched.pitch, n, 128),
-        "duration": _counted(pitched.piece, np.minimum(pitched.duration, LONGEST), n, LONGEST + 1),
+        "duration": _counted(pitched.piece, np.minimum(pitched.duration, MAX_DURATION), n, MAX_DURATION + 1),
         "velocity": _counted(pitched.piece, pitched.velocity, n, 128),
         "program": _counted(notes.piece, np.where(notes.program < 0, DRUMS, notes.program), n, DRUMS + 1),
         "phase": _counted(begins, onset % STEPS_PER_QUARTER, n, STEPS_PER_QUARTER),

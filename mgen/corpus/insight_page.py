@@ -14,9 +14,9 @@ from markupsafe import Markup, escape
 
 from mgen.corpus.clean import STEPS
 from mgen.corpus.insight import GUESSED, Chart, Insight
-from mgen.corpus.leaks import LEAST, SURE, TOGETHER, Guess, Leak, in_words
+from mgen.corpus.shortcuts import LEAST, SURE, TOGETHER, Guess, Leak, in_words
 from mgen.corpus.split import SPLITS
-from mgen.evaluation.report import ticks
+from mgen.render.charts import ticks
 
 _SERIES = 6  # colours and dashes
 _WIDTH = 400.0

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
+from mgen.arrays import Floats
 from mgen.errors import MgenError
-from mgen.evaluation.intervals import Floats
 from mgen.notes import STEPS_PER_QUARTER, Notes
 
 TICKS = 480

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mgen.evaluation.claims import Column
+from mgen.evaluation.comparisons import Column
 
 _TABLE = {
     "told from real music": [

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mgen.arrays import Floats, divide
 from mgen.errors import MgenError
-from mgen.evaluation.corruptions import Corruption
-from mgen.evaluation.intervals import REPLICATES, TAIL, Floats, Interval, resamples
-from mgen.evaluation.metrics import divide
-from mgen.evaluation.replicates import works_of
 from mgen.notes import Notes
+from mgen.stats.intervals import REPLICATES, TAIL, Interval, resamples
+from mgen.stats.replicates import works_of
+from mgen.transforms.corruptions import Corruption
 
 REAL = "real"
 """Name of the row of music as it was."""

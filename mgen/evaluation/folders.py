@@ -21,9 +21,9 @@ from mgen.corpus.reading import Rules, read_source, vocabulary
 from mgen.corpus.scan import scan
 from mgen.corpus.workers import Limits, Lost, in_workers
 from mgen.errors import MgenError
-from mgen.evaluation.intervals import bootstrap
 from mgen.evaluation.measure import Beside, Numbers, Pieces, measure
 from mgen.notes import Bars, Notes
+from mgen.stats.intervals import bootstrap
 
 EXCERPT_NOTES = 128
 """Notes of an excerpt; what a file has beyond its last whole one is left out."""

@@ -14,12 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
+from mgen.arrays import Floats
 from mgen.errors import MgenError
-from mgen.evaluation.corruptions import CORRUPTIONS
-from mgen.evaluation.features import FORMAT_FREE, features
-from mgen.evaluation.intervals import Floats, Interval
-from mgen.evaluation.two_sample import FOLDS, Models, auc_interval, folds_of, logits, train
+from mgen.music.features import FORMAT_FREE, features
 from mgen.notes import Notes
+from mgen.stats.intervals import Interval
+from mgen.stats.two_sample import FOLDS, Models, auc_interval, folds_of, logits, train
+from mgen.transforms.corruptions import CORRUPTIONS
 
 BROKEN = ("markov_pitches", "random_pitches", "two_bar_loop", "one_pitch", "bars_of_others")
 """What the second view knows as broken; shuffled bars are left out, as much of their music is whole."""

@@ -12,14 +12,15 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from mgen.arrays import Floats
 from mgen.errors import MgenError
-from mgen.evaluation.frechet import Embedder
-from mgen.evaluation.intervals import UNDEFINED, Floats, Interval, bootstrap, distance_to_real, over_seeds
-from mgen.evaluation.memorisation import CopyIndex
-from mgen.evaluation.metrics import METRICS
-from mgen.evaluation.sets import alone, set_metrics
-from mgen.evaluation.two_sample import two_sample
+from mgen.music.metrics import METRICS
 from mgen.notes import Notes
+from mgen.stats.frechet import Embedder
+from mgen.stats.intervals import UNDEFINED, Interval, bootstrap, distance_to_real, over_seeds
+from mgen.stats.memorisation import CopyIndex
+from mgen.stats.set_metrics import alone, set_metrics
+from mgen.stats.two_sample import two_sample
 
 DISTANCES = tuple(name for name in METRICS if name not in {"valid", "broken_tokens", "loop_rate"})
 """Metrics whose distribution over pieces is compared with real music's (`NAME_distance`, Wasserstein-1)."""

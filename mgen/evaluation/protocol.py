@@ -15,18 +15,18 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from mgen.arrays import Floats
 from mgen.corpus.shards import Corpus
 from mgen.encoding.remi import Remi
-from mgen.evaluation.intervals import Floats, Interval, bootstrap
 from mgen.evaluation.judge import Judge, fit_judge
 from mgen.evaluation.measure import Beside, Numbers, Pieces, joined, measure
-from mgen.evaluation.memorisation import CopyIndex
-from mgen.evaluation.metrics import METRICS
-from mgen.evaluation.players import BestOf, Completions, ModelPlayer, Player
+from mgen.music.metrics import METRICS
 from mgen.notes import Notes
-from mgen.rl.prompts import Prompts, draw_prompts
-from mgen.rl.rollout import completion_logprobs
-from mgen.rl.trainer import decode_completions
+from mgen.sampling.prompts import Prompts, draw_prompts
+from mgen.sampling.rollout import completion_logprobs
+from mgen.sampling.systems import BestOf, Completions, ModelPlayer, Player
+from mgen.stats.intervals import Interval, bootstrap
+from mgen.stats.memorisation import CopyIndex
 
 COOLER = {"loop_rate_08": 0.8, "loop_rate_greedy": 0.0}
 """Loop rates that are told beside that at temperature 1, and their temperatures."""
@@ -151,7 +151,7 @@ def play(entrant: Entrant, reference: PreTrainedModel | None, asked: Asked, remi
             kl.append(log_ratio(done, part, reference, remi))
     ids = [row for done in completions for row in done.token_ids]
     notes = [
-        decode_completions(part.ids.tolist(), done.token_ids, remi)
+        Notes.from_completions(part.ids.tolist(), done.token_ids, remi)
         for part, done in zip(asked.parts, completions, strict=True)
     ]
     pieces = joined(notes, [part.work for part in asked.parts], len(entrant.players))
@@ -207,7 +207,7 @@ def cooler(entrant: Entrant, asked: Asked, remi: Remi, protocol: Protocol) -> di
     for name, temperature in COOLER.items():
         cool = replace(player, decoding=replace(player.decoding, temperature=temperature))
         done = cool.play(some, protocol.completion_tokens, seed=1000 * protocol.seed)
-        notes = decode_completions(some.ids.tolist(), done.token_ids, remi)
+        notes = Notes.from_completions(some.ids.tolist(), done.token_ids, remi)
         cells[name] = bootstrap(METRICS["loop_rate"](notes), some.work)
     return cells
 

@@ -17,11 +17,8 @@ import numpy as np
 from markupsafe import Markup
 
 from mgen.errors import MgenError
-from mgen.evaluation.audio import data_uri
-from mgen.evaluation.charts import Curve, Distribution, averaged, curve_svg, distribution_svg, swatches, ticks, whisker
-from mgen.evaluation.claims import (
+from mgen.evaluation.comparisons import (
     KINDS,
-    Bounded,
     Cell,
     Column,
     Duel,
@@ -35,13 +32,15 @@ from mgen.evaluation.claims import (
     from_pretrained,
     groups,
     kind_of,
-    known,
     listed,
     number,
     of_kind,
 )
-from mgen.evaluation.pianoroll import PIANOROLL_CSS, last_step, pianoroll_svg
 from mgen.notes import STEPS_PER_QUARTER, Notes
+from mgen.render.audio import data_uri
+from mgen.render.charts import Curve, Distribution, averaged, curve_svg, distribution_svg, swatches, ticks, whisker
+from mgen.render.pianoroll import PIANOROLL_CSS, last_step, pianoroll_svg
+from mgen.stats.intervals import Bounded, is_known
 
 __all__ = [
     "Bounded",
@@ -346,7 +345,7 @@ def _alone(rows: Sequence[Row], columns: Sequence[Column], keys: set[str]) -> li
 def _near(column: Column, row: Row, real: Row | None) -> tuple[str, str] | None:
     """Whether a number is clearly off its aim, and the number in words; None without an aim or a number."""
     aimed, cell = aim(column, real), row.cells.get(column.key)
-    if aimed is None or cell is None or not known(cell):
+    if aimed is None or cell is None or not is_known(cell):
         return None
     ideal = "real" if column.better == "as real" else "ideal"
     words = f"{column.title} ({number(cell.value, column.digits)}; {ideal} {number(aimed.value, column.digits)})"
@@ -415,7 +414,7 @@ def _table(
             cells.append(
                 {
                     "value": value,
-                    "interval": f"{low} to {high}" if known(cell) else "",
+                    "interval": f"{low} to {high}" if is_known(cell) else "",
                     "picture": picture,
                     "mark": _MARKS.get(mark, "") if mark else "",
                     "undefined": getattr(cell, "undefined", 0),
@@ -453,7 +452,7 @@ def _plain(table: Table | None) -> list[list[tuple[str, str, bool]]]:
             return entry, "", False
         if isinstance(entry, (int, float)):
             return number(float(entry), digits), "", True
-        between = f"{number(entry.low, digits)} to {number(entry.high, digits)}" if known(entry) else ""
+        between = f"{number(entry.low, digits)} to {number(entry.high, digits)}" if is_known(entry) else ""
         return number(entry.value, digits), between, True
 
     return [[shown(entry, table.digits) for entry in row] for row in table.body] if table else []

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mgen.errors import MgenError
-from mgen.evaluation.corruptions import CORRUPTIONS
-from mgen.evaluation.intervals import Interval
-from mgen.evaluation.two_sample import MAX_NOTES, QUOTABLE, TwoSample, in_turns, two_sample
 from mgen.notes import Bars, Notes
+from mgen.stats.intervals import Interval
+from mgen.stats.two_sample import MAX_NOTES, QUOTABLE, TwoSample, in_turns, two_sample
+from mgen.transforms.corruptions import CORRUPTIONS
 
 REQUIRED = {"bars_shuffled": 0.75, "segments_shuffled": 0.68, "markov_pitches": 0.99}
 """Corruption -> the AUC, of the larger classifier, that the test has to reach at `QUOTABLE` pieces a side."""

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from mgen.encoding.remi import Remi
-from mgen.evaluation.audio import ogg, synthesise, synthesiser
 from mgen.evaluation.columns import columns
 from mgen.evaluation.folders import Compared
 from mgen.evaluation.measure import Numbers, changes
-from mgen.evaluation.metrics import METRICS
 from mgen.evaluation.protocol import Asked, Entrant, Played
 from mgen.evaluation.report import Curve, Distribution, Example, Row, Take, render_report
-from mgen.evaluation.samples import Whole, whole
+from mgen.music.metrics import METRICS
 from mgen.notes import Notes
+from mgen.render.audio import ogg, synthesise, synthesiser
+from mgen.sampling.samples import Whole, whole
 
 KIND_TITLES = {
     "continue": "continue {target}: the prompt is {target} of the test split",

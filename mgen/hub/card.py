@@ -19,8 +19,9 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 from mgen.encoding.remi import PITCH_RANGE, Kind, Remi
-from mgen.evaluation.claims import Verdict
-from mgen.hub import licences, traits
+from mgen.evaluation.comparisons import Verdict
+from mgen.hub import feature_critic as traits
+from mgen.hub import licences
 from mgen.hub.clips import Clip
 from mgen.hub.private import name_of, public
 from mgen.hub.results import (

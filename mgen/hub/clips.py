@@ -14,12 +14,11 @@ import torch
 
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.evaluation.audio import ogg, synthesise
-from mgen.evaluation.samples import Samples
 from mgen.models.transformer import load_policy
 from mgen.notes import Notes
-from mgen.rl.rollout import Decoding, sample
-from mgen.rl.trainer import decode_completions
+from mgen.render.audio import ogg, synthesise
+from mgen.sampling.rollout import Decoding, sample
+from mgen.sampling.samples import Samples
 
 FOLDER = "samples"
 TEMPO = 120.0
@@ -115,7 +114,7 @@ def write_clips(folder: Path, choice: Choice, remi: Remi) -> dict[str, list[Clip
         place.mkdir(parents=True, exist_ok=True)
         for heading, pairs in choice.takes.items():
             prompts, completions = [list(prompt) for prompt, _ in pairs], [list(made) for _, made in pairs]
-            notes = decode_completions(prompts, completions, remi)
+            notes = Notes.from_completions(prompts, completions, remi)
             out[heading] = [
                 _write(place, f"{i + 1:02d}_{heading.replace(' ', '_')}", notes, i, choice.tempo)
                 if notes.counts[i]

@@ -14,12 +14,12 @@ from transformers import GenerationConfig
 
 from mgen.encoding.remi import MIDITOK_FILE
 from mgen.errors import MgenError
-from mgen.evaluation.intervals import Interval
 from mgen.hub.card import RELIABILITY, Page, Statement, write_card
 from mgen.hub.clips import Choice, write_clips
 from mgen.hub.private import check_private, public
 from mgen.hub.results import Results, critic_numbers, preference_numbers, write_eval_results
 from mgen.hub.trained import CRITIC_FILE, POLICY, Trained
+from mgen.stats.intervals import Interval
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 COPIED = (

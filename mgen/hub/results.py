@@ -20,10 +20,10 @@ import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml, parse_eval_result_entries
 
 from mgen.errors import MgenError
-from mgen.evaluation.claims import Column, Verdict, verdict
 from mgen.evaluation.columns import columns
-from mgen.evaluation.intervals import Interval
+from mgen.evaluation.comparisons import Column, Verdict, verdict
 from mgen.evaluation.summary import KIND_TITLES
+from mgen.stats.intervals import Interval
 
 REAL = "real"
 FOLDER = ".eval_results"

@@ -16,7 +16,7 @@ import yaml
 from mgen.corpus.shards import MANIFEST as CORPUS_MANIFEST
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.training.checkpoints import MANIFEST, check_manifest
+from mgen.runs.checkpoints import MANIFEST, check_manifest
 
 CRITIC_FILE = "critic.json"
 POLICY, CRITIC, REWARD_MODEL = "policy", "critic", "reward model"

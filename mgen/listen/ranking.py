@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mgen.evaluation.intervals import REPLICATES, TAIL, Interval
+from mgen.arrays import Floats
 from mgen.listen.store import Ballot
+from mgen.stats.intervals import REPLICATES, TAIL, Interval
 
-Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 PRIOR = 0.1  # ties that every two players are taken to have had: keeps one who never lost finite

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from symusic import core
 
 from mgen.errors import MgenError, RejectedFile
-from mgen.evaluation.audio import SAMPLE_RATE, loudness, synthesise
 from mgen.files import read_bytes
 from mgen.listen.takes import Recording
 from mgen.midi import parse_midi
+from mgen.render.audio import SAMPLE_RATE, loudness, synthesise
 
 Samples = NDArray[np.float32]
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mgen.errors import MgenError
-from mgen.evaluation.samples import INDEX, Sample, read_samples
 from mgen.files import MIDI_EXTENSIONS
 from mgen.listen.store import Take
+from mgen.sampling.samples import INDEX, Sample, read_samples
 
 STEPS_PER_QUARTER = 24
 

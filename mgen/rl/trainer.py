@@ -25,7 +25,6 @@ from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.judgement import Judgement
 from mgen.notes import Notes
-from mgen.rl.adversary import Adversary, check_weights
 from mgen.rl.credit import (
     advantage_shares,
     advantage_sizes,
@@ -36,8 +35,9 @@ from mgen.rl.credit import (
     token_counts,
     token_rewards,
 )
-from mgen.rl.rollout import Decoding, completion_logprobs, sample
-from mgen.training.checkpoints import WholeCheckpoints
+from mgen.rl.discriminator import Adversary, check_weights
+from mgen.runs.checkpoints import WholeCheckpoints
+from mgen.sampling.rollout import Decoding, completion_logprobs, sample
 from mgen.training.pretrain import not_finite
 
 FORMS = ("nats", "normalised")
@@ -77,7 +77,7 @@ class MusicTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc]
     Raises:
         ValueError: Completions of one prompt would fall on two processes, the form nats is sampled at another
             temperature than 1 or mixed as `normalize_then_sum`, or the adversary is one of the judges and its weight
-            and that of KL are of neither sound form (`mgen.rl.adversary`).
+            and that of KL are of neither sound form (`mgen.rl.discriminator`).
     """
 
     def __init__(
@@ -226,7 +226,7 @@ class MusicTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc]
         prompts = _rows(output["prompt_ids"], output["prompt_mask"])
         completions = _rows(output["completion_ids"], output["completion_mask"])
         pairs = gather_object(list(zip(prompts, completions, strict=True)))
-        generated = decode_completions([p for p, _ in pairs], [c for _, c in pairs], self.remi)
+        generated = Notes.from_completions([p for p, _ in pairs], [c for _, c in pairs], self.remi)
         found = self.adversary.step(generated)
         for name, value in found.items():
             self._metrics["train"][f"realism/{name}"].append(value)
@@ -261,12 +261,6 @@ class MusicTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc]
         if self.adversary is not None:
             state = torch.load(Path(resume_from_checkpoint) / ADVERSARY_FILE, weights_only=True)
             self.adversary.load_state_dict(state)
-
-
-def decode_completions(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], remi: Remi) -> Notes:
-    """The notes of completions, read in the bar and metre that their prompts left them in."""
-    rows = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
-    return Notes.from_ids(rows, remi, start=[len(prompt) for prompt in prompts])
 
 
 def _said(judge: JudgeFunction) -> Judgement:

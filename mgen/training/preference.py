@@ -22,7 +22,7 @@ from trl import DPOTrainer, RewardTrainer
 
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.training.checkpoints import WholeCheckpoints
+from mgen.runs.checkpoints import WholeCheckpoints
 from mgen.training.pretrain import not_finite
 
 Row = list[int]

@@ -15,11 +15,11 @@ from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
+from mgen.corpus.windows import Windows, collate
 from mgen.encoding.remi import Kind, Remi
 from mgen.errors import MgenError
-from mgen.training.checkpoints import WholeCheckpoints, last_whole
+from mgen.runs.checkpoints import WholeCheckpoints, last_whole
 from mgen.training.streaming import StreamedWindows
-from mgen.training.windows import Windows, collate
 
 
 class PretrainTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]

@@ -1,6 +1,6 @@
 """Windows of a corpus that does not fit into memory: its shards are read one behind the other, a row group at a time.
 
-What a window is, `mgen.training.windows` says; here they are only put in order and dealt out to processes and workers.
+What a window is, `mgen.corpus.windows` says; here they are only put in order and dealt out to processes and workers.
 `Corpus.pieces` and `Corpus.table`, which hold what they read, are not used.
 """
 
@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
 from mgen.corpus.shards import PIECES, SCHEMA, TOKENS, Corpus, TokenTable
+from mgen.corpus.windows import item_rng, training_sequence, window_counts
 from mgen.errors import MgenError
-from mgen.training.windows import item_rng, training_sequence, window_counts
 
 BUFFER = 1 << 14
 """Windows that wait for their turn: 25 to 60 MB at a context of 512, more where pieces are long."""

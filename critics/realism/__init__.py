@@ -1,0 +1,1 @@
+"""The realism critic: real against generated music."""

@@ -1,0 +1,378 @@
+"""The realism critic: real or generated? Trained between the policy's steps.
+
+Says log p_real(piece) / p_generated(piece). *Which* generated music that is (samples of the frozen reference,
+or of the policy as it is now) is the trainer's to supply and decides how KL has to be weighed; see
+`mgen/rl/discriminator.py`. It hears a completion's notes and nothing of the prompt: the ratio is that of all
+completions, not of those of one prompt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import expit, log_expit
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from critics.realism.regularisation import BOUNDED, bound, gradient_penalty, unbound
+from critics.sequence import Row, SequenceCritic, transposed
+from critics.style.critic import MIN_NOTES
+from mgen.encoding.remi import Remi
+from mgen.errors import MgenError
+from mgen.judgement import Judgement
+from mgen.notes import Notes
+from mgen.stats.calibration import Calibration, expected_calibration_error, fit_calibration
+
+WINDOW = 16
+"""Rounds after which a critic that always rests, or never knows, is said to run away, or to starve."""
+
+
+@dataclass(frozen=True, slots=True)
+class RealismOptions:
+    """How a realism critic learns.
+
+    Attributes:
+        learning_rate: of AdamW.
+        steps: optimizer steps a round.
+        batch_size: pieces a step, half real and half generated, and of each half fresh and half from the
+            replay buffer.
+        capacity: pieces of each side in the replay buffer; the oldest leave. Keep it to a few rounds: older
+            samples are those of an older policy.
+        smoothing: targets are `1 - smoothing` and `smoothing`. It bounds the raw logit; the calibration
+            undoes its bias.
+        clip: largest score, and minus the smallest, in nats. It caps what can be corrected in one piece.
+        floor, ceiling: held-out accuracy below which it learns twice as much, and above which it rests.
+        memory: held-out logits that the calibration is fitted on, both sides together.
+        gradient_penalty: weight of `critics.realism.regularisation.gradient_penalty` in its loss; 0 is none.
+        spectral_norm: of `critics.realism.regularisation.BOUNDED`.
+        min_notes: fewest notes of a piece that it judges.
+
+    Raises:
+        ValueError: A number is out of its range; the message begins with its name.
+    """
+
+    learning_rate: float = 3e-4
+    steps: int = 2
+    batch_size: int = 64
+    capacity: int = 512
+    smoothing: float = 0.05
+    clip: float = 5.0
+    floor: float = 0.6
+    ceiling: float = 0.95
+    memory: int = 512
+    gradient_penalty: float = 0.0
+    spectral_norm: str = "none"
+    min_notes: int = MIN_NOTES
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("batch_size", 4), ("capacity", 1), ("memory", 32), ("min_notes", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} ({getattr(self, name)}) must be at least {least}")
+        if not self.learning_rate >= 0:
+            raise ValueError(f"learning_rate ({self.learning_rate}) must be at least 0")
+        if not 0 <= self.smoothing < 0.5:
+            raise ValueError(f"smoothing ({self.smoothing}) must be at least 0 and below 0.5, where both targets meet")
+        if not 0 < self.clip < np.inf:
+            raise ValueError(f"clip ({self.clip}) must be above 0; try 5")
+        if not 0 <= self.floor < self.ceiling <= 1:
+            raise ValueError(f"floor ({self.floor}) must be below ceiling ({self.ceiling}), both between 0 and 1")
+        if not 0 <= self.gradient_penalty < np.inf:
+            raise ValueError(f"gradient_penalty ({self.gradient_penalty}) must be at least 0")
+        if self.spectral_norm not in BOUNDED:
+            raise ValueError(f"spectral_norm '{self.spectral_norm}': expected one of {', '.join(BOUNDED)}")
+
+
+class RealismCritic:
+    """log p_real / p_generated in nats, clipped to +-`clip`, and a judge that learns.
+
+    Numbers are honest: every fresh batch is judged by the critic as it was, then calibrates it, and only then
+    is learned from. The scale and bias are fitted on the last `memory` such logits; they come from the last
+    few states of the network, so while it still sharpens the nats err towards 0. Each step also moves the offset a
+    little; that is the same for all pieces of a batch and cancels in every advantage. Untried, it says 0 of all.
+
+    The schedule keeps the critic neither starved nor running away: with a held-out accuracy above `ceiling`
+    it does not learn in this round, below `floor` it takes twice the steps. It looks anew at every batch, so
+    a policy that catches up wakes it at once; the noise of a small batch only blurs the two borders.
+
+    A piece of fewer than `min_notes` notes is not `defined`, gets `-clip`, and is not learned from. No credit
+    per note.
+
+    Known exploit: where all generated music is clipped at `-clip` no piece is better than another and the
+    policy gets no direction; watch `clip_rate`.
+
+    Args:
+        network: hears a piece as one raw logit.
+        against: `current` or `reference`, whose samples the generated ones are; see `mgen/rl/discriminator.py`.
+        seed: of the draws from the buffer and of transpositions. Critics that see the same batches with the
+            same seed stay equal, bit by bit, on one kind of machine.
+    """
+
+    def __init__(
+        self,
+        network: SequenceCritic,
+        options: RealismOptions | None = None,
+        against: str = "current",
+        seed: int = 0,
+    ) -> None:
+        self.options = options = options or RealismOptions()
+        self.network, self.against = network, against
+        self.clip, self.worst, self.min_notes = options.clip, -options.clip, options.min_notes
+        self.calibration = Calibration(0.0, 0.0)  # until it was tried on something, it says nothing
+        bound(network.model, options.spectral_norm, seed)
+        self.optimizer = torch.optim.AdamW(
+            network.model.parameters(), lr=options.learning_rate, betas=(0.9, 0.95), weight_decay=0.01
+        )
+        self._rng = np.random.default_rng(seed)
+        self._replay: dict[str, deque[Row]] = {side: deque(maxlen=options.capacity) for side in ("real", "generated")}
+        self._history: deque[tuple[float, float, bool]] = deque(maxlen=options.memory)  # logit, nats then said, real
+        self._accuracies: deque[float] = deque(maxlen=WINDOW)
+
+    @classmethod
+    def new(
+        cls,
+        remi: Remi,
+        init: Path | str | None = None,
+        size: str = "tiny",
+        max_tokens: int | None = None,
+        seed: int = 0,
+        against: str = "current",
+        **options: Any,
+    ) -> RealismCritic:
+        """An untrained critic.
+
+        Args:
+            init, size, max_tokens: of `SequenceCritic.new`; on a policy's backbone (`init`) it learns faster.
+            options: those of `RealismOptions`.
+        """
+        network = SequenceCritic.new(remi, init, size, max_tokens, "real", seed)
+        return cls(network, RealismOptions(**options), against, seed)
+
+    def __call__(self, notes: Notes) -> Judgement:
+        defined = notes.counts >= self.min_notes
+        score = np.full(notes.n_pieces, self.worst, np.float32)
+        if defined.any():
+            logits = self.network.logits(notes.pieces(np.flatnonzero(defined)))
+            score[defined] = np.clip(self.calibration.log_odds(logits), -self.clip, self.clip)
+        return Judgement(score=score, credit=None, defined=defined)
+
+    # ------------------------------------------------------------ learning
+
+    def update(self, real: Notes, generated: Notes) -> dict[str, float]:
+        """One round: judge the fresh batch, calibrate on it, learn from it and from the replay buffer.
+
+        Returns:
+            The numbers of `held_out_metrics` for what the critic said *before* it learned, with the calibration
+            it had. And `ece`, the expected calibration error of what it said of the last `memory` pieces;
+            `scale` and `bias` now; `steps` taken; `starved` and `running_away`, the shares of the last 16 rounds
+            below `floor` (it worked twice as hard and still cannot tell, or there is nothing to tell) and above
+            `ceiling` (it rested, and the policy does not catch up). Empty where a side has no piece that can be
+            judged.
+        """
+        rows = self._rows(real), self._rows(generated)
+        if not all(rows):
+            return {}
+        metrics = self._hold_out(*rows)
+        options = self.options
+        steps = scheduled_steps(metrics["accuracy"], options.steps, options.floor, options.ceiling)
+        for side, fresh in zip(self._replay, rows, strict=True):
+            self._replay[side].extend(fresh)
+        for _ in range(steps):
+            self._step(*rows)
+        self._accuracies.append(metrics["accuracy"])
+        past = np.array(self._accuracies)
+        return metrics | {
+            "steps": float(steps),
+            "starved": float((past < options.floor).sum() / WINDOW),
+            "running_away": float((past > options.ceiling).sum() / WINDOW),
+        }
+
+    def calibrate(self, pairs: Iterable[tuple[Notes, Notes]]) -> dict[str, float]:
+        """Calibrate anew on pairs of real and generated batches, without learning from them: how a critic that is
+        then left alone ends its training.
+
+        Returns:
+            Means over the pairs of the numbers of `update`, as far as they do not tell of learning. Each pair is judged
+            with the calibration that those before it gave.
+        """
+        self._history.clear()
+        found = [
+            self._hold_out(*rows)
+            for rows in ((self._rows(real), self._rows(played)) for real, played in pairs)
+            if all(rows)
+        ]
+        return {name: float(np.mean([metrics[name] for metrics in found])) for name in (found[0] if found else ())}
+
+    def watch(self, real: Notes, generated: Notes) -> dict[str, float]:
+        """The numbers of `held_out_metrics` for two batches, and nothing changes."""
+        rows = self._rows(real), self._rows(generated)
+        return self._judged(*rows)[2] if all(rows) else {}
+
+    def _rows(self, notes: Notes) -> list[Row]:
+        return self.network.rows(notes.pieces(np.flatnonzero(notes.counts >= self.min_notes)))
+
+    def _judged(
+        self, real: list[Row], generated: list[Row]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], dict[str, float]]:
+        """Logits and nats of real rows, then generated ones, and how well they tell them apart."""
+        logits = self.network.row_logits([*real, *generated])
+        said = self.calibration.log_odds(logits)
+        return logits, said, held_out_metrics(said, np.arange(len(logits)) < len(real), self.clip)
+
+    def _hold_out(self, real: list[Row], generated: list[Row]) -> dict[str, float]:
+        """Judge rows that were not learned from, then calibrate on them and those before."""
+        logits, said, metrics = self._judged(real, generated)
+        is_real = [True] * len(real) + [False] * len(generated)
+        self._history.extend(zip(logits.tolist(), said.tolist(), is_real, strict=True))
+        past = np.array(self._history)
+        labels = past[:, 2] > 0
+        if 0 < labels.sum() < len(labels):
+            self.calibration = fit_calibration(past[:, 0], labels)
+        ece = expected_calibration_error(expit(past[:, 1]), labels)
+        return metrics | {"ece": ece, "scale": self.calibration.scale, "bias": self.calibration.bias}
+
+    def _step(self, real: list[Row], generated: list[Row]) -> None:
+        half = self.options.batch_size // 2
+        sides = [
+            [*self._draw(fresh, half // 2), *self._draw(list(replay), half - half // 2)]
+            for fresh, replay in zip((real, generated), self._replay.values(), strict=True)
+        ]
+        ids = self.network.pad(transposed([*sides[0], *sides[1]], self.network.remi, self._rng))
+        model = self.network.model.train()
+        loss = self._loss(ids, len(sides[0]))
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        self.optimizer.step()
+        model.eval()
+
+    def _loss(self, ids: Tensor, n_real: int) -> Tensor:
+        """Cross-entropy to smoothed targets and, if asked for, the gradient penalty, of (B, T) ids, real ones first."""
+        model, options = self.network.model, self.options
+        target = torch.full((len(ids),), options.smoothing, device=ids.device)
+        target[:n_real] = 1 - options.smoothing
+        if not options.gradient_penalty:
+            logits = model(input_ids=ids).logits[:, 0]
+            return binary_cross_entropy_with_logits(logits.float(), target)
+        embedded: list[Tensor] = []
+        hook = model.get_input_embeddings().register_forward_hook(lambda _layer, _ids, out: embedded.append(out))
+        try:
+            with sdpa_kernel(SDPBackend.MATH):  # the fast kernels have no second derivative
+                logits = model(input_ids=ids).logits[:, 0].float()
+                penalty = gradient_penalty(logits[:n_real], embedded[0], ids != self.network.remi.pad_id)
+        finally:
+            hook.remove()
+        return binary_cross_entropy_with_logits(logits, target) + options.gradient_penalty * penalty
+
+    def _draw(self, rows: list[Row], n: int) -> list[Row]:
+        return [rows[i] for i in self._rng.permutation(len(rows))[:n]]
+
+    # -------------------------------------------------------------- resume
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next round depends on: tensors and plain values, for `torch.save` and a safe
+        `torch.load`.
+        """
+        history = np.array(self._history, np.float64).reshape(-1, 3)
+        return {
+            "model": self.network.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "replay": {side: [torch.from_numpy(row) for row in rows] for side, rows in self._replay.items()},
+            "history": torch.from_numpy(history),
+            "accuracies": list(self._accuracies),
+            "calibration": (self.calibration.scale, self.calibration.bias),
+            "rng": json.dumps(self._rng.bit_generator.state),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        self.network.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for side, rows in state["replay"].items():
+            self._replay[side] = deque((row.numpy() for row in rows), maxlen=self._replay[side].maxlen)
+        self._history.clear()
+        self._history.extend((logit, said, bool(label)) for logit, said, label in state["history"].tolist())
+        self._accuracies.clear()
+        self._accuracies.extend(state["accuracies"])
+        self.calibration = Calibration(*state["calibration"])
+        self._rng.bit_generator.state = json.loads(state["rng"])
+
+    def load_judge(self, state: dict[str, Any]) -> None:
+        """Judge as a critic with this `state_dict` does, and no more: its buffer and optimizer are left alone."""
+        self.network.model.load_state_dict(state["model"])
+        self.calibration = Calibration(*state["calibration"])
+
+    # --------------------------------------------------------------- files
+
+    def save_pretrained(self, folder: Path | str, **facts: Any) -> None:
+        """Write what judging needs: the network as a stock model, the tokenizer, and critic.json with the calibration,
+        whose samples it was trained against, and `facts`.
+
+        The optimizer and the replay buffer are a checkpoint's and are not written.
+        """
+        model = unbound(self.network.model)
+        SequenceCritic(model, self.network.remi, self.network.max_tokens).save_pretrained(
+            folder,
+            kind="realism",
+            against=self.against,
+            score="log p_real / p_generated of a completion, nats, clipped to +-clip",
+            calibration=asdict(self.calibration),
+            options=asdict(self.options),
+            **facts,
+        )
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str, remi: Remi | None = None) -> RealismCritic:
+        """What `save_pretrained` wrote, to judge with.
+
+        Args:
+            remi: the encoding of the music to be judged, if it has to be the critic's own.
+
+        Raises:
+            MgenError: The folder holds no realism critic, or one of another vocabulary.
+        """
+        network, facts = SequenceCritic.from_pretrained(folder, remi)
+        if facts.get("kind") != "realism":
+            raise MgenError(
+                f"{folder}: expected a realism critic, found '{facts.get('kind')}'; "
+                "give RUN/realism of a run of mgen finetune"
+            )
+        options = RealismOptions(**{**facts["options"], "spectral_norm": "none"})  # the weights are plain now
+        critic = cls(network, options, facts["against"])
+        critic.calibration = Calibration(**facts["calibration"])
+        return critic
+
+
+def scheduled_steps(accuracy: float, steps: int, floor: float, ceiling: float) -> int:
+    """Optimizer steps of a round: none above the ceiling, twice as many below the floor, else `steps`."""
+    if accuracy > ceiling:
+        return 0
+    return 2 * steps if accuracy < floor else steps
+
+
+def held_out_metrics(said: NDArray[np.float64], is_real: NDArray[np.bool_], clip: float) -> dict[str, float]:
+    """How well log odds `said` (B,) in nats tell real from generated.
+
+    Returns:
+        `accuracy` (both sides weigh one half), `auc`, `logit_real`, `logit_generated` (means), `loss` (of the nats, log
+        2 = knows nothing), `clip_rate` (share of generated pieces outside +-`clip`).
+    """
+    right = np.where(is_real, said > 0, said < 0) + 0.5 * (said == 0)
+    signed = np.where(is_real, said, -said)
+    return {
+        "accuracy": float((right[is_real].mean() + right[~is_real].mean()) / 2),
+        "auc": float(roc_auc_score(is_real, said)),
+        "logit_real": float(said[is_real].mean()),
+        "logit_generated": float(said[~is_real].mean()),
+        "loss": float(-(log_expit(signed[is_real]).mean() + log_expit(signed[~is_real]).mean()) / 2),
+        "clip_rate": float((np.abs(said[~is_real]) > clip).mean()),
+    }

@@ -1,0 +1,1 @@
+"""The style critic: P(style | piece), calibrated."""

@@ -1,0 +1,365 @@
+"""Traits: a piece as numbers of harmony, melody, rhythm and texture, for critics that must hear across file formats.
+
+All are shares and means over moments (`mgen/music/onset_clusters.py`), so they are free of key, register, tempo, loudness,
+durations and bars. They are the critics' own: the features that evaluation judges by are others
+(`mgen/music/features.py`), or the judge would share its blind spots with what gave the reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mgen.arrays import Floats, Longs, mean_of, median_of
+from mgen.music import ngrams
+from mgen.music.onset_clusters import Moments, windows
+from mgen.notes import Notes
+
+_STEPS = np.array([-8, -4, -2, -1, 0, 1, 2, 3, 5, 8])  # lower edges, in semitones, of 11 classes of a melodic interval
+_RATIOS = np.array([-1.2, -0.75, -0.25, 0.25, 0.75, 1.2])  # edges, in octaves, of 7 classes of a ratio of gaps
+_SPANS = np.array([1, 5, 8, 13, 20, 28])  # edges, in semitones, from a moment's lowest to its highest note
+
+SCALES = {
+    "major": (0, 4, 7),
+    "minor": (0, 3, 7),
+    "seventh": (0, 4, 7, 10),
+    "major_seventh": (0, 4, 7, 11),
+    "minor_seventh": (0, 3, 7, 10),
+    "half_diminished": (0, 3, 6, 10),
+    "diminished": (0, 3, 6, 9),
+    "augmented": (0, 4, 8),
+    "diatonic": (0, 2, 4, 5, 7, 9, 11),
+    "pentatonic": (0, 2, 4, 7, 9),
+    "whole_tone": (0, 2, 4, 6, 8, 10),
+    "octatonic": (0, 1, 3, 4, 6, 7, 9, 10),
+    "blues": (0, 3, 5, 6, 7, 10),
+    "harmonic_minor": (0, 2, 3, 5, 7, 8, 11),
+}
+"""Chords and scales, in semitones above their root, that windows of notes are held against."""
+
+MAJOR_KEY = np.array([6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88])
+MINOR_KEY = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17])
+"""How well each pitch class fits a key, from its tonic up. Source: Krumhansl and Kessler 1982."""
+
+_FIFTHS = np.arange(12) * 7 % 12
+_SETS = np.arange(1 << 12)
+_TURNED = np.min([(_SETS >> k | _SETS << 12 - k) & 0xFFF for k in range(12)], axis=0)
+"""(4096,) each set of pitch classes in the transposition that all its transpositions share."""
+
+
+def _templates() -> Floats:
+    """(12, S * 12) pitch classes of every scale on every root."""
+    out = np.zeros((12, len(SCALES), 12))
+    for number, tones in enumerate(SCALES.values()):
+        for root in range(12):
+            out[np.add(tones, root) % 12, number, root] = 1
+    return out.reshape(12, -1)
+
+
+def _kinds(size: int) -> tuple[Longs, int]:
+    """(4096,) number of the kind of each set of `size` pitch classes, transpositions being alike; and how many."""
+    known = np.unique(_TURNED[np.bitwise_count(_SETS) == size])
+    return np.searchsorted(known, np.clip(_TURNED, known[0], known[-1])), len(known)
+
+
+_TEMPLATES = _templates()
+_TRICHORDS, _TETRACHORDS = _kinds(3), _kinds(4)
+
+
+def _shares(owner: NDArray[np.integer[Any]], bins: NDArray[np.integer[Any]], size: int, n: int) -> Floats:
+    """(n, size) share of each bin among an owner's values; NaN for an owner of none."""
+    counts = np.bincount(owner * np.int64(size) + bins, minlength=n * size).reshape(n, size)
+    total = counts.sum(axis=1, keepdims=True)
+    return np.where(total > 0, counts / np.maximum(total, 1), np.nan)
+
+
+def _means(values: NDArray[Any], owner: Longs, n: int) -> Floats:
+    """(n, K) means of the columns of `values` (R, K) or (R,)."""
+    columns = values if values.ndim == 2 else values[:, None]
+    return np.stack([mean_of(column, owner, n) for column in columns.T], axis=1)
+
+
+def _repeated(owner: Longs, values: Longs, size: int, n: int) -> Floats:
+    """(n, 1) share of n-grams of `values` that came before in the piece."""
+    whole = ngrams.complete(owner, size)
+    return _means(ngrams.repeated(owner, values, size)[whole], owner[whole], n)
+
+
+def _melody(m: Moments) -> list[Floats]:
+    """Steps of the top line, in pairs, and pitch classes some moments apart."""
+    interval, pairs = m.top.interval, m.after(2)
+    step = np.searchsorted(_STEPS, interval, side="right")
+    out = [
+        _shares(m.owner[m.after(1)], np.clip(interval, -12, 12)[m.after(1)] + 12, 25, m.n),
+        _shares(m.owner[pairs], (step * 11 + np.roll(step, 1))[pairs], 121, m.n),
+    ]
+    for lag in (2, 3, 4):
+        at = np.flatnonzero(m.after(lag))
+        out.append(_shares(m.owner[at], (m.top.pitch[at] - m.top.pitch[at - lag]) % 12, 12, m.n))
+    return out
+
+
+def _chords(m: Moments) -> list[Floats]:
+    """Kinds of chords of three and four pitch classes, of two, and intervals above the lowest note."""
+    size = np.bitwise_count(m.classes)
+    out = []
+    for count, (kind, kinds) in ((3, _TRICHORDS), (4, _TETRACHORDS)):
+        at = np.flatnonzero(size == count)
+        out.append(_shares(m.owner[at], kind[m.classes[at]], kinds, m.n))
+    two = np.flatnonzero(size == 2)
+    out.append(_shares(m.owner[two], (m.top.pitch - m.low.pitch)[two] % 12, 12, m.n))
+    above = m.pitch - m.low.pitch[m.moment]
+    upper = above > 0
+    return [*out, _shares(m.piece[upper], above[upper] % 12, 12, m.n)]
+
+
+def _harmony(m: Moments) -> list[Floats]:
+    """What windows of 5, 8 and 16 notes have in common with chords and scales, and which intervals their classes form.
+
+    Of the windows of 16 also how far, in fifths, the diatonic scale has to move to the next: several may fit as well.
+    """
+    out = []
+    for size in (5, 8, 16):
+        window, owner = windows(m.piece, m.n, size)
+        counts = np.bincount(window * 12 + m.pitch % 12, minlength=len(owner) * 12).reshape(-1, 12).astype(float)
+        present = counts > 0
+        fits = (counts @ _TEMPLATES).reshape(-1, len(SCALES), 12)
+        between = np.stack([(present & np.roll(present, -k, axis=1)).sum(axis=1) for k in range(1, 7)], axis=1)
+        out += [
+            _means(present.sum(axis=1), owner, m.n),
+            _means(fits.max(axis=2) / counts.sum(axis=1, keepdims=True), owner, m.n),
+            _means(between / np.maximum(between.sum(axis=1, keepdims=True), 1), owner, m.n),
+        ]
+    fit = fits[:, list(SCALES).index("diatonic"), _FIFTHS]
+    best = fit == fit.max(axis=1, keepdims=True)
+    follows = np.flatnonzero(owner[1:] == owner[:-1])
+    one, other = best[follows], best[follows + 1]
+    near = np.stack([((np.roll(one, k, 1) | np.roll(one, -k, 1)) & other).any(axis=1) for k in range(7)], axis=1)
+    return [*out, _shares(owner[follows], near.argmax(axis=1), 7, m.n)]
+
+
+def _key(m: Moments) -> list[Floats]:
+    """Pitch classes from the tonic of the best major key up, how well the best keys fit, and the classes by size."""
+    classes = _shares(m.piece, m.pitch % 12, 12, m.n)
+    centred = classes - 1 / 12
+    length = np.linalg.norm(centred, axis=1)
+    fits = []
+    for profile in (MAJOR_KEY, MINOR_KEY):
+        shape = profile - profile.mean()
+        turned = np.stack([np.roll(shape, k) for k in range(12)], axis=1)
+        fits.append(centred @ turned / np.maximum(length * np.linalg.norm(shape), 1e-9)[:, None])
+    tonic = np.nan_to_num(fits[0], nan=-1).argmax(axis=1)
+    turned_to = np.take_along_axis(classes, (tonic[:, None] + np.arange(12)) % 12, axis=1)
+    return [turned_to, *(fit.max(axis=1, keepdims=True) for fit in fits), np.sort(classes, axis=1)]
+
+
+def _bass(m: Moments) -> list[Floats]:
+    """Steps, without octaves, of the lowest note from moment to moment and over windows of 4 and 8 moments."""
+    after = m.after(1)
+    out = [_shares(m.owner[after], m.low.interval[after] % 12, 12, m.n)]
+    for size in (4, 8):
+        window, owner = windows(m.owner, m.n, size)
+        lowest = np.full(len(owner), 127)
+        np.minimum.at(lowest, window, m.low.pitch)
+        follows = owner[1:] == owner[:-1]
+        out.append(_shares(owner[1:][follows], (np.diff(lowest) % 12)[follows], 12, m.n))
+    return out
+
+
+def _rhythm(m: Moments) -> list[Floats]:
+    """Ratios of times between moments, in pairs; how often long and short alternate; gaps beside the usual one."""
+    ratio = m.log_ratio
+    kind = np.searchsorted(_RATIOS, ratio, side="right")
+    one, two, three = (np.flatnonzero(m.after(k)) for k in (1, 2, 3))
+    last, before = ratio[three], ratio[three - 1]
+    uneven = (np.abs(last) > 0.25) & (np.abs(last) < 1.6)
+    swings = (np.sign(last) != np.sign(before)) & uneven & (np.abs(last + before) < 0.35)
+    even = (np.abs(last) < 0.25) & (np.abs(before) < 0.25)
+    usual = median_of(m.log_gap[one], m.owner[one], m.n)
+    beside = np.clip(np.rint(2 * (m.log_gap[one] - usual[m.owner[one]])), -5, 7)
+    return [
+        _shares(m.owner[two], np.clip(np.rint(4 * ratio[two]), -8, 8).astype(np.int64) + 8, 17, m.n),
+        _shares(m.owner[three], kind[three] * 7 + kind[three - 1], 49, m.n),
+        _means(np.stack([swings, even], axis=1), m.owner[three], m.n),
+        _shares(m.owner[one], beside.astype(np.int64) + 5, 13, m.n),
+    ]
+
+
+def _texture(m: Moments) -> list[Floats]:
+    """Notes a moment, and in pairs; spans and spacing; how notes lie around the middle; hands together and alone."""
+    pairs = np.flatnonzero(m.after(1))
+    few = np.minimum(m.size, 3) - 1
+    inside = np.flatnonzero(np.diff(m.moment) == 0) + 1
+    middle = median_of(m.pitch, m.piece, m.n)
+    beside = np.rint((m.pitch - middle[m.piece]) / 4)
+    span = np.searchsorted(_SPANS, m.top.pitch - m.low.pitch, side="right")
+    left, right = m.low.pitch < middle[m.owner] - 5, m.top.pitch > middle[m.owner] + 2
+    return [
+        _shares(m.owner, np.minimum(m.size, 6) - 1, 6, m.n),
+        _shares(m.owner[pairs], few[pairs] * 3 + few[pairs - 1], 9, m.n),
+        _shares(m.owner, span, len(_SPANS) + 1, m.n),
+        _shares(m.piece[inside], np.minimum(np.diff(m.pitch)[inside - 1], 15), 16, m.n),
+        _shares(m.piece, np.clip(beside, -8, 8).astype(np.int64) + 8, 17, m.n),
+        _means(np.stack([left, right, left & right], axis=1), m.owner, m.n),
+    ]
+
+
+def _returns(m: Moments) -> list[Floats]:
+    """n-grams that came before: of pitches, of the top line, of its intervals, of chords and of kinds of chords."""
+    after = m.after(1)
+    views = (
+        (m.piece, m.pitch),
+        (m.owner, m.top.pitch),
+        (m.owner[after], m.top.interval[after]),
+        (m.owner, _TURNED[m.classes]),
+        (m.owner, m.classes),
+    )
+    return [_repeated(owner, values, size, m.n) for size in (2, 3, 4, 6, 12) for owner, values in views]
+
+
+def _rhythm_returns(m: Moments) -> list[Floats]:
+    """n-grams of ratios of times that came before."""
+    known = m.after(2)
+    kind = np.searchsorted(_RATIOS, m.log_ratio, side="right")[known]
+    return [_repeated(m.owner[known], kind, size, m.n) for size in (3, 4, 6, 8)]
+
+
+def _leading(m: Moments) -> list[Floats]:
+    """How each note goes on from the one that leads to it, and how alike neighbouring windows of notes are."""
+    led, leap, _ = _leaps(m)
+    out = [_shares(m.piece[led], np.minimum(leap[led], 12), 13, m.n), _means(~led, m.piece, m.n)]
+    for size in (8, 24):
+        window, owner = windows(m.piece, m.n, size)
+        unit, height = _content(m, window, len(owner))
+        for lag in (1, 2, 4):
+            at = np.flatnonzero(owner[lag:] == owner[:-lag])
+            out.append(_means(_change(unit, height, at, at + lag), owner[at], m.n))
+    return out
+
+
+def _leaps(m: Moments) -> tuple[NDArray[np.bool_], Longs, Longs]:
+    """(N,) whether another note leads to each, semitones from it, and bar lines between the two."""
+    by = np.maximum(m.leader, 0)
+    bar = m.bar[m.moment]
+    return m.leader >= 0, np.abs(m.pitch - m.pitch[by]), bar - bar[by]
+
+
+def _content(m: Moments, window: Longs, n: int) -> tuple[Floats, Floats]:
+    """(n, 12) pitch classes of each window as a unit vector, and (n,) its mean pitch; 0 for an empty one."""
+    counts = np.bincount(window * 12 + m.pitch % 12, minlength=n * 12).reshape(-1, 12).astype(float)
+    return counts / np.maximum(np.linalg.norm(counts, axis=1, keepdims=True), 1e-9), np.nan_to_num(
+        mean_of(m.pitch, window, n)
+    )
+
+
+def _change(unit: Floats, height: Floats, first: Longs, second: Longs) -> Floats:
+    """(K, 2) how alike the pitch classes of two windows are, and how far apart they lie."""
+    return np.stack([(unit[first] * unit[second]).sum(axis=1), np.abs(height[second] - height[first])], axis=1)
+
+
+def _seams(m: Moments) -> list[Floats]:
+    """What happens over bar lines beside what happens inside bars; the lines apart by turns, the rougher ones first.
+
+    Where the bars are not the music's, the two are alike; music that was cut and joined at them is not.
+    """
+    led, leap, lines = _leaps(m)
+    bar = m.bar[m.moment]
+    views = np.stack([leap, leap <= 2, leap == 0], axis=1)
+    inside = _means(views[led & (lines == 0)], m.piece[led & (lines == 0)], m.n)
+    over = [led & (lines == 1) & (bar % 2 == turn) for turn in (0, 1)]
+    turns = np.stack([_means(views[some], m.piece[some], m.n) for some in over])
+
+    # halves of bars by moments: the first of a bar to its second, and that to the first of the next
+    new = np.append(True, (np.diff(m.owner) != 0) | (np.diff(m.bar) != 0))[: len(m.owner)]
+    begin = np.flatnonzero(new)
+    row = np.cumsum(new) - 1
+    size = np.diff(np.append(begin, len(new)))
+    rank = np.arange(len(new)) - begin[row]
+    half = 2 * row + (2 * rank >= size[row])
+    unit, height = _content(m, half[m.moment], 2 * len(begin))
+    owner, number = m.owner[begin], m.bar[begin]
+    both = np.flatnonzero(size >= 2)
+    within = _means(_change(unit, height, 2 * both, 2 * both + 1), owner[both], m.n)
+    joined = np.flatnonzero((np.diff(owner) == 0) & (np.diff(number) == 1) & (size[:-1] >= 2) & (size[1:] >= 2))
+    change = _change(unit, height, 2 * joined + 1, 2 * joined + 2)
+    by_turns = np.stack(
+        [_means(change[number[joined] % 2 == turn], owner[joined][number[joined] % 2 == turn], m.n) for turn in (0, 1)]
+    )
+    out = []
+    for beside, each in ((inside, turns), (within, by_turns)):
+        low, high = each.min(axis=0), each.max(axis=0)
+        out += [beside, low - beside, high - beside, high - low]
+    return out
+
+
+def _variety(m: Moments) -> list[Floats]:
+    """Different pitches, classes, gaps and moments among a piece's own, and the longest stretches without change."""
+    out = []
+    after = m.after(1)
+    gap = np.rint(4 * m.log_gap[after]).astype(np.int64)
+    for owner, values in ((m.piece, m.pitch), (m.owner, m.classes), (m.owner[after], gap)):
+        again = ngrams.repeated(owner, values, 1)
+        out.append(_means(~again, owner, m.n))
+        run = ngrams.run_length(owner, values)
+        longest = np.zeros(m.n)
+        np.maximum.at(longest, owner, run)
+        out.append(np.log2(np.maximum(longest, 1))[:, None])
+        out.append(_means(run > 1, owner, m.n))
+    return out
+
+
+GROUPS: dict[str, Callable[[Moments], list[Floats]]] = {
+    "melody": _melody,
+    "chords": _chords,
+    "harmony": _harmony,
+    "key": _key,
+    "bass": _bass,
+    "returns": _returns,
+    "leading": _leading,
+    "seams": _seams,
+    "rhythm": _rhythm,
+    "rhythm_returns": _rhythm_returns,
+    "texture": _texture,
+    "variety": _variety,
+}
+
+VIEWS: dict[str, tuple[str, ...]] = {
+    "pitch": ("melody", "chords", "harmony", "key", "bass", "returns", "leading"),
+    "rhythm": ("rhythm", "rhythm_returns"),
+    "all": tuple(name for name in GROUPS if name != "seams"),
+    "joints": ("melody", "returns", "leading", "seams", "rhythm", "rhythm_returns", "variety"),
+    "everything": tuple(GROUPS),
+}
+"""What the members of an ensemble may hear: pitches and their order, times alone, all but the bars, how one thing
+follows another, everything.
+
+Bars are the music's in some formats only, so whoever tells styles must not hear them.
+"""
+
+
+def traits(notes: Notes) -> Floats:
+    """(B, F) traits of each piece, never NaN: one that is undefined is 0, as for a piece without notes.
+
+    Shares enter as their square roots (Hellinger 1909): differences among rare things count as well.
+
+    Args:
+        notes: the pieces. Returns grow with length: compare pieces of one length, or tell the length beside.
+    """
+    moments = Moments(notes)
+    table = np.concatenate([part for group in GROUPS.values() for part in group(moments)], axis=1)
+    out: Floats = np.nan_to_num(np.sign(table) * np.sqrt(np.abs(table)))
+    return out
+
+
+@cache
+def columns() -> Mapping[str, slice]:
+    """Group -> its columns in `traits`."""
+    nothing = Moments(Notes.concat([]))
+    width = [sum(part.shape[1] for part in group(nothing)) for group in GROUPS.values()]
+    end = np.cumsum(width).tolist()
+    return MappingProxyType({name: slice(b - w, b) for name, w, b in zip(GROUPS, width, end, strict=True)})

@@ -1,0 +1,260 @@
+"""How a style critic is trained: what it gets to hear, and the loop.
+
+It hears what it will have to judge: windows of real music decoded as completions are, half of them after a
+prompt, so in the middle of a bar. Knows nothing of calibration or of files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.utils.data import Dataset, Sampler, SequentialSampler
+from transformers import Trainer, TrainingArguments
+
+from critics.sequence import Row, SequenceCritic
+from mgen.corpus.shards import Corpus, TokenTable
+from mgen.corpus.windows import sample_windows
+from mgen.encoding.remi import Remi
+from mgen.errors import MgenError
+from mgen.notes import Notes
+from mgen.runs.checkpoints import WholeCheckpoints
+from mgen.training.pretrain import not_finite
+from mgen.transforms.corruptions import markov_pitches, one_pitch, random_pitches, two_bar_loop
+from mgen.transforms.format_augmentations import retimed
+
+BREAKING = (random_pitches, markov_pitches, one_pitch, two_bar_loop)
+"""How positive excerpts are broken for the other side."""
+
+BLOCK = 256
+"""Excerpts drawn at a time."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Excerpts:
+    """B excerpts of real music and where they came from."""
+
+    notes: Notes
+    positive: NDArray[np.bool_]  # (B,) of the style that is the yes
+    collection: NDArray[np.str_]  # (B,)
+    work: NDArray[np.str_]  # (B,) excerpts of one work are not independent
+
+
+@dataclass(frozen=True)
+class Music:
+    """Real music of two sides: the positive style, and all others.
+
+    Attributes:
+        tables: (style, collection) -> its pieces.
+        positive: the style that is the yes.
+        prompt_tokens: tokens of prompt before half of the excerpts.
+    """
+
+    tables: dict[tuple[str, str], TokenTable]
+    remi: Remi
+    positive: str
+    prompt_tokens: int
+
+    @classmethod
+    def of(cls, corpus: Corpus, split: str, positive: str, prompt_tokens: int) -> Music:
+        """A split of a corpus.
+
+        Raises:
+            MgenError: The corpus has no such style.
+        """
+        styles = corpus.remi.style_ids
+        if positive not in styles:
+            raise MgenError(f"positive '{positive}': the corpus has {', '.join(styles)}")
+        tables = {
+            (style, str(name)): _take(table, np.asarray(rows, np.int64))
+            for style in styles
+            for table in [corpus.table(split, style)]
+            for name, rows in table.rows.groupby("collection").indices.items()
+        }
+        return cls(tables, corpus.remi, positive, prompt_tokens)
+
+    def draw(
+        self, n: int, tokens: int, rng: np.random.Generator, transpose: bool = False, retime: bool = False
+    ) -> Excerpts:
+        """n excerpts of `tokens` tokens, in random order.
+
+        Both sides come up equally often, and so do all collections of a side, and all pieces of a collection.
+        A collection whose pieces are all too short is passed over.
+
+        Raises:
+            MgenError: On one of the sides no piece is long enough.
+        """
+        needed = tokens + self.prompt_tokens
+        ids: list[Row] = []
+        positive, collection, work = [], [], []
+        for yes in (True, False):
+            able = [
+                key
+                for key, table in self.tables.items()
+                if (key[0] == self.positive) == yes and _longest(table) >= needed
+            ]
+            if not able:
+                raise MgenError(
+                    f"no piece that is {'' if yes else 'not '}{self.positive} has the {needed} tokens of a "
+                    "prompt and an excerpt; lower max_tokens or prompt_tokens, or add longer pieces"
+                )
+            half = n // 2 if yes else n - n // 2
+            share = np.bincount(np.arange(half) % len(able), minlength=len(able))[rng.permutation(len(able))]
+            for key, count in zip(able, share.tolist(), strict=True):
+                if not count:
+                    continue
+                windows, piece = sample_windows(self.tables[key], self.remi, count, needed, rng, transpose)
+                ids += list(windows)
+                positive += [yes] * count
+                collection += [key[1]] * count
+                work += self.tables[key].rows["group"].to_numpy(str)[piece].tolist()
+        prompted = rng.random(len(ids)) < 0.5
+        heard = [row if after else row[:tokens] for row, after in zip(ids, prompted, strict=True)]
+        notes = Notes.from_ids(heard, self.remi, start=np.where(prompted, self.prompt_tokens, 0))
+        if retime:
+            notes = retimed(notes, rng)
+        order = rng.permutation(len(ids))
+        return Excerpts(
+            notes.pieces(order),
+            np.array(positive, bool)[order],
+            np.array(collection, str)[order],
+            np.array(work, str)[order],
+        )
+
+
+def with_broken(excerpts: Excerpts, share: float, rng: np.random.Generator) -> Excerpts:
+    """`share` of the other side replaced by broken copies of positive excerpts, in the ways of `BREAKING` in turn.
+
+    Timing and format of a copy are those of the piece, so a network that hears only them is wrong about one of
+    the two: it has to hear pitches as well.
+    """
+    yes, no = np.flatnonzero(excerpts.positive), np.flatnonzero(~excerpts.positive)
+    count = min(round(share * len(no)), len(yes))
+    parts = [part for part in np.array_split(yes[:count], len(BREAKING)) if len(part)]
+    broken = [change(excerpts.notes.pieces(part), rng) for part, change in zip(parts, BREAKING, strict=False)]
+    pieces = np.arange(len(excerpts.positive))
+    pieces[no[:count]] = len(pieces) + np.arange(count)
+    return replace(excerpts, notes=Notes.concat([excerpts.notes, *broken]).pieces(pieces))
+
+
+def _longest(table: TokenTable) -> int:
+    return int(np.diff(table.offsets).max(initial=0))
+
+
+def _take(table: TokenTable, rows: NDArray[np.int64]) -> TokenTable:
+    return replace(
+        table,
+        ids=np.concatenate([table[row] for row in rows]),
+        offsets=np.concatenate([[0], np.cumsum(np.diff(table.offsets)[rows])]).astype(np.int64),
+        rows=table.rows.iloc[rows],
+    )
+
+
+class StyleExcerpts(Dataset[tuple[Row, float]]):
+    """Training items: what the network reads of an excerpt, and 1 or 0.
+
+    Item i is a function of `seed` and i alone, so that resuming is exact. Excerpts are drawn in blocks of one
+    length between `min_tokens` and the network's longest: length tells nothing of the style, and little is
+    padded.
+    """
+
+    def __init__(
+        self,
+        music: Music,
+        network: SequenceCritic,
+        min_tokens: int,
+        length: int,
+        transpose: bool = True,
+        retime: bool = True,
+        broken: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self.music, self.network, self.min_tokens = music, network, min_tokens
+        self.length, self.seed = length, seed
+        self.transpose, self.retime, self.broken = transpose, retime, broken
+        self._block: tuple[int, list[Row], NDArray[np.bool_]] | None = None
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[Row, float]:
+        if not 0 <= index < self.length:
+            raise IndexError(index)
+        number, place = divmod(index, BLOCK)
+        if self._block is None or self._block[0] != number:
+            rng = np.random.Generator(np.random.Philox(key=[self.seed, number]))
+            tokens = int(rng.integers(self.min_tokens, self.network.max_tokens + 1))
+            excerpts = self.music.draw(BLOCK, tokens, rng, self.transpose, self.retime)
+            excerpts = with_broken(excerpts, self.broken, rng)
+            self._block = number, self.network.rows(excerpts.notes), excerpts.positive
+        return self._block[1][place], float(self._block[2][place])
+
+
+class StyleTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]
+    """`Trainer` with binary cross-entropy on the one logit; the stock model with one label would regress.
+
+    Args:
+        network: is trained in place.
+        train: items in the order in which they are learned.
+        valid: excerpts that every evaluation hears.
+    """
+
+    control: Any
+
+    def __init__(
+        self,
+        network: SequenceCritic,
+        args: TrainingArguments,
+        train: StyleExcerpts,
+        valid: Excerpts,
+        **rest: Any,
+    ) -> None:
+        self.network, self.valid = network, valid
+        super().__init__(
+            model=network.model,
+            args=args,
+            train_dataset=train,
+            eval_dataset=train,  # unused: evaluate() has its own; Trainer asks for one
+            data_collator=self._collate,
+            processing_class=network.remi.tokenizer(),
+            **rest,
+        )
+        self.model_accepts_loss_kwargs = False  # the loss is a mean over the batch
+
+    def _collate(self, items: list[tuple[Row, float]]) -> dict[str, torch.Tensor]:
+        rows, labels = zip(*items, strict=True)
+        return {
+            "input_ids": self.network.pad(rows).cpu(),
+            "labels": torch.tensor(labels, dtype=torch.float32),
+        }
+
+    def _get_train_sampler(self, *_: Any) -> Sampler[int]:
+        return SequentialSampler(self.train_dataset)
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
+        outputs = model(input_ids=inputs["input_ids"])
+        loss = binary_cross_entropy_with_logits(outputs.logits[:, 0].float(), inputs["labels"])
+        if not torch.isfinite(loss):
+            first = self.state.global_step * self.args.train_batch_size
+            items = [first, first + len(inputs["labels"]) - 1]
+            raise MgenError(not_finite(float(loss), self.state.global_step + 1, items, Path(self.args.output_dir)))
+        return (loss, outputs) if return_outputs else loss
+
+    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
+        """Cross-entropy in nats and AUC on the valid excerpts."""
+        network = SequenceCritic(self.accelerator.unwrap_model(self.model), self.network.remi, self.network.max_tokens)
+        logits = torch.from_numpy(network.logits(self.valid.notes, self.args.eval_batch_size))
+        labels = torch.from_numpy(self.valid.positive)
+        metrics = {
+            f"{metric_key_prefix}_loss": float(binary_cross_entropy_with_logits(logits, labels.float())),
+            f"{metric_key_prefix}_auc": float(roc_auc_score(labels, logits)),
+        }
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics

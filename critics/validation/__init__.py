@@ -1,0 +1,1 @@
+"""How a style critic is accepted: leave-one-collection-out, shortcut baseline, degenerate inputs, card."""

@@ -1,0 +1,42 @@
+"""Array types and the small reductions that metrics, rewards and critics share. NaN marks what is undefined."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import entr
+
+Floats = NDArray[np.float64]
+Longs = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+
+def divide(part: ArrayLike, whole: ArrayLike) -> Floats:
+    """Divides element by element (broadcast); NaN where `whole` is not above 0."""
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)
+
+
+def mean_of(values: NDArray[np.generic], owner: NDArray[np.integer], n: int) -> Floats:
+    """(n,) mean of the values of each owner, NaN values left out; NaN for an owner of none."""
+    values = np.asarray(values, dtype=np.float64)
+    known = ~np.isnan(values)
+    total = np.bincount(owner[known], weights=values[known], minlength=n)
+    return divide(total, np.bincount(owner[known], minlength=n))
+
+
+def median_of(values: NDArray[np.generic], owner: NDArray[np.integer], n: int) -> Floats:
+    """(n,) median of the values (no NaN) of each owner; NaN for an owner of none."""
+    ordered = np.asarray(values, dtype=np.float64)[np.lexsort((values, owner))]
+    count = np.bincount(owner, minlength=n)
+    some = count > 0
+    first = (np.cumsum(count) - count)[some]
+    out = np.full(n, np.nan)
+    out[some] = (ordered[first + (count[some] - 1) // 2] + ordered[first + count[some] // 2]) / 2
+    return out
+
+
+def entropy(counts: NDArray[np.number]) -> Floats:
+    """(...) entropy in bits of the last axis of counts; NaN where they are all 0."""
+    bits: Floats = entr(divide(counts, counts.sum(axis=-1, keepdims=True))).sum(axis=-1) / np.log(2)
+    return bits

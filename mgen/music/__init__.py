@@ -1,0 +1,1 @@
+"""Musical structure in `Notes`: onset clusters, voices, chords, n-grams, metrics and features. Pure numpy."""

@@ -1,0 +1,1 @@
+"""Pieces and numbers for a reader: audio, piano-rolls, charts."""

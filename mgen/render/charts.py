@@ -1,0 +1,335 @@
+"""Charts as inline SVG: curves over training, distributions over real music's, and the whiskers of a table.
+
+A drawing carries classes; the page that it stands in gives the colours. None needs a script.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import escape
+from numpy.typing import ArrayLike, NDArray
+
+from mgen.errors import MgenError
+from mgen.stats.intervals import Bounded, is_known
+
+SERIES = 6  # colours and dashes
+
+_POINTS = 240  # of a curve; longer ones are averaged in equal bins
+_BINS = 36  # of a distribution
+_WIDTH, _LABELS = 420.0, 128.0  # of a distribution, and of its players' names
+_LANE, _TALL = 34.0, 28.0  # a player's lane, and the most that a bar in it may take
+_LONGEST = 18  # letters of a name beside a lane
+
+Scale = Callable[[float], float]
+"""From a quantity to a place in the drawing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A chart of one quantity over training; `series` maps a name to its steps and values."""
+
+    title: str
+    unit: str
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """One metric of every piece, player by player, to be drawn over real music's.
+
+    Attributes:
+        key: of the metric.
+        title, unit, explanation: as shown.
+        values: (B,) numbers of pieces for each row's name; what is not finite is undefined, and counted.
+        real: the name of real music's row.
+        group: the kind of prompt.
+    """
+
+    key: str
+    title: str
+    unit: str
+    explanation: str
+    values: Mapping[str, ArrayLike]
+    real: str
+    group: str = ""
+
+    def __post_init__(self) -> None:
+        if self.real not in self.values:
+            raise MgenError(
+                f"distribution {self.key}: expected values of '{self.real}', came {', '.join(self.values) or 'none'}"
+            )
+        for name, values in self.values.items():
+            if np.asarray(values).ndim != 1:
+                raise MgenError(f"distribution {self.key}: expected (B,) values of '{name}', came {np.shape(values)}")
+
+
+# ---------------------------------------------------------------- whiskers
+
+
+def whisker(cell: Bounded, aim: Bounded | None, span: tuple[float, float]) -> str:
+    """A dot on its interval, over the aim and its interval; rings are seeds, an arrowhead lies outside the span."""
+    if not is_known(cell):
+        return ""
+
+    def x(value: float) -> float:
+        return 4 + 72 * min(max((value - span[0]) / (span[1] - span[0] or 1), 0.0), 1.0)
+
+    parts = []
+    if aim:
+        across = x(aim.high) - x(aim.low) + 1.5
+        parts.append(f'<rect class="aim" x="{x(aim.low) - 0.75:.1f}" y="0" width="{across:.1f}" height="12"/>')
+    parts.append(f'<line x1="{x(cell.low):.1f}" x2="{x(cell.high):.1f}" y1="6" y2="6"/>')
+    seeds = [seed for seed in getattr(cell, "seeds", ()) if math.isfinite(seed)]
+    parts += [f'<circle class="seed" cx="{x(seed):.1f}" cy="6" r="2.2"/>' for seed in seeds]
+    if span[0] <= cell.value <= span[1]:
+        parts.append(f'<circle cx="{x(cell.value):.1f}" cy="6" r="2.6"/>')
+    else:
+        parts.append(f'<path d="{"M80 6l-6-4v8z" if cell.value > span[1] else "M0 6l6-4v8z"}"/>')
+    return f'<svg class="whisker" viewBox="0 0 80 12" aria-hidden="true">{"".join(parts)}</svg>'
+
+
+# ---------------------------------------------------------------- distributions
+
+
+def distribution_svg(distribution: Distribution, kinds: Mapping[str, str] | None = None) -> str:
+    """A lane for each player: its histogram as a line over real music's as a ground, medians marked.
+
+    Heights are square roots of shares, so that what is rare is seen beside what is common (Tukey's rootogram).
+    All share one axis, from the lowest 1st to the highest 99th percentile of any player; what lies beyond is in the
+    outermost bins.
+
+    Args:
+        kinds: of each row's name, one of `mgen.evaluation.comparisons.KINDS`; a class of its lane.
+    """
+    values = {name: np.asarray(of, np.float64) for name, of in distribution.values.items()}
+    defined = {name: of[np.isfinite(of)] for name, of in values.items()}
+    heard = [of for of in defined.values() if len(of)]
+    height = _LANE * len(values) + 40
+    label = f"{distribution.title}{_in(distribution.unit)}: {_told(values, defined, distribution.real)}"
+    if not heard:
+        inside = '<text x="4" y="24">undefined for every piece</text>'
+        return _figure(_WIDTH, 40, label, inside, "spread")
+    low = min(float(np.percentile(of, 1)) for of in heard)
+    high = max(float(np.percentile(of, 99)) for of in heard)
+    marks = ticks(low, high, 4)
+    if high <= low:
+        low, high = marks[0], marks[-1]
+    edges = np.linspace(low, high, _BINS + 1)
+    shares = {name: _shares(of, edges) for name, of in defined.items()}
+    tallest = max(float(share.max()) for share in shares.values())
+
+    def x(value: float) -> float:
+        return _LABELS + (value - low) / (high - low) * (_WIDTH - _LABELS - 8)
+
+    def outline(share: NDArray[np.float64], floor: float, shut: bool) -> str:
+        y = floor - _TALL * np.sqrt(share / tallest)
+        steps = "".join(f"V{top:.1f}H{x(edge):.1f}" for top, edge in zip(y, edges[1:].tolist(), strict=True))
+        return f"M{x(low):.1f} {floor:.1f}{steps}V{floor:.1f}{'Z' if shut else ''}"
+
+    parts = []
+    bottom = _LANE * len(values) + 4
+    for tick in (tick for tick in marks if low <= tick <= high):
+        parts.append(_rule("grid", x(tick), 0, bottom) + _label(x(tick), bottom + 15, f"{tick:,g}", "middle"))
+    ground = shares[distribution.real]
+    real_median = float(np.median(defined[distribution.real])) if len(defined[distribution.real]) else None
+    for i, (name, share) in enumerate(shares.items()):
+        floor = _LANE * (i + 1)
+        kind = (kinds or {}).get(name, "real" if name == distribution.real else "tuned")
+        drawn = name != distribution.real and len(defined[name]) > 0
+        own = f'<path class="own" d="{outline(share, floor, False)}"/>' if drawn else ""
+        median = float(np.median(defined[name])) if len(defined[name]) else None
+        middle = _rule("median", x(_clip(median, low, high)), floor - 8, floor + 3) if median is not None else ""
+        parts.append(
+            f'<g class="lane kind-{escape(kind)}">{_name(name, len(values[name]), len(defined[name]), floor)}'
+            f'<path class="ground" d="{outline(ground, floor, True)}"/>{own}{middle}</g>'
+        )
+    if real_median is not None:
+        parts.append(_rule("aim", x(_clip(real_median, low, high)), 0, bottom))
+    parts.append(_label(_WIDTH - 8, bottom + 31, distribution.unit or distribution.title, "end"))
+    return _figure(_WIDTH, height, label, "".join(parts), "spread")
+
+
+def _shares(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of the values in each bin, the outermost holding what lies beyond them."""
+    counts = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0]
+    return counts / max(len(values), 1)
+
+
+def _told(values: Mapping[str, NDArray[np.float64]], defined: Mapping[str, NDArray[np.float64]], real: str) -> str:
+    """The drawing in words: median and middle half of each player."""
+    words = []
+    for name in [real, *(name for name in values if name != real)]:
+        of, missing = defined[name], len(values[name]) - len(defined[name])
+        if not len(of):
+            words.append(f"{name}: undefined for all {len(values[name])} pieces")
+            continue
+        lower, median, upper = np.percentile(of, (25, 50, 75))
+        gone = f", {missing} undefined" if missing else ""
+        pieces = "1 piece" if len(of) == 1 else f"{len(of)} pieces"
+        words.append(f"{name}: median {median:.3g}, middle half {lower:.3g} to {upper:.3g}, {pieces}{gone}")
+    return "; ".join(words)
+
+
+def _name(name: str, count: int, defined: int, floor: float) -> str:
+    """A player's name beside its lane, and how many pieces have no number."""
+    short = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1].rstrip()}…"
+    whole = f"<title>{escape(name)}</title>" if short != name else ""
+    lost = _label(0, floor, f"{count - defined:,} of {count:,} undefined", "start", "lost") if defined < count else ""
+    y = floor - (13 if lost else 7)
+    return f'<text class="who" x="0" y="{y:.1f}">{whole}{escape(short)}</text>{lost}'
+
+
+def _clip(value: float, low: float, high: float) -> float:
+    return min(max(value, low), high)
+
+
+# ---------------------------------------------------------------- curves
+
+
+def curve_svg(curve: Curve, width: int = 440, height: int = 250) -> str:
+    """A line chart with its axes: steps to the right, `unit` upwards. What is not finite leaves a gap."""
+    left, right, top, bottom = 48.0, 10.0, 24.0, 34.0
+    series = {name: _points(*pair) for name, pair in curve.series.items()}
+    steps = np.concatenate([points[0] for points in series.values()] or [np.zeros(0)])
+    values = np.concatenate([points[1] for points in series.values()] or [np.zeros(0)])
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return _figure(width, 40, f"{curve.title}: nothing was logged", '<text x="4" y="24">nothing was logged</text>')
+    y_ticks, x_ticks = ticks(values.min(), values.max()), ticks(steps.min(), steps.max())
+    x0, x1 = float(steps.min()), max(float(steps.max()), float(steps.min()) + 1)
+    y0, y1 = min(y_ticks[0], float(values.min())), max(y_ticks[-1], float(values.max()))
+
+    def x(step: float) -> float:
+        return left + (step - x0) / (x1 - x0) * (width - left - right)
+
+    def y(value: float) -> float:
+        return height - bottom - (value - y0) / (y1 - y0) * (height - top - bottom)
+
+    parts = [f'<text class="unit" x="4" y="12">{escape(curve.unit)}</text>']
+    for tick in y_ticks:
+        parts.append(
+            f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
+            f'<text x="{left - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:,g}</text>'
+        )
+    for tick in x_ticks:
+        if x0 <= tick <= x1:
+            parts.append(f'<text x="{x(tick):.1f}" y="{height - bottom + 16}" text-anchor="middle">{tick:,g}</text>')
+    parts.append(f'<text x="{width - right}" y="{height - 3}" text-anchor="end">step</text>')
+    for i, (at, of) in enumerate(series.values()):
+        parts.append(f'<g class="s{i % SERIES}">{"".join(_strokes(at, of, x, y))}</g>')
+    told = "; ".join(f"{name} from {of[0]:.3g} to {of[-1]:.3g}" for name, (_, of) in series.items() if len(of))
+    return _figure(width, height, f"{curve.title}{_in(curve.unit)}, steps {x0:g} to {x1:g}: {told}", "".join(parts))
+
+
+def swatches(curve: Curve) -> list[tuple[str, int]]:
+    """Each series and the number of its colour."""
+    return [(name, i % SERIES) for i, name in enumerate(curve.series)]
+
+
+def averaged(curve: Curve) -> int:
+    """How many neighbouring points one drawn point averages."""
+    return max((-(-len(steps) // _POINTS) for steps, _ in curve.series.values()), default=1)
+
+
+def ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Round numbers, 1, 2 or 5 times a power of ten apart, from at or below `low` to at or above `high`."""
+    if high <= low:
+        low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
+    rough = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def _points(steps: Sequence[float], values: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """At most `_POINTS` points: means over equal bins of neighbours."""
+    at, of = np.asarray(steps, np.float64), np.asarray(values, np.float64)
+    if at.shape != of.shape or at.ndim != 1:
+        raise MgenError(f"curve: {at.shape} steps but {of.shape} values; give one value a step")
+    size = -(-len(at) // _POINTS)
+    if size < 2:
+        return at, of
+    cuts = np.arange(0, len(at), size)
+    count = np.diff(np.append(cuts, len(at)))
+    return np.add.reduceat(at, cuts) / count, np.add.reduceat(of, cuts) / count
+
+
+def _strokes(at: NDArray[np.float64], of: NDArray[np.float64], x: Scale, y: Scale) -> Iterable[str]:
+    """One polyline for each stretch of finite values; a point that stands alone is a dot."""
+    finite = np.isfinite(of)
+    for stretch in np.split(np.arange(len(of)), np.flatnonzero(np.diff(finite)) + 1):
+        if not len(stretch) or not finite[stretch[0]]:
+            continue
+        if len(stretch) == 1:
+            yield f'<circle cx="{x(at[stretch[0]]):.1f}" cy="{y(of[stretch[0]]):.1f}" r="3"/>'
+        else:
+            line = " ".join(f"{x(at[i]):.1f},{y(of[i]):.1f}" for i in stretch)
+            yield f'<polyline points="{line}"/>'
+
+
+# ------------------------------------------------------------ calibration
+
+
+def reliability_svg(bins: Sequence[Mapping[str, float]], size: int = 280) -> str:
+    """What was said against what was true, both 0..1, a dot for each bin as large as its pieces are many.
+
+    The file stands alone: it brings its own colours.
+
+    Args:
+        bins: `said`, `true` and `n` of each.
+    """
+    left, room = 42.0, size - 52.0
+
+    def x(value: float) -> float:
+        return left + value * room
+
+    def y(value: float) -> float:
+        return 10 + (1 - value) * room
+
+    most = max((part["n"] for part in bins), default=1)
+    parts = [f'<rect width="{size}" height="{size}" fill="#fff"/>']
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        parts.append(
+            f'<path d="M{x(0):.1f} {y(tick):.1f}H{x(1):.1f}M{x(tick):.1f} {y(0):.1f}V{y(1):.1f}" stroke="#ddd"/>'
+            f'<text x="{left - 6:.1f}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>'
+            f'<text x="{x(tick):.1f}" y="{y(0) + 16:.1f}" text-anchor="middle">{tick:g}</text>'
+        )
+    parts.append(f'<path d="M{x(0):.1f} {y(0):.1f}L{x(1):.1f} {y(1):.1f}" stroke="#888" stroke-dasharray="4"/>')
+    for part in bins:
+        radius = 2 + 7 * math.sqrt(part["n"] / most)
+        at = f'cx="{x(part["said"]):.1f}" cy="{y(part["true"]):.1f}" r="{radius:.1f}"'
+        parts.append(f'<circle {at} fill="#2a6f97" fill-opacity=".75"/>')
+    parts.append(
+        f'<text x="{x(0.5):.1f}" y="{size - 4}" text-anchor="middle">said</text>'
+        f'<text transform="translate(11 {y(0.5):.1f}) rotate(-90)" text-anchor="middle">true</text>'
+    )
+    told = "; ".join(f"said {part['said']:.2f}, true {part['true']:.2f}, {part['n']:.0f} pieces" for part in bins)
+    frame = f'width="{size}" height="{size}" viewBox="0 0 {size} {size}" font-family="sans-serif" font-size="11"'
+    label = f'role="img" aria-label="{escape(told)}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {frame} {label}>{"".join(parts)}</svg>'
+
+
+# ---------------------------------------------------------------- shapes
+
+
+def _in(unit: str) -> str:
+    return f", {unit}" if unit else ""
+
+
+def _rule(name: str, x: float, y1: float, y2: float) -> str:
+    return f'<line class="{name}" x1="{x:.1f}" x2="{x:.1f}" y1="{y1:.1f}" y2="{y2:.1f}"/>'
+
+
+def _label(x: float, y: float, text: str, anchor: str, name: str = "") -> str:
+    style = f' class="{name}"' if name else ""
+    return f'<text{style} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _figure(width: float, height: float, label: str, inside: str, name: str = "curve") -> str:
+    shape = f'class="{name}" viewBox="0 0 {width:g} {height:g}"'
+    return f'<svg {shape} role="img" aria-label="{escape(label)}">{inside}</svg>'

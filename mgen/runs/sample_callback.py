@@ -1,0 +1,162 @@
+"""What a policy plays while it is trained: the same few prompts, continued every so often, to be heard and seen.
+
+Random numbers come from a generator of its own, so a training run ends with the same weights whether anybody listens or
+not. Which tool shows the samples is not known here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate.utils import extract_model_from_parallel
+from numpy.typing import NDArray
+from transformers import PreTrainedModel, TrainerCallback
+
+from mgen.corpus.shards import Corpus
+from mgen.encoding.remi import Remi
+from mgen.errors import MgenError
+from mgen.render.audio import SAMPLE_RATE, synthesise
+from mgen.render.pianoroll_image import pianoroll_image
+from mgen.sampling.samples import whole
+from mgen.sampling.prompts import draw_prompts
+from mgen.sampling.rollout import Decoding, sample
+
+SECONDS = 12.0
+"""The longest clip: enough to hear a prompt and where it leads, and cheap to play at every checkpoint."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """One continuation, as it is heard and seen.
+
+    Attributes:
+        name: of the prompt, the same at every step.
+        audio: (S,) mono samples within -1..1, at `sample_rate`.
+        picture: (H, W, 3) its piano-roll, 0-255; the prompt is shaded.
+        midi: the file that holds it.
+    """
+
+    name: str
+    audio: NDArray[np.float32]
+    picture: NDArray[np.uint8]
+    midi: Path
+    sample_rate: int = SAMPLE_RATE
+
+
+class Shelf(Protocol):
+    """Where clips are shown."""
+
+    def show(self, clips: Sequence[Clip], step: int) -> None:
+        """Show what the policy plays after optimizer step `step`."""
+
+
+class Listening(TrainerCallback):  # type: ignore[misc]
+    """Has the policy continue fixed prompts at temperature 1, and the first of them once more greedily.
+
+    The MIDI files go to `folder`/step_000100/. Only the main process plays.
+
+    Args:
+        prompts: name -> token ids.
+        folder: of the samples.
+        shelves: where else clips go; with none, nothing is synthesised or drawn.
+        every: steps between samples; None: whenever a checkpoint is written.
+        new_tokens: longest continuation; prompt and continuation have to fit the policy's context.
+        at_start: play before the first step too.
+        seed: of every step's draws, so that what changes between steps is the policy.
+        tempo: quarters a minute; the policy knows none.
+
+    Attributes:
+        seconds: what playing has taken so far.
+    """
+
+    def __init__(
+        self,
+        prompts: Mapping[str, Sequence[int]],
+        remi: Remi,
+        folder: Path,
+        shelves: Sequence[Shelf] = (),
+        every: int | None = None,
+        new_tokens: int = 192,
+        at_start: bool = True,
+        seed: int = 0,
+        tempo: float = 120.0,
+    ) -> None:
+        self.prompts, self.remi, self.folder, self.shelves = dict(prompts), remi, folder, list(shelves)
+        self.every, self.new_tokens, self.at_start = every, new_tokens, at_start
+        self.seed, self.tempo = seed, tempo
+        self.seconds = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        if self.at_start and state.global_step == 0:
+            self._play(model, state)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        if self.every and state.global_step % self.every == 0:
+            self._play(model, state)
+
+    def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        if self.every is None:
+            self._play(model, state)
+
+    def _play(self, model: Any, state: Any) -> None:
+        if not state.is_world_process_zero or not self.prompts:
+            return
+        began = time.monotonic()
+        policy = extract_model_from_parallel(model, keep_torch_compile=False)
+        folder = self.folder / f"step_{state.global_step:06d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        clips = []
+        for name, prompt, completion in self._continued(policy):
+            piece = whole(prompt, completion, self.remi)
+            score = piece.notes.to_score(0, self.tempo)
+            path = folder / f"{name}.mid"
+            score.dump_midi(path)
+            if self.shelves:
+                audio = synthesise(score, max_seconds=SECONDS)
+                clips.append(Clip(name, audio, pianoroll_image(piece.notes, 0, piece.prompt_end), path))
+        for shelf in self.shelves:
+            shelf.show(clips, state.global_step)
+        self.seconds += time.monotonic() - began
+
+    def _continued(self, policy: PreTrainedModel) -> list[tuple[str, Sequence[int], list[int]]]:
+        """Name, prompt and completion of each sample."""
+        generator = torch.Generator(policy.device).manual_seed(self.seed)
+        names, prompts = list(self.prompts), list(self.prompts.values())
+        ends = self.remi.eos_id, self.remi.pad_id
+        drawn = sample(policy, prompts, Decoding(max_new_tokens=self.new_tokens), *ends, generator).lists()[0]
+        greedy = Decoding(temperature=0, max_new_tokens=self.new_tokens)
+        likeliest = sample(policy, prompts[:1], greedy, *ends, generator).lists()[0]
+        return [
+            *zip(names, prompts, drawn, strict=True),
+            (f"{names[0]}_greedy", prompts[0], likeliest[0]),
+        ]
+
+
+def fixed_prompts(
+    corpus: Corpus, asked: Sequence[tuple[str, str]], n: int, prompt_tokens: int, seed: int = 0
+) -> dict[str, list[int]]:
+    """Prompts from valid, the same at every call: name -> token ids.
+
+    Args:
+        asked: kind of prompt (`mgen.sampling.prompts.KINDS`) and style that is asked for, of each in turn. What valid has no
+            music for is left out.
+        n: number of prompts.
+        prompt_tokens: tokens of music in each.
+    """
+    found: list[tuple[str, list[list[int]]]] = []
+    for place, (kind, style) in enumerate(asked):
+        rng = np.random.default_rng([seed, place])
+        try:
+            prompts = draw_prompts(corpus, "valid", kind, n, prompt_tokens, 0, style, rng)
+        except MgenError:  # no such music, or none that long: nothing that training needs
+            continue
+        found.append((f"{kind}_{style}", prompts.ids.tolist()))
+    return {
+        f"{i}_{found[i % len(found)][0]}": found[i % len(found)][1][i // len(found)] for i in range(n if found else 0)
+    }

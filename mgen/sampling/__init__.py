@@ -1,0 +1,1 @@
+"""Sampling from policies: prompts, rollouts, the systems that are evaluated. Knows no judges."""

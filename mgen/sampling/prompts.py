@@ -1,0 +1,87 @@
+"""What the policy is asked to continue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mgen.corpus.shards import Corpus
+from mgen.corpus.windows import sample_windows
+from mgen.encoding.remi import Remi
+from mgen.errors import MgenError
+from mgen.notes import Notes
+
+KINDS = ("continue", "turn", "nothing")
+"""`continue`: music of the target style; `turn`: other music, asked to go on in the target style; `nothing`: no
+music."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """n prompts of one kind, and what real music did next.
+
+    Attributes:
+        ids: (n, P) token ids: BOS, the target's style token, then `prompt_tokens` tokens of music (none for `nothing`).
+        windows: (n, prompt_tokens + L) the whole windows of real music, the prompt's part first.
+        work: (n,) name of the work that each came from; pieces of one work are not independent.
+    """
+
+    kind: str
+    ids: NDArray[np.int64]
+    windows: NDArray[np.int64]
+    prompt_tokens: int
+    work: NDArray[np.str_]
+
+    def real(self, remi: Remi) -> Notes:
+        """The notes with which real music continued, decoded as completions are."""
+        return Notes.from_ids(list(self.windows), remi, start=self.prompt_tokens)
+
+
+def draw_prompts(
+    corpus: Corpus,
+    split: str,
+    kind: str,
+    n: int,
+    prompt_tokens: int,
+    completion_tokens: int,
+    target: str,
+    rng: np.random.Generator,
+) -> Prompts:
+    """Prompts from a split of the corpus.
+
+    Raises:
+        MgenError: The kind or the target style does not exist, or no piece of the split is long enough.
+    """
+    if kind not in KINDS:
+        raise MgenError(f"prompt kind '{kind}': expected one of {', '.join(KINDS)}")
+    remi = corpus.remi
+    check_style(target, remi)
+    tables = [corpus.table(split, style) for style in remi.style_ids if (style == target) != (kind == "turn")]
+    tables = [table for table in tables if len(table)]
+    if not tables:
+        raise MgenError(
+            f"split '{split}' has no music to draw '{kind}' prompts for '{target}' from; prepare more music"
+        )
+    share = np.bincount(np.arange(n) % len(tables), minlength=len(tables))
+    windows, work = [], []
+    for table, count in zip(tables, share.tolist(), strict=True):
+        part, piece = sample_windows(table, remi, count, prompt_tokens + completion_tokens, rng)
+        windows.append(part)
+        work.append(table.rows["group"].to_numpy(str)[piece])
+    rows = np.concatenate(windows)
+    head = np.tile([remi.bos_id, remi.style_ids[target]], (n, 1))
+    music = rows[:, :0] if kind == "nothing" else rows[:, :prompt_tokens]
+    return Prompts(kind, np.concatenate([head, music], axis=1), rows, prompt_tokens, np.concatenate(work))
+
+
+def check_style(style: str, remi: Remi) -> None:
+    """Raise unless the vocabulary has a token for the style."""
+    if style not in remi.style_ids:
+        raise MgenError(f"style '{style}': the corpus has {', '.join(remi.style_ids)}")
+
+
+def text(ids: NDArray[np.int64], remi: Remi) -> str:
+    """Token names run together, as the tokenizer writes and reads them."""
+    return "".join(remi.names[token] for token in ids.tolist())

@@ -1,0 +1,1 @@
+"""Statistics on sets of pieces: intervals, two-sample tests, calibration, distances, diversity."""

@@ -1,0 +1,267 @@
+"""mgeval: are the pieces of two sets as far from each other as the pieces of one set are among themselves?
+
+Nine features of a piece, Euclidean distances inside a set and between two sets, and how far the two densities of
+distance agree. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import rel_entr
+
+from mgen.arrays import Floats, divide, mean_of
+from mgen.music import metrics, ngrams
+from mgen.notes import Notes
+from mgen.stats.intervals import Interval
+from mgen.stats.replicates import REPLICATES, Works, moved, nothing, works_of
+
+LENGTHS = np.array([96, 48, 24, 12, 6, 72, 36, 18, 9, 32, 16, 8])
+"""Note lengths in grid steps: whole to sixteenth, dotted half to dotted sixteenth, triplet half to triplet eighth."""
+
+BINS = 256
+"""Points of the grid on which both densities are."""
+
+GROUPS = 128
+"""Groups of works that are resampled, at most."""
+
+FLOOR = 1e-10
+"""Added to the mass of every point before a ratio of two is taken, so that KL ends at about 23 nats."""
+
+
+def total_used_pitch(notes: Notes) -> Floats:
+    """(B, 1) number of different pitches."""
+    used = np.zeros((notes.n_pieces, 128), bool)
+    used[notes.piece, notes.pitch] = True
+    return _known(used.sum(axis=1), notes)
+
+
+def total_used_note(notes: Notes) -> Floats:
+    """(B, 1) number of notes."""
+    return _known(notes.counts, notes)
+
+
+def pitch_class_histogram(notes: Notes) -> Floats:
+    """(B, 12) share of the sounding time that each pitch class has; mgeval weighs by velocity too."""
+    return _shares(notes.piece, notes.pitch % 12, 12, notes.n_pieces, notes.duration)
+
+
+def pitch_class_transitions(notes: Notes) -> Floats:
+    """(B, 144) share of each move from one pitch class to the next, chords read upwards.
+
+    mgeval counts moves, and only those to a note that begins within 50 ms of the end of the one before.
+    """
+    return _moves(notes, notes.pitch % 12)
+
+
+def pitch_range(notes: Notes) -> Floats:
+    """(B, 1) highest minus lowest pitch, semitones."""
+    return metrics.pitch_range(notes)[:, None]
+
+
+def average_pitch_shift(notes: Notes) -> Floats:
+    """(B, 1) mean size of the interval from a note to the next, semitones, chords read upwards."""
+    within = ngrams.complete(notes.piece, 2)
+    step = np.abs(np.diff(notes.pitch, prepend=np.int32(0)))
+    return mean_of(step[within], notes.piece[within], notes.n_pieces)[:, None]
+
+
+def average_ioi(notes: Notes) -> Floats:
+    """(B, 1) mean time from an onset to the next note's, quarter notes; 0 within a chord, as in mgeval."""
+    within = ngrams.complete(notes.piece, 2)
+    gap = np.diff(notes.onset, prepend=np.int32(0)) / 24
+    return mean_of(gap[within], notes.piece[within], notes.n_pieces)[:, None]
+
+
+def note_length_histogram(notes: Notes) -> Floats:
+    """(B, 12) share of notes that are nearest to each of `LENGTHS`; mgeval scales these by the bar."""
+    return _shares(notes.piece, _length(notes), len(LENGTHS), notes.n_pieces)
+
+
+def note_length_transitions(notes: Notes) -> Floats:
+    """(B, 144) share of each move from one of `LENGTHS` to the next; mgeval counts them."""
+    return _moves(notes, _length(notes))
+
+
+FEATURES: dict[str, Callable[[Notes], Floats]] = {
+    "pitches": total_used_pitch,
+    "notes": total_used_note,
+    "pitch_classes": pitch_class_histogram,
+    "pitch_class_moves": pitch_class_transitions,
+    "range": pitch_range,
+    "interval": average_pitch_shift,
+    "ioi": average_ioi,
+    "lengths": note_length_histogram,
+    "length_moves": note_length_transitions,
+}
+"""mgeval's nine: name -> function of pitched notes to (B, K), NaN rows where a piece leaves it undefined."""
+
+
+def _known(values: NDArray[np.integer], notes: Notes) -> Floats:
+    return np.where(notes.counts > 0, values, np.nan)[:, None]
+
+
+def _length(notes: Notes) -> NDArray[np.int64]:
+    """(N,) the nearest of `LENGTHS`; the first named of two as near."""
+    nearest: NDArray[np.int64] = np.abs(notes.duration[:, None] - LENGTHS).argmin(axis=1)
+    return nearest
+
+
+def _shares(
+    piece: NDArray[np.integer],
+    bins: NDArray[np.integer],
+    size: int,
+    n: int,
+    weights: NDArray[np.integer] | None = None,
+) -> Floats:
+    counts = np.bincount(piece * np.int64(size) + bins, weights, minlength=n * size).reshape(n, size)
+    return divide(counts, counts.sum(axis=1, keepdims=True))
+
+
+def _moves(notes: Notes, letters: NDArray[np.integer]) -> Floats:
+    to = np.flatnonzero(ngrams.complete(notes.piece, 2))
+    return _shares(notes.piece[to], letters[to - 1] * 12 + letters[to], 144, notes.n_pieces)
+
+
+# ------------------------------------------------------------- distances
+
+
+def distances(first: Floats, second: Floats) -> Floats:
+    """(B, C) Euclidean distances between the rows of two tables."""
+    if first.shape[1] == 1:
+        return np.abs(first - second.T)
+    square = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1) - 2 * first @ second.T
+    out: Floats = np.sqrt(np.maximum(square, 0))
+    return out
+
+
+class Densities:
+    """Densities of the distances inside `other` and between `other` and `real`, on one grid.
+
+    A Gaussian kernel of one width for both (Scott's rule for as many pieces, on the deviation of all distances) runs
+    over a histogram of `BINS` points that reaches four widths beyond the distances, so that no mass is lost and two
+    equal samples have equal densities.
+
+    Args:
+        real: (B, K) one feature of the real pieces, without NaN.
+        other: (C, K) of the others, C at least 2.
+        real_group, other_group: (B,), (C,) numbers below `groups`; pieces of one number are drawn together.
+        groups: G.
+    """
+
+    def __init__(
+        self,
+        real: Floats,
+        other: Floats,
+        real_group: NDArray[np.integer],
+        other_group: NDArray[np.integer],
+        groups: int,
+    ) -> None:
+        first, second = np.triu_indices(len(other), 1)
+        inside, between = distances(other, other)[first, second], distances(other, real)
+        spread = (inside.std() + between.std()) / 2
+        self.width = max(float(spread) * min(len(real), len(other)) ** -0.2, 1e-9)
+        low = min(inside.min(), between.min()) - 4 * self.width
+        high = max(inside.max(), between.max()) + 4 * self.width
+        self.grid = np.linspace(low, high, BINS)
+        step = self.grid[1] - self.grid[0]
+        self._pairs = []  # (G * G, BINS) pairs of groups, inside and between
+        for apart, one, two in (
+            (inside, other_group[first], other_group[second]),
+            (between, other_group[:, None], real_group),
+        ):
+            place = (one.astype(np.int64) * groups + two) * BINS + np.rint((apart - low) / step).astype(np.int64)
+            counts = np.bincount(place.ravel(), minlength=groups * groups * BINS)
+            self._pairs.append(counts.reshape(-1, BINS).astype(np.float64))
+        kernel = np.exp(-0.5 * ((self.grid[:, None] - self.grid) / self.width) ** 2)
+        self._kernel: Floats = kernel / kernel.sum(axis=1, keepdims=True)
+
+    def of(self, weights: Floats) -> Floats:
+        """(R, 2, BINS) mass inside and between, each summing to 1, for groups that count `weights` (R, G) times.
+
+        A piece is never compared with itself, however often it was drawn. NaN where a resample has no pair.
+        """
+        both = (weights[:, :, None] * weights[:, None, :]).reshape(len(weights), -1)
+        mass = np.stack([both @ counts for counts in self._pairs], axis=1) @ self._kernel
+        return divide(mass, mass.sum(axis=2, keepdims=True))
+
+
+def overlap(mass: Floats) -> Floats:
+    """(R,) area that two densities (R, 2, G) share, 0..1."""
+    shared: Floats = mass.min(axis=1).sum(axis=1)
+    return shared
+
+
+def divergence(mass: Floats) -> Floats:
+    """(R,) KL of the first density of (R, 2, G) from the second, nats, 0 to about 23."""
+    floored = mass + FLOOR
+    floored /= floored.sum(axis=2, keepdims=True)
+    nats: Floats = np.maximum(rel_entr(floored[:, 0], floored[:, 1]).sum(axis=1), 0.0)
+    return nats
+
+
+def work_groups(real: Works, other: Works, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """The number of each piece's work, the same in both sets, and how many there are.
+
+    Beyond `GROUPS` works, random groups of works stand for them: a mean over drawn groups varies as one over drawn
+    works does, and pairs of groups can be counted once for all resamples.
+    """
+    names, number = np.unique(np.concatenate([real, other]), return_inverse=True)
+    if len(names) > GROUPS:
+        number = np.random.default_rng(seed).permutation(len(names))[number] % GROUPS
+    return number[: len(real)], number[len(real) :], min(len(names), GROUPS)
+
+
+def mgeval(
+    real: Notes,
+    other: Notes,
+    works_real: ArrayLike | None = None,
+    works_other: ArrayLike | None = None,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Overlapping area and KL of the distances inside `other` and those between `other` and `real`.
+
+    `oa_<feature>` and `kld_<feature>` for each of `FEATURES`, and their means `oa` (1 is best) and `kld` (nats, 0 is
+    best). Distances inside are those of each piece from each other piece (leave one out).
+
+    Cannot see: order beyond pairs of notes; anything that the nine features do not hold; a set that copies the real
+    one. A feature that is as spread as real music's but elsewhere is seen only as far as it is moved. Pieces of which
+    a feature is undefined are left out of it and counted; with fewer than two in `other`, or none in `real`, the
+    number is NaN, and the means are of the features that are left.
+
+    Differs from the published code: both densities are on one grid with one kernel (there, KL divides densities taken
+    at different points, so that it depends on the ranges of the samples), and shares where that counts.
+    Source: Yang and Lerch 2020, On the evaluation of generative models in music.
+    """
+    real, other = metrics.pitched(real), metrics.pitched(other)
+    names = works_of(works_real, real.n_pieces, "real"), works_of(works_other, other.n_pieces, "other")
+    *numbers, groups = work_groups(*names, seed)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(groups, np.full(groups, 1 / groups), replicates) if groups else np.ones((0, 0))
+    weights = np.concatenate([np.ones((1, groups)), drawn])  # the first row is the data as it is
+    undefined: dict[str, int] = {}
+    found: dict[str, Floats] = {}
+    for name, feature in FEATURES.items():
+        tables = feature(real), feature(other)
+        known = [~np.isnan(table).any(axis=1) for table in tables]
+        undefined[name] = int(sum((~mask).sum() for mask in known))
+        if known[0].sum() >= 1 and known[1].sum() >= 2:
+            own = [number[mask] for number, mask in zip(numbers, known, strict=True)]
+            mass = Densities(tables[0][known[0]], tables[1][known[1]], own[0], own[1], groups).of(weights)
+            found[name] = np.stack([overlap(mass), divergence(mass)])
+    every = max(undefined.values())
+    cells: dict[str, Interval] = {}
+    for place, (kind, most) in enumerate({"oa": 1.0, "kld": np.inf}.items()):
+        rows = {name: row[place] for name, row in found.items()}
+        if rows:
+            mean = np.mean(list(rows.values()), axis=0)
+            cells[kind] = moved(float(mean[0]), mean[1:], every, 0, most)
+        else:
+            cells[kind] = nothing(every)
+        for name, lost in undefined.items():
+            row = rows.get(name)
+            cells[f"{kind}_{name}"] = nothing(lost) if row is None else moved(float(row[0]), row[1:], lost, 0, most)
+    return cells

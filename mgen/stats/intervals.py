@@ -1,0 +1,227 @@
+"""Numbers with their 95 % intervals, by resampling whole works: excerpts of one work are not independent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import t
+
+from mgen.arrays import Floats, divide
+from mgen.errors import MgenError
+
+Statistic = Callable[[Floats, Floats], Floats]
+"""(B,) values and (R, B) weights, how often each resample drew each value -> (R,) the statistic of each."""
+
+REPLICATES = 1000
+TAIL = 0.025
+_CHUNK = 1 << 21  # weights in memory at once
+
+
+class Bounded(Protocol):
+    """A number with its 95 % interval."""
+
+    @property
+    def value(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A number with its 95 % interval; all three NaN where nothing was defined.
+
+    Attributes:
+        value: of the data as it is.
+        low, high: percentiles of the bootstrap.
+        undefined: pieces left out because the number is not defined for them.
+        seeds: the number for each seed alone, where there are several.
+    """
+
+    value: float
+    low: float
+    high: float
+    undefined: int = 0
+    seeds: tuple[float, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """`value`, `low`, `high`, and `undefined` and `seeds` where there are any; None for NaN, which JSON cannot
+        write.
+        """
+        numbers: dict[str, Any] = {"value": _number(self.value), "low": _number(self.low), "high": _number(self.high)}
+        if self.undefined:
+            numbers["undefined"] = self.undefined
+        if self.seeds:
+            numbers["seeds"] = [_number(value) for value in self.seeds]
+        return numbers
+
+
+def _number(value: float) -> float | None:
+    return value if isfinite(value) else None
+
+
+UNDEFINED = Interval(np.nan, np.nan, np.nan)
+
+
+def is_known(cell: Bounded | None) -> bool:
+    """Whether number and interval are there and finite."""
+    return cell is not None and all(map(isfinite, (cell.value, cell.low, cell.high)))
+
+
+def over_seeds(values: ArrayLike, groups: ArrayLike, seed: ArrayLike, runs: int = 1) -> Interval:
+    """A mean with its interval by work, and the mean of each seed.
+
+    Where the seeds belong to several training runs, pieces alone do not carry the interval: its margins are joined
+    with that of the mean of the runs (Student's t), as the root of the sum of squares.
+
+    Args:
+        values: (B,) numbers of pieces; NaN are left out and counted.
+        groups: (B,) their works.
+        seed: (B,) their seeds, 0 upwards.
+        runs: training runs that the seeds go round in turn.
+    """
+    values, seed = np.asarray(values, np.float64), np.asarray(seed)
+    found = bootstrap(values, groups)
+    if not len(seed) or seed.max() == 0:
+        return found
+    found = replace(found, seeds=tuple(_mean_of_known(values[seed == s]) for s in range(int(seed.max()) + 1)))
+    means = [_mean_of_known(values[seed % runs == run]) for run in range(runs)]
+    return widened(found, means) if runs > 1 else found
+
+
+def _mean_of_known(values: Floats) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else np.nan
+
+
+def widened(found: Interval, runs: ArrayLike) -> Interval:
+    """An interval over pieces, joined with what the means of several training runs (K,) say of another run."""
+    known = np.asarray(runs, np.float64)
+    known = known[~np.isnan(known)]
+    if len(known) < 2:
+        return found
+    margin = float(t.ppf(1 - TAIL, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known)))
+    low = found.value - float(np.hypot(found.value - found.low, margin))
+    return replace(found, low=low, high=found.value + float(np.hypot(found.high - found.value, margin)))
+
+
+def mean(values: Floats, weights: Floats) -> Floats:
+    """(R,) weighted means."""
+    out: Floats = weights @ values / weights.sum(axis=1)
+    return out
+
+
+def median(values: Floats, weights: Floats) -> Floats:
+    """(R,) weighted medians: the lowest value with at least half of the weight at or below it."""
+    order = np.argsort(values, kind="stable")
+    below = np.cumsum(weights[:, order], axis=1)
+    middle: NDArray[np.intp] = (below >= below[:, -1:] / 2).argmax(axis=1)
+    return values[order][middle]
+
+
+def resamples(groups: NDArray[np.generic], n: int, seed: int) -> Iterator[Floats]:
+    """Weights (r, B) of n resamples of whole groups, a few at a time: how often each item was drawn."""
+    names, group = np.unique(groups, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    rows = max(1, _CHUNK // max(len(group), 1))
+    for begin in range(0, n, rows):
+        drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=min(rows, n - begin))
+        weights: Floats = drawn[:, group].astype(np.float64)
+        yield weights
+
+
+def bootstrap(
+    values: ArrayLike,
+    groups: ArrayLike | None = None,
+    statistic: Statistic = mean,
+    n: int = REPLICATES,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap, clustered: whole groups are drawn with replacement.
+
+    Args:
+        values: (B,) numbers of pieces; NaN are left out and counted.
+        groups: (B,) work of each piece; None where each stands alone.
+        statistic: `mean`, `median`, or any function of values and weights.
+        n: resamples.
+        seed: of the resamples.
+
+    Raises:
+        MgenError: There are not as many groups as values.
+    """
+    values, groups = _paired(values, groups)
+    known = ~np.isnan(values)
+    undefined = int((~known).sum())
+    if not known.any():
+        return Interval(np.nan, np.nan, np.nan, undefined)
+    values, groups = values[known], groups[known]
+    draws = np.concatenate([statistic(values, weights) for weights in resamples(groups, n, seed)])
+    low, high = np.quantile(draws, (TAIL, 1 - TAIL)).tolist()
+    return Interval(float(statistic(values, np.ones((1, len(values))))[0]), low, high, undefined)
+
+
+def distance_to_real(
+    real: ArrayLike,
+    other: ArrayLike,
+    groups_real: ArrayLike | None = None,
+    groups_other: ArrayLike | None = None,
+    n: int = REPLICATES,
+    seed: int = 0,
+) -> Interval:
+    """Wasserstein-1 distance between two samples of a metric, in the metric's unit; 0 upwards.
+
+    W1 is the area between the two distribution functions. A work in both samples is drawn for both at once.
+    Two samples of the same music do not give 0: quote the distance of real music's halves beside it.
+    Resampling adds to a distance, so the interval is that of the resamples, moved to have the value as mean.
+
+    Args:
+        real, other: (B,) and (C,) values; NaN are left out, and counted in `undefined`.
+        groups_real, groups_other: works; None where each piece stands alone.
+        n: resamples.
+        seed: of the resamples.
+
+    Raises:
+        MgenError: There are not as many groups as values.
+    """
+    (first, first_groups), (second, second_groups) = _paired(real, groups_real), _paired(other, groups_other)
+    if (groups_real is None) != (groups_other is None):
+        raise MgenError("distance: expected groups for both samples or for none, came for one; give both")
+    if groups_real is None:
+        second_groups = second_groups + len(first)
+    values = np.concatenate([first, second])
+    groups = np.concatenate([first_groups, second_groups])
+    is_real = np.arange(len(values)) < len(first)
+    known = ~np.isnan(values)
+    undefined = int((~known).sum())
+    values, groups, is_real = values[known], groups[known], is_real[known]
+    if is_real.all() or not is_real.any():
+        return Interval(np.nan, np.nan, np.nan, undefined)
+    order = np.argsort(values, kind="stable")
+    values, groups, is_real = values[order], groups[order], is_real[order]
+    gap = np.diff(values)
+
+    def area(weights: Floats) -> Floats:
+        sides = (weights * is_real, weights * ~is_real)
+        share = [divide(side, side.sum(axis=1, keepdims=True)) for side in sides]
+        out: Floats = np.abs(np.cumsum(share[0] - share[1], axis=1)[:, :-1]) @ gap
+        return out
+
+    value = float(area(np.ones((1, len(values))))[0])
+    draws = np.concatenate([area(weights) for weights in resamples(groups, n, seed)])
+    draws = draws[~np.isnan(draws)]  # without the few that drew one side only
+    low, high = np.quantile(draws - draws.mean() + value, (TAIL, 1 - TAIL)).tolist() if len(draws) else (value, value)
+    return Interval(value, min(max(low, 0.0), value), max(high, value), undefined)
+
+
+def _paired(values: ArrayLike, groups: ArrayLike | None) -> tuple[Floats, NDArray[np.generic]]:
+    numbers = np.asarray(values, dtype=np.float64)
+    names = np.arange(len(numbers)) if groups is None else np.asarray(groups)
+    if numbers.ndim != 1 or names.shape != numbers.shape:
+        raise MgenError(f"interval: expected a group for each of {len(numbers)} values, came {len(names)}")
+    return numbers, names

@@ -1,0 +1,339 @@
+"""The sequence classifier of the two-sample test: a small network that reads the notes in order.
+
+It is told of each note how it follows the note that leads to it, how it sounds in its surroundings, and whether the
+figure that it completes was heard before; never its key, register, velocity or instrument. It judges every note by
+what lies around it, and the piece by all of its notes: so it learns from each bar line of a piece, not only from
+the piece as a whole. Budget and sizes are constants of the protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mgen.arrays import Floats
+from mgen.music import ngrams
+from mgen.music.metrics import pitched
+from mgen.music.voices import followers, leaders
+from mgen.notes import STEPS_PER_QUARTER, Ints, Notes
+
+WIDTH = 32
+EPOCHS = 8
+BATCH = 16
+PEAK_RATE = 5e-3
+DECAY = 0.05
+DROPOUT = 0.1
+"""The budget: channels, passes over the training pieces, pieces a step, and the settings of AdamW."""
+
+DECIMALS = 4
+"""Of a logit: what lies behind is residue of arithmetic, and would put equal pieces in an order."""
+
+MAX_LEAP = 14
+"""Semitones beyond which an interval is a leap of that size."""
+
+LENGTHS = np.array([2, 4, 7, 10, 14, 20, 28, 44, 60, 84, 132])
+"""Lower edges, in grid steps, of the classes of a duration or a time between onsets."""
+
+SLOT = 4
+"""Grid steps of a place in the bar that are one class."""
+
+SLOTS = 7 * STEPS_PER_QUARTER // SLOT
+
+AGO = np.array([1, 5, 13, 33, 65])
+"""Lower edges, in notes, of the classes of how long ago a figure was heard; the class before is never."""
+
+GRAMS = (2, 3, 4, 8)
+"""Notes in the figures that are listened for."""
+
+
+OVER = 4
+"""Ways to go on: inside a bar, over a bar line before an odd bar, over one before an even bar, farther."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The N pitched notes of B pieces by piece, onset and pitch, as the network reads them.
+
+    Attributes:
+        n: B.
+        piece: (N,) rising.
+        classes: (N, K) int64, one of each of K classifications; those of different columns are different numbers.
+        values: (N, C) float32 numbers of about 0 to 1.
+        n_classes: of all columns together.
+    """
+
+    n: int
+    piece: Ints
+    classes: NDArray[np.int64]
+    values: NDArray[np.float32]
+    n_classes: int
+
+
+_COLUMNS = ("piece", "onset", "duration", "bar", "pitch")
+
+Column = tuple[NDArray[np.integer], int]
+"""(N,) classes 0..size - 1, and size."""
+
+
+def heard(notes: Notes) -> Heard:
+    """Notes as the network reads them, equal for a piece and its transposition."""
+    notes = pitched(notes)
+    order = np.lexsort((notes.pitch, notes.onset, notes.piece))
+    notes = replace(notes, **{name: getattr(notes, name)[order] for name in _COLUMNS})
+    line = notes.piece, notes.onset, notes.pitch
+    sides = (_moves(notes, leaders(*line), 1), _moves(notes, followers(*line), -1))
+    columns = [column for side, _ in sides for column in side]
+    columns += [*_places(notes), *_memories(notes)]
+    sizes = np.array([size for _, size in columns])
+    classes = np.stack([classes for classes, _ in columns], axis=1) + np.cumsum(sizes) - sizes
+    values = np.concatenate([*(values for _, values in sides), _surroundings(notes)], axis=1).astype(np.float32)
+    return Heard(notes.n_pieces, notes.piece, classes, values, int(sizes.sum()))
+
+
+def _length(steps: NDArray[np.integer]) -> NDArray[np.int64]:
+    return np.searchsorted(LENGTHS, steps, side="right")
+
+
+def _moves(notes: Notes, row: NDArray[np.int64], way: int) -> tuple[list[Column], Floats]:
+    """How a note goes on from the one that leads to it (`way` 1), or on to the one that follows (-1).
+
+    Args:
+        row: (N,) the other note, -1 where there is none.
+
+    Returns:
+        Classes of interval and bar line together, of the time between, and of the silence between; and
+        (N, 3 * OVER) size of the interval in half octaves, whether it is a step, and whether it is none, each by the
+        way to go on. (A class learns slowly what few notes show; a size learns from all.)
+    """
+    alone, row = row < 0, np.maximum(row, 0)
+    interval = notes.pitch - notes.pitch[row]
+    bars, later = np.abs(notes.bar - notes.bar[row]), np.maximum(notes.bar, notes.bar[row])
+    over = np.where(bars > 1, OVER - 1, bars * (2 - later % 2))
+    leaps = 2 * MAX_LEAP + 2
+    leap = np.where(alone, leaps - 1, np.clip(way * interval, -MAX_LEAP, MAX_LEAP) + MAX_LEAP)
+    first, second = (notes.onset[row], notes.onset) if way > 0 else (notes.onset, notes.onset[row])
+    silence = second - first - (notes.duration[row] if way > 0 else notes.duration)
+    held = np.searchsorted([-STEPS_PER_QUARTER, -2, 3, STEPS_PER_QUARTER], silence, side="right")
+    lengths = len(LENGTHS) + 2
+    columns: list[Column] = [
+        (leap + leaps * np.where(alone, 0, over), OVER * leaps),
+        (np.where(alone, lengths - 1, _length(second - first)), lengths),
+        (np.where(alone, 5, held), 6),
+    ]
+    size = np.abs(interval)
+    values = np.stack([np.minimum(size, 24) / 6, (size == 1) | (size == 2), size == 0], axis=1)
+    here = (over[:, None] == np.arange(OVER)) & ~alone[:, None]
+    return columns, (values[:, None, :] * here[:, :, None]).reshape(len(row), 3 * OVER)
+
+
+def _places(notes: Notes) -> list[Column]:
+    """Notes in the chord, place and interval in it from below, place in the bar, duration, time since an onset."""
+    fresh = np.ones(len(notes), bool)
+    fresh[1:] = (np.diff(notes.onset) != 0) | (np.diff(notes.piece) != 0)
+    chord, begins = np.cumsum(fresh) - 1, np.flatnonzero(fresh)
+    lowest = begins[chord]
+    size = np.diff(np.append(begins, len(notes)))[chord]
+    before = np.maximum(lowest - 1, 0)
+    pause = np.where(notes.piece[before] == notes.piece, notes.onset - notes.onset[before], 0)
+    return [
+        (np.minimum(size, 6) - 1, 6),
+        (np.minimum(np.arange(len(notes)) - lowest, 5), 6),
+        ((notes.pitch - notes.pitch[lowest]) % 12, 12),
+        (np.clip(notes.position // SLOT, 0, SLOTS - 1), SLOTS),
+        (_length(notes.duration), len(LENGTHS) + 1),
+        (_length(pause), len(LENGTHS) + 1),
+    ]
+
+
+def _memories(notes: Notes) -> list[Column]:
+    """How long ago the pitches, the intervals and the rhythm that end here were last heard in the piece."""
+    within = ngrams.complete(notes.piece, 2)
+    step = np.where(within, np.diff(notes.pitch, prepend=0), 0)
+    gap = np.where(within, np.diff(notes.onset, prepend=0), 0)
+    size = len(AGO) + 1
+    views = (notes.pitch, step, gap)
+    return [
+        (np.searchsorted(AGO, ago, side="right"), size) for values in views for ago in last_heard(notes.piece, values)
+    ]
+
+
+def last_heard(piece: Ints, values: NDArray[np.integer]) -> list[NDArray[np.int64]]:
+    """For each n of `GRAMS` (N,): how many notes ago the n-gram of values that ends here ended last, 0 for never.
+
+    Args:
+        piece: (N,) rising.
+        values: (N,) any integers.
+    """
+
+    def joined(first: NDArray[np.integer], second: NDArray[np.integer], by: int) -> NDArray[np.int64]:
+        """Number of the n-gram that ends here, of those of its two parts; equal ones have equal numbers."""
+        pair = second.astype(np.int64) * (len(first) + 1)
+        pair[by:] += first[: len(first) - by] + 1
+        return np.unique(pair, return_inverse=True)[1]
+
+    one = np.unique(values, return_inverse=True)[1]
+    two = joined(one, one, 1)
+    four = joined(two, two, 2)
+    numbers = {2: two, 3: joined(two, one, 1), 4: four, 8: joined(four, four, 4)}
+    out = []
+    for n in GRAMS:
+        ends = np.flatnonzero(ngrams.complete(piece, n))
+        order = ends[np.lexsort((ends, numbers[n][ends], piece[ends]))]
+        again = (np.diff(numbers[n][order]) == 0) & (np.diff(piece[order]) == 0)
+        ago = np.zeros(len(piece), np.int64)
+        ago[order[1:][again]] = np.diff(order)[again]
+        out.append(ago)
+    return out
+
+
+def _surroundings(notes: Notes) -> Floats:
+    """(N, 60) pitch classes from the note's own upwards: of its bar, of the two before, the next, and the last beat.
+
+    Each of the five is of length 1 (0 for a bar without notes); a note counts by the root of its duration.
+    """
+    owner, row = notes.bars.piece, notes.bar_starts[notes.piece] + notes.bar
+    weight = np.sqrt(np.maximum(notes.duration, 0))
+    bars = np.zeros((len(owner), 12))
+    np.add.at(bars, (row, notes.pitch % 12), weight)
+    bars /= np.maximum(np.linalg.norm(bars, axis=1, keepdims=True), 1e-9)
+    parts = []
+    for by in (0, 1, 2, -1):
+        moved = np.zeros_like(bars)
+        same = np.zeros(len(owner), bool)
+        if by >= 0:
+            moved[by:], same[by:] = bars[: len(bars) - by], owner[by:] == owner[: len(owner) - by]
+        else:
+            moved[:by], same[:by] = bars[-by:], owner[:by] == owner[-by:]
+        parts.append((moved * same[:, None])[row])
+    parts.append(_last_beat(notes, weight))
+    turned = (notes.pitch[:, None] + np.arange(12)) % 12
+    return np.concatenate([np.take_along_axis(part, turned, axis=1) for part in parts], axis=1)
+
+
+def _last_beat(notes: Notes, weight: Floats) -> Floats:
+    """(N, 12) pitch classes of notes that began in the beat before each note."""
+    key = notes.piece.astype(np.int64) * (int(notes.onset.max(initial=0)) + 4 * STEPS_PER_QUARTER) + notes.onset
+    running = np.zeros((len(notes) + 1, 12))
+    running[np.arange(len(notes)) + 1, notes.pitch % 12] = weight
+    running = np.cumsum(running, axis=0)
+    found = running[np.searchsorted(key, key)] - running[np.searchsorted(key, key - STEPS_PER_QUARTER)]
+    out: Floats = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
+    return out
+
+
+class Network(nn.Module):
+    """Reads B pieces of T notes: a logit of each note, and one of the piece."""
+
+    def __init__(self, n_classes: int, values: int) -> None:
+        super().__init__()
+        self.classes = nn.EmbeddingBag(n_classes, WIDTH, mode="sum")
+        nn.init.normal_(self.classes.weight, std=0.2)
+        self.values = nn.Linear(values, WIDTH)
+        self.mix = nn.Linear(WIDTH, WIDTH)
+        self.near = nn.Conv1d(WIDTH, WIDTH, 3, padding=1)
+        self.far = nn.Conv1d(WIDTH, WIDTH, 3, padding=4, dilation=4)
+        self.note = nn.Linear(WIDTH, 1)
+        self.piece = nn.Linear(2 * WIDTH, 1)
+
+    def forward(self, classes: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T) logits of notes and (B,) of pieces; `mask` (B, T) is True for notes."""
+        shape = mask.shape
+        hidden = self.classes(classes.flatten(0, 1)).view(*shape, WIDTH) + self.values(values)
+        hidden = functional.gelu(hidden)
+        hidden = functional.gelu(self.mix(functional.dropout(hidden, DROPOUT, self.training))) * mask[..., None]
+        across = hidden.transpose(1, 2)
+        across = across + functional.gelu(self.near(across)) * mask[:, None]
+        across = across + functional.gelu(self.far(across)) * mask[:, None]
+        across = functional.dropout(across, DROPOUT, self.training)
+        count = mask.sum(1).clamp(min=1)[:, None]
+        mean = across.sum(2) / count
+        most = across.masked_fill(~mask[:, None], -1e4).amax(2) * mask.any(1)[:, None]
+        return self.note(across.transpose(1, 2))[..., 0], self.piece(torch.cat([mean, most], dim=1))[:, 0]
+
+
+@dataclass(frozen=True)
+class _Padded:
+    classes: Tensor  # (B, T, K)
+    values: Tensor  # (B, T, C)
+    mask: Tensor  # (B, T)
+
+
+def _padded(notes: Heard) -> _Padded:
+    count = np.bincount(notes.piece, minlength=notes.n)
+    place = np.arange(len(notes.piece)) - (np.cumsum(count) - count)[notes.piece]
+    shape = (notes.n, max(int(count.max(initial=0)), 1))
+    classes = np.zeros((*shape, notes.classes.shape[1]), np.int64)
+    values = np.zeros((*shape, notes.values.shape[1]), np.float32)
+    mask = np.zeros(shape, bool)
+    for out, of_notes in ((classes, notes.classes), (values, notes.values), (mask, True)):
+        out[notes.piece, place] = of_notes
+    return _Padded(torch.from_numpy(classes), torch.from_numpy(values), torch.from_numpy(mask))
+
+
+def _fit(data: _Padded, label: Tensor, rows: Tensor, n_classes: int) -> Network:
+    network = Network(n_classes, data.values.shape[2])
+    optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE, weight_decay=DECAY)
+    steps = EPOCHS * -(-len(rows) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=max(steps, 2), pct_start=0.2)
+    for _ in range(EPOCHS):
+        for batch in torch.split(rows[torch.randperm(len(rows))], BATCH):
+            mask, wanted = data.mask[batch], label[batch]
+            of_notes, of_piece = network(data.classes[batch], data.values[batch], mask)
+            each = functional.binary_cross_entropy_with_logits(
+                of_notes, wanted[:, None].expand_as(of_notes), reduction="none"
+            )
+            loss = (each * mask).sum() / mask.sum().clamp(min=1)
+            loss = loss + functional.binary_cross_entropy_with_logits(of_piece, wanted)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+    return network.eval()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Networks this small gain nothing from a second thread, and sums must not depend on how many there are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def sequence_ranks(notes: Notes, label: NDArray[np.integer], fold: NDArray[np.integer], seed: int) -> Floats:
+    """(B,) mean rank, 0..1 within its fold, that networks trained on the other folds give each piece.
+
+    The same on every call for a seed, on one machine. A piece without pitched notes is read as silence.
+
+    Args:
+        label: (B,) 0 and 1.
+        fold: (B,) from 0 on.
+        seed: of weights, batches and dropout; torch's global generator is left as it was.
+    """
+    read = heard(notes)
+    data = _padded(read)
+    wanted = torch.from_numpy(label.astype(np.float32))
+    score = np.zeros(read.n)
+    with torch.random.fork_rng(devices=[]), _one_thread():
+        torch.manual_seed(seed)
+        for number in range(int(fold.max()) + 1):
+            held = np.flatnonzero(fold == number)
+            network = _fit(data, wanted, torch.from_numpy(np.flatnonzero(fold != number)), read.n_classes)
+            with torch.no_grad():
+                mask = data.mask[held]
+                of_notes, of_piece = network(data.classes[held], data.values[held], mask)
+                mean = (of_notes * mask).sum(1) / mask.sum(1).clamp(min=1)
+            for logit in (mean, of_piece):
+                told = np.round(logit.double().numpy(), DECIMALS)
+                score[held] += (rankdata(told) - 0.5) / len(held) / 2
+    return score

@@ -1,0 +1,319 @@
+"""The two-sample test: can a fresh classifier tell generated music from real music?
+
+Everything here is a constant of the protocol, so that numbers of different models and days can be compared. Both
+sides are made equal in number and length first; then two kinds of classifiers, one of features and one of the
+sequence of notes, are trained on some works and rank those of others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+from mgen.arrays import Floats, divide
+from mgen.errors import MgenError
+from mgen.music.features import features
+from mgen.notes import Bars, Notes
+from mgen.stats.intervals import REPLICATES, TAIL, Interval, resamples
+from mgen.stats.sequence_classifier import sequence_ranks
+
+FOLDS = 5
+WIDENING = float(np.sqrt(1 + FOLDS / (FOLDS - 1)))
+"""Of a cross-validated interval: sqrt(1 + folds * pieces held out / trained on), 1.5."""
+
+QUOTABLE = 512
+"""Pieces a side that are used; with fewer no two-sample number should be quoted."""
+
+MAX_NOTES = 100
+"""Notes of a piece that are used, its first ones."""
+
+MIN_NOTES = 16
+"""Pieces with fewer notes are left as they are, and their length tells: they are no music of the length asked for."""
+
+
+@dataclass(frozen=True)
+class TwoSample:
+    """What the two-sample test found.
+
+    Attributes:
+        feature: AUC of the feature model.
+        sequence: AUC of the sequence model; None if it took no part.
+        n: pieces a side that were used.
+        notes: notes a piece that were used, the mean; more notes tell more, so compare numbers of like lengths.
+    """
+
+    feature: Interval
+    sequence: Interval | None
+    n: int
+    notes: float
+
+    @property
+    def larger(self) -> Interval:
+        """What is quoted as `c2st_auc`: of two AUCs the larger, which of two that are 0.5 is a little above it."""
+        if self.sequence is None or self.sequence.value <= self.feature.value:
+            return self.feature
+        return self.sequence
+
+    @property
+    def quotable(self) -> bool:
+        """Whether there were enough pieces."""
+        return self.n >= QUOTABLE
+
+
+def boosting(seed: int) -> HistGradientBoostingClassifier:
+    """Gradient-boosted trees, small and many; sees single features and how they go together."""
+    return HistGradientBoostingClassifier(
+        max_iter=100,
+        learning_rate=0.1,
+        max_leaf_nodes=8,
+        l2_regularization=1.0,
+        early_stopping=False,
+        random_state=seed,
+    )
+
+
+def linear() -> Pipeline:
+    """Logistic regression on standardised features; sees what many features say faintly."""
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.02, max_iter=500))
+
+
+Models = tuple[HistGradientBoostingClassifier, Pipeline]
+
+
+def train(table: Floats, label: NDArray[np.integer], seed: int) -> Models:
+    """Boosting and logistic regression, fitted."""
+    models = boosting(seed), linear()
+    # On tables this small a second thread gains little, and where another process has the core it waits without end.
+    with threadpool_limits(1):
+        for model in models:
+            model.fit(table, label)
+    return models
+
+
+def logits(model: Pipeline | HistGradientBoostingClassifier, table: Floats) -> Floats:
+    """(B,) a classifier's log-odds of class 1, in nats."""
+    with threadpool_limits(1):
+        out: Floats = model.decision_function(table)
+    return out
+
+
+def folds_of(groups: NDArray[np.generic], label: NDArray[np.integer], folds: int, seed: int) -> NDArray[np.int64]:
+    """(B,) fold of each row: works stay whole, each fold has about the same share of each class.
+
+    Fewer folds where a class has fewer works than that.
+
+    Raises:
+        MgenError: A class has fewer than two works.
+    """
+    works = min((len(np.unique(groups[label == side])) for side in (0, 1)), default=0)
+    if works < 2:
+        raise MgenError(f"expected at least 2 works a side to hold some out, came {works}; give more works")
+    split = StratifiedGroupKFold(min(folds, works), shuffle=True, random_state=seed)
+    fold = np.empty(len(label), np.int64)
+    for number, (_, held) in enumerate(split.split(label[:, None], label, groups)):
+        fold[held] = number
+    return fold
+
+
+def auc(score: Floats, label: NDArray[np.integer], weights: Floats) -> Floats:
+    """(R,) areas under the ROC curve for R weightings (R, B) of the rows; NaN where a class has no weight.
+
+    AUC is the chance that a row of class 1 scores above a row of class 0; ties count half.
+    """
+    order = np.argsort(score, kind="stable")
+    _, tie = np.unique(score[order], return_inverse=True)
+    ends = np.flatnonzero(np.append(np.diff(tie) > 0, True))
+    weights = weights[:, order]
+    up, down = weights * (label[order] == 1), weights * (label[order] == 0)
+    # Both at the end of each run of equal scores; a trapezoid between two ends counts ties half.
+    reached = [np.pad(np.cumsum(side, axis=1)[:, ends], ((0, 0), (1, 0))) for side in (up, down)]
+    area = ((reached[1][:, 1:] + reached[1][:, :-1]) / 2 * np.diff(reached[0], axis=1)).sum(axis=1)
+    return divide(area, reached[0][:, -1] * reached[1][:, -1])
+
+
+def auc_interval(score: Floats, label: NDArray[np.integer], groups: NDArray[np.generic], seed: int = 0) -> Interval:
+    """AUC with its bootstrap interval, resampled by work."""
+    value = float(auc(score, label, np.ones((1, len(score))))[0])
+    draws = np.concatenate([auc(score, label, weights) for weights in resamples(groups, REPLICATES, seed)])
+    low, high = np.nanquantile(draws, (TAIL, 1 - TAIL)).tolist()
+    return Interval(value, low, high)
+
+
+def two_sample(
+    real: Notes,
+    generated: Notes,
+    works_real: ArrayLike,
+    works_generated: ArrayLike,
+    *,
+    seed: int = 0,
+    sequence: bool = True,
+) -> TwoSample:
+    """The two-sample test of the protocol: how well fresh classifiers tell generated from real pieces.
+
+    Neither number nor length tells the sides apart: `equal_sides`. Prompts must not be among the notes.
+
+    Args:
+        real: pieces of real music.
+        generated: pieces to be told from them, made as the real ones were (completions of as many tokens, or excerpts
+            from a bar line on).
+        works_real: (B,) works of the real pieces.
+        works_generated: (C,) works that the generated pieces continue; a name each where there are none. A work that
+            is on both sides is held out on both at once.
+        seed: of the drawing, of folds, of the classifiers and of resamples.
+        sequence: whether the sequence model takes part.
+
+    Raises:
+        MgenError: Works and pieces differ in number, a side has fewer than two works, or a time or pitch is no number.
+
+    Cannot see: velocity, instrument, key, register, absolute tempo, drums but in the metre, and anything beyond the
+    first `MAX_NOTES` notes; nor that pieces of at least `MIN_NOTES` notes are shorter than real ones. Bars are told
+    odd from even as counted from a piece's beginning.
+    """
+    sides = equal_sides(real, generated, works_real, works_generated, seed)
+    label, fold = sides.label, folds_of(sides.work, sides.label, FOLDS, seed)
+    feature = _widened(held_out_ranks(features(sides.notes), label, fold, seed), label, sides.work, seed)
+    read = _widened(sequence_ranks(sides.notes, label, fold, seed), label, sides.work, seed) if sequence else None
+    return TwoSample(feature, read, len(label) // 2, len(sides.notes) / len(label))
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Both sides in one table, as many pieces and as long.
+
+    Attributes:
+        notes: 2 N pieces, the real ones first.
+        label: (2 N,) 0 for a real piece, 1 for a generated one.
+        work: (2 N,) works.
+    """
+
+    notes: Notes
+    label: NDArray[np.int64]
+    work: NDArray[np.str_]
+
+
+def equal_sides(
+    real: Notes, generated: Notes, works_real: ArrayLike, works_generated: ArrayLike, seed: int = 0
+) -> Sides:
+    """As many pieces of both sides, at most `QUOTABLE`, with the same lengths on both.
+
+    Pieces are drawn in turns of the works, the same of both sides where the works are the same. Each is cut to its
+    first `MAX_NOTES` notes. Then the longest of one side is cut to the length of the other's longest if that is
+    shorter, the second to that of the second, and so on, but not below `MIN_NOTES`; bars after the last note go.
+    Times and pitches are rounded to whole steps and semitones first, so that no residue of arithmetic is left.
+
+    Raises:
+        MgenError: Works and pieces differ in number, a side is empty, or a time or pitch is no number.
+    """
+    works = [np.asarray(side).astype(str) for side in (works_real, works_generated)]
+    for name, notes, work in zip(("real", "generated"), (real, generated), works, strict=True):
+        if work.shape != (notes.n_pieces,):
+            raise MgenError(f"c2st: expected a work for each of {notes.n_pieces} {name} pieces, came {work.size}")
+        if not notes.n_pieces:
+            raise MgenError(f"c2st: expected {name} pieces, came none; give at least 2 of different works")
+    n = min(QUOTABLE, real.n_pieces, generated.n_pieces)
+    chosen = [in_turns(work, n, np.random.default_rng(seed)) for work in works]
+    notes = _rounded(Notes.concat([side.pieces(index) for side, index in zip((real, generated), chosen, strict=True)]))
+    count = np.minimum(notes.counts, MAX_NOTES)
+    order = [side * n + np.argsort(count[side * n : (side + 1) * n], kind="stable") for side in (0, 1)]
+    shorter = np.minimum(count[order[0]], count[order[1]])
+    length = count.copy()
+    for side in order:
+        length[side] = np.minimum(count[side], np.maximum(shorter, MIN_NOTES))
+    work = np.concatenate([work[index] for work, index in zip(works, chosen, strict=True)])
+    return Sides(first_notes(notes, length), np.repeat([0, 1], n), work)
+
+
+def in_turns(work: NDArray[np.str_], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Rising indices of n pieces: one of every work, a second of every work that has one, and so on."""
+    place = rng.permutation(len(work))
+    order = place[np.argsort(work[place], kind="stable")]
+    turn = np.empty(len(work), np.int64)
+    turn[order] = np.arange(len(work)) - np.searchsorted(work[order], work[order])
+    return np.sort(np.lexsort((place.argsort(), turn))[:n])
+
+
+def _rounded(notes: Notes) -> Notes:
+    """Whole grid steps and semitones."""
+    columns = {name: getattr(notes, name) for name in ("onset", "duration", "bar", "pitch")}
+    lines = {name: getattr(notes.bars, name) for name in ("onset", "beats")}
+    for name, values in (*columns.items(), *lines.items()):
+        if not np.isfinite(values).all():
+            raise MgenError(
+                f"c2st: {int((~np.isfinite(values)).sum())} values of {name} are no numbers; leave them out"
+            )
+    whole, bars = (
+        {name: np.rint(values).astype(np.int32) for name, values in part.items()} for part in (columns, lines)
+    )
+    return replace(notes, **whole, bars=replace(notes.bars, **bars))
+
+
+def first_notes(notes: Notes, length: NDArray[np.integer]) -> Notes:
+    """Each piece's first notes, `length` (B,) of them, and its bars up to the last of these."""
+    notes = notes.select(np.arange(len(notes)) - notes.starts[notes.piece] < length[notes.piece])
+    last = np.zeros(notes.n_pieces, np.int64)
+    np.maximum.at(last, notes.piece, notes.bar)
+    bars = notes.bars
+    keep = np.arange(len(bars.piece)) - notes.bar_starts[bars.piece] <= last[bars.piece]
+    return replace(notes, bars=Bars(bars.piece[keep], bars.onset[keep], bars.beats[keep]))
+
+
+def held_out_ranks(table: Floats, label: NDArray[np.integer], fold: NDArray[np.integer], seed: int) -> Floats:
+    """(B,) mean rank, 0..1 within the fold, that boosting and logistic regression trained on other folds give a row."""
+    score = np.zeros(len(table))
+    for held in (fold == number for number in range(int(fold.max()) + 1)):
+        for model in train(table[~held], label[~held], seed):
+            rank = rankdata(logits(model, table[held]))
+            score[held] += (rank - 0.5) / held.sum() / 2
+    return score
+
+
+def _widened(score: Floats, label: NDArray[np.integer], groups: NDArray[np.generic], seed: int) -> Interval:
+    """AUC of held-out scores with an interval that knows of the folds; see `c2st_auc`."""
+    found = auc_interval(score, label, groups, seed)
+    low, high = (found.value + WIDENING * (end - found.value) for end in (found.low, found.high))
+    return Interval(found.value, max(low, 0.0), min(high, 1.0))
+
+
+def c2st_auc(
+    real: Floats, generated: Floats, groups_real: ArrayLike, groups_generated: ArrayLike, seed: int = 0
+) -> Interval:
+    """How well a fresh classifier of features tells held-out generated from real pieces: AUC, 0.5 is not at all.
+
+    Boosting and logistic regression are each trained on four fifths of the works and rank the held-out fifth;
+    the mean of their ranks is the score. A work that is in both sets lies in one fold, and is resampled as one.
+    Folds share what they are trained on, so values spread more than resampled pieces do (1.3 times, measured on
+    real against real): both ends of the interval are moved away from the value by the factor `WIDENING`.
+
+    Args:
+        real: (N, F) features of real pieces.
+        generated: (M, F) features of generated pieces, which should be as many and as long.
+        groups_real: (N,) works of the real pieces.
+        groups_generated: (M,) works that the generated pieces continue; a name each where there are none.
+        seed: of folds, boosting and resamples.
+
+    Raises:
+        MgenError: Sets of different features, NaN features, or fewer than two works a side.
+
+    Source: Lopez-Paz and Oquab 2017, arXiv:1610.06545; Nadeau and Bengio 2003 for the widening.
+    """
+    real, generated = np.atleast_2d(real), np.atleast_2d(generated)
+    if real.shape[1] != generated.shape[1]:
+        raise MgenError(f"c2st: real has {real.shape[1]} features, generated {generated.shape[1]}; use the same groups")
+    table = np.concatenate([real, generated])
+    if not np.isfinite(table).all():
+        raise MgenError(f"c2st: {int((~np.isfinite(table)).sum())} features are not finite; use mgen.music.features")
+    label = np.repeat([0, 1], [len(real), len(generated)])
+    groups = np.concatenate([np.asarray(groups_real).astype(str), np.asarray(groups_generated).astype(str)])
+    if len(groups) != len(table):
+        raise MgenError(f"c2st: expected a work for each of {len(table)} pieces, came {len(groups)}")
+    score = held_out_ranks(table, label, folds_of(groups, label, FOLDS, seed), seed)
+    return _widened(score, label, groups, seed)

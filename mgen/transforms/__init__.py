@@ -1,0 +1,1 @@
+"""Changes to `Notes`: corruptions, format augmentations, degenerate inputs, edit operators."""

@@ -1,0 +1,98 @@
+"""Novelty: distances of another library, limits by hand, and what is like nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from evaluation_pieces import demo, line, nothing, piece
+from sklearn.covariance import LedoitWolf
+
+from critics.style.ensemble import trait_table
+from critics.style.features import GROUPS as ALL_GROUPS
+from critics.style.features import columns
+from critics.style.out_of_distribution import GROUPS, MARGIN, Novelty
+from mgen.corpus.demo import COLLECTIONS
+from mgen.notes import Notes
+
+
+@pytest.fixture(scope="module")
+def real():
+    return trait_table(demo(*COLLECTIONS, works=12))
+
+
+@pytest.fixture(scope="module")
+def novelty(real):
+    return Novelty.fit(real, real[:0])
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_distance_is_that_of_mahalanobis(name, novelty, real):
+    """With the mean and the covariance of scikit-learn, of deviations."""
+    own = real[:, columns()[name]]
+    deviations = (own - own.mean(axis=0)) / np.maximum(own.std(axis=0), 1e-3)
+    squares = LedoitWolf().fit(deviations).mahalanobis(deviations)
+    found = np.linalg.norm((own - novelty.mean[name]) @ novelty.root[name], axis=1)
+    np.testing.assert_allclose(found, np.sqrt(squares), rtol=1e-6)
+    assert novelty.limit[name] == pytest.approx(MARGIN * np.sqrt(squares.max()))
+
+
+def test_what_was_learned_from_is_known_and_the_farthest_lies_at_the_margin(novelty, real):
+    distance = novelty.distance(real)
+    assert distance.shape == (len(real),) and (distance >= 0).all()
+    assert distance.max() == pytest.approx(1 / MARGIN)
+
+
+def test_the_farthest_group_counts_and_rare_things_do_not(novelty, real):
+    one = real[:1]
+    for name in ALL_GROUPS:
+        moved = one.copy()
+        moved[:, columns()[name]] += 50
+        if name in GROUPS:
+            own = moved[:, columns()[name]] - novelty.mean[name]
+            expected = np.linalg.norm(own @ novelty.root[name], axis=1) / novelty.limit[name]
+            np.testing.assert_allclose(novelty.distance(moved), expected)
+            assert expected[0] > 1
+        else:
+            np.testing.assert_array_equal(novelty.distance(moved), novelty.distance(one))
+
+
+def test_what_is_no_music_is_like_nothing(novelty):
+    odd = [
+        nothing(),
+        line([60]),
+        line([60] * 80),
+        piece(*((24 * k, 8, 60 + 12 * (k % 2)) for k in range(80))),
+        piece(*((0, 24, 30 + k) for k in range(60))),
+        piece(*((24 * k, 12, 36) for k in range(80)), drums=True),
+    ]
+    distance = novelty.distance(trait_table(Notes.concat(odd)))
+    assert np.isfinite(distance).all() and (distance > 1).all()
+
+
+def test_other_works_of_the_same_collections_are_known():
+    table = trait_table(demo(*COLLECTIONS, works=40))
+    learned = np.arange(len(table)) % 40 < 30
+    assert (Novelty.fit(table[learned], table[:0]).distance(table[~learned]) <= 1).mean() > 0.9
+
+
+def test_works_that_were_not_learned_from_tell_how_far_real_music_lies():
+    """From a dozen works of each, others lie further out than any of them."""
+    table = trait_table(demo(*COLLECTIONS, works=40))
+    number = np.arange(len(table)) % 40
+    learned, others, test = (
+        table[(number >= first) & (number < last)] for first, last in ((0, 12), (12, 26), (26, 40))
+    )
+    without, told = Novelty.fit(learned, others[:0]), Novelty.fit(learned, others)
+    assert (without.distance(test) <= 1).mean() + 0.3 < (told.distance(test) <= 1).mean()
+    assert told.distance(np.concatenate([learned, others])).max() == pytest.approx(1 / MARGIN)
+    for name in GROUPS:
+        np.testing.assert_array_equal(told.mean[name], without.mean[name])
+        np.testing.assert_array_equal(told.root[name], without.root[name])
+
+
+def test_a_trait_that_never_varied_is_not_magnified_without_end(real):
+    still = real.copy()
+    still[:, columns()["rhythm"]] = 0.25
+    still[0, columns()["rhythm"].start] += 1e-9
+    novelty = Novelty.fit(still, still[:0])
+    assert np.isfinite(novelty.root["rhythm"]).all() and np.isfinite(novelty.distance(real)).all()

@@ -1,0 +1,141 @@
+"""What an ensemble learns from: what is made of which excerpt, and how much it counts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from critics_music import STRAIGHT, SWUNG, gathered, toy
+from evaluation_pieces import demo, random_piece
+
+from critics.style.critic import training_set as material
+from critics.style.ensemble import trait_table
+from critics.style.training_set import BROKEN_SHARE, EVENNESS, FEWEST, WAYS, collection_weights, prepared
+from mgen.notes import Notes
+from mgen.transforms.format_augmentations import finished
+from mgen.transforms.hard_negatives import HARD_NEGATIVES
+
+
+def collections():
+    """Swung jazz, typed in and played, and other music of two collections, one of them small."""
+    return gathered(
+        ("tabs", demo("lead_sheets", works=6), True, True),
+        ("solos", demo("club_takes", works=6), True, False),
+        ("folk", demo("folk_tunes", works=6), False, True),
+        ("few", demo("chorales", works=2), False, True),
+    )
+
+
+def test_real_rows_come_first_then_copies_then_what_is_broken():
+    excerpts = collections()
+    made = prepared(excerpts, copies=2)
+    n = len(excerpts)
+    np.testing.assert_array_equal(made.table[:n], trait_table(excerpts.notes))
+    assert made.source[: 3 * n].tolist() == 3 * list(range(n))
+    assert (made.way[: 3 * n] == "").all() and (made.way[3 * n :] != "").all()
+    assert set(made.way.tolist()) == {"", *WAYS} == {"", *HARD_NEGATIVES}
+    assert np.isfinite(made.table).all() and made.table.shape == (len(made.source), made.table.shape[1])
+    again, other = prepared(excerpts, copies=2), prepared(excerpts, seed=1, copies=2)
+    np.testing.assert_array_equal(again.table, made.table)
+    assert len(other.table) != len(made.table) or (other.table != made.table).any()
+
+
+def test_a_third_of_a_collection_is_broken_in_each_way_and_some_at_least():
+    rng = np.random.default_rng(0)
+    large = gathered(("large", toy(SWUNG, 90, rng, 2), True, True), ("other", toy(STRAIGHT, 3, rng, 2), False, True))
+    made = prepared(large, copies=0)
+    way = made.way == "random_pitches"
+    assert (way & (made.source < 90)).sum() == round(90 * BROKEN_SHARE) > FEWEST
+    assert (way & (made.source >= 90)).sum() == 3  # all that there are
+    assert len(np.unique(made.source[way])) == way.sum()
+
+
+def test_what_is_made_of_an_excerpt_comes_from_its_own_collection(monkeypatch):
+    """Collections an octave and more apart: whatever is exchanged, nothing of one is found in the other."""
+    rng = np.random.default_rng(0)
+    parts = []
+    for number in range(4):
+        notes = Notes.concat([random_piece(rng, 40) for _ in range(8)])
+        pitch = 30 + 20 * number + notes.pitch % 12
+        parts.append((f"c{number}", finished(replace(notes, pitch=pitch.astype(np.int32))), number < 2, True))
+    excerpts = gathered(*parts)
+    exchanging = ("bars_of_others", "rhythm_of_others", "chords_of_others", "pitches_permuted", "markov_pitches")
+    monkeypatch.setattr(material, "HARD_NEGATIVES", {name: HARD_NEGATIVES[name] for name in exchanging})
+    monkeypatch.setattr(material, "augmented", lambda notes, rng: notes)
+    monkeypatch.setattr(material, "trait_table", _range)
+    made = prepared(excerpts)
+    lowest = 30 + 20 * (made.source // 8)
+    assert set(made.way.tolist()) == {"", *exchanging}
+    assert (made.table[:, 0] >= lowest).all() and (made.table[:, 1] < lowest + 12).all()
+
+
+def _range(notes: Notes) -> np.ndarray:
+    """Lowest and highest pitch."""
+    low, high = np.full(notes.n_pieces, 127.0), np.zeros(notes.n_pieces)
+    np.minimum.at(low, notes.piece, notes.pitch)
+    np.maximum.at(high, notes.piece, notes.pitch)
+    return np.stack([low, high], axis=1)
+
+
+def test_eighths_are_straightened_where_the_beat_is_the_music_s():
+    swung = demo("blues_piano", works=6)
+    excerpts = gathered(
+        ("tabs", swung, True, True),
+        ("solos", swung, True, False),
+        ("shuffles", swung, False, True),
+        ("takes", swung, False, False),
+    )
+    made = prepared(excerpts)
+    where = {way: set(excerpts.collection[made.source[made.way == way]].tolist()) for way in WAYS}
+    assert where.pop("straight_eighths") == {"tabs"}  # neither what was played, nor the other side
+    assert all(names == {"tabs", "solos", "shuffles", "takes"} for names in where.values())
+
+
+def test_a_copy_that_turned_out_whole_is_no_broken_music():
+    """Straight eighths of the style have no swing to take out; triads in major no note to move."""
+    rng = np.random.default_rng(0)
+    excerpts = gathered(("a", toy(STRAIGHT, 6, rng), True, True), ("b", toy(STRAIGHT, 6, rng), False, True))
+    made = prepared(excerpts)
+    assert "straight_eighths" not in made.way and "in_major" not in made.way and "one_pitch" in made.way
+    mixed = Notes.concat([toy(style, 3, rng) for style in (STRAIGHT, SWUNG, STRAIGHT)])
+    excerpts = gathered(("a", mixed, True, True), ("b", toy(STRAIGHT, 6, rng), False, True))
+    made = prepared(excerpts)
+    assert sorted(made.source[made.way == "straight_eighths"]) == [3, 4, 5]
+
+
+def test_the_sides_weigh_alike_and_collections_by_a_power_of_their_size():
+    size = {"large": 64, "played": 16, "small": 4, "one": 1}
+    names = np.repeat(list(size), list(size.values()))
+    notes = toy(SWUNG, len(names), np.random.default_rng(0), 1)
+    excerpts = gathered(("x", notes, True, True))
+    positive = np.isin(names, ["large", "small"])
+    excerpts = replace(excerpts, positive=positive, collection=names, on_grid=names != "played")
+    weight = collection_weights(excerpts, np.ones(85, bool))
+    assert weight.mean() == pytest.approx(1)
+    assert weight[positive].sum() == pytest.approx(weight[~positive].sum()) == pytest.approx(85 / 2)
+    total = {name: weight[names == name].sum() for name in size}
+    assert total["large"] / total["small"] == pytest.approx(16 ** (1 - EVENNESS))
+    assert total["played"] / total["one"] == pytest.approx(16 ** (1 - EVENNESS))
+    # A part: what is left out weighs nothing, and nothing else depends on it.
+    some = names != "large"
+    part = collection_weights(excerpts, some)
+    assert not part[~some].any() and part[some].mean() == pytest.approx(1)
+    assert part[names == "small"].sum() == pytest.approx(21 / 2)
+    # What was played and what was typed in are two collections, also under one name.
+    mixed = replace(excerpts, collection=np.where(positive, "a", "b"))
+    again = collection_weights(mixed, np.ones(85, bool))
+    assert again[names == "played"].sum() / again[names == "one"].sum() == pytest.approx(16 ** (1 - EVENNESS))
+
+
+def test_what_is_taken_of_some_excerpts_was_made_of_these():
+    excerpts = collections()
+    made = prepared(excerpts)
+    some = np.arange(len(excerpts)) % 2 == 0
+    part = made.of(excerpts, some, ["one_pitch", "in_major"])
+    assert set(part.way.tolist()) == {"", "one_pitch", "in_major"}
+    rows = some[made.source] & np.isin(made.way, ["", "one_pitch", "in_major"])
+    np.testing.assert_array_equal(part.table, made.table[rows])
+    np.testing.assert_array_equal(part.positive, excerpts.positive[made.source[rows]])
+    np.testing.assert_array_equal(part.weight, collection_weights(excerpts, some)[made.source[rows]])
+    assert set(made.of(excerpts, some).way.tolist()) == {"", *WAYS}

@@ -1,0 +1,104 @@
+"""What is played: fixed prompts, the same draws every time, and clips that hold what the MIDI files hold."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import symusic
+import torch
+
+from mgen.corpus.shards import Corpus
+from mgen.runs.sample_callback import SECONDS, Listening, fixed_prompts
+
+
+class Kept:
+    def __init__(self):
+        self.steps = {}
+
+    def show(self, clips, step):
+        self.steps[step] = clips
+
+
+@pytest.fixture(scope="module")
+def corpus(small_corpus):
+    return Corpus.open(small_corpus)
+
+
+def state(step, first=True):
+    return SimpleNamespace(global_step=step, is_world_process_zero=first)
+
+
+def notes(path):
+    return [(note.time, note.duration, note.pitch) for track in symusic.Score(path).tracks for note in track.notes]
+
+
+def test_prompts_are_drawn_once_from_valid_and_each_kind_in_turn(corpus):
+    remi, asked = corpus.remi, [("continue", "jazz"), ("turn", "jazz")]
+    prompts = fixed_prompts(corpus, asked, 3, 24, seed=5)
+    assert list(prompts) == ["0_continue_jazz", "1_turn_jazz", "2_continue_jazz"]
+    assert prompts == fixed_prompts(corpus, asked, 3, 24, seed=5) != fixed_prompts(corpus, asked, 3, 24, seed=6)
+    held = {style: corpus.table("valid", style).ids.tolist() for style in ("jazz", "other")}
+    for name, ids in prompts.items():
+        assert ids[:2] == [remi.bos_id, remi.style_ids["jazz"]] and len(ids) == 26
+        music, inside = ids[2:], held["other" if "turn" in name else "jazz"]
+        assert any(inside[i : i + 24] == music for i in range(len(inside)))
+    assert fixed_prompts(corpus, [("continue", "polka"), ("continue", "other")], 2, 24).keys() == {
+        "0_continue_other",
+        "1_continue_other",
+    }
+    assert fixed_prompts(corpus, [("continue", "jazz")], 2, 10**6) == {}
+
+
+def test_clips_hold_what_the_files_hold(corpus, tiny_policy, tmp_path):
+    shelf = Kept()
+    prompts = fixed_prompts(corpus, [("continue", "jazz")], 2, 40)
+    listening = Listening(prompts, corpus.remi, tmp_path, [shelf], every=5, new_tokens=30)
+    policy = tiny_policy().train()
+    for step in range(1, 11):
+        listening.on_step_end(None, state(step), None, model=policy)
+    assert list(shelf.steps) == [5, 10] and policy.training and listening.seconds > 0
+    for step, clips in shelf.steps.items():
+        assert [clip.name for clip in clips] == ["0_continue_jazz", "1_continue_jazz", "0_continue_jazz_greedy"]
+        for clip in clips:
+            assert clip.midi == tmp_path / f"step_{step:06d}" / f"{clip.name}.mid"
+            ends = [(time + duration) / 24 * 0.5 for time, duration, _ in notes(clip.midi)]  # 120 quarters a minute
+            heard = len(clip.audio) / clip.sample_rate
+            assert min(max(ends), SECONDS) <= heard + 0.05 and heard <= SECONDS
+            assert clip.picture.shape == (300, 1200, 3)
+    # The same draws at every step: where the policy stays as it is, so does what it plays.
+    assert all(notes(a.midi) == notes(b.midi) for a, b in zip(shelf.steps[5], shelf.steps[10], strict=True))
+
+
+def test_nothing_else_draws_another_number_for_it(corpus, tiny_policy, tmp_path):
+    listening = Listening(
+        fixed_prompts(corpus, [("continue", "jazz")], 1, 24), corpus.remi, tmp_path, [Kept()], new_tokens=20
+    )
+    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002  # other libraries draw from it
+    random.seed(1)
+    expected = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    listening.on_save(None, state(3), None, model=tiny_policy())
+    torch.testing.assert_close(torch.get_rng_state(), expected[0], rtol=0, atol=0)
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == expected[1:]  # noqa: NPY002
+
+
+def test_only_the_first_process_plays_and_only_when_asked(corpus, tiny_policy, tmp_path):
+    prompts = fixed_prompts(corpus, [("continue", "jazz")], 1, 24)
+    policy = tiny_policy()
+    by_save = Listening(prompts, corpus.remi, tmp_path / "save", new_tokens=5)
+    by_step = Listening(prompts, corpus.remi, tmp_path / "step", every=2, new_tokens=5, at_start=False)
+    for listening in (by_save, by_step):
+        listening.on_train_begin(None, state(0, first=False), None, model=policy)
+        listening.on_save(None, state(2, first=False), None, model=policy)
+        listening.on_step_end(None, state(2, first=False), None, model=policy)
+    assert not list(tmp_path.iterdir())
+    for listening in (by_save, by_step):
+        listening.on_train_begin(None, state(0), None, model=policy)
+        for step in (1, 2):
+            listening.on_step_end(None, state(step), None, model=policy)
+        listening.on_save(None, state(3), None, model=policy)
+    assert sorted(path.name for path in (tmp_path / "save").iterdir()) == ["step_000000", "step_000003"]
+    assert [path.name for path in (tmp_path / "step").iterdir()] == ["step_000002"]

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import symusic
+
+from mgen.errors import MgenError
+from mgen.notes import Notes
+from mgen.sampling.samples import read_samples, whole, write_samples
+
+
+@pytest.fixture(scope="module")
+def ids(remi, demo_pieces):
+    """A prompt of four notes or so and what follows, of real tokens."""
+    rows = remi.encode(Notes.from_scores(demo_pieces[:2]))
+    return [row[:80].tolist() for row in rows]
+
+
+def test_prompt_and_completion_are_one_piece(remi, ids):
+    prompt = [remi.bos_id, remi.style_ids["jazz"], *ids[0][:30]]
+    piece = whole(prompt, ids[0][30:], remi)
+    alone = Notes.from_ids([ids[0]], remi)
+    np.testing.assert_array_equal(piece.notes.pitch, alone.pitch)
+    given = Notes.from_ids([ids[0][:30]], remi)
+    assert piece.prompt_end == given.onset.max() + 1
+    assert whole([remi.bos_id], ids[0], remi).prompt_end is None
+
+
+def test_what_is_written_is_read(remi, ids, tmp_path):
+    head = [remi.bos_id, remi.style_ids["jazz"]]
+    prompts = [(f"continue/{i:04d}", "continue", f"work {i}", [*head, *row[:30]]) for i, row in enumerate(ids)]
+    completions = {"real": [row[30:] for row in ids], "a b/c": [row[30:60] for row in ids]}
+    written = write_samples(tmp_path / "samples", "jazz", prompts, completions, remi, tempo=90.0)
+    read = read_samples(tmp_path)
+    assert read == written and read.players == ["real", "a b/c"] and read.tempo == 90.0
+    assert [item.prompt for item in read.items] == ["continue/0000", "continue/0001"] * 2
+    for item in read.items:
+        score = symusic.Score(read.folder / item.file)
+        expected = Notes.from_ids([[*item.prompt_ids, *item.completion_ids]], remi, start=2)
+        assert sum(len(track.notes) for track in score.tracks) == len(expected)
+        assert score.tempos[0].qpm == pytest.approx(90.0, abs=1e-3)
+
+
+def test_what_cannot_be_read_is_named(remi, ids, tmp_path):
+    with pytest.raises(MgenError, match="give the folder of an evaluation"):
+        read_samples(tmp_path)
+    with pytest.raises(MgenError, match="make one folder name"):
+        write_samples(tmp_path, "jazz", [], {"a b": [], "a/b": []}, remi)
+    with pytest.raises(MgenError, match="make one folder name"):
+        write_samples(tmp_path, "jazz", [], {"tokenizer": []}, remi)
+    with pytest.raises(MgenError, match="continued 1 of 2 prompts"):
+        write_samples(tmp_path, "jazz", [("a", "b", "c", ids[0])] * 2, {"x": ids[:1]}, remi)
+    (tmp_path / "index.json").write_text("[]")
+    with pytest.raises(MgenError, match="no index of samples"):
+        read_samples(tmp_path)
+    item = {"prompt": "p", "kind": "k", "work": "", "player": "x", "prompt_end": None}
+    item |= {"prompt_ids": [], "completion_ids": []}
+    for file in ("../outside.mid", "missing.mid"):
+        (tmp_path.parent / "outside.mid").write_bytes(b"")
+        content = {"target": "jazz", "tempo": 120, "players": ["x"], "items": [item | {"file": file}]}
+        (tmp_path / "index.json").write_text(json.dumps(content))
+        with pytest.raises(MgenError, match="not a file in"):
+            read_samples(tmp_path)

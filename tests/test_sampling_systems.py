@@ -1,0 +1,200 @@
+"""Players: what guidance leads from, what the penalty falls on, who wins among n, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mgen.corpus.shards import Corpus
+from mgen.encoding.remi import Kind
+from mgen.errors import MgenError
+from mgen.evaluation import baselines as rows
+from mgen.sampling.prompts import KINDS, Prompts, draw_prompts
+from mgen.sampling.rollout import Decoding
+from mgen.sampling.systems import BestOf, Completions, CopyPlayer, MarkovPlayer, ModelPlayer, best_of, without_style
+
+
+@pytest.fixture(scope="module")
+def corpus(small_corpus):
+    return Corpus.open(small_corpus)
+
+
+def prompts_of(corpus, kind="continue", n=6, prompt_tokens=24):
+    rng = np.random.default_rng(0)
+    return draw_prompts(corpus, "test", kind, n, prompt_tokens if kind != "nothing" else 0, 48, "jazz", rng)
+
+
+def without_the_style(prompts, remi):
+    return replace(prompts, ids=np.array([without_style(row, remi) for row in prompts.ids.tolist()]))
+
+
+def test_guidance_of_1_is_the_style_and_of_0_its_absence(tiny_policy, corpus, remi):
+    policy, prompts = tiny_policy(initializer_range=0.3), prompts_of(corpus)
+    asked = ModelPlayer(policy, remi).play(prompts, 24, 3)
+    bare = ModelPlayer(policy, remi).play(without_the_style(prompts, remi), 24, 3)
+    assert asked.token_ids != bare.token_ids
+    for weight, same in ((1.0, asked), (0.0, bare)):
+        guided = ModelPlayer(policy, remi, Decoding(guidance=weight)).play(prompts, 24, 3)
+        assert guided.token_ids == same.token_ids
+        np.testing.assert_allclose(np.concatenate(guided.logprobs), np.concatenate(same.logprobs), atol=1e-5)
+
+
+def test_logprobs_are_of_what_was_drawn_from(tiny_policy, corpus, remi):
+    """Guided, and heard pitches alone penalised, by hand from the model's own forward passes."""
+    policy, prompts = tiny_policy(initializer_range=0.3), prompts_of(corpus, n=3)
+    played = ModelPlayer(policy, remi, Decoding(guidance=2.0, repetition_penalty=1.5)).play(prompts, 12, 5)
+    is_pitch = torch.from_numpy(remi.kind == Kind.PITCH)
+    for prompt, row, told in zip(prompts.ids.tolist(), played.token_ids, played.logprobs, strict=True):
+        bare = without_style(prompt, remi)
+        for place, token in enumerate(row):
+            with torch.no_grad():
+                with_style, without = (
+                    policy(torch.tensor([head + row[:place]])).logits[0, -1] for head in (prompt, bare)
+                )
+            logits = 2 * with_style - without
+            for heard in {t for t in [*prompt, *row[:place]] if is_pitch[t]}:
+                logits[heard] = logits[heard] / 1.5 if logits[heard] > 0 else logits[heard] * 1.5
+            assert abs(float(logits.log_softmax(-1)[token]) - told[place]) < 1e-4
+
+
+def test_greedy_has_no_logprobs_and_no_chance(tiny_policy, corpus, remi):
+    player, prompts = ModelPlayer(tiny_policy(), remi), prompts_of(corpus)
+    first, second = (player.play(prompts, 20, seed, greedy=True) for seed in (0, 1))
+    assert first.token_ids == second.token_ids and first.logprobs is None
+
+
+def test_guidance_needs_a_style(tiny_policy, remi):
+    ids = np.array([[remi.bos_id]])
+    prompts = Prompts("nothing", ids, ids[:, 1:], 0, np.array(["x"]))
+    with pytest.raises(MgenError, match="guidance needs a style to lead to, one of jazz, other"):
+        ModelPlayer(tiny_policy(), remi, Decoding(guidance=2.0)).play(prompts, 8, 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("word", ["markov1", "markov5", "train", "best_of_4", "guidance_2", "repetition_penalty_1.2"])
+def test_every_row_plays_every_kind_of_prompt(word, kind, tiny_policy, corpus, remi):
+    prompts = prompts_of(corpus, kind)
+    if word in rows.RIVALS:
+        player = rows.rival(word, corpus, "jazz")
+    else:
+        player = rows.control(word, tiny_policy(), remi, lambda notes: notes.counts.astype(float))
+    played, again = player.play(prompts, 32, 7), player.play(prompts, 32, 7)
+    assert played == again and played != player.play(prompts, 32, 8)
+    assert len(played.token_ids) == 6 and all(1 <= len(row) <= 32 for row in played.token_ids)
+    if played.logprobs is not None:
+        assert [len(row) for row in played.logprobs] == [len(row) for row in played.token_ids]
+    assert (played.logprobs is None) == (not player.decodes_greedily)
+    if not player.decodes_greedily:
+        with pytest.raises(MgenError, match="greedy"):
+            player.play(prompts, 32, 7, greedy=True)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("markow1", "did you mean markov1"),
+        ("markov", "did you mean markov"),
+        ("markov0", "whole number of at least 1"),
+        ("markov1.5", "whole number of at least 1"),
+        ("trian", "did you mean train"),
+        ("", "no row is called ''"),
+    ],
+)
+def test_unknown_rivals(word, said, corpus):
+    with pytest.raises(MgenError, match=said):
+        rows.rival(word, corpus, "jazz")
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("best_of8", "did you mean best_of_8"),
+        ("best_of_8", "needs the judges"),
+        ("best_of_0", "whole number"),
+        ("guidence_2", "did you mean guidance_2"),
+        ("repetition_penalty_0", "above 0"),
+        ("markov1", "no row is called"),
+    ],
+)
+def test_unknown_controls(word, said, tiny_policy, remi):
+    score = None if word == "best_of_8" else len
+    with pytest.raises(MgenError, match=said):
+        rows.control(word, tiny_policy(), remi, score)
+
+
+class Dice:
+    """A player that throws a die of `faces` sides; the side is a pitch."""
+
+    decodes_greedily = False
+
+    def __init__(self, remi, share):
+        self.remi, self.share = remi, share
+
+    def play(self, prompts, length, seed, greedy=False):
+        names = {name: i for i, name in enumerate(self.remi.names)}
+        thrown = np.random.default_rng(seed).choice(len(self.share), size=len(prompts.ids), p=self.share)
+        head = [names[name] for name in ("Bar_None", "TimeSig_4/4", "Position_0")]
+        tail = [names[name] for name in ("Velocity_63", "Duration_1.0.24")]
+        return Completions([[*head, names[f"Pitch_{60 + side}"], *tail] for side in thrown.tolist()], None)
+
+
+def pitch_of(notes):
+    return notes.pitch[notes.starts[:-1]].astype(float)
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 16])
+def test_best_of_n_stays_within_its_bound(n, remi):
+    """KL(best of n, player) on a die, exactly and as played: at most log n - (n-1)/n."""
+    share = np.array([0.4, 0.3, 0.2, 0.07, 0.03])
+    # The best of n is side i when all are at most i and not all below i.
+    upto = np.cumsum(share)
+    exact = upto**n - (upto - share) ** n
+    kl = float((exact * np.log(exact / share)).sum())
+    ids = np.full((20000, 1), remi.bos_id)
+    prompts = Prompts("nothing", ids, ids[:, 1:], 0, np.full(20000, "x"))
+    player = BestOf(Dice(remi, share), remi, n, pitch_of)
+    played = np.array(player.play(prompts, 6, 0).token_ids)[:, 3]
+    count = np.bincount(remi.value[played] - 60, minlength=5)
+    np.testing.assert_allclose(count / 20000, exact, atol=0.015)  # 4 deviations
+    assert player.kl_bound == pytest.approx(math.log(n) - (n - 1) / n)
+    assert kl <= player.kl_bound + 1e-12
+
+
+def test_best_of_n_keeps_the_highest_of_each_prompt(corpus, remi, tiny_policy):
+    prompts = prompts_of(corpus, n=5)
+    seen = []
+
+    def score(notes):
+        seen.append(notes.counts.astype(float) + np.linspace(0, 0.5, notes.n_pieces))
+        return seen[-1]
+
+    player = MarkovPlayer(rows.rival("markov1", corpus, "jazz").chain)
+    chosen = BestOf(player, remi, 3, score).play(prompts, 40, 2).token_ids
+    again = replace(prompts, ids=prompts.ids.repeat(3, axis=0))
+    tries = player.play(again, 40, 2).token_ids
+    places = seen[0].reshape(5, 3).argmax(axis=1)
+    assert chosen == [tries[3 * row + place] for row, place in enumerate(places)]
+
+
+def test_equal_tries_go_to_the_first_and_no_number_is_refused():
+    assert best_of(np.array([[1.0, 2.0, 2.0], [-3.0, -3.0, -3.0]])).tolist() == [1, 0]
+    with pytest.raises(MgenError, match="1 of 2 scores are no numbers"):
+        best_of(np.array([[1.0, np.nan]]))
+
+
+def test_copies_are_of_the_style_asked_for(corpus, remi):
+    player = rows.rival("train", corpus, "jazz")
+    assert isinstance(player, CopyPlayer)
+    jazz = corpus.table("train", "jazz").ids
+    text = "," + ",".join(map(str, jazz.tolist())) + ","
+    for row in player.play(prompts_of(corpus, "nothing"), 40, 0).token_ids:
+        assert "," + ",".join(map(str, row)) + "," in text
+
+
+def test_too_long_a_completion_is_told_in_a_line(tiny_policy, corpus, remi):
+    with pytest.raises(MgenError, match="at most 1024 tokens, the model's context"):
+        ModelPlayer(tiny_policy(), remi).play(prompts_of(corpus), 1020, 0)
