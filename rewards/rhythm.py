@@ -1,6 +1,6 @@
 """Does it move as real music does? Swing, syncopation, groove, rests and density, each as a band.
 
-Moments are heard, not notes: a chord strikes once. Beats are those of the grid; in a free performance they are
+OnsetClusters are heard, not notes: a chord strikes once. Beats are those of the grid; in a free performance they are
 not the music's, and the bands measured there are wide.
 """
 

@@ -58,8 +58,8 @@ def trait_critic_run(folder):
     from critics_music import STRAIGHT, SWUNG, toy
 
     from critics.style.critic import StyleCritic
-    from critics.style.ensemble import Material, Member, trait_table
-    from critics.style.feature_model import TraitModel
+    from critics.style.ensemble import Material, Member, feature_table
+    from critics.style.feature_model import FeatureModel
     from mgen.notes import Notes
     from mgen.transforms.hard_negatives import HARD_NEGATIVES
 
@@ -69,10 +69,10 @@ def trait_critic_run(folder):
     rng = np.random.default_rng(0)
     real = Notes.concat([toy(SWUNG, 24, rng), toy(STRAIGHT, 24, rng)])
     yes = np.tile(np.arange(48) < 24, 2)
-    table = np.concatenate([trait_table(real), trait_table(HARD_NEGATIVES["one_pitch"](real, rng))])
+    table = np.concatenate([feature_table(real), feature_table(HARD_NEGATIVES["one_pitch"](real, rng))])
     material = Material(table, yes, np.repeat(["", "one_pitch"], 48), np.ones(96))
     members = (Member("style", "pitch", (), steps=20), Member("whole", "joints", ("one_pitch",), steps=20))
-    model = TraitModel.fit(material, material, members)
+    model = FeatureModel.fit(material, material, members)
     far = dict.fromkeys(model.novelty.limit, 1e6)  # so few pieces do not say what is unlike them
     critic = StyleCritic(replace(model, novelty=replace(model.novelty, limit=far)), "jazz")
     about = {"collections": {"jazz": ["a|b"]}, "broken": ["one_pitch"], "excerpts": 1048, "works": 48, "lengths": [32]}

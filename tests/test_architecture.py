@@ -16,15 +16,13 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("mgen", "rewards", "critics")
-# scripts -> mgen/cli -> rewards, critics -> the rest of mgen
-MAY_IMPORT = {
-    "mgen": {"mgen"},
-    "rewards": {"rewards", "mgen"},
-    "critics": {"critics", "mgen"},
-    "mgen.cli": {"mgen.cli", "rewards", "critics", "mgen"},
-    "scripts": {"mgen.cli"},
-    "tests": {"tests", "mgen.cli", "rewards", "critics", "mgen"},
-}
+# Lowest first: a package imports only itself and what stands before it. `core` is the modules of mgen in no package.
+FLOORS = """
+core encoding music transforms stats render corpus models sampling runs training rl testing rewards critics evaluation
+listen hub cards workflows cli scripts
+""".split()  # noqa: SIM905
+# The library knows no particular reward or critic: only these two floors import them.
+KNOW_JUDGES = {"workflows", "cli"}
 UNSAFE_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 UNSAFE_KEYWORDS = {"trust_remote_code": False, "allow_pickle": False, "weights_only": True}
 MACHINE_PATH = re.compile(r"(?<![\w.~}-])/(?:home|Users|root|work|farm|mnt|media|scratch|data|workspace)/[\w.-]")
@@ -60,14 +58,31 @@ def imports(source, package=""):
     return names
 
 
-def layer(name):
-    return "mgen.cli" if name.split(".")[:2] == ["mgen", "cli"] else name.split(".")[0]
+def floor(name):
+    """Floor of a module's full name; None for a module of another project."""
+    parts = name.split(".")
+    if parts[0] != "mgen":
+        return parts[0] if parts[0] in {"rewards", "critics", "scripts"} else None
+    return parts[1] if len(parts) > 1 and parts[1] in FLOORS else "core"
 
 
 def wrong_arrows(module, source, is_package=False):
-    allowed = MAY_IMPORT[layer(module)]
+    """Imports of `module` that go up, or that reach a reward or critic from a floor that must not know them."""
+    if module == "mgen":  # the front: exports the calls of `mgen.workflows`
+        return []
+    here = floor(module)
     package = module if is_package else module.rpartition(".")[0]
-    return sorted(name for name in imports(source, package) if layer(name) in MAY_IMPORT and layer(name) not in allowed)
+    wrong = []
+    for name in imports(source, package):
+        there = floor(name)
+        if there is None or there == here:
+            continue
+        up = FLOORS.index(there) > FLOORS.index(here)
+        judges = there in {"rewards", "critics"} and here not in KNOW_JUDGES
+        past = here == "scripts" and there != "cli"
+        if up or judges or past:
+            wrong.append(name)
+    return sorted(wrong)
 
 
 def unsafe(source):
@@ -82,7 +97,7 @@ def unsafe(source):
     return found
 
 
-@pytest.mark.parametrize("path", python_files(*PACKAGES, "scripts", "tests"), ids=relative)
+@pytest.mark.parametrize("path", python_files(*PACKAGES, "scripts"), ids=relative)
 def test_imports_point_one_way(path):
     assert wrong_arrows(module_name(path), path.read_text(), path.name == "__init__.py") == []
 
@@ -91,18 +106,18 @@ def test_imports_point_one_way(path):
     ("module", "line", "wrong"),
     [
         ("mgen.rl.trainer", "import rewards", ["rewards"]),
-        (
-            "mgen.rl.trainer",
-            "def f():\n    from critics.style.critic import StyleCritic",
-            ["critics.style.critic.StyleCritic"],
-        ),
+        ("mgen.rl.trainer", "def f():\n    from critics.style import StyleCritic", ["critics.style.StyleCritic"]),
         ("mgen.rl.trainer", "from mgen import cli", ["mgen.cli"]),
-        ("mgen.rl.trainer", "from ..cli import run", ["mgen.runs.run"]),
-        ("rewards.bands", "from critics import style", ["critics.style.critic"]),
-        ("critics.style.critic", "from rewards.bands import Band", ["rewards.bands.Band"]),
+        ("mgen.rl.trainer", "from ..cli import options", ["mgen.cli.options"]),
+        ("mgen.music.metrics", "from mgen.stats.intervals import Interval", ["mgen.stats.intervals.Interval"]),
+        ("mgen.corpus.insight", "from mgen.evaluation import report", ["mgen.evaluation.report"]),
+        ("mgen.evaluation.protocol", "from critics import CRITICS", ["critics.CRITICS"]),
+        ("mgen.notes", "from mgen.music import ngrams", ["mgen.music.ngrams"]),
+        ("rewards.bands", "from critics import style", ["critics.style"]),
+        ("critics.style", "from rewards.bands import Band", ["rewards.bands.Band"]),
         ("scripts.finetune", "from mgen.rl import credit", ["mgen.rl.credit"]),
         ("mgen.cli.finetune", "import rewards, critics, mgen.notes, numpy", []),
-        ("mgen.rl.trainer", "from .credit import credit\nimport mgen.notes", []),
+        ("mgen.rl.trainer", "from .credit import credit\nimport mgen.notes, mgen.sampling", []),
     ],
 )
 def test_a_wrong_arrow_is_seen(module, line, wrong):

@@ -22,7 +22,7 @@ from mgen.cards.search import Budget
 from mgen.errors import MgenError
 from mgen.judgement import Judgement
 from mgen.notes import Notes
-from mgen.transforms.degenerate import SENSELESS
+from mgen.transforms.degenerate import DEGENERATE_INPUTS
 from mgen.transforms.edits import Limits
 
 
@@ -54,7 +54,7 @@ def subject(remi):
         "jazz": Row(real, works, False, "real"),
         "other music": Row(other, works, False, "other"),
         "as it was": Row(lower, works, True, "format"),
-        "empty": Row(SENSELESS["empty"](real, rng), None, False, "senseless"),
+        "empty": Row(DEGENERATE_INPUTS["empty"](real, rng), None, False, "senseless"),
     }
     reference = Reference(real, Strangeness.of(train), remi, 160)
     measured = {"words": "24 toys", "style": "jazz", "start": "of toys"}

@@ -11,7 +11,7 @@ from critics_music import SWUNG, toy
 
 from mgen.cards.scores import Row, cost, score_rows
 from mgen.judgement import Judgement
-from mgen.transforms.degenerate import SENSELESS, random_tokens
+from mgen.transforms.degenerate import DEGENERATE_INPUTS, random_tokens
 from mgen.transforms.edits import notes_of
 
 
@@ -78,10 +78,10 @@ def test_cost_is_told_by_note_and_token_beside_decoding(remi):
     assert timed.note > 0 and timed.ratio > 0
 
 
-@pytest.mark.parametrize("name", SENSELESS)
+@pytest.mark.parametrize("name", DEGENERATE_INPUTS)
 def test_senseless_inputs_are_as_many_pieces_and_no_longer(name):
     real = toy(SWUNG, 6, np.random.default_rng(0), 3)
-    notes = SENSELESS[name](real, np.random.default_rng(1))
+    notes = DEGENERATE_INPUTS[name](real, np.random.default_rng(1))
     assert notes.n_pieces == 6 and (notes.counts <= real.counts.max()).all()
     expected = {"empty": 0, "single_note": 1, "cut_short": 16, "held_note": 24}
     if name in expected:
@@ -89,7 +89,7 @@ def test_senseless_inputs_are_as_many_pieces_and_no_longer(name):
     pitches = [len(np.unique(notes.pitch[notes.piece == piece])) for piece in range(6)]
     most = {"held_note": 1, "alternating": 2}
     assert name not in most or pitches == [most[name]] * 6
-    again = SENSELESS[name](real, np.random.default_rng(1))
+    again = DEGENERATE_INPUTS[name](real, np.random.default_rng(1))
     np.testing.assert_array_equal(notes.pitch, again.pitch)
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from critics.style.critic import StyleCritic
 from critics.style.ensemble import MEMBERS
-from critics.style.feature_model import WEIGHTS, TraitModel
+from critics.style.feature_model import WEIGHTS, FeatureModel
 from mgen.cli import critic as command
 from mgen.cli import traits
 from mgen.cli.judging import judges_from
@@ -120,7 +120,7 @@ def test_a_finished_run_says_so_and_is_not_trained_again(run, small_corpus, caps
 
 def test_a_run_cut_off_after_its_weights_begins_anew_and_ends_the_same(small_corpus, tmp_path, monkeypatch):
     quick = tuple(replace(member, steps=10) for member in MEMBERS)
-    monkeypatch.setattr(traits, "TraitModel", SimpleNamespace(fit=partial(TraitModel.fit, members=quick)))
+    monkeypatch.setattr(traits, "FeatureModel", SimpleNamespace(fit=partial(FeatureModel.fit, members=quick)))
 
     def cut(*args, **kwargs):
         raise KeyboardInterrupt

@@ -95,7 +95,7 @@ def test_best_of_keeps_what_the_critic_likes(base, critic, remi, tmp_path, capsy
         (["--best_of", "4"], "best_of needs judges: give --critic"),
         (["--best_of", "4", "--judges", "grammar=1"], "expected --bands FILE"),
         (["--best_of", "4", "--judges", "gramar=1"], "did you mean 'grammar'"),
-        (["--best_of", "4", "--judges", "realism=1"], "the adversary lives in a run"),
+        (["--best_of", "4", "--judges", "realism=1"], "the discriminator lives in a run"),
         (["--best_of", "4", "--judges", "style=1"], "expected --critic FOLDER"),
         (["--best_of", "4", "--temperature", "0", "--critic", "x"], "one and the same"),
         (["--best_of", "0"], r"best_of \(0\) must be at least 1"),
@@ -134,19 +134,19 @@ def run_folder(base, critic, excerpts, tmp_path):
 
 def test_judges_of_a_run(run_folder, base, critic, excerpts, remi):
     without = judges_of_run(run_folder, remi)
-    assert list(without.judges) == ["longest_run", "style"] and "the adversary is left out" in without.description
+    assert list(without.judges) == ["longest_run", "style"] and "the discriminator is left out" in without.description
     learned = {}
     for step in (5, 10):
-        adversary = RealismCritic.new(remi, init=base, seed=step, min_notes=1)
-        adversary.calibration = Calibration(1.0, 0.1 * step)  # untrained ones all say 0
+        discriminator = RealismCritic.new(remi, init=base, seed=step, min_notes=1)
+        discriminator.calibration = Calibration(1.0, 0.1 * step)  # untrained ones all say 0
         folder = run_folder / "checkpoints" / f"checkpoint-{step}"
         folder.mkdir(parents=True)
-        torch.save({"learner": adversary.state_dict(), "batches": 0}, folder / "adversary.pt")
+        torch.save({"learner": discriminator.state_dict(), "batches": 0}, folder / "discriminator.pt")
         write_manifest(folder)
-        learned[step] = adversary
+        learned[step] = discriminator
     (run_folder / "checkpoints" / "checkpoint-12").mkdir()  # cut off: does not count, and is left alone
     judges = judges_of_run(run_folder, remi)
-    assert "the adversary is that of step 10" in judges.description
+    assert "the discriminator is that of step 10" in judges.description
     right = without(excerpts) + 0.5 * learned[10](excerpts).score
     np.testing.assert_allclose(judges(excerpts), right, rtol=1e-4)
     assert (run_folder / "checkpoints" / "checkpoint-12").is_dir()

@@ -95,17 +95,17 @@ def test_finetuning_moves_weights_and_logs_every_judge(tuned, base):
 
 
 def test_a_run_leaves_its_adversary(tuned, remi, demo_pieces):
-    adversary = RealismCritic.from_pretrained(tuned / "realism", remi)
+    discriminator = RealismCritic.from_pretrained(tuned / "realism", remi)
     facts = json.loads((tuned / "realism" / "critic.json").read_text())
-    assert (adversary.against, facts["kind"]) == ("current", "realism")
+    assert (discriminator.against, facts["kind"]) == ("current", "realism")
     assert {"accuracy", "auc", "clip_rate", "ece", "scale", "starved", "running_away"} <= facts["held_out"].keys()
     judges = judges_of_run(tuned, remi)
     assert "that of the run's end, against current samples" in judges.description
     notes = Notes.from_scores(demo_pieces)
-    last = torch.load(tuned / "checkpoints" / "checkpoint-2" / "adversary.pt", weights_only=True)["learner"]
+    last = torch.load(tuned / "checkpoints" / "checkpoint-2" / "discriminator.pt", weights_only=True)["learner"]
     ended = judges.judges["realism"](notes).score.copy()
-    adversary.load_judge(last)  # what the last checkpoint holds is what the folder holds
-    np.testing.assert_allclose(adversary(notes).score, ended, atol=1e-5)
+    discriminator.load_judge(last)  # what the last checkpoint holds is what the folder holds
+    np.testing.assert_allclose(discriminator(notes).score, ended, atol=1e-5)
 
 
 def test_a_run_against_the_reference_only_watches(small_corpus, base, style_critic, tmp_path):
@@ -119,7 +119,7 @@ def test_a_run_against_the_reference_only_watches(small_corpus, base, style_crit
         assert {"realism/auc", "realism/clip_rate"} <= line.keys() and "realism/steps" not in line
     states = [
         torch.load(path, weights_only=True)["learner"]["model"]
-        for path in sorted((tmp_path / "run" / "checkpoints").glob("*/adversary.pt"))
+        for path in sorted((tmp_path / "run" / "checkpoints").glob("*/discriminator.pt"))
     ]
     assert len(states) == 2 and all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     facts = json.loads((tmp_path / "run" / "realism" / "critic.json").read_text())
@@ -132,7 +132,7 @@ def test_a_run_against_the_reference_only_watches(small_corpus, base, style_crit
         ({}, r"at rest the policy is reference^0.33 x real^0.67, tilted by the other judges"),
         ({"kl_weight": 0.0}, "reference^0.00 x real^1.00, tilted by the other judges; no KL holds the policy"),
         ({"kl_weight": 1.0, "realism_against": "reference"}, "reference^0.00 x real^1.00, tilted"),
-        ({"turn_share": 0.0}, "asks for jazz a second time"),
+        ({"transfer_share": 0.0}, "asks for jazz a second time"),
         ({"form": "normalised", "beta": 0.04}, "promises no fixed point"),
     ],
 )
@@ -165,8 +165,8 @@ def test_a_finished_finetuning_says_so(tuned, small_corpus, base, style_critic, 
             r"realism_floor \(0.9\) must be below ceiling \(0.8\)",
         ),
         (["--realism_spectral_norm", "some"], "realism_spectral_norm 'some': expected one of none, head, all"),
-        (["--loud_share", "0.2"], "between 0.5 and 1"),
-        (["--turn_share", "2"], "between 0 and 1"),
+        (["--dominant_share", "0.2"], "between 0.5 and 1"),
+        (["--transfer_share", "2"], "between 0 and 1"),
         (["--target", "polka"], "style 'polka': the corpus has jazz, other"),
         (["--num_generations", "3"], "divisible by num_generations"),
     ],
@@ -198,7 +198,7 @@ def test_our_checkpoint_is_a_stock_model(base):
 
 
 def test_two_processes_end_with_equal_weights(small_corpus, base, style_critic, tmp_path):
-    """Completions are split between processes and judged on both; the adversaries see the same. Nothing may drift."""
+    """Completions are split between processes and judged on both; the discriminators see the same. Nothing may drift."""
     words = finetune_words(small_corpus, base, style_critic, tmp_path / "run", "nats")
     program = tmp_path / "two.py"
     program.write_text(
@@ -222,7 +222,7 @@ def test_two_processes_end_with_equal_weights(small_corpus, base, style_critic, 
             def train(self, *args, **kwargs):
                 out = trained(self, *args, **kwargs)
                 policy = self.accelerator.unwrap_model(self.model).state_dict()
-                critic = self.adversary.learner.network.model.state_dict()
+                critic = self.discriminator.learner.network.model.state_dict()
                 rank = PartialState().process_index
                 Path(sys.argv[1], f"rank{rank}").write_text(digest(policy) + " " + digest(critic))
                 return out
@@ -302,7 +302,7 @@ def test_evaluate_measures_models_beside_controls_rivals_and_real_music(small_co
     words = ["--model", *models, "--corpus", str(small_corpus), "--out", str(tmp_path / "e")]
     words += ["--n", "64", "--seeds", "2", "--n_greedy", "4", "--prompt_tokens", "32", "--completion_tokens", "96"]
     words += ["--kinds", "continue", "turn", "--controls", "best_of_2", "guidance_2", "--judges_of", str(tuned)]
-    words += ["--control_model", f"alone={base}", "--rivals", "markov1", "train", "--sequence", "false"]
+    words += ["--low_cost_model", f"alone={base}", "--rivals", "markov1", "train", "--sequence", "false"]
     assert evaluate.main([*words, "--examples", "1", "--samples", "3", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result == json.loads((tmp_path / "e" / "metrics.json").read_text())

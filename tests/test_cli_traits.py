@@ -44,8 +44,8 @@ def style_judge(corpus, critic, **options):
         policy="p", corpus=str(corpus), critic=str(critic), out="o", bf16=False, use_cpu=True, **options
     )
     source = finetune._Source(config, Corpus.open(corpus))
-    judges, adversary = finetune.build_judges(config, {"style": 1.0}, Bands(), source)
-    assert adversary is None
+    judges, discriminator = finetune.build_judges(config, {"style": 1.0}, Bands(), source)
+    assert discriminator is None
     return judges["style"]
 
 
@@ -155,7 +155,7 @@ def test_every_step_of_a_recipe_takes_its_words(name, monkeypatch, tmp_path):
     monkeypatch.setattr(recipe, "_step", keep)
     (tmp_path / "evaluation").mkdir()
     (tmp_path / "evaluation" / "report.html").write_text("page")
-    assert recipe.cook(name, ["--style", "jazz=music"], tmp_path) == 0
+    assert recipe.run_pipeline(name, ["--style", "jazz=music"], tmp_path) == 0
     kinds = {"pretrain": PretrainConfig, "critic": CriticConfig, "finetune": finetune.FinetuneConfig}
     kinds["evaluate"] = evaluate.EvaluateConfig
     seen = {}

@@ -19,8 +19,8 @@ from critics.style.ensemble import (
     Ensemble,
     Material,
     Member,
+    feature_table,
     fit_member,
-    trait_table,
     view_columns,
 )
 from critics.style.features import VIEWS
@@ -41,7 +41,7 @@ def material(pieces: int, seed: int) -> Material:
     notes, yes = styles(pieces, seed)
     broken = HARD_NEGATIVES["one_pitch"](notes, np.random.default_rng(seed))
     n = len(yes)
-    table = np.concatenate([trait_table(notes), trait_table(broken)])
+    table = np.concatenate([feature_table(notes), feature_table(broken)])
     return Material(table, np.tile(yes, 2), np.repeat(["", "one_pitch"], n), np.ones(2 * n))
 
 
@@ -85,7 +85,7 @@ def test_its_seed_decides_and_nothing_else(lessons):
 def saying(logit: float, question: str = "style"):
     """A member and a network that always says the same."""
     member = replace(STYLE, question=question)
-    table = trait_table(styles(1, 0)[0])
+    table = feature_table(styles(1, 0)[0])
     network = fit_member(
         Material(table, np.array([True, False]), np.array(["", ""]), np.ones(2)), replace(STYLE, steps=4)
     )
@@ -99,7 +99,7 @@ def saying(logit: float, question: str = "style"):
 def test_what_counts_is_the_mean_less_some_spread():
     members, networks = zip(saying(1.0), saying(3.0), saying(-100.0, "whole"), strict=True)
     both = Ensemble(members, networks)
-    table = trait_table(styles(1, 0)[0])
+    table = feature_table(styles(1, 0)[0])
     assert both.logits(table, "style").tolist() == [2 - SPREAD] * 2  # 1 and 3: mean 2, deviation 1
     assert both.logits(table, "style", spread=1.0).tolist() == [1.0] * 2
     assert both.logits(table, "style", spread=math.inf).tolist() == [1.0] * 2
@@ -107,7 +107,7 @@ def test_what_counts_is_the_mean_less_some_spread():
 
 
 def test_a_network_hears_its_view_and_no_trait_shouts(learned):
-    table = trait_table(styles(4, 2)[0])
+    table = feature_table(styles(4, 2)[0])
     own = view_columns("rhythm")
     moved = table.copy()
     moved[:, np.setdiff1d(np.arange(table.shape[1]), own)] += 5
@@ -149,7 +149,7 @@ def test_a_missing_side_is_an_error(member, kept, lessons):
 def test_a_question_that_nobody_answers_is_an_error():
     member, network = saying(0.0)
     with pytest.raises(ValueError, match="no member is asked 'whole'"):
-        Ensemble([member], [network]).logits(trait_table(styles(1, 0)[0]), "whole")
+        Ensemble([member], [network]).logits(feature_table(styles(1, 0)[0]), "whole")
 
 
 def test_saved_and_loaded_it_says_the_same(learned):
@@ -157,7 +157,7 @@ def test_saved_and_loaded_it_says_the_same(learned):
     tensors = {name: value.clone() for name, value in learned.tensors().items()}
     loaded = Ensemble.from_tensors(described, tensors)
     assert loaded.members == learned.members
-    table = trait_table(styles(6, 3)[0])
+    table = feature_table(styles(6, 3)[0])
     for question in ("style", "whole"):
         np.testing.assert_array_equal(loaded.logits(table, question), learned.logits(table, question))
     with pytest.raises(KeyError):

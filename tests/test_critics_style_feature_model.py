@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 
 from critics.style.critic import StyleCritic
-from critics.style.ensemble import MEMBERS, Ensemble, trait_table
-from critics.style.feature_model import BROKEN_PRIOR, WEIGHTS, TraitModel
-from critics.style.out_of_distribution import Novelty
+from critics.style.ensemble import MEMBERS, Ensemble, feature_table
+from critics.style.feature_model import CORRUPTED_PRIOR, WEIGHTS, FeatureModel
+from critics.style.out_of_distribution import OutOfDistributionGuard
 from critics.style.training_set import prepared
 from mgen.errors import MgenError
 from mgen.notes import Notes
@@ -51,7 +51,7 @@ def lessons():
 
 @pytest.fixture(scope="module")
 def model(lessons):
-    return TraitModel.fit(*lessons, tuple(replace(member, steps=60) for member in MEMBERS))
+    return FeatureModel.fit(*lessons, tuple(replace(member, steps=60) for member in MEMBERS))
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +74,10 @@ def test_it_tells_works_that_it_never_heard(critic, test):
 
 def test_the_score_is_of_the_style_and_of_whole_music(model, critic, test):
     """By hand, from the two questions: log P(style) + log P(whole), of which broken music has its prior."""
-    table = trait_table(test.notes)
+    table = feature_table(test.notes)
     style, whole = (model.ensemble.logits(table, question) for question in ("style", "whole"))
     p_style = 1 / (1 + np.exp(-(model.style.scale * style + model.style.bias)))
-    odds = np.exp(model.whole.scale * whole + model.whole.bias) * (1 - BROKEN_PRIOR) / BROKEN_PRIOR
+    odds = np.exp(model.whole.scale * whole + model.whole.bias) * (1 - CORRUPTED_PRIOR) / CORRUPTED_PRIOR
     expected = np.log(p_style * odds / (1 + odds))
     np.testing.assert_allclose(model.log_probability(table), expected, rtol=1e-6)
     judged = critic(test.notes)
@@ -158,7 +158,7 @@ def test_saved_and_loaded_it_judges_the_same(saved, critic, test):
 def test_the_prior_is_the_one_it_was_saved_with(model, test, tmp_path):
     StyleCritic(replace(model, broken_prior=0.5), "jazz").save_pretrained(tmp_path)
     loaded = StyleCritic.from_pretrained(tmp_path).model
-    table = trait_table(test.notes)
+    table = feature_table(test.notes)
     assert loaded.broken_prior == 0.5
     assert (loaded.log_probability(table) < model.log_probability(table)).all()
 
@@ -240,10 +240,10 @@ def test_a_missing_side_is_an_error(lessons):
     train, valid = lessons
     one_sided = replace(valid, positive=np.ones_like(valid.positive))
     with pytest.raises(ValueError, match="calibration needs both sides"):
-        TraitModel.fit(train, one_sided, (replace(MEMBERS[0], steps=4), replace(MEMBERS[-1], steps=4)))
+        FeatureModel.fit(train, one_sided, (replace(MEMBERS[0], steps=4), replace(MEMBERS[-1], steps=4)))
 
 
 def test_novelty_is_learned_from_real_music_only(model, lessons):
-    expected = Novelty.fit(*(part.table[part.way == ""] for part in lessons))
+    expected = OutOfDistributionGuard.fit(*(part.table[part.way == ""] for part in lessons))
     assert model.novelty.limit == expected.limit
     assert isinstance(model.ensemble, Ensemble) and len(model.ensemble.members) == len(MEMBERS)

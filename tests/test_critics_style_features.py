@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from evaluation_pieces import demo, each, line, nothing, piece, random_piece, solos
 
-from critics.style.ensemble import MEMBERS, trait_table, view_columns
+from critics.style.ensemble import MEMBERS, feature_table, view_columns
 from critics.style.features import GROUPS, MAJOR_KEY, MINOR_KEY, SCALES, VIEWS, columns, traits
 from mgen.corpus.demo import COLLECTIONS
-from mgen.music.onset_clusters import Moments
+from mgen.music.onset_clusters import OnsetClusters
 from mgen.notes import Notes, sort_order
 
 C, D, E, F, G, A, B = 60, 62, 64, 65, 67, 69, 71
@@ -20,7 +20,7 @@ C, D, E, F, G, A, B = 60, 62, 64, 65, 67, 69, 71
 
 def group(name: str, notes: Notes) -> list[np.ndarray]:
     """A group's parts for one piece."""
-    return [part[0] for part in GROUPS[name](Moments(notes))]
+    return [part[0] for part in GROUPS[name](OnsetClusters(notes))]
 
 
 def chords(*sets: tuple[int, ...], step: int = 24) -> Notes:
@@ -243,7 +243,7 @@ UNHEARD: dict[str, Callable[[Notes], Notes]] = {
 @pytest.fixture(scope="module")
 def pieces():
     notes = music()
-    return notes, trait_table(notes)
+    return notes, feature_table(notes)
 
 
 @pytest.mark.parametrize("change", UNHEARD)
@@ -251,12 +251,12 @@ def pieces():
 def test_a_change_of_format_is_not_heard(name, change, pieces):
     notes, before = pieces
     own = columns()[name]
-    np.testing.assert_allclose(trait_table(UNHEARD[change](notes))[:, own], before[:, own], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(feature_table(UNHEARD[change](notes))[:, own], before[:, own], rtol=0, atol=1e-12)
 
 
 def test_drums_do_not_make_a_piece_longer(pieces):
     notes, before = pieces
-    np.testing.assert_array_equal(trait_table(with_drums(notes)), before)
+    np.testing.assert_array_equal(feature_table(with_drums(notes)), before)
 
 
 @pytest.mark.parametrize("name", GROUPS)
@@ -288,20 +288,20 @@ def test_what_is_no_music_is_survived_without_a_warning():
         "the ends of the keyboard": line([0, 127] * 20),
         "one bar of many": line(range(30, 90), 1),
     }
-    together = trait_table(Notes.concat(list(odd.values())))
+    together = feature_table(Notes.concat(list(odd.values())))
     assert np.isfinite(together).all()
     for row, notes in zip(together, odd.values(), strict=True):
-        np.testing.assert_allclose(trait_table(notes)[0], row, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(feature_table(notes)[0], row, rtol=0, atol=1e-12)
     assert not together[0].any() and not together[list(odd).index("drums")].any()
-    assert trait_table(Notes.concat([])).shape == (0, together.shape[1])
-    assert trait_table(nothing(2)).shape == (2, together.shape[1])
+    assert feature_table(Notes.concat([])).shape == (0, together.shape[1])
+    assert feature_table(nothing(2)).shape == (2, together.shape[1])
 
 
 def test_columns_are_those_of_the_table(pieces):
     notes, table = pieces
     end = 0
     for name, own in columns().items():
-        parts = np.concatenate(GROUPS[name](Moments(notes)), axis=1)
+        parts = np.concatenate(GROUPS[name](OnsetClusters(notes)), axis=1)
         expected = np.nan_to_num(np.sign(parts) * np.sqrt(np.abs(parts)))
         np.testing.assert_array_equal(table[:, own], expected)
         assert own.start == end

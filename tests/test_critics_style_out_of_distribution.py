@@ -1,4 +1,4 @@
-"""Novelty: distances of another library, limits by hand, and what is like nothing."""
+"""OutOfDistributionGuard: distances of another library, limits by hand, and what is like nothing."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import pytest
 from evaluation_pieces import demo, line, nothing, piece
 from sklearn.covariance import LedoitWolf
 
-from critics.style.ensemble import trait_table
+from critics.style.ensemble import feature_table
 from critics.style.features import GROUPS as ALL_GROUPS
 from critics.style.features import columns
-from critics.style.out_of_distribution import GROUPS, MARGIN, Novelty
+from critics.style.out_of_distribution import GROUPS, MARGIN, OutOfDistributionGuard
 from mgen.corpus.demo import COLLECTIONS
 from mgen.notes import Notes
 
 
 @pytest.fixture(scope="module")
 def real():
-    return trait_table(demo(*COLLECTIONS, works=12))
+    return feature_table(demo(*COLLECTIONS, works=12))
 
 
 @pytest.fixture(scope="module")
 def novelty(real):
-    return Novelty.fit(real, real[:0])
+    return OutOfDistributionGuard.fit(real, real[:0])
 
 
 @pytest.mark.parametrize("name", GROUPS)
@@ -65,24 +65,24 @@ def test_what_is_no_music_is_like_nothing(novelty):
         piece(*((0, 24, 30 + k) for k in range(60))),
         piece(*((24 * k, 12, 36) for k in range(80)), drums=True),
     ]
-    distance = novelty.distance(trait_table(Notes.concat(odd)))
+    distance = novelty.distance(feature_table(Notes.concat(odd)))
     assert np.isfinite(distance).all() and (distance > 1).all()
 
 
 def test_other_works_of_the_same_collections_are_known():
-    table = trait_table(demo(*COLLECTIONS, works=40))
+    table = feature_table(demo(*COLLECTIONS, works=40))
     learned = np.arange(len(table)) % 40 < 30
-    assert (Novelty.fit(table[learned], table[:0]).distance(table[~learned]) <= 1).mean() > 0.9
+    assert (OutOfDistributionGuard.fit(table[learned], table[:0]).distance(table[~learned]) <= 1).mean() > 0.9
 
 
 def test_works_that_were_not_learned_from_tell_how_far_real_music_lies():
     """From a dozen works of each, others lie further out than any of them."""
-    table = trait_table(demo(*COLLECTIONS, works=40))
+    table = feature_table(demo(*COLLECTIONS, works=40))
     number = np.arange(len(table)) % 40
     learned, others, test = (
         table[(number >= first) & (number < last)] for first, last in ((0, 12), (12, 26), (26, 40))
     )
-    without, told = Novelty.fit(learned, others[:0]), Novelty.fit(learned, others)
+    without, told = OutOfDistributionGuard.fit(learned, others[:0]), OutOfDistributionGuard.fit(learned, others)
     assert (without.distance(test) <= 1).mean() + 0.3 < (told.distance(test) <= 1).mean()
     assert told.distance(np.concatenate([learned, others])).max() == pytest.approx(1 / MARGIN)
     for name in GROUPS:
@@ -94,5 +94,5 @@ def test_a_trait_that_never_varied_is_not_magnified_without_end(real):
     still = real.copy()
     still[:, columns()["rhythm"]] = 0.25
     still[0, columns()["rhythm"].start] += 1e-9
-    novelty = Novelty.fit(still, still[:0])
+    novelty = OutOfDistributionGuard.fit(still, still[:0])
     assert np.isfinite(novelty.root["rhythm"]).all() and np.isfinite(novelty.distance(real)).all()

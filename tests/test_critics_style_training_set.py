@@ -10,8 +10,8 @@ from critics_music import STRAIGHT, SWUNG, gathered, toy
 from evaluation_pieces import demo, random_piece
 
 from critics.style.critic import training_set as material
-from critics.style.ensemble import trait_table
-from critics.style.training_set import BROKEN_SHARE, EVENNESS, FEWEST, WAYS, collection_weights, prepared
+from critics.style.ensemble import feature_table
+from critics.style.training_set import CORRUPTED_SHARE, EVENNESS, FEWEST, WAYS, collection_weights, prepared
 from mgen.notes import Notes
 from mgen.transforms.format_augmentations import finished
 from mgen.transforms.hard_negatives import HARD_NEGATIVES
@@ -31,7 +31,7 @@ def test_real_rows_come_first_then_copies_then_what_is_broken():
     excerpts = collections()
     made = prepared(excerpts, copies=2)
     n = len(excerpts)
-    np.testing.assert_array_equal(made.table[:n], trait_table(excerpts.notes))
+    np.testing.assert_array_equal(made.table[:n], feature_table(excerpts.notes))
     assert made.source[: 3 * n].tolist() == 3 * list(range(n))
     assert (made.way[: 3 * n] == "").all() and (made.way[3 * n :] != "").all()
     assert set(made.way.tolist()) == {"", *WAYS} == {"", *HARD_NEGATIVES}
@@ -46,7 +46,7 @@ def test_a_third_of_a_collection_is_broken_in_each_way_and_some_at_least():
     large = gathered(("large", toy(SWUNG, 90, rng, 2), True, True), ("other", toy(STRAIGHT, 3, rng, 2), False, True))
     made = prepared(large, copies=0)
     way = made.way == "random_pitches"
-    assert (way & (made.source < 90)).sum() == round(90 * BROKEN_SHARE) > FEWEST
+    assert (way & (made.source < 90)).sum() == round(90 * CORRUPTED_SHARE) > FEWEST
     assert (way & (made.source >= 90)).sum() == 3  # all that there are
     assert len(np.unique(made.source[way])) == way.sum()
 
@@ -63,7 +63,7 @@ def test_what_is_made_of_an_excerpt_comes_from_its_own_collection(monkeypatch):
     exchanging = ("bars_of_others", "rhythm_of_others", "chords_of_others", "pitches_permuted", "markov_pitches")
     monkeypatch.setattr(material, "HARD_NEGATIVES", {name: HARD_NEGATIVES[name] for name in exchanging})
     monkeypatch.setattr(material, "augmented", lambda notes, rng: notes)
-    monkeypatch.setattr(material, "trait_table", _range)
+    monkeypatch.setattr(material, "feature_table", _range)
     made = prepared(excerpts)
     lowest = 30 + 20 * (made.source // 8)
     assert set(made.way.tolist()) == {"", *exchanging}

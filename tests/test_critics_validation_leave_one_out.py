@@ -18,9 +18,9 @@ from critics.validation.leave_one_out import (
     PERFORMED,
     by_critic,
     learned_from,
+    leave_one_out_matrix,
     pairs_of,
     rows_of,
-    transfer_matrix,
 )
 from mgen.errors import MgenError
 from mgen.music.features import FORMAT_FREE, features
@@ -69,21 +69,21 @@ def test_format_that_tells_the_sides_in_training_tells_nothing_of_collections_ne
     excerpts = collections()
     everything = remembers(excerpts, 0)(excerpts.notes)
     assert roc_auc_score(excerpts.positive, everything) == 1
-    matrix = transfer_matrix(excerpts, by_critic(remembers), fewest=8)
+    matrix = leave_one_out_matrix(excerpts, by_critic(remembers), fewest=8)
     assert len(matrix.pairs) == 6
     assert all(pair.auc.value == 0.5 for pair in matrix.pairs) and matrix.mean["all"].value == 0.5
 
 
 def test_music_tells_and_without_music_nothing_does():
-    matrix = transfer_matrix(collections(), on_table(music_features, copies=1), fewest=8)
+    matrix = leave_one_out_matrix(collections(), on_table(music_features, copies=1), fewest=8)
     assert matrix.mean["all"].value > 0.95 and matrix.minimum().auc.value > 0.9
-    silent = transfer_matrix(collections(n=30, music=False), on_table(music_features), fewest=30)
+    silent = leave_one_out_matrix(collections(n=30, music=False), on_table(music_features), fewest=30)
     assert 0.35 < silent.mean["all"].value < 0.65
 
 
 def test_a_network_is_trained_for_every_pair(remi):
     excerpts = collections(n=4)
-    matrix = transfer_matrix(excerpts, network(remi, steps=2, tokens=64), fewest=4)
+    matrix = leave_one_out_matrix(excerpts, network(remi, steps=2, tokens=64), fewest=4)
     assert len(matrix.pairs) == 6 and all(0 <= pair.auc.value <= 1 for pair in matrix.pairs)
 
 
@@ -113,7 +113,7 @@ def test_nothing_of_the_two_collections_is_learned_from_nor_their_works_and_song
 
         return trained
 
-    matrix = transfer_matrix(excerpts, spy, fewest=8)
+    matrix = leave_one_out_matrix(excerpts, spy, fewest=8)
     assert len(seen) == len(matrix.pairs) == 6
     for names, train in seen.items():
         assert not np.isin(excerpts.collection[train], names).any()
@@ -132,7 +132,7 @@ def test_a_matrix_is_the_auc_of_its_pairs():
     def fitter(everything, seed):
         return lambda train, test, seed: fixed[test]
 
-    matrix = transfer_matrix(excerpts, fitter, fewest=8)
+    matrix = leave_one_out_matrix(excerpts, fitter, fewest=8)
     values = {}
     for pair in matrix.pairs:
         both = np.isin(excerpts.collection, [pair.positive, pair.other])
@@ -163,7 +163,7 @@ def test_a_collection_of_both_kinds_is_two_rows_and_a_small_one_is_none():
     assert len(list(pairs_of(rows_of(excerpts, 4)))) == 9
     assert [row.name for row in rows_of(excerpts, 5)] == ["church", "game", "hall", "school"]
     trained = []
-    transfer_matrix(
+    leave_one_out_matrix(
         excerpts, lambda every, seed: lambda train, test, seed: trained.append(1) or np.ones(test.sum()), 0, 4
     )
     assert len(trained) == 6  # club is held out whole, once for both kinds
@@ -172,12 +172,14 @@ def test_a_collection_of_both_kinds_is_two_rows_and_a_small_one_is_none():
 def test_too_few_collections_and_broken_scores_are_said():
     excerpts = collections()
     with pytest.raises(MgenError, match="expected a collection of 9 pieces on both sides, came 0"):
-        transfer_matrix(excerpts, on_table(music_features), fewest=9)
+        leave_one_out_matrix(excerpts, on_table(music_features), fewest=9)
     with pytest.raises(MgenError, match="scores that are no numbers"):
-        transfer_matrix(excerpts, by_critic(lambda some, seed: lambda notes: np.full(notes.n_pieces, np.nan)), fewest=8)
+        leave_one_out_matrix(
+            excerpts, by_critic(lambda some, seed: lambda notes: np.full(notes.n_pieces, np.nan)), fewest=8
+        )
     one = excerpts.rows(np.isin(excerpts.collection, ["club", "church", "game"]))
     with pytest.raises(MgenError, match="only one side is left"):
-        transfer_matrix(one, on_table(music_features), fewest=8)
+        leave_one_out_matrix(one, on_table(music_features), fewest=8)
 
 
 def test_sides_and_collections_weigh_alike():

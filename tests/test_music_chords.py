@@ -8,7 +8,7 @@ from evaluation_pieces import demo, nothing, piece, random_piece
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgen.music.chords import chord_irregularity, heard_chords
+from mgen.music.chords import chord_irregularity, half_bar_chords
 from mgen.music.half_bars import HalfBars
 from mgen.notes import Notes
 
@@ -23,7 +23,7 @@ def chords(*voicings: tuple[int, ...], beats: int = 4) -> Notes:
 
 
 def heard(notes: Notes) -> list[int]:
-    return heard_chords(notes)[1].tolist()
+    return half_bar_chords(notes)[1].tolist()
 
 
 def cpi(notes: Notes, n: int = 3) -> float:
@@ -50,7 +50,7 @@ def test_one_six_two_five(voicings):
 def test_transposing_moves_the_roots_and_nothing_else(by):
     notes = Notes.concat([demo("combo_charts", works=2), random_piece(np.random.default_rng(0)), chords(*SEVENTHS)])
     moved = replace(notes, pitch=notes.pitch + by)
-    before, after = heard_chords(notes)[1], heard_chords(moved)[1]
+    before, after = half_bar_chords(notes)[1], half_bar_chords(moved)[1]
     np.testing.assert_array_equal(after, (before // 2 + by) % 12 * 2 + before % 2)
     np.testing.assert_array_equal(chord_irregularity(moved), chord_irregularity(notes))
 

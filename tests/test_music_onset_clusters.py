@@ -1,4 +1,4 @@
-"""Moments: by hand, and by one pass of a plain loop."""
+"""OnsetClusters: by hand, and by one pass of a plain loop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from evaluation_pieces import line, nothing, piece
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgen.music.onset_clusters import TOGETHER, Moments, windows
+from mgen.music.onset_clusters import TOGETHER, OnsetClusters, windows
 from mgen.notes import Notes
 
 
@@ -18,7 +18,7 @@ def two_chords():
 
 
 def test_notes_that_begin_almost_together_are_one_moment():
-    m = Moments(two_chords())
+    m = OnsetClusters(two_chords())
     assert m.n == 1 and m.moment.tolist() == [0, 0, 0, 1, 1, 2]
     assert m.pitch.tolist() == [60, 64, 67, 71, 79, 65]  # from the bottom up
     assert m.first.tolist() == [0, 3, 5] and m.size.tolist() == [3, 2, 1]
@@ -34,38 +34,38 @@ def test_notes_that_begin_almost_together_are_one_moment():
 
 def test_a_moment_ends_where_its_first_note_is_left_behind():
     """A roll of notes a step apart is no single moment: each spans `TOGETHER` steps from its own first note."""
-    m = Moments(piece(*((step, 4, 60 + step) for step in range(8))))
+    m = OnsetClusters(piece(*((step, 4, 60 + step) for step in range(8))))
     assert TOGETHER == 2 and m.moment.tolist() == [0, 0, 0, 1, 1, 1, 2, 2]
     assert m.onset.tolist() == [0, 3, 6]
 
 
 def test_moments_end_with_their_piece():
     late, early = piece((4, 8, 60)), piece((5, 8, 62))
-    m = Moments(Notes.concat([nothing(), late, early, nothing(2)]))
+    m = OnsetClusters(Notes.concat([nothing(), late, early, nothing(2)]))
     assert m.n == 5 and m.owner.tolist() == [1, 2] and m.moment.tolist() == [0, 1]
     assert not m.after(1).any()
     chord = piece((0, 8, 60), (1, 8, 64), (2, 8, 67))
-    assert Moments(Notes.concat([piece((0, 8, 60)), chord, chord])).moment.tolist() == [0, 1, 1, 1, 2, 2, 2]
+    assert OnsetClusters(Notes.concat([piece((0, 8, 60)), chord, chord])).moment.tolist() == [0, 1, 1, 1, 2, 2, 2]
 
 
 def test_drums_are_not_heard_and_nothing_is_survived():
     notes = Notes.concat([two_chords(), piece((0, 12, 36), (12, 12, 38), drums=True)])
-    with_drums, without = Moments(notes), Moments(two_chords())
+    with_drums, without = OnsetClusters(notes), OnsetClusters(two_chords())
     assert with_drums.n == 2 and with_drums.moment.tolist() == without.moment.tolist()
-    empty = Moments(nothing(3))
+    empty = OnsetClusters(nothing(3))
     for values in (empty.first, empty.size, empty.classes, empty.log_ratio, empty.top.interval, empty.leader):
         assert values.shape == (0,)
-    assert Moments(Notes.concat([])).n == 0
+    assert OnsetClusters(Notes.concat([])).n == 0
 
 
 def test_who_leads_is_told_in_moments_and_not_in_time():
     """However slow, a line leads on: the bass from the bass, and the top from the top."""
     slow = [(400 * k, 24, pitch) for k in range(3) for pitch in (40 + k, 80 - k)]
-    assert Moments(piece(*slow)).leader.tolist() == [-1, -1, 0, 1, 2, 3]
+    assert OnsetClusters(piece(*slow)).leader.tolist() == [-1, -1, 0, 1, 2, 3]
 
 
 def plain(rows: list[tuple[int, int]]) -> list[int]:
-    """Moments of (piece, onset) by the definition, note by note."""
+    """OnsetClusters of (piece, onset) by the definition, note by note."""
     out: list[int] = []
     began = (-1, 0)
     for owner, now in rows:
@@ -80,13 +80,13 @@ def test_moments_are_those_of_a_loop(rows):
     rows = sorted(rows)
     parts = [piece(*((onset, 4, 60) for owner, onset in rows if owner == number)) for number in range(4)]
     notes = Notes.concat(parts)
-    assert Moments(notes).moment.tolist() == plain(rows)
+    assert OnsetClusters(notes).moment.tolist() == plain(rows)
 
 
 def test_a_long_roll():
     """A note a step: a third as many moments."""
     pitches = (60 + np.arange(9600) % 12).tolist()
-    assert Moments(line(pitches, 1)).moment.tolist() == (np.arange(9600) // 3).tolist()
+    assert OnsetClusters(line(pitches, 1)).moment.tolist() == (np.arange(9600) // 3).tolist()
 
 
 @pytest.mark.parametrize(

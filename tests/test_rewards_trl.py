@@ -149,14 +149,14 @@ def test_plain_trl_trains_on_our_rewards_and_logs_them(tmp_path):
     before = model.lm_head.weight.detach().clone()
     heard: list[list[int]] = []
 
-    class Listening(TrlReward):
+    class SampleCallback(TrlReward):
         def __call__(self, prompts, completions, completion_ids, **columns):
             heard.extend(completion_ids)
             return super().__call__(prompts, completions, completion_ids, **columns)
 
     decoder = Decoder(REMI)
     rewards = [
-        Listening(LongestRun(Band(1, 2)), decoder, "longest_run"),
+        SampleCallback(LongestRun(Band(1, 2)), decoder, "longest_run"),
         TrlReward(GrammarGate(fewest=2), decoder, "grammar"),
     ]
     trainer = GRPOTrainer(

@@ -11,8 +11,8 @@ from mgen.notes import Notes
 from mgen.rl.credit import (
     advantage_shares,
     advantage_sizes,
+    dominant_reward,
     group_advantages,
-    loud_judge,
     returns_to_go,
     score_advantages,
     token_counts,
@@ -123,7 +123,7 @@ def test_a_judge_that_prefers_nothing_has_no_part():
 
 def test_one_loud_judge():
     loud, even = {"gate": 0.9, "style": 0.1}, {"gate": 0.5, "style": 0.5}
-    assert loud_judge([loud] * 3, 0.8) == "gate"
-    assert loud_judge([loud, even, loud], 0.8) is None  # not in every step
-    assert loud_judge([loud, {"gate": 0.1, "style": 0.9}], 0.8) is None  # not the same one
-    assert loud_judge([loud] * 3, 0.9) is None and loud_judge([], 0.8) is None
+    assert dominant_reward([loud] * 3, 0.8) == "gate"
+    assert dominant_reward([loud, even, loud], 0.8) is None  # not in every step
+    assert dominant_reward([loud, {"gate": 0.1, "style": 0.9}], 0.8) is None  # not the same one
+    assert dominant_reward([loud] * 3, 0.9) is None and dominant_reward([], 0.8) is None

@@ -17,7 +17,7 @@ from trl import GRPOConfig
 from critics.realism.critic import RealismCritic
 from mgen.errors import MgenError
 from mgen.judgement import Judgement
-from mgen.rl.discriminator import Adversary, check_weights, fixed_point
+from mgen.rl.discriminator import DiscriminatorTrainer, check_weights, fixed_point
 from mgen.rl.trainer import MusicTrainer
 from rewards.trl import trl_rewards
 
@@ -234,8 +234,8 @@ class Counting:
 def test_the_adversary_learns_between_steps_or_only_watches(against, musical_policy, remi, tmp_path):
     learner = Counting()
     pieces = remi.decode([[5, 382]] * 32)
-    adversary = Adversary(learner, lambda n, batch: pieces.pieces(range(n)), against)
-    trainer = trainer_of(musical_policy, remi, config(tmp_path, max_steps=3), adversary=adversary)
+    discriminator = DiscriminatorTrainer(learner, lambda n, batch: pieces.pieces(range(n)), against)
+    trainer = trainer_of(musical_policy, remi, config(tmp_path, max_steps=3), discriminator=discriminator)
     trainer.train()
     busy, idle = (learner.shown, learner.watched) if against == "current" else (learner.watched, learner.shown)
     assert [shown[:2] for shown in busy] == [(32, 32)] * 3 and idle == []
@@ -254,15 +254,17 @@ def test_the_warm_up_is_against_the_frozen_policy(against, calls, remi):
     )
     pieces = remi.decode([[5, 382]] * 8)
     drawn = []
-    adversary = Adversary(learner, lambda n, batch: drawn.append(batch) or pieces.pieces(range(n)), against)
-    metrics = adversary.warm_up(lambda n, batch: pieces.pieces(range(n)), rounds=6, pieces=4)
+    discriminator = DiscriminatorTrainer(
+        learner, lambda n, batch: drawn.append(batch) or pieces.pieces(range(n)), against
+    )
+    metrics = discriminator.warm_up(lambda n, batch: pieces.pieces(range(n)), rounds=6, pieces=4)
     assert said == calls and metrics == ({"pieces": 4.0} if against == "current" else {"calibrated": 1.0})
-    assert drawn == [0, 1, 2, 3, 4, 5] and adversary.batches == 6
+    assert drawn == [0, 1, 2, 3, 4, 5] and discriminator.batches == 6
 
 
 def test_a_critic_that_is_left_alone_needs_something_to_learn_from():
     with pytest.raises(ValueError, match=r"warm-up \(1\) must be at least 2"):
-        Adversary(Counting(), None, "reference").warm_up(None, rounds=1, pieces=4)
+        DiscriminatorTrainer(Counting(), None, "reference").warm_up(None, rounds=1, pieces=4)
 
 
 def test_fixed_points_by_hand():
@@ -307,13 +309,13 @@ def test_mixtures_of_both_forms_are_refused(against, weight, kl_weight, said):
 
 def test_the_trainer_refuses_an_unsound_adversary(musical_policy, remi, tmp_path):
     learner = Counting()
-    adversary = Adversary(learner, lambda n, batch: None, "reference")
+    discriminator = DiscriminatorTrainer(learner, lambda n, batch: None, "reference")
 
     def build(kl_weight, form="nats"):
         judges = {"high": high_pitches, "real": learner}
         args = config(tmp_path, **({} if form == "nats" else {"beta": 0.01, "scale_rewards": "group"}))
         return trainer_of(
-            musical_policy, remi, args, judges=judges, adversary=adversary, kl_weight=kl_weight, form=form
+            musical_policy, remi, args, judges=judges, discriminator=discriminator, kl_weight=kl_weight, form=form
         )
 
     with pytest.raises(ValueError, match="must be the weight of realism"):
@@ -326,8 +328,8 @@ def test_an_adversary_in_trouble_is_told_of_once(name, said, musical_policy, rem
     learner = Counting()
     values = iter([0.5, 1.0, 1.0, 0.9, 1.0])
     learner.update = lambda real, generated: {name: next(values)}
-    adversary = Adversary(learner, lambda n, batch: remi.decode([[5, 382]] * n))
-    trainer_of(musical_policy, remi, config(tmp_path, max_steps=5), adversary=adversary).train()
+    discriminator = DiscriminatorTrainer(learner, lambda n, batch: remi.decode([[5, 382]] * n))
+    trainer_of(musical_policy, remi, config(tmp_path, max_steps=5), discriminator=discriminator).train()
     lines = [line.split(":")[0] for line in capsys.readouterr().err.splitlines() if said in line]
     assert lines == ["  step 2", "  step 5"]  # again where it was over in between
 
@@ -337,8 +339,8 @@ def test_the_adversary_hears_completions_only(musical_policy, remi, tmp_path):
     heard = []
     learner = Counting()
     learner.update = lambda real, generated: heard.append(generated) or {}
-    adversary = Adversary(learner, lambda n, batch: remi.decode([[5, 382]] * n))
-    trainer = trainer_of(musical_policy, remi, config(tmp_path, max_steps=1), adversary=adversary)
+    discriminator = DiscriminatorTrainer(learner, lambda n, batch: remi.decode([[5, 382]] * n))
+    trainer = trainer_of(musical_policy, remi, config(tmp_path, max_steps=1), discriminator=discriminator)
     prompt = "BOS_NoneBar_NoneTimeSig_4/4Position_0Pitch_108Velocity_63Duration_1.0.24"
     trainer.train_dataset = Dataset.from_list([{"prompt": prompt}] * 64)
     trainer.train()
@@ -358,10 +360,10 @@ def test_it_takes_up_where_it_was(critic, musical_policy, remi, tmp_path):
         if critic is not None:
             learner = RealismCritic.new(remi, max_tokens=64, batch_size=16, steps=1, min_notes=2, seed=1, **critic)
         pieces = remi.decode([[5, 382]] * 32) if critic is None else toy(SWUNG, 32, np.random.default_rng(0), 1)
-        adversary = Adversary(learner, lambda n, batch: pieces.pieces(range(n)))
+        discriminator = DiscriminatorTrainer(learner, lambda n, batch: pieces.pieces(range(n)))
         args = config(folder, max_steps=steps, save_strategy="steps", save_steps=3, save_total_limit=4)
         judges = {"high": high_pitches} if critic is None else {"high": high_pitches, "realism": learner}
-        trainer = trainer_of(musical_policy, remi, args, judges=judges, adversary=adversary, kl_weight=0.5)
+        trainer = trainer_of(musical_policy, remi, args, judges=judges, discriminator=discriminator, kl_weight=0.5)
         trainer.train(resume_from_checkpoint=resume)
         end = learner.shown if critic is None else learner.state_dict()
         return trainer.model.state_dict(), end

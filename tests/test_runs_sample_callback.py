@@ -11,7 +11,7 @@ import symusic
 import torch
 
 from mgen.corpus.shards import Corpus
-from mgen.runs.sample_callback import SECONDS, Listening, fixed_prompts
+from mgen.runs.sample_callback import SECONDS, SampleCallback, fixed_prompts
 
 
 class Kept:
@@ -53,14 +53,14 @@ def test_prompts_are_drawn_once_from_valid_and_each_kind_in_turn(corpus):
 
 
 def test_clips_hold_what_the_files_hold(corpus, tiny_policy, tmp_path):
-    shelf = Kept()
+    clip_logger = Kept()
     prompts = fixed_prompts(corpus, [("continue", "jazz")], 2, 40)
-    listening = Listening(prompts, corpus.remi, tmp_path, [shelf], every=5, new_tokens=30)
+    listening = SampleCallback(prompts, corpus.remi, tmp_path, [clip_logger], every=5, new_tokens=30)
     policy = tiny_policy().train()
     for step in range(1, 11):
         listening.on_step_end(None, state(step), None, model=policy)
-    assert list(shelf.steps) == [5, 10] and policy.training and listening.seconds > 0
-    for step, clips in shelf.steps.items():
+    assert list(clip_logger.steps) == [5, 10] and policy.training and listening.seconds > 0
+    for step, clips in clip_logger.steps.items():
         assert [clip.name for clip in clips] == ["0_continue_jazz", "1_continue_jazz", "0_continue_jazz_greedy"]
         for clip in clips:
             assert clip.midi == tmp_path / f"step_{step:06d}" / f"{clip.name}.mid"
@@ -69,11 +69,11 @@ def test_clips_hold_what_the_files_hold(corpus, tiny_policy, tmp_path):
             assert min(max(ends), SECONDS) <= heard + 0.05 and heard <= SECONDS
             assert clip.picture.shape == (300, 1200, 3)
     # The same draws at every step: where the policy stays as it is, so does what it plays.
-    assert all(notes(a.midi) == notes(b.midi) for a, b in zip(shelf.steps[5], shelf.steps[10], strict=True))
+    assert all(notes(a.midi) == notes(b.midi) for a, b in zip(clip_logger.steps[5], clip_logger.steps[10], strict=True))
 
 
 def test_nothing_else_draws_another_number_for_it(corpus, tiny_policy, tmp_path):
-    listening = Listening(
+    listening = SampleCallback(
         fixed_prompts(corpus, [("continue", "jazz")], 1, 24), corpus.remi, tmp_path, [Kept()], new_tokens=20
     )
     torch.manual_seed(1)
@@ -88,8 +88,8 @@ def test_nothing_else_draws_another_number_for_it(corpus, tiny_policy, tmp_path)
 def test_only_the_first_process_plays_and_only_when_asked(corpus, tiny_policy, tmp_path):
     prompts = fixed_prompts(corpus, [("continue", "jazz")], 1, 24)
     policy = tiny_policy()
-    by_save = Listening(prompts, corpus.remi, tmp_path / "save", new_tokens=5)
-    by_step = Listening(prompts, corpus.remi, tmp_path / "step", every=2, new_tokens=5, at_start=False)
+    by_save = SampleCallback(prompts, corpus.remi, tmp_path / "save", new_tokens=5)
+    by_step = SampleCallback(prompts, corpus.remi, tmp_path / "step", every=2, new_tokens=5, at_start=False)
     for listening in (by_save, by_step):
         listening.on_train_begin(None, state(0, first=False), None, model=policy)
         listening.on_save(None, state(2, first=False), None, model=policy)

@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from mgen.cli import critic, finetune, pretrain
 from mgen.errors import MgenError
-from mgen.runs.tracking import ListeningOptions, TrackingOptions, settle_tracking
+from mgen.runs.tracking import SampleOptions, TrackingOptions, check_tracking
 from mgen.training.pretrain import PretrainTrainer
 
 EVERYTHING = {"audio": 0, "images": 0, "scalars": 0, "tensors": 0}
@@ -224,9 +224,9 @@ def test_a_lack_of_prompts_ends_a_run_only_if_samples_were_asked_for(small_corpu
 def test_report_to_reads_as_a_word_and_as_a_list(tmp_path):
     """As the command line and YAML give it."""
     for given, kept in (("none", "none"), (["none"], "none"), ("trackio", ["trackio"]), (None, "none")):
-        options = ListeningOptions(report_to=given)
+        options = SampleOptions(report_to=given)
         options.run_name = None
-        settle_tracking(options)
+        check_tracking(options)
         assert options.report_to == kept
     assert TrackingOptions().report_to == ["tensorboard"]
 

@@ -15,7 +15,7 @@ from mgen.errors import MgenError
 from mgen.evaluation import baselines as rows
 from mgen.sampling.prompts import KINDS, Prompts, draw_prompts
 from mgen.sampling.rollout import Decoding
-from mgen.sampling.systems import BestOf, Completions, CopyPlayer, MarkovPlayer, ModelPlayer, best_of, without_style
+from mgen.sampling.systems import BestOf, Completions, CopySystem, MarkovSystem, ModelSystem, best_of, without_style
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +34,11 @@ def without_the_style(prompts, remi):
 
 def test_guidance_of_1_is_the_style_and_of_0_its_absence(tiny_policy, corpus, remi):
     policy, prompts = tiny_policy(initializer_range=0.3), prompts_of(corpus)
-    asked = ModelPlayer(policy, remi).play(prompts, 24, 3)
-    bare = ModelPlayer(policy, remi).play(without_the_style(prompts, remi), 24, 3)
+    asked = ModelSystem(policy, remi).play(prompts, 24, 3)
+    bare = ModelSystem(policy, remi).play(without_the_style(prompts, remi), 24, 3)
     assert asked.token_ids != bare.token_ids
     for weight, same in ((1.0, asked), (0.0, bare)):
-        guided = ModelPlayer(policy, remi, Decoding(guidance=weight)).play(prompts, 24, 3)
+        guided = ModelSystem(policy, remi, Decoding(guidance=weight)).play(prompts, 24, 3)
         assert guided.token_ids == same.token_ids
         np.testing.assert_allclose(np.concatenate(guided.logprobs), np.concatenate(same.logprobs), atol=1e-5)
 
@@ -46,7 +46,7 @@ def test_guidance_of_1_is_the_style_and_of_0_its_absence(tiny_policy, corpus, re
 def test_logprobs_are_of_what_was_drawn_from(tiny_policy, corpus, remi):
     """Guided, and heard pitches alone penalised, by hand from the model's own forward passes."""
     policy, prompts = tiny_policy(initializer_range=0.3), prompts_of(corpus, n=3)
-    played = ModelPlayer(policy, remi, Decoding(guidance=2.0, repetition_penalty=1.5)).play(prompts, 12, 5)
+    played = ModelSystem(policy, remi, Decoding(guidance=2.0, repetition_penalty=1.5)).play(prompts, 12, 5)
     is_pitch = torch.from_numpy(remi.kind == Kind.PITCH)
     for prompt, row, told in zip(prompts.ids.tolist(), played.token_ids, played.logprobs, strict=True):
         bare = without_style(prompt, remi)
@@ -62,7 +62,7 @@ def test_logprobs_are_of_what_was_drawn_from(tiny_policy, corpus, remi):
 
 
 def test_greedy_has_no_logprobs_and_no_chance(tiny_policy, corpus, remi):
-    player, prompts = ModelPlayer(tiny_policy(), remi), prompts_of(corpus)
+    player, prompts = ModelSystem(tiny_policy(), remi), prompts_of(corpus)
     first, second = (player.play(prompts, 20, seed, greedy=True) for seed in (0, 1))
     assert first.token_ids == second.token_ids and first.logprobs is None
 
@@ -71,7 +71,7 @@ def test_guidance_needs_a_style(tiny_policy, remi):
     ids = np.array([[remi.bos_id]])
     prompts = Prompts("nothing", ids, ids[:, 1:], 0, np.array(["x"]))
     with pytest.raises(MgenError, match="guidance needs a style to lead to, one of jazz, other"):
-        ModelPlayer(tiny_policy(), remi, Decoding(guidance=2.0)).play(prompts, 8, 0)
+        ModelSystem(tiny_policy(), remi, Decoding(guidance=2.0)).play(prompts, 8, 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -172,7 +172,7 @@ def test_best_of_n_keeps_the_highest_of_each_prompt(corpus, remi, tiny_policy):
         seen.append(notes.counts.astype(float) + np.linspace(0, 0.5, notes.n_pieces))
         return seen[-1]
 
-    player = MarkovPlayer(rows.rival("markov1", corpus, "jazz").chain)
+    player = MarkovSystem(rows.rival("markov1", corpus, "jazz").chain)
     chosen = BestOf(player, remi, 3, score).play(prompts, 40, 2).token_ids
     again = replace(prompts, ids=prompts.ids.repeat(3, axis=0))
     tries = player.play(again, 40, 2).token_ids
@@ -188,7 +188,7 @@ def test_equal_tries_go_to_the_first_and_no_number_is_refused():
 
 def test_copies_are_of_the_style_asked_for(corpus, remi):
     player = rows.rival("train", corpus, "jazz")
-    assert isinstance(player, CopyPlayer)
+    assert isinstance(player, CopySystem)
     jazz = corpus.table("train", "jazz").ids
     text = "," + ",".join(map(str, jazz.tolist())) + ","
     for row in player.play(prompts_of(corpus, "nothing"), 40, 0).token_ids:
@@ -197,4 +197,4 @@ def test_copies_are_of_the_style_asked_for(corpus, remi):
 
 def test_too_long_a_completion_is_told_in_a_line(tiny_policy, corpus, remi):
     with pytest.raises(MgenError, match="at most 1024 tokens, the model's context"):
-        ModelPlayer(tiny_policy(), remi).play(prompts_of(corpus), 1020, 0)
+        ModelSystem(tiny_policy(), remi).play(prompts_of(corpus), 1020, 0)

@@ -20,7 +20,7 @@ from mgen.corpus.shards import Corpus, TokenTable
 from mgen.corpus.windows import Windows, collate, sample_windows
 from mgen.encoding.remi import Kind
 from mgen.errors import MgenError
-from mgen.runs.checkpoints import check_manifest, last_whole, write_manifest
+from mgen.runs.checkpoints import check_manifest, last_complete, write_manifest
 from mgen.training.pretrain import token_sums
 
 
@@ -174,7 +174,7 @@ def test_infinite_loss_stops_with_step_batch_and_checkpoint(small_corpus, tmp_pa
 
 
 def test_the_last_whole_checkpoint_is_found_and_a_lost_file_is_an_error(tmp_path):
-    assert last_whole(tmp_path) is None
+    assert last_complete(tmp_path) is None
     for step in (5, 10):
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()
@@ -182,10 +182,10 @@ def test_the_last_whole_checkpoint_is_found_and_a_lost_file_is_an_error(tmp_path
         write_manifest(folder)
     cut = tmp_path / "checkpoint-15"
     cut.mkdir()
-    assert last_whole(tmp_path) == tmp_path / "checkpoint-10" and not cut.exists()
+    assert last_complete(tmp_path) == tmp_path / "checkpoint-10" and not cut.exists()
     (tmp_path / "checkpoint-10" / "optimizer.pt").write_bytes(b"stale")
     with pytest.raises(MgenError, match="its hash differs"):
-        last_whole(tmp_path)
+        last_complete(tmp_path)
     (tmp_path / "checkpoint-10" / "optimizer.pt").unlink()
     with pytest.raises(MgenError, match="missing"):
         check_manifest(tmp_path / "checkpoint-10")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from critics.sequence import FILE, SequenceCritic
-from critics.style.feature_model import TraitModel
+from critics.style.feature_model import FeatureModel
 from critics.style.prefix_credit import prefix_credit
 from critics.style.token_model import TokenModel
 from mgen.encoding.remi import Remi
@@ -140,7 +140,7 @@ class StyleCritic:
         try:
             model: Model
             if hears == "traits":
-                model = TraitModel.load(folder, facts)
+                model = FeatureModel.load(folder, facts)
             else:
                 network, _ = SequenceCritic.from_pretrained(folder, remi)
                 model = TokenModel(network, Calibration(**facts["calibration"]))

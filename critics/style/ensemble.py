@@ -95,7 +95,7 @@ class Material:
     """R rows of traits to learn from: real excerpts, their copies in other formats, and broken copies.
 
     Attributes:
-        table: (R, F) what `trait_table` makes of each.
+        table: (R, F) what `feature_table` makes of each.
         positive: (R,) whether the real excerpt that it was made of is of the style.
         way: (R,) how it was broken; empty for real music.
         weight: (R,) what it counts among the real rows, or among those broken in its way.
@@ -107,13 +107,13 @@ class Material:
     weight: Floats
 
 
-def trait_table(notes: Notes) -> Floats:
+def feature_table(notes: Notes) -> Floats:
     """(B, F) traits, and log2 of the number of pitched notes: longer pieces return to more."""
     return np.concatenate([traits(notes), np.log2(np.maximum(pitched(notes).counts, 1))[:, None] / 8], axis=1)
 
 
 def view_columns(view: str) -> NDArray[np.int64]:
-    """(K,) columns of `trait_table` in a view; the number of notes is in all."""
+    """(K,) columns of `feature_table` in a view; the number of notes is in all."""
     own = columns()
     width = max(part.stop for part in own.values())
     return np.concatenate([*(np.arange(own[group].start, own[group].stop) for group in VIEWS[view]), [width]])
@@ -123,7 +123,7 @@ class TraitNetwork(nn.Module):
     """Standardised traits through one hidden layer to a logit.
 
     Args:
-        columns: (K,) columns of `trait_table` that it hears.
+        columns: (K,) columns of `feature_table` that it hears.
         mean, scale: (K,) of these columns in what it is trained on.
     """
 
@@ -241,7 +241,7 @@ class Ensemble:
         """(B,) mean less `spread` deviations of the members' logits for a question, in raw units.
 
         Args:
-            table: (B, F) of `trait_table`.
+            table: (B, F) of `feature_table`.
             spread: infinite takes the least of the logits.
 
         Raises:

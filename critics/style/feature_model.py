@@ -13,22 +13,22 @@ from safetensors.torch import load_file, save_file
 from scipy.special import log_expit
 from threadpoolctl import threadpool_limits
 
-from critics.style.ensemble import MEMBERS, SPREAD, Ensemble, Material, Member, trait_table
-from critics.style.out_of_distribution import Novelty
+from critics.style.ensemble import MEMBERS, SPREAD, Ensemble, Material, Member, feature_table
+from critics.style.out_of_distribution import OutOfDistributionGuard
 from mgen.arrays import Floats
 from mgen.notes import Notes
 from mgen.stats.calibration import Calibration, fit_calibration
 
 WEIGHTS = "ensemble.safetensors"
 
-BROKEN_PRIOR = 0.1
+CORRUPTED_PRIOR = 0.1
 """With more, real short excerpts are doubted by more than their calibration allows; with less, broken music costs
 less.
 """
 
 
 @dataclass(frozen=True, eq=False)
-class TraitModel:
+class FeatureModel:
     """log P(the style and whole | piece) = log P(style | whole music, piece) + log P(whole | piece), in nats.
 
     Attributes:
@@ -43,8 +43,8 @@ class TraitModel:
     ensemble: Ensemble
     style: Calibration
     whole: Calibration
-    novelty: Novelty
-    broken_prior: float = BROKEN_PRIOR
+    novelty: OutOfDistributionGuard
+    broken_prior: float = CORRUPTED_PRIOR
     spread: float = SPREAD
 
     hears = "traits"
@@ -55,7 +55,9 @@ class TraitModel:
         return sum(weight.numel() for network in self.ensemble.networks for weight in network.parameters())
 
     @classmethod
-    def fit(cls, train: Material, valid: Material, members: tuple[Member, ...] = MEMBERS, seed: int = 0) -> TraitModel:
+    def fit(
+        cls, train: Material, valid: Material, members: tuple[Member, ...] = MEMBERS, seed: int = 0
+    ) -> FeatureModel:
         """Train on one part of the works, calibrate on another.
 
         Raises:
@@ -66,16 +68,16 @@ class TraitModel:
         labels = valid.positive[real]
         style = fit_calibration(ensemble.logits(valid.table[real], "style"), labels)
         whole = fit_calibration(ensemble.logits(valid.table, "whole"), real)
-        return cls(ensemble, style, whole, Novelty.fit(train.table[train.way == ""], valid.table[real]))
+        return cls(ensemble, style, whole, OutOfDistributionGuard.fit(train.table[train.way == ""], valid.table[real]))
 
     def hear(self, notes: Notes) -> tuple[Floats, NDArray[np.bool_]]:
         """(B,) log-probability in nats, and (B,) whether a piece is like anything that was learned from."""
         with threadpool_limits(1):  # the matrices are small: a second thread costs more than it gives
-            table = trait_table(notes)
+            table = feature_table(notes)
             return self.log_probability(table), self.novelty.distance(table) <= 1
 
     def log_probability(self, table: Floats) -> Floats:
-        """(B,) from `critics.style.ensemble.trait_table`; see the class."""
+        """(B,) from `critics.style.ensemble.feature_table`; see the class."""
         whole = self.whole.log_odds(self.ensemble.logits(table, "whole", self.spread)) + np.log(
             1 / self.broken_prior - 1
         )
@@ -104,7 +106,7 @@ class TraitModel:
         return found
 
     @classmethod
-    def load(cls, folder: Path, facts: dict[str, Any]) -> TraitModel:
+    def load(cls, folder: Path, facts: dict[str, Any]) -> FeatureModel:
         """What `save` wrote.
 
         Raises:
@@ -125,11 +127,11 @@ class TraitModel:
             raise ValueError("the limits of novelty are not those of its weights")
         ensemble = Ensemble.from_tensors(facts["members"], tensors)
         nothing = Notes.concat([])
-        known, now = {int(network.columns[-1]) + 1 for network in ensemble.networks}, trait_table(nothing).shape[1]
+        known, now = {int(network.columns[-1]) + 1 for network in ensemble.networks}, feature_table(nothing).shape[1]
         if known != {now}:
             raise ValueError(f"it learned from {', '.join(map(str, known))} traits, this version hears {now}")
         style, whole = Calibration(**facts["style"]), Calibration(**facts["whole"])
-        novelty = Novelty(parts["mean"], parts["root"], limit)
+        novelty = OutOfDistributionGuard(parts["mean"], parts["root"], limit)
         model = cls(ensemble, style, whole, novelty, float(facts["broken_prior"]), float(facts["spread"]))
         model.hear(nothing)  # parts that do not fit are told now, not in the middle of a run
         return model

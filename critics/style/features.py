@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mgen.arrays import Floats, Longs, mean_of, median_of
 from mgen.music import ngrams
-from mgen.music.onset_clusters import Moments, windows
+from mgen.music.onset_clusters import OnsetClusters, windows
 from mgen.notes import Notes
 
 _STEPS = np.array([-8, -4, -2, -1, 0, 1, 2, 3, 5, 8])  # lower edges, in semitones, of 11 classes of a melodic interval
@@ -90,7 +90,7 @@ def _repeated(owner: Longs, values: Longs, size: int, n: int) -> Floats:
     return _means(ngrams.repeated(owner, values, size)[whole], owner[whole], n)
 
 
-def _melody(m: Moments) -> list[Floats]:
+def _melody(m: OnsetClusters) -> list[Floats]:
     """Steps of the top line, in pairs, and pitch classes some moments apart."""
     interval, pairs = m.top.interval, m.after(2)
     step = np.searchsorted(_STEPS, interval, side="right")
@@ -104,7 +104,7 @@ def _melody(m: Moments) -> list[Floats]:
     return out
 
 
-def _chords(m: Moments) -> list[Floats]:
+def _chords(m: OnsetClusters) -> list[Floats]:
     """Kinds of chords of three and four pitch classes, of two, and intervals above the lowest note."""
     size = np.bitwise_count(m.classes)
     out = []
@@ -118,7 +118,7 @@ def _chords(m: Moments) -> list[Floats]:
     return [*out, _shares(m.piece[upper], above[upper] % 12, 12, m.n)]
 
 
-def _harmony(m: Moments) -> list[Floats]:
+def _harmony(m: OnsetClusters) -> list[Floats]:
     """What windows of 5, 8 and 16 notes have in common with chords and scales, and which intervals their classes form.
 
     Of the windows of 16 also how far, in fifths, the diatonic scale has to move to the next: several may fit as well.
@@ -143,7 +143,7 @@ def _harmony(m: Moments) -> list[Floats]:
     return [*out, _shares(owner[follows], near.argmax(axis=1), 7, m.n)]
 
 
-def _key(m: Moments) -> list[Floats]:
+def _key(m: OnsetClusters) -> list[Floats]:
     """Pitch classes from the tonic of the best major key up, how well the best keys fit, and the classes by size."""
     classes = _shares(m.piece, m.pitch % 12, 12, m.n)
     centred = classes - 1 / 12
@@ -158,7 +158,7 @@ def _key(m: Moments) -> list[Floats]:
     return [turned_to, *(fit.max(axis=1, keepdims=True) for fit in fits), np.sort(classes, axis=1)]
 
 
-def _bass(m: Moments) -> list[Floats]:
+def _bass(m: OnsetClusters) -> list[Floats]:
     """Steps, without octaves, of the lowest note from moment to moment and over windows of 4 and 8 moments."""
     after = m.after(1)
     out = [_shares(m.owner[after], m.low.interval[after] % 12, 12, m.n)]
@@ -171,7 +171,7 @@ def _bass(m: Moments) -> list[Floats]:
     return out
 
 
-def _rhythm(m: Moments) -> list[Floats]:
+def _rhythm(m: OnsetClusters) -> list[Floats]:
     """Ratios of times between moments, in pairs; how often long and short alternate; gaps beside the usual one."""
     ratio = m.log_ratio
     kind = np.searchsorted(_RATIOS, ratio, side="right")
@@ -190,7 +190,7 @@ def _rhythm(m: Moments) -> list[Floats]:
     ]
 
 
-def _texture(m: Moments) -> list[Floats]:
+def _texture(m: OnsetClusters) -> list[Floats]:
     """Notes a moment, and in pairs; spans and spacing; how notes lie around the middle; hands together and alone."""
     pairs = np.flatnonzero(m.after(1))
     few = np.minimum(m.size, 3) - 1
@@ -209,7 +209,7 @@ def _texture(m: Moments) -> list[Floats]:
     ]
 
 
-def _returns(m: Moments) -> list[Floats]:
+def _returns(m: OnsetClusters) -> list[Floats]:
     """n-grams that came before: of pitches, of the top line, of its intervals, of chords and of kinds of chords."""
     after = m.after(1)
     views = (
@@ -222,14 +222,14 @@ def _returns(m: Moments) -> list[Floats]:
     return [_repeated(owner, values, size, m.n) for size in (2, 3, 4, 6, 12) for owner, values in views]
 
 
-def _rhythm_returns(m: Moments) -> list[Floats]:
+def _rhythm_returns(m: OnsetClusters) -> list[Floats]:
     """n-grams of ratios of times that came before."""
     known = m.after(2)
     kind = np.searchsorted(_RATIOS, m.log_ratio, side="right")[known]
     return [_repeated(m.owner[known], kind, size, m.n) for size in (3, 4, 6, 8)]
 
 
-def _leading(m: Moments) -> list[Floats]:
+def _leading(m: OnsetClusters) -> list[Floats]:
     """How each note goes on from the one that leads to it, and how alike neighbouring windows of notes are."""
     led, leap, _ = _leaps(m)
     out = [_shares(m.piece[led], np.minimum(leap[led], 12), 13, m.n), _means(~led, m.piece, m.n)]
@@ -242,14 +242,14 @@ def _leading(m: Moments) -> list[Floats]:
     return out
 
 
-def _leaps(m: Moments) -> tuple[NDArray[np.bool_], Longs, Longs]:
+def _leaps(m: OnsetClusters) -> tuple[NDArray[np.bool_], Longs, Longs]:
     """(N,) whether another note leads to each, semitones from it, and bar lines between the two."""
     by = np.maximum(m.leader, 0)
     bar = m.bar[m.moment]
     return m.leader >= 0, np.abs(m.pitch - m.pitch[by]), bar - bar[by]
 
 
-def _content(m: Moments, window: Longs, n: int) -> tuple[Floats, Floats]:
+def _content(m: OnsetClusters, window: Longs, n: int) -> tuple[Floats, Floats]:
     """(n, 12) pitch classes of each window as a unit vector, and (n,) its mean pitch; 0 for an empty one."""
     counts = np.bincount(window * 12 + m.pitch % 12, minlength=n * 12).reshape(-1, 12).astype(float)
     return counts / np.maximum(np.linalg.norm(counts, axis=1, keepdims=True), 1e-9), np.nan_to_num(
@@ -262,7 +262,7 @@ def _change(unit: Floats, height: Floats, first: Longs, second: Longs) -> Floats
     return np.stack([(unit[first] * unit[second]).sum(axis=1), np.abs(height[second] - height[first])], axis=1)
 
 
-def _seams(m: Moments) -> list[Floats]:
+def _seams(m: OnsetClusters) -> list[Floats]:
     """What happens over bar lines beside what happens inside bars; the lines apart by turns, the rougher ones first.
 
     Where the bars are not the music's, the two are alike; music that was cut and joined at them is not.
@@ -297,7 +297,7 @@ def _seams(m: Moments) -> list[Floats]:
     return out
 
 
-def _variety(m: Moments) -> list[Floats]:
+def _variety(m: OnsetClusters) -> list[Floats]:
     """Different pitches, classes, gaps and moments among a piece's own, and the longest stretches without change."""
     out = []
     after = m.after(1)
@@ -313,7 +313,7 @@ def _variety(m: Moments) -> list[Floats]:
     return out
 
 
-GROUPS: dict[str, Callable[[Moments], list[Floats]]] = {
+GROUPS: dict[str, Callable[[OnsetClusters], list[Floats]]] = {
     "melody": _melody,
     "chords": _chords,
     "harmony": _harmony,
@@ -350,7 +350,7 @@ def traits(notes: Notes) -> Floats:
     Args:
         notes: the pieces. Returns grow with length: compare pieces of one length, or tell the length beside.
     """
-    moments = Moments(notes)
+    moments = OnsetClusters(notes)
     table = np.concatenate([part for group in GROUPS.values() for part in group(moments)], axis=1)
     out: Floats = np.nan_to_num(np.sign(table) * np.sqrt(np.abs(table)))
     return out
@@ -359,7 +359,7 @@ def traits(notes: Notes) -> Floats:
 @cache
 def columns() -> Mapping[str, slice]:
     """Group -> its columns in `traits`."""
-    nothing = Moments(Notes.concat([]))
+    nothing = OnsetClusters(Notes.concat([]))
     width = [sum(part.shape[1] for part in group(nothing)) for group in GROUPS.values()]
     end = np.cumsum(width).tolist()
     return MappingProxyType({name: slice(b - w, b) for name, w, b in zip(GROUPS, width, end, strict=True)})

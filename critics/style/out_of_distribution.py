@@ -20,7 +20,7 @@ MARGIN = 1.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Novelty:
+class OutOfDistributionGuard:
     """How far a piece lies from real music, in groups of traits.
 
     Attributes:
@@ -34,8 +34,8 @@ class Novelty:
     limit: dict[str, float]
 
     @classmethod
-    def fit(cls, table: Floats, others: Floats) -> Novelty:
-        """From `critics.style.ensemble.trait_table` of real music.
+    def fit(cls, table: Floats, others: Floats) -> OutOfDistributionGuard:
+        """From `critics.style.ensemble.feature_table` of real music.
 
         Args:
             table: (B, F) of pieces that mean and covariance are taken from.

@@ -24,7 +24,7 @@ from mgen.corpus.windows import sample_windows
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.notes import Notes
-from mgen.runs.checkpoints import WholeCheckpoints
+from mgen.runs.checkpoints import VerifiedCheckpoints
 from mgen.training.pretrain import not_finite
 from mgen.transforms.corruptions import markov_pitches, one_pitch, random_pitches, two_bar_loop
 from mgen.transforms.format_augmentations import retimed
@@ -196,7 +196,7 @@ class StyleExcerpts(Dataset[tuple[Row, float]]):
         return self._block[1][place], float(self._block[2][place])
 
 
-class StyleTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]
+class StyleTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
     """`Trainer` with binary cross-entropy on the one logit; the stock model with one label would regress.
 
     Args:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from critics.style.ensemble import Material, trait_table
+from critics.style.ensemble import Material, feature_table
 from critics.style.excerpts import Collected
 from mgen.arrays import Floats
 from mgen.transforms.format_augmentations import augmented, changed_pieces
@@ -22,7 +22,7 @@ EVENNESS = 0.7
 as one of two thousand, at 0 as little as its size.
 """
 
-BROKEN_SHARE = 1 / 3
+CORRUPTED_SHARE = 1 / 3
 """Of a collection's excerpts that are broken in each way."""
 
 FEWEST = 20
@@ -66,19 +66,19 @@ def prepared(excerpts: Collected, seed: int = 0, copies: int = 1) -> Prepared:
     """
     rng = np.random.default_rng([seed, 17])
     every = np.arange(len(excerpts))
-    parts = [(trait_table(excerpts.notes), every, "")]
-    parts += [(trait_table(augmented(excerpts.notes, rng)), every, "") for _ in range(copies)]
+    parts = [(feature_table(excerpts.notes), every, "")]
+    parts += [(feature_table(augmented(excerpts.notes, rng)), every, "") for _ in range(copies)]
     for collection, positive in sorted({*zip(excerpts.collection.tolist(), excerpts.positive.tolist(), strict=True)}):
         own = np.flatnonzero((excerpts.collection == collection) & (excerpts.positive == positive))
         for way, change in HARD_NEGATIVES.items():
             able = own[(excerpts.positive & excerpts.on_grid)[own]] if way == "straight_eighths" else own
-            some = np.sort(rng.permutation(able)[: max(FEWEST, round(BROKEN_SHARE * len(able)))])
+            some = np.sort(rng.permutation(able)[: max(FEWEST, round(CORRUPTED_SHARE * len(able)))])
             if not len(some):
                 continue
             whole = excerpts.notes.pieces(some)
             broken = change(whole, rng)
             kept = np.flatnonzero(changed_pieces(whole, broken))
-            parts.append((trait_table(broken.pieces(kept)), some[kept], way))
+            parts.append((feature_table(broken.pieces(kept)), some[kept], way))
     tables, sources, ways = zip(*parts, strict=True)
     return Prepared(
         np.concatenate(tables),

@@ -12,7 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from critics.sequence import SequenceCritic
 from critics.style.excerpts import Collected
-from critics.style.feature_model import TraitModel
+from critics.style.feature_model import FeatureModel
 from critics.style.training_set import prepared
 from critics.validation.leave_one_out import Fitter, Trained, by_critic
 from critics.validation.shortcut_baseline import marginals
@@ -75,7 +75,7 @@ def even_weights(positive: NDArray[np.bool_], collection: NDArray[np.str_]) -> F
     return out
 
 
-def heard_features(notes: Notes) -> Floats:
+def format_invariant_features(notes: Notes) -> Floats:
     """Features without metre, of what is left of a piece without its format (`mgen.transforms.format_invariant`)."""
     return features(heard(notes), FORMAT_FREE)
 
@@ -135,7 +135,7 @@ def ensemble(copies: int = 1) -> Fitter:
             valid = train & np.isin(excerpts.work, apart)
             parts = made.of(excerpts, train & ~valid), made.of(excerpts, valid)
             with threadpool_limits(1):
-                model = TraitModel.fit(*parts, seed=seed)
+                model = FeatureModel.fit(*parts, seed=seed)
                 return model.log_probability(made.table[: len(excerpts)][test])  # the excerpts come first
 
         return trained

@@ -158,7 +158,7 @@ def learned_from(excerpts: Collected, *held_out: str) -> Mask:
     return ~(out | again)
 
 
-def transfer_matrix(
+def leave_one_out_matrix(
     excerpts: Collected,
     fitter: Fitter,
     seed: int = 0,

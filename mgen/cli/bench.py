@@ -25,8 +25,8 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 
 from critics.style.critic import StyleCritic
-from critics.style.ensemble import MEMBERS, Material, trait_table
-from critics.style.feature_model import TraitModel
+from critics.style.ensemble import MEMBERS, Material, feature_table
+from critics.style.feature_model import FeatureModel
 from mgen.cli.options import parse
 from mgen.cli.pretrain import PretrainConfig
 from mgen.cli.rivals import miditok_ids, muspy_metrics, muspy_music, parsed_tab
@@ -225,9 +225,9 @@ def critic(config: BenchConfig) -> dict[str, Any]:
     notes = Notes.from_ids(rows, remi)
     number = np.arange(len(rows))
     way = np.where(number % 3 == 0, "one_pitch", "")
-    material = Material(trait_table(notes), number % 2 == 0, way, np.ones(len(rows)))
+    material = Material(feature_table(notes), number % 2 == 0, way, np.ones(len(rows)))
     members = tuple(replace(member, steps=2) for member in MEMBERS)
-    model = TraitModel.fit(material, material, members)
+    model = FeatureModel.fit(material, material, members)
     judge, by_bars = StyleCritic(model, "jazz"), StyleCritic(model, "jazz", credit=True)
 
     def spent(one: Callable[[Notes], Any]) -> float:

@@ -41,7 +41,7 @@ from mgen.notes import Notes
 from mgen.sampling.prompts import check_style
 from mgen.sampling.rollout import Decoding, sample
 from mgen.transforms.corruptions import Corruption
-from mgen.transforms.degenerate import SENSELESS, random_tokens
+from mgen.transforms.degenerate import DEGENERATE_INPUTS, random_tokens
 from mgen.transforms.edits import Limits
 from mgen.transforms.format_augmentations import FORMAT_CHANGES
 from mgen.transforms.hard_negatives import HARD_NEGATIVES
@@ -262,7 +262,7 @@ def _subject(config: CardConfig, corpus: Corpus, train: Notes) -> Subject:
     for kind, by_name in changes.items():
         for name, change in by_name.items():
             rows[name] = Row(change(real, np.random.default_rng(config.seed)), works, True, kind)
-    for name, build in SENSELESS.items():
+    for name, build in DEGENERATE_INPUTS.items():
         rows[name] = Row(build(real, np.random.default_rng(config.seed)), None, False, "senseless")
     rows["random tokens"] = Row(
         random_tokens(real, np.random.default_rng(config.seed), remi, config.tokens), None, False, "senseless"

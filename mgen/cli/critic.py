@@ -43,7 +43,7 @@ from mgen.notes import Notes
 from mgen.render.charts import reliability_svg
 from mgen.runs.checkpoints import write_manifest
 from mgen.runs.run import Run
-from mgen.runs.tracking import TrackingOptions, settle_tracking
+from mgen.runs.tracking import TrackingOptions, check_tracking
 from mgen.sampling.prompts import draw_prompts
 from mgen.sampling.rollout import Decoding, sample
 from mgen.stats.calibration import Calibration, expected_calibration_error, fit_calibration
@@ -197,7 +197,7 @@ class CriticConfig(TrackingOptions, TrainingArguments):  # type: ignore[misc]
             )
         if self.save_total_limit is not None and self.save_total_limit < 2:
             raise ValueError(f"save_total_limit ({self.save_total_limit}) must be at least 2: one is whole at any time")
-        settle_tracking(self)
+        check_tracking(self)
         self.output_dir = f"{self.out or '.'}/checkpoints"
         self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         self.save_strategy, self.save_steps = self.eval_strategy, self.eval_steps

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mgen.cli.options import parse
-from mgen.cli.recipe import cook
+from mgen.cli.recipe import run_pipeline
 from mgen.corpus.demo import write_demo_corpus
 
 
@@ -30,4 +30,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     metadata = out / "music" / "metadata.csv"
     if not metadata.is_file():
         metadata = write_demo_corpus(out / "music", config.works, config.seed)
-    return cook("demo", ["--metadata", str(metadata)], out)
+    return run_pipeline("demo", ["--metadata", str(metadata)], out)

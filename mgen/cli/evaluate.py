@@ -22,7 +22,7 @@ from rich.table import Table
 from transformers import PreTrainedModel
 
 from critics.sequence import SequenceCritic
-from critics.style.feature_model import WEIGHTS as TRAIT_WEIGHTS
+from critics.style.feature_model import WEIGHTS as FEATURE_WEIGHTS
 from mgen.cli.judging import judges_of_run
 from mgen.cli.options import parse
 from mgen.corpus.clean import RECIPES, Recipe
@@ -35,10 +35,10 @@ from mgen.evaluation.columns import columns
 from mgen.evaluation.folders import EXCERPT_NOTES, compare_folders
 from mgen.evaluation.measure import Beside, Numbers
 from mgen.evaluation.protocol import (
-    Asked,
-    Entrant,
-    Played,
+    EvaluatedSystem,
+    PromptSet,
     Protocol,
+    SystemOutput,
     copy_index,
     judged,
     play,
@@ -51,7 +51,7 @@ from mgen.runs.run import RUN_FILE
 from mgen.sampling.prompts import KINDS, check_style
 from mgen.sampling.rollout import Decoding
 from mgen.sampling.samples import write_samples
-from mgen.sampling.systems import ModelPlayer
+from mgen.sampling.systems import ModelSystem
 from mgen.stats.frechet import Embedder, pooled_embedder
 from mgen.stats.intervals import Interval
 
@@ -91,7 +91,7 @@ class EvaluateConfig:
             f"{', '.join(CONTROLS)} beside tuned models; or none."
         },
     )
-    control_model: list[str] = field(
+    low_cost_model: list[str] = field(
         default_factory=list,
         metadata={"help": "Models that are control rows, as NAME=FOLDER: such as one trained on jazz alone."},
     )
@@ -178,28 +178,28 @@ def _models(config: EvaluateConfig, out: Path) -> int:
     )
     folders = name_models(config.model)
     spaces = embedders(config)
-    entrants = line_up(config, folders, corpus)
-    first = entrants[0].players[0]
-    assert isinstance(first, ModelPlayer)
+    systems = line_up(config, folders, corpus)
+    first = systems[0].players[0]
+    assert isinstance(first, ModelSystem)
     judge, judge_auc = train_judge(corpus, protocol)
     beside = Beside(copy_index(corpus, protocol), spaces, config.sequence, config.two_sample)
-    asked = {kind: Asked.draw(protocol, corpus, "test", kind, KINDS.index(kind)) for kind in config.kinds}
-    played: dict[str, dict[str, Played]] = {name: {} for name in ("real", *(entrant.name for entrant in entrants))}
+    asked = {kind: PromptSet.draw(protocol, corpus, "test", kind, KINDS.index(kind)) for kind in config.kinds}
+    played: dict[str, dict[str, SystemOutput]] = {name: {} for name in ("real", *(system.name for system in systems))}
     numbers: dict[str, dict[str, Numbers]] = {name: {} for name in played}
     for kind, prompts in asked.items():
         played["real"][kind] = real_music(prompts, remi)
         # Other music that was asked to turn is compared with music of the style, not with how it went on.
         target = played["real"]["continue" if kind == "turn" else kind].pieces
         numbers["real"][kind] = judged(played["real"][kind], target, judge, beside)
-        for entrant in entrants:
-            played[entrant.name][kind] = play(entrant, first.model, prompts, remi, protocol)
-            numbers[entrant.name][kind] = judged(played[entrant.name][kind], target, judge, beside)
-            _note(config, f"{kind}: {entrant.name}, {time.monotonic() - began:.0f} s")
+        for system in systems:
+            played[system.name][kind] = play(system, first.model, prompts, remi, protocol)
+            numbers[system.name][kind] = judged(played[system.name][kind], target, judge, beside)
+            _note(config, f"{kind}: {system.name}, {time.monotonic() - began:.0f} s")
     result = {
         "protocol": {**vars(protocol), "data": corpus.fingerprint},
         "judge_auc": judge_auc.to_json(),
-        "kinds": {"real": "real", **{entrant.name: entrant.kind for entrant in entrants}},
-        "remarks": _remarks(entrants, numbers),
+        "kinds": {"real": "real", **{system.name: system.kind for system in systems}},
+        "remarks": _remarks(systems, numbers),
         "rows": to_json(numbers),
         "corpus": {
             "fingerprint": corpus.fingerprint,
@@ -212,7 +212,7 @@ def _models(config: EvaluateConfig, out: Path) -> int:
         played,
         numbers,
         asked,
-        {entrant.name: entrant for entrant in entrants},
+        {system.name: system for system in systems},
         {name: paths[0].parent for name, paths in folders.items()},
         remi,
         config.target,
@@ -229,7 +229,7 @@ def _models(config: EvaluateConfig, out: Path) -> int:
     return 0
 
 
-def line_up(config: EvaluateConfig, folders: Mapping[str, Sequence[Path]], corpus: Corpus) -> list[Entrant]:
+def line_up(config: EvaluateConfig, folders: Mapping[str, Sequence[Path]], corpus: Corpus) -> list[EvaluatedSystem]:
     """Every row but real music: the models, their controls, the rivals.
 
     Raises:
@@ -239,11 +239,11 @@ def line_up(config: EvaluateConfig, folders: Mapping[str, Sequence[Path]], corpu
     models = {name: [_model(path, config.corpus, corpus.remi) for path in paths] for name, paths in folders.items()}
     pretrained = next(iter(models))
     plain = Decoding(max_new_tokens=config.completion_tokens)
-    entrants = [
-        Entrant(
+    systems = [
+        EvaluatedSystem(
             name,
             "pretrained" if name == pretrained else "tuned",
-            [ModelPlayer(model, corpus.remi, plain) for model in of_name],
+            [ModelSystem(model, corpus.remi, plain) for model in of_name],
             f"{len(of_name)} training runs" if len(of_name) > 1 else "",
         )
         for name, of_name in models.items()
@@ -257,18 +257,18 @@ def line_up(config: EvaluateConfig, folders: Mapping[str, Sequence[Path]], corpu
     for word in words if words != ["none"] else []:
         score = judges_of_run(judges, corpus.remi) if judges and word.startswith("best_of") else None
         player = control(word, models[pretrained][0], corpus.remi, score)
-        entrants.append(Entrant(word, "control", [player], f"chosen by {score.description}" if score else ""))
-    for name, paths in name_models(config.control_model).items():
+        systems.append(EvaluatedSystem(word, "control", [player], f"chosen by {score.description}" if score else ""))
+    for name, paths in name_models(config.low_cost_model).items():
         of_name = [_model(path, config.corpus, corpus.remi) for path in paths]
-        entrants.append(Entrant(name, "control", [ModelPlayer(model, corpus.remi, plain) for model in of_name]))
+        systems.append(EvaluatedSystem(name, "control", [ModelSystem(model, corpus.remi, plain) for model in of_name]))
     for word in config.rivals if config.rivals != ["none"] else []:
         # The training music is no rival to be beaten: its row exposes what copying scores.
         kind, remark = ("reference", "what copying scores") if word == "train" else ("rival", "")
-        entrants.append(Entrant(word, kind, [rival(word, corpus, config.target)], remark))
-    names = [entrant.name for entrant in entrants]
+        systems.append(EvaluatedSystem(word, kind, [rival(word, corpus, config.target)], remark))
+    names = [system.name for system in systems]
     if twice := next((name for name in names if names.count(name) > 1 or name == "real"), None):
         raise MgenError(f"the name '{twice}' is taken; give NAME=FOLDER with another NAME")
-    return entrants
+    return systems
 
 
 def is_finetuned(folder: Path) -> bool:
@@ -304,8 +304,8 @@ def name_models(words: Sequence[str]) -> dict[str, list[Path]]:
 
 def _write_samples(
     folder: Path,
-    asked: Mapping[str, Asked],
-    played: Mapping[str, Mapping[str, Played]],
+    asked: Mapping[str, PromptSet],
+    played: Mapping[str, Mapping[str, SystemOutput]],
     config: EvaluateConfig,
     remi: Remi,
 ) -> None:
@@ -321,9 +321,9 @@ def _write_samples(
     write_samples(folder, config.target, prompts, completions, remi)
 
 
-def _remarks(entrants: Sequence[Entrant], numbers: Mapping[str, Mapping[str, Numbers]]) -> dict[str, str]:
+def _remarks(systems: Sequence[EvaluatedSystem], numbers: Mapping[str, Mapping[str, Numbers]]) -> dict[str, str]:
     """What has to be said with rows and numbers."""
-    out = {entrant.name: entrant.remark for entrant in entrants if entrant.remark}
+    out = {system.name: system.remark for system in systems if system.remark}
     for name, by_kind in numbers.items():
         for kind, part in by_kind.items():
             out |= {f"{name}, {kind}, {number}": remark for number, remark in part.remarks.items()}
@@ -389,7 +389,7 @@ def embedders(config: EvaluateConfig) -> dict[str, Embedder]:
     """What Fréchet distances are measured in, beside the features."""
     out: dict[str, Embedder] = {}
     if config.critic:
-        if (Path(config.critic) / TRAIT_WEIGHTS).is_file():
+        if (Path(config.critic) / FEATURE_WEIGHTS).is_file():
             raise MgenError(
                 f"--critic {config.critic}: expected a critic that hears tokens, this one hears traits and has no "
                 "hidden states; leave --critic out, or train one with mgen critic --hears tokens"

@@ -35,12 +35,12 @@ from mgen.judgement import Judge
 from mgen.models.transformer import check_vocabulary, load_policy
 from mgen.notes import Notes
 from mgen.rl.credit import AGGREGATIONS
-from mgen.rl.discriminator import AGAINST, Adversary, check_weights, fixed_point
-from mgen.rl.trainer import FORMS, MusicTrainer
+from mgen.rl.discriminator import AGAINST, DiscriminatorTrainer, check_weights, fixed_point
+from mgen.rl.trainer import OBJECTIVES, MusicTrainer
 from mgen.runs.checkpoints import write_manifest
 from mgen.runs.run import Run, read_metrics
 from mgen.runs.sample_callback import fixed_prompts
-from mgen.runs.tracking import ListeningOptions, listen, settle_tracking
+from mgen.runs.tracking import SampleOptions, check_tracking, listen
 from mgen.sampling.prompts import Prompts, draw_prompts, text
 from mgen.sampling.rollout import Decoding, sample
 from rewards import REWARDS
@@ -72,7 +72,7 @@ advantage). What repeats is what reinforcement learning spoils first, and weighs
 
 
 @dataclass
-class FinetuneConfig(ListeningOptions, GRPOConfig):  # type: ignore[misc]
+class FinetuneConfig(SampleOptions, GRPOConfig):  # type: ignore[misc]
     """Options of `mgen finetune`: those of `trl.GRPOConfig`, with other defaults, and these."""
 
     policy: str = field(
@@ -114,11 +114,11 @@ class FinetuneConfig(ListeningOptions, GRPOConfig):  # type: ignore[misc]
             "normalize_then_sum each judge by its own first (GDPO), so that all are equally loud at equal weights."
         },
     )
-    loud_share: float = field(
+    dominant_share: float = field(
         default=0.8, metadata={"help": "Share of the advantage above which a judge is told of, held for 5 steps."}
     )
     target: str = field(default="jazz", metadata={"help": "Style that is asked for."})
-    turn_share: float = field(
+    transfer_share: float = field(
         default=0.5, metadata={"help": "Share of prompts that are other music, to be turned to the target."}
     )
     prompt_tokens: list[int] = field(
@@ -131,7 +131,7 @@ class FinetuneConfig(ListeningOptions, GRPOConfig):  # type: ignore[misc]
     realism_against: str = field(
         default="current",
         metadata={
-            "help": "Whose samples the adversary is trained against. reference: before the first step, then left "
+            "help": "Whose samples the discriminator is trained against. reference: before the first step, then left "
             "alone; log p_real / p_reference, sound with kl_weight equal to its weight. current: after each step, "
             "against what the policy plays now; log p_real / p_policy, sound with kl_weight 0, and at rest between "
             "reference and real music at a kl_weight below its weight."
@@ -140,11 +140,11 @@ class FinetuneConfig(ListeningOptions, GRPOConfig):  # type: ignore[misc]
     realism_warm_up: int = field(
         default=20,
         metadata={
-            "help": "Adversary's batches on the frozen policy before the first step; against the reference that is all "
+            "help": "The discriminator's batches on the frozen policy before the first step; against the reference that is all "
             "it learns, and the last fifth calibrates it."
         },
     )
-    realism_learning_rate: float = field(default=3e-4, metadata={"help": "Of the adversary."})
+    realism_learning_rate: float = field(default=3e-4, metadata={"help": "Of the discriminator."})
     realism_steps: int = field(default=2, metadata={"help": "Its optimizer steps after a step of the policy."})
     realism_batch_size: int = field(
         default=64, metadata={"help": "Its pieces a step: half real, and of each half fresh and half from the buffer."}
@@ -189,12 +189,12 @@ class FinetuneConfig(ListeningOptions, GRPOConfig):  # type: ignore[misc]
         for name in ("policy", "corpus", "out"):
             if not getattr(self, name):
                 raise ValueError(f"expected --{name}, got none; see --help")
-        if self.form not in FORMS:
-            raise ValueError(f"form '{self.form}': expected one of {', '.join(FORMS)}")
+        if self.form not in OBJECTIVES:
+            raise ValueError(f"form '{self.form}': expected one of {', '.join(OBJECTIVES)}")
         if self.realism_against not in AGAINST:
             raise ValueError(f"realism_against '{self.realism_against}': expected one of {', '.join(AGAINST)}")
-        if not 0 <= self.turn_share <= 1:
-            raise ValueError(f"turn_share ({self.turn_share}) must be between 0 and 1")
+        if not 0 <= self.transfer_share <= 1:
+            raise ValueError(f"transfer_share ({self.transfer_share}) must be between 0 and 1")
         if self.form == "nats" and self.beta:
             raise ValueError(
                 f"beta ({self.beta}) belongs to the form normalised; the form nats pays kl_weight in the return"
@@ -215,14 +215,14 @@ class FinetuneConfig(ListeningOptions, GRPOConfig):  # type: ignore[misc]
                 f"multi_objective_aggregation ({self.multi_objective_aggregation}) divides by deviations and belongs "
                 "to the form normalised; the form nats adds nats up"
             )
-        if not 0.5 <= self.loud_share <= 1:
-            raise ValueError(f"loud_share ({self.loud_share}) must be between 0.5 and 1")
+        if not 0.5 <= self.dominant_share <= 1:
+            raise ValueError(f"dominant_share ({self.dominant_share}) must be between 0.5 and 1")
         self._check_realism()
         if self.save_total_limit is not None and self.save_total_limit < 2:
             raise ValueError(
                 f"save_total_limit ({self.save_total_limit}) must be at least 2, so that one is whole at any time"
             )
-        settle_tracking(self)
+        check_tracking(self)
         if self.style_credit is None:
             self.style_credit = self.form == "nats"
         self.output_dir = f"{self.out}/checkpoints"
@@ -278,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, why in missing.items():
         _tell(f"judge {name} is left out: {why}")
     config.reward_weights = list(weight.values())
-    judges, adversary = build_judges(config, weight, bands, source)
+    judges, discriminator = build_judges(config, weight, bands, source)
     trainer = MusicTrainer(
         policy,
         reference,
@@ -288,29 +288,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         source.dataset(),
         form=config.form,
         kl_weight=config.kl_weight,
-        adversary=adversary,
-        loud_share=config.loud_share,
+        discriminator=discriminator,
+        dominant_share=config.dominant_share,
     )
     run.follow(trainer)
     asked = [("continue", config.target), ("turn", config.target)]
     prompts = fixed_prompts(corpus, asked, config.sample_prompts, max(config.prompt_tokens), config.seed)
-    listen(trainer, config, run.folder, run.shelves, remi, prompts, at_start=True)
+    listen(trainer, config, run.folder, run.clip_loggers, remi, prompts, at_start=True)
     checkpoint = run.last_checkpoint()
-    if adversary is not None:
+    if discriminator is not None:
         _tell(at_rest(config, weight))
-    if adversary is not None and checkpoint is None:
-        warm = adversary.warm_up(
+    if discriminator is not None and checkpoint is None:
+        warm = discriminator.warm_up(
             lambda n, batch: source.sampled(reference, n, batch),
             config.realism_warm_up,
             config.per_device_train_batch_size,
         )
-        _tell(f"adversary against the frozen policy after {config.realism_warm_up} batches: {_numbers(warm)}")
+        _tell(f"discriminator against the frozen policy after {config.realism_warm_up} batches: {_numbers(warm)}")
     trainer.train(resume_from_checkpoint=checkpoint)
     last = _last_metrics(run)
     run.save_model(trainer.accelerator.unwrap_model(trainer.model), remi)
-    if adversary is not None:
-        assert isinstance(adversary.learner, RealismCritic)
-        _save_adversary(adversary.learner, run, last)
+    if discriminator is not None:
+        assert isinstance(discriminator.learner, RealismCritic)
+        _save_discriminator(discriminator.learner, run, last)
     told = {"left_out": missing} if missing else {}
     run.finish(steps=trainer.state.global_step, last=last, parameters=policy.num_parameters(), **told)
     return _report(run, config.json, "finished")
@@ -331,28 +331,28 @@ def judges_that_can(weight: dict[str, float], bands: Bands) -> tuple[dict[str, f
 
 
 def realism_options(config: FinetuneConfig) -> RealismOptions:
-    """The adversary's options, `realism_...` of the config."""
+    """The discriminator's options, `realism_...` of the config."""
     names = {option.name for option in fields(RealismOptions)} - {"min_notes"}
     return RealismOptions(**{name: getattr(config, f"realism_{name}") for name in names})
 
 
 def at_rest(config: FinetuneConfig, weight: dict[str, float]) -> str:
-    """What the adversary and KL pull to, in a line."""
+    """What the discriminator and KL pull to, in a line."""
     if config.form != "nats":
-        return "adversary: its ratio is one score among others in the form normalised, and promises no fixed point"
+        return "discriminator: its ratio is one score among others in the form normalised, and promises no fixed point"
     own = weight["realism"]
     reference, real = fixed_point(config.realism_against, own, config.kl_weight)
     held = "" if config.kl_weight else "; no KL holds the policy, only small steps"
     jazz = ""
-    if not config.turn_share and "style" in weight:
+    if not config.transfer_share and "style" in weight:
         jazz = f"; its real music is {config.target} alone, so the judge style asks for {config.target} a second time"
     return (
-        f"adversary against {config.realism_against} samples, realism {own:g}, kl_weight {config.kl_weight:g}: at rest "
+        f"discriminator against {config.realism_against} samples, realism {own:g}, kl_weight {config.kl_weight:g}: at rest "
         f"the policy is reference^{reference:.2f} x real^{real:.2f}, tilted by the other judges{held}{jazz}"
     )
 
 
-def _save_adversary(critic: RealismCritic, run: Run, last: dict[str, float]) -> None:
+def _save_discriminator(critic: RealismCritic, run: Run, last: dict[str, float]) -> None:
     """Write RUN/realism: aside, flushed, then renamed into place."""
     if not PartialState().is_main_process:
         return
@@ -379,11 +379,11 @@ def measured_bands(config: FinetuneConfig, source: _Source, run: Run) -> Bands:
 
 def build_judges(
     config: FinetuneConfig, weight: dict[str, float], bands: Bands, source: _Source
-) -> tuple[dict[str, Judge], Adversary | None]:
-    """The judges that `weight` names, and the adversary if realism is among them."""
+) -> tuple[dict[str, Judge], DiscriminatorTrainer | None]:
+    """The judges that `weight` names, and the discriminator if realism is among them."""
     remi = source.corpus.remi
     judges: dict[str, Judge] = {}
-    adversary = None
+    discriminator = None
     for name in weight:
         if name != "realism":
             judges[name] = stock_judge(name, bands, config.critic, remi, bool(config.style_credit))
@@ -391,8 +391,8 @@ def build_judges(
             network = SequenceCritic.new(remi, config.policy, label="real", seed=config.seed)
             critic = RealismCritic(network, realism_options(config), config.realism_against, config.seed)
             judges[name] = critic
-            adversary = Adversary(critic, source.real, config.realism_against)
-    return judges, adversary
+            discriminator = DiscriminatorTrainer(critic, source.real, config.realism_against)
+    return judges, discriminator
 
 
 class _Source:
@@ -408,7 +408,7 @@ class _Source:
     def _draw(self, n: int, rng: np.random.Generator) -> list[Prompts]:
         """n prompts in the config's shares of kinds, their lengths in turn."""
         c = self.config
-        turned = round(n * c.turn_share)
+        turned = round(n * c.transfer_share)
         counts = {
             (kind, length): (count + place) // len(c.prompt_tokens)
             for kind, count in (("continue", n - turned), ("turn", turned))

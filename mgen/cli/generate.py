@@ -26,7 +26,7 @@ from mgen.models.transformer import load_policy
 from mgen.notes import Notes
 from mgen.sampling.prompts import Prompts, check_style
 from mgen.sampling.rollout import Decoding
-from mgen.sampling.systems import BestOf, ModelPlayer, Player
+from mgen.sampling.systems import BestOf, ModelSystem, System
 
 DECODING = ("temperature", "top_k", "top_p", "guidance", "repetition_penalty", "best_of")
 """Options that say how tokens and pieces were chosen; index.json tells them."""
@@ -146,11 +146,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _player(config: GenerateConfig, model: PreTrainedModel, remi: Remi, length: int) -> Player:
+def _player(config: GenerateConfig, model: PreTrainedModel, remi: Remi, length: int) -> System:
     decoding = Decoding(
         config.temperature, config.top_k, config.top_p, length, config.guidance, config.repetition_penalty
     )
-    player = ModelPlayer(model, remi, decoding)
+    player = ModelSystem(model, remi, decoding)
     if config.best_of == 1:
         return player
     return BestOf(player, remi, config.best_of, judges_from(config.judges, config.critic, config.bands, remi))

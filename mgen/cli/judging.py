@@ -19,7 +19,7 @@ from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.judgement import Judge
 from mgen.notes import Notes
-from mgen.rl.trainer import ADVERSARY_FILE
+from mgen.rl.trainer import DISCRIMINATOR_FILE
 from mgen.runs.checkpoints import MANIFEST
 from rewards import REWARDS
 from rewards.bands import Band, Bands, load_bands
@@ -28,7 +28,7 @@ BANDS_FILE = "bands.json"
 """Where a run of `mgen finetune` keeps the bands that it measured."""
 
 REALISM_FOLDER = "realism"
-"""Where a finished run of `mgen finetune` keeps its adversary."""
+"""Where a finished run of `mgen finetune` keeps its discriminator."""
 
 CRITICS = ("style", "realism")
 
@@ -66,7 +66,7 @@ def left_out(names: Iterable[str], bands: Mapping[str, Band]) -> dict[str, str]:
 
 
 def stock_judge(name: str, bands: Mapping[str, Band], critic: str, remi: Remi, credit: bool = False) -> Judge:
-    """A rule, or the style critic in the folder `critic`; the adversary belongs to its run.
+    """A rule, or the style critic in the folder `critic`; the discriminator belongs to its run.
 
     Args:
         credit: the critic gives credit by bars.
@@ -91,7 +91,7 @@ def judges_from(words: Sequence[str], critic: str, bands: str, remi: Remi) -> Ju
     if not weight:
         raise MgenError("best_of needs judges: give --critic FOLDER, or --judges NAME=WEIGHT... --bands FILE")
     if "realism" in weight:
-        raise MgenError("judges names realism: the adversary lives in a run of mgen finetune; leave it out")
+        raise MgenError("judges names realism: the discriminator lives in a run of mgen finetune; leave it out")
     ruled = [name for name in weight if name in REWARDS]
     if ruled and not bands:
         raise MgenError(f"judges names {', '.join(ruled)}: expected --bands FILE, such as RUN/{BANDS_FILE}")
@@ -103,7 +103,7 @@ def judges_from(words: Sequence[str], critic: str, bands: str, remi: Remi) -> Ju
 def judges_of_run(folder: Path | str, remi: Remi) -> Judges:
     """The judges that a run of `mgen finetune` was judged by, as they were at its end.
 
-    The adversary is that of the run's end, or, of a run that has not come to it, that of the last whole checkpoint: it
+    The discriminator is that of the run's end, or, of a run that has not come to it, that of the last whole checkpoint: it
     tells real music from what the *tuned* policy played then (or, trained so, from what the reference plays). Without
     either it is left out, and `description` says so.
 
@@ -130,12 +130,12 @@ def judges_of_run(folder: Path | str, remi: Remi) -> Judges:
         if name != "realism":
             judges[name] = stock_judge(name, bands, config["critic"], remi)
             continue
-        adversary, note = _adversary(folder, config, remi)
+        discriminator, note = _discriminator(folder, config, remi)
         notes.append(note)
-        if adversary is not None:
-            judges[name] = adversary
+        if discriminator is not None:
+            judges[name] = discriminator
     if not judges:
-        raise MgenError(f"{folder}: its only judge was the adversary, and no checkpoint is there; name another run")
+        raise MgenError(f"{folder}: its only judge was the discriminator, and no checkpoint is there; name another run")
     kept = {name: weight[name] for name in judges}
     return Judges(judges, kept, "; ".join([f"{_told(kept)} as in the run {folder.resolve().name}", *notes]))
 
@@ -154,25 +154,25 @@ def _config(folder: Path) -> dict[str, Any]:
     return dict(config)
 
 
-def _adversary(folder: Path, config: Mapping[str, Any], remi: Remi) -> tuple[Judge | None, str]:
-    """A run's adversary, if it is kept anywhere, and a remark on which it is."""
+def _discriminator(folder: Path, config: Mapping[str, Any], remi: Remi) -> tuple[Judge | None, str]:
+    """A run's discriminator, if it is kept anywhere, and a remark on which it is."""
     if (folder / REALISM_FOLDER).is_dir():
         ended = RealismCritic.from_pretrained(folder / REALISM_FOLDER, remi)
-        return ended, f"the adversary is that of the run's end, against {ended.against} samples"
-    checkpoint = _last_adversary(folder)
+        return ended, f"the discriminator is that of the run's end, against {ended.against} samples"
+    checkpoint = _last_discriminator(folder)
     if checkpoint is None:
-        return None, "the adversary is left out: no checkpoint of the run is there"
+        return None, "the discriminator is left out: no checkpoint of the run is there"
     options = {name: config[f"realism_{name}"] for name in ("clip", "spectral_norm") if f"realism_{name}" in config}
     critic = RealismCritic.new(remi, init=config["policy"], **options)
-    state = torch.load(checkpoint / ADVERSARY_FILE, weights_only=True, map_location="cpu")
+    state = torch.load(checkpoint / DISCRIMINATOR_FILE, weights_only=True, map_location="cpu")
     critic.load_judge(state["learner"])
-    return critic, f"the adversary is that of step {checkpoint.name.rsplit('-', 1)[1]}"
+    return critic, f"the discriminator is that of step {checkpoint.name.rsplit('-', 1)[1]}"
 
 
-def _last_adversary(folder: Path) -> Path | None:
-    """The newest whole checkpoint that holds an adversary; nothing is removed, for the run may still go on."""
+def _last_discriminator(folder: Path) -> Path | None:
+    """The newest whole checkpoint that holds an discriminator; nothing is removed, for the run may still go on."""
     whole = [path for path in folder.glob("checkpoints/checkpoint-*") if (path / MANIFEST).is_file()]
-    whole = [path for path in whole if (path / ADVERSARY_FILE).is_file()]
+    whole = [path for path in whole if (path / DISCRIMINATOR_FILE).is_file()]
     return max(whole, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
 
 

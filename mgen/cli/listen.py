@@ -52,7 +52,8 @@ class ListenConfig:
     host: str = field(default="127.0.0.1", metadata={"help": "Address to listen on; 0.0.0.0 for all of this machine."})
     port: int = field(default=8765, metadata={"help": "Port to listen on; 0 takes any that is free."})
     token: str = field(
-        default="", metadata={"help": "Asked for before anything else; made up where --host is not this machine alone."}
+        default="",
+        metadata={"help": "Asked for before anything else; made up where --host is not this machine alone."},
     )
     names: list[str] = field(
         default_factory=list,

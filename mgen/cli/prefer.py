@@ -34,7 +34,7 @@ from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.models.transformer import load_policy
 from mgen.runs.run import Run
-from mgen.runs.tracking import ListeningOptions, TrackingOptions, listen, settle_tracking
+from mgen.runs.tracking import SampleOptions, TrackingOptions, check_tracking, listen
 from mgen.stats.intervals import bootstrap
 from mgen.training.preference import (
     Pairs,
@@ -74,7 +74,7 @@ class PreferOptions(TrackingOptions):
 
 
 @dataclass
-class PolicyConfig(ListeningOptions, PreferOptions, DPOConfig):  # type: ignore[misc]
+class PolicyConfig(SampleOptions, PreferOptions, DPOConfig):  # type: ignore[misc]
     """Options of `mgen prefer --method dpo`: those of `trl.DPOConfig`, with other defaults, and these."""
 
     beta: float = field(
@@ -118,7 +118,7 @@ def _settle(config: Any) -> None:
         raise ValueError(f"max_length ({config.max_length}): pairs are never cut; leave it out")
     if config.save_total_limit is not None and config.save_total_limit < 2:
         raise ValueError(f"save_total_limit ({config.save_total_limit}) must be at least 2: one is whole at any time")
-    settle_tracking(config)
+    check_tracking(config)
     config.output_dir = f"{config.out}/checkpoints"
     config.save_strategy = config.eval_strategy
     config.save_steps = config.eval_steps or config.save_steps
@@ -192,7 +192,7 @@ def _train_policy(
     run.follow(trainer)
     held = list(dict.fromkeys(map(tuple, valid.prompt)))[: config.sample_prompts]
     prompts = {f"{i}_held": ids for i, ids in enumerate(held)}
-    listen(trainer, config, run.folder, run.shelves, remi, prompts, at_start=True)
+    listen(trainer, config, run.folder, run.clip_loggers, remi, prompts, at_start=True)
     trainer.train(resume_from_checkpoint=run.last_checkpoint())
     model = trainer.accelerator.unwrap_model(trainer.model)
     reference.to(model.device)

@@ -23,7 +23,7 @@ from mgen.errors import MgenError
 from mgen.models.transformer import check_vocabulary, load_policy, new_policy
 from mgen.runs.run import Run
 from mgen.runs.sample_callback import fixed_prompts
-from mgen.runs.tracking import ListeningOptions, listen, settle_tracking
+from mgen.runs.tracking import SampleOptions, check_tracking, listen
 from mgen.sampling.prompts import check_style
 from mgen.training.pretrain import PretrainTrainer
 from mgen.training.streaming import StreamedWindows, held_table
@@ -32,7 +32,7 @@ OPTIMIZERS = {"adamw": "adamw_torch_fused", "adam": "adamw_torch_fused", "rmspro
 
 
 @dataclass
-class PretrainConfig(ListeningOptions, TrainingArguments):  # type: ignore[misc]
+class PretrainConfig(SampleOptions, TrainingArguments):  # type: ignore[misc]
     """Options of `mgen pretrain`: those of `transformers.TrainingArguments`, with other defaults, and these."""
 
     corpus: str = field(default="", metadata={"help": "Folder written by mgen prepare."})
@@ -94,7 +94,7 @@ class PretrainConfig(ListeningOptions, TrainingArguments):  # type: ignore[misc]
             raise ValueError("streaming needs a fixed batch, auto_find_batch_size changes it; switch one of them off")
         if self.speed not in {"auto", "plain"}:
             raise ValueError(f"speed '{self.speed}': expected auto or plain")
-        settle_tracking(self)
+        check_tracking(self)
         self.output_dir = f"{self.out}/checkpoints"
         self.optim = OPTIMIZERS[self.optimizer]
         if self.optimizer == "adam":
@@ -146,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run.follow(trainer)
     asked = [("continue", name) for name in corpus.remi.style_ids if style in (None, name)]
     prompts = fixed_prompts(corpus, asked, config.sample_prompts, min(64, config.context // 4), config.seed)
-    listen(trainer, config, run.folder, run.shelves, corpus.remi, prompts, at_start=False)
+    listen(trainer, config, run.folder, run.clip_loggers, corpus.remi, prompts, at_start=False)
     trainer.train(resume_from_checkpoint=run.last_checkpoint())
     final = trainer.evaluate()
     run.save_model(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False), corpus.remi)

@@ -20,7 +20,7 @@ _CHECKOUT = Path(__file__).resolve().parents[2] / "configs"
 CONFIGS = _CHECKOUT if _CHECKOUT.is_dir() else Path(sysconfig.get_path("data")) / "share" / "mgen" / "configs"
 """The checkout's recipes, or those that were installed with the package."""
 
-FORMS = ("nats", "normalised")
+OBJECTIVES = ("nats", "normalised")
 
 
 @dataclass
@@ -52,10 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     sources = [word for style in words.style for word in ("--style", style)]
     if config.metadata:
         sources += ["--metadata", config.metadata]
-    return cook(words.recipe, sources, Path(config.out))
+    return run_pipeline(words.recipe, sources, Path(config.out))
 
 
-def cook(recipe: str, sources: Sequence[str], out: Path) -> int:
+def run_pipeline(recipe: str, sources: Sequence[str], out: Path) -> int:
     """All steps of a recipe, from files to report.
 
     Args:
@@ -76,7 +76,7 @@ def cook(recipe: str, sources: Sequence[str], out: Path) -> int:
     _step("pretrain", recipe, ["--corpus", corpus, "--out", base])
     _step("critic", recipe, ["--corpus", corpus, "--out", critic])
     tuned = []
-    for form in FORMS:
+    for form in OBJECTIVES:
         run = str(out / f"jazz_{form}")
         common = [
             "--policy",
@@ -94,7 +94,7 @@ def cook(recipe: str, sources: Sequence[str], out: Path) -> int:
     words = ["--init", f"{base}/model", "--corpus", corpus, "--out", alone]
     _step("pretrain", f"jazz_only_{recipe}", words, folder="baselines")
     models = ["--model", f"pretrained={base}/model", *tuned]
-    controls = ["--control_model", f"jazz_only={alone}/model"]
+    controls = ["--low_cost_model", f"jazz_only={alone}/model"]
     _step("evaluate", recipe, [*models, *controls, "--corpus", corpus, "--out", str(out / "evaluation")])
     (out / "report.html").write_bytes((out / "evaluation" / "report.html").read_bytes())
     print(f"{out / 'report.html'}")

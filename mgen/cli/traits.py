@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from critics.style.excerpts import Collected, collected, joined
-from critics.style.feature_model import TraitModel
+from critics.style.feature_model import FeatureModel
 from critics.style.training_set import WAYS, Prepared, prepared
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
@@ -61,10 +61,10 @@ class Lessons:
             (valid, prepared(valid, seed, copies=0)),
         )
 
-    def model(self, seed: int = 0, ways: Sequence[str] = WAYS) -> TraitModel:
+    def model(self, seed: int = 0, ways: Sequence[str] = WAYS) -> FeatureModel:
         """Trained and calibrated, on music broken in `ways` only."""
         train, valid = (rows.of(heard, np.ones(len(heard), bool), ways) for heard, rows in (self.train, self.valid))
-        return TraitModel.fit(train, valid, seed=seed)
+        return FeatureModel.fit(train, valid, seed=seed)
 
     def told(self) -> dict[str, Any]:
         """What a critic of these was trained on, as plain values."""

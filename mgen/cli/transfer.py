@@ -18,8 +18,8 @@ from rich.table import Table
 
 from critics.style.excerpts import PIECES, Collected, collected
 from critics.validation.ablation import ABLATIONS
-from critics.validation.fitters import ensemble, heard_features, naive_features, network, on_table
-from critics.validation.leave_one_out import FEWEST, Fitter, Matrix, rows_of, transfer_matrix
+from critics.validation.fitters import ensemble, format_invariant_features, naive_features, network, on_table
+from critics.validation.leave_one_out import FEWEST, Fitter, Matrix, leave_one_out_matrix, rows_of
 from critics.validation.shortcut_baseline import Control, Stage, format_control, raw, stage, summary
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
@@ -34,7 +34,7 @@ NETWORK_STEPS = 100
 FITTERS: dict[str, Callable[[Corpus], Fitter]] = {
     "naive": lambda corpus: on_table(naive_features),
     "network": lambda corpus: network(corpus.remi, NETWORK_STEPS),
-    "features": lambda corpus: on_table(heard_features, copies=1),
+    "features": lambda corpus: on_table(format_invariant_features, copies=1),
     "ours": lambda corpus: ensemble(),
     **{name: lambda corpus, fitter=fitter: fitter for name, fitter in ABLATIONS.items()},  # type: ignore[misc]
 }
@@ -134,7 +134,7 @@ def _measured(
     for name in critics:
         task = progress.add_task(f"{n_notes} notes, {name}", total=None)
         begin = time.monotonic()
-        matrix: Matrix = transfer_matrix(
+        matrix: Matrix = leave_one_out_matrix(
             excerpts,
             FITTERS[name](corpus),
             seed,

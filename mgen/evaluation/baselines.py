@@ -16,7 +16,7 @@ from mgen.errors import MgenError
 from mgen.models.baselines.markov import MarkovChain
 from mgen.sampling.prompts import check_style
 from mgen.sampling.rollout import Decoding
-from mgen.sampling.systems import BestOf, CopyPlayer, MarkovPlayer, ModelPlayer, Player, Score
+from mgen.sampling.systems import BestOf, CopySystem, MarkovSystem, ModelSystem, System, Score
 
 RIVALS = {
     "markov1": "order-1 chain of note events, fitted on training pieces of the target style",
@@ -33,7 +33,7 @@ CONTROLS = {
 """Usual words of `control`, and what they are; any other number may be given."""
 
 
-def rival(word: str, corpus: Corpus, target: str) -> Player:
+def rival(word: str, corpus: Corpus, target: str) -> System:
     """`markovK`, or `train`, from the training split's pieces of the target style.
 
     Raises:
@@ -45,11 +45,11 @@ def rival(word: str, corpus: Corpus, target: str) -> Player:
     if not len(table):
         raise MgenError(f"{word}: the corpus has no training music of style '{target}'; prepare some")
     if kind == "train":
-        return CopyPlayer.of(table, corpus.remi)
-    return MarkovPlayer(MarkovChain.fit(table, corpus.remi, _whole(word, number)))
+        return CopySystem.of(table, corpus.remi)
+    return MarkovSystem(MarkovChain.fit(table, corpus.remi, _whole(word, number)))
 
 
-def control(word: str, model: PreTrainedModel, remi: Remi, score: Score | None = None) -> Player:
+def control(word: str, model: PreTrainedModel, remi: Remi, score: Score | None = None) -> System:
     """`best_of_N`, `guidance_W` or `repetition_penalty_P` over a policy, usually the pretrained one.
 
     Args:
@@ -62,12 +62,12 @@ def control(word: str, model: PreTrainedModel, remi: Remi, score: Score | None =
     if kind == "best_of_":
         if score is None:
             raise MgenError(f"{word}: needs the judges to choose by; name a run of mgen finetune")
-        return BestOf(ModelPlayer(model, remi), remi, _whole(word, number), score)
+        return BestOf(ModelSystem(model, remi), remi, _whole(word, number), score)
     try:
         decoding = Decoding(guidance=number) if kind == "guidance_" else Decoding(repetition_penalty=number)
     except ValueError as error:
         raise MgenError(f"{word}: {error}") from error
-    return ModelPlayer(model, remi, decoding)
+    return ModelSystem(model, remi, decoding)
 
 
 def _parted(word: str, kinds: dict[str, bool], usual: dict[str, str]) -> tuple[str, float]:

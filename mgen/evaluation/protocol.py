@@ -24,7 +24,7 @@ from mgen.music.metrics import METRICS
 from mgen.notes import Notes
 from mgen.sampling.prompts import Prompts, draw_prompts
 from mgen.sampling.rollout import completion_logprobs
-from mgen.sampling.systems import BestOf, Completions, ModelPlayer, Player
+from mgen.sampling.systems import BestOf, Completions, ModelSystem, System
 from mgen.stats.intervals import Interval, bootstrap
 from mgen.stats.memorisation import CopyIndex
 
@@ -63,14 +63,14 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Asked:
+class PromptSet:
     """The prompts of one kind, a part for each seed."""
 
     kind: str
     parts: list[Prompts]
 
     @classmethod
-    def draw(cls, protocol: Protocol, corpus: Corpus, split: str, kind: str, use: int) -> Asked:
+    def draw(cls, protocol: Protocol, corpus: Corpus, split: str, kind: str, use: int) -> PromptSet:
         """The protocol's prompts of a kind; another `use`, others."""
         size = np.bincount(np.arange(protocol.n) % protocol.seeds, minlength=protocol.seeds)
         parts = [protocol.draw(corpus, split, kind, use, s, n=int(n)) for s, n in enumerate(size)]
@@ -97,7 +97,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Entrant:
+class EvaluatedSystem:
     """A player as a row of the tables.
 
     Attributes:
@@ -109,12 +109,12 @@ class Entrant:
 
     name: str
     kind: str
-    players: Sequence[Player]
+    players: Sequence[System]
     remark: str = ""
 
 
 @dataclass(frozen=True)
-class Played:
+class SystemOutput:
     """What one player made of the prompts of one kind.
 
     Attributes:
@@ -130,20 +130,22 @@ class Played:
     cells: dict[str, Interval] = field(default_factory=dict)
 
 
-def real_music(asked: Asked, remi: Remi) -> Played:
+def real_music(asked: PromptSet, remi: Remi) -> SystemOutput:
     """Real music as a player: it went on as it did."""
-    return Played(asked.real(remi), asked.real_completions)
+    return SystemOutput(asked.real(remi), asked.real_completions)
 
 
-def play(entrant: Entrant, reference: PreTrainedModel | None, asked: Asked, remi: Remi, protocol: Protocol) -> Played:
-    """Let an entrant continue the prompts at temperature 1, and some of them cooler.
+def play(
+    system: EvaluatedSystem, reference: PreTrainedModel | None, asked: PromptSet, remi: Remi, protocol: Protocol
+) -> SystemOutput:
+    """Let an system continue the prompts at temperature 1, and some of them cooler.
 
     Args:
         reference: that `kl_piece` is measured from; None leaves it out.
     """
     completions, kl = [], []
     for s, part in enumerate(asked.parts):
-        player = entrant.players[s % len(entrant.players)]
+        player = system.players[s % len(system.players)]
         # The same seed for every player: what differs is the player.
         done = player.play(part, protocol.completion_tokens, seed=1000 * protocol.seed + s)
         completions.append(done)
@@ -154,15 +156,15 @@ def play(entrant: Entrant, reference: PreTrainedModel | None, asked: Asked, remi
         Notes.from_completions(part.ids.tolist(), done.token_ids, remi)
         for part, done in zip(asked.parts, completions, strict=True)
     ]
-    pieces = joined(notes, [part.work for part in asked.parts], len(entrant.players))
+    pieces = joined(notes, [part.work for part in asked.parts], len(system.players))
     more = {"kl_piece": np.concatenate(kl)} if len(kl) == len(asked.parts) else {}
-    cells = cooler(entrant, asked, remi, protocol)
-    first = entrant.players[0]
-    if isinstance(first, ModelPlayer) and first.is_plain and asked.kind == "continue":
+    cells = cooler(system, asked, remi, protocol)
+    first = system.players[0]
+    if isinstance(first, ModelSystem) and first.is_plain and asked.kind == "continue":
         cells["nll_note"] = nll_note(first.model, asked, remi)
     if isinstance(first, BestOf):
         cells["kl_bound"] = Interval(first.kl_bound, first.kl_bound, first.kl_bound)
-    return Played(pieces, ids, more, cells)
+    return SystemOutput(pieces, ids, more, cells)
 
 
 def log_ratio(done: Completions, prompts: Prompts, reference: PreTrainedModel, remi: Remi) -> Floats:
@@ -184,7 +186,7 @@ def logprobs_of(
     return [row[: len(c)] for row, c in zip(told, completions, strict=True)]
 
 
-def nll_note(model: PreTrainedModel, asked: Asked, remi: Remi) -> Interval:
+def nll_note(model: PreTrainedModel, asked: PromptSet, remi: Remi) -> Interval:
     """Nats a note that a model is surprised by on how real music went on: comparable across encodings."""
     nats, notes = [], []
     for part in asked.parts:
@@ -195,10 +197,10 @@ def nll_note(model: PreTrainedModel, asked: Asked, remi: Remi) -> Interval:
     return bootstrap(nats, asked.work, lambda values, weights: (weights @ values) / (weights @ count))
 
 
-def cooler(entrant: Entrant, asked: Asked, remi: Remi, protocol: Protocol) -> dict[str, Interval]:
+def cooler(system: EvaluatedSystem, asked: PromptSet, remi: Remi, protocol: Protocol) -> dict[str, Interval]:
     """Loop rates at temperature 0.8 and greedily, of some of the prompts; only models have a temperature."""
-    player = entrant.players[0]
-    if not (protocol.n_greedy and isinstance(player, ModelPlayer)):
+    player = system.players[0]
+    if not (protocol.n_greedy and isinstance(player, ModelSystem)):
         return {}
     part = asked.parts[0]
     rows = np.linspace(0, len(part.ids) - 1, min(protocol.n_greedy, len(part.ids))).astype(int)
@@ -231,7 +233,7 @@ def copy_index(corpus: Corpus, protocol: Protocol) -> CopyIndex:
     return CopyIndex.of(train, Notes.concat(held))
 
 
-def judged(played: Played, target: Pieces, judge: Judge, beside: Beside) -> Numbers:
+def judged(played: SystemOutput, target: Pieces, judge: Judge, beside: Beside) -> Numbers:
     """Every number of a player on one kind of prompt.
 
     Args:

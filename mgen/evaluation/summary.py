@@ -14,7 +14,7 @@ from mgen.encoding.remi import Remi
 from mgen.evaluation.columns import columns
 from mgen.evaluation.folders import Compared
 from mgen.evaluation.measure import Numbers, changes
-from mgen.evaluation.protocol import Asked, Entrant, Played
+from mgen.evaluation.protocol import EvaluatedSystem, PromptSet, SystemOutput
 from mgen.evaluation.report import Curve, Distribution, Example, Row, Take, render_report
 from mgen.music.metrics import METRICS
 from mgen.notes import Notes
@@ -49,15 +49,15 @@ class Evaluation:
         played, numbers: player -> kind of prompt -> what it made, and its numbers. The first player is `real`, the
             second the one that the others were tuned from.
         asked: kind -> prompts.
-        entrants: player -> what it is; real music is not among them.
+        systems: player -> what it is; real music is not among them.
         folders: model -> folder of its run, where training curves and run.json are looked for.
         facts: what was run, in words.
     """
 
-    played: Mapping[str, Mapping[str, Played]]
+    played: Mapping[str, Mapping[str, SystemOutput]]
     numbers: Mapping[str, Mapping[str, Numbers]]
-    asked: Mapping[str, Asked]
-    entrants: Mapping[str, Entrant]
+    asked: Mapping[str, PromptSet]
+    systems: Mapping[str, EvaluatedSystem]
     folders: Mapping[str, Path]
     remi: Remi
     target: str
@@ -74,18 +74,18 @@ def rows(evaluation: Evaluation) -> list[Row]:
         out.append(Row(f"real {evaluation.target}", "real", aim.cells, group))
         if kind == "turn":
             out.append(Row("the prompts' own music", "reference", evaluation.numbers[real][kind].cells, group))
-        for name, entrant in evaluation.entrants.items():
+        for name, system in evaluation.systems.items():
             numbers = evaluation.numbers[name][kind]
             if name == pretrained:
-                out.append(Row(name, entrant.kind, numbers.cells, group))
+                out.append(Row(name, system.kind, numbers.cells, group))
             else:
                 differ = changes(numbers, evaluation.numbers[pretrained][kind], asked.work)
                 against = {
                     other: changes(numbers, evaluation.numbers[other][kind], asked.work)
-                    for other, of in evaluation.entrants.items()
-                    if entrant.kind == "tuned" and of.kind in ("control", "rival")
+                    for other, of in evaluation.systems.items()
+                    if system.kind == "tuned" and of.kind in ("control", "rival")
                 }
-                out.append(Row(name, entrant.kind, numbers.cells, group, differ, against))
+                out.append(Row(name, system.kind, numbers.cells, group, differ, against))
     return out
 
 
@@ -117,7 +117,7 @@ def examples(evaluation: Evaluation, count: int, tempo: float = 120.0) -> list[E
     music and every model of the prompt.
     """
     out = []
-    models = [name for name, entrant in evaluation.entrants.items() if entrant.kind in ("pretrained", "tuned")]
+    models = [name for name, system in evaluation.systems.items() if system.kind in ("pretrained", "tuned")]
     last = models[-1]
     for kind, asked in evaluation.asked.items():
         order = _order(evaluation.numbers[last][kind], evaluation.numbers["real"][kind], evaluation.target)
@@ -148,7 +148,7 @@ CURVES = (
     ("style critic's score, mean over completions", "nats", ("rewards/style/mean",)),
     ("KL from the pretrained model", "nats a piece", ("policy/kl",)),
     ("entropy of the policy", "nats a token", ("entropy",)),
-    ("adversary: accuracy on pieces it has not learned from", "share", ("realism/accuracy",)),
+    ("discriminator: accuracy on pieces it has not learned from", "share", ("realism/accuracy",)),
     (
         "repetition rules",
         "band widths",
@@ -203,7 +203,7 @@ def _series(log: list[dict[str, Any]], key: str) -> tuple[list[float], list[floa
 
 def model_page(evaluation: Evaluation, title: str, shown: int) -> str:
     """report.html of models, as text."""
-    remarks = [f"{name}: {entrant.remark}" for name, entrant in evaluation.entrants.items() if entrant.remark]
+    remarks = [f"{name}: {system.remark}" for name, system in evaluation.systems.items() if system.remark]
     return render_report(
         title,
         rows(evaluation),

@@ -19,7 +19,7 @@ HELD = 16 * STEPS_PER_QUARTER
 """Grid steps for which a note is heard, at most: four bars of four."""
 
 
-def heard_chords(notes: Notes) -> tuple[Longs, Longs]:
+def half_bar_chords(notes: Notes) -> tuple[Longs, Longs]:
     """The chord of every half bar in which a pitched note sounds.
 
     A half bar is two beats from the bar line, three at the end of an odd bar. Of the 24 major and minor triads its
@@ -72,18 +72,18 @@ def heard_chords(notes: Notes) -> tuple[Longs, Longs]:
 def chord_irregularity(notes: Notes, n: int = 3) -> Floats:
     """CPI: share of different chord n-grams among all of a piece, 0 (one progression over and over) to 1.
 
-    CPI = different n-grams / n-grams, over the chords of `heard_chords`; a chord that is held on is one. Chords are
+    CPI = different n-grams / n-grams, over the chords of `half_bar_chords`; a chord that is held on is one. Chords are
     told apart by their root in the piece, so a progression that returns transposed is another one, while
     transposing the whole piece changes nothing.
 
-    Cannot see: what `heard_chords` cannot; how long chords last. Falls with the length of the piece: compare pieces
+    Cannot see: what `half_bar_chords` cannot; how long chords last. Falls with the length of the piece: compare pieces
     of one length. Over a solo line alone it is near 1, and only its distance to real solos means something: those of
     the Weimar Jazz Database have 0.96, with random pitches 0.99; the published 0.40 is of their written chords.
     NaN: fewer than n changes of chord.
     Source: chord progression irregularity of Wu and Yang 2020, arXiv:2008.01307, on written chords; their code
     (MusDr) leaves a piece's last n-gram out and gives 1 to a piece of n chords or fewer.
     """
-    piece, chord = heard_chords(notes)
+    piece, chord = half_bar_chords(notes)
     changed = ngrams.run_length(piece, chord) == 1
     piece, chord = piece[changed], chord[changed]
     whole = ngrams.complete(piece, n)

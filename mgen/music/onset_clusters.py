@@ -41,7 +41,7 @@ class Line:
         return np.diff(self.pitch, prepend=np.int64(0))
 
 
-class Moments:
+class OnsetClusters:
     """The pitched notes of B pieces as M moments; drums are not heard.
 
     Attributes:

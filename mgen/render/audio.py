@@ -212,7 +212,7 @@ def _power(lufs: float) -> float:
 
 
 def _k_weighting(sample_rate: int) -> NDArray[np.float64]:
-    """(2, 6) second-order sections: a shelf of 4 dB for the head, and a high-pass.
+    """(2, 6) second-order sections: a clip_logger of 4 dB for the head, and a high-pass.
 
     BS.1770 gives coefficients for 48 kHz only; these are the bilinear transforms of the analogue filters behind them,
     with which they agree there to 1e-6 and keep their response at other rates.
@@ -226,11 +226,11 @@ def _k_weighting(sample_rate: int) -> NDArray[np.float64]:
         return np.array([*top, *bottom]) / bottom[0]
 
     gain = 10 ** (3.999843853973347 / 20)
-    shelf = section(1681.974450955533, 0.7071752369554196, gain, gain**0.4996667741545416, 1.0, sample_rate)
+    clip_logger = section(1681.974450955533, 0.7071752369554196, gain, gain**0.4996667741545416, 1.0, sample_rate)
     high_pass = section(38.13547087602444, 0.5003270373238773, 1.0, 0.0, 0.0, sample_rate)
     # As printed, the high-pass has a numerator of exactly 1, -2, 1 at 48 kHz.
     high_pass[:3] /= section(38.13547087602444, 0.5003270373238773, 1.0, 0.0, 0.0, 48000)[0]
-    return np.stack([shelf, high_pass])
+    return np.stack([clip_logger, high_pass])
 
 
 def _fade(sound: NDArray[np.float64], sample_rate: int) -> NDArray[np.float64]:

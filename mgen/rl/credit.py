@@ -156,7 +156,7 @@ def advantage_shares(sizes: Tensor) -> Tensor:
     return sizes / torch.where(total > 0, total, torch.ones_like(total))
 
 
-def loud_judge(shares: Sequence[Mapping[str, float]], limit: float) -> str | None:
+def dominant_reward(shares: Sequence[Mapping[str, float]], limit: float) -> str | None:
     """The judge whose share of the advantage was above the limit in each of several steps, if there is one.
 
     Args:

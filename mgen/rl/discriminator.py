@@ -1,4 +1,4 @@
-"""The adversary: a realism critic trained between the policy's steps.
+"""The discriminator: a realism critic trained between the policy's steps.
 
 Two forms are sound, and they weigh KL differently. *Reference*: the critic learns real music against samples of the
 frozen reference, before the first step, and is then left alone; its logit is log p_real / p_ref, and KL to the
@@ -85,7 +85,7 @@ Draw = Callable[[int, int], Notes]
 """Number of pieces, number of the batch -> pieces; the same batch is drawn alike every time, and by every process."""
 
 
-class Adversary:
+class DiscriminatorTrainer:
     """Feeds a learner.
 
     Args:

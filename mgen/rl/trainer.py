@@ -28,22 +28,22 @@ from mgen.notes import Notes
 from mgen.rl.credit import (
     advantage_shares,
     advantage_sizes,
+    dominant_reward,
     group_advantages,
-    loud_judge,
     returns_to_go,
     score_advantages,
     token_counts,
     token_rewards,
 )
-from mgen.rl.discriminator import Adversary, check_weights
-from mgen.runs.checkpoints import WholeCheckpoints
+from mgen.rl.discriminator import DiscriminatorTrainer, check_weights
+from mgen.runs.checkpoints import VerifiedCheckpoints
 from mgen.sampling.rollout import Decoding, completion_logprobs, sample
 from mgen.training.pretrain import not_finite
 
-FORMS = ("nats", "normalised")
-ADVERSARY_FILE = "adversary.pt"
+OBJECTIVES = ("nats", "normalised")
+DISCRIMINATOR_FILE = "discriminator.pt"
 
-LOUD_STEPS = 5
+DOMINANT_STEPS = 5
 """Steps in a row after which a judge that holds most of the advantage is told of."""
 
 
@@ -57,8 +57,8 @@ class JudgeFunction(Protocol):
     def __call__(self, prompts: Any, completions: Any, completion_ids: Any, **rest: Any) -> list[float]: ...
 
 
-class MusicTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc]
-    """`GRPOTrainer` with our sampler, credit per note, and an adversary between its steps.
+class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
+    """`GRPOTrainer` with our sampler, credit per note, and an discriminator between its steps.
 
     Args:
         policy: what is trained.
@@ -66,17 +66,17 @@ class MusicTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc]
         judges: reward functions; `args.reward_weights` has one weight for each.
         form: `nats` or `normalised`.
         kl_weight: in the form nats, nats of return paid for each nat of KL. The other form pays `args.beta`.
-        adversary: trained after each batch of completions has been judged.
-        loud_share: share of the advantage above which a judge is told of, if it holds it for several steps.
+        discriminator: trained after each batch of completions has been judged.
+        dominant_share: share of the advantage above which a judge is told of, if it holds it for several steps.
 
     Metrics beside TRL's: `policy/kl` in nats a piece; `share/JUDGE`, how much of the advantage is a judge's, as it
     enters the loss of the form, and `share/kl` in the form nats (the other form pays KL beside the advantage);
-    `undefined/JUDGE`, share of completions that a judge could not judge; `realism/...`, what the adversary said of this
+    `undefined/JUDGE`, share of completions that a judge could not judge; `realism/...`, what the discriminator said of this
     step's completions before it learned from them.
 
     Raises:
         ValueError: Completions of one prompt would fall on two processes, the form nats is sampled at another
-            temperature than 1 or mixed as `normalize_then_sum`, or the adversary is one of the judges and its weight
+            temperature than 1 or mixed as `normalize_then_sum`, or the discriminator is one of the judges and its weight
             and that of KL are of neither sound form (`mgen.rl.discriminator`).
     """
 
@@ -90,12 +90,12 @@ class MusicTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc]
         train_dataset: Any,
         form: str = "nats",
         kl_weight: float = 1.0,
-        adversary: Adversary | None = None,
-        loud_share: float = 0.8,
+        discriminator: DiscriminatorTrainer | None = None,
+        dominant_share: float = 0.8,
         **rest: Any,
     ) -> None:
-        if form not in FORMS:
-            raise ValueError(f"form '{form}': expected one of {', '.join(FORMS)}")
+        if form not in OBJECTIVES:
+            raise ValueError(f"form '{form}': expected one of {', '.join(OBJECTIVES)}")
         local = args.per_device_train_batch_size * args.steps_per_generation
         if local % args.num_generations:
             raise ValueError(
@@ -113,11 +113,11 @@ class MusicTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc]
             )
         weights = [1.0] * len(judges) if args.reward_weights is None else args.reward_weights
         for judge, weight in zip(judges, weights, strict=True):
-            if form == "nats" and adversary is not None and getattr(judge, "judge", None) is adversary.learner:
-                check_weights(adversary.against, weight, kl_weight)
-        self.remi, self.form, self.kl_weight, self.adversary = remi, form, kl_weight, adversary
-        self.judges, self.loud_share = list(judges), loud_share
-        self._last_shares: deque[dict[str, float]] = deque(maxlen=LOUD_STEPS)
+            if form == "nats" and discriminator is not None and getattr(judge, "judge", None) is discriminator.learner:
+                check_weights(discriminator.against, weight, kl_weight)
+        self.remi, self.form, self.kl_weight, self.discriminator = remi, form, kl_weight, discriminator
+        self.judges, self.dominant_share = list(judges), dominant_share
+        self._last_shares: deque[dict[str, float]] = deque(maxlen=DOMINANT_STEPS)
         self._told: set[str] = set()
         with warnings.catch_warnings():
             # A contract test covers the interface that TRL calls experimental.
@@ -136,7 +136,7 @@ class MusicTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc]
     # ------------------------------------------------------------ one step
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """TRL's step (sample, judge, normalise), then our advantages in place of its own, then the adversary's step."""
+        """TRL's step (sample, judge, normalise), then our advantages in place of its own, then the discriminator's step."""
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         mask = output["completion_mask"].bool()
         log_ratio = (output["sampling_per_token_logps"] - self._reference_logps(output)) * mask
@@ -147,8 +147,8 @@ class MusicTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc]
         else:
             parts = self._score_parts(mask.device)
         self._log_step(parts, mask, log_ratio)
-        if self.adversary is not None and self.model.training:
-            self._train_adversary(output)
+        if self.discriminator is not None and self.model.training:
+            self._train_discriminator(output)
         return output
 
     def _group_size(self) -> int:
@@ -204,13 +204,17 @@ class MusicTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc]
             metrics[f"undefined/{judge.__name__}"].append(value)
         if self.model.training and len(self.judges) > 1:
             self._last_shares.append(shares)
-            loud = loud_judge(self._last_shares, self.loud_share) if len(self._last_shares) == LOUD_STEPS else None
+            loud = (
+                dominant_reward(self._last_shares, self.dominant_share)
+                if len(self._last_shares) == DOMINANT_STEPS
+                else None
+            )
             for name in shares:
                 self._tell(
                     f"share/{name}",
                     name == loud,
-                    f"one loud judge: {name} holds {shares[name]:.2f} of the advantage, and above {self.loud_share:g} "
-                    f"for {LOUD_STEPS} steps; the others are hardly heard. Lower "
+                    f"one loud judge: {name} holds {shares[name]:.2f} of the advantage, and above {self.dominant_share:g} "
+                    f"for {DOMINANT_STEPS} steps; the others are hardly heard. Lower "
                     + ("kl_weight" if name == "kl" else f"the weight of {name}"),
                 )
 
@@ -220,26 +224,26 @@ class MusicTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc]
             print(f"  step {self.state.global_step + 1}: {line}", file=sys.stderr, flush=True)
         (self._told.add if holds else self._told.discard)(key)
 
-    def _train_adversary(self, output: dict[str, Any]) -> None:
+    def _train_discriminator(self, output: dict[str, Any]) -> None:
         """Every process sees every completion, so all train the same critic and none has to be sent around."""
-        assert self.adversary is not None
+        assert self.discriminator is not None
         prompts = _rows(output["prompt_ids"], output["prompt_mask"])
         completions = _rows(output["completion_ids"], output["completion_mask"])
         pairs = gather_object(list(zip(prompts, completions, strict=True)))
         generated = Notes.from_completions([p for p, _ in pairs], [c for _, c in pairs], self.remi)
-        found = self.adversary.step(generated)
+        found = self.discriminator.step(generated)
         for name, value in found.items():
             self._metrics["train"][f"realism/{name}"].append(value)
         self._tell(
             "running_away",
             found.get("running_away", 0) >= 1,
-            "the adversary has run away: it tells nearly all completions from real music and rests, and the policy "
+            "the discriminator has run away: it tells nearly all completions from real music and rests, and the policy "
             "does not catch up. Give it fewer steps, a lower learning rate or a gradient penalty",
         )
         self._tell(
             "starved",
             found.get("starved", 0) >= 1,
-            "the adversary hears no difference, though it takes twice its steps: there is none left, or it is starved. "
+            "the discriminator hears no difference, though it takes twice its steps: there is none left, or it is starved. "
             "A fresh classifier (mgen evaluate) says which; if it is starved, give it more steps or a higher rate",
         )
 
@@ -253,14 +257,14 @@ class MusicTrainer(WholeCheckpoints, GRPOTrainer):  # type: ignore[misc]
     # --------------------------------------------------------- checkpoints
 
     def save_beside(self, folder: Path) -> None:
-        if self.adversary is not None:
-            torch.save(self.adversary.state_dict(), folder / ADVERSARY_FILE)
+        if self.discriminator is not None:
+            torch.save(self.discriminator.state_dict(), folder / DISCRIMINATOR_FILE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        if self.adversary is not None:
-            state = torch.load(Path(resume_from_checkpoint) / ADVERSARY_FILE, weights_only=True)
-            self.adversary.load_state_dict(state)
+        if self.discriminator is not None:
+            state = torch.load(Path(resume_from_checkpoint) / DISCRIMINATOR_FILE, weights_only=True)
+            self.discriminator.load_state_dict(state)
 
 
 def _said(judge: JudgeFunction) -> Judgement:

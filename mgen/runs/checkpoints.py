@@ -54,7 +54,7 @@ def check_manifest(folder: Path) -> None:
                 )
 
 
-def last_whole(folder: Path) -> Path | None:
+def last_complete(folder: Path) -> Path | None:
     """The newest whole checkpoint below `folder`, checked; half-written ones are removed. None if there is none.
 
     Raises:
@@ -73,7 +73,7 @@ def last_whole(folder: Path) -> Path | None:
     return newest
 
 
-class WholeCheckpoints(Trainer):  # type: ignore[misc]
+class VerifiedCheckpoints(Trainer):  # type: ignore[misc]
     """A `Trainer` that closes each checkpoint with a manifest. List it before the trainer that it extends."""
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:

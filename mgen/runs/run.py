@@ -24,11 +24,11 @@ from accelerate import PartialState
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 
 import mgen
-from mgen.runs.tracking import track, untrack
+from mgen.runs.tracking import track, close_trackers
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.runs.checkpoints import last_whole, write_manifest
-from mgen.runs.sample_callback import Shelf
+from mgen.runs.checkpoints import last_complete, write_manifest
+from mgen.runs.sample_callback import ClipLogger
 
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "miditok", "symusic", "numpy", "scikit-learn")
 RUN_FILE = "run.json"
@@ -44,7 +44,7 @@ class Run:
 
     folder: Path
     facts: dict[str, Any]
-    shelves: list[Shelf] = field(default_factory=list)  # where clips are shown, once a trainer is followed
+    clip_loggers: list[ClipLogger] = field(default_factory=list)  # where clips are shown, once a trainer is followed
 
     @classmethod
     def open(cls, folder: Path | str, command: str, config: dict[str, Any], **facts: Any) -> Run:
@@ -116,9 +116,9 @@ class Run:
         """Where to go on from; the same answer on every process."""
         state = PartialState()
         if state.is_main_process:
-            last_whole(self.checkpoints)  # also removes what was cut off
+            last_complete(self.checkpoints)  # also removes what was cut off
         state.wait_for_everyone()
-        found = last_whole(self.checkpoints)
+        found = last_complete(self.checkpoints)
         if found is not None:
             self._forget_after(int(found.name.rsplit("-", 1)[1]))
         return str(found) if found else None
@@ -136,7 +136,7 @@ class Run:
         for printer in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(printer)
         trainer.add_callback(_Metrics(self.folder / "metrics.jsonl"))
-        self.shelves = track(trainer, self.folder, self.facts["began"])
+        self.clip_loggers = track(trainer, self.folder, self.facts["began"])
 
     def save_model(self, model: PreTrainedModel, remi: Remi) -> None:
         """Write RUN/model in the Hub's layout: aside, flushed, then renamed into place."""
@@ -152,7 +152,7 @@ class Run:
 
     def finish(self, **results: Any) -> None:
         """Note the end, with results for the reader of run.json."""
-        untrack(self.shelves)
+        close_trackers(self.clip_loggers)
         now = time.time()
         self.facts |= {"finished": _stamp(now), "seconds": round(now - self.facts["began"], 1), **results}
         if PartialState().is_main_process:

@@ -49,14 +49,14 @@ class Clip:
     sample_rate: int = SAMPLE_RATE
 
 
-class Shelf(Protocol):
+class ClipLogger(Protocol):
     """Where clips are shown."""
 
     def show(self, clips: Sequence[Clip], step: int) -> None:
         """Show what the policy plays after optimizer step `step`."""
 
 
-class Listening(TrainerCallback):  # type: ignore[misc]
+class SampleCallback(TrainerCallback):  # type: ignore[misc]
     """Has the policy continue fixed prompts at temperature 1, and the first of them once more greedily.
 
     The MIDI files go to `folder`/step_000100/. Only the main process plays.
@@ -64,7 +64,7 @@ class Listening(TrainerCallback):  # type: ignore[misc]
     Args:
         prompts: name -> token ids.
         folder: of the samples.
-        shelves: where else clips go; with none, nothing is synthesised or drawn.
+        clip_loggers: where else clips go; with none, nothing is synthesised or drawn.
         every: steps between samples; None: whenever a checkpoint is written.
         new_tokens: longest continuation; prompt and continuation have to fit the policy's context.
         at_start: play before the first step too.
@@ -80,14 +80,14 @@ class Listening(TrainerCallback):  # type: ignore[misc]
         prompts: Mapping[str, Sequence[int]],
         remi: Remi,
         folder: Path,
-        shelves: Sequence[Shelf] = (),
+        clip_loggers: Sequence[ClipLogger] = (),
         every: int | None = None,
         new_tokens: int = 192,
         at_start: bool = True,
         seed: int = 0,
         tempo: float = 120.0,
     ) -> None:
-        self.prompts, self.remi, self.folder, self.shelves = dict(prompts), remi, folder, list(shelves)
+        self.prompts, self.remi, self.folder, self.clip_loggers = dict(prompts), remi, folder, list(clip_loggers)
         self.every, self.new_tokens, self.at_start = every, new_tokens, at_start
         self.seed, self.tempo = seed, tempo
         self.seconds = 0.0
@@ -117,11 +117,11 @@ class Listening(TrainerCallback):  # type: ignore[misc]
             score = piece.notes.to_score(0, self.tempo)
             path = folder / f"{name}.mid"
             score.dump_midi(path)
-            if self.shelves:
+            if self.clip_loggers:
                 audio = synthesise(score, max_seconds=SECONDS)
                 clips.append(Clip(name, audio, pianoroll_image(piece.notes, 0, piece.prompt_end), path))
-        for shelf in self.shelves:
-            shelf.show(clips, state.global_step)
+        for clip_logger in self.clip_loggers:
+            clip_logger.show(clips, state.global_step)
         self.seconds += time.monotonic() - began
 
     def _continued(self, policy: PreTrainedModel) -> list[tuple[str, Sequence[int], list[int]]]:

@@ -23,7 +23,7 @@ from transformers.integrations import TensorBoardCallback, TrackioCallback
 
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.runs.sample_callback import Clip, Listening, Shelf
+from mgen.runs.sample_callback import Clip, SampleCallback, ClipLogger
 
 TRACKERS = ("tensorboard", "wandb", "trackio")
 LOGS = "logs"
@@ -41,7 +41,7 @@ class TrackingOptions:
 
 
 @dataclass
-class ListeningOptions(TrackingOptions):
+class SampleOptions(TrackingOptions):
     """Options of every command that trains a policy."""
 
     sample_steps: int | None = field(
@@ -54,7 +54,7 @@ class ListeningOptions(TrackingOptions):
     sample_tokens: int = field(default=192, metadata={"help": "Longest continuation, as far as the context allows."})
 
 
-def settle_tracking(config: Any) -> None:
+def check_tracking(config: Any) -> None:
     """Check a config's tracking options before anything is trained.
 
     Raises:
@@ -70,7 +70,7 @@ def settle_tracking(config: Any) -> None:
     config.report_to = asked or "none"
     if config.run_name and Path(config.run_name).name != config.run_name:
         raise ValueError(f"run_name '{config.run_name}': trackers file runs by it; give a name without / in it")
-    if not isinstance(config, ListeningOptions):
+    if not isinstance(config, SampleOptions):
         return
     if config.sample_steps is not None and config.sample_steps < 0:
         raise ValueError(f"sample_steps ({config.sample_steps}) must be at least 0; 0 plays nothing")
@@ -81,7 +81,7 @@ def settle_tracking(config: Any) -> None:
         )
 
 
-class Board(TensorBoardCallback):  # type: ignore[misc]
+class TensorBoardClips(TensorBoardCallback):  # type: ignore[misc]
     """transformers' callback, writing to the run's folder; a run taken up again writes over what came after its
     checkpoint.
     """
@@ -109,7 +109,7 @@ class Board(TensorBoardCallback):  # type: ignore[misc]
         self.tb_writer.flush()
 
 
-class WandbShelf:
+class WandbClips:
     """Clips in the run that Weights & Biases has open."""
 
     def show(self, clips: Sequence[Clip], step: int) -> None:
@@ -122,7 +122,7 @@ class WandbShelf:
         wandb.log(shown)
 
 
-class TrackioShelf(TrackioCallback):  # type: ignore[misc]
+class TrackioClips(TrackioCallback):  # type: ignore[misc]
     """transformers' callback, speaking on stderr: stdout is for results. Clips go to the run that it has open."""
 
     def setup(self, *args: Any, **rest: Any) -> None:
@@ -144,22 +144,22 @@ class TrackioShelf(TrackioCallback):  # type: ignore[misc]
         trackio.log(shown)
 
 
-def track(trainer: Trainer, folder: Path, began: float) -> list[Shelf]:
+def track(trainer: Trainer, folder: Path, began: float) -> list[ClipLogger]:
     """Have a trainer's trackers write where the run is; what comes back shows clips.
 
     Args:
         folder: of the run.
         began: when the run was begun; with the folder it tells a run that is taken up from another of that name.
     """
-    shelves: list[Shelf] = []
+    clip_loggers: list[ClipLogger] = []
     identity = hashlib.sha256(f"{folder.resolve()} {began}".encode()).hexdigest()[:16]
     trainer.args.run_name = trainer.args.run_name or f"{folder.resolve().name}-{identity[:6]}"
     if trainer.pop_callback(TensorBoardCallback) is not None:
-        board = Board(folder / LOGS)
+        board = TensorBoardClips(folder / LOGS)
         trainer.add_callback(board)
-        shelves.append(board)
+        clip_loggers.append(board)
     if "wandb" in trainer.args.report_to:
-        shelves.append(WandbShelf())
+        clip_loggers.append(WandbClips())
         wandb = importlib.import_module("wandb")
         if PartialState().is_main_process and wandb.run is None:
             (folder / LOGS).mkdir(exist_ok=True)
@@ -171,43 +171,43 @@ def track(trainer: Trainer, folder: Path, began: float) -> list[Shelf]:
                 resume="allow",
             )
     if trainer.pop_callback(TrackioCallback) is not None:
-        trackio = TrackioShelf()
+        trackio = TrackioClips()
         trainer.add_callback(trackio)
-        shelves.append(trackio)
-    return shelves
+        clip_loggers.append(trackio)
+    return clip_loggers
 
 
-def untrack(shelves: Sequence[Shelf]) -> None:
+def close_trackers(clip_loggers: Sequence[ClipLogger]) -> None:
     """Close what trackers have open, so that another run in the same process is another run to them."""
     if not PartialState().is_main_process:
         return
-    for shelf in shelves:
-        if isinstance(shelf, Board) and shelf.tb_writer is not None:
-            shelf.tb_writer.close()
-            shelf.tb_writer = None
-        elif isinstance(shelf, WandbShelf):
+    for clip_logger in clip_loggers:
+        if isinstance(clip_logger, TensorBoardClips) and clip_logger.tb_writer is not None:
+            clip_logger.tb_writer.close()
+            clip_logger.tb_writer = None
+        elif isinstance(clip_logger, WandbClips):
             importlib.import_module("wandb").finish()
-        elif isinstance(shelf, TrackioShelf):
+        elif isinstance(clip_logger, TrackioClips):
             with redirect_stdout(sys.stderr):
                 importlib.import_module("trackio").finish()
 
 
 def listen(
     trainer: Trainer,
-    config: ListeningOptions,
+    config: SampleOptions,
     folder: Path,
-    shelves: Sequence[Shelf],
+    clip_loggers: Sequence[ClipLogger],
     remi: Remi,
     prompts: Mapping[str, Sequence[int]],
     at_start: bool,
-) -> Listening | None:
-    """Have the policy of `trainer` play `prompts` as the options say; the clips go to `folder`/samples and `shelves`.
+) -> SampleCallback | None:
+    """Have the policy of `trainer` play `prompts` as the options say; the clips go to `folder`/samples and `clip_loggers`.
 
     Raises:
         MgenError: Samples were asked for, and there is no prompt to start from or no process that holds the policy.
     """
     every = config.sample_steps
-    if every == 0 or (every is None and not shelves):
+    if every == 0 or (every is None and not clip_loggers):
         return None
     context = trainer.model.config.max_position_embeddings
     fitting = {name: ids for name, ids in prompts.items() if len(ids) < context}
@@ -223,6 +223,6 @@ def listen(
             print(f"no samples are played: {why}", file=sys.stderr)
         return None
     room = context - max(len(ids) for ids in fitting.values())
-    listening = Listening(fitting, remi, folder / "samples", shelves, every, min(config.sample_tokens, room), at_start)
+    listening = SampleCallback(fitting, remi, folder / "samples", clip_loggers, every, min(config.sample_tokens, room), at_start)
     trainer.add_callback(listening)
     return listening

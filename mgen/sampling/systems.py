@@ -41,7 +41,7 @@ class Completions:
     logprobs: list[list[float]] | None
 
 
-class Player(Protocol):
+class System(Protocol):
     """Continues prompts.
 
     Attributes:
@@ -60,7 +60,7 @@ class Player(Protocol):
 
 
 @dataclass(frozen=True)
-class ModelPlayer:
+class ModelSystem:
     """A policy.
 
     Guidance leads away from the same prompt without its style token, as the policy has seen music whose style was
@@ -125,7 +125,7 @@ def without_style(ids: Sequence[int], remi: Remi) -> list[int]:
 
 
 @dataclass(frozen=True)
-class MarkovPlayer:
+class MarkovSystem:
     """A chain of note events; see `mgen.models.baselines.markov`. No log-probabilities: a completion is cut in tokens
     and drawn in notes.
     """
@@ -140,14 +140,14 @@ class MarkovPlayer:
 
 
 @dataclass(frozen=True)
-class CopyPlayer:
+class CopySystem:
     """The training set itself, in excerpts as long as a completion: what copying scores."""
 
     excerpts: TrainingExcerpts
     decodes_greedily: ClassVar[bool] = False
 
     @classmethod
-    def of(cls, table: TokenTable, remi: Remi) -> CopyPlayer:
+    def of(cls, table: TokenTable, remi: Remi) -> CopySystem:
         """Copies from the pieces of `table`."""
         return cls(TrainingExcerpts(table, remi))
 
@@ -171,7 +171,7 @@ class BestOf:
         ValueError: n is below 1.
     """
 
-    player: Player
+    player: System
     remi: Remi
     n: int
     score: Score

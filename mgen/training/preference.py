@@ -22,7 +22,7 @@ from trl import DPOTrainer, RewardTrainer
 
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.runs.checkpoints import WholeCheckpoints
+from mgen.runs.checkpoints import VerifiedCheckpoints
 from mgen.training.pretrain import not_finite
 
 Row = list[int]
@@ -171,7 +171,7 @@ def split_pairs(pairs: Pairs, valid_share: float, seed: int) -> tuple[Pairs, Pai
     return pairs.take(np.flatnonzero(~is_valid)), pairs.take(np.flatnonzero(is_valid))
 
 
-class _Finite(WholeCheckpoints):
+class _Finite(VerifiedCheckpoints):
     """A trainer of pairs that ends where its loss is no number."""
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:

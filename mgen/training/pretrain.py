@@ -18,11 +18,11 @@ from transformers.trainer import TRAINER_STATE_NAME
 from mgen.corpus.windows import Windows, collate
 from mgen.encoding.remi import Kind, Remi
 from mgen.errors import MgenError
-from mgen.runs.checkpoints import WholeCheckpoints, last_whole
+from mgen.runs.checkpoints import VerifiedCheckpoints, last_complete
 from mgen.training.streaming import StreamedWindows
 
 
-class PretrainTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]
+class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
     """`Trainer` over `Windows`, evaluated in nats per token and nats per note.
 
     Args:
@@ -144,7 +144,7 @@ def token_sums(logits: Tensor, labels: Tensor, is_note: Tensor) -> Tensor:
 
 def not_finite(value: float, step: int, items: list[int], checkpoints: Path) -> str:
     """The line that ends a run whose loss is no number."""
-    good = last_whole(checkpoints) if checkpoints.is_dir() else None
+    good = last_complete(checkpoints) if checkpoints.is_dir() else None
     kind = "not a number" if math.isnan(value) else "infinite"
     return (
         f"step {step}: the loss is {kind} (batch: items {items[0]}..{items[-1]}); "

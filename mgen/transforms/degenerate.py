@@ -72,7 +72,7 @@ def random_tokens(notes: Notes, rng: Generator, remi: Remi, tokens: int) -> Note
     return remi.decode(list(rng.integers(remi.vocab_size, size=(notes.n_pieces, tokens))))
 
 
-SENSELESS: dict[str, Senseless] = {
+DEGENERATE_INPUTS: dict[str, Senseless] = {
     "empty": empty,
     "single_note": single_note,
     "cut_short": cut_short,
