@@ -198,7 +198,9 @@ def test_our_checkpoint_is_a_stock_model(base):
 
 
 def test_two_processes_end_with_equal_weights(small_corpus, base, style_critic, tmp_path):
-    """Completions are split between processes and judged on both; the discriminators see the same. Nothing may drift."""
+    """Completions are split between processes and judged on both; the discriminators see the same. Nothing may
+    drift.
+    """
     words = finetune_words(small_corpus, base, style_critic, tmp_path / "run", "nats")
     program = tmp_path / "two.py"
     program.write_text(

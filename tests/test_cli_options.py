@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from mgen.cli.main import run
-from mgen.cli.options import as_dict, parse, weights
+from mgen.cli.options import parse
 from mgen.errors import MgenError
+from mgen.options import as_dict, weights
 
 
 @dataclass

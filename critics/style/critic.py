@@ -1,7 +1,7 @@
 """The style critic: how surely is this piece jazz?
 
-Says log P(style | piece), whatever the prompt was. What it hears by is a `Model`: `critics/style/feature_model.py`, which is
-to give reward, or `critics/style/token_model.py`.
+Says log P(style | piece), whatever the prompt was. What it hears by is a `Model`: `critics/style/feature_model.py`,
+which is to give reward, or `critics/style/token_model.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Traits: a piece as numbers of harmony, melody, rhythm and texture, for critics that must hear across file formats.
 
-All are shares and means over moments (`mgen/music/onset_clusters.py`), so they are free of key, register, tempo, loudness,
-durations and bars. They are the critics' own: the features that evaluation judges by are others
+All are shares and means over moments (`mgen/music/onset_clusters.py`), so they are free of key, register, tempo,
+loudness, durations and bars. They are the critics' own: the features that evaluation judges by are others
 (`mgen/music/features.py`), or the judge would share its blind spots with what gave the reward.
 """
 

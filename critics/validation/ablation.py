@@ -64,4 +64,6 @@ ABLATIONS: dict[str, Fitter] = {
     "pitch alone": style_alone(_of_view("pitch")),
     "rhythm alone": style_alone(_of_view("rhythm")),
 }
-"""Name -> the style members of `critics.style.ensemble.MEMBERS`, changed in one thing; `style` is all of them as they are."""
+"""Name -> the style members of `critics.style.ensemble.MEMBERS`, changed in one thing; `style` is all of them as
+they are.
+"""

@@ -24,7 +24,9 @@ Number = dict[str, float | None]
 
 
 class Labelled(Protocol):
-    """B excerpts of real music, as `critics.style.token_training.Excerpts` and `critics.style.excerpts.Collected` hold them."""
+    """B excerpts of real music, as `critics.style.token_training.Excerpts` and `critics.style.excerpts.Collected`
+    hold them.
+    """
 
     @property
     def notes(self) -> Notes: ...

@@ -39,7 +39,8 @@ def on_table(table: Table, copies: int = 0) -> Fitter:
 
     Args:
         table: what is heard of a piece.
-        copies: copies of each training excerpt in other formats (`mgen.transforms.format_augmentations.augmented`), beside the excerpt.
+        copies: copies of each training excerpt in other formats (`mgen.transforms.format_augmentations.augmented`),
+        beside the excerpt.
     """
 
     def fitter(excerpts: Collected, seed: int) -> Trained:

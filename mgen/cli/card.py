@@ -30,7 +30,7 @@ from mgen.cards.reward_hacking import Reference, Strangeness, starts
 from mgen.cards.scores import Row
 from mgen.cards.search import Budget
 from mgen.cli.judging import CRITICS
-from mgen.cli.options import parse, weights
+from mgen.cli.options import parse
 from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.corpus.shards import Corpus
 from mgen.corpus.windows import sample_windows
@@ -38,6 +38,7 @@ from mgen.errors import MgenError
 from mgen.judgement import Judge
 from mgen.models.transformer import load_policy
 from mgen.notes import Notes
+from mgen.options import weights
 from mgen.sampling.prompts import check_style
 from mgen.sampling.rollout import Decoding, sample
 from mgen.transforms.corruptions import Corruption

@@ -5,7 +5,8 @@
 
 A critic hears by traits that all formats share (`--hears traits`, the one to give reward), or by the tokens themselves
 (`--hears tokens`). The second's RUN/model is a stock classifier that plain TRL takes as a reward; there it gives the
-raw logit of prompt and completion together. Calibrated nats of the completion alone need `critics.style.critic.StyleCritic`.
+raw logit of prompt and completion together. Calibrated nats of the completion alone need
+`critics.style.critic.StyleCritic`.
 
 With `--transfer` nothing is kept: critics are trained without two collections and have to tell these, for every pair.
 """
@@ -34,12 +35,13 @@ from critics.style.token_training import BREAKING, Excerpts, Music, StyleExcerpt
 from critics.style.training_set import WAYS
 from critics.validation.card import Labelled, style_card
 from critics.validation.degenerate_inputs import wrong_way
-from mgen.cli.options import as_dict, parse
+from mgen.cli.options import parse
 from mgen.cli.traits import NOTES, Lessons, excerpts_of
 from mgen.cli.transfer import LENGTHS, transfer
 from mgen.corpus.shards import Corpus
 from mgen.models.transformer import check_vocabulary, load_policy
 from mgen.notes import Notes
+from mgen.options import as_dict
 from mgen.render.charts import reliability_svg
 from mgen.runs.checkpoints import write_manifest
 from mgen.runs.run import Run

@@ -27,13 +27,14 @@ from critics.realism.critic import RealismCritic, RealismOptions
 from critics.realism.regularisation import BOUNDED
 from critics.sequence import SequenceCritic
 from mgen.cli.judging import BANDS_FILE, CRITICS, REALISM_FOLDER, left_out, stock_judge
-from mgen.cli.options import as_dict, parse, weights
+from mgen.cli.options import parse
 from mgen.corpus.shards import Corpus
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.judgement import Judge
 from mgen.models.transformer import check_vocabulary, load_policy
 from mgen.notes import Notes
+from mgen.options import as_dict, weights
 from mgen.rl.credit import AGGREGATIONS
 from mgen.rl.discriminator import AGAINST, DiscriminatorTrainer, check_weights, fixed_point
 from mgen.rl.trainer import OBJECTIVES, MusicTrainer
@@ -140,8 +141,8 @@ class FinetuneConfig(SampleOptions, GRPOConfig):  # type: ignore[misc]
     realism_warm_up: int = field(
         default=20,
         metadata={
-            "help": "The discriminator's batches on the frozen policy before the first step; against the reference that is all "
-            "it learns, and the last fifth calibrates it."
+            "help": "The discriminator's batches on the frozen policy before the first step; against the reference that is "
+            "all it learns, and the last fifth calibrates it."
         },
     )
     realism_learning_rate: float = field(default=3e-4, metadata={"help": "Of the discriminator."})
@@ -347,8 +348,8 @@ def at_rest(config: FinetuneConfig, weight: dict[str, float]) -> str:
     if not config.transfer_share and "style" in weight:
         jazz = f"; its real music is {config.target} alone, so the judge style asks for {config.target} a second time"
     return (
-        f"discriminator against {config.realism_against} samples, realism {own:g}, kl_weight {config.kl_weight:g}: at rest "
-        f"the policy is reference^{reference:.2f} x real^{real:.2f}, tilted by the other judges{held}{jazz}"
+        f"discriminator against {config.realism_against} samples, realism {own:g}, kl_weight {config.kl_weight:g}: at "
+        f"rest the policy is reference^{reference:.2f} x real^{real:.2f}, tilted by the other judges{held}{jazz}"
     )
 
 

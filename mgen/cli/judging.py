@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from critics.realism.critic import RealismCritic
 from critics.style.critic import StyleCritic
-from mgen.cli.options import weights
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.judgement import Judge
 from mgen.notes import Notes
+from mgen.options import weights
 from mgen.rl.trainer import DISCRIMINATOR_FILE
 from mgen.runs.checkpoints import MANIFEST
 from rewards import REWARDS
@@ -103,7 +103,8 @@ def judges_from(words: Sequence[str], critic: str, bands: str, remi: Remi) -> Ju
 def judges_of_run(folder: Path | str, remi: Remi) -> Judges:
     """The judges that a run of `mgen finetune` was judged by, as they were at its end.
 
-    The discriminator is that of the run's end, or, of a run that has not come to it, that of the last whole checkpoint: it
+    The discriminator is that of the run's end, or, of a run that has not come to it, that of the last whole
+    checkpoint: it
     tells real music from what the *tuned* policy played then (or, trained so, from what the reference plays). Without
     either it is left out, and `description` says so.
 

@@ -1,24 +1,33 @@
-"""Options of a command: TRL dataclasses, a YAML file, and `--key value` over it."""
+"""Words of the command line to options: dataclasses, a YAML file, and `--option value` over it."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import difflib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
+from accelerate import PartialState
 from trl import TrlParser
 
 from mgen.errors import MgenError
+from mgen.options import nearest
+from mgen.renames import renamed_option
+
+
+@dataclass
+class Output:
+    """Options of every command that prints a result."""
+
+    json: bool = field(default=False, metadata={"help": "Print the result as one JSON object."})
 
 
 class _Parser(TrlParser):  # type: ignore[misc]
-    """TRL's parser whose complaints are one line."""
+    """TRL's parser with errors of one line."""
 
     def error(self, message: str) -> NoReturn:
         raise MgenError(f"{self.prog}: {message}; see {self.prog} --help")
@@ -31,34 +40,39 @@ def parse(
     example: str,
     positional: Callable[[argparse.ArgumentParser], None] | None = None,
 ) -> tuple[Any, ...]:
-    """Read options into instances of the dataclasses `types`.
+    """Reads options into instances of the dataclasses `types`.
 
     Args:
         argv: words of the command line after the command's name; None for those of the process.
-        program: how the command is called, for messages.
+        program: how the command is called, `mgen finetune`; for messages and the table of old names.
         example: a line for `--help` that works as it stands.
-        positional: adds arguments that belong to no dataclass (`SRC...`); they come back as a namespace, last in the
-            tuple.
+        positional: adds arguments that belong to no dataclass (`SRC...`); they are returned as a namespace, last in
+            the tuple.
 
     Raises:
-        MgenError: An option does not exist (with the nearest that does), has a value of the wrong kind, or spans a
-            check of a dataclass; or the YAML file cannot be read.
+        MgenError: An option does not exist (with the nearest that does, or its new name), has a value of the wrong
+            kind, or fails a check of its dataclass; or the YAML file cannot be read.
     """
     parser = _Parser(types, prog=program, epilog=f"example: {example}", allow_abbrev=False)
     if positional is not None:
         positional(parser)
     words = list(sys.argv[1:] if argv is None else argv)
     known = {action.dest for action in parser._actions} - {"help"}
+    command = program.split()[-1]
+    for word in words:
+        name = word.split("=")[0].removeprefix("--")
+        if word.startswith("--") and name not in known and (line := renamed_option(command, name)):
+            raise MgenError(f"{program}: {line}")
     config = _config_path(words)
     if config is not None:
-        _check_keys(Path(config), known, types[0].__name__)
+        _check_keys(Path(config), known, types[0].__name__, command)
     try:
         *values, rest = parser.parse_args_and_config(words, return_remaining_strings=True)
     except (ValueError, TypeError, yaml.YAMLError) as error:
         raise MgenError(f"{program}: {' '.join(str(error).split())}") from error
     for word in rest:
         name = word.split("=")[0].removeprefix("--")
-        raise MgenError(f"{program}: {types[0].__name__} has no option '{name}'{_nearest(name, known)}")
+        raise MgenError(f"{program}: {types[0].__name__} has no option '{name}'{nearest(name, known)}")
     return tuple(values)
 
 
@@ -71,7 +85,7 @@ def _config_path(words: list[str]) -> str | None:
     return words[place]
 
 
-def _check_keys(path: Path, known: set[str], owner: str) -> None:
+def _check_keys(path: Path, known: set[str], owner: str, command: str) -> None:
     try:
         content = yaml.safe_load(path.read_text())
     except OSError as error:
@@ -82,45 +96,17 @@ def _check_keys(path: Path, known: set[str], owner: str) -> None:
         raise MgenError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
     for key in content:
         if key not in known and key != "env":
-            raise MgenError(f"{path}: {owner} has no option '{key}'{_nearest(str(key), known)}")
+            new = renamed_option(command, str(key))
+            raise MgenError(f"{path}: {new or f'{owner} has no option {str(key)!r}{nearest(str(key), known)}'}")
 
 
-def _nearest(name: str, known: set[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean '{near[0]}'?" if near else "; see --help"
+def to_stderr(line: str) -> None:
+    """Prints progress where it does not mix with results."""
+    print(line, file=sys.stderr, flush=True)
 
 
-def weights(words: Sequence[str], field: str, known: Sequence[str]) -> dict[str, float]:
-    """`["style=1", "repetition_pitch=0.5"]` as a dict.
-
-    TRL's parser takes no dict on the command line; words of this form serve there and in YAML.
-
-    Raises:
-        MgenError: A word has another form, a name is not in `known`, or a weight is no number.
-    """
-    out: dict[str, float] = {}
-    for word in words:
-        name, equals, number = str(word).partition("=")
-        if not equals:
-            raise MgenError(f"{field}: expected NAME=WEIGHT, got '{word}'")
-        if name not in known:
-            raise MgenError(f"{field}: no judge is called '{name}'{_nearest(name, set(known))}")
-        try:
-            out[name] = float(number)
-        except ValueError:
-            raise MgenError(f"{field}: the weight of '{name}' is no number: '{number}'") from None
-    return out
-
-
-def as_dict(config: Any) -> dict[str, Any]:
-    """The fields of a dataclass that differ from their defaults, plus all that its own class (not a base) defines."""
-    own = set(getattr(type(config), "__annotations__", {}))
-    out = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if not isinstance(value, str | int | float | bool | list | tuple | type(None)):
-            continue
-        if field.name in own or value != field.default:
-            out[field.name] = value
-    plain: dict[str, Any] = json.loads(json.dumps(out))  # enums to their words, tuples to lists
-    return plain
+def print_result(text: str, facts: Any, as_json: bool) -> int:
+    """Prints a summary, or its facts as one JSON object, once for all processes; returns the exit code 0."""
+    if PartialState().is_main_process:
+        print(json.dumps(facts) if as_json else text, flush=True)
+    return 0

@@ -29,10 +29,11 @@ from transformers import PreTrainedModel
 from trl import DPOConfig, RewardConfig
 
 from critics.sequence import SequenceCritic
-from mgen.cli.options import as_dict, parse
+from mgen.cli.options import parse
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.models.transformer import load_policy
+from mgen.options import as_dict
 from mgen.runs.run import Run
 from mgen.runs.tracking import SampleOptions, TrackingOptions, check_tracking, listen
 from mgen.stats.intervals import bootstrap

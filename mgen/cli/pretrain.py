@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 import torch
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainingArguments, set_seed
 
-from mgen.cli.options import as_dict, parse
+from mgen.cli.options import parse
 from mgen.corpus.shards import Corpus
 from mgen.corpus.windows import Windows
 from mgen.errors import MgenError
 from mgen.models.transformer import check_vocabulary, load_policy, new_policy
+from mgen.options import as_dict
 from mgen.runs.run import Run
 from mgen.runs.sample_callback import fixed_prompts
 from mgen.runs.tracking import SampleOptions, check_tracking, listen

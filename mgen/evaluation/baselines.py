@@ -16,7 +16,7 @@ from mgen.errors import MgenError
 from mgen.models.baselines.markov import MarkovChain
 from mgen.sampling.prompts import check_style
 from mgen.sampling.rollout import Decoding
-from mgen.sampling.systems import BestOf, CopySystem, MarkovSystem, ModelSystem, System, Score
+from mgen.sampling.systems import BestOf, CopySystem, MarkovSystem, ModelSystem, Score, System
 
 RIVALS = {
     "markov1": "order-1 chain of note events, fitted on training pieces of the target style",

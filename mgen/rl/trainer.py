@@ -71,13 +71,13 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
 
     Metrics beside TRL's: `policy/kl` in nats a piece; `share/JUDGE`, how much of the advantage is a judge's, as it
     enters the loss of the form, and `share/kl` in the form nats (the other form pays KL beside the advantage);
-    `undefined/JUDGE`, share of completions that a judge could not judge; `realism/...`, what the discriminator said of this
-    step's completions before it learned from them.
+    `undefined/JUDGE`, share of completions that a judge could not judge; `realism/...`, what the discriminator said
+    of this step's completions before it learned from them.
 
     Raises:
         ValueError: Completions of one prompt would fall on two processes, the form nats is sampled at another
-            temperature than 1 or mixed as `normalize_then_sum`, or the discriminator is one of the judges and its weight
-            and that of KL are of neither sound form (`mgen.rl.discriminator`).
+            temperature than 1 or mixed as `normalize_then_sum`, or the discriminator is one of the judges and its
+            weight and that of KL are of neither sound form (`mgen.rl.discriminator`).
     """
 
     def __init__(
@@ -136,7 +136,9 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
     # ------------------------------------------------------------ one step
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """TRL's step (sample, judge, normalise), then our advantages in place of its own, then the discriminator's step."""
+        """TRL's step (sample, judge, normalise), then our advantages in place of its own, then the discriminator's
+        step.
+        """
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         mask = output["completion_mask"].bool()
         log_ratio = (output["sampling_per_token_logps"] - self._reference_logps(output)) * mask
@@ -213,8 +215,8 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
                 self._tell(
                     f"share/{name}",
                     name == loud,
-                    f"one loud judge: {name} holds {shares[name]:.2f} of the advantage, and above {self.dominant_share:g} "
-                    f"for {DOMINANT_STEPS} steps; the others are hardly heard. Lower "
+                    f"one loud judge: {name} holds {shares[name]:.2f} of the advantage, and above "
+                    f"{self.dominant_share:g} for {DOMINANT_STEPS} steps; the others are hardly heard. Lower "
                     + ("kl_weight" if name == "kl" else f"the weight of {name}"),
                 )
 
@@ -243,8 +245,8 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
         self._tell(
             "starved",
             found.get("starved", 0) >= 1,
-            "the discriminator hears no difference, though it takes twice its steps: there is none left, or it is starved. "
-            "A fresh classifier (mgen evaluate) says which; if it is starved, give it more steps or a higher rate",
+            "the discriminator hears no difference, though it takes twice its steps: there is none left, or it is "
+            "starved. A fresh classifier (mgen evaluate) says which; if it is starved, give it more steps or a higher rate",
         )
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:

@@ -1,7 +1,7 @@
 """What is left of a piece without what tells who wrote the file, as notes again.
 
-A stand-in for what a critic of traits hears (`mgen.music.onset_clusters`), where notes are needed: for the control of format, and
-for critics on other features. One deterministic change of every piece; knows nothing of styles.
+A stand-in for what a critic of traits hears (`mgen.music.onset_clusters`), where notes are needed: for the control
+of format, and for critics on other features. One deterministic change of every piece; knows nothing of styles.
 """
 
 from __future__ import annotations

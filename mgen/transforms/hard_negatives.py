@@ -2,7 +2,8 @@
 
 What a style critic has to call bad whoever wrote the file. Each takes pieces and a generator and returns as many, as
 if read from files; timing, loudness and lengths are mostly those of real pieces, so that format tells nothing.
-A change may find nothing to break (no swing, no note outside the scale): see `mgen.transforms.format_augmentations.changed_pieces`.
+A change may find nothing to break (no swing, no note outside the scale): see
+`mgen.transforms.format_augmentations.changed_pieces`.
 """
 
 from __future__ import annotations

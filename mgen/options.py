@@ -1,0 +1,107 @@
+"""Options as dataclasses: checked alike from the command line, a YAML file and the keywords of a call.
+
+Nothing here parses words; `mgen.cli.options` does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+from mgen.errors import MgenError
+from mgen.renames import renamed_option
+
+Options = TypeVar("Options")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Ends an error about an unknown name: the most similar known one, or where to look."""
+    similar = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"; did you mean '{similar[0]}'?" if similar else "; see --help"
+
+
+def from_keywords(kind: type[Options], command: str, values: dict[str, Any]) -> Options:
+    """Builds the options of a command from the keywords of its library call.
+
+    Args:
+        kind: dataclass of the options.
+        command: its name, `finetune`.
+        values: option -> value.
+
+    Raises:
+        MgenError: An option does not exist (with the nearest that does, or its new name), or a check of the dataclass
+            fails.
+    """
+    known = {field.name for field in dataclasses.fields(kind) if field.init}  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            new = renamed_option(command, name)
+            raise MgenError(f"mgen.{command}: {new or f'no option {name!r}{nearest(name, known)}'}")
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise MgenError(f"mgen.{command}: {' '.join(str(error).split())}") from error
+
+
+def as_dict(options: Any) -> dict[str, Any]:
+    """The options of a dataclass that differ from their defaults, plus all that its own class (not a base) defines.
+
+    Returns:
+        Option -> value, of types that YAML and JSON have.
+    """
+    own = set(getattr(type(options), "__annotations__", {}))
+    values = {}
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if not isinstance(value, str | int | float | bool | list | tuple | type(None)):
+            continue
+        if field.name in own or value != field.default:
+            values[field.name] = value
+    plain: dict[str, Any] = json.loads(json.dumps(values))  # enums to their words, tuples to lists
+    return plain
+
+
+def weights(words: Sequence[str], field: str, known: Sequence[str]) -> dict[str, float]:
+    """Reads `["style=1", "repetition_pitch=0.5"]` as a dict.
+
+    TRL's parser takes no dict on the command line; words of this form serve there and in YAML.
+
+    Raises:
+        MgenError: A word has another form, a name is not in `known`, or a weight is no number.
+    """
+    out: dict[str, float] = {}
+    for word in words:
+        name, equals, number = str(word).partition("=")
+        if not equals:
+            raise MgenError(f"{field}: expected NAME=WEIGHT, got '{word}'")
+        if name not in known:
+            raise MgenError(f"{field}: no judge is called '{name}'{nearest(name, known)}")
+        try:
+            out[name] = float(number)
+        except ValueError:
+            raise MgenError(f"{field}: the weight of '{name}' is no number: '{number}'") from None
+    return out
+
+
+def target_style(asked: str, styles: Iterable[str], option: str = "target") -> str:
+    """The style that a corpus is used for: the one asked for, or the only one besides `other`.
+
+    Args:
+        asked: value of the option; empty to infer it.
+        styles: of the corpus, such as `remi.style_ids`.
+        option: name of the option, for messages.
+
+    Raises:
+        MgenError: The corpus does not have the style, or none is asked for and several are possible.
+    """
+    styles = list(styles)
+    if asked and asked not in styles:
+        raise MgenError(f"{option}: style '{asked}': the corpus has {', '.join(styles)}")
+    if asked:
+        return asked
+    if len(styles) == 2 and "other" in styles:
+        return next(style for style in styles if style != "other")
+    raise MgenError(f"expected --{option} STYLE, one of {', '.join(styles)}")

@@ -1,0 +1,60 @@
+"""Old names of options, and what takes their place.
+
+No old name is accepted: a command line, a YAML file, a call or a run folder that has one ends in a single line with the
+new name. A value is the new option, with a remark after it, or `gone: ` and what to do instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mgen.errors import MgenError
+
+OPTIONS: dict[str, dict[str, str]] = {
+    "finetune": {
+        "form": "objective (nats is kl_in_return, normalised is grpo)",
+        "loud_share": "dominant_share",
+        "turn_share": "transfer_share",
+    },
+    "evaluate": {
+        "control_model": "low_cost_model",
+    },
+}
+"""Command -> old option -> new option, or why it is gone."""
+
+
+def renamed_option(command: str, option: str) -> str | None:
+    """The line about an old option of a command; None for any other word."""
+    new = OPTIONS.get(command, {}).get(option)
+    if new is None:
+        return None
+    if new.startswith("gone: "):
+        return f"option '{option}' is gone: {new.removeprefix('gone: ')}"
+    name, _, remark = new.partition(" ")
+    return f"option '{option}' is now '{name}'{remark and ' ' + remark}"
+
+
+def check_run_config(folder: Path | str, command: str, config: Mapping[str, Any]) -> None:
+    """Raises unless the config.yaml of a run has the present names of options.
+
+    Args:
+        folder: of the run, for the message.
+        command: that made it.
+        config: content of config.yaml.
+
+    Raises:
+        MgenError: It has an old name; the line ends with the command that makes the run again.
+    """
+    for option in config:
+        line = renamed_option(command, str(option))
+        if line is not None:
+            raise MgenError(f"{folder}: a run of an older mgen ({line}); make it again: {_command(command, config)}")
+
+
+def _command(command: str, config: Mapping[str, Any]) -> str:
+    """`mgen finetune --policy ... --out NEW`, with the inputs that the old run names."""
+    inputs = ("init", "policy", "critic", "corpus", "pairs", "target", "style")
+    words = [f"--{name} {config[name]}" for name in inputs if config.get(name)]
+    return " ".join([f"mgen {command}", *words, "--out NEW_FOLDER"])
