@@ -141,8 +141,8 @@ class FinetuneConfig(SampleOptions, GRPOConfig):  # type: ignore[misc]
     realism_warm_up: int = field(
         default=20,
         metadata={
-            "help": "The discriminator's batches on the frozen policy before the first step; against the reference that is "
-            "all it learns, and the last fifth calibrates it."
+            "help": "The discriminator's batches on the frozen policy before the first step; against the reference "
+            "that is all it learns, and the last fifth calibrates it."
         },
     )
     realism_learning_rate: float = field(default=3e-4, metadata={"help": "Of the discriminator."})

@@ -246,7 +246,8 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
             "starved",
             found.get("starved", 0) >= 1,
             "the discriminator hears no difference, though it takes twice its steps: there is none left, or it is "
-            "starved. A fresh classifier (mgen evaluate) says which; if it is starved, give it more steps or a higher rate",
+            "starved. A fresh classifier (mgen evaluate) says which; if it is starved, give it more steps or a "
+            "higher rate",
         )
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
