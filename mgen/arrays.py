@@ -40,3 +40,20 @@ def entropy(counts: NDArray[np.number]) -> Floats:
     """(...) entropy in bits of the last axis of counts; NaN where they are all 0."""
     bits: Floats = entr(divide(counts, counts.sum(axis=-1, keepdims=True))).sum(axis=-1) / np.log(2)
     return bits
+
+
+def run_starts(*columns: NDArray[np.generic]) -> Mask:
+    """(N,) whether a row differs from the row before it in any of the (N,) columns; True for the first row."""
+    differs = [column[1:] != column[:-1] for column in columns]
+    return np.append(True, np.any(differs, axis=0))[: len(columns[0])]
+
+
+def ranges(begin: NDArray[np.integer], end: NDArray[np.integer]) -> tuple[Longs, Longs]:
+    """Joins the ranges begin[i]..end[i] - 1.
+
+    Returns:
+        (N,) their numbers in order, and (N,) the range i that each belongs to.
+    """
+    size = end - begin
+    owner = np.repeat(np.arange(len(size)), size)
+    return np.arange(len(owner)) + (begin - np.cumsum(size) + size)[owner], owner

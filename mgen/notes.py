@@ -139,9 +139,9 @@ class Notes:
         )
         return cls(n_pieces=int(base[-1]), piece=np.concatenate(shift).astype(np.int32), bars=bars, **columns)
 
-    def select(self, keep: NDArray[np.bool_]) -> Notes:
-        """The same pieces and bars with only the notes where `keep` (N,) is True."""
-        return replace(self, **{name: getattr(self, name)[keep] for name in _NOTE_COLUMNS})
+    def select(self, rows: NDArray[np.bool_] | NDArray[np.integer]) -> Notes:
+        """The same pieces and bars with only some notes: those where a mask (N,) is True, or the numbers in `rows`."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in _NOTE_COLUMNS})
 
     def pieces(self, index: Sequence[int] | NDArray[np.integer]) -> Notes:
         """The pieces of `index`, in that order; a piece may be taken more than once."""

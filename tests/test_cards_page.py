@@ -23,7 +23,7 @@ from mgen.errors import MgenError
 from mgen.judgement import Judgement
 from mgen.notes import Notes
 from mgen.transforms.degenerate import DEGENERATE_INPUTS
-from mgen.transforms.edits import Limits
+from mgen.transforms.edits import SizeLimits
 
 
 class LowNotes:
@@ -59,7 +59,7 @@ def subject(remi):
     reference = Reference(real, Strangeness.of(train), remi, 160)
     measured = {"words": "24 toys", "style": "jazz", "start": "of toys"}
     ids = remi.encode(real)
-    return Subject(rows, ids, reference, starts(train, Limits.of(real), 0), real.pieces([0]), measured)
+    return Subject(rows, ids, reference, starts(train, SizeLimits.of(real), 0), real.pieces([0]), measured)
 
 
 @pytest.fixture(scope="module")

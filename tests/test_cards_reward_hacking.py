@@ -13,7 +13,7 @@ from mgen.music import ngrams
 from mgen.notes import Notes
 from mgen.transforms.corruptions import one_pitch, two_bar_loop
 from mgen.transforms.degenerate import random_notes
-from mgen.transforms.edits import Limits, notes_of
+from mgen.transforms.edits import SizeLimits, notes_from_arrays
 
 TOKENS = 128
 
@@ -48,7 +48,7 @@ def test_strangeness_is_low_in_music_and_high_in_what_is_none(reference):
 
 def test_strangeness_counts_widths_of_the_band():
     """A feature counts by its distance in widths, at most 1; by hand on bands drawn around one piece."""
-    notes = notes_of([np.array([[12 * i, 60 + i % 5, 12, 80] for i in range(16)], np.int64)])
+    notes = notes_from_arrays([np.array([[12 * i, 60 + i % 5, 12, 80] for i in range(16)], np.int64)])
     from mgen.music.features import features
 
     values = features(notes)[0]
@@ -58,7 +58,7 @@ def test_strangeness_counts_widths_of_the_band():
 
 
 def test_a_judge_of_runs_alone_is_fooled(reference, real):
-    begin = starts(real, Limits.of(reference.notes), 0)
+    begin = starts(real, SizeLimits.of(reference.notes), 0)
     found = stress(no_runs, reference, begin, Budget(60, 60), 0)
     assert found.reached and found.score >= found.median - 1e-6 and not found.timed_out
     assert found.strangeness > 3 * found.unusual
@@ -73,7 +73,7 @@ def test_a_judge_of_runs_alone_is_fooled(reference, real):
 
 
 def test_the_winner_can_be_written_in_the_tokens_that_are_judged(reference, real, remi):
-    found = stress(no_runs, reference, starts(real, Limits.of(reference.notes), 0), Budget(20, 60), 0)
+    found = stress(no_runs, reference, starts(real, SizeLimits.of(reference.notes), 0), Budget(20, 60), 0)
     ids = remi.encode(found.notes)[0]
     assert len(ids) <= TOKENS and found.notes.n_tokens.tolist() == [0] and (found.notes.token == -1).all()
     np.testing.assert_array_equal(remi.decode([ids]).pitch, found.notes.pitch)
@@ -88,7 +88,7 @@ def test_a_judge_that_only_knows_its_pieces_is_not_fooled(reference, real):
         score = [1.0 if piece.tobytes() in keys else -1 / (1 + len(piece)) for piece in pieces]
         return Judgement(np.array(score, np.float32), None, np.ones(notes.n_pieces, bool))
 
-    found = stress(knows, reference, starts(real, Limits.of(reference.notes), 0)[64:], Budget(10, 60), 0)
+    found = stress(knows, reference, starts(real, SizeLimits.of(reference.notes), 0)[64:], Budget(10, 60), 0)
     assert not found.reached and found.median == 1 and found.highest == found.score < 0
 
 
@@ -101,7 +101,7 @@ def test_a_trait_outside_real_music_is_told_in_widths():
 
 def test_traits_are_counted_as_by_hand(reference):
     line = [[24 * i, (60, 67)[i % 2], 12, 80] for i in range(16)]
-    told = traits(notes_of([np.array(line, np.int64)]), reference.notes)
+    told = traits(notes_from_arrays([np.array(line, np.int64)]), reference.notes)
     expected = {"notes": 16, "bars": 4, "pitches": 2, "durations": 1, "density": 1, "pitch_range": 7}
     assert {name: told[name].value for name in expected} == expected
     assert told["mean_interval"].value == 7 and told["longest_loop"].value == 1

@@ -12,7 +12,7 @@ from critics_music import SWUNG, toy
 from mgen.cards.scores import Row, cost, score_rows
 from mgen.judgement import Judgement
 from mgen.transforms.degenerate import DEGENERATE_INPUTS, random_tokens
-from mgen.transforms.edits import notes_of
+from mgen.transforms.edits import notes_from_arrays
 
 
 def mean_pitch(notes):
@@ -24,7 +24,9 @@ def mean_pitch(notes):
 
 
 def held(*pitches):
-    return notes_of([np.array([[0, pitch, 24, 80]] if pitch else np.zeros((0, 4)), np.int64) for pitch in pitches])
+    return notes_from_arrays(
+        [np.array([[0, pitch, 24, 80]] if pitch else np.zeros((0, 4)), np.int64) for pitch in pitches]
+    )
 
 
 def test_rows_are_counted_as_by_hand():

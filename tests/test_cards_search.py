@@ -11,9 +11,9 @@ from mgen.arrays import mean_of
 from mgen.cards.search import SURVIVORS, Budget, evolve
 from mgen.errors import MgenError
 from mgen.music import ngrams
-from mgen.transforms.edits import Limits, noise
+from mgen.transforms.edits import SizeLimits, noise
 
-LIMITS = Limits((8, 24), (1, 4))
+LIMITS = SizeLimits((8, 24), (1, 4))
 
 
 def begin(n=32):

@@ -55,7 +55,7 @@ def test_cards_have_every_row_and_a_page(out):
         kinds = {name: row["kind"] for name, row in card["rows"].items()}
         assert kinds["jazz"] == "real" and kinds["other music"] == "other"
         assert set(command.HARD_NEGATIVES) == {name for name, kind in kinds.items() if kind == "broken"}
-        assert set(command.FORMAT_CHANGES) == {name for name, kind in kinds.items() if kind == "format"}
+        assert set(command.FORMAT_AUGMENTATIONS) == {name for name, kind in kinds.items() if kind == "format"}
         assert {"empty", "random tokens", "single_note", "random_notes"} <= set(kinds)
         assert all(row["n"] == 24 for row in card["rows"].values())
         assert card["rows"]["empty"]["undefined"] == 1 and card["rows"]["empty"]["mean"]["value"] == card["worst"]

@@ -22,7 +22,7 @@ from critics.style.training_set import prepared
 from mgen.errors import MgenError
 from mgen.notes import Notes
 from mgen.stats.calibration import expected_calibration_error
-from mgen.transforms.corruptions import bars_shuffled, markov_pitches, one_pitch, random_pitches, two_bar_loop
+from mgen.transforms.corruptions import markov_pitches, one_pitch, random_pitches, shuffle_bars, two_bar_loop
 from mgen.transforms.degenerate import random_tokens
 
 NAMES = {"lead_sheets": True, "club_takes": True, "folk_tunes": False, "pop_takes": False}
@@ -120,7 +120,7 @@ def _mostly_drums(notes: Notes) -> Notes:
     return replace(notes, program=np.where(number % 6, -1, 0).astype(np.int32))
 
 
-@pytest.mark.parametrize("change", [random_pitches, markov_pitches, two_bar_loop, bars_shuffled])
+@pytest.mark.parametrize("change", [random_pitches, markov_pitches, two_bar_loop, shuffle_bars])
 def test_broken_music_scores_below_whole(change, critic, test):
     jazz = test.notes.pieces(np.flatnonzero(test.positive))
     broken = critic(change(jazz, np.random.default_rng(0))).score

@@ -13,8 +13,8 @@ from critics.style.critic import training_set as material
 from critics.style.ensemble import feature_table
 from critics.style.training_set import CORRUPTED_SHARE, EVENNESS, FEWEST, WAYS, collection_weights, prepared
 from mgen.notes import Notes
-from mgen.transforms.format_augmentations import finished
 from mgen.transforms.hard_negatives import HARD_NEGATIVES
+from mgen.transforms.rebuild import resolve_overlaps
 
 
 def collections():
@@ -58,7 +58,7 @@ def test_what_is_made_of_an_excerpt_comes_from_its_own_collection(monkeypatch):
     for number in range(4):
         notes = Notes.concat([random_piece(rng, 40) for _ in range(8)])
         pitch = 30 + 20 * number + notes.pitch % 12
-        parts.append((f"c{number}", finished(replace(notes, pitch=pitch.astype(np.int32))), number < 2, True))
+        parts.append((f"c{number}", resolve_overlaps(replace(notes, pitch=pitch.astype(np.int32))), number < 2, True))
     excerpts = gathered(*parts)
     exchanging = ("bars_of_others", "rhythm_of_others", "chords_of_others", "pitches_permuted", "markov_pitches")
     monkeypatch.setattr(material, "HARD_NEGATIVES", {name: HARD_NEGATIVES[name] for name in exchanging})

@@ -15,7 +15,7 @@ from critics.validation.shortcut_baseline import MARGINALS, format_control, marg
 from mgen.corpus.shards import Corpus
 from mgen.notes import Notes
 from mgen.transforms.format_augmentations import flat_velocities
-from mgen.transforms.format_invariant import heard
+from mgen.transforms.format_invariant import format_invariant_view
 
 
 def test_marginals_by_hand():
@@ -37,7 +37,7 @@ def test_marginals_by_hand():
 def test_loudness_tells_collections_until_it_is_flat():
     excerpts = collections(n=10, music=False)
     flat = flat_velocities(excerpts.notes, np.random.default_rng(0))
-    stages = {"files": stage(excerpts.notes), "heard": stage(heard(flat, "none"))}
+    stages = {"files": stage(excerpts.notes), "heard": stage(format_invariant_view(flat, "none"))}
     controls = format_control(excerpts, stages, fewest=10, parts=True)
     assert len(controls) == 6
     for control in controls:

@@ -14,7 +14,7 @@ from mgen.evaluation.corruption_table import corruption_table
 from mgen.music.metrics import METRICS
 from mgen.notes import Notes
 from mgen.stats.intervals import bootstrap
-from mgen.transforms.corruptions import CORRUPTIONS, FURTHER, misspelt, thinned
+from mgen.transforms.corruptions import CORRUPTIONS, EXTRA_CORRUPTIONS, drop_notes, insert_invalid_tokens
 
 
 def test_cells_are_means_and_paired_changes_by_work():
@@ -71,7 +71,7 @@ def test_bad_input():
 
 def test_thinned_music_lost_a_third_of_its_notes():
     real = Notes.concat([solos(10), nothing(), line([60])])
-    thin = thinned(real, np.random.default_rng(0))
+    thin = drop_notes(real, np.random.default_rng(0))
     assert thin.n_pieces == 12 and thin.counts.tolist()[10:] == [0, 1]
     assert len(thin) / len(real) == pytest.approx(2 / 3, abs=0.05)
     pairs = set(zip(real.piece.tolist(), real.onset.tolist(), real.pitch.tolist(), strict=True))
@@ -81,19 +81,19 @@ def test_thinned_music_lost_a_third_of_its_notes():
 def test_misspelt_music_is_the_same_music_with_broken_tokens():
     remi = Remi.build()
     real = Notes.from_ids(remi.encode(solos(5)), remi)
-    wrong = misspelt(real, np.random.default_rng(0))
+    wrong = insert_invalid_tokens(real, np.random.default_rng(0))
     assert same(real, wrong)
     assert (wrong.n_broken >= 1).all() and not real.n_broken.any()
     np.testing.assert_array_equal(np.bincount(wrong.piece, wrong.broken), wrong.n_broken)
     np.testing.assert_array_equal(wrong.n_tokens - real.n_tokens, wrong.n_broken)
     assert (METRICS["valid"](wrong) == 0).all()
-    from_files = misspelt(solos(3), np.random.default_rng(0))
+    from_files = insert_invalid_tokens(solos(3), np.random.default_rng(0))
     assert not from_files.n_broken.any() and not from_files.broken.any()
     assert np.isnan(METRICS["valid"](from_files)).all()
 
 
-@pytest.mark.parametrize("way", FURTHER)
+@pytest.mark.parametrize("way", EXTRA_CORRUPTIONS)
 def test_further_ways_leave_the_bars(way):
     real = solos(4)
-    broken = FURTHER[way](real, np.random.default_rng(1))
+    broken = EXTRA_CORRUPTIONS[way](real, np.random.default_rng(1))
     np.testing.assert_array_equal(broken.bars.onset, real.bars.onset)

@@ -8,10 +8,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mgen.notes import Notes
-from mgen.transforms import edits as drafts
-from mgen.transforms.edits import BAR, DURATION, EDITS, ONSET, PITCH, Limits, constructions, crossed, noise
+from mgen.transforms import edits
+from mgen.transforms.edits import (
+    BAR,
+    DURATION,
+    EDIT_OPERATORS,
+    ONSET,
+    PITCH,
+    SizeLimits,
+    constructions,
+    crossover,
+    noise,
+    note_arrays,
+    notes_from_arrays,
+)
 
-LIMITS = Limits((8, 40), (2, 6))
+LIMITS = SizeLimits((8, 40), (2, 6))
 
 
 def scale(count=16, step=12):
@@ -22,17 +34,17 @@ def scale(count=16, step=12):
 
 def test_a_draft_and_its_notes_are_one_piece():
     one, two = scale(), scale(20, 24)
-    notes = drafts.notes_of([one, np.zeros((0, 4), np.int64), two])
+    notes = notes_from_arrays([one, np.zeros((0, 4), np.int64), two])
     assert notes.counts.tolist() == [16, 0, 20]
     assert np.diff(notes.bar_starts).tolist() == [2, 1, 5]  # 16 eighths, nothing, 20 quarters
     assert notes.position.tolist() == [12 * (i % 8) for i in range(16)] + [24 * (i % 4) for i in range(20)]
-    for draft, again in zip((one, np.zeros((0, 4)), two), drafts.drafts_of(notes), strict=True):
+    for draft, again in zip((one, np.zeros((0, 4)), two), note_arrays(notes), strict=True):
         np.testing.assert_array_equal(draft, again)
-    assert drafts.notes_of([]).n_pieces == 0 and drafts.drafts_of(Notes.concat([])) == []
+    assert notes_from_arrays([]).n_pieces == 0 and note_arrays(Notes.concat([])) == []
 
 
 def test_notes_of_drafts_are_what_a_file_of_them_would_give():
-    notes = drafts.notes_of([scale()])
+    notes = notes_from_arrays([scale()])
     read = Notes.from_scores([notes.to_score(0)])
     for name in ("onset", "pitch", "duration", "velocity", "bar", "program", "token"):
         np.testing.assert_array_equal(getattr(read, name), getattr(notes, name))
@@ -49,39 +61,39 @@ def test_limits_cut_sort_and_drop_what_is_there_twice():
 
 
 def test_limits_are_those_of_nine_tenths_of_real_pieces():
-    notes = drafts.notes_of([scale(count) for count in range(1, 102)])
-    assert Limits.of(notes) == Limits((6, 96), (1, 12))
+    notes = notes_from_arrays([scale(count) for count in range(1, 102)])
+    assert SizeLimits.of(notes) == SizeLimits((6, 96), (1, 12))
 
 
 @settings(max_examples=30)
 @given(st.integers(0, 10**6), st.integers(1, 30))
 def test_every_edit_can_be_kept_and_leaves_its_draft_alone(seed, count):
     rng = np.random.default_rng(seed)
-    draft = scale(count, int(rng.choice(drafts.GRIDS)))
+    draft = scale(count, int(rng.choice(edits.GRIDS)))
     before = draft.copy()
-    for edit in EDITS:
+    for edit in EDIT_OPERATORS.values():
         kept = LIMITS.keep(edit(draft, rng))
         np.testing.assert_array_equal(draft, before)
         assert kept.dtype == np.int64 and len(kept) <= 40
         assert (np.diff(kept[:, ONSET]) >= 0).all() and (kept[:, DURATION] >= 1).all()
         again = edit(draft, np.random.default_rng(seed))
         np.testing.assert_array_equal(again, edit(draft, np.random.default_rng(seed)))
-    assert len(LIMITS.keep(crossed(draft, scale(9), rng))) > 0
+    assert len(LIMITS.keep(crossover(draft, scale(9), rng))) > 0
 
 
 def test_edits_do_what_they_say():
     rng = np.random.default_rng(0)
     draft = scale(32)
-    assert len(np.unique(drafts.few_pitches(draft, rng)[:, PITCH])) <= 4
-    assert sorted(drafts.shuffle_pitches(draft, rng)[:, PITCH]) == sorted(draft[:, PITCH])
-    shuffled = drafts.shuffle_bars(draft, rng)
+    assert len(np.unique(edits.few_pitches(draft, rng)[:, PITCH])) <= 4
+    assert sorted(edits.shuffle_pitches(draft, rng)[:, PITCH]) == sorted(draft[:, PITCH])
+    shuffled = edits.shuffle_bars(draft, rng)
     assert sorted(map(tuple, shuffled[:, [PITCH, DURATION]])) == sorted(map(tuple, draft[:, [PITCH, DURATION]]))
     np.testing.assert_array_equal(shuffled[:, ONSET] % BAR, draft[:, ONSET] % BAR)
-    assert (np.diff(drafts.even_onsets(draft, rng)[:, ONSET], n=2) == 0).all()
-    loop = LIMITS.keep(drafts.repeat_bars(draft, rng))
+    assert (np.diff(edits.even_onsets(draft, rng)[:, ONSET], n=2) == 0).all()
+    loop = LIMITS.keep(edits.repeat_bars(draft, rng))
     assert len(np.unique(loop[:, PITCH])) in (8, 16, 24, 32)
-    assert len(drafts.leave_out(draft, rng)) < 32 and len(drafts.double(draft, rng)) > 32
-    with_both = drafts.copy_stretch(draft, rng)
+    assert len(edits.leave_out(draft, rng)) < 32 and len(edits.double(draft, rng)) > 32
+    with_both = edits.copy_range(draft, rng)
     assert set(map(tuple, with_both[: len(with_both) // 2])) <= set(map(tuple, draft))
 
 

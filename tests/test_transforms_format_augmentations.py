@@ -13,31 +13,28 @@ from scipy.stats import spearmanr
 from mgen.notes import MAX_DURATION, Notes
 from mgen.transforms.format_augmentations import (
     CHAIN,
-    FORMAT_CHANGES,
+    FORMAT_AUGMENTATIONS,
     GRIDS,
     SWAY,
-    _stretched,
-    articulated,
-    augmented,
+    articulate,
+    augment,
     bass_line,
-    changed_pieces,
-    changed_where,
+    drop_voices,
     flat_velocities,
-    humanised,
-    next_onset,
+    humanise,
     other_bar_phase,
-    reshaped_velocities,
-    retimed,
+    reshape_velocities,
+    retime,
     rubato,
+    scale_time,
     sixteenths,
     skyline,
-    straight_eighths,
-    transcribed,
-    transposed,
+    transcription_errors,
+    transpose,
     tritone_away,
-    usual_beats,
-    voices_dropped,
 )
+from mgen.transforms.hard_negatives import straighten_eighths
+from mgen.transforms.rebuild import apply_where, is_changed, next_onset, usual_beats
 
 RNG = np.random.default_rng(0)
 
@@ -50,7 +47,7 @@ def columns(notes, *onsets_and_durations):
 def test_straight_eighths_by_hand():
     one = toy(SWUNG, 1, np.random.default_rng(0), 2)
     swung = columns(one, (0, 16), (16, 8), (24, 8), (32, 8), (40, 8), (48, 6), (54, 30))
-    changed = straight_eighths(swung, RNG)
+    changed = straighten_eighths(swung, RNG)
     # Beat 0 swings: its late eighth comes at 12, and the first ends there. Beat 1 is a triplet and stays. Beat 2 has a
     # sixteenth and stays; what sounds from it into beat 3 ends at 84, which is no swung beat.
     assert changed.onset.tolist() == [0, 12, 24, 32, 40, 48, 54]
@@ -59,7 +56,7 @@ def test_straight_eighths_by_hand():
 
 def test_straight_eighths_leave_no_swing_and_nothing_else_changes():
     notes = toy(SWUNG, 5, np.random.default_rng(1), 3)
-    changed = straight_eighths(notes, RNG)
+    changed = straighten_eighths(notes, RNG)
     assert set((notes.onset % 24).tolist()) == {0, 16} and set((changed.onset % 24).tolist()) == {0, 12}
     for name in ("piece", "bar", "pitch", "velocity"):
         np.testing.assert_array_equal(getattr(changed, name), getattr(notes, name))
@@ -89,7 +86,7 @@ def test_of_two_notes_that_come_to_fall_together_on_one_pitch_one_stays():
     assert list(zip(changed.onset.tolist(), changed.pitch.tolist(), strict=True)) == [(0, 60), (0, 64)]
 
 
-@pytest.mark.parametrize("change", [retimed, humanised, sixteenths])
+@pytest.mark.parametrize("change", [retime, humanise, sixteenths])
 def test_retiming_keeps_every_note_in_its_bar_and_piece(change):
     notes = toy(SWUNG, 40, np.random.default_rng(1), 3)
     changed = change(notes, np.random.default_rng(2))
@@ -108,10 +105,10 @@ def test_retiming_uses_every_grid_and_leaves_chords_together():
     chords = Notes.concat([notes])
     chords = replace(chords, onset=(chords.onset // 48 * 48).astype(np.int32))
     chords = replace(chords, pitch=(50 + np.arange(len(chords)) % 16).astype(np.int32))
-    changed = retimed(chords, np.random.default_rng(0))
+    changed = retime(chords, np.random.default_rng(0))
     onsets = [np.unique(changed.onset[changed.piece == i]) for i in range(300)]
     assert all(len(found) <= 4 for found in onsets)  # 4 half notes of chords in two bars
-    played = retimed(notes, np.random.default_rng(0))
+    played = retime(notes, np.random.default_rng(0))
     finest = {int(np.gcd.reduce(played.onset[played.piece == i])) for i in range(300)}
     assert finest >= {6, 8} and 1 in finest and set(GRIDS) == {1, 3, 4, 6, 8}
 
@@ -145,7 +142,7 @@ def music(demo_pieces):
     return Notes.concat([Notes.from_scores(demo_pieces), toy(SWUNG, 3, np.random.default_rng(0))])
 
 
-@pytest.mark.parametrize("change", [*FORMAT_CHANGES.values(), augmented])
+@pytest.mark.parametrize("change", [*FORMAT_AUGMENTATIONS.values(), augment])
 def test_every_change_of_format_leaves_a_whole_table_and_survives_nothing(change, music):
     changed = change(music, np.random.default_rng(1))
     assert_whole(changed)
@@ -159,7 +156,7 @@ def test_every_change_of_format_leaves_a_whole_table_and_survives_nothing(change
 
 
 def test_every_change_of_format_is_in_the_chain_or_is_one_of_its_parts():
-    assert set(FORMAT_CHANGES) - set(CHAIN) == {"humanised", "sixteenths"}  # `retimed` does both
+    assert set(FORMAT_AUGMENTATIONS) - set(CHAIN) == {"humanised", "sixteenths"}  # `retime` does both
 
 
 def written(onsets, pitches, duration=6):
@@ -178,7 +175,7 @@ def written(onsets, pitches, duration=6):
 
 def test_twice_as_slow_and_twice_as_fast_by_hand():
     one = written([0, 0, 13, 48, 95], [60, 64, 62, 65, 67])
-    slow, fast = (_stretched(one, np.array([factor])) for factor in (2.0, 0.5))
+    slow, fast = (scale_time(one, np.array([factor])) for factor in (2.0, 0.5))
     assert slow.onset.tolist() == [0, 0, 26, 96, 190] and slow.duration.tolist() == [12] * 5
     assert slow.bars.onset.tolist() == [0, 96] and slow.bar.tolist() == [0, 0, 0, 1, 1]
     assert fast.onset.tolist() == [0, 0, 6, 24, 48] and fast.bars.onset.tolist() == [0]  # 6.5 to even, 47.5 to 48
@@ -199,7 +196,7 @@ def test_views_of_a_chord_by_hand():
     one = written([0, 0, 0, 0, 24, 24, 48], [48, 60, 64, 67, 50, 72, 55])
     assert skyline(one, RNG).pitch.tolist() == [67, 72, 55]
     assert bass_line(one, RNG).pitch.tolist() == [48, 50, 55]
-    left = {tuple(voices_dropped(one, np.random.default_rng(seed)).pitch.tolist()) for seed in range(60)}
+    left = {tuple(drop_voices(one, np.random.default_rng(seed)).pitch.tolist()) for seed in range(60)}
     for whole in [(67, 72, 55), (64, 67, 50, 72, 55), (60, 64, 67, 50, 72, 55), (48, 67, 50, 72, 55)]:
         assert whole in left
     assert all({67, 72, 55} <= set(kept) for kept in left)
@@ -207,18 +204,18 @@ def test_views_of_a_chord_by_hand():
 
 def test_transposition_keeps_intervals_and_range(music):
     many = music.select(music.program >= 0).pieces(np.repeat(np.arange(music.n_pieces), 40))
-    moved = transposed(many, np.random.default_rng(0)).pitch - many.pitch
+    moved = transpose(many, np.random.default_rng(0)).pitch - many.pitch
     shifts = [set(moved[many.piece == piece].tolist()) for piece in range(many.n_pieces)]
     assert all(len(shift) == 1 for shift in shifts)
     assert set.union(*shifts) == set(range(-5, 7))
     edge = written([0, 24], [21, 108])
-    assert transposed(edge, np.random.default_rng(0)).pitch.tolist() == [21, 108]
+    assert transpose(edge, np.random.default_rng(0)).pitch.tolist() == [21, 108]
 
 
 def test_louder_notes_stay_louder_in_a_range_of_the_piece_s_own():
     one = written(24 * np.arange(100), np.full(100, 60))
     loud = replace(one, velocity=np.arange(1, 101, dtype=np.int32)).pieces([0] * 50)
-    changed = reshaped_velocities(loud, np.random.default_rng(0))
+    changed = reshape_velocities(loud, np.random.default_rng(0))
     ranks = [spearmanr(np.arange(100), changed.velocity[changed.piece == piece]).statistic for piece in range(50)]
     assert np.median(ranks) > 0.9
     assert np.std([changed.velocity[changed.piece == piece].mean() for piece in range(50)]) > 10
@@ -237,7 +234,7 @@ def test_rubato_sways_by_at_most_a_quarter():
 
 def test_a_machine_misses_doubles_and_repeats_some_notes():
     one = written(24 * np.arange(400), np.full(400, 60), 20).pieces([0] * 30)
-    heard = transcribed(one, np.random.default_rng(0))
+    heard = transcription_errors(one, np.random.default_rng(0))
     octaves = np.bincount(heard.piece[heard.pitch == 72], minlength=30) / 400
     assert 0.005 < octaves.mean() < 0.025 and octaves.max() < 0.06
     counts = heard.counts / 400
@@ -249,21 +246,21 @@ def test_a_machine_misses_doubles_and_repeats_some_notes():
 def test_legato_reaches_the_next_onset_and_no_note_is_longer_than_its_pitch_waits():
     one = written([0, 0, 20, 50, 90], [60, 64, 62, 60, 66])
     assert next_onset(one).tolist() == [20, 20, 50, 90, 96]
-    many = articulated(one.pieces([0] * 200), np.random.default_rng(0))
+    many = articulate(one.pieces([0] * 200), np.random.default_rng(0))
     first = (many.onset == 0) & (many.pitch == 60)
     assert many.duration[first].max() == 50 and many.duration[first].min() < 6
 
 
 def test_only_the_pieces_asked_for_change(music):
     where = np.arange(music.n_pieces) % 2 == 0
-    changed = changed_where(music, tritone_away, where, RNG)
+    changed = apply_where(music, tritone_away, where, RNG)
     moved = changed.pitch != music.pitch
     np.testing.assert_array_equal(np.bincount(music.piece, moved) > 0, where)
-    np.testing.assert_array_equal(changed_pieces(music, changed), where)
-    assert not changed_pieces(music, flat_velocities(music, RNG)).any()
+    np.testing.assert_array_equal(is_changed(music, changed), where)
+    assert not is_changed(music, flat_velocities(music, RNG)).any()
 
 
 def test_a_chain_leaves_no_two_copies_alike(music):
-    copies = augmented(music.pieces([0] * 20), np.random.default_rng(0))
+    copies = augment(music.pieces([0] * 20), np.random.default_rng(0))
     known = {copies.pieces([k]).onset.tobytes() + copies.pieces([k]).duration.tobytes() for k in range(20)}
     assert len(known) >= 18

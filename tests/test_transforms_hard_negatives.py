@@ -7,18 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from critics_music import STRAIGHT, SWUNG, toy
-from test_critics_changes import assert_whole, columns
+from test_transforms_format_augmentations import assert_whole, columns
 
 from mgen.notes import Notes
-from mgen.transforms.format_augmentations import changed_pieces
 from mgen.transforms.hard_negatives import (
     HARD_NEGATIVES,
     chords_of_others,
-    gaps_permuted,
     in_major,
-    pitches_permuted,
+    permute_gaps,
+    permute_pitches,
     rhythm_of_others,
 )
+from mgen.transforms.rebuild import is_changed
 
 
 @pytest.mark.parametrize("name", HARD_NEGATIVES)
@@ -33,7 +33,7 @@ def test_every_hard_negative_is_a_whole_table_and_survives_nothing(name, demo_pi
     broken = change(notes, np.random.default_rng(0))
     assert broken.n_pieces == notes.n_pieces
     assert_whole(broken)
-    some = changed_pieces(notes, broken)
+    some = is_changed(notes, broken)
     assert some.any()
     again = change(notes, np.random.default_rng(0))
     np.testing.assert_array_equal(broken.pitch, again.pitch)
@@ -57,7 +57,7 @@ def test_in_major_by_hand():
 
 def test_permuted_pitches_are_the_piece_s_own():
     notes = toy(SWUNG, 5, np.random.default_rng(1), 3)
-    broken = pitches_permuted(notes, np.random.default_rng(2))
+    broken = permute_pitches(notes, np.random.default_rng(2))
     np.testing.assert_array_equal(broken.onset, notes.onset)
     for piece in range(5):
         own = notes.piece == piece
@@ -98,7 +98,7 @@ def test_permuted_gaps_keep_the_pitches_in_order():
     two = Notes.concat([notes, replace(notes, pitch=notes.pitch + 7)])
     seen = set()
     for seed in range(20):
-        broken = gaps_permuted(two, np.random.default_rng(seed))
+        broken = permute_gaps(two, np.random.default_rng(seed))
         assert broken.pitch.tolist() == [60, 61, 65, 62, 63, 67, 68, 72, 69, 70]
         for piece in range(2):
             onset = broken.onset[broken.piece == piece]

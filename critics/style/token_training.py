@@ -27,7 +27,6 @@ from mgen.notes import Notes
 from mgen.runs.checkpoints import VerifiedCheckpoints
 from mgen.training.pretrain import not_finite
 from mgen.transforms.corruptions import markov_pitches, one_pitch, random_pitches, two_bar_loop
-from mgen.transforms.format_augmentations import retimed
 
 BREAKING = (random_pitches, markov_pitches, one_pitch, two_bar_loop)
 """How positive excerpts are broken for the other side."""
@@ -118,7 +117,7 @@ class Music:
         heard = [row if after else row[:tokens] for row, after in zip(ids, prompted, strict=True)]
         notes = Notes.from_ids(heard, self.remi, start=np.where(prompted, self.prompt_tokens, 0))
         if retime:
-            notes = retimed(notes, rng)
+            notes = retime(notes, rng)
         order = rng.permutation(len(ids))
         return Excerpts(
             notes.pieces(order),

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from critics.style.ensemble import Material, feature_table
 from critics.style.excerpts import Collected
 from mgen.arrays import Floats
-from mgen.transforms.format_augmentations import augmented, changed_pieces
+from mgen.transforms.format_augmentations import augment
 from mgen.transforms.hard_negatives import HARD_NEGATIVES
+from mgen.transforms.rebuild import is_changed
 
 WAYS = tuple(HARD_NEGATIVES)
 """Names of the ways in which music is broken."""
@@ -67,7 +68,7 @@ def prepared(excerpts: Collected, seed: int = 0, copies: int = 1) -> Prepared:
     rng = np.random.default_rng([seed, 17])
     every = np.arange(len(excerpts))
     parts = [(feature_table(excerpts.notes), every, "")]
-    parts += [(feature_table(augmented(excerpts.notes, rng)), every, "") for _ in range(copies)]
+    parts += [(feature_table(augment(excerpts.notes, rng)), every, "") for _ in range(copies)]
     for collection, positive in sorted({*zip(excerpts.collection.tolist(), excerpts.positive.tolist(), strict=True)}):
         own = np.flatnonzero((excerpts.collection == collection) & (excerpts.positive == positive))
         for way, change in HARD_NEGATIVES.items():
@@ -77,7 +78,7 @@ def prepared(excerpts: Collected, seed: int = 0, copies: int = 1) -> Prepared:
                 continue
             whole = excerpts.notes.pieces(some)
             broken = change(whole, rng)
-            kept = np.flatnonzero(changed_pieces(whole, broken))
+            kept = np.flatnonzero(is_changed(whole, broken))
             parts.append((feature_table(broken.pieces(kept)), some[kept], way))
     tables, sources, ways = zip(*parts, strict=True)
     return Prepared(

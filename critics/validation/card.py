@@ -13,8 +13,10 @@ from mgen.arrays import Floats
 from mgen.notes import Notes
 from mgen.stats.calibration import expected_calibration_error, reliability
 from mgen.stats.intervals import Interval, bootstrap
-from mgen.transforms.corruptions import CORRUPTIONS, Corruption
-from mgen.transforms.format_augmentations import flat_velocities, humanised, sixteenths, straight_eighths, tritone_away
+from mgen.transforms.corruptions import CORRUPTIONS
+from mgen.transforms.format_augmentations import flat_velocities, humanise, sixteenths, tritone_away
+from mgen.transforms.hard_negatives import straighten_eighths
+from mgen.transforms.rebuild import Transform
 
 CHANGED = 256
 """At most so many pieces are changed and judged again."""
@@ -119,7 +121,7 @@ def score_changes(
     critic: StyleCritic,
     notes: Notes,
     work: NDArray[np.str_],
-    changes: Mapping[str, Corruption],
+    changes: Mapping[str, Transform],
     seed: int = 0,
 ) -> dict[str, Number]:
     """Mean change of score, in nats, of the pieces that can be judged, when one thing in them changes."""
@@ -132,10 +134,10 @@ def score_changes(
     }
 
 
-FORMAT: dict[str, Corruption] = {
+FORMAT: dict[str, Transform] = {
     "flat_velocities": flat_velocities,
     "tritone_away": tritone_away,
-    "humanised": humanised,
+    "humanised": humanise,
     "sixteenths": sixteenths,
 }
-BROKEN: dict[str, Corruption] = {"straight_eighths": straight_eighths, **CORRUPTIONS}
+BROKEN: dict[str, Transform] = {"straight_eighths": straighten_eighths, **CORRUPTIONS}

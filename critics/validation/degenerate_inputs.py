@@ -11,7 +11,7 @@ from numpy.random import Generator
 
 from critics.style.critic import StyleCritic
 from mgen.notes import Notes
-from mgen.transforms.corruptions import bars_shuffled, markov_pitches, one_pitch, random_pitches, two_bar_loop
+from mgen.transforms.corruptions import markov_pitches, one_pitch, random_pitches, shuffle_bars, two_bar_loop
 from mgen.transforms.degenerate import empty, held_note, single_note
 
 Make = Callable[[Notes, Generator], Notes]
@@ -37,7 +37,7 @@ KINDS: dict[str, Kind] = {
     "single_note": Kind(single_note, ("one_pitch",)),
     "two_bar_loop": Kind(two_bar_loop, ("two_bar_loop",)),
     "markov_pitches": Kind(markov_pitches, ("markov_pitches",)),
-    "bars_shuffled": Kind(bars_shuffled, ("bars_shuffled", "segments_shuffled")),
+    "bars_shuffled": Kind(shuffle_bars, ("bars_shuffled", "segments_shuffled")),
     "empty": Kind(empty),
 }
 """Random tokens and samples of policies come from outside: they need a vocabulary, or a policy."""

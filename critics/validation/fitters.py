@@ -22,8 +22,8 @@ from mgen.errors import MgenError
 from mgen.music.features import FORMAT_FREE, features
 from mgen.notes import Notes
 from mgen.stats.two_sample import boosting, linear
-from mgen.transforms.format_augmentations import augmented
-from mgen.transforms.format_invariant import heard
+from mgen.transforms.format_augmentations import augment
+from mgen.transforms.format_invariant import format_invariant_view
 
 Table = Callable[[Notes], Floats]
 """(B, F) numbers of each piece, each judged alone."""
@@ -46,7 +46,7 @@ def on_table(table: Table, copies: int = 0) -> Fitter:
     def fitter(excerpts: Collected, seed: int) -> Trained:
         rng = np.random.default_rng([seed, 1])
         tables = [table(excerpts.notes)]
-        tables += [table(augmented(excerpts.notes, rng)) for _ in range(copies)]
+        tables += [table(augment(excerpts.notes, rng)) for _ in range(copies)]
 
         def trained(train: Mask, test: Mask, seed: int) -> Floats:
             heard = np.concatenate([part[train] for part in tables])
@@ -78,7 +78,7 @@ def even_weights(positive: NDArray[np.bool_], collection: NDArray[np.str_]) -> F
 
 def format_invariant_features(notes: Notes) -> Floats:
     """Features without metre, of what is left of a piece without its format (`mgen.transforms.format_invariant`)."""
-    return features(heard(notes), FORMAT_FREE)
+    return features(format_invariant_view(notes), FORMAT_FREE)
 
 
 def naive_features(notes: Notes) -> Floats:

@@ -23,7 +23,7 @@ from mgen.judgement import Judge
 from mgen.notes import Notes
 from mgen.render.audio import ogg, synthesise
 from mgen.render.pianoroll_image import pianoroll_image
-from mgen.transforms.edits import Draft
+from mgen.transforms.edits import NoteArray
 
 FILE = "card.json"
 EXPLOIT = "exploit"
@@ -56,7 +56,7 @@ class Subject:
     rows: Mapping[str, Row]
     tokens: Sequence[ArrayLike]
     reference: Reference
-    begin: Sequence[Draft]
+    begin: Sequence[NoteArray]
     demo: Notes
     measured_on: dict[str, Any]
 

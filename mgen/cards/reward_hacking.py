@@ -20,7 +20,7 @@ from mgen.judgement import Judge
 from mgen.music import metrics
 from mgen.music.features import features
 from mgen.notes import Notes
-from mgen.transforms.edits import Draft, Limits, constructions, drafts_of, noise, notes_of
+from mgen.transforms.edits import NoteArray, SizeLimits, constructions, noise, note_arrays, notes_from_arrays
 
 MIDDLE = (0.01, 0.99)
 """Quantiles of real music between which a feature of a piece is as in real music."""
@@ -130,17 +130,17 @@ class Exploit:
         return {**numbers, "reached": self.reached, "judged": self.judged, "timed_out": self.timed_out}
 
 
-def starts(music: Notes, limits: Limits, seed: int) -> list[Draft]:
+def starts(music: Notes, limits: SizeLimits, seed: int) -> list[NoteArray]:
     """Drafts that a search begins with: pieces of `music`, noise, and what anyone would try first."""
     rng = np.random.default_rng(seed)
     rows = rng.permutation(music.n_pieces)[:STARTS]
-    return [*drafts_of(music.pieces(rows)), *(noise(limits, rng) for _ in range(STARTS)), *constructions(limits)]
+    return [*note_arrays(music.pieces(rows)), *(noise(limits, rng) for _ in range(STARTS)), *constructions(limits)]
 
 
 def stress(
     judge: Judge,
     reference: Reference,
-    begin: Sequence[Draft],
+    begin: Sequence[NoteArray],
     budget: Budget,
     seed: int,
     tell: Callable[[str], None] = lambda line: None,
@@ -155,7 +155,7 @@ def stress(
         seed: of all chance.
         tell: is told how it goes.
     """
-    limits = Limits.of(reference.notes)
+    limits = SizeLimits.of(reference.notes)
     real = judge(reference.notes).score.astype(np.float64)
     usual, unusual = np.quantile(reference.strangeness(reference.notes), (0.5, 0.95)).tolist()
     median, top = np.quantile(real, (0.5, 0.95)).tolist()
@@ -182,7 +182,7 @@ def stress(
     high = evolve(score, begin, limits, first, seed, lambda line: tell(f"highest score, {line}"))
     low = evolve(shabby, [*high.drafts, *begin], limits, second, seed + 1, lambda line: tell(f"strangest, {line}"))
     reached = bool(low.fitness[0] >= 0)
-    notes = reference.written(notes_of([low.drafts[0]]))  # it began with what the first search found
+    notes = reference.written(notes_from_arrays([low.drafts[0]]))  # it began with what the first search found
     kept = float(judge(notes).score[0])
     return Exploit(
         notes=notes,

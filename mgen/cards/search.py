@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mgen.errors import MgenError
 from mgen.notes import Notes
-from mgen.transforms.edits import EDITS, Draft, Limits, crossed, notes_of
+from mgen.transforms.edits import EDIT_OPERATORS, NoteArray, SizeLimits, crossover, notes_from_arrays
 
 Fitness = Callable[[Notes], NDArray[np.float64]]
 """(B,) numbers, never NaN; more is better."""
@@ -54,7 +54,7 @@ class Found:
         timed_out: ended by time.
     """
 
-    drafts: list[Draft]
+    drafts: list[NoteArray]
     fitness: NDArray[np.float64]
     judged: int
     generations: int
@@ -63,8 +63,8 @@ class Found:
 
 def evolve(
     fitness: Fitness,
-    starts: Sequence[Draft],
-    limits: Limits,
+    starts: Sequence[NoteArray],
+    limits: SizeLimits,
     budget: Budget,
     seed: int,
     tell: Callable[[str], None] = lambda line: None,
@@ -93,7 +93,7 @@ def evolve(
             "of a short piece; start from longer ones"
         )
     judged, stale, generation, timed_out = len(drafts), 0, 0, False
-    drafts, values = _fittest(drafts, fitness(notes_of(drafts)))
+    drafts, values = _fittest(drafts, fitness(notes_from_arrays(drafts)))
     while generation < budget.generations and stale < budget.patience and values[0] < budget.enough:
         if time.monotonic() - began > budget.seconds:
             timed_out = True
@@ -101,7 +101,7 @@ def evolve(
         children = [_child(drafts, limits, rng) for _ in range(CHILDREN)]
         children = [child for child in children if limits.long_enough(child)]
         best = values[0]
-        drafts, values = _fittest(children + drafts, np.concatenate([fitness(notes_of(children)), values]))
+        drafts, values = _fittest(children + drafts, np.concatenate([fitness(notes_from_arrays(children)), values]))
         judged, generation = judged + len(children), generation + 1
         stale = 0 if values[0] > best else stale + 1
         if generation % 10 == 0:
@@ -109,7 +109,7 @@ def evolve(
     return Found(drafts, values, judged, generation, timed_out)
 
 
-def _fittest(drafts: list[Draft], values: NDArray[np.float64]) -> tuple[list[Draft], NDArray[np.float64]]:
+def _fittest(drafts: list[NoteArray], values: NDArray[np.float64]) -> tuple[list[NoteArray], NDArray[np.float64]]:
     """The best `SURVIVORS`, best first, no two of them equal; of equal fitness the first."""
     seen: set[bytes] = set()
     kept: list[int] = []
@@ -123,12 +123,13 @@ def _fittest(drafts: list[Draft], values: NDArray[np.float64]) -> tuple[list[Dra
     return [drafts[row] for row in kept], values[kept]
 
 
-def _child(parents: list[Draft], limits: Limits, rng: Generator) -> Draft:
+def _child(parents: list[NoteArray], limits: SizeLimits, rng: Generator) -> NoteArray:
     """Of the better of two parents (they are in order), crossed with another or not, and edited."""
+    operators = tuple(EDIT_OPERATORS.values())
     draft = parents[int(rng.integers(len(parents), size=2).min())]
     if rng.random() < CROSSED:
-        draft = limits.keep(crossed(draft, parents[int(rng.integers(len(parents)))], rng))
+        draft = limits.keep(crossover(draft, parents[int(rng.integers(len(parents)))], rng))
     for _ in range(int(rng.integers(1, 4))):
         if len(draft):
-            draft = limits.keep(EDITS[int(rng.integers(len(EDITS)))](draft, rng))
+            draft = limits.keep(operators[int(rng.integers(len(operators)))](draft, rng))
     return draft

@@ -41,11 +41,11 @@ from mgen.notes import Notes
 from mgen.options import weights
 from mgen.sampling.prompts import check_style
 from mgen.sampling.rollout import Decoding, sample
-from mgen.transforms.corruptions import Corruption
 from mgen.transforms.degenerate import DEGENERATE_INPUTS, random_tokens
-from mgen.transforms.edits import Limits
-from mgen.transforms.format_augmentations import FORMAT_CHANGES
+from mgen.transforms.edits import SizeLimits
+from mgen.transforms.format_augmentations import FORMAT_AUGMENTATIONS
 from mgen.transforms.hard_negatives import HARD_NEGATIVES
+from mgen.transforms.rebuild import Transform
 from rewards import REWARDS, rules
 from rewards.bands import Band, fit_bands, load_bands, save_bands
 
@@ -259,7 +259,7 @@ def _subject(config: CardConfig, corpus: Corpus, train: Notes) -> Subject:
         told += f" and {words} of other music"
     if config.policy:
         rows["policy"] = Row(_played(config), None, False, "policy")
-    changes: dict[str, dict[str, Corruption]] = {"broken": HARD_NEGATIVES, "format": FORMAT_CHANGES}
+    changes: dict[str, dict[str, Transform]] = {"broken": HARD_NEGATIVES, "format": FORMAT_AUGMENTATIONS}
     for kind, by_name in changes.items():
         for name, change in by_name.items():
             rows[name] = Row(change(real, np.random.default_rng(config.seed)), works, True, kind)
@@ -269,9 +269,9 @@ def _subject(config: CardConfig, corpus: Corpus, train: Notes) -> Subject:
         random_tokens(real, np.random.default_rng(config.seed), remi, config.tokens), None, False, "senseless"
     )
     demo = Notes.from_scores([compose(name, i) for name in COLLECTIONS for i in range(DEMO_WORKS)])
-    begin = starts(real if config.start == "corpus" else demo, Limits.of(real), config.seed)
+    begin = starts(real if config.start == "corpus" else demo, SizeLimits.of(real), config.seed)
     if config.policy:
-        begin = [*begin, *starts(rows["policy"].notes, Limits.of(real), config.seed)]
+        begin = [*begin, *starts(rows["policy"].notes, SizeLimits.of(real), config.seed)]
     reference = Reference(real, Strangeness.of(train), remi, config.tokens)
     measured: dict[str, Any] = {
         "words": f"{told}, {config.tokens} tokens each, split {config.split}",

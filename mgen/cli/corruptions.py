@@ -33,7 +33,8 @@ from mgen.notes import Notes
 from mgen.sampling.prompts import check_style
 from mgen.stats.intervals import Interval
 from mgen.stats.set_metrics import set_metrics
-from mgen.transforms.corruptions import FURTHER, Corruption
+from mgen.transforms.corruptions import EXTRA_CORRUPTIONS
+from mgen.transforms.rebuild import Transform
 from rewards import REWARDS
 from rewards.bands import fit_bands
 
@@ -43,7 +44,7 @@ BASS = range(32, 40)
 JUDGES = ("reward ", "critic ")
 """How columns begin that give more to better music."""
 
-WAYS: dict[str, Corruption] = {**BROKEN, **FURTHER}
+WAYS: dict[str, Transform] = {**BROKEN, **EXTRA_CORRUPTIONS}
 """Rows of broken music; those of `FORMAT` follow."""
 
 

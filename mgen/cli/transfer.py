@@ -23,8 +23,8 @@ from critics.validation.leave_one_out import FEWEST, Fitter, Matrix, leave_one_o
 from critics.validation.shortcut_baseline import Control, Stage, format_control, raw, stage, summary
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
-from mgen.transforms.format_augmentations import augmented
-from mgen.transforms.format_invariant import heard
+from mgen.transforms.format_augmentations import augment
+from mgen.transforms.format_invariant import format_invariant_view
 
 LENGTHS = (256, 100)
 """Notes of an excerpt."""
@@ -45,10 +45,10 @@ heard, the one that gives reward, and its members for style with one thing chang
 STAGES: dict[str, Callable[[Collected, int, int], Stage]] = {
     "raw": raw,
     "cleaned": lambda excerpts, n_notes, seed: stage(excerpts.notes),
-    "augmented": lambda excerpts, n_notes, seed: stage(augmented(excerpts.notes, np.random.default_rng([seed, 3]))),
-    "heard": lambda excerpts, n_notes, seed: stage(heard(excerpts.notes)),
-    "heard, contour": lambda excerpts, n_notes, seed: stage(heard(excerpts.notes, "contour")),
-    "heard, no rhythm": lambda excerpts, n_notes, seed: stage(heard(excerpts.notes, "none")),
+    "augmented": lambda excerpts, n_notes, seed: stage(augment(excerpts.notes, np.random.default_rng([seed, 3]))),
+    "heard": lambda excerpts, n_notes, seed: stage(format_invariant_view(excerpts.notes)),
+    "heard, contour": lambda excerpts, n_notes, seed: stage(format_invariant_view(excerpts.notes, "contour")),
+    "heard, no rhythm": lambda excerpts, n_notes, seed: stage(format_invariant_view(excerpts.notes, "none")),
 }
 """Where the control of format is taken: in the files, in the corpus, in what is trained on, in what is heard."""
 

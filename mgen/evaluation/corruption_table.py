@@ -19,7 +19,7 @@ from mgen.errors import MgenError
 from mgen.notes import Notes
 from mgen.stats.intervals import REPLICATES, TAIL, Interval, resamples
 from mgen.stats.replicates import works_of
-from mgen.transforms.corruptions import Corruption
+from mgen.transforms.rebuild import Transform
 
 REAL = "real"
 """Name of the row of music as it was."""
@@ -108,7 +108,7 @@ def corruption_table(
     notes: Notes,
     works: ArrayLike,
     measures: Mapping[str, Measure],
-    corruptions: Mapping[str, Corruption],
+    corruptions: Mapping[str, Transform],
     seed: int = 0,
 ) -> CorruptionTable:
     """Measure real pieces and each way of breaking them, and test the differences piece by piece.

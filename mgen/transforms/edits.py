@@ -1,7 +1,6 @@
-"""Drafts: pieces that are easy to change, and the changes of which a stress search is made.
+"""Edit operators: small random edits of one piece, for the reward-hacking search.
 
-A draft is one piece in common time as an int array (N, 4) of onset, pitch, duration, velocity; time in grid steps.
-Nothing here knows judges.
+A piece is a `NoteArray` in 4/4, which is quicker to edit than `Notes`. Nothing here knows judges.
 """
 
 from __future__ import annotations
@@ -13,275 +12,275 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from mgen.arrays import Longs, Mask, run_starts
 from mgen.encoding.remi import PITCH_RANGE
-from mgen.notes import STEPS_PER_QUARTER, Bars, Notes
+from mgen.notes import STEPS_PER_QUARTER, Notes
+from mgen.transforms.rebuild import equal_bars
 
-Draft = NDArray[np.int64]
-"""(N, 4): onset, pitch, duration, velocity."""
+NoteArray = NDArray[np.int64]
+"""(N, 4): onset, pitch, duration, velocity; time in grid steps."""
 
-Edit = Callable[[Draft, Generator], Draft]
-"""A changed copy of a draft with at least one note; it may leave the limits."""
+EditOperator = Callable[[NoteArray, Generator], NoteArray]
+"""A piece with at least one note to an edited copy, which may exceed the `SizeLimits`."""
 
 ONSET, PITCH, DURATION, VELOCITY = range(4)
 BEATS = 4
 BAR = BEATS * STEPS_PER_QUARTER
 GRIDS = (3, 4, 6, 8, 12, 24)
-"""Grids in steps: 8, 6, 4, 3, 2 and 1 onsets a quarter."""
+"""Grids in steps: 8, 6, 4, 3, 2 and 1 onsets per quarter."""
 
 _INTERVALS = (-12, -7, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 7, 12)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How long a draft has to be and may be: a judge that is fooled by less music is fooled by its length alone.
+class SizeLimits:
+    """Least and greatest size of a piece in a search, so that its length alone cannot fool a judge.
 
     Attributes:
-        notes, bars: least and most.
+        notes, bars: least and greatest number.
     """
 
     notes: tuple[int, int]
     bars: tuple[int, int]
 
     @classmethod
-    def of(cls, real: Notes, shares: tuple[float, float] = (0.05, 0.95)) -> Limits:
-        """As nine tenths of real pieces are."""
+    def of(cls, real: Notes, shares: tuple[float, float] = (0.05, 0.95)) -> SizeLimits:
+        """The sizes between two quantiles of real pieces."""
         low, high = (
             [max(1, int(q)) for q in np.quantile(size, shares)] for size in (real.counts, np.diff(real.bar_starts))
         )
         return cls((low[0], low[1]), (high[0], high[1]))
 
-    def keep(self, draft: Draft) -> Draft:
-        """In order, on the piano, one note a pitch and onset, and not too long."""
-        draft = draft.copy()
-        draft[:, PITCH] = np.clip(draft[:, PITCH], *PITCH_RANGE)
-        draft[:, DURATION] = np.clip(draft[:, DURATION], 1, BAR)
-        draft[:, VELOCITY] = np.clip(draft[:, VELOCITY], 1, 127)
-        draft = draft[(draft[:, ONSET] >= 0) & (draft[:, ONSET] < self.bars[1] * BAR)]
-        draft = draft[np.lexsort((draft[:, PITCH], draft[:, ONSET]))]
-        fresh = np.append(True, (np.diff(draft[:, :2], axis=0) != 0).any(axis=1))[: len(draft)]
-        kept: Draft = draft[fresh][: self.notes[1]]
+    def keep(self, piece: NoteArray) -> NoteArray:
+        """Sorts the notes, limits them to the piano, drops duplicates, and cuts the piece to its greatest size."""
+        piece = piece.copy()
+        piece[:, PITCH] = np.clip(piece[:, PITCH], *PITCH_RANGE)
+        piece[:, DURATION] = np.clip(piece[:, DURATION], 1, BAR)
+        piece[:, VELOCITY] = np.clip(piece[:, VELOCITY], 1, 127)
+        piece = piece[(piece[:, ONSET] >= 0) & (piece[:, ONSET] < self.bars[1] * BAR)]
+        piece = piece[np.lexsort((piece[:, PITCH], piece[:, ONSET]))]
+        kept: NoteArray = piece[run_starts(*piece[:, :2].T)][: self.notes[1]]
         return kept
 
-    def long_enough(self, draft: Draft) -> bool:
-        """Whether a kept draft is not too short."""
-        return len(draft) >= self.notes[0] and int(draft[-1, ONSET]) // BAR + 1 >= self.bars[0]
+    def long_enough(self, piece: NoteArray) -> bool:
+        """Whether a piece from `keep` has the least size."""
+        return len(piece) >= self.notes[0] and int(piece[-1, ONSET]) // BAR + 1 >= self.bars[0]
 
 
-def drafts_of(notes: Notes) -> list[Draft]:
-    """Every piece, its bar lines replaced by common time."""
+def note_arrays(notes: Notes) -> list[NoteArray]:
+    """The array of each piece; its bar lines are lost."""
     table = np.stack([notes.onset, notes.pitch, notes.duration, notes.velocity], axis=1).astype(np.int64)
     return np.split(table, notes.starts[1:-1]) if notes.n_pieces else []
 
 
-def notes_of(drafts: Sequence[Draft]) -> Notes:
-    """A piano piece of each draft in order, as if read from a file (no tokens); a draft's notes have to be sorted."""
-    size = np.array([len(draft) for draft in drafts], np.int64)
-    rows = np.concatenate([*drafts, np.zeros((0, 4), np.int64)]).astype(np.int32)
-    piece = np.repeat(np.arange(len(drafts), dtype=np.int32), size)
+def notes_from_arrays(arrays: Sequence[NoteArray]) -> Notes:
+    """A piano piece from each array, whose notes are sorted, as if read from a file (no tokens)."""
+    size = np.array([len(array) for array in arrays], np.int64)
+    rows = np.concatenate([*arrays, np.zeros((0, 4), np.int64)]).astype(np.int32)
+    piece = np.repeat(np.arange(len(arrays), dtype=np.int32), size)
     bar = rows[:, ONSET] // BAR
-    bars = np.zeros(len(drafts), np.int64)
-    np.maximum.at(bars, piece, bar)
-    owner = np.repeat(np.arange(len(drafts), dtype=np.int32), bars + 1)
-    number = np.arange(len(owner)) - (np.cumsum(bars + 1) - bars - 1)[owner]
-    none, whole = np.zeros(len(drafts), np.int32), np.zeros(len(rows), np.int32)
+    last = np.zeros(len(arrays), np.int64)
+    np.maximum.at(last, piece, bar)
+    none, zero = np.zeros(len(arrays), np.int32), np.zeros(len(rows), np.int32)
     return Notes(
-        n_pieces=len(drafts),
+        n_pieces=len(arrays),
         piece=piece,
         onset=rows[:, ONSET],
         duration=rows[:, DURATION],
         bar=bar,
         pitch=rows[:, PITCH],
         velocity=rows[:, VELOCITY],
-        program=whole,
-        token=whole - 1,
-        broken=whole,
-        bars=Bars(owner, (number * BAR).astype(np.int32), np.full(len(owner), BEATS, np.int32)),
+        program=zero,
+        token=zero - 1,
+        broken=zero,
+        bars=equal_bars(last + 1, np.full(len(arrays), BEATS)),
         n_tokens=none,
         n_broken=none,
     )
 
 
-# ------------------------------------------------------------ changes
+# ------------------------------------------------------------ operators
 
 
-def _some(draft: Draft, rng: Generator) -> NDArray[np.bool_]:
-    """(N,) a few notes or many: the share is drawn first; at least one."""
-    chosen = rng.random(len(draft)) < 2.0 ** -rng.integers(1, 7)
-    chosen[rng.integers(len(draft))] = True
+def _some(piece: NoteArray, rng: Generator) -> Mask:
+    """(N,) a random choice of notes, at least one; the share is drawn first."""
+    chosen = rng.random(len(piece)) < 2.0 ** -rng.integers(1, 7)
+    chosen[rng.integers(len(piece))] = True
     return chosen
 
 
-def _stretch(draft: Draft, rng: Generator) -> slice:
-    """Some notes in a row."""
-    begin = int(rng.integers(len(draft)))
-    return slice(begin, begin + int(rng.integers(1, max(2, len(draft) // 2 + 1))))
+def _range(piece: NoteArray, rng: Generator) -> slice:
+    """A random range of notes."""
+    begin = int(rng.integers(len(piece)))
+    return slice(begin, begin + int(rng.integers(1, max(2, len(piece) // 2 + 1))))
 
 
-def move_pitches(draft: Draft, rng: Generator) -> Draft:
-    """Some notes up or down, each by its own interval."""
-    draft, some = draft.copy(), _some(draft, rng)
-    draft[some, PITCH] += rng.choice(_INTERVALS, int(some.sum()))
-    return draft
+def move_pitches(piece: NoteArray, rng: Generator) -> NoteArray:
+    """Moves some notes up or down, each by its own interval."""
+    piece, some = piece.copy(), _some(piece, rng)
+    piece[some, PITCH] += rng.choice(_INTERVALS, int(some.sum()))
+    return piece
 
 
-def few_pitches(draft: Draft, rng: Generator) -> Draft:
-    """All notes from one to four of the piece's pitches, drawn for each or in turn."""
-    draft, kept = draft.copy(), rng.choice(draft[:, PITCH], rng.integers(1, 5))
-    turn = np.arange(len(draft)) if rng.random() < 0.5 else rng.integers(len(kept), size=len(draft))
-    draft[:, PITCH] = kept[turn % len(kept)]
-    return draft
+def few_pitches(piece: NoteArray, rng: Generator) -> NoteArray:
+    """Replaces all pitches with one to four of them, at random or in turn."""
+    piece, kept = piece.copy(), rng.choice(piece[:, PITCH], rng.integers(1, 5))
+    turn = np.arange(len(piece)) if rng.random() < 0.5 else rng.integers(len(kept), size=len(piece))
+    piece[:, PITCH] = kept[turn % len(kept)]
+    return piece
 
 
-def shuffle_pitches(draft: Draft, rng: Generator) -> Draft:
-    """The pitches of a stretch in another order."""
-    draft, where = draft.copy(), _stretch(draft, rng)
-    draft[where, PITCH] = rng.permutation(draft[where, PITCH])
-    return draft
+def shuffle_pitches(piece: NoteArray, rng: Generator) -> NoteArray:
+    """Shuffles the pitches of a range of notes."""
+    piece, where = piece.copy(), _range(piece, rng)
+    piece[where, PITCH] = rng.permutation(piece[where, PITCH])
+    return piece
 
 
-def random_pitches(draft: Draft, rng: Generator) -> Draft:
-    """The pitches of a stretch drawn from the whole piano."""
-    draft, where = draft.copy(), _stretch(draft, rng)
-    draft[where, PITCH] = rng.integers(PITCH_RANGE[0], PITCH_RANGE[1] + 1, len(draft[where]))
-    return draft
+def random_pitches(piece: NoteArray, rng: Generator) -> NoteArray:
+    """Draws the pitches of a range of notes from the whole piano."""
+    piece, where = piece.copy(), _range(piece, rng)
+    piece[where, PITCH] = rng.integers(PITCH_RANGE[0], PITCH_RANGE[1] + 1, len(piece[where]))
+    return piece
 
 
-def leave_out(draft: Draft, rng: Generator) -> Draft:
-    """Without some notes."""
-    kept = ~_some(draft, rng)
-    kept[rng.integers(len(draft))] = True
-    return draft[kept]
+def leave_out(piece: NoteArray, rng: Generator) -> NoteArray:
+    """Leaves out some notes."""
+    kept = ~_some(piece, rng)
+    kept[rng.integers(len(piece))] = True
+    return piece[kept]
 
 
-def truncate(draft: Draft, rng: Generator) -> Draft:
-    """The beginning only."""
-    return draft[: int(rng.integers(1, len(draft) + 1))]
+def truncate(piece: NoteArray, rng: Generator) -> NoteArray:
+    """Keeps the beginning only."""
+    return piece[: int(rng.integers(1, len(piece) + 1))]
 
 
-def copy_stretch(draft: Draft, rng: Generator) -> Draft:
-    """A stretch once more, some beats later or earlier, transposed or not, in place of what is there or with it."""
-    part = draft[_stretch(draft, rng)].copy()
-    last = int(draft[-1, ONSET]) // STEPS_PER_QUARTER + BEATS
+def copy_range(piece: NoteArray, rng: Generator) -> NoteArray:
+    """Copies a range of notes to another beat, transposed or not, over the notes there or instead of them."""
+    part = piece[_range(piece, rng)].copy()
+    last = int(piece[-1, ONSET]) // STEPS_PER_QUARTER + BEATS
     shift = int(rng.integers(-last, last + 1)) * STEPS_PER_QUARTER
     part[:, ONSET] += shift
     part[:, PITCH] += rng.choice((0, *_INTERVALS))
     if rng.random() < 0.5:
         begin, end = part[0, ONSET], part[-1, ONSET]
-        draft = draft[(draft[:, ONSET] < begin) | (draft[:, ONSET] > end)]
-    return np.concatenate([draft, part])
+        piece = piece[(piece[:, ONSET] < begin) | (piece[:, ONSET] > end)]
+    return np.concatenate([piece, part])
 
 
-def insert(draft: Draft, rng: Generator) -> Draft:
-    """A few notes anywhere, of pitches and lengths like the piece's."""
+def insert(piece: NoteArray, rng: Generator) -> NoteArray:
+    """Adds a few notes anywhere, with pitches and lengths like the piece's."""
     count = int(rng.integers(1, 9))
-    new = draft[rng.integers(len(draft), size=count)].copy()
-    new[:, ONSET] = rng.integers(int(draft[-1, ONSET]) + BAR, size=count)
+    new = piece[rng.integers(len(piece), size=count)].copy()
+    new[:, ONSET] = rng.integers(int(piece[-1, ONSET]) + BAR, size=count)
     new[:, PITCH] += rng.choice(_INTERVALS, count)
-    return np.concatenate([draft, new])
+    return np.concatenate([piece, new])
 
 
-def double(draft: Draft, rng: Generator) -> Draft:
-    """Some notes become chords: the same interval above or below each."""
-    new = draft[_some(draft, rng)].copy()
+def double(piece: NoteArray, rng: Generator) -> NoteArray:
+    """Adds the same interval above or below to some notes."""
+    new = piece[_some(piece, rng)].copy()
     new[:, PITCH] += rng.choice(_INTERVALS)
-    return np.concatenate([draft, new])
+    return np.concatenate([piece, new])
 
 
-def repeat_bars(draft: Draft, rng: Generator) -> Draft:
-    """One to four bars again and again, as long as the piece was."""
-    bars = int(draft[-1, ONSET]) // BAR + 1
+def repeat_bars(piece: NoteArray, rng: Generator) -> NoteArray:
+    """Repeats one to four bars over the length of the piece."""
+    bars = int(piece[-1, ONSET]) // BAR + 1
     size = min(int(rng.integers(1, 5)), bars)
     begin = int(rng.integers(bars - size + 1)) * BAR
-    part = draft[(draft[:, ONSET] >= begin) & (draft[:, ONSET] < begin + size * BAR)]
+    part = piece[(piece[:, ONSET] >= begin) & (piece[:, ONSET] < begin + size * BAR)]
     if not len(part):
-        return draft
+        return piece
     times = np.repeat(np.arange(-(-bars // size)), len(part))
     out = np.tile(part, (-(-bars // size), 1))
     out[:, ONSET] += times * size * BAR - begin
     return out
 
 
-def shuffle_bars(draft: Draft, rng: Generator) -> Draft:
-    """The bars in another order."""
-    draft, bars = draft.copy(), int(draft[-1, ONSET]) // BAR + 1
-    draft[:, ONSET] += (rng.permutation(bars)[draft[:, ONSET] // BAR] - draft[:, ONSET] // BAR) * BAR
-    return draft
+def shuffle_bars(piece: NoteArray, rng: Generator) -> NoteArray:
+    """Shuffles the bars."""
+    piece, bars = piece.copy(), int(piece[-1, ONSET]) // BAR + 1
+    piece[:, ONSET] += (rng.permutation(bars)[piece[:, ONSET] // BAR] - piece[:, ONSET] // BAR) * BAR
+    return piece
 
 
-def move_onsets(draft: Draft, rng: Generator) -> Draft:
-    """Some notes earlier or later, by up to a quarter."""
-    draft, some = draft.copy(), _some(draft, rng)
-    draft[some, ONSET] += rng.integers(-STEPS_PER_QUARTER, STEPS_PER_QUARTER + 1, int(some.sum()))
-    return draft
+def move_onsets(piece: NoteArray, rng: Generator) -> NoteArray:
+    """Moves some notes by up to a quarter."""
+    piece, some = piece.copy(), _some(piece, rng)
+    piece[some, ONSET] += rng.integers(-STEPS_PER_QUARTER, STEPS_PER_QUARTER + 1, int(some.sum()))
+    return piece
 
 
-def quantise(draft: Draft, rng: Generator) -> Draft:
-    """Every onset on a coarse grid."""
-    draft, grid = draft.copy(), int(rng.choice(GRIDS))
-    draft[:, ONSET] = np.rint(draft[:, ONSET] / grid) * grid
-    return draft
+def quantise(piece: NoteArray, rng: Generator) -> NoteArray:
+    """Moves every onset to a coarse grid."""
+    piece, grid = piece.copy(), int(rng.choice(GRIDS))
+    piece[:, ONSET] = np.rint(piece[:, ONSET] / grid) * grid
+    return piece
 
 
-def even_onsets(draft: Draft, rng: Generator) -> Draft:
-    """One note after the other at one distance, each as long as that; pitches stay in their order."""
-    draft, grid = draft.copy(), int(rng.choice(GRIDS))
-    draft[:, ONSET], draft[:, DURATION] = np.arange(len(draft)) * grid, grid
-    return draft
+def even_onsets(piece: NoteArray, rng: Generator) -> NoteArray:
+    """Puts the notes one after the other at one distance, each as long as that."""
+    piece, grid = piece.copy(), int(rng.choice(GRIDS))
+    piece[:, ONSET], piece[:, DURATION] = np.arange(len(piece)) * grid, grid
+    return piece
 
 
-def random_onsets(draft: Draft, rng: Generator) -> Draft:
-    """Every onset drawn anew."""
-    draft = draft.copy()
-    draft[:, ONSET] = rng.integers(int(draft[-1, ONSET]) + 1, size=len(draft))
-    return draft
+def random_onsets(piece: NoteArray, rng: Generator) -> NoteArray:
+    """Draws every onset at random."""
+    piece = piece.copy()
+    piece[:, ONSET] = rng.integers(int(piece[-1, ONSET]) + 1, size=len(piece))
+    return piece
 
 
-def change_durations(draft: Draft, rng: Generator) -> Draft:
-    """Some notes as long as a grid's step, or twice or half as long as they were."""
-    draft, some = draft.copy(), _some(draft, rng)
-    scaled = np.maximum(draft[some, DURATION] * float(rng.choice((0.5, 2.0))), 1).astype(np.int64)
-    draft[some, DURATION] = rng.choice((1, *GRIDS, BAR)) if rng.random() < 0.5 else scaled
-    return draft
+def change_durations(piece: NoteArray, rng: Generator) -> NoteArray:
+    """Makes some notes as long as a grid step, or twice or half as long as before."""
+    piece, some = piece.copy(), _some(piece, rng)
+    scaled = np.maximum(piece[some, DURATION] * float(rng.choice((0.5, 2.0))), 1).astype(np.int64)
+    piece[some, DURATION] = rng.choice((1, *GRIDS, BAR)) if rng.random() < 0.5 else scaled
+    return piece
 
 
-def change_pace(draft: Draft, rng: Generator) -> Draft:
-    """Everything twice or half as fast."""
-    draft, faster = draft.copy(), rng.random() < 0.5
-    draft[:, ONSET] = draft[:, ONSET] // 2 if faster else draft[:, ONSET] * 2
-    return draft
+def change_pace(piece: NoteArray, rng: Generator) -> NoteArray:
+    """Plays everything twice or half as fast."""
+    piece, faster = piece.copy(), rng.random() < 0.5
+    piece[:, ONSET] = piece[:, ONSET] // 2 if faster else piece[:, ONSET] * 2
+    return piece
 
 
-def change_velocities(draft: Draft, rng: Generator) -> Draft:
-    """All notes equally loud, or each at random."""
-    draft = draft.copy()
-    draft[:, VELOCITY] = rng.integers(1, 128) if rng.random() < 0.5 else rng.integers(1, 128, len(draft))
-    return draft
+def change_velocities(piece: NoteArray, rng: Generator) -> NoteArray:
+    """Makes all notes equally loud, or each at random."""
+    piece = piece.copy()
+    piece[:, VELOCITY] = rng.integers(1, 128) if rng.random() < 0.5 else rng.integers(1, 128, len(piece))
+    return piece
 
 
-EDITS: tuple[Edit, ...] = (
-    move_pitches,
-    few_pitches,
-    shuffle_pitches,
-    random_pitches,
-    leave_out,
-    truncate,
-    copy_stretch,
-    insert,
-    double,
-    repeat_bars,
-    shuffle_bars,
-    move_onsets,
-    quantise,
-    even_onsets,
-    random_onsets,
-    change_durations,
-    change_pace,
-    change_velocities,
-)
+EDIT_OPERATORS: dict[str, EditOperator] = {
+    "move_pitches": move_pitches,
+    "few_pitches": few_pitches,
+    "shuffle_pitches": shuffle_pitches,
+    "random_pitches": random_pitches,
+    "leave_out": leave_out,
+    "truncate": truncate,
+    "copy_range": copy_range,
+    "insert": insert,
+    "double": double,
+    "repeat_bars": repeat_bars,
+    "shuffle_bars": shuffle_bars,
+    "move_onsets": move_onsets,
+    "quantise": quantise,
+    "even_onsets": even_onsets,
+    "random_onsets": random_onsets,
+    "change_durations": change_durations,
+    "change_pace": change_pace,
+    "change_velocities": change_velocities,
+}
+"""Name -> operator."""
 
 
-def crossed(one: Draft, other: Draft, rng: Generator) -> Draft:
-    """The beginning of one draft and the end of another, or the rhythm of one with the pitches of the other."""
+def crossover(one: NoteArray, other: NoteArray, rng: Generator) -> NoteArray:
+    """Joins the beginning of one piece and the end of another, or the rhythm of one and the pitches of the other."""
     if rng.random() < 0.5:
         at = int(rng.integers(1, max(int(one[-1, ONSET]), int(other[-1, ONSET])) // BAR + 2)) * BAR
         return np.concatenate([one[one[:, ONSET] < at], other[other[:, ONSET] >= at]])
@@ -290,11 +289,11 @@ def crossed(one: Draft, other: Draft, rng: Generator) -> Draft:
     return out
 
 
-# ------------------------------------------------------------ beginnings
+# ------------------------------------------------------------ first pieces of a search
 
 
-def noise(limits: Limits, rng: Generator) -> Draft:
-    """Notes drawn evenly: pitches from the whole piano, onsets from all steps, any length up to two quarters."""
+def noise(limits: SizeLimits, rng: Generator) -> NoteArray:
+    """Draws notes evenly: pitches from the whole piano, onsets from all steps, lengths up to two quarters."""
     count = int(rng.integers(limits.notes[0], limits.notes[1] + 1))
     columns = (
         rng.integers(limits.bars[1] * BAR, size=count),
@@ -305,9 +304,9 @@ def noise(limits: Limits, rng: Generator) -> Draft:
     return limits.keep(np.stack(columns, axis=1))
 
 
-def constructions(limits: Limits) -> list[Draft]:
-    """What anyone would try first: one pitch, two in turn, the chromatic and a major scale, a triad broken and struck,
-    in even quarters, eighths and sixteenths.
+def constructions(limits: SizeLimits) -> list[NoteArray]:
+    """Simple patterns in even quarters, eighths and sixteenths: one pitch, two in alternation, the chromatic and a
+    major scale, a triad broken and as chords.
     """
     patterns = ((60,), (60, 67), (60, 61), range(48, 84), (60, 62, 64, 65, 67, 69, 71, 72), (60, 64, 67))
     out = []
@@ -315,10 +314,11 @@ def constructions(limits: Limits) -> list[Draft]:
         count = min(limits.notes[1], limits.bars[1] * BAR // grid)
         onset = np.arange(count) * grid
         for pattern in patterns:
-            out.append(_even(onset, np.resize(np.array(pattern), count), grid))
-        out.append(_even(np.repeat(onset, 3)[:count], np.resize(np.array((60, 64, 67)), count), grid))
-    return [limits.keep(draft) for draft in out]
+            out.append(even_notes(onset, np.resize(np.array(pattern), count), grid))
+        out.append(even_notes(np.repeat(onset, 3)[:count], np.resize(np.array((60, 64, 67)), count), grid))
+    return [limits.keep(piece) for piece in out]
 
 
-def _even(onset: NDArray[np.int64], pitch: NDArray[np.int64], length: int) -> Draft:
+def even_notes(onset: Longs, pitch: Longs, length: int) -> NoteArray:
+    """Notes of one length and loudness at the onsets and pitches (N,)."""
     return np.stack([onset, pitch, np.full(len(onset), length), np.full(len(onset), 80)], axis=1)

@@ -1,7 +1,7 @@
-"""What is left of a piece without what tells who wrote the file, as notes again.
+"""The format-invariant view: a piece without what depends on its file format, as notes.
 
-A stand-in for what a critic of traits hears (`mgen.music.onset_clusters`), where notes are needed: for the control
-of format, and for critics on other features. One deterministic change of every piece; knows nothing of styles.
+The style features of a critic work on onset clusters (`mgen.music.onset_clusters`); this view serves where notes are
+needed: the shortcut baseline, and critics on other features. Deterministic.
 """
 
 from __future__ import annotations
@@ -12,76 +12,75 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mgen.arrays import Floats, median_of
+from mgen.arrays import Floats, median_of, run_starts
 from mgen.music.metrics import pitched
 from mgen.notes import STEPS_PER_QUARTER, Bars, Notes
-from mgen.transforms.format_augmentations import next_onset, relaid
+from mgen.transforms.rebuild import next_onset, with_onsets
 
 Rhythm = Literal["classes", "contour", "none"]
 
 TOGETHER = 2
-"""Grid steps, 42 ms by the clock of performed music: notes at most so far from the one before sound as one chord."""
+"""Grid steps, 42 ms in performed music, between neighbouring notes of one chord, at most."""
 
 WIDEST = 4
-"""Grid steps from the first to the last note of such a chord."""
+"""Grid steps from the first to the last note of a chord, at most."""
 
 FINENESS = 2
-"""Classes an octave of the times between onsets: 2:1 swing is two classes, and what a player or a grid adds is none."""
+"""Classes per octave of the times between onsets: 2:1 swing spans two, the noise of a performer or grid none."""
 
 FASTEST, SLOWEST = -3, 4
-"""Octaves between which times between onsets are kept, from the piece's median one."""
+"""Octaves from the piece's median time between onsets, to which others are limited."""
 
 USUAL = STEPS_PER_QUARTER // 2
-"""Grid steps of a piece's median time between onsets, as heard."""
+"""Grid steps of a piece's median time between onsets in the view."""
 
 LONGER = USUAL // 3
-"""Grid steps that a longer time between onsets than the one before has more than the usual one, and a shorter less."""
+"""Grid steps by which `contour` lengthens or shortens the usual time between onsets."""
 
 LOUD = 64
 COMMON_TIME = 4
 
 
-def heard(notes: Notes, rhythm: Rhythm = "classes") -> Notes:
-    """The pieces as a critic hears them; drums are not heard.
+def format_invariant_view(notes: Notes, rhythm: Rhythm = "classes") -> Notes:
+    """Removes loudness, tempo, durations, articulation and the beat grid; keeps pitches, their order, chords, rhythm.
 
-    Nearly simultaneous notes become chords, as a score would have them. Each note lasts to the next onset, all are
-    equally loud, and bars of 4/4 begin with the first note. So velocity, tempo, durations, articulation, the beat grid,
-    and whether there is one, are gone; pitches, their order, chords and what is kept of the rhythm are left.
+    Nearly simultaneous notes become chords. Each note lasts to the next onset, all are equally loud, and bars of 4/4
+    begin with the first note. Drums are left out.
 
     Args:
-        rhythm: `classes` keeps the times from one onset to the next in classes of half an octave around the piece's
-            median, which becomes half a beat; `contour` keeps only whether a time is longer than, shorter than or in
-            the class of the one before; with `none` there is a chord a beat, and a beat a bar: of loudness, phase,
-            durations and density nothing is left.
+        rhythm: `classes` keeps the times between onsets in classes of half an octave around the piece's median, which
+            becomes half a beat; `contour` keeps only whether a time is longer than, shorter than or in the class of
+            the one before; `none` puts one chord on each beat and one beat in each bar, so that phase, durations and
+            density are gone too.
 
     Returns:
-        A table of as many pieces and the same notes; only what doubled a note on its onset and pitch is gone.
+        As many pieces with the same notes, without duplicates on one onset and pitch.
 
-    Cannot be heard any more: sustained voices and held bass notes, rests as such, accents, the place in the bar.
+    Also lost: sustained voices, rests, accents, the position in the bar.
     """
     notes = pitched(notes)
     notes = replace(notes, program=np.zeros_like(notes.program))
     chord, first = chords(notes)
     piece = notes.piece[first]
-    begins = np.append(True, np.diff(piece) != 0)[: len(piece)]
+    begins = run_starts(piece)
     steps = _times(notes.onset[first], piece, begins, notes.n_pieces, rhythm)
     total = np.cumsum(np.where(begins, 0, steps))
     onset = total - np.maximum.accumulate(np.where(begins, total, 0))
     owner = np.arange(notes.n_pieces, dtype=np.int32)
-    beats = 1 if rhythm == "none" else COMMON_TIME  # the last bar of four would tell how many chords there are
+    beats = 1 if rhythm == "none" else COMMON_TIME  # with 4, the last bar would give the number of chords away
     bars = Bars(owner, np.zeros_like(owner), np.full_like(owner, beats))
-    last = STEPS_PER_QUARTER if rhythm == "none" else USUAL  # of a piece, which no onset ends
+    last = STEPS_PER_QUARTER if rhythm == "none" else USUAL  # duration of the last chord
     plain = replace(
         notes, bars=bars, velocity=np.full_like(notes.velocity, LOUD), duration=np.full_like(notes.duration, last)
     )
-    plain = relaid(plain, onset[chord].astype(np.int32))
+    plain = with_onsets(plain, onset[chord])
     return replace(plain, duration=next_onset(plain) - plain.onset)
 
 
 def _times(
     onset: NDArray[np.int32], piece: NDArray[np.int32], begins: NDArray[np.bool_], n: int, rhythm: Rhythm
 ) -> Floats:
-    """(K,) grid steps from the chord before to each, as heard; of no meaning where a piece `begins`."""
+    """(K,) grid steps from the previous chord to each, in the view; without meaning where a piece `begins`."""
     if rhythm == "none":
         return np.full(len(onset), float(STEPS_PER_QUARTER))
     gap = np.diff(onset, prepend=np.int32(0)).astype(np.float64)
@@ -91,15 +90,15 @@ def _times(
     if rhythm == "classes":
         steps: Floats = np.rint(USUAL * 2.0**octaves)
         return steps
-    second = np.append(False, begins[:-1])[: len(begins)]  # the first time of a piece has none before it
+    second = np.append(False, begins[:-1])[: len(begins)]  # the first time of a piece has no predecessor
     return USUAL + LONGER * np.where(second, 0, np.sign(np.diff(octaves, prepend=0.0)))
 
 
 def chords(notes: Notes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(N,) number of the chord that each note belongs to, and (K,) row of each chord's first note.
+    """(N,) number of the chord of each note, and (K,) row of each chord's first note.
 
-    A chord goes on while the next note begins at most `TOGETHER` steps after the one before and `WIDEST` after the
-    chord's first, and ends where one of its pitches is struck again.
+    A chord continues while the next note begins at most `TOGETHER` steps after the previous one and `WIDEST` after
+    the chord's first, and ends where one of its pitches begins again.
     """
     onset, size = notes.onset, len(notes)
     place = np.arange(size)

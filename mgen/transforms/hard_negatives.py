@@ -1,9 +1,8 @@
-"""Hard negatives: the format of real music with the music broken.
+"""Hard negatives: the format of real music with the music damaged.
 
-What a style critic has to call bad whoever wrote the file. Each takes pieces and a generator and returns as many, as
-if read from files; timing, loudness and lengths are mostly those of real pieces, so that format tells nothing.
-A change may find nothing to break (no swing, no note outside the scale): see
-`mgen.transforms.format_augmentations.changed_pieces`.
+A style critic must reject these whoever made the file. Timing, loudness and lengths are mostly those of real pieces,
+so the format gives nothing away. Each transform returns as many pieces, as if read from files. It may find nothing to
+change (no swing, no note outside the scale): see `mgen.transforms.rebuild.is_changed`.
 """
 
 from __future__ import annotations
@@ -12,18 +11,52 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
+from mgen.arrays import Mask, run_starts
 from mgen.encoding.remi import PITCH_RANGE
 from mgen.music.metrics import SCALE
-from mgen.notes import Notes
+from mgen.notes import STEPS_PER_QUARTER, Ints, Notes
 from mgen.transforms.corruptions import CORRUPTIONS
-from mgen.transforms.format_augmentations import Change, finished, relaid, straight_eighths
+from mgen.transforms.rebuild import (
+    Transform,
+    resolve_overlaps,
+    sort_notes,
+    with_onsets,
+    with_pitches,
+    without_tokens,
+)
+
+
+def straighten_eighths(notes: Notes, rng: Generator) -> Notes:
+    """Takes out the swing; the rest of the rhythm stays.
+
+    In beats with onsets only at step 0 and at steps 14-19 of 24, the late onsets and note ends move to step 12.
+    """
+    beats = int(notes.onset.max(initial=0)) // STEPS_PER_QUARTER + 1
+    beat = notes.piece.astype(np.int64) * beats + notes.onset // STEPS_PER_QUARTER
+    step = notes.onset % STEPS_PER_QUARTER
+    swung = np.zeros(notes.n_pieces * beats, bool)
+    swung[beat[_is_late(step)]] = True
+    swung[beat[~_is_late(step) & (step > 0)]] = False
+
+    def straight(time: Ints) -> Ints:
+        number, step = np.divmod(time, STEPS_PER_QUARTER)
+        inside = np.minimum(number, beats - 1) + notes.piece.astype(np.int64) * beats
+        moved = swung[inside] & (number < beats) & _is_late(step)
+        return np.where(moved, time - step + STEPS_PER_QUARTER // 2, time).astype(np.int32)
+
+    onset, end = straight(notes.onset), straight(notes.onset + notes.duration)
+    return sort_notes(replace(notes, onset=onset, duration=np.maximum(end - onset, 1)))
+
+
+def _is_late(step: Ints) -> Mask:
+    return (step >= 14) & (step <= 19)
 
 
 def in_major(notes: Notes, rng: Generator) -> Notes:
-    """Every pitch moved to the nearest of the major scale that holds most of the piece's notes, of two as near the
-    lower: chromatic music made plain. Draws nothing; rhythm and contour stay, and two notes of a chord may become one.
+    """Moves every pitch to the nearest one (of two the lower) in the major scale that fits the piece best.
+
+    Rhythm and contour stay; two notes of a chord may become one. Not random.
     """
     sounding = notes.program >= 0
     count = np.bincount(notes.piece[sounding] * 12 + notes.pitch[sounding] % 12, minlength=notes.n_pieces * 12)
@@ -34,25 +67,24 @@ def in_major(notes: Notes, rng: Generator) -> Notes:
     shift = distance[np.isin((degree[:, None] + distance) % 12, SCALE).argmax(axis=1)]
     pitch = notes.pitch + shift[(notes.pitch - root[notes.piece]) % 12]
     pitch = np.where(pitch < PITCH_RANGE[0], notes.pitch + 1, np.where(pitch > PITCH_RANGE[1], notes.pitch - 1, pitch))
-    return _repitched(notes, pitch)
+    return resolve_overlaps(with_pitches(notes, pitch))
 
 
-def pitches_permuted(notes: Notes, rng: Generator) -> Notes:
-    """Each piece's own pitches in random order; rhythm stays."""
+def permute_pitches(notes: Notes, rng: Generator) -> Notes:
+    """Puts each piece's pitches in random order; rhythm stays."""
     rows = np.flatnonzero(notes.program >= 0)
     pitch = notes.pitch.copy()
     pitch[rows] = notes.pitch[rows][np.lexsort((rng.random(len(rows)), notes.piece[rows]))]
-    return _repitched(notes, pitch)
+    return resolve_overlaps(with_pitches(notes, pitch))
 
 
 def chords_of_others(notes: Notes, rng: Generator) -> Notes:
-    """The pitches of each onset exchanged with those of an onset of as many notes, anywhere in the batch.
+    """Exchanges the pitches of each onset with those of an onset with as many notes, anywhere in the batch.
 
-    Rhythm, voicings and thickness stay; melody and harmony go. A batch of one piece exchanges within it.
+    Rhythm, voicings and thickness stay; melody and harmony go.
     """
     rows = np.flatnonzero(notes.program >= 0)
-    key = np.stack([notes.piece[rows], notes.onset[rows]])
-    first = np.flatnonzero(np.append(True, (np.diff(key) != 0).any(axis=0))[: len(rows)])
+    first = np.flatnonzero(run_starts(notes.piece[rows], notes.onset[rows]))
     size = np.diff(np.append(first, len(rows)))
     order = np.lexsort((notes.pitch[rows], notes.onset[rows], notes.piece[rows]))  # programs may interleave pitches
     by_size = np.argsort(size, kind="stable")
@@ -61,64 +93,45 @@ def chords_of_others(notes: Notes, rng: Generator) -> Notes:
     within = np.arange(len(rows)) - np.repeat(first, size)
     pitch = notes.pitch.copy()
     pitch[rows[order]] = notes.pitch[rows[order]][np.repeat(first[source], size) + within]
-    return _repitched(notes, pitch)
+    return resolve_overlaps(with_pitches(notes, pitch))
 
 
 def rhythm_of_others(notes: Notes, rng: Generator) -> Notes:
-    """The pitches of each piece, in their order and again from the first, at the times of another piece of the batch.
+    """Puts the pitches of each piece, in their order and cyclically, at the times of another piece of the batch.
 
-    A batch of one piece, and a piece whose partner is empty, stays as it is.
+    An empty piece, and the only piece with notes, stay as they are.
     """
-    partner = _partner(notes, rng)
+    order = rng.permutation(np.flatnonzero(notes.counts > 0))
+    partner = np.arange(notes.n_pieces)
+    partner[order] = np.roll(order, 1)
     timed = notes.pieces(partner)
     own, count = notes.starts[:-1], notes.counts
     rank = np.arange(len(timed)) - timed.starts[timed.piece]
     pitch = notes.pitch[own[timed.piece] + rank % np.maximum(count, 1)[timed.piece]] if len(notes) else timed.pitch
-    return _repitched(timed, pitch)
+    return resolve_overlaps(with_pitches(timed, pitch))
 
 
-def gaps_permuted(notes: Notes, rng: Generator) -> Notes:
-    """The times from onset to onset of each piece in random order; chords, pitches and their order stay."""
-    key = np.stack([notes.piece, notes.onset])
-    fresh = np.append(True, (np.diff(key) != 0).any(axis=0))[: len(notes)]
-    at = np.flatnonzero(fresh)
-    piece, onset = notes.piece[at], notes.onset[at]
-    begins = np.append(True, np.diff(piece) != 0)[: len(piece)]
+def permute_gaps(notes: Notes, rng: Generator) -> Notes:
+    """Puts the times from onset to onset of each piece in random order; chords and the order of pitches stay."""
+    first = run_starts(notes.piece, notes.onset)
+    piece, onset = notes.piece[first], notes.onset[first]
+    begins = run_starts(piece)
     gap = np.where(begins, onset, np.diff(onset, prepend=0))
     inner = np.flatnonzero(~begins)
     gap[inner] = gap[inner][np.lexsort((rng.random(len(inner)), piece[inner]))]
     total = np.cumsum(gap)
     before = np.where(begins, total - gap, 0)
     moved = total - np.maximum.accumulate(before)
-    return relaid(_untold(notes), moved[np.cumsum(fresh) - 1].astype(np.int32))
+    return with_onsets(without_tokens(notes), moved[np.cumsum(first) - 1])
 
 
-HARD_NEGATIVES: dict[str, Change] = {
-    "straight_eighths": straight_eighths,
+HARD_NEGATIVES: dict[str, Transform] = {
+    "straight_eighths": straighten_eighths,
     "in_major": in_major,
     **CORRUPTIONS,
-    "gaps_permuted": gaps_permuted,
+    "gaps_permuted": permute_gaps,
     "rhythm_of_others": rhythm_of_others,
     "chords_of_others": chords_of_others,
-    "pitches_permuted": pitches_permuted,
+    "pitches_permuted": permute_pitches,
 }
-"""Name -> change that keeps the format and breaks the music."""
-
-
-def _partner(notes: Notes, rng: Generator) -> NDArray[np.int64]:
-    """(B,) another piece for each, no piece taken twice; itself where there is no other with notes."""
-    some = np.flatnonzero(notes.counts > 0)
-    partner = np.arange(notes.n_pieces)
-    order = rng.permutation(some)
-    partner[order] = np.roll(order, 1)
-    return partner
-
-
-def _repitched(notes: Notes, pitch: NDArray[np.integer]) -> Notes:
-    return finished(_untold(replace(notes, pitch=np.where(notes.program < 0, notes.pitch, pitch).astype(np.int32))))
-
-
-def _untold(notes: Notes) -> Notes:
-    """With no memory of tokens."""
-    none, whole = np.zeros(notes.n_pieces, np.int32), np.zeros(len(notes), np.int32)
-    return replace(notes, token=whole - 1, broken=whole, n_tokens=none, n_broken=none)
+"""Name -> transform that keeps the format and damages the music."""

@@ -1,0 +1,205 @@
+"""What keeps a table of notes valid when notes change: order, bars, overlaps, tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from mgen.arrays import Longs, Mask, ranges, run_starts
+from mgen.notes import MAX_BEATS, MAX_DURATION, STEPS_PER_QUARTER, Bars, Ints, Notes, sort_order
+
+Transform = Callable[[Notes, Generator], Notes]
+"""B pieces and a random generator to B changed pieces, in the same order."""
+
+FAR = 1 << 40
+"""An onset after every piece."""
+
+
+# ------------------------------------------------------------ order and tokens
+
+
+def sort_notes(notes: Notes) -> Notes:
+    """Restores the order that every `Notes` table has."""
+    return notes.select(
+        sort_order(notes.piece, notes.onset, notes.program, notes.pitch, notes.duration, notes.velocity)
+    )
+
+
+def without_tokens(notes: Notes) -> Notes:
+    """Sorts the notes and forgets the tokens they were decoded from, as if they were read from files."""
+    none, zero = np.zeros(notes.n_pieces, np.int32), np.zeros(len(notes), np.int32)
+    return replace(sort_notes(notes), token=zero - 1, broken=zero, n_tokens=none, n_broken=none)
+
+
+def with_pitches(notes: Notes, pitch: NDArray[np.integer]) -> Notes:
+    """Gives the notes the pitches (N,), drums excepted, and forgets their tokens."""
+    return without_tokens(replace(notes, pitch=np.where(notes.program < 0, notes.pitch, pitch).astype(np.int32)))
+
+
+def distinct(notes: Notes) -> Notes:
+    """Keeps the first of neighbours in the table with the same onset, program and pitch."""
+    return notes.select(run_starts(notes.piece, notes.onset, notes.program, notes.pitch))
+
+
+def resolve_overlaps(notes: Notes) -> Notes:
+    """Sorts the notes and leaves them as corpus cleaning does.
+
+    Of notes with the same onset and pitch the first stays. A note ends where its pitch begins again, and after
+    `MAX_DURATION` at the latest.
+    """
+    notes = distinct(sort_notes(notes))
+    order = np.lexsort((notes.onset, notes.pitch, notes.program, notes.piece))
+    again = ~run_starts(notes.piece[order], notes.program[order], notes.pitch[order])[1:]
+    room = np.full(len(notes), MAX_DURATION)
+    room[order[:-1][again]] = np.diff(notes.onset[order])[again]
+    return sort_notes(replace(notes, duration=np.minimum(notes.duration, room).astype(np.int32)))
+
+
+def next_onset(notes: Notes) -> Ints:
+    """(N,) the next later onset of the piece; for notes at its last onset, their own end."""
+    order = np.lexsort((notes.onset, notes.piece))
+    piece, onset = notes.piece[order], notes.onset[order]
+    start = run_starts(piece, onset)
+    after = np.append(np.flatnonzero(start)[1:], len(notes))[np.cumsum(start) - 1]
+    piece_after, onset_after = np.append(piece, -1)[after], np.append(onset, 0)[after]
+    out = np.empty(len(notes), np.int32)
+    out[order] = np.where(piece_after == piece, onset_after, onset + notes.duration[order])
+    return out
+
+
+# ------------------------------------------------------------ bars
+
+
+def bar_row(notes: Notes) -> Longs:
+    """(N,) row of `notes.bars` that each note is in."""
+    return notes.bar_starts[notes.piece] + notes.bar
+
+
+def first_notes_of_bars(notes: Notes) -> Longs:
+    """(M + 1,) row of the first note in or after each bar; the last entry is N."""
+    return np.searchsorted(bar_row(notes), np.arange(len(notes.bars.piece) + 1))
+
+
+def usual_beats(notes: Notes) -> Longs:
+    """(B,) the most frequent length of a piece's bars, in quarters; the shorter of two equally frequent ones."""
+    width = MAX_BEATS + 1
+    count = np.bincount(notes.bars.piece * width + notes.bars.beats, minlength=notes.n_pieces * width)
+    beats: Longs = count.reshape(-1, width).argmax(axis=1)
+    return beats
+
+
+def equal_bars(count: NDArray[np.integer], beats: NDArray[np.integer]) -> Bars:
+    """`count` (B,) bars for each piece, all of its `beats` (B,) quarters."""
+    number, piece = ranges(np.zeros_like(count), count)
+    onset = number * beats[piece] * STEPS_PER_QUARTER
+    return Bars(*(column.astype(np.int32) for column in (piece, onset, beats[piece])))
+
+
+def with_onsets(notes: Notes, onset: NDArray[np.integer]) -> Notes:
+    """Moves the notes to `onset` (N,), in new bars of each piece's usual length from 0 to its last onset."""
+    beats = usual_beats(notes)
+    bar = onset // (beats * STEPS_PER_QUARTER)[notes.piece]
+    count = np.ones(notes.n_pieces, np.int64)
+    np.maximum.at(count, notes.piece, bar + 1)
+    moved = replace(notes, onset=onset.astype(np.int32), bar=bar.astype(np.int32), bars=equal_bars(count, beats))
+    return resolve_overlaps(moved)
+
+
+def with_onsets_in_bars(notes: Notes, onset: NDArray[np.integer]) -> Notes:
+    """Moves the notes to `onset` (N,), limited to the piece's own bars, which stay."""
+    bars, starts = notes.bars, notes.bar_starts
+    last = starts[1:] - 1
+    end = bars.onset[last] + STEPS_PER_QUARTER * bars.beats[last]
+    onset = np.clip(onset, 0, end[notes.piece] - 1).astype(np.int32)
+    far = np.int64(end.max(initial=0)) + 1
+    row = np.searchsorted(bars.piece * far + bars.onset, notes.piece * far + onset, side="right") - 1
+    return resolve_overlaps(replace(notes, onset=onset, bar=(row - starts[notes.piece]).astype(np.int32)))
+
+
+def rearrange_bars(notes: Notes, source: Longs) -> Notes:
+    """Replaces bar m (a row of `notes.bars`), notes and length, with the bar `source[m]` (M,).
+
+    A note that ended before the first note after its bar does so again: overlaps that a soloist cannot play would
+    give the rearrangement away.
+    """
+    first = first_notes_of_bars(notes)
+    row, bar = ranges(first[source], first[source + 1])
+    beats = notes.bars.beats[source]
+    steps = np.concatenate([[0], np.cumsum(beats, dtype=np.int64)]) * STEPS_PER_QUARTER
+    bar_onset = steps[:-1] - steps[notes.bar_starts[notes.bars.piece]]
+    piece = notes.bars.piece[bar]
+    onset = (bar_onset[bar] + notes.position[row]).astype(np.int32)
+    room = _onset_after(notes.bars.piece[source], first[source + 1], notes.piece, notes.onset)[bar]
+    free = notes.onset[row] + notes.duration[row] <= room
+    end = np.searchsorted(bar, np.arange(len(source)), side="right")
+    room = np.where(free, _onset_after(notes.bars.piece, end, piece, onset)[bar] - onset, FAR)
+    return without_tokens(
+        replace(
+            notes.select(row),
+            piece=piece,
+            onset=onset,
+            duration=np.clip(notes.duration[row], 1, np.maximum(room, 1)).astype(np.int32),
+            bar=(bar - notes.bar_starts[piece]).astype(np.int32),
+            bars=Bars(notes.bars.piece, bar_onset.astype(np.int32), beats),
+        )
+    )
+
+
+def _onset_after(bar_piece: Ints, end: Longs, piece: Ints, onset: Ints) -> Longs:
+    """(M,) onset of the first note after each bar, whose notes stop at row `end`; `FAR` after the piece's last."""
+    piece, onset = np.append(piece, -1), np.append(onset, 0)
+    return np.where(piece[end] == bar_piece, onset[end], FAR)
+
+
+def take_excerpts(
+    notes: Notes, piece: NDArray[np.integer], bar: NDArray[np.integer], n_notes: NDArray[np.integer]
+) -> Notes:
+    """Cuts E excerpts: `n_notes` (E,) notes of `piece` (E,) from `bar` (E,) on, with the bars up to their last note.
+
+    Every excerpt needs at least one note, and its piece that many notes from the bar on.
+    """
+    begin = notes.bar_starts[piece] + bar
+    first = first_notes_of_bars(notes)[begin]
+    last = notes.bar_starts[piece] + notes.bar[first + n_notes - 1]
+    row, owner = ranges(first, first + n_notes)
+    bar_rows, bar_owner = ranges(begin, last + 1)
+    start = notes.bars.onset[begin]
+    none, zero = np.zeros(len(begin), np.int32), np.zeros(len(row), np.int32)
+    bars = Bars(bar_owner.astype(np.int32), notes.bars.onset[bar_rows] - start[bar_owner], notes.bars.beats[bar_rows])
+    return replace(
+        notes.select(row),
+        n_pieces=len(begin),
+        piece=owner.astype(np.int32),
+        onset=notes.onset[row] - start[owner],
+        bar=(notes.bar[row] - bar[owner]).astype(np.int32),
+        bars=bars,
+        token=zero - 1,
+        broken=zero,
+        n_tokens=none,
+        n_broken=none,
+    )
+
+
+# ------------------------------------------------------------ some pieces only
+
+
+def apply_where(notes: Notes, transform: Transform, where: Mask, rng: Generator) -> Notes:
+    """Changes the pieces for which `where` (B,) is True; all pieces keep their places."""
+    rest, some = np.flatnonzero(~where), np.flatnonzero(where)
+    if not len(some):
+        return notes
+    parts = [notes.pieces(rest), transform(notes.pieces(some), rng)]
+    return Notes.concat(parts).pieces(np.argsort(np.concatenate([rest, some])))
+
+
+def is_changed(before: Notes, after: Notes) -> Mask:
+    """(B,) whether a piece has other onsets, pitches or number of notes: a transform may find nothing to change."""
+    changed: Mask = before.counts != after.counts
+    same = ~changed
+    a, b = before.select(same[before.piece]), after.select(same[after.piece])
+    np.logical_or.at(changed, a.piece, (a.onset != b.onset) | (a.pitch != b.pitch))
+    return changed
