@@ -20,6 +20,9 @@ OPTIONS: dict[str, dict[str, str]] = {
     },
     "evaluate": {
         "control_model": "low_cost_model",
+        "controls": "low_cost_baselines",
+        "rivals": "baselines",
+        "kinds": "prompt_types (continue is continuation, turn is transfer, nothing is unconditional)",
     },
 }
 """Command -> old option -> new option, or why it is gone."""
@@ -58,3 +61,35 @@ def _command(command: str, config: Mapping[str, Any]) -> str:
     inputs = ("init", "policy", "critic", "corpus", "pairs", "target", "style")
     words = [f"--{name} {config[name]}" for name in inputs if config.get(name)]
     return " ".join([f"mgen {command}", *words, "--out NEW_FOLDER"])
+
+
+METRICS_KEYS = {
+    "kinds": "systems",
+    "players": "systems",
+    "player": "system",
+    "kind": "prompt_type",
+    "continue": "continuation",
+    "turn": "transfer",
+    "nothing": "unconditional",
+}
+"""Old key of metrics.json or samples/index.json -> new key."""
+
+
+def check_metrics_keys(path: Path | str, content: Mapping[str, Any]) -> None:
+    """Raises unless a metrics.json or samples/index.json has the present keys.
+
+    Args:
+        path: of the file, for the message.
+        content: of the file.
+
+    Raises:
+        MgenError: It has an old key; the line ends with the command that makes the file again.
+    """
+    rows, items = content.get("rows"), content.get("items")
+    tables = [content, *(rows.values() if isinstance(rows, dict) else ()), *(items if isinstance(items, list) else ())]
+    for old, new in METRICS_KEYS.items():
+        if any(isinstance(table, dict) and old in table for table in tables):
+            raise MgenError(
+                f"{path}: of an older mgen: key '{old}' is now '{new}'; make it again: "
+                "mgen evaluate --model NAME=FOLDER ... --corpus CORPUS --out NEW_FOLDER"
+            )

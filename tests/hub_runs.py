@@ -112,16 +112,16 @@ def critic_card():
     }
 
 
-def metrics(kinds=True):
-    """metrics.json of `mgen evaluate`: realism lost and greedy loops gained, jazz gained; a rival beside.
-
-    Args:
-        kinds: as it is written now, or as it was before rows had kinds.
-    """
+def metrics():
+    """metrics.json of `mgen evaluate`: realism lost and greedy loops gained, jazz gained; and a baseline."""
     rows = {
         "real": {
-            "continue": {"c2st_auc": cell(0.5, 0.45, 0.55), "judge_jazz": cell(0.9, 0.85, 0.95), "rep4": cell(0.14)},
-            "turn": {"c2st_auc": cell(0.99), "judge_jazz": cell(0.1, 0.05, 0.15), "rep4": cell(0.3)},
+            "continuation": {
+                "c2st_auc": cell(0.5, 0.45, 0.55),
+                "judge_jazz": cell(0.9, 0.85, 0.95),
+                "rep4": cell(0.14),
+            },
+            "transfer": {"c2st_auc": cell(0.99), "judge_jazz": cell(0.1, 0.05, 0.15), "rep4": cell(0.3)},
         },
         "base": {
             kind: {
@@ -131,7 +131,7 @@ def metrics(kinds=True):
                 "loop_rate_greedy": cell(0.23, 0.14, 0.34),
                 "kl_piece": cell(0.0),
             }
-            for kind in ("continue", "turn")
+            for kind in ("continuation", "transfer")
         },
         "jazz": {
             kind: {
@@ -141,34 +141,33 @@ def metrics(kinds=True):
                 "loop_rate_greedy": cell(0.55, 0.42, 0.67),
                 "kl_piece": cell(11.9, 11.3, 12.5),
             }
-            for kind in ("continue", "turn")
+            for kind in ("continuation", "transfer")
         },
-        "order 1 | chain": {"continue": {"c2st_auc": cell(1.0), "judge_jazz": cell(0.1)}},
+        "order 1 | chain": {"continuation": {"c2st_auc": cell(1.0), "judge_jazz": cell(0.1)}},
     }
     protocol = {"n": 256, "target": "jazz", "prompt_tokens": 64, "completion_tokens": 192, "data": "feedfacefeedface"}
     out = {"protocol": protocol, "judge_auc": cell(0.93, 0.9, 0.95), "rows": rows, "seconds": 1.0}
-    if kinds:
-        out["kinds"] = {"real": "real", "base": "pretrained", "jazz": "tuned", "order 1 | chain": "rival"}
-        out["corpus"] = {
-            "fingerprint": "feedfacefeedface",
-            "collections": {"weimar": {"train": 300, "test": 50}, "<b>folk</b>": {"train": 500, "test": 90}},
-            "pieces": {"jazz": {"train": 300, "test": 50}},
-        }
+    out["systems"] = {"real": "real", "base": "pretrained", "jazz": "tuned", "order 1 | chain": "baseline"}
+    out["corpus"] = {
+        "fingerprint": "feedfacefeedface",
+        "collections": {"weimar": {"train": 300, "test": 50}, "<b>folk</b>": {"train": 500, "test": 90}},
+        "pieces": {"jazz": {"train": 300, "test": 50}},
+    }
     return out
 
 
-def evaluation(folder, remi=None, kinds=True):
+def evaluation(folder, remi=None):
     """An evaluation's folder; with `remi`, with samples of every player in it."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.json").write_text(json.dumps(metrics(kinds)))
+    (folder / "metrics.json").write_text(json.dumps(metrics()))
     if remi is not None:
         from mgen.hub.card import example
-        from mgen.sampling.samples import write_samples
+        from mgen.sampling.samples import SamplePrompt, write_samples
 
         music = remi.tokenizer()(example(remi), add_special_tokens=False)["input_ids"][:-1]
         head = [remi.bos_id, remi.style_ids["jazz"]]
-        prompts = [("continue/0000", "continue", "work", [*head, *music])]
-        prompts += [(f"nothing/{i:04d}", "nothing", "", head) for i in range(4)]
+        prompts = [SamplePrompt("continuation/0000", "continuation", "work", [*head, *music])]
+        prompts += [SamplePrompt(f"unconditional/{i:04d}", "unconditional", "", head) for i in range(4)]
         pieces = {"real": 1, "base": 2, "jazz": 3}
         played = {player: [music * bars for _ in prompts] for player, bars in pieces.items()}
         played["jazz"][1] = [remi.bar_id]  # no note

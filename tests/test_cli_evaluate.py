@@ -61,7 +61,7 @@ def test_without_out_nothing_is_written(music, tmp_path, capsys, monkeypatch):
             ["--model", "a", "--corpus", "c", "--out", "o", "--n", "100", "--seeds", "5"],
             "at least 32 for each of seeds",
         ),
-        (["--model", "a", "--corpus", "c", "--out", "o", "--kinds", "turn"], "continue among them"),
+        (["--model", "a", "--corpus", "c", "--out", "o", "--prompt_types", "transfer"], "continuation among them"),
         (["--midi", "{music}/nowhere", "--reference", "{music}/real"], "no such file or folder"),
         (["--midi", "{music}/broken", "--reference", "{music}/real"], "none of 1 files could be read"),
         (["--midi", "{music}/one", "--reference", "{music}/real", "--excerpt_notes", "48"], "longest piece has 1 "),

@@ -20,7 +20,7 @@ from mgen.corpus.clean import normalise
 from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.errors import MgenError
 from mgen.listen.store import Store, Vote
-from mgen.sampling.samples import write_samples
+from mgen.sampling.samples import SamplePrompt, write_samples
 
 ROOT = Path(__file__).parents[1]
 COLLECTION = next(iter(COLLECTIONS))
@@ -32,7 +32,7 @@ def evaluation(tmp_path_factory, remi):
     folder = tmp_path_factory.mktemp("evaluation")
     music = [remi.encode(normalise(compose(COLLECTION, i), "piano"))[0].tolist() for i in range(6)]
     head = [remi.bos_id, remi.style_ids["jazz"]]
-    named = [(f"continue/{i:04d}", "continue", f"work {i}", head + music[i][:64]) for i in range(4)]
+    named = [SamplePrompt(f"continuation/{i:04d}", "continuation", f"work {i}", head + music[i][:64]) for i in range(4)]
     parts = {"real": 0, "base": 1, "jazz": 2}
     completions = {player: [music[i + by][64:160] for i in range(4)] for player, by in parts.items()}
     write_samples(folder / "samples", "jazz", named, completions, remi)

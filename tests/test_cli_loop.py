@@ -303,24 +303,33 @@ def test_evaluate_measures_models_beside_controls_rivals_and_real_music(small_co
     models = [f"pretrained={base}", f"runs={base},{base}", f"tuned={tuned / 'model'}"]
     words = ["--model", *models, "--corpus", str(small_corpus), "--out", str(tmp_path / "e")]
     words += ["--n", "64", "--seeds", "2", "--n_greedy", "4", "--prompt_tokens", "32", "--completion_tokens", "96"]
-    words += ["--kinds", "continue", "turn", "--controls", "best_of_2", "guidance_2", "--judges_of", str(tuned)]
-    words += ["--low_cost_model", f"alone={base}", "--rivals", "markov1", "train", "--sequence", "false"]
+    words += [
+        "--prompt_types",
+        "continuation",
+        "transfer",
+        "--low_cost_baselines",
+        "best_of_2",
+        "guidance_2",
+        "--judges_of",
+        str(tuned),
+    ]
+    words += ["--low_cost_model", f"alone={base}", "--baselines", "markov1", "train", "--sequence", "false"]
     assert evaluate.main([*words, "--examples", "1", "--samples", "3", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result == json.loads((tmp_path / "e" / "metrics.json").read_text())
     rows = result["rows"]
-    assert result["kinds"] == {
+    assert result["systems"] == {
         "real": "real",
         "pretrained": "pretrained",
         "runs": "tuned",
         "tuned": "tuned",
-        "best_of_2": "control",
-        "guidance_2": "control",
-        "alone": "control",
-        "markov1": "rival",
+        "best_of_2": "low_cost_baseline",
+        "guidance_2": "low_cost_baseline",
+        "alone": "low_cost_baseline",
+        "markov1": "baseline",
         "train": "reference",
     }
-    assert list(rows) == list(result["kinds"])
+    assert list(rows) == list(result["systems"])
     names = {"valid", "loop_rate", "rep4", "rep8", "interval_rep8", "H1", "H4", "GS", "CPI", "SI", "swing", "oa", "kld"}
     names |= {"triplet_share", "judge_jazz", "c2st_auc", "frechet", "vendi_ratio", "copy_rate", "self_bleu"}
     for by_kind in rows.values():
@@ -328,7 +337,7 @@ def test_evaluate_measures_models_beside_controls_rivals_and_real_music(small_co
             assert names <= cells.keys()
             for cell in cells.values():
                 assert cell["value"] is None or cell["low"] - 1e-9 <= cell["value"] <= cell["high"] + 1e-9
-    for kind in ("continue", "turn"):
+    for kind in ("continuation", "transfer"):
         of_model = {"loop_rate_greedy", "loop_rate_08", "kl_piece"}
         assert of_model <= rows["pretrained"][kind].keys() and not of_model & rows["real"][kind].keys()
         # the same weights and seeds: the same pieces
@@ -339,19 +348,19 @@ def test_evaluate_measures_models_beside_controls_rivals_and_real_music(small_co
         assert abs(rows["alone"][kind]["kl_piece"]["value"]) < 1e-3 < rows["guidance_2"][kind]["kl_piece"]["value"]
         assert rows["best_of_2"][kind]["kl_bound"]["value"] == pytest.approx(np.log(2) - 0.5)
         assert rows["train"][kind]["copy_rate"]["value"] > 0.9 > rows["real"][kind]["copy_rate"]["value"]
-    assert rows["real"]["continue"]["valid"]["value"] == 1.0
+    assert rows["real"]["continuation"]["valid"]["value"] == 1.0
     # 120 steps of training are not music: the fresh classifier must see it, and real halves must look alike.
-    assert rows["pretrained"]["continue"]["c2st_auc"]["value"] > 0.8
-    assert rows["real"]["continue"]["c2st_auc"]["low"] < 0.6
-    assert 0 < rows["pretrained"]["continue"]["nll_note"]["value"] < 40
-    assert "nll_note" not in rows["guidance_2"]["continue"]  # its model is the pretrained one
+    assert rows["pretrained"]["continuation"]["c2st_auc"]["value"] > 0.8
+    assert rows["real"]["continuation"]["c2st_auc"]["low"] < 0.6
+    assert 0 < rows["pretrained"]["continuation"]["nll_note"]["value"] < 40
+    assert "nll_note" not in rows["guidance_2"]["continuation"]  # its model is the pretrained one
     assert "chosen by" in result["remarks"]["best_of_2"] and "2 training runs" in result["remarks"]["runs"]
     assert "too few to quote" in result["remarks"]["pretrained, turn, c2st_auc"]
     page = (tmp_path / "e" / "report.html").read_text()
     assert "two-sample AUC" in page and "data:audio/ogg;base64," in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     samples = read_samples(tmp_path / "e")
-    assert samples.players == list(rows) and len(samples.items) == 9 * 2 * 3
+    assert samples.systems == list(rows) and len(samples.items) == 9 * 2 * 3
     prompts = {(item.prompt, tuple(item.prompt_ids)) for item in samples.items}
     assert len(prompts) == 6  # everyone was given the same
 
@@ -366,8 +375,8 @@ def test_a_model_of_other_tokens_is_refused(base, small_corpus, tmp_path):
         evaluate.main(["--model", str(base), "--corpus", str(band), "--out", str(tmp_path / "e")])
     for change, said in (
         (["--target", "polka"], "the corpus has jazz, other"),
-        (["--rivals", "markof5"], "did you mean markov5"),
-        (["--controls", "best_of_2"], "name a run of mgen finetune"),
+        (["--baselines", "markof5"], "did you mean markov5"),
+        (["--low_cost_baselines", "best_of_2"], "name a run of mgen finetune"),
         (["--model", str(base), str(base)], "is taken; give NAME=FOLDER"),
     ):
         with pytest.raises(MgenError, match=said) as caught:

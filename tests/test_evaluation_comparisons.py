@@ -88,9 +88,9 @@ def test_in_words_keeps_groups_apart_and_says_what_moved():
     def row(name, kind, group, value):
         return Row(name, kind, {"x": Cell(value, value - 0.04, value + 0.04)}, group)
 
-    rows = [row("real", "real", group, 2.0) for group in ("continue", "turn")]
-    rows += [row("base", "pretrained", group, 1.0) for group in ("continue", "turn")]
-    rows += [row("nats", "tuned", "continue", 2.0), row("nats", "tuned", "turn", 3.0)]
+    rows = [row("real", "real", group, 2.0) for group in ("continuation", "transfer")]
+    rows += [row("base", "pretrained", group, 1.0) for group in ("continuation", "transfer")]
+    rows += [row("nats", "tuned", "continuation", 2.0), row("nats", "tuned", "transfer", 3.0)]
     assert in_words(rows, [column]) == [
         "nats, continue: better in swing (1.0 → 2.0; real 2.0).",
         "nats, turn: changed, but not clearly for better or worse, in swing (1.0 → 3.0; real 2.0). "
@@ -107,7 +107,7 @@ def test_in_words_shows_as_many_digits_as_a_change_needs():
 
 
 def test_in_words_has_nothing_to_say_without_a_pretrained_row():
-    assert in_words([row for row in ROWS if row.kind != "pretrained"], COLUMNS) == []
+    assert in_words([row for row in ROWS if row.role != "pretrained"], COLUMNS) == []
 
 
 def test_intervals_of_the_evaluation_are_cells():
@@ -144,9 +144,9 @@ def test_numbers_in_words(value, words):
 
 
 def test_rows_stand_in_the_order_of_their_kinds():
-    kinds = ["rival", "something", "tuned", "control", "pretrained", "reference", "real"]
+    kinds = ["baseline", "something", "tuned", "low_cost_baseline", "pretrained", "reference", "real"]
     members = groups([Row(kind, kind, {}) for kind in kinds])[""]
-    assert [row.name for row in members] == [*kinds[:3:-1], "tuned", "something", "control", "rival"]
+    assert [row.name for row in members] == [*kinds[:3:-1], "tuned", "something", "low_cost_baseline", "baseline"]
 
 
 def three(low, high, **others):
@@ -158,7 +158,7 @@ LOWER = [Column(key, key.upper(), "lower", 1) for key in "abc"]
 
 
 @pytest.mark.parametrize(
-    ("control", "result", "words"),
+    ("low_cost_baseline", "result", "words"),
     [
         (three(8, 9, a=Cell(1, 0, 2)), "ahead", "nats is ahead of best of 8: better in 2 and worse in 1 of 3 numbers."),
         (three(1, 2, a=Cell(9, 8, 9)), "behind", "nats loses to best of 8: worse in 2 and better in 1 of 3 numbers."),
@@ -179,7 +179,7 @@ def test_a_tuned_row_that_loses_to_a_control_is_said_to(control, result, words):
     rows = [
         Row("base", "pretrained", three(20, 21)),
         Row("nats", "tuned", three(4, 6)),
-        Row("best of 8", "control", control),
+        Row("best of 8", "low_cost_baseline", control),
     ]
     (met,) = duels(rows, LOWER).values()
     assert [(duel.other, duel.result) for duel in met] == [("base", "ahead"), ("best of 8", result)]
@@ -190,9 +190,9 @@ def test_duels_count_over_all_kinds_of_prompt_and_only_for_tuned_rows():
     def cells(value):
         return {"a": Cell(value, value - 0.1, value + 0.1)}
 
-    rows = [Row("nats", "tuned", cells(1), group) for group in ("continue", "turn")]
-    rows += [Row("chain", "rival", cells(2), "continue"), Row("chain", "rival", cells(0), "turn")]
-    rows += [Row("real", "real", cells(1), "turn"), Row("other", "tuned", {}, "turn")]
+    rows = [Row("nats", "tuned", cells(1), group) for group in ("continuation", "transfer")]
+    rows += [Row("chain", "baseline", cells(2), "continuation"), Row("chain", "baseline", cells(0), "transfer")]
+    rows += [Row("real", "real", cells(1), "transfer"), Row("other", "tuned", {}, "transfer")]
     assert {name: [duel.other for duel in met] for name, met in duels(rows, LOWER).items()} == {"nats": ["chain"]}
     ((duel,),) = duels(rows, LOWER).values()
     assert (duel.counts[Verdict.BETTER], duel.counts[Verdict.WORSE], duel.total) == (1, 1, 2)
@@ -201,7 +201,7 @@ def test_duels_count_over_all_kinds_of_prompt_and_only_for_tuned_rows():
 
 def test_the_interval_of_the_difference_from_a_control_decides_where_it_is_known():
     wide = {"a": Cell(0.5, 0.2, 0.8)}
-    rows = [Row("best of 8", "control", wide)]
+    rows = [Row("best of 8", "low_cost_baseline", wide)]
     (unclear,) = duels([Row("nats", "tuned", wide), *rows], LOWER)["nats"]
     assert unclear.result == "no clear difference"
     against = {"best of 8": {"a": Cell(0.1, 0.05, 0.15)}}
@@ -212,5 +212,5 @@ def test_the_interval_of_the_difference_from_a_control_decides_where_it_is_known
 def test_a_change_from_the_pretrained_row_says_nothing_of_a_control():
     wide = {"a": Cell(0.5, 0.2, 0.8)}
     tuned = Row("nats", "tuned", wide, changes={"a": Cell(0.1, 0.05, 0.15)})
-    met = duels([tuned, Row("base", "pretrained", wide), Row("best of 8", "control", wide)], LOWER)["nats"]
+    met = duels([tuned, Row("base", "pretrained", wide), Row("best of 8", "low_cost_baseline", wide)], LOWER)["nats"]
     assert [duel.result for duel in met] == ["behind", "no clear difference"]

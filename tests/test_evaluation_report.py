@@ -203,14 +203,14 @@ def report(rows=(), columns=COLUMNS, **others):
     return render_report("t", rows, columns, others.pop("curves", []), others.pop("examples", []), {}, [], **others)
 
 
-CONTROL = Row("best of 8", "control", {**BASE, "auc": Cell(0.51, 0.5, 0.52), "loops": Cell(0.1, 0.08, 0.12)})
+CONTROL = Row("best of 8", "low_cost_baseline", {**BASE, "auc": Cell(0.51, 0.5, 0.52), "loops": Cell(0.1, 0.08, 0.12)})
 
 
 def test_the_headline_says_which_controls_a_tuned_model_loses_to():
     # tuned has 0.60 told apart and 0.90 loops: the control's 0.51 and 0.10 are both clearly nearer the aim
     (line,) = re.findall(r'class="lead">([^<]+)', report([*ROWS, CONTROL]))
     assert line.endswith("Told apart: better (0.90 → 0.60). It loses to best of 8.")
-    cheap = Row("chain", "rival", {**BASE, "auc": Cell(1.0, 0.99, 1.0)})
+    cheap = Row("chain", "baseline", {**BASE, "auc": Cell(1.0, 0.99, 1.0)})
     (line,) = re.findall(r'class="lead">([^<]+)', report([*ROWS, CONTROL, cheap]))
     assert line.endswith("It loses to best of 8. It is level with chain.")
 
@@ -218,8 +218,8 @@ def test_the_headline_says_which_controls_a_tuned_model_loses_to():
 def test_a_control_is_compared_in_the_table_and_a_reference_is_only_shown():
     html = report([*ROWS, CONTROL, Row("prompts", "reference", TUNED)])
     assert players(html) == ["music", "prompts", "base", "tuned", "best of 8"]
-    rows = dict(re.findall(r'<tr class="kind-(\w+)[^>]*>(.*?)</tr>', html.split('id="numbers"')[1], re.DOTALL))
-    assert re.findall(r'class="mark (\w+)"', rows["control"]) == ["better", "better"]
+    rows = dict(re.findall(r'<tr class="role-(\w+)[^>]*>(.*?)</tr>', html.split('id="numbers"')[1], re.DOTALL))
+    assert re.findall(r'class="mark (\w+)"', rows["low_cost_baseline"]) == ["better", "better"]
     assert not re.findall(r'class="mark (\w+)"', rows["reference"])
     assert len(Page(html).all("article", **{"class": "card"})) == 1  # the tuned row's
 
@@ -303,13 +303,13 @@ def test_distributions_are_shown_by_kind_of_prompt():
     values = {"music": [0.1, 0.2], "tuned": [0.3, 0.4]}
     spread = [
         Distribution("rep", "repeats", "", "heard before", values, "music", f"{group}: what it is")
-        for group in ("continue", "turn", "continue")
+        for group in ("continuation", "transfer", "continuation")
     ]
     html = report(ROWS, distributions=spread)
     parts = html.split('id="spread"')[1].split("</section>")[0].split("<details")[1:]
     assert [part.count("<figure>") for part in parts] == [2, 1]
-    assert [re.findall(r"<summary>([^<]+)", part) for part in parts] == [["continue"], ["turn"]]
-    assert "lane kind-tuned" in parts[0] and "heard before" in parts[0]
+    assert [re.findall(r"<summary>([^<]+)", part) for part in parts] == [["continuation"], ["transfer"]]
+    assert "lane role-tuned" in parts[0] and "heard before" in parts[0]
 
 
 def test_long_facts_are_folded():
@@ -320,13 +320,17 @@ def test_long_facts_are_folded():
 
 def test_the_first_main_number_is_said_for_each_kind_of_prompt():
     # 0.90 before; 0.60 is better, 0.88 overlaps with it, 0.99 is worse
-    values = {"continue: a": Cell(0.6, 0.55, 0.65), "turn: b": Cell(0.88, 0.83, 0.93), "nothing": Cell(0.99, 0.97, 1)}
+    values = {
+        "continue: a": Cell(0.6, 0.55, 0.65),
+        "turn: b": Cell(0.88, 0.83, 0.93),
+        "unconditional": Cell(0.99, 0.97, 1),
+    }
     rows = [Row("base", "pretrained", BASE, group) for group in values]
     rows += [Row("tuned", "tuned", {"auc": auc}, group) for group, auc in values.items()]
     (line,) = re.findall(r'class="lead">([^<]+)', report(rows))
     assert line.endswith(
         "Told apart: continue, better (0.90 → 0.60); turn, no clear change (0.90 → 0.88); nothing, worse (0.90 → 0.99)."
     )
-    against = report([*rows, *(Row("best of 8", "control", BASE, group) for group in values)])
+    against = report([*rows, *(Row("best of 8", "low_cost_baseline", BASE, group) for group in values)])
     duel = against.split('<th scope="row">best of 8')[1].split("</tr>")[0]
     assert "1 better, 1 worse of 3" in duel

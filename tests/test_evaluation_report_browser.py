@@ -30,10 +30,10 @@ PLAYERS = {
     "pretrained": "pretrained",
     "jazz_nats": "tuned",
     "jazz_normalised_over_five_seeds": "tuned",
-    "jazz-only fine-tuning": "control",
-    "best of 8": "control",
-    "repetition penalty 1.2": "control",
-    "Markov, order 5": "rival",
+    "jazz-only fine-tuning": "low_cost_baseline",
+    "best of 8": "low_cost_baseline",
+    "repetition penalty 1.2": "low_cost_baseline",
+    "Markov, order 5": "baseline",
 }
 GROUPS = ("continue jazz: the prompt is jazz of the test split", "from nothing: only the style is asked for")
 PARTS = ("told apart", "style", "repetition", "harmony", "rhythm", "form")

@@ -165,7 +165,7 @@ def test_metadata_reads_back(repository):
     assert {"symbolic-music", "midi", "reinforcement-learning", "trl", "grpo", "jazz"} <= set(data.tags)
     assert data.datasets is None and data.base_model is None  # nobody named any
     found = {(result.dataset_config, result.metric_type): result.metric_value for result in data.eval_results}
-    assert found["turn", "c2st_auc"] == 0.971235 and found["continue", "kl_piece"] == 11.9
+    assert found["transfer", "c2st_auc"] == 0.971235 and found["continuation", "kl_piece"] == 11.9
     assert {result.dataset_type for result in data.eval_results} == {"ada/bench"}
 
 
@@ -192,7 +192,7 @@ def test_a_judge_that_was_left_out_is_not_named(tmp_path, tiny_policy, remi):
 def test_names_of_others_cannot_break_the_page(repository):
     """Collections and players are called as somebody called a folder."""
     card = card_of(repository)
-    assert "order 1 \\| chain (rival)" in card
+    assert "order 1 \\| chain (baseline)" in card
     rows = [line for line in card.splitlines() if line.startswith("| ") and "audio" not in line]
     assert rows and "<b>" not in card
 
@@ -217,8 +217,8 @@ def test_samples_hold_nothing_but_what_the_model_wrote(repository, remi):
 
 def test_a_prompt_of_real_music_is_cut_off(run, remi, tmp_path):
     samples = read_samples(evaluation(tmp_path / "e", remi))
-    only = [item for item in samples.items if item.kind == "continue"]
-    choice = from_evaluation(type(samples)(samples.folder, "jazz", 120.0, samples.players, only), "jazz", "base", 3)
+    only = [item for item in samples.items if item.prompt_type == "continuation"]
+    choice = from_evaluation(type(samples)(samples.folder, "jazz", 120.0, samples.systems, only), "jazz", "base", 3)
     assert choice is not None and "cut off" in choice.source
     out = tmp_path / "out"
     write_repository(out, Contents(Trained.read(run), STATEMENT, {}, None, choice, {}))

@@ -11,25 +11,30 @@ from mgen.hub.results import Results, critic_limits, critic_numbers, critic_tabl
 from mgen.stats.intervals import Interval
 
 
-@pytest.fixture(params=[True, False], ids=["with kinds", "before kinds"])
-def results(request, tmp_path):
-    return Results.read(evaluation(tmp_path / "e", kinds=request.param), "jazz")
+@pytest.fixture
+def results(tmp_path):
+    return Results.read(evaluation(tmp_path / "e"), "jazz")
 
 
-def test_rows_kinds_and_undefined_numbers(results):
+def test_rows_roles_and_undefined_numbers(results):
     assert (results.name, results.pretrained, results.target) == ("jazz", "base", "jazz")
-    assert results.kinds["base"] == "pretrained" and results.kinds["real"] == "real"
-    assert set(results.numbers()["turn"]) == {"c2st_auc", "judge_jazz", "loop_rate_greedy", "kl_piece"}  # rep4: None
+    assert results.systems["base"] == "pretrained" and results.systems["real"] == "real"
+    assert set(results.numbers()["transfer"]) == {
+        "c2st_auc",
+        "judge_jazz",
+        "loop_rate_greedy",
+        "kl_piece",
+    }  # rep4: None
 
 
 def test_what_became_worse_is_said(results):
-    changes = results.changes()["continue"]
+    changes = results.changes()["continuation"]
     assert [line.split(" 0.")[0] for line in changes[Verdict.WORSE]] == ["two-sample AUC", "greedy loops"]
     assert changes[Verdict.BETTER] == ["judged jazz 0.20 → 0.60 (real 0.90)"]
 
 
 def test_music_that_was_to_turn_is_held_against_the_style(results):
-    turn = next(table for table in results.tables() if table.title.startswith("turn to jazz"))
+    turn = next(table for table in results.tables() if table.title.startswith("transfer: "))
     row = next(row for row in turn.rows if row[0] == "judged jazz")
     assert turn.head[1:] == ["real jazz", "pretrained", "**this model**", "best"]
     assert row[1:] == ["0.90 [0.85, 0.95]", "0.20 [0.15, 0.25]", "0.60 [0.50, 0.70]", "as real"]
@@ -41,9 +46,9 @@ def test_rivals_have_a_table_of_their_own(results):
     others = results.others()
     assert others is not None
     assert [row[:2] for row in others.rows] == [
-        ["**this model**", "continue"],
-        [f"order 1 | chain ({results.kinds['order 1 | chain']})", "continue"],
-        ["**this model**", "turn"],
+        ["**this model**", "continuation"],
+        [f"order 1 | chain ({results.systems['order 1 | chain']})", "continuation"],
+        ["**this model**", "transfer"],
     ]
 
 
@@ -79,7 +84,9 @@ def test_no_evaluation_is_one_line(tmp_path):
 
 
 def test_eval_results_are_in_the_hubs_format(tmp_path):
-    numbers = {"turn": {"c2st_auc": Interval(0.9712345, 0.95, 0.99), "ece": Interval(0.03, float("nan"), float("nan"))}}
+    numbers = {
+        "transfer": {"c2st_auc": Interval(0.9712345, 0.95, 0.99), "ece": Interval(0.03, float("nan"), float("nan"))}
+    }
     (path,) = write_eval_results(tmp_path, numbers, "ada/bench", "https://huggingface.co/ada/jazz", "256 pieces")
     assert path == tmp_path / ".eval_results" / "mgen_turn.yaml"
     # By hand, from https://huggingface.co/docs/hub/eval-results
@@ -130,4 +137,4 @@ def test_what_a_critics_card_says_against_it():
 
 
 def test_metrics_of_tests_are_json():
-    assert json.loads(json.dumps(metrics()))["rows"]["real"]["turn"]["rep4"] == cell(0.3)
+    assert json.loads(json.dumps(metrics()))["rows"]["real"]["transfer"]["rep4"] == cell(0.3)

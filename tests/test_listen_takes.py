@@ -9,7 +9,7 @@ from instrument_scores import score_of
 from mgen.errors import MgenError
 from mgen.listen.store import Take
 from mgen.listen.takes import Recording, draw_pairs, from_midi, from_samples, is_evaluation, join
-from mgen.sampling.samples import write_samples
+from mgen.sampling.samples import SamplePrompt, write_samples
 
 
 def midi(folder, *names, pitch=0):
@@ -21,7 +21,10 @@ def midi(folder, *names, pitch=0):
 
 def evaluation(folder, remi, completions, prompts=3, first=0):
     bar = remi.names.index("Bar_None")
-    named = [(f"continue/{i:04d}", "continue", f"w{i}", [remi.bos_id, bar, bar + first]) for i in range(prompts)]
+    named = [
+        SamplePrompt(f"continuation/{i:04d}", "continuation", f"w{i}", [remi.bos_id, bar, bar + first])
+        for i in range(prompts)
+    ]
     write_samples(folder / "samples", "jazz", named, completions, remi)
     return folder
 
@@ -45,7 +48,7 @@ def test_an_evaluation_is_read_with_its_tokens(tmp_path, remi, demo_pieces):
 
     music = remi.encode(normalise(demo_pieces[0], "piano"))[0].tolist()
     prompt, rest = [remi.bos_id, remi.style_ids["jazz"], *music[:64]], music[64:160]
-    named = [("continue/0000", "continue", "a work", prompt)]
+    named = [SamplePrompt("continuation/0000", "continuation", "a work", prompt)]
     write_samples(tmp_path / "samples", "jazz", named, {"real": [rest], "m": [rest[:40]]}, remi)
     assert is_evaluation(tmp_path) and is_evaluation(tmp_path / "samples")
     found = from_samples(tmp_path)

@@ -147,8 +147,8 @@ def test_undefined_pieces_are_counted_and_never_a_zero():
 
 def test_lanes_know_the_kind_of_their_player_and_long_names_are_whole_in_the_title():
     name = "repetition penalty of 1.2 & more"
-    svg = distribution_svg(spread({"real": [1.0, 2.0], name: [1.0, 2.0]}), {"real": "real", name: "control"})
-    assert [lane.get("class") for lane in lanes(svg)] == ["lane kind-real", "lane kind-control"]
+    svg = distribution_svg(spread({"real": [1.0, 2.0], name: [1.0, 2.0]}), {"real": "real", name: "baseline"})
+    assert [lane.get("class") for lane in lanes(svg)] == ["lane role-real", "lane role-baseline"]
     assert ElementTree.fromstring(svg).find(".//title").text == name
 
 

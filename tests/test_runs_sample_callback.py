@@ -36,32 +36,36 @@ def notes(path):
 
 
 def test_prompts_are_drawn_once_from_valid_and_each_kind_in_turn(corpus):
-    remi, asked = corpus.remi, [("continue", "jazz"), ("turn", "jazz")]
+    remi, asked = corpus.remi, [("continuation", "jazz"), ("transfer", "jazz")]
     prompts = fixed_prompts(corpus, asked, 3, 24, seed=5)
-    assert list(prompts) == ["0_continue_jazz", "1_turn_jazz", "2_continue_jazz"]
+    assert list(prompts) == ["0_continuation_jazz", "1_transfer_jazz", "2_continuation_jazz"]
     assert prompts == fixed_prompts(corpus, asked, 3, 24, seed=5) != fixed_prompts(corpus, asked, 3, 24, seed=6)
     held = {style: corpus.table("valid", style).ids.tolist() for style in ("jazz", "other")}
     for name, ids in prompts.items():
         assert ids[:2] == [remi.bos_id, remi.style_ids["jazz"]] and len(ids) == 26
-        music, inside = ids[2:], held["other" if "turn" in name else "jazz"]
+        music, inside = ids[2:], held["other" if "transfer" in name else "jazz"]
         assert any(inside[i : i + 24] == music for i in range(len(inside)))
-    assert fixed_prompts(corpus, [("continue", "polka"), ("continue", "other")], 2, 24).keys() == {
-        "0_continue_other",
-        "1_continue_other",
+    assert fixed_prompts(corpus, [("continuation", "polka"), ("continuation", "other")], 2, 24).keys() == {
+        "0_continuation_other",
+        "1_continuation_other",
     }
-    assert fixed_prompts(corpus, [("continue", "jazz")], 2, 10**6) == {}
+    assert fixed_prompts(corpus, [("continuation", "jazz")], 2, 10**6) == {}
 
 
 def test_clips_hold_what_the_files_hold(corpus, tiny_policy, tmp_path):
     clip_logger = Kept()
-    prompts = fixed_prompts(corpus, [("continue", "jazz")], 2, 40)
+    prompts = fixed_prompts(corpus, [("continuation", "jazz")], 2, 40)
     listening = SampleCallback(prompts, corpus.remi, tmp_path, [clip_logger], every=5, new_tokens=30)
     policy = tiny_policy().train()
     for step in range(1, 11):
         listening.on_step_end(None, state(step), None, model=policy)
     assert list(clip_logger.steps) == [5, 10] and policy.training and listening.seconds > 0
     for step, clips in clip_logger.steps.items():
-        assert [clip.name for clip in clips] == ["0_continue_jazz", "1_continue_jazz", "0_continue_jazz_greedy"]
+        assert [clip.name for clip in clips] == [
+            "0_continuation_jazz",
+            "1_continuation_jazz",
+            "0_continuation_jazz_greedy",
+        ]
         for clip in clips:
             assert clip.midi == tmp_path / f"step_{step:06d}" / f"{clip.name}.mid"
             ends = [(time + duration) / 24 * 0.5 for time, duration, _ in notes(clip.midi)]  # 120 quarters a minute
@@ -74,7 +78,7 @@ def test_clips_hold_what_the_files_hold(corpus, tiny_policy, tmp_path):
 
 def test_nothing_else_draws_another_number_for_it(corpus, tiny_policy, tmp_path):
     listening = SampleCallback(
-        fixed_prompts(corpus, [("continue", "jazz")], 1, 24), corpus.remi, tmp_path, [Kept()], new_tokens=20
+        fixed_prompts(corpus, [("continuation", "jazz")], 1, 24), corpus.remi, tmp_path, [Kept()], new_tokens=20
     )
     torch.manual_seed(1)
     np.random.seed(1)  # noqa: NPY002  # other libraries draw from it
@@ -86,7 +90,7 @@ def test_nothing_else_draws_another_number_for_it(corpus, tiny_policy, tmp_path)
 
 
 def test_only_the_first_process_plays_and_only_when_asked(corpus, tiny_policy, tmp_path):
-    prompts = fixed_prompts(corpus, [("continue", "jazz")], 1, 24)
+    prompts = fixed_prompts(corpus, [("continuation", "jazz")], 1, 24)
     policy = tiny_policy()
     by_save = SampleCallback(prompts, corpus.remi, tmp_path / "save", new_tokens=5)
     by_step = SampleCallback(prompts, corpus.remi, tmp_path / "step", every=2, new_tokens=5, at_start=False)

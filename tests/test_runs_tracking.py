@@ -50,7 +50,7 @@ def board(run):
 def test_tensorboard_holds_curves_sounds_and_pictures_at_their_steps(tracked):
     found = board(tracked)
     tags = found.Tags()
-    prompts = ["0_continue_jazz", "0_continue_jazz_greedy", "1_continue_other"]
+    prompts = ["0_continuation_jazz", "0_continuation_jazz_greedy", "1_continuation_other"]
     assert sorted(tags["audio"]) == [f"audio/{name}" for name in prompts]
     assert sorted(tags["images"]) == [f"pianoroll/{name}" for name in prompts]
     assert [event.step for event in found.Scalars("train/loss")] == [1, 2, 3, 4]
@@ -76,10 +76,10 @@ def test_the_samples_are_midi_files_that_begin_with_their_prompt(tracked):
         score = symusic.Score(tracked / "samples" / folder / f"{name}.mid")
         return [(note.time, note.pitch) for track in score.tracks for note in track.notes]
 
-    for name in ("0_continue_jazz", "1_continue_other"):
+    for name in ("0_continuation_jazz", "1_continuation_other"):
         first, last = (notes(folder, name) for folder in folders)
         assert first[:4] == last[:4] and len(first) >= 4
-    assert notes(folders[0], "0_continue_jazz")[:4] == notes(folders[0], "0_continue_jazz_greedy")[:4]
+    assert notes(folders[0], "0_continuation_jazz")[:4] == notes(folders[0], "0_continuation_jazz_greedy")[:4]
 
 
 def test_a_run_that_reports_to_nobody_plays_nothing(small_corpus, tmp_path):
@@ -118,7 +118,7 @@ def test_a_run_taken_up_again_logs_each_step_once(tracked, small_corpus, tmp_pat
     assert pretrain.main(words(small_corpus, out, "--sample_steps", "1")) == 0
     found = board(out)
     assert [event.step for event in found.Scalars("train/loss")] == [1, 2, 3, 4]  # 3 was logged twice
-    assert [event.step for event in found.Audio("audio/0_continue_jazz")] == [1, 2, 3, 4]
+    assert [event.step for event in found.Audio("audio/0_continuation_jazz")] == [1, 2, 3, 4]
     one, other = (load_file(run / "model" / "model.safetensors") for run in (tracked, out))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
@@ -149,7 +149,7 @@ def test_two_processes_end_as_they_do_when_nobody_listens(small_corpus, tmp_path
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert len(list((tmp_path / "heard" / "samples").iterdir())) == 4
     found = board(tmp_path / "heard")
-    assert [event.step for event in found.Audio("audio/0_continue_jazz")] == [1, 2, 3, 4]
+    assert [event.step for event in found.Audio("audio/0_continuation_jazz")] == [1, 2, 3, 4]
     assert [event.step for event in found.Scalars("train/loss")] == [1, 2, 3, 4]
 
 
@@ -172,13 +172,16 @@ def test_trackio_gets_curves_sounds_and_pictures(small_corpus, tmp_path):
         rows = [(name, json.loads(row)) for name, row in store.execute("select run_name, metrics from metrics")]
     assert len({name for name, _ in rows}) == 1 and rows[0][0].startswith("jazz-")
     assert [row["train/global_step"] for _, row in rows if "train/loss" in row] == [1, 2, 3, 4]
-    heard = [row for _, row in rows if "audio/0_continue_jazz" in row]
+    heard = [row for _, row in rows if "audio/0_continuation_jazz" in row]
     assert [row["train/global_step"] for row in heard] == [2, 4]
     for row in heard:
-        assert row["audio/1_continue_other"]["caption"] == f"step_00000{row['train/global_step']}/1_continue_other.mid"
-        with wave.open(str(tmp_path / "trackio" / "media" / row["audio/1_continue_other"]["file_path"])) as file:
+        assert (
+            row["audio/1_continuation_other"]["caption"]
+            == f"step_00000{row['train/global_step']}/1_continuation_other.mid"
+        )
+        with wave.open(str(tmp_path / "trackio" / "media" / row["audio/1_continuation_other"]["file_path"])) as file:
             assert file.getframerate() == 22050 and file.getnframes() > 22050
-        picture = tmp_path / "trackio" / "media" / row["pianoroll/1_continue_other"]["file_path"]
+        picture = tmp_path / "trackio" / "media" / row["pianoroll/1_continuation_other"]["file_path"]
         assert Image.open(picture).size == (1200, 300)
     assert board(out).Tags()["audio"]  # beside it
 
@@ -191,8 +194,8 @@ def test_wandb_gets_sounds_and_pictures(small_corpus, tmp_path):
     assert json.loads(done.stdout.splitlines()[-1])["steps"] == 4  # transformers says that W&B is offline
     (run,) = (out / "logs" / "wandb").glob("offline-run-*")
     media = run / "files" / "media"
-    assert len(list((media / "audio" / "audio").glob("0_continue_jazz_[0-9]*.wav"))) == 2
-    assert len(list((media / "images" / "pianoroll").glob("1_continue_other_[0-9]*.png"))) == 2
+    assert len(list((media / "audio" / "audio").glob("0_continuation_jazz_[0-9]*.wav"))) == 2
+    assert len(list((media / "images" / "pianoroll").glob("1_continuation_other_[0-9]*.png"))) == 2
     assert not (tmp_path / "wandb").exists() and not os.path.exists("wandb")
 
 
@@ -247,9 +250,9 @@ def test_finetuning_is_heard_from_before_its_first_step_and_samples_as_it_would_
     one, other = (load_file(tmp_path / name / "model" / "model.safetensors") for name in runs)
     assert all(torch.equal(one[name], other[name]) for name in one)
     found = board(tmp_path / "heard")
-    prompts = ["0_continue_jazz", "0_continue_jazz_greedy", "1_turn_jazz"]
+    prompts = ["0_continuation_jazz", "0_continuation_jazz_greedy", "1_transfer_jazz"]
     assert sorted(found.Tags()["audio"]) == [f"audio/{name}" for name in prompts]
-    assert [event.step for event in found.Audio("audio/1_turn_jazz")] == [0, 1, 2]
+    assert [event.step for event in found.Audio("audio/1_transfer_jazz")] == [0, 1, 2]
     assert [event.step for event in found.Scalars("train/policy/kl")] == [1, 2]
 
 

@@ -8,7 +8,7 @@ import symusic
 
 from mgen.errors import MgenError
 from mgen.notes import Notes
-from mgen.sampling.samples import read_samples, whole, write_samples
+from mgen.sampling.samples import SamplePrompt, decode_with_prompt, read_samples, write_samples
 
 
 @pytest.fixture(scope="module")
@@ -20,22 +20,25 @@ def ids(remi, demo_pieces):
 
 def test_prompt_and_completion_are_one_piece(remi, ids):
     prompt = [remi.bos_id, remi.style_ids["jazz"], *ids[0][:30]]
-    piece = whole(prompt, ids[0][30:], remi)
+    piece = decode_with_prompt(prompt, ids[0][30:], remi)
     alone = Notes.from_ids([ids[0]], remi)
     np.testing.assert_array_equal(piece.notes.pitch, alone.pitch)
     given = Notes.from_ids([ids[0][:30]], remi)
     assert piece.prompt_end == given.onset.max() + 1
-    assert whole([remi.bos_id], ids[0], remi).prompt_end is None
+    assert decode_with_prompt([remi.bos_id], ids[0], remi).prompt_end is None
 
 
 def test_what_is_written_is_read(remi, ids, tmp_path):
     head = [remi.bos_id, remi.style_ids["jazz"]]
-    prompts = [(f"continue/{i:04d}", "continue", f"work {i}", [*head, *row[:30]]) for i, row in enumerate(ids)]
+    prompts = [
+        SamplePrompt(f"continuation/{i:04d}", "continuation", f"work {i}", [*head, *row[:30]])
+        for i, row in enumerate(ids)
+    ]
     completions = {"real": [row[30:] for row in ids], "a b/c": [row[30:60] for row in ids]}
     written = write_samples(tmp_path / "samples", "jazz", prompts, completions, remi, tempo=90.0)
     read = read_samples(tmp_path)
-    assert read == written and read.players == ["real", "a b/c"] and read.tempo == 90.0
-    assert [item.prompt for item in read.items] == ["continue/0000", "continue/0001"] * 2
+    assert read == written and read.systems == ["real", "a b/c"] and read.tempo == 90.0
+    assert [item.prompt for item in read.items] == ["continuation/0000", "continuation/0001"] * 2
     for item in read.items:
         score = symusic.Score(read.folder / item.file)
         expected = Notes.from_ids([[*item.prompt_ids, *item.completion_ids]], remi, start=2)
@@ -50,16 +53,16 @@ def test_what_cannot_be_read_is_named(remi, ids, tmp_path):
         write_samples(tmp_path, "jazz", [], {"a b": [], "a/b": []}, remi)
     with pytest.raises(MgenError, match="make one folder name"):
         write_samples(tmp_path, "jazz", [], {"tokenizer": []}, remi)
-    with pytest.raises(MgenError, match="continued 1 of 2 prompts"):
-        write_samples(tmp_path, "jazz", [("a", "b", "c", ids[0])] * 2, {"x": ids[:1]}, remi)
+    with pytest.raises(MgenError, match="completions of 1 of 2 prompts"):
+        write_samples(tmp_path, "jazz", [SamplePrompt("a", "b", "c", ids[0])] * 2, {"x": ids[:1]}, remi)
     (tmp_path / "index.json").write_text("[]")
     with pytest.raises(MgenError, match="no index of samples"):
         read_samples(tmp_path)
-    item = {"prompt": "p", "kind": "k", "work": "", "player": "x", "prompt_end": None}
+    item = {"prompt": "p", "prompt_type": "k", "work": "", "system": "x", "prompt_end": None}
     item |= {"prompt_ids": [], "completion_ids": []}
     for file in ("../outside.mid", "missing.mid"):
         (tmp_path.parent / "outside.mid").write_bytes(b"")
-        content = {"target": "jazz", "tempo": 120, "players": ["x"], "items": [item | {"file": file}]}
+        content = {"target": "jazz", "tempo": 120, "systems": ["x"], "items": [item | {"file": file}]}
         (tmp_path / "index.json").write_text(json.dumps(content))
         with pytest.raises(MgenError, match="not a file in"):
             read_samples(tmp_path)

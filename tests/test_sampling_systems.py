@@ -13,7 +13,7 @@ from mgen.corpus.shards import Corpus
 from mgen.encoding.remi import Kind
 from mgen.errors import MgenError
 from mgen.evaluation import baselines as rows
-from mgen.sampling.prompts import KINDS, Prompts, draw_prompts
+from mgen.sampling.prompts import PROMPT_TYPES, Prompts, draw_prompts
 from mgen.sampling.rollout import Decoding
 from mgen.sampling.systems import BestOf, Completions, CopySystem, MarkovSystem, ModelSystem, best_of, without_style
 
@@ -23,9 +23,11 @@ def corpus(small_corpus):
     return Corpus.open(small_corpus)
 
 
-def prompts_of(corpus, kind="continue", n=6, prompt_tokens=24):
+def prompts_of(corpus, prompt_type="continuation", n=6, prompt_tokens=24):
     rng = np.random.default_rng(0)
-    return draw_prompts(corpus, "test", kind, n, prompt_tokens if kind != "nothing" else 0, 48, "jazz", rng)
+    return draw_prompts(
+        corpus, "test", prompt_type, n, prompt_tokens if prompt_type != "unconditional" else 0, 48, "jazz", rng
+    )
 
 
 def without_the_style(prompts, remi):
@@ -34,11 +36,11 @@ def without_the_style(prompts, remi):
 
 def test_guidance_of_1_is_the_style_and_of_0_its_absence(tiny_policy, corpus, remi):
     policy, prompts = tiny_policy(initializer_range=0.3), prompts_of(corpus)
-    asked = ModelSystem(policy, remi).play(prompts, 24, 3)
-    bare = ModelSystem(policy, remi).play(without_the_style(prompts, remi), 24, 3)
+    asked = ModelSystem(policy, remi).complete(prompts, 24, 3)
+    bare = ModelSystem(policy, remi).complete(without_the_style(prompts, remi), 24, 3)
     assert asked.token_ids != bare.token_ids
     for weight, same in ((1.0, asked), (0.0, bare)):
-        guided = ModelSystem(policy, remi, Decoding(guidance=weight)).play(prompts, 24, 3)
+        guided = ModelSystem(policy, remi, Decoding(guidance=weight)).complete(prompts, 24, 3)
         assert guided.token_ids == same.token_ids
         np.testing.assert_allclose(np.concatenate(guided.logprobs), np.concatenate(same.logprobs), atol=1e-5)
 
@@ -46,7 +48,7 @@ def test_guidance_of_1_is_the_style_and_of_0_its_absence(tiny_policy, corpus, re
 def test_logprobs_are_of_what_was_drawn_from(tiny_policy, corpus, remi):
     """Guided, and heard pitches alone penalised, by hand from the model's own forward passes."""
     policy, prompts = tiny_policy(initializer_range=0.3), prompts_of(corpus, n=3)
-    played = ModelSystem(policy, remi, Decoding(guidance=2.0, repetition_penalty=1.5)).play(prompts, 12, 5)
+    played = ModelSystem(policy, remi, Decoding(guidance=2.0, repetition_penalty=1.5)).complete(prompts, 12, 5)
     is_pitch = torch.from_numpy(remi.kind == Kind.PITCH)
     for prompt, row, told in zip(prompts.ids.tolist(), played.token_ids, played.logprobs, strict=True):
         bare = without_style(prompt, remi)
@@ -62,35 +64,35 @@ def test_logprobs_are_of_what_was_drawn_from(tiny_policy, corpus, remi):
 
 
 def test_greedy_has_no_logprobs_and_no_chance(tiny_policy, corpus, remi):
-    player, prompts = ModelSystem(tiny_policy(), remi), prompts_of(corpus)
-    first, second = (player.play(prompts, 20, seed, greedy=True) for seed in (0, 1))
+    system, prompts = ModelSystem(tiny_policy(), remi), prompts_of(corpus)
+    first, second = (system.complete(prompts, 20, seed, greedy=True) for seed in (0, 1))
     assert first.token_ids == second.token_ids and first.logprobs is None
 
 
 def test_guidance_needs_a_style(tiny_policy, remi):
     ids = np.array([[remi.bos_id]])
-    prompts = Prompts("nothing", ids, ids[:, 1:], 0, np.array(["x"]))
+    prompts = Prompts("unconditional", ids, ids[:, 1:], 0, np.array(["x"]))
     with pytest.raises(MgenError, match="guidance needs a style to lead to, one of jazz, other"):
-        ModelSystem(tiny_policy(), remi, Decoding(guidance=2.0)).play(prompts, 8, 0)
+        ModelSystem(tiny_policy(), remi, Decoding(guidance=2.0)).complete(prompts, 8, 0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("prompt_type", PROMPT_TYPES)
 @pytest.mark.parametrize("word", ["markov1", "markov5", "train", "best_of_4", "guidance_2", "repetition_penalty_1.2"])
-def test_every_row_plays_every_kind_of_prompt(word, kind, tiny_policy, corpus, remi):
-    prompts = prompts_of(corpus, kind)
-    if word in rows.RIVALS:
-        player = rows.rival(word, corpus, "jazz")
+def test_every_row_completes_every_type_of_prompt(word, prompt_type, tiny_policy, corpus, remi):
+    prompts = prompts_of(corpus, prompt_type)
+    if word in rows.BASELINES:
+        system = rows.baseline(word, corpus, "jazz")
     else:
-        player = rows.control(word, tiny_policy(), remi, lambda notes: notes.counts.astype(float))
-    played, again = player.play(prompts, 32, 7), player.play(prompts, 32, 7)
-    assert played == again and played != player.play(prompts, 32, 8)
+        system = rows.low_cost_baseline(word, tiny_policy(), remi, lambda notes: notes.counts.astype(float))
+    played, again = system.complete(prompts, 32, 7), system.complete(prompts, 32, 7)
+    assert played == again and played != system.complete(prompts, 32, 8)
     assert len(played.token_ids) == 6 and all(1 <= len(row) <= 32 for row in played.token_ids)
     if played.logprobs is not None:
         assert [len(row) for row in played.logprobs] == [len(row) for row in played.token_ids]
-    assert (played.logprobs is None) == (not player.decodes_greedily)
-    if not player.decodes_greedily:
+    assert (played.logprobs is None) == (not system.decodes_greedily)
+    if not system.decodes_greedily:
         with pytest.raises(MgenError, match="greedy"):
-            player.play(prompts, 32, 7, greedy=True)
+            system.complete(prompts, 32, 7, greedy=True)
 
 
 @pytest.mark.parametrize(
@@ -104,9 +106,9 @@ def test_every_row_plays_every_kind_of_prompt(word, kind, tiny_policy, corpus, r
         ("", "no row is called ''"),
     ],
 )
-def test_unknown_rivals(word, said, corpus):
+def test_unknown_baselines(word, said, corpus):
     with pytest.raises(MgenError, match=said):
-        rows.rival(word, corpus, "jazz")
+        rows.baseline(word, corpus, "jazz")
 
 
 @pytest.mark.parametrize(
@@ -120,21 +122,21 @@ def test_unknown_rivals(word, said, corpus):
         ("markov1", "no row is called"),
     ],
 )
-def test_unknown_controls(word, said, tiny_policy, remi):
+def test_unknown_low_cost_baselines(word, said, tiny_policy, remi):
     score = None if word == "best_of_8" else len
     with pytest.raises(MgenError, match=said):
-        rows.control(word, tiny_policy(), remi, score)
+        rows.low_cost_baseline(word, tiny_policy(), remi, score)
 
 
 class Dice:
-    """A player that throws a die of `faces` sides; the side is a pitch."""
+    """A system that throws a die of `faces` sides; the side is a pitch."""
 
     decodes_greedily = False
 
     def __init__(self, remi, share):
         self.remi, self.share = remi, share
 
-    def play(self, prompts, length, seed, greedy=False):
+    def complete(self, prompts, length, seed, greedy=False):
         names = {name: i for i, name in enumerate(self.remi.names)}
         thrown = np.random.default_rng(seed).choice(len(self.share), size=len(prompts.ids), p=self.share)
         head = [names[name] for name in ("Bar_None", "TimeSig_4/4", "Position_0")]
@@ -148,20 +150,20 @@ def pitch_of(notes):
 
 @pytest.mark.parametrize("n", [1, 2, 4, 16])
 def test_best_of_n_stays_within_its_bound(n, remi):
-    """KL(best of n, player) on a die, exactly and as played: at most log n - (n-1)/n."""
+    """KL(best of n, system) on a die, exactly and as played: at most log n - (n-1)/n."""
     share = np.array([0.4, 0.3, 0.2, 0.07, 0.03])
     # The best of n is side i when all are at most i and not all below i.
     upto = np.cumsum(share)
     exact = upto**n - (upto - share) ** n
     kl = float((exact * np.log(exact / share)).sum())
     ids = np.full((20000, 1), remi.bos_id)
-    prompts = Prompts("nothing", ids, ids[:, 1:], 0, np.full(20000, "x"))
-    player = BestOf(Dice(remi, share), remi, n, pitch_of)
-    played = np.array(player.play(prompts, 6, 0).token_ids)[:, 3]
+    prompts = Prompts("unconditional", ids, ids[:, 1:], 0, np.full(20000, "x"))
+    system = BestOf(Dice(remi, share), remi, n, pitch_of)
+    played = np.array(system.complete(prompts, 6, 0).token_ids)[:, 3]
     count = np.bincount(remi.value[played] - 60, minlength=5)
     np.testing.assert_allclose(count / 20000, exact, atol=0.015)  # 4 deviations
-    assert player.kl_bound == pytest.approx(math.log(n) - (n - 1) / n)
-    assert kl <= player.kl_bound + 1e-12
+    assert system.kl_bound == pytest.approx(math.log(n) - (n - 1) / n)
+    assert kl <= system.kl_bound + 1e-12
 
 
 def test_best_of_n_keeps_the_highest_of_each_prompt(corpus, remi, tiny_policy):
@@ -172,10 +174,10 @@ def test_best_of_n_keeps_the_highest_of_each_prompt(corpus, remi, tiny_policy):
         seen.append(notes.counts.astype(float) + np.linspace(0, 0.5, notes.n_pieces))
         return seen[-1]
 
-    player = MarkovSystem(rows.rival("markov1", corpus, "jazz").chain)
-    chosen = BestOf(player, remi, 3, score).play(prompts, 40, 2).token_ids
+    system = MarkovSystem(rows.baseline("markov1", corpus, "jazz").chain)
+    chosen = BestOf(system, remi, 3, score).complete(prompts, 40, 2).token_ids
     again = replace(prompts, ids=prompts.ids.repeat(3, axis=0))
-    tries = player.play(again, 40, 2).token_ids
+    tries = system.complete(again, 40, 2).token_ids
     places = seen[0].reshape(5, 3).argmax(axis=1)
     assert chosen == [tries[3 * row + place] for row, place in enumerate(places)]
 
@@ -187,14 +189,14 @@ def test_equal_tries_go_to_the_first_and_no_number_is_refused():
 
 
 def test_copies_are_of_the_style_asked_for(corpus, remi):
-    player = rows.rival("train", corpus, "jazz")
-    assert isinstance(player, CopySystem)
+    system = rows.baseline("train", corpus, "jazz")
+    assert isinstance(system, CopySystem)
     jazz = corpus.table("train", "jazz").ids
     text = "," + ",".join(map(str, jazz.tolist())) + ","
-    for row in player.play(prompts_of(corpus, "nothing"), 40, 0).token_ids:
+    for row in system.complete(prompts_of(corpus, "unconditional"), 40, 0).token_ids:
         assert "," + ",".join(map(str, row)) + "," in text
 
 
 def test_too_long_a_completion_is_told_in_a_line(tiny_policy, corpus, remi):
     with pytest.raises(MgenError, match="at most 1024 tokens, the model's context"):
-        ModelSystem(tiny_policy(), remi).play(prompts_of(corpus), 1020, 0)
+        ModelSystem(tiny_policy(), remi).complete(prompts_of(corpus), 1020, 0)

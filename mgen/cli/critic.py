@@ -289,9 +289,9 @@ def _samples(config: CriticConfig, corpus: Corpus, model: str, tokens: int) -> N
     check_vocabulary(model, remi, config.corpus, corpus.remi)
     room = int(policy.config.max_position_embeddings) - 32
     parts = []
-    for kind in ("continue", "turn"):
-        rng = np.random.default_rng([config.seed, len(kind)])
-        prompts = draw_prompts(corpus, "test", kind, WRONG // 2, 24, 1, config.positive, rng)
+    for prompt_type, use in (("continuation", 8), ("transfer", 4)):
+        rng = np.random.default_rng([config.seed, use])
+        prompts = draw_prompts(corpus, "test", prompt_type, WRONG // 2, 24, 1, config.positive, rng)
         ids = [row.tolist() for row in prompts.ids]
         for begin in range(0, len(ids), 250):
             some = ids[begin : begin + 250]

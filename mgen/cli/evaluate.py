@@ -29,7 +29,7 @@ from mgen.corpus.clean import RECIPES, Recipe
 from mgen.corpus.shards import Corpus
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.evaluation.baselines import CONTROLS, RIVALS, control, rival
+from mgen.evaluation.baselines import BASELINES, LOW_COST_BASELINES, baseline, low_cost_baseline
 from mgen.evaluation.clamp import ClampEmbedder
 from mgen.evaluation.columns import columns
 from mgen.evaluation.folders import EXCERPT_NOTES, compare_folders
@@ -48,9 +48,9 @@ from mgen.evaluation.protocol import (
 from mgen.evaluation.summary import Evaluation, folder_page, model_page
 from mgen.models.transformer import check_vocabulary, load_policy
 from mgen.runs.run import RUN_FILE
-from mgen.sampling.prompts import KINDS, check_style
+from mgen.sampling.prompts import PROMPT_TYPES, check_style
 from mgen.sampling.rollout import Decoding
-from mgen.sampling.samples import write_samples
+from mgen.sampling.samples import SamplePrompt, write_samples
 from mgen.sampling.systems import ModelSystem
 from mgen.stats.frechet import Embedder, pooled_embedder
 from mgen.stats.intervals import Interval
@@ -76,19 +76,19 @@ class EvaluateConfig:
     )
     seeds: int = field(default=1, metadata={"help": "Equal parts of the pieces, each with prompts of its own."})
     n_greedy: int = field(default=64, metadata={"help": "Prompts continued greedily and at 0.8, for loop rates."})
-    kinds: list[str] = field(
-        default_factory=lambda: list(KINDS),
-        metadata={"help": "Kinds of prompt: continue (always), turn, nothing."},
+    prompt_types: list[str] = field(
+        default_factory=lambda: list(PROMPT_TYPES),
+        metadata={"help": "Prompt types: continuation (always), transfer, unconditional."},
     )
-    rivals: list[str] = field(
-        default_factory=lambda: list(RIVALS),
+    baselines: list[str] = field(
+        default_factory=lambda: list(BASELINES),
         metadata={"help": "Rows of what no model is: markov1, markov5, train (the training music itself); or none."},
     )
-    controls: list[str] = field(
+    low_cost_baselines: list[str] = field(
         default_factory=lambda: ["auto"],
         metadata={
             "help": "Control rows, made with the first model: best_of_N, guidance_W, repetition_penalty_P; auto: "
-            f"{', '.join(CONTROLS)} beside tuned models; or none."
+            f"{', '.join(LOW_COST_BASELINES)} beside tuned models; or none."
         },
     )
     low_cost_model: list[str] = field(
@@ -136,11 +136,14 @@ class EvaluateConfig:
                 f"seeds ({self.seeds}) must be at least 1, n_greedy ({self.n_greedy}) and excerpt_notes "
                 f"({self.excerpt_notes}) at least 0"
             )
-        if "continue" not in self.kinds or not set(self.kinds) <= set(KINDS):
-            raise ValueError(f"kinds ({' '.join(self.kinds)}) must be some of {', '.join(KINDS)}, continue among them")
+        if "continuation" not in self.prompt_types or not set(self.prompt_types) <= set(PROMPT_TYPES):
+            raise ValueError(
+                f"prompt_types ({' '.join(self.prompt_types)}) must be some of {', '.join(PROMPT_TYPES)}, "
+                "continuation among them"
+            )
         if self.recipe not in RECIPES:
             raise ValueError(f"recipe '{self.recipe}': expected one of {', '.join(RECIPES)}")
-        self.kinds = [kind for kind in KINDS if kind in self.kinds]
+        self.prompt_types = [kind for kind in PROMPT_TYPES if kind in self.prompt_types]
         self.n_greedy = min(self.n_greedy, self.n)
 
 
@@ -183,13 +186,15 @@ def _models(config: EvaluateConfig, out: Path) -> int:
     assert isinstance(first, ModelSystem)
     judge, judge_auc = train_judge(corpus, protocol)
     beside = Beside(copy_index(corpus, protocol), spaces, config.sequence, config.two_sample)
-    asked = {kind: PromptSet.draw(protocol, corpus, "test", kind, KINDS.index(kind)) for kind in config.kinds}
+    asked = {
+        kind: PromptSet.draw(protocol, corpus, "test", kind, PROMPT_TYPES.index(kind)) for kind in config.prompt_types
+    }
     played: dict[str, dict[str, SystemOutput]] = {name: {} for name in ("real", *(system.name for system in systems))}
     numbers: dict[str, dict[str, Numbers]] = {name: {} for name in played}
     for kind, prompts in asked.items():
         played["real"][kind] = real_music(prompts, remi)
         # Other music that was asked to turn is compared with music of the style, not with how it went on.
-        target = played["real"]["continue" if kind == "turn" else kind].pieces
+        target = played["real"]["continuation" if kind == "transfer" else kind].pieces
         numbers["real"][kind] = judged(played["real"][kind], target, judge, beside)
         for system in systems:
             played[system.name][kind] = play(system, first.model, prompts, remi, protocol)
@@ -198,7 +203,7 @@ def _models(config: EvaluateConfig, out: Path) -> int:
     result = {
         "protocol": {**vars(protocol), "data": corpus.fingerprint},
         "judge_auc": judge_auc.to_json(),
-        "kinds": {"real": "real", **{system.name: system.kind for system in systems}},
+        "systems": {"real": "real", **{system.name: system.role for system in systems}},
         "remarks": _remarks(systems, numbers),
         "rows": to_json(numbers),
         "corpus": {
@@ -250,21 +255,25 @@ def line_up(config: EvaluateConfig, folders: Mapping[str, Sequence[Path]], corpu
     ]
     tuned = next((paths[0].parent for name, paths in folders.items() if name != pretrained), None)
     judges = Path(config.judges_of) if config.judges_of else tuned
-    words = config.controls
+    words = config.low_cost_baselines
     if words == ["auto"]:
         known = judges is not None and is_finetuned(judges)
-        words = [word for word in CONTROLS if known or not word.startswith("best_of")] if tuned else []
+        words = [word for word in LOW_COST_BASELINES if known or not word.startswith("best_of")] if tuned else []
     for word in words if words != ["none"] else []:
         score = judges_of_run(judges, corpus.remi) if judges and word.startswith("best_of") else None
-        player = control(word, models[pretrained][0], corpus.remi, score)
-        systems.append(EvaluatedSystem(word, "control", [player], f"chosen by {score.description}" if score else ""))
+        player = low_cost_baseline(word, models[pretrained][0], corpus.remi, score)
+        systems.append(
+            EvaluatedSystem(word, "low_cost_baseline", [player], f"chosen by {score.description}" if score else "")
+        )
     for name, paths in name_models(config.low_cost_model).items():
         of_name = [_model(path, config.corpus, corpus.remi) for path in paths]
-        systems.append(EvaluatedSystem(name, "control", [ModelSystem(model, corpus.remi, plain) for model in of_name]))
-    for word in config.rivals if config.rivals != ["none"] else []:
+        systems.append(
+            EvaluatedSystem(name, "low_cost_baseline", [ModelSystem(model, corpus.remi, plain) for model in of_name])
+        )
+    for word in config.baselines if config.baselines != ["none"] else []:
         # The training music is no rival to be beaten: its row exposes what copying scores.
-        kind, remark = ("reference", "what copying scores") if word == "train" else ("rival", "")
-        systems.append(EvaluatedSystem(word, kind, [rival(word, corpus, config.target)], remark))
+        kind, remark = ("reference", "what copying scores") if word == "train" else ("baseline", "")
+        systems.append(EvaluatedSystem(word, kind, [baseline(word, corpus, config.target)], remark))
     names = [system.name for system in systems]
     if twice := next((name for name in names if names.count(name) > 1 or name == "real"), None):
         raise MgenError(f"the name '{twice}' is taken; give NAME=FOLDER with another NAME")
@@ -310,12 +319,12 @@ def _write_samples(
     remi: Remi,
 ) -> None:
     """The first prompts of each kind with everyone's pieces."""
-    prompts: list[tuple[str, str, str, list[int]]] = []
+    prompts: list[SamplePrompt] = []
     completions: dict[str, list[list[int]]] = {name: [] for name in played}
     for kind, part in asked.items():
         ids, work = part.ids, part.work.tolist()
         count = min(config.samples, len(ids))
-        prompts += [(f"{kind}/{i:04d}", kind, work[i], ids[i]) for i in range(count)]
+        prompts += [SamplePrompt(f"{kind}/{i:04d}", kind, work[i], ids[i]) for i in range(count)]
         for name, by_kind in played.items():
             completions[name] += by_kind[kind].completions[:count]
     write_samples(folder, config.target, prompts, completions, remi)

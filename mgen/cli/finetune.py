@@ -293,7 +293,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         dominant_share=config.dominant_share,
     )
     run.follow(trainer)
-    asked = [("continue", config.target), ("turn", config.target)]
+    asked = [("continuation", config.target), ("transfer", config.target)]
     prompts = fixed_prompts(corpus, asked, config.sample_prompts, max(config.prompt_tokens), config.seed)
     listen(trainer, config, run.folder, run.clip_loggers, remi, prompts, at_start=True)
     checkpoint = run.last_checkpoint()
@@ -411,13 +411,13 @@ class _Source:
         c = self.config
         turned = round(n * c.transfer_share)
         counts = {
-            (kind, length): (count + place) // len(c.prompt_tokens)
-            for kind, count in (("continue", n - turned), ("turn", turned))
+            (prompt_type, length): (count + place) // len(c.prompt_tokens)
+            for prompt_type, count in (("continuation", n - turned), ("transfer", turned))
             for place, length in enumerate(c.prompt_tokens)
         }
         return [
-            draw_prompts(self.corpus, "train", kind, count, length, c.max_completion_length, c.target, rng)
-            for (kind, length), count in counts.items()
+            draw_prompts(self.corpus, "train", prompt_type, count, length, c.max_completion_length, c.target, rng)
+            for (prompt_type, length), count in counts.items()
             if count
         ]
 
@@ -425,7 +425,7 @@ class _Source:
         """Prompts as TRL reads them, in an order drawn once."""
         rng = self._rng(0)
         rows = [
-            {"prompt": text(ids, self.corpus.remi), "kind": prompts.kind}
+            {"prompt": text(ids, self.corpus.remi), "prompt_type": prompts.prompt_type}
             for prompts in self._draw(self.config.prompts, rng)
             for ids in prompts.ids
         ]
@@ -435,7 +435,7 @@ class _Source:
         """What real music of the target style did, after prompts of the longest kind."""
         c = self.config
         length, new = max(c.prompt_tokens), c.max_completion_length
-        prompts = draw_prompts(self.corpus, "train", "continue", n, length, new, c.target, self._rng(1))
+        prompts = draw_prompts(self.corpus, "train", "continuation", n, length, new, c.target, self._rng(1))
         return prompts.real(self.corpus.remi)
 
     def real(self, n: int, batch: int) -> Notes:

@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     length = config.max_new_tokens or room
     try:
         player = _player(config, model, remi, length)
-        played = player.play(prompts, length, config.seed)
+        played = player.complete(prompts, length, config.seed)
     except ValueError as error:
         raise MgenError(f"mgen generate: {error}") from error
     completions = played.token_ids
@@ -170,5 +170,5 @@ def _prompts(config: GenerateConfig, remi: Remi) -> Prompts:
         except RejectedFile as error:
             raise MgenError(f"--prompt {config.prompt}: {error}; give another MIDI file") from error
     ids = np.tile(np.concatenate([head, music]).astype(np.int64), (config.n, 1))
-    kind = "continue" if config.prompt else "nothing"
-    return Prompts(kind, ids, ids[:, len(head) :], len(music), np.full(config.n, config.prompt))
+    prompt_type = "continuation" if config.prompt else "unconditional"
+    return Prompts(prompt_type, ids, ids[:, len(head) :], len(music), np.full(config.n, config.prompt))

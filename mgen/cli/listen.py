@@ -32,11 +32,11 @@ from mgen.listen.server import Server
 from mgen.listen.sound import Sounds, score_of
 from mgen.listen.store import Store, Study
 from mgen.listen.takes import Recording, draw_pairs, from_midi, from_samples, is_evaluation, join
-from mgen.sampling.samples import TOKENIZER, write_samples
+from mgen.sampling.samples import TOKENIZER, SamplePrompt, write_samples
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MADE = "made.json"
-_KIND = "continue"
+_PROMPT_TYPE = "continuation"
 
 
 @dataclass
@@ -178,7 +178,7 @@ def let_play(models: Mapping[str, Path], folder: Path, config: ListenConfig) -> 
     if folder.exists() and any(folder.iterdir()):
         raise MgenError(f"{folder}: not empty, and not finished by mgen listen; remove it or choose another --out")
     rng = np.random.default_rng(config.seed)
-    prompts = draw_prompts(corpus, "test", _KIND, n, *tokens, config.target, rng)
+    prompts = draw_prompts(corpus, "test", _PROMPT_TYPE, n, *tokens, config.target, rng)
     ids, remi = prompts.ids.tolist(), corpus.remi
     completions = {"real": prompts.windows[:, prompts.prompt_tokens :].tolist()}
     for name, path in models.items():
@@ -193,7 +193,10 @@ def let_play(models: Mapping[str, Path], folder: Path, config: ListenConfig) -> 
         except ValueError as error:
             raise MgenError(f"{name}: {error}; ask for less --completion_tokens") from error
         completions[name] = rollout.lists()[0]
-    named = [(f"{_KIND}/{i:04d}", _KIND, work, ids[i]) for i, work in enumerate(prompts.work.tolist())]
+    named = [
+        SamplePrompt(f"{_PROMPT_TYPE}/{i:04d}", _PROMPT_TYPE, work, ids[i])
+        for i, work in enumerate(prompts.work.tolist())
+    ]
     write_samples(folder, config.target, named, completions, remi)
     (folder / MADE).write_text(json.dumps(made, indent=1))  # last: what lacks it was cut off
 

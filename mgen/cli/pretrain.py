@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     callbacks = [EarlyStoppingCallback(config.patience)] if config.patience else []
     trainer = PretrainTrainer(policy, config, corpus.remi, train, valid, callbacks=callbacks)
     run.follow(trainer)
-    asked = [("continue", name) for name in corpus.remi.style_ids if style in (None, name)]
+    asked = [("continuation", name) for name in corpus.remi.style_ids if style in (None, name)]
     prompts = fixed_prompts(corpus, asked, config.sample_prompts, min(64, config.context // 4), config.seed)
     listen(trainer, config, run.folder, run.clip_loggers, corpus.remi, prompts, at_start=False)
     trainer.train(resume_from_checkpoint=run.last_checkpoint())

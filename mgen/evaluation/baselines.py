@@ -1,4 +1,4 @@
-"""Rows of an evaluation by name: rivals that learn little, and controls that cost less than reinforcement learning.
+"""Rows of an evaluation by name: baselines, and low-cost baselines (cheaper than reinforcement learning).
 
 A word such as `markov5` or `best_of_8` is a kind and a number.
 """
@@ -18,28 +18,28 @@ from mgen.sampling.prompts import check_style
 from mgen.sampling.rollout import Decoding
 from mgen.sampling.systems import BestOf, CopySystem, MarkovSystem, ModelSystem, Score, System
 
-RIVALS = {
+BASELINES = {
     "markov1": "order-1 chain of note events, fitted on training pieces of the target style",
     "markov5": "order-5 chain of note events, with back-off",
     "train": "the training set itself: excerpts of real training pieces of the target style",
 }
-"""Usual words of `rival`, and what they are; any other order may be given."""
+"""Usual words of `baseline`, and what they are; any other order may be given."""
 
-CONTROLS = {
+LOW_COST_BASELINES = {
     "best_of_8": "the best of 8 completions of the pretrained model under the judges of the fine-tuning",
     "guidance_2": "the pretrained model with guidance of weight 2 on the style token",
     "repetition_penalty_1.2": "the pretrained model with a repetition penalty of 1.2 on pitches",
 }
-"""Usual words of `control`, and what they are; any other number may be given."""
+"""Usual words of `low_cost_baseline`, and what they are; any other number may be given."""
 
 
-def rival(word: str, corpus: Corpus, target: str) -> System:
+def baseline(word: str, corpus: Corpus, target: str) -> System:
     """`markovK`, or `train`, from the training split's pieces of the target style.
 
     Raises:
-        MgenError: No such rival, or the split has no such music.
+        MgenError: No such baseline, or the split has no such music.
     """
-    kind, number = _parted(word, {"markov": True, "train": False}, RIVALS)
+    kind, number = _parted(word, {"markov": True, "train": False}, BASELINES)
     check_style(target, corpus.remi)
     table = corpus.table("train", target)
     if not len(table):
@@ -49,16 +49,16 @@ def rival(word: str, corpus: Corpus, target: str) -> System:
     return MarkovSystem(MarkovChain.fit(table, corpus.remi, _whole(word, number)))
 
 
-def control(word: str, model: PreTrainedModel, remi: Remi, score: Score | None = None) -> System:
+def low_cost_baseline(word: str, model: PreTrainedModel, remi: Remi, score: Score | None = None) -> System:
     """`best_of_N`, `guidance_W` or `repetition_penalty_P` over a policy, usually the pretrained one.
 
     Args:
         score: what best-of-n chooses by, such as `mgen.cli.judging.judges_of_run`; the others do without.
 
     Raises:
-        MgenError: No such control, its number is out of range, or best-of-n has nothing to choose by.
+        MgenError: No such low-cost baseline, its number is out of range, or best-of-n has nothing to choose by.
     """
-    kind, number = _parted(word, {"best_of_": True, "guidance_": True, "repetition_penalty_": True}, CONTROLS)
+    kind, number = _parted(word, {"best_of_": True, "guidance_": True, "repetition_penalty_": True}, LOW_COST_BASELINES)
     if kind == "best_of_":
         if score is None:
             raise MgenError(f"{word}: needs the judges to choose by; name a run of mgen finetune")

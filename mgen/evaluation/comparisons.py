@@ -15,8 +15,8 @@ from mgen.stats.intervals import Bounded, is_known
 
 BETTER = ("as real", "lower", "higher", "stated")
 
-KINDS = ("real", "reference", "pretrained", "tuned", "control", "rival")
-"""What a row may be, in the order of a table; any other word is a control."""
+ROLES = ("real", "reference", "pretrained", "tuned", "low_cost_baseline", "baseline")
+"""What a row may be, in the order of a table; any other word is taken as a low-cost baseline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +41,17 @@ class Row:
 
     Attributes:
         name: as shown; the same player has the same name everywhere.
-        kind: `real`, `reference` (other music, shown only), `pretrained` (what the others are compared with),
-            `tuned` (what the page is about), `control` (what costs less than tuning) or `rival` (another system).
+        role: `real`, `reference` (other music, shown only), `pretrained` (what the others are compared with),
+            `tuned` (what the page is about), `low_cost_baseline` (costs less than tuning) or `baseline`.
         cells: by the key of the column; a missing one, or NaN, is shown as undefined.
-        group: the kind of prompt; each group is a table of its own.
+        group: the role of prompt; each group is a table of its own.
         changes: where known, intervals of the difference from the pretrained row, by key; they decide whether
             a change is clear. Without one, the two rows' own intervals must lie apart.
         against: the same for other rows, by their names: this row minus that one.
     """
 
     name: str
-    kind: str
+    role: str
     cells: Mapping[str, Bounded]
     group: str = ""
     changes: Mapping[str, Bounded] = field(default_factory=dict)
@@ -131,14 +131,14 @@ class Duel:
 
     Attributes:
         row, other: names.
-        kind: of the other.
+        role: of the other.
         counts: over all numbers.
         by_key: over the kinds of prompt, for each column's key.
     """
 
     row: str
     other: str
-    kind: str
+    role: str
     counts: Mapping[Verdict, int]
     by_key: Mapping[str, Mapping[Verdict, int]]
 
@@ -205,7 +205,7 @@ def verdict(
 
 def compare(row: Row, other: Row, columns: Sequence[Column], real: Row | None) -> list[Finding]:
     """What may be said of each number that both rows have, `other` being what was there before."""
-    known_changes = row.against.get(other.name) or (row.changes if other.kind == "pretrained" else {})
+    known_changes = row.against.get(other.name) or (row.changes if other.role == "pretrained" else {})
     found = []
     for column in columns:
         before, after = other.cells.get(column.key), row.cells.get(column.key)
@@ -222,28 +222,28 @@ def from_pretrained(rows: Sequence[Row], columns: Sequence[Column]) -> list[tupl
     """Each model beside its group's pretrained one."""
     found = []
     for members in groups(rows).values():
-        base, real = of_kind(members, "pretrained"), of_kind(members, "real")
+        base, real = of_role(members, "pretrained"), of_role(members, "real")
         for row in members:
-            if base is not None and row.kind not in ("real", "reference", "pretrained"):
+            if base is not None and row.role not in ("real", "reference", "pretrained"):
                 found.append((row, compare(row, base, columns, real)))
     return found
 
 
 def duels(rows: Sequence[Row], columns: Sequence[Column]) -> dict[str, list[Duel]]:
-    """For each tuned row's name: how it stands against the pretrained model, the controls and the rivals."""
+    """For each tuned row's name: how it stands against the pretrained model, the baselines."""
     found: dict[tuple[str, str, str], list[Finding]] = {}
     for members in groups(rows).values():
-        real = of_kind(members, "real")
-        for row in (row for row in members if row.kind == "tuned"):
-            for other in (other for other in members if other.kind not in ("real", "reference", "tuned")):
-                findings = found.setdefault((row.name, other.name, other.kind), [])
+        real = of_role(members, "real")
+        for row in (row for row in members if row.role == "tuned"):
+            for other in (other for other in members if other.role not in ("real", "reference", "tuned")):
+                findings = found.setdefault((row.name, other.name, other.role), [])
                 findings += compare(row, other, columns, real)
     out: dict[str, list[Duel]] = {}
-    for (name, opponent, kind), findings in found.items():
+    for (name, opponent, role), findings in found.items():
         keys = {finding.column.key for finding in findings}
         by_key = {key: counted([one for one in findings if one.column.key == key]) for key in keys}
         if findings:
-            out.setdefault(name, []).append(Duel(name, opponent, kind, counted(findings), by_key))
+            out.setdefault(name, []).append(Duel(name, opponent, role, counted(findings), by_key))
     return out
 
 
@@ -262,7 +262,7 @@ SAID = {
 
 
 def in_words(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
-    """A line for each model beside its pretrained one, and one for each control or rival that a tuned one meets."""
+    """A line for each model beside its pretrained one, and one for each baseline."""
     lines = []
     for row, findings in from_pretrained(rows, columns):
         if not findings:
@@ -273,7 +273,7 @@ def in_words(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
         still = f" Still clearly off the aim: {listed(off)}." if off else ""
         lines.append(f"{', '.join(filter(None, (row.name, row.group)))}: {clauses}.{still}")
     for met in duels(rows, columns).values():
-        lines += [duel.in_words() for duel in met if duel.kind != "pretrained"]
+        lines += [duel.in_words() for duel in met if duel.role != "pretrained"]
     return lines
 
 
@@ -281,21 +281,26 @@ def in_words(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
 
 
 def groups(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Rows by group, each in the order of `KINDS`."""
+    """Rows by group, each in the order of `ROLES`."""
     found: dict[str, list[Row]] = {}
     for row in rows:
         found.setdefault(row.group, []).append(row)
-    return {name: sorted(members, key=lambda row: KINDS.index(kind_of(row))) for name, members in found.items()}
+    return {name: sorted(members, key=lambda row: ROLES.index(role_of(row))) for name, members in found.items()}
 
 
-def kind_of(row: Row) -> str:
-    """Its kind as one of `KINDS`."""
-    return row.kind if row.kind in KINDS else "control"
+def role_of(row: Row) -> str:
+    """Its role as one of `ROLES`."""
+    return row.role if row.role in ROLES else "low_cost_baseline"
 
 
-def of_kind(rows: Sequence[Row], kind: str) -> Row | None:
-    """The first row of a kind."""
-    return next((row for row in rows if row.kind == kind), None)
+def role_in_words(role: str) -> str:
+    """`low_cost_baseline` as `low-cost baseline`."""
+    return role.replace("low_cost", "low-cost").replace("_", " ")
+
+
+def of_role(rows: Sequence[Row], role: str) -> Row | None:
+    """The first row of a role."""
+    return next((row for row in rows if row.role == role), None)
 
 
 def apart(one: Bounded, other: Bounded) -> bool:

@@ -57,16 +57,16 @@ class Protocol:
 
     def draw(self, corpus: Corpus, split: str, kind: str, *use: int, n: int | None = None) -> Prompts:
         """n prompts of a kind, with what real music did next; another `use`, others."""
-        music = 0 if kind == "nothing" else self.prompt_tokens
+        music = 0 if kind == "unconditional" else self.prompt_tokens
         rng = np.random.default_rng([self.seed, *use])
         return draw_prompts(corpus, split, kind, n or self.n, music, self.completion_tokens, self.target, rng)
 
 
 @dataclass(frozen=True)
 class PromptSet:
-    """The prompts of one kind, a part for each seed."""
+    """The prompts of one type, a part for each seed."""
 
-    kind: str
+    prompt_type: str
     parts: list[Prompts]
 
     @classmethod
@@ -102,13 +102,13 @@ class EvaluatedSystem:
 
     Attributes:
         name: as shown.
-        kind: `pretrained`, `tuned`, `control`, `rival`, or `reference`, which is only shown.
+        role: `pretrained`, `tuned`, `low_cost_baseline`, `baseline`, or `reference`, which is only shown.
         players: one, or one for each of several training runs that the seeds go round in turn.
         remark: what a reader has to know of it.
     """
 
     name: str
-    kind: str
+    role: str
     players: Sequence[System]
     remark: str = ""
 
@@ -147,7 +147,7 @@ def play(
     for s, part in enumerate(asked.parts):
         player = system.players[s % len(system.players)]
         # The same seed for every player: what differs is the player.
-        done = player.play(part, protocol.completion_tokens, seed=1000 * protocol.seed + s)
+        done = player.complete(part, protocol.completion_tokens, seed=1000 * protocol.seed + s)
         completions.append(done)
         if reference is not None and done.logprobs is not None:
             kl.append(log_ratio(done, part, reference, remi))
@@ -160,7 +160,7 @@ def play(
     more = {"kl_piece": np.concatenate(kl)} if len(kl) == len(asked.parts) else {}
     cells = cooler(system, asked, remi, protocol)
     first = system.players[0]
-    if isinstance(first, ModelSystem) and first.is_plain and asked.kind == "continue":
+    if isinstance(first, ModelSystem) and first.is_plain and asked.prompt_type == "continuation":
         cells["nll_note"] = nll_note(first.model, asked, remi)
     if isinstance(first, BestOf):
         cells["kl_bound"] = Interval(first.kl_bound, first.kl_bound, first.kl_bound)
@@ -208,7 +208,7 @@ def cooler(system: EvaluatedSystem, asked: PromptSet, remi: Remi, protocol: Prot
     cells = {}
     for name, temperature in COOLER.items():
         cool = replace(player, decoding=replace(player.decoding, temperature=temperature))
-        done = cool.play(some, protocol.completion_tokens, seed=1000 * protocol.seed)
+        done = cool.complete(some, protocol.completion_tokens, seed=1000 * protocol.seed)
         notes = Notes.from_completions(some.ids.tolist(), done.token_ids, remi)
         cells[name] = bootstrap(METRICS["loop_rate"](notes), some.work)
     return cells
@@ -218,7 +218,7 @@ def train_judge(corpus: Corpus, protocol: Protocol) -> tuple[Judge, Interval]:
     """The evaluation's own judge, and its AUC on the test split."""
     parts = []
     for split in ("judge", "test"):
-        target, other = (protocol.draw(corpus, split, kind, 100) for kind in ("continue", "turn"))
+        target, other = (protocol.draw(corpus, split, kind, 100) for kind in ("continuation", "transfer"))
         parts.append((target.real(corpus.remi), other.real(corpus.remi), target.work, other.work))
     judge = fit_judge(*parts[0], seed=protocol.seed, name=protocol.target)
     return judge, judge.auc(*parts[1])
@@ -229,7 +229,7 @@ def copy_index(corpus: Corpus, protocol: Protocol) -> CopyIndex:
     remi = corpus.remi
     table = corpus.table("train")
     train = Notes.from_ids([table[i] for i in range(len(table))], remi)
-    held = [protocol.draw(corpus, "valid", kind, 101).real(remi) for kind in ("continue", "turn")]
+    held = [protocol.draw(corpus, "valid", kind, 101).real(remi) for kind in ("continuation", "transfer")]
     return CopyIndex.of(train, Notes.concat(held))
 
 

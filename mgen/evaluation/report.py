@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from mgen.errors import MgenError
 from mgen.evaluation.comparisons import (
-    KINDS,
+    ROLES,
     Cell,
     Column,
     Duel,
@@ -31,10 +31,11 @@ from mgen.evaluation.comparisons import (
     duels,
     from_pretrained,
     groups,
-    kind_of,
     listed,
     number,
-    of_kind,
+    of_role,
+    role_in_words,
+    role_of,
 )
 from mgen.notes import STEPS_PER_QUARTER, Notes
 from mgen.render.audio import data_uri
@@ -93,9 +94,9 @@ class Example:
 
     Attributes:
         prompt_name: what it is called, such as the work it opens.
-        style: a line below: style and kind of prompt.
+        style: a line below: style and role of prompt.
         tag: `typical`, `best` or `worst`.
-        takes: real music's first. Those of controls and rivals are folded away.
+        takes: real music's first. Those of baselines are folded away.
         reason: how the example was chosen.
     """
 
@@ -167,8 +168,9 @@ def render_report(
     """
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters["arrow"] = _arrow
+    page.filters["words"] = role_in_words
     main = main_columns(columns)
-    kinds = {row.name: kind_of(row) for row in rows}
+    roles = {row.name: role_of(row) for row in rows}
     found = from_pretrained(rows, columns)
     return page.from_string(files(__package__).joinpath("report.html.jinja").read_text("utf-8")).render(
         title=title,
@@ -181,10 +183,10 @@ def render_report(
         seeded=any(getattr(cell, "seeds", ()) for row in rows for cell in row.cells.values()),
         tables=[_tables(group, members, rows, columns, main) for group, members in groups(rows).items()],
         columns=columns,
-        kinds=set(kinds.values()),
-        spread=_spread(distributions, kinds),
+        roles=set(roles.values()),
+        spread=_spread(distributions, roles),
         curves=[(curve, Markup(curve_svg(curve)), swatches(curve), averaged(curve)) for curve in curves],
-        examples=[_example(example, kinds) for example in examples],
+        examples=[_example(example, roles) for example in examples],
         listening=listening,
         sections=[(section, _plain(section.table)) for section in sections],
         facts=[(name, value, value.count("\n") >= _LONG) for name, value in facts.items()],
@@ -222,17 +224,17 @@ _RESULTS = {
 def _headline(
     rows: Sequence[Row], columns: Sequence[Column], found: Sequence[tuple[Row, list[Finding]]], lead: Column | None
 ) -> list[str]:
-    """For each tuned model, over all kinds of prompt: how many numbers are better and worse than the pretrained one's,
+    """For each tuned model, over all roles of prompt: how many numbers are better and worse than the pretrained one's,
     what became of the first of the main ones, and whom of the others it beats.
     """
     met = duels(rows, columns)
     lines = []
-    for name in dict.fromkeys(row.name for row, findings in found if row.kind == "tuned" and findings):
+    for name in dict.fromkeys(row.name for row, findings in found if row.role == "tuned" and findings):
         own = [(row, findings) for row, findings in found if row.name == name]
         lines.append(_counted(name, [finding for _, findings in own for finding in findings]))
         if lead:
             lines[-1] += _said_of(lead, own)
-        others = [duel for duel in met.get(name, []) if duel.kind != "pretrained"]
+        others = [duel for duel in met.get(name, []) if duel.role != "pretrained"]
         for result, opening in _RESULTS.items():
             if names := [duel.other for duel in others if duel.result == result]:
                 lines[-1] += f" {opening} {listed(names)}."
@@ -240,7 +242,7 @@ def _headline(
 
 
 def _said_of(column: Column, found: Sequence[tuple[Row, list[Finding]]]) -> str:
-    """What became of one number, for each kind of prompt."""
+    """What became of one number, for each role of prompt."""
     clauses = [
         ", ".join(filter(None, (_short(row.group), f"{_MARKS.get(finding.verdict, _UNCLEAR)} ({finding.step})")))
         for row, findings in found
@@ -269,12 +271,12 @@ def _players(
     main: Sequence[Column],
     found: Sequence[tuple[Row, list[Finding]]],
 ) -> list[dict[str, object]]:
-    """What the words say of each tuned model: whom it beats, and a card for each kind of prompt."""
+    """What the words say of each tuned model: whom it beats, and a card for each role of prompt."""
     met = duels(rows, columns)
     keys = {column.key for column in main}
     cards: dict[str, list[dict[str, object]]] = {}
     for row, findings in found:
-        if row.kind == "tuned" and findings:
+        if row.role == "tuned" and findings:
             cards.setdefault(row.name, []).append(_card(row.group, findings, keys))
     return [
         {"name": name, "duels": [(duel, _bar(duel)) for duel in met.get(name, [])], "cards": shown}
@@ -317,10 +319,10 @@ def _alone(rows: Sequence[Row], columns: Sequence[Column], keys: set[str]) -> li
     """Where there is no pretrained model: which of a row's numbers are clearly off the aim, and which are not."""
     cards: list[dict[str, object]] = []
     for group, members in groups(rows).items():
-        if of_kind(members, "pretrained") is not None:
+        if of_role(members, "pretrained") is not None:
             continue
-        real = of_kind(members, "real")
-        for row in (row for row in members if row.kind not in ("real", "reference")):
+        real = of_role(members, "real")
+        for row in (row for row in members if row.role not in ("real", "reference")):
             found = [(column, _near(column, row, real)) for column in columns]
             parts = [
                 {
@@ -372,7 +374,7 @@ def _arrow(column: Column) -> str:
 def _tables(
     group: str, members: Sequence[Row], rows: Sequence[Row], columns: Sequence[Column], main: Sequence[Column]
 ) -> dict[str, object]:
-    """What the template shows of one kind of prompt: the short table, and the whole one by groups of columns."""
+    """What the template shows of one role of prompt: the short table, and the whole one by groups of columns."""
     found = {
         (row.name, finding.column.key): finding.verdict
         for row, findings in from_pretrained(members, columns)
@@ -396,7 +398,7 @@ def _table(
     members: Sequence[Row], rows: Sequence[Row], columns: Sequence[Column], found: Mapping[tuple[str, str], Verdict]
 ) -> dict[str, object]:
     """Columns that any row has, and for each row its cells: None where undefined."""
-    real = of_kind(members, "real")
+    real = of_role(members, "real")
     shown = [column for column in columns if any(column.key in row.cells for row in members)]
     spans = {column.key: _span(column, rows) for column in shown}
     body = []
@@ -420,18 +422,18 @@ def _table(
                     "undefined": getattr(cell, "undefined", 0),
                 }
             )
-        kind = kind_of(row)
-        body.append({"row": row, "kind": kind, "first": kind != before, "cells": cells})
-        before = kind
+        role = role_of(row)
+        body.append({"row": row, "role": role, "first": role != before, "cells": cells})
+        before = role
     return {"columns": shown, "body": body}
 
 
 def _span(column: Column, rows: Iterable[Row]) -> tuple[float, float]:
-    """What a column's little pictures range over, in every table alike; rivals may lie outside."""
+    """What a column's little pictures range over, in every table alike; baselines may lie outside."""
     ends = [
         end
         for row in rows
-        if row.kind != "rival" and (cell := row.cells.get(column.key))
+        if row.role != "baseline" and (cell := row.cells.get(column.key))
         for end in (cell.value, cell.low, cell.high, *getattr(cell, "seeds", ()))
     ]
     if _number_aim(column) is not None:
@@ -461,16 +463,16 @@ def _plain(table: Table | None) -> list[list[tuple[str, str, bool]]]:
 # ---------------------------------------------------------------- distributions and examples
 
 
-def _spread(distributions: Sequence[Distribution], kinds: Mapping[str, str]) -> list[dict[str, object]]:
-    """Distributions by kind of prompt."""
+def _spread(distributions: Sequence[Distribution], roles: Mapping[str, str]) -> list[dict[str, object]]:
+    """Distributions by role of prompt."""
     found: dict[str, list[tuple[Distribution, Markup]]] = {}
     for distribution in distributions:
-        drawn = Markup(distribution_svg(distribution, kinds))
+        drawn = Markup(distribution_svg(distribution, roles))
         found.setdefault(distribution.group, []).append((distribution, drawn))
     return [{"title": _short(group), "figures": figures} for group, figures in found.items()]
 
 
-def _example(example: Example, kinds: Mapping[str, str]) -> dict[str, object]:
+def _example(example: Example, roles: Mapping[str, str]) -> dict[str, object]:
     """What the template shows of one prompt; its takes share both axes, to be compared by eye."""
     takes = example.takes
     steps = max((last_step(take.notes, 0) for take in takes), default=1)
@@ -481,11 +483,11 @@ def _example(example: Example, kinds: Mapping[str, str]) -> dict[str, object]:
     for take in takes:
         name = f"{take.row}, {example.prompt_name}"
         roll = pianoroll_svg(take.notes, 0, take.prompt_end, name, height=height, steps=steps, pitches=pitches)
-        kind = kinds.get(take.row, take.row if take.row in KINDS else "")
-        shown[kind in ("control", "rival")].append(
+        role = roles.get(take.row, take.row if take.row in ROLES else "")
+        shown[role in ("low_cost_baseline", "baseline")].append(
             {
                 "row": take.row,
-                "kind": kind,
+                "role": role,
                 "caption": take.caption,
                 "audio": Markup(data_uri(take.audio)) if take.audio else "",
                 "rate": f"{STEPS_PER_QUARTER * take.tempo / 60:.4f}",

@@ -19,12 +19,12 @@ from mgen.evaluation.report import Curve, Distribution, Example, Row, Take, rend
 from mgen.music.metrics import METRICS
 from mgen.notes import Notes
 from mgen.render.audio import ogg, synthesise, synthesiser
-from mgen.sampling.samples import Whole, whole
+from mgen.sampling.samples import PromptedPiece, decode_with_prompt
 
-KIND_TITLES = {
-    "continue": "continue {target}: the prompt is {target} of the test split",
-    "turn": "turn to {target}: the prompt is other music of the test split, {target} is asked for",
-    "nothing": "from nothing: only the style is asked for",
+PROMPT_TITLES = {
+    "continuation": "continuation: the prompt is {target} from the test split",
+    "transfer": "transfer: the prompt is other music from the test split, with the style token of {target}",
+    "unconditional": "unconditional: the prompt is the style token of {target} alone",
 }
 
 LIMITS = (
@@ -69,23 +69,23 @@ def rows(evaluation: Evaluation) -> list[Row]:
     real, pretrained, *_ = evaluation.numbers
     out = []
     for kind, asked in evaluation.asked.items():
-        group = KIND_TITLES[kind].format(target=evaluation.target)
-        aim = evaluation.numbers[real]["continue" if kind == "turn" else kind]
+        group = PROMPT_TITLES[kind].format(target=evaluation.target)
+        aim = evaluation.numbers[real]["continuation" if kind == "transfer" else kind]
         out.append(Row(f"real {evaluation.target}", "real", aim.cells, group))
-        if kind == "turn":
+        if kind == "transfer":
             out.append(Row("the prompts' own music", "reference", evaluation.numbers[real][kind].cells, group))
         for name, system in evaluation.systems.items():
             numbers = evaluation.numbers[name][kind]
             if name == pretrained:
-                out.append(Row(name, system.kind, numbers.cells, group))
+                out.append(Row(name, system.role, numbers.cells, group))
             else:
                 differ = changes(numbers, evaluation.numbers[pretrained][kind], asked.work)
                 against = {
                     other: changes(numbers, evaluation.numbers[other][kind], asked.work)
                     for other, of in evaluation.systems.items()
-                    if system.kind == "tuned" and of.kind in ("control", "rival")
+                    if system.role == "tuned" and of.role in ("low_cost_baseline", "baseline")
                 }
-                out.append(Row(name, system.kind, numbers.cells, group, differ, against))
+                out.append(Row(name, system.role, numbers.cells, group, differ, against))
     return out
 
 
@@ -95,12 +95,12 @@ def distributions(evaluation: Evaluation) -> list[Distribution]:
     said = {column.key: column for column in columns(evaluation.target)}
     out = []
     for kind in evaluation.asked:
-        aim = evaluation.numbers[real]["continue" if kind == "turn" else kind]
+        aim = evaluation.numbers[real]["continuation" if kind == "transfer" else kind]
         for key in SHOWN_WHOLE:
             name = f"real {evaluation.target}"
             values = {name: aim.pieces[key]} | {row: evaluation.numbers[row][kind].pieces[key] for row in others}
             column = said[key]
-            group = KIND_TITLES[kind].format(target=evaluation.target)
+            group = PROMPT_TITLES[kind].format(target=evaluation.target)
             out.append(Distribution(key, column.title, column.unit, column.explanation, values, name, group))
     return out
 
@@ -117,7 +117,7 @@ def examples(evaluation: Evaluation, count: int, tempo: float = 120.0) -> list[E
     music and every model of the prompt.
     """
     out = []
-    models = [name for name, system in evaluation.systems.items() if system.kind in ("pretrained", "tuned")]
+    models = [name for name, system in evaluation.systems.items() if system.role in ("pretrained", "tuned")]
     last = models[-1]
     for kind, asked in evaluation.asked.items():
         order = _order(evaluation.numbers[last][kind], evaluation.numbers["real"][kind], evaluation.target)
@@ -132,13 +132,13 @@ def examples(evaluation: Evaluation, count: int, tempo: float = 120.0) -> list[E
             takes = []
             for name in ("real", *models):
                 played = evaluation.played[name][kind]
-                piece = whole(ids[row], played.completions[row], evaluation.remi)
+                piece = decode_with_prompt(ids[row], played.completions[row], evaluation.remi)
                 takes.append(_take(name, piece, played.pieces.notes.pieces([int(row)]), tempo))
             out.append(Example(f"{kind}: {works[row]}", evaluation.target, tag, takes, reason))
     return out
 
 
-def _take(name: str, piece: Whole, own: Notes, tempo: float) -> Take:
+def _take(name: str, piece: PromptedPiece, own: Notes, tempo: float) -> Take:
     rep4 = float(METRICS["rep4"](own)[0])
     caption = f"{len(own)} notes" + (f", {rep4:.0%} of 4-grams repeated" if np.isfinite(rep4) else "")
     return Take(name, piece.notes, piece.prompt_end, ogg(synthesise(piece.notes.to_score(0, tempo))), caption, tempo)
@@ -270,6 +270,6 @@ def folder_examples(found: Compared, shown: int, tempo: float = 120.0) -> list[E
     for tag, row in list(picks.items())[:shown]:
         one = found.pieces[1].notes.pieces([int(row)])
         name = f"an excerpt of {found.names[1]}" if found.length else f"a piece of {found.names[1]}"
-        take = _take(name, Whole(one, None), one, tempo)
+        take = _take(name, PromptedPiece(one, None), one, tempo)
         out.append(Example(str(found.pieces[1].work[row]), found.names[1], tag, [take], reasons[tag]))
     return out

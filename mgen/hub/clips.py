@@ -59,19 +59,19 @@ def from_evaluation(samples: Samples, name: str, pretrained: str, count: int) ->
     Returns:
         None if the evaluation kept no piece of the model.
     """
-    kinds = [item.kind for item in samples.items if item.player == name]
-    kind = next((kind for kind in ("nothing", "continue", "turn") if kind in kinds), None)
-    if kind is None or count < 1:
+    prompt_types = [item.prompt_type for item in samples.items if item.system == name]
+    prompt_type = next((one for one in ("unconditional", "continuation", "transfer") if one in prompt_types), None)
+    if prompt_type is None or count < 1:
         return None
     players = {"before": pretrained, "this model": name} if pretrained != name else {"this model": name}
     by_prompt: dict[str, dict[str, Pair]] = {}
     for item in samples.items:
-        if item.kind == kind and item.player in players.values():
-            by_prompt.setdefault(item.prompt, {})[item.player] = (item.prompt_ids, item.completion_ids)
+        if item.prompt_type == prompt_type and item.system in players.values():
+            by_prompt.setdefault(item.prompt, {})[item.system] = (item.prompt_ids, item.completion_ids)
     whole = [takes for takes in by_prompt.values() if len(takes) == len(players)][:count]
     source = (
         f"Only the style was asked for ({samples.target}); there was no music in the prompt."
-        if kind == "nothing"
+        if prompt_type == "unconditional"
         else "The prompts were real music and are cut off: what is heard is the model's own continuation."
     )
     source += f" These are the evaluation's first {len(whole)} prompts; nobody chose them."

@@ -21,8 +21,9 @@ from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_
 
 from mgen.errors import MgenError
 from mgen.evaluation.columns import columns
-from mgen.evaluation.comparisons import Column, Verdict, verdict
-from mgen.evaluation.summary import KIND_TITLES
+from mgen.evaluation.comparisons import Column, Verdict, role_in_words, verdict
+from mgen.evaluation.summary import PROMPT_TITLES
+from mgen.renames import check_metrics_keys
 from mgen.stats.intervals import Interval
 
 REAL = "real"
@@ -52,8 +53,9 @@ class Results:
     Attributes:
         name: the model's row.
         pretrained: the row that the others were tuned from.
-        kinds: player -> `real`, `reference`, `rival`, `pretrained`, `control` or `tuned`, in the order of the tables.
-        rows: player -> kind of prompt -> metric -> number.
+        systems: name -> `real`, `reference`, `baseline`, `pretrained`, `low_cost_baseline` or `tuned`, in the order of
+            the tables.
+        rows: name -> prompt type -> metric -> number.
         protocol: as in metrics.json.
         judge_auc: of the evaluation's own judge.
         content: metrics.json as it is.
@@ -61,7 +63,7 @@ class Results:
 
     name: str
     pretrained: str
-    kinds: dict[str, str]
+    systems: dict[str, str]
     rows: dict[str, dict[str, dict[str, Interval]]]
     protocol: dict[str, Any]
     judge_auc: Interval
@@ -81,12 +83,15 @@ class Results:
         path = Path(folder) / "metrics.json"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
+            check_metrics_keys(path, content)
             rows = {
-                player: {
-                    kind: {metric: _interval(cell) for metric, cell in cells.items()} for kind, cells in kinds.items()
+                system: {
+                    prompt: {metric: _interval(cell) for metric, cell in cells.items()}
+                    for prompt, cells in by_prompt.items()
                 }
-                for player, kinds in content["rows"].items()
+                for system, by_prompt in content["rows"].items()
             }
+            systems = {system: str(content["systems"][system]) for system in rows}
             protocol = dict(content["protocol"])
         except OSError as error:
             raise MgenError(
@@ -97,15 +102,13 @@ class Results:
         if REAL not in rows or not any(rows[REAL].values()):
             raise MgenError(f"{path}: has no row '{REAL}'; evaluate again")
         models = [player for player in rows if player != REAL]
-        kinds = dict(content.get("kinds") or {})
-        kinds = {player: str(kinds.get(player) or _guess(player, models)) for player in rows}
-        ours = [player for player in models if kinds[player] in {"pretrained", "tuned", "control"}]
+        ours = [player for player in models if systems[player] in {"pretrained", "tuned", "low_cost_baseline"}]
         if name not in models:
             near = difflib.get_close_matches(name, models, n=1)
             hint = f"did you mean --name {near[0]}?" if near else "give --name ROW"
             raise MgenError(f"{path}: no row is called '{name}'; it has {', '.join(ours)}; {hint}")
-        pretrained = next((player for player, kind in kinds.items() if kind == "pretrained"), models[0])
-        return cls(name, pretrained, kinds, rows, protocol, _interval(content.get("judge_auc") or {}), content)
+        pretrained = next((player for player, role in systems.items() if role == "pretrained"), models[0])
+        return cls(name, pretrained, systems, rows, protocol, _interval(content.get("judge_auc") or {}), content)
 
     @property
     def target(self) -> str:
@@ -125,7 +128,7 @@ class Results:
     def real(self, prompt: str) -> dict[str, Interval]:
         """What to be like: other music that was asked to turn is held against music of the style."""
         real = self.rows[REAL]
-        return real.get("continue" if prompt == "turn" else prompt, {})
+        return real.get("continuation" if prompt == "transfer" else prompt, {})
 
     def columns(self) -> list[Column]:
         """The report's columns that any player has a number for."""
@@ -175,7 +178,7 @@ class Results:
                 for best in [_best(column)]
                 if any(column.key in cells for cells in shown.values())
             ]
-            title = KIND_TITLES.get(prompt, prompt).format(target=self.target)
+            title = PROMPT_TITLES.get(prompt, prompt).format(target=self.target)
             if rows:
                 out.append(Table(title, ["", *shown, "best"], rows))
         return out
@@ -189,7 +192,9 @@ class Results:
             for player in [self.name, *names]:
                 cells = self.rows[player].get(prompt)
                 if cells and names:
-                    shown = "**this model**" if player == self.name else f"{player} ({self.kinds[player]})"
+                    shown = (
+                        "**this model**" if player == self.name else f"{player} ({role_in_words(self.systems[player])})"
+                    )
                     rows.append([shown, prompt, *(_text(cells.get(column.key), column.digits) for column in kept)])
         head = ["", "prompts", *(f"{column.title} (best: {_best(column)})" for column in kept)]
         return Table("Beside others", head, rows) if rows else None
@@ -411,12 +416,6 @@ def headlines(target: str) -> dict[str, str]:
     """The few metrics that are told everywhere -> their titles."""
     told = ("c2st_auc", f"judge_{target}", "loop_rate", "loop_rate_greedy", "kl_piece")
     return {column.key: column.title for column in columns(target) if column.key in told}
-
-
-def _guess(player: str, models: list[str]) -> str:
-    if player == REAL:
-        return "real"
-    return "pretrained" if player == models[0] else "tuned"
 
 
 def _interval(cell: Mapping[str, Any]) -> Interval:

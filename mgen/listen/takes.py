@@ -54,10 +54,10 @@ def from_samples(folder: Path, players: Sequence[str] = ()) -> list[Recording]:
     out = [
         _recording(samples.folder / item.file, item, samples.tempo)
         for item in samples.items
-        if not players or item.player in players
+        if not players or item.system in players
     ]
     if not out:
-        wanted = f"none of {', '.join(players)} among {', '.join(samples.players)}" if players else "no samples in it"
+        wanted = f"none of {', '.join(players)} among {', '.join(samples.systems)}" if players else "no samples in it"
         raise MgenError(f"{folder}: {wanted}; choose --players, or evaluate again")
     return out
 
@@ -198,7 +198,7 @@ def _players(recordings: Sequence[Recording], pair: tuple[int, int]) -> tuple[st
 def _recording(file: Path, item: Sample, tempo: float) -> Recording:
     prompt = f"{item.prompt} {_hash(item.prompt_ids)[:8]}"
     digest = _hash([item.prompt_ids, item.completion_ids])  # thousands of files need not be read
-    take = Take(item.player, prompt, item.work, digest, tuple(item.prompt_ids), tuple(item.completion_ids))
+    take = Take(item.system, prompt, item.work, digest, tuple(item.prompt_ids), tuple(item.completion_ids))
     seconds = (item.prompt_end or 0) / STEPS_PER_QUARTER * 60 / tempo
     return Recording(take, file, seconds)
 

@@ -46,7 +46,7 @@ class Distribution:
         title, unit, explanation: as shown.
         values: (B,) numbers of pieces for each row's name; what is not finite is undefined, and counted.
         real: the name of real music's row.
-        group: the kind of prompt.
+        group: the role of prompt.
     """
 
     key: str
@@ -95,7 +95,7 @@ def whisker(cell: Bounded, aim: Bounded | None, span: tuple[float, float]) -> st
 # ---------------------------------------------------------------- distributions
 
 
-def distribution_svg(distribution: Distribution, kinds: Mapping[str, str] | None = None) -> str:
+def distribution_svg(distribution: Distribution, roles: Mapping[str, str] | None = None) -> str:
     """A lane for each player: its histogram as a line over real music's as a ground, medians marked.
 
     Heights are square roots of shares, so that what is rare is seen beside what is common (Tukey's rootogram).
@@ -103,7 +103,7 @@ def distribution_svg(distribution: Distribution, kinds: Mapping[str, str] | None
     outermost bins.
 
     Args:
-        kinds: of each row's name, one of `mgen.evaluation.comparisons.KINDS`; a class of its lane.
+        roles: of each row's name, one of `mgen.evaluation.comparisons.ROLES`; a class of its lane.
     """
     values = {name: np.asarray(of, np.float64) for name, of in distribution.values.items()}
     defined = {name: of[np.isfinite(of)] for name, of in values.items()}
@@ -138,13 +138,13 @@ def distribution_svg(distribution: Distribution, kinds: Mapping[str, str] | None
     real_median = float(np.median(defined[distribution.real])) if len(defined[distribution.real]) else None
     for i, (name, share) in enumerate(shares.items()):
         floor = _LANE * (i + 1)
-        kind = (kinds or {}).get(name, "real" if name == distribution.real else "tuned")
+        role = (roles or {}).get(name, "real" if name == distribution.real else "tuned")
         drawn = name != distribution.real and len(defined[name]) > 0
         own = f'<path class="own" d="{outline(share, floor, False)}"/>' if drawn else ""
         median = float(np.median(defined[name])) if len(defined[name]) else None
         middle = _rule("median", x(_clip(median, low, high)), floor - 8, floor + 3) if median is not None else ""
         parts.append(
-            f'<g class="lane kind-{escape(kind)}">{_name(name, len(values[name]), len(defined[name]), floor)}'
+            f'<g class="lane role-{escape(role)}">{_name(name, len(values[name]), len(defined[name]), floor)}'
             f'<path class="ground" d="{outline(ground, floor, True)}"/>{own}{middle}</g>'
         )
     if real_median is not None:

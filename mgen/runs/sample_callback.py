@@ -23,7 +23,7 @@ from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.render.audio import SAMPLE_RATE, synthesise
 from mgen.render.pianoroll_image import pianoroll_image
-from mgen.sampling.samples import whole
+from mgen.sampling.samples import decode_with_prompt
 from mgen.sampling.prompts import draw_prompts
 from mgen.sampling.rollout import Decoding, sample
 
@@ -113,7 +113,7 @@ class SampleCallback(TrainerCallback):  # type: ignore[misc]
         folder.mkdir(parents=True, exist_ok=True)
         clips = []
         for name, prompt, completion in self._continued(policy):
-            piece = whole(prompt, completion, self.remi)
+            piece = decode_with_prompt(prompt, completion, self.remi)
             score = piece.notes.to_score(0, self.tempo)
             path = folder / f"{name}.mid"
             score.dump_midi(path)
@@ -144,19 +144,19 @@ def fixed_prompts(
     """Prompts from valid, the same at every call: name -> token ids.
 
     Args:
-        asked: kind of prompt (`mgen.sampling.prompts.KINDS`) and style that is asked for, of each in turn. What valid has no
+        asked: (prompt type, target style) pairs, used in turn; prompt types are `mgen.sampling.prompts.PROMPT_TYPES`. What valid has no
             music for is left out.
         n: number of prompts.
         prompt_tokens: tokens of music in each.
     """
     found: list[tuple[str, list[list[int]]]] = []
-    for place, (kind, style) in enumerate(asked):
+    for place, (prompt_type, style) in enumerate(asked):
         rng = np.random.default_rng([seed, place])
         try:
-            prompts = draw_prompts(corpus, "valid", kind, n, prompt_tokens, 0, style, rng)
+            prompts = draw_prompts(corpus, "valid", prompt_type, n, prompt_tokens, 0, style, rng)
         except MgenError:  # no such music, or none that long: nothing that training needs
             continue
-        found.append((f"{kind}_{style}", prompts.ids.tolist()))
+        found.append((f"{prompt_type}_{style}", prompts.ids.tolist()))
     return {
         f"{i}_{found[i % len(found)][0]}": found[i % len(found)][1][i // len(found)] for i in range(n if found else 0)
     }

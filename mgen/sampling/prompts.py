@@ -13,22 +13,23 @@ from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.notes import Notes
 
-KINDS = ("continue", "turn", "nothing")
-"""`continue`: music of the target style; `turn`: other music, asked to go on in the target style; `nothing`: no
-music."""
+PROMPT_TYPES = ("continuation", "transfer", "unconditional")
+"""`continuation`: music of the target style; `transfer`: music of other styles, to be continued in the target style;
+`unconditional`: the style token alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """n prompts of one kind, and what real music did next.
+    """n prompts of one type, and how the real music continues.
 
     Attributes:
-        ids: (n, P) token ids: BOS, the target's style token, then `prompt_tokens` tokens of music (none for `nothing`).
-        windows: (n, prompt_tokens + L) the whole windows of real music, the prompt's part first.
+        ids: (n, P) token ids: BOS, the target's style token, then `prompt_tokens` tokens of music (none for
+            `unconditional`).
+        windows: (n, prompt_tokens + L) windows of real music: the prompt, then its continuation.
         work: (n,) name of the work that each came from; pieces of one work are not independent.
     """
 
-    kind: str
+    prompt_type: str
     ids: NDArray[np.int64]
     windows: NDArray[np.int64]
     prompt_tokens: int
@@ -42,7 +43,7 @@ class Prompts:
 def draw_prompts(
     corpus: Corpus,
     split: str,
-    kind: str,
+    prompt_type: str,
     n: int,
     prompt_tokens: int,
     completion_tokens: int,
@@ -52,17 +53,19 @@ def draw_prompts(
     """Prompts from a split of the corpus.
 
     Raises:
-        MgenError: The kind or the target style does not exist, or no piece of the split is long enough.
+        MgenError: The prompt type or the target style does not exist, or no piece of the split is long enough.
     """
-    if kind not in KINDS:
-        raise MgenError(f"prompt kind '{kind}': expected one of {', '.join(KINDS)}")
+    if prompt_type not in PROMPT_TYPES:
+        raise MgenError(f"prompt type '{prompt_type}': expected one of {', '.join(PROMPT_TYPES)}")
     remi = corpus.remi
     check_style(target, remi)
-    tables = [corpus.table(split, style) for style in remi.style_ids if (style == target) != (kind == "turn")]
+    tables = [
+        corpus.table(split, style) for style in remi.style_ids if (style == target) != (prompt_type == "transfer")
+    ]
     tables = [table for table in tables if len(table)]
     if not tables:
         raise MgenError(
-            f"split '{split}' has no music to draw '{kind}' prompts for '{target}' from; prepare more music"
+            f"split '{split}' has no music to draw {prompt_type} prompts for '{target}' from; prepare more music"
         )
     share = np.bincount(np.arange(n) % len(tables), minlength=len(tables))
     windows, work = [], []
@@ -72,8 +75,8 @@ def draw_prompts(
         work.append(table.rows["group"].to_numpy(str)[piece])
     rows = np.concatenate(windows)
     head = np.tile([remi.bos_id, remi.style_ids[target]], (n, 1))
-    music = rows[:, :0] if kind == "nothing" else rows[:, :prompt_tokens]
-    return Prompts(kind, np.concatenate([head, music], axis=1), rows, prompt_tokens, np.concatenate(work))
+    music = rows[:, :0] if prompt_type == "unconditional" else rows[:, :prompt_tokens]
+    return Prompts(prompt_type, np.concatenate([head, music], axis=1), rows, prompt_tokens, np.concatenate(work))
 
 
 def check_style(style: str, remi: Remi) -> None:

@@ -1,6 +1,6 @@
-"""Players: whoever continues the prompts of the protocol. They know nothing of how they are judged.
+"""Systems complete the prompts of the evaluation protocol: models, Markov chains, copies, best-of-n.
 
-Models, guided, penalised or not; chains of note events; the training set itself; the best of several tries.
+A system knows nothing of how its completions are judged.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from mgen.sampling.prompts import Prompts
 from mgen.sampling.rollout import Decoding, sample
 
 Score = Callable[[Notes], NDArray[np.floating]]
-"""(B,) how good each piece is: what best-of-n chooses by."""
+"""(B,) score of each piece, higher is better: best-of-n keeps the piece with the highest."""
 
 
 @dataclass(frozen=True)
 class Completions:
-    """What a player made of B prompts.
+    """A system's completions of B prompts.
 
     Attributes:
         token_ids: B completions without their prompts; EOS, where there is one, is the last token.
-        logprobs: log-probability of each token, in nats, under what it was really drawn from (guided, penalised, cut);
-            None where there is no such thing.
+        logprobs: log-probability of each token, in nats, under the distribution it was drawn from (after guidance,
+            penalty, top k and top p); None for systems without one.
     """
 
     token_ids: list[list[int]]
@@ -42,30 +42,30 @@ class Completions:
 
 
 class System(Protocol):
-    """Continues prompts.
+    """Completes prompts.
 
     Attributes:
-        decodes_greedily: whether `greedy` may be asked for.
+        decodes_greedily: whether `complete` accepts `greedy`.
     """
 
     decodes_greedily: ClassVar[bool]
 
-    def play(self, prompts: Prompts, length: int, seed: int, greedy: bool = False) -> Completions:
+    def complete(self, prompts: Prompts, length: int, seed: int, greedy: bool = False) -> Completions:
         """B completions of at most `length` tokens; the same seed gives the same ones.
 
         Raises:
-            MgenError: `greedy`, and this player draws by chance only.
+            MgenError: `greedy` is set and the system can only sample.
         """
         ...
 
 
 @dataclass(frozen=True)
 class ModelSystem:
-    """A policy.
+    """A policy with its decoding options.
 
-    Guidance leads away from the same prompt without its style token, as the policy has seen music whose style was
-    dropped: positions move up by one. The repetition penalty falls on pitches alone: a bar line or a position has to
-    come again, and a style of writing is not a repetition.
+    Guidance contrasts each prompt with the same prompt without its style token, as in training with style dropout:
+    positions shift by one. The repetition penalty applies to pitch tokens only, because bar lines and positions
+    recur in any music.
 
     Attributes:
         decoding: its `max_new_tokens` is not read; greedy sets its temperature to 0.
@@ -78,20 +78,20 @@ class ModelSystem:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the model is played as it is, without guidance or penalty."""
+        """Whether decoding has neither guidance nor repetition penalty."""
         return self.decoding.guidance == 1 and self.decoding.repetition_penalty == 1
 
-    def play(self, prompts: Prompts, length: int, seed: int, greedy: bool = False) -> Completions:
-        """Sample; `logprobs` is None for greedy, which draws nothing.
+    def complete(self, prompts: Prompts, length: int, seed: int, greedy: bool = False) -> Completions:
+        """Samples completions; `logprobs` is None for greedy decoding.
 
         Raises:
-            MgenError: Prompt and completion do not fit the context, or there is guidance and no style to lead to.
+            MgenError: Prompt and completion exceed the context, or guidance has no style token to contrast.
         """
         decoding = replace(self.decoding, max_new_tokens=length)
         if greedy:
             decoding = replace(decoding, temperature=0.0)
         ids = prompts.ids.tolist()
-        bare = None if decoding.guidance == 1 else [without_style(row, self.remi) for row in ids]
+        unguided = None if decoding.guidance == 1 else [without_style(row, self.remi) for row in ids]
         generator = torch.Generator(self.model.device).manual_seed(seed)
         pitches = torch.from_numpy(self.remi.kind == Kind.PITCH)
         try:
@@ -102,7 +102,7 @@ class ModelSystem:
                 self.remi.eos_id,
                 self.remi.pad_id,
                 generator,
-                unguided=bare,
+                unguided=unguided,
                 penalised=pitches,
             )
         except ValueError as error:
@@ -112,36 +112,37 @@ class ModelSystem:
 
 
 def without_style(ids: Sequence[int], remi: Remi) -> list[int]:
-    """A prompt that asks for no style.
+    """The prompt without its style token.
 
     Raises:
-        MgenError: It asked for none before.
+        MgenError: It has none.
     """
     styles = set(remi.style_ids.values())
-    bare = [token for token in ids if token not in styles]
-    if len(bare) == len(ids):
+    rest = [token for token in ids if token not in styles]
+    if len(rest) == len(ids):
         raise MgenError(f"guidance needs a style to lead to, one of {', '.join(remi.style_ids)}; the prompt has none")
-    return bare
+    return rest
 
 
 @dataclass(frozen=True)
 class MarkovSystem:
-    """A chain of note events; see `mgen.models.baselines.markov`. No log-probabilities: a completion is cut in tokens
-    and drawn in notes.
+    """A Markov chain of note events; see `mgen.models.baselines.markov`.
+
+    It has no log-probabilities: the chain draws notes, and a completion may end within one.
     """
 
     chain: MarkovChain
     decodes_greedily: ClassVar[bool] = False
 
-    def play(self, prompts: Prompts, length: int, seed: int, greedy: bool = False) -> Completions:
+    def complete(self, prompts: Prompts, length: int, seed: int, greedy: bool = False) -> Completions:
         """Exactly `length` tokens each."""
-        _refuse(greedy, "a Markov chain")
+        _refuse_greedy(greedy, "a Markov chain")
         return Completions(self.chain.sample(prompts.ids, length, np.random.default_rng(seed)), None)
 
 
 @dataclass(frozen=True)
 class CopySystem:
-    """The training set itself, in excerpts as long as a completion: what copying scores."""
+    """Excerpts of the training set, as long as a completion: shows how copying scores."""
 
     excerpts: TrainingExcerpts
     decodes_greedily: ClassVar[bool] = False
@@ -151,27 +152,27 @@ class CopySystem:
         """Copies from the pieces of `table`."""
         return cls(TrainingExcerpts(table, remi))
 
-    def play(self, prompts: Prompts, length: int, seed: int, greedy: bool = False) -> Completions:
+    def complete(self, prompts: Prompts, length: int, seed: int, greedy: bool = False) -> Completions:
         """Exactly `length` tokens each."""
-        _refuse(greedy, "the training set")
+        _refuse_greedy(greedy, "the training set")
         return Completions(self.excerpts.draw(prompts.ids, length, np.random.default_rng(seed)), None)
 
 
 @dataclass(frozen=True)
 class BestOf:
-    """The best of n tries of a player at each prompt.
+    """The best of n completions of each prompt by another system.
 
-    What it plays lies at most log n - (n-1)/n nats from the player (Beirami et al. 2024, arXiv:2401.01879): `kl_bound`.
-    It has no log-probabilities; equal tries go to the first.
+    KL(best of n, system) is at most log n - (n-1)/n nats per piece, `kl_bound` (Beirami et al. 2024, arXiv:2401.01879).
+    There are no log-probabilities. Ties go to the first.
 
     Attributes:
-        score: judges completions, decoded as in fine-tuning.
+        score: of completions, decoded as in fine-tuning.
 
     Raises:
         ValueError: n is below 1.
     """
 
-    player: System
+    system: System
     remi: Remi
     n: int
     score: Score
@@ -183,40 +184,40 @@ class BestOf:
 
     @property
     def kl_bound(self) -> float:
-        """Most nats a piece between this and the player."""
+        """Upper bound of KL(best of n, system), in nats per piece."""
         return float(np.log(self.n) - (self.n - 1) / self.n)
 
-    def play(self, prompts: Prompts, length: int, seed: int, greedy: bool = False) -> Completions:
-        """n tries at each prompt, and the one with the highest score.
+    def complete(self, prompts: Prompts, length: int, seed: int, greedy: bool = False) -> Completions:
+        """Samples n completions of each prompt and keeps the one with the highest score.
 
         Raises:
-            MgenError: A score is no number.
+            MgenError: A score is NaN.
         """
-        _refuse(greedy, "best of n")
-        tries = self.player.play(_each_again(prompts, self.n), length, seed).token_ids
+        _refuse_greedy(greedy, "best of n")
+        candidates = self.system.complete(_repeat(prompts, self.n), length, seed).token_ids
         heads = prompts.ids.repeat(self.n, axis=0).tolist()
-        score = np.asarray(self.score(Notes.from_completions(heads, tries, self.remi)), dtype=np.float64)
+        score = np.asarray(self.score(Notes.from_completions(heads, candidates, self.remi)), dtype=np.float64)
         best = best_of(score.reshape(-1, self.n))
-        return Completions([tries[row * self.n + place] for row, place in enumerate(best.tolist())], None)
+        return Completions([candidates[row * self.n + place] for row, place in enumerate(best.tolist())], None)
 
 
 def best_of(score: NDArray[np.float64]) -> NDArray[np.intp]:
-    """(B,) place of the highest of n scores (B, n), the first of equal ones.
+    """(B,) index of the highest of n scores (B, n), the first of equal ones.
 
     Raises:
-        MgenError: A score is no number, so none is the highest.
+        MgenError: A score is NaN.
     """
     if np.isnan(score).any():
         raise MgenError(
             f"best of n: {int(np.isnan(score).sum())} of {score.size} scores are no numbers; a judge must give "
-            "its worst value where it cannot speak"
+            "its worst value for pieces that it cannot score"
         )
     place: NDArray[np.intp] = score.argmax(axis=1)
     return place
 
 
-def _each_again(prompts: Prompts, n: int) -> Prompts:
-    """Every prompt n times, one after the other."""
+def _repeat(prompts: Prompts, n: int) -> Prompts:
+    """Each prompt n times in a row."""
     return replace(
         prompts,
         ids=prompts.ids.repeat(n, axis=0),
@@ -225,6 +226,6 @@ def _each_again(prompts: Prompts, n: int) -> Prompts:
     )
 
 
-def _refuse(greedy: bool, who: str) -> None:
+def _refuse_greedy(greedy: bool, system: str) -> None:
     if greedy:
-        raise MgenError(f"greedy: {who} draws by chance only; ask for greedy of a model")
+        raise MgenError(f"greedy: {system} can only sample; use greedy decoding with a model")
