@@ -92,8 +92,8 @@ def test_in_words_keeps_groups_apart_and_says_what_moved():
     rows += [row("base", "pretrained", group, 1.0) for group in ("continuation", "transfer")]
     rows += [row("nats", "tuned", "continuation", 2.0), row("nats", "tuned", "transfer", 3.0)]
     assert in_words(rows, [column]) == [
-        "nats, continue: better in swing (1.0 → 2.0; real 2.0).",
-        "nats, turn: changed, but not clearly for better or worse, in swing (1.0 → 3.0; real 2.0). "
+        "nats, continuation: better in swing (1.0 → 2.0; real 2.0).",
+        "nats, transfer: changed, but not clearly for better or worse, in swing (1.0 → 3.0; real 2.0). "
         "Still clearly off the aim: swing.",
     ]
 
@@ -158,7 +158,7 @@ LOWER = [Column(key, key.upper(), "lower", 1) for key in "abc"]
 
 
 @pytest.mark.parametrize(
-    ("low_cost_baseline", "result", "words"),
+    ("other", "result", "words"),
     [
         (three(8, 9, a=Cell(1, 0, 2)), "ahead", "nats is ahead of best of 8: better in 2 and worse in 1 of 3 numbers."),
         (three(1, 2, a=Cell(9, 8, 9)), "behind", "nats loses to best of 8: worse in 2 and better in 1 of 3 numbers."),
@@ -174,12 +174,12 @@ LOWER = [Column(key, key.upper(), "lower", 1) for key in "abc"]
         ),
     ],
 )
-def test_a_tuned_row_that_loses_to_a_control_is_said_to(control, result, words):
+def test_a_tuned_row_that_loses_to_a_baseline_is_reported_so(other, result, words):
     # nats has 5 (4 to 6) in each
     rows = [
         Row("base", "pretrained", three(20, 21)),
         Row("nats", "tuned", three(4, 6)),
-        Row("best of 8", "low_cost_baseline", control),
+        Row("best of 8", "low_cost_baseline", other),
     ]
     (met,) = duels(rows, LOWER).values()
     assert [(duel.other, duel.result) for duel in met] == [("base", "ahead"), ("best of 8", result)]

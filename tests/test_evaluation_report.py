@@ -321,15 +321,15 @@ def test_long_facts_are_folded():
 def test_the_first_main_number_is_said_for_each_kind_of_prompt():
     # 0.90 before; 0.60 is better, 0.88 overlaps with it, 0.99 is worse
     values = {
-        "continue: a": Cell(0.6, 0.55, 0.65),
-        "turn: b": Cell(0.88, 0.83, 0.93),
+        "continuation: a": Cell(0.6, 0.55, 0.65),
+        "transfer: b": Cell(0.88, 0.83, 0.93),
         "unconditional": Cell(0.99, 0.97, 1),
     }
     rows = [Row("base", "pretrained", BASE, group) for group in values]
     rows += [Row("tuned", "tuned", {"auc": auc}, group) for group, auc in values.items()]
     (line,) = re.findall(r'class="lead">([^<]+)', report(rows))
     assert line.endswith(
-        "Told apart: continue, better (0.90 → 0.60); turn, no clear change (0.90 → 0.88); nothing, worse (0.90 → 0.99)."
+        "Told apart: continuation, better (0.90 → 0.60); transfer, no clear change (0.90 → 0.88); unconditional, worse (0.90 → 0.99)."
     )
     against = report([*rows, *(Row("best of 8", "low_cost_baseline", BASE, group) for group in values)])
     duel = against.split('<th scope="row">best of 8')[1].split("</tr>")[0]

@@ -14,7 +14,7 @@ FILES = {
     "config.json": b"{}",
     "model.safetensors": bytes(range(256)) * 4096,
     "samples/01_before.ogg": b"OggS" * 100,
-    ".eval_results/mgen_turn.yaml": b"- value: 1\n",
+    ".eval_results/mgen_transfer.yaml": b"- value: 1\n",
 }
 
 

@@ -90,7 +90,7 @@ def test_everything_is_there(repository):
         "training/metrics.jsonl",
         "evaluation/metrics.json",
         ".eval_results/mgen_continue.yaml",
-        ".eval_results/mgen_turn.yaml",
+        ".eval_results/mgen_transfer.yaml",
         *(
             f"samples/{i:02d}_{who}.{kind}"
             for i in (1, 2, 3)

@@ -88,17 +88,17 @@ def test_eval_results_are_in_the_hubs_format(tmp_path):
         "transfer": {"c2st_auc": Interval(0.9712345, 0.95, 0.99), "ece": Interval(0.03, float("nan"), float("nan"))}
     }
     (path,) = write_eval_results(tmp_path, numbers, "ada/bench", "https://huggingface.co/ada/jazz", "256 pieces")
-    assert path == tmp_path / ".eval_results" / "mgen_turn.yaml"
+    assert path == tmp_path / ".eval_results" / "mgen_transfer.yaml"
     # By hand, from https://huggingface.co/docs/hub/eval-results
     assert yaml.safe_load(path.read_text()) == [
         {
-            "dataset": {"id": "ada/bench", "task_id": "turn_c2st_auc"},
+            "dataset": {"id": "ada/bench", "task_id": "transfer_c2st_auc"},
             "value": 0.971235,
             "source": {"url": "https://huggingface.co/ada/jazz", "name": "Model card"},
             "notes": "95 % interval 0.95 to 0.99; 256 pieces",
         },
         {
-            "dataset": {"id": "ada/bench", "task_id": "turn_ece"},
+            "dataset": {"id": "ada/bench", "task_id": "transfer_ece"},
             "value": 0.03,
             "source": {"url": "https://huggingface.co/ada/jazz", "name": "Model card"},
             "notes": "256 pieces",
