@@ -329,7 +329,8 @@ def test_the_first_main_number_is_said_for_each_kind_of_prompt():
     rows += [Row("tuned", "tuned", {"auc": auc}, group) for group, auc in values.items()]
     (line,) = re.findall(r'class="lead">([^<]+)', report(rows))
     assert line.endswith(
-        "Told apart: continuation, better (0.90 → 0.60); transfer, no clear change (0.90 → 0.88); unconditional, worse (0.90 → 0.99)."
+        "Told apart: continuation, better (0.90 → 0.60); transfer, no clear change (0.90 → 0.88); "
+        "unconditional, worse (0.90 → 0.99)."
     )
     against = report([*rows, *(Row("best of 8", "low_cost_baseline", BASE, group) for group in values)])
     duel = against.split('<th scope="row">best of 8')[1].split("</tr>")[0]
