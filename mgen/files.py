@@ -11,7 +11,7 @@ from pathlib import Path
 from symusic import core
 
 from mgen.errors import RejectedFile
-from mgen.guitar_pro import parse_guitar_pro
+from mgen.extras import import_extra
 from mgen.midi import parse_midi
 
 MAX_BYTES = 16 << 20
@@ -40,10 +40,28 @@ def read_music(path: Path | str) -> Music:
     Raises:
         RejectedFile: with one of the reasons `missing`, `unreadable` (no rights, no file), `too large`, `unknown
             format`, `unsupported version`, or of `parse_midi` or `parse_guitar_pro`.
+        MgenError: It is a Guitar Pro file, and the extra `tabs` is not installed.
     """
     data = read_bytes(path)
     found = file_format(data)
-    return Music(parse_midi(data) if found == "midi" else parse_guitar_pro(data), found)
+    if found == "midi":
+        return Music(parse_midi(data), found)
+    require_tab_reader(path)
+    from mgen.guitar_pro import parse_guitar_pro
+
+    return Music(parse_guitar_pro(data), found)
+
+
+def require_tab_reader(path: Path | str) -> None:
+    """Checks that Guitar Pro files can be read.
+
+    Args:
+        path: of one of them, for the error line.
+
+    Raises:
+        MgenError: The extra `tabs` is not installed.
+    """
+    import_extra("guitarpro", "tabs", str(path), "leave Guitar Pro files out")
 
 
 def read_bytes(path: Path | str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.metadata
 import re
 import sys
@@ -44,10 +45,13 @@ def module_name(path):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+tree = functools.cache(ast.parse)
+
+
 def imports(source, package=""):
     """Full names that a module imports, wherever in it; `package` is what its relative imports start from."""
     names = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -88,7 +92,7 @@ def wrong_arrows(module, source, is_package=False):
 def unsafe(source):
     """Lines that would run code from a file: pickles, remote code, unrestricted loading."""
     found = sorted(name for name in imports(source) if name.split(".")[0] in UNSAFE_MODULES)
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree(source)):
         if isinstance(node, ast.keyword) and node.arg in UNSAFE_KEYWORDS:
             if not isinstance(node.value, ast.Constant) or node.value.value is not UNSAFE_KEYWORDS[node.arg]:
                 found.append(f"line {node.value.lineno}: {node.arg}")
@@ -149,7 +153,7 @@ def test_torch_load_always_says_weights_only():
     calls = [
         (relative(path), node.lineno, {keyword.arg for keyword in node.keywords})
         for path in python_files(*PACKAGES, "scripts")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(tree(path.read_text()))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load"
     ]
     assert [call for call in calls if "weights_only" not in call[2]] == []
@@ -207,12 +211,12 @@ def test_tests_lie_flat_and_are_collected():
 
 @pytest.mark.parametrize("path", python_files(*PACKAGES, "scripts"), ids=relative)
 def test_every_module_says_what_it_is(path):
-    assert ast.get_docstring(ast.parse(path.read_text()))
+    assert ast.get_docstring(tree(path.read_text()))
 
 
 @pytest.mark.parametrize("path", python_files("scripts"), ids=relative)
 def test_a_script_is_only_a_door(path):
-    body = ast.parse(path.read_text()).body[1:]
+    body = tree(path.read_text()).body[1:]
     assert {ast.unparse(node) for node in body} == {
         f"from mgen.cli.{path.stem} import main",
         "from mgen.cli.main import run",
@@ -226,7 +230,7 @@ def test_every_command_has_a_main():
     for command in COMMANDS:
         path = ROOT / "mgen" / "cli" / f"{command}.py"
         assert path.is_file(), f"mgen {command} has no module"
-        body = ast.parse(path.read_text()).body
+        body = tree(path.read_text()).body
         assert any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in body), relative(path)
 
 
@@ -244,32 +248,70 @@ def test_every_config_is_installed():
     assert sorted(relative(path) for path in set((ROOT / "configs").rglob("*.y*ml")) - shipped) == []
 
 
+def requirements(*extras):
+    """Names of the distributions that `pip install mgen` brings, or with extras what those add."""
+    lines = [project()["optional-dependencies"][extra] for extra in extras] or [project()["dependencies"]]
+    return {canonicalize_name(Requirement(line).name) for names in lines for line in names}
+
+
+owners = functools.cache(importlib.metadata.packages_distributions)
+
+
+def distributions(top):
+    """Names of the distributions that bring a top-level package."""
+    known = {"fluidsynth": ["pyfluidsynth"], **owners()}
+    return {canonicalize_name(name) for name in known.get(top, [top])}
+
+
+def other_projects(source, package=""):
+    """Top-level packages of other projects that a module imports, also through `import_extra` and `import_module`."""
+    names = imports(source, package)
+    for node in ast.walk(tree(source)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_extra", "import_module")):
+            if isinstance(node.args[0], ast.Constant):
+                names.add(node.args[0].value)
+    tops = {name.removeprefix("torch.utils.").split(".")[0] for name in names}  # its tensorboard is only a door
+    return tops - sys.stdlib_module_names - {*PACKAGES, ""}
+
+
+EXTRAS = ("audio", "dev", "listen", "ray", "tabs", "tensorboard", "trackio", "wandb")
+
+
 def test_every_import_is_a_declared_dependency():
-    declared = {canonicalize_name(Requirement(line).name) for line in project()["dependencies"]}
-    optional = {
-        canonicalize_name(Requirement(line).name)
-        for extra in ("audio", "ray", "trackio", "wandb")
-        for line in project()["optional-dependencies"][extra]
-    }
-    owners = importlib.metadata.packages_distributions()
-    known = {"fluidsynth": ["pyfluidsynth"], **owners}  # its library need not be there
-    missing = set()
-    for path in python_files(*PACKAGES):
-        for name in imports(path.read_text(), module_name(path)):
-            top = name.split(".")[0]
-            if top in sys.stdlib_module_names or top in PACKAGES:
-                continue
-            if not {canonicalize_name(owner) for owner in known.get(top, [top])} & (declared | optional):
-                missing.add(f"{relative(path)}: {top}")
+    declared = requirements() | requirements(*EXTRAS)
+    missing = [
+        f"{relative(path)}: {top}"
+        for path in python_files(*PACKAGES)
+        for top in other_projects(path.read_text(), module_name(path))
+        if not distributions(top) & declared
+    ]
     assert sorted(missing) == []
+
+
+def test_every_declared_dependency_is_imported():
+    assert set(EXTRAS) == set(project()["optional-dependencies"])
+    tops = set().union(*(other_projects(path.read_text()) for path in python_files(*PACKAGES)))
+    used = set().union(*map(distributions, tops))
+    assert sorted(requirements() - used) == []
+    assert sorted(requirements(*{*EXTRAS} - {"dev"}) - used) == []
+
+
+def test_everything_that_tests_import_is_installed_with_dev():
+    declared = requirements() | requirements(*EXTRAS)
+    files = python_files("tests")
+    tops = set().union(*(imports(path.read_text()) for path in files))
+    tops = {name.split(".")[0] for name in tops} - sys.stdlib_module_names - {*PACKAGES, *(path.stem for path in files)}
+    assert sorted(top for top in tops if not distributions(top) & declared) == []
 
 
 def test_constraints_pin_a_version_that_each_requirement_allows():
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
     pins = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
     assert all(pins.values()), "a line is no pin"
-    for line in [*project()["dependencies"], *project()["optional-dependencies"]["dev"]]:
-        requirement = Requirement(line)
+    extras = [line for lines in project()["optional-dependencies"].values() for line in lines]
+    for requirement in map(Requirement, [*project()["dependencies"], *extras]):
+        if requirement.name in {"mgen", "pyfluidsynth", "wandb"}:  # itself, and extras that `dev` leaves out
+            continue
         pin = pins.get(canonicalize_name(requirement.name))
         assert pin, f"{requirement.name} has no pin"
         assert requirement.specifier.contains(Version(pin)), f"{requirement} does not allow {pin}"

@@ -24,11 +24,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import uvicorn
-
 from mgen.cli.options import parse
 from mgen.errors import MgenError
-from mgen.listen.server import Server
+from mgen.extras import import_extra
 from mgen.listen.sound import Sounds, score_of
 from mgen.listen.store import Store, Study
 from mgen.listen.takes import Recording, draw_pairs, from_midi, from_samples, is_evaluation, join
@@ -86,6 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, words = parse(
         argv, ListenConfig, program="mgen listen", example="mgen listen runs/evaluation", positional=positional
     )
+    for module in ("starlette", "uvicorn"):
+        import_extra(module, "listen", "mgen listen")
     listener = bind(config.host, config.port)  # before the work: a busy port is told at once
     with listener:
         recordings, vocabulary = gather(name_runs(words.runs), config)
@@ -249,6 +249,10 @@ def bind(host: str, port: int) -> socket.socket:
 
 def serve(store: Store, sounds: Sounds, listener: socket.socket, config: ListenConfig) -> None:
     """Serve until Ctrl-C."""
+    import uvicorn
+
+    from mgen.listen.server import Server
+
     address, port = listener.getsockname()[:2]
     local = ipaddress.ip_address(address.partition("%")[0]).is_loopback
     token = config.token or ("" if local else secrets.token_urlsafe(16))

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from importlib import import_module
 from typing import Any
 
-import guitarpro
 import numpy as np
 from miditok import REMI
 
 from mgen.corpus.scan import Source
 from mgen.encoding.remi import Remi
-from mgen.errors import MgenError
+from mgen.extras import import_extra
 from mgen.notes import STEPS_PER_QUARTER, Notes
 
 
@@ -29,6 +27,7 @@ def _miditok() -> REMI:
 
 def parsed_tab(source: Source) -> Any:
     """What pyguitarpro makes of a file, or what it says of one that it cannot read."""
+    guitarpro = import_extra("guitarpro", "tabs", "mgen bench tabs")
     try:
         return guitarpro.parse(str(source.file))
     except Exception as error:  # many kinds
@@ -66,7 +65,4 @@ def muspy_metrics() -> list[Callable[[Any], float]]:
 
 
 def _muspy() -> Any:
-    try:
-        return import_module("muspy")
-    except ImportError as error:
-        raise MgenError("mgen bench metrics: muspy, the rival, is not installed; pip install muspy") from error
+    return import_extra("muspy", "dev", "mgen bench metrics")

@@ -40,6 +40,7 @@ from mgen.corpus.tab_tables import TAB_EVENTS, write_tab_events
 from mgen.corpus.workers import Limits, Lost, in_workers
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
+from mgen.files import require_tab_reader
 
 NAMED = ("style", "collection", "work", "artist")
 
@@ -87,10 +88,13 @@ def prepare(
 
     Raises:
         MgenError: A word among the options does not exist, `out` is in use, a style is left without pieces in a split,
-            or nothing can be written.
+            nothing can be written, or there are Guitar Pro files and the extra `tabs` is not installed.
     """
     rules = rules or Rules()
     _check_words(rules, engine, split_by, near)
+    tab = next((source.file for source in sources if source.file.suffix.lower() in {".gp3", ".gp4", ".gp5"}), None)
+    if tab is not None:  # before any file is read
+        require_tab_reader(tab)
     out = Path(os.path.realpath(out))
     styles = tuple(sorted({source.style for source in sources}))
     remi = Remi.build(styles, rules.recipe == "band")

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from mgen.corpus.workers import AHEAD, PATIENCE, WAITING, Limited, Limits, Lost
-from mgen.errors import MgenError
+from mgen.extras import import_extra
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,7 +29,7 @@ def in_ray(
     Raises:
         MgenError: Ray is not installed.
     """
-    ray = _ray()
+    ray = import_extra("ray", "ray", "--engine ray", "use --engine local")
     own = not ray.is_initialized()
     if own:
         # A cluster has its own number of cores.
@@ -65,11 +65,3 @@ def _outcome(ray: Any, reference: Any, limits: Limits) -> Any:
         return Lost("internal error", f"{type(error.cause).__name__}: {' '.join(str(error.cause).split())}")
     except ray.exceptions.RayError as error:
         return Lost("worker died", type(error).__name__)
-
-
-def _ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise MgenError("--engine ray: Ray is not installed; pip install 'mgen[ray]', or use --engine local") from error
-    return ray

@@ -1,4 +1,4 @@
-"""Where a training run is followed: TensorBoard by default, Weights & Biases or trackio when asked for.
+"""Where a training run is followed: TensorBoard where it is installed, Weights & Biases or trackio when asked for.
 
 Everything stays in the run's folder (RUN/logs), so `tensorboard --logdir runs` finds all runs; trackio keeps its own.
 """
@@ -7,23 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from accelerate import PartialState
-from torch.utils.tensorboard import SummaryWriter
 from transformers import Trainer
 from transformers.integrations import TensorBoardCallback, TrackioCallback
 
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
+from mgen.extras import is_installed
 from mgen.runs.sample_callback import Clip, SampleCallback, ClipLogger
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 TRACKERS = ("tensorboard", "wandb", "trackio")
 LOGS = "logs"
@@ -34,8 +36,8 @@ class TrackingOptions:
     """Options of every command that trains."""
 
     report_to: list[str] = field(
-        default_factory=lambda: ["tensorboard"],
-        metadata={"help": "tensorboard, wandb, trackio (one or several), or none."},
+        default_factory=lambda: ["tensorboard"] if is_installed("tensorboard") else [],
+        metadata={"help": "tensorboard (the default where it is installed), wandb, trackio (one or several), or none."},
     )
     project: str = field(default="mgen", metadata={"help": "Name that wandb and trackio gather runs under."})
 
@@ -65,7 +67,7 @@ def check_tracking(config: Any) -> None:
     for name in asked:
         if name not in TRACKERS:
             raise ValueError(f"report_to '{name}': expected {', '.join(TRACKERS)} or none")
-        if importlib.util.find_spec(name) is None:
+        if not is_installed(name):
             raise ValueError(f"report_to {name}: it is not installed; pip install 'mgen[{name}]', or leave it out")
     config.report_to = asked or "none"
     if config.run_name and Path(config.run_name).name != config.run_name:
@@ -93,6 +95,8 @@ class TensorBoardClips(TensorBoardCallback):  # type: ignore[misc]
         self.purge_step: int | None = None
 
     def _init_summary_writer(self, args: Any) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
         self.tb_writer = SummaryWriter(log_dir=self.logging_dir, purge_step=self.purge_step)
         self.purge_step = None
 
