@@ -1,4 +1,4 @@
-"""Packages that `pip install mgen` leaves out: imported where they are used, and named with their extra when missing."""
+"""Packages that `pip install mgen` leaves out: imported where they are used; a missing one is named with its extra."""
 
 from __future__ import annotations
 

@@ -266,12 +266,12 @@ def distributions(top):
 def other_projects(source, package=""):
     """Top-level packages of other projects that a module imports, also through `import_extra` and `import_module`."""
     names = imports(source, package)
-    for node in ast.walk(tree(source)):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_extra", "import_module")):
-            if isinstance(node.args[0], ast.Constant):
-                names.add(node.args[0].value)
-    tops = {name.removeprefix("torch.utils.").split(".")[0] for name in names}  # its tensorboard is only a door
-    return tops - sys.stdlib_module_names - {*PACKAGES, ""}
+    calls = [node for node in ast.walk(tree(source)) if isinstance(node, ast.Call) and node.args]
+    late = [node for node in calls if ast.unparse(node.func).endswith(("import_extra", "import_module"))]
+    names |= {node.args[0].value for node in late if isinstance(node.args[0], ast.Constant)}
+    if any(name.startswith("torch.utils.tensorboard") for name in names):
+        names |= {"tensorboard"}
+    return {name.split(".")[0] for name in names} - sys.stdlib_module_names - {*PACKAGES, ""}
 
 
 EXTRAS = ("audio", "dev", "listen", "ray", "tabs", "tensorboard", "trackio", "wandb")

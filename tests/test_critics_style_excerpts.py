@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from test_critics_changes import assert_whole, written
+from test_transforms_format_augmentations import assert_whole, written
 
 from critics.style.excerpts import collected, cut, joined, starts, title
 from mgen.corpus.shards import Corpus

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_critics_changes import written
-from test_critics_transfer import collections
+from test_critics_validation_leave_one_out import collections
+from test_transforms_format_augmentations import written
 
 from critics.style.excerpts import collected
 from critics.validation.shortcut_baseline import MARGINALS, format_control, marginals, raw, stage, summary
