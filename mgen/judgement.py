@@ -1,14 +1,18 @@
-"""What a judge says of a batch of pieces: the one type that rewards and critics share."""
+"""What a judge returns for a batch of pieces: the types that rewards and critics share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mgen.errors import MgenError
 from mgen.notes import Notes
+
+CREDIT_TOLERANCE = 1e-4
+"""Largest difference, in nats, between a piece's score and the sum of its credit: rounding of float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +21,9 @@ class Judgement:
 
     Attributes:
         score: (B,) float32, never NaN. Nats for a critic, minus band widths for a rule.
-        credit: (N,) float32 whose sum over a piece's notes is its score, or None where a judge hears the piece only
-            as a whole. A piece without notes has no credit to give.
-        defined: (B,) bool. False where the judge cannot speak; the score is then its stated worst value.
+        credit: (N,) float32 that sums to the score over a piece's notes, or None where a judge scores a piece only as
+            a whole. A piece without notes has no credit to give.
+        defined: (B,) bool. False where the judge cannot judge the piece; the score is then the judge's worst value.
     """
 
     score: NDArray[np.float32]
@@ -27,4 +31,82 @@ class Judgement:
     defined: NDArray[np.bool_]
 
 
-Judge = Callable[[Notes], Judgement]
+class Judge(Protocol):
+    """A reward (computed by rule) or a critic (learned from data).
+
+    Attributes:
+        worst: score of a piece that it cannot judge; no score is below it.
+    """
+
+    @property
+    def worst(self) -> float: ...
+
+    def __call__(self, notes: Notes, /) -> Judgement: ...
+
+
+class UnavailableJudge(MgenError):
+    """A judge that has nothing to judge by here, though the caller made no mistake.
+
+    Args:
+        name: of the judge.
+        reason: why, for a remark that it is left out.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"judge {name}: {reason}; leave it out, or judge longer pieces")
+        self.reason = reason
+
+
+def check_judgement(name: str, judgement: object, notes: Notes, worst: float) -> Judgement:
+    """Checks what a judge returned for `notes` against the contract of `Judgement`.
+
+    Raises:
+        MgenError: A rule is broken; one line with the rule, the piece and what to do.
+    """
+
+    def fail(rule: str, found: str, remedy: str) -> MgenError:
+        return MgenError(f"judge {name} breaks the rule '{rule}': {found}; {remedy}")
+
+    if not isinstance(judgement, Judgement):
+        raise fail("a judge returns a Judgement", f"found {type(judgement).__name__}", "see mgen.judgement")
+    shapes = {
+        "score": (notes.n_pieces, np.float32),
+        "credit": (len(notes), np.float32),
+        "defined": (notes.n_pieces, bool),
+    }
+    for field, (size, dtype) in shapes.items():
+        array = getattr(judgement, field)
+        if array is None and field == "credit":
+            continue
+        if not isinstance(array, np.ndarray) or array.shape != (size,) or array.dtype != dtype:
+            shape, kind = getattr(array, "shape", "no shape"), getattr(array, "dtype", type(array).__name__)
+            each = "note" if field == "credit" else "piece"
+            raise fail(
+                f"{field} has one {np.dtype(dtype).name} per {each}",
+                f"expected shape ({size},), found {kind} of shape {shape}",
+                f"return np.asarray({field}, np.{np.dtype(dtype).name})",
+            )
+    score, credit, defined = judgement.score, judgement.credit, judgement.defined
+
+    def check(rule: str, wrong: NDArray[np.bool_], values: NDArray[Any], remedy: str) -> None:
+        if wrong.any():
+            piece = int(np.flatnonzero(wrong)[0])
+            raise fail(rule, f"piece {piece} ({notes.counts[piece]} notes) has {values[piece]:g}", remedy)
+
+    check("scores are finite", ~np.isfinite(score), score, "return the worst value and defined False instead")
+    check("no score is below the worst value", score < np.float32(worst), score, f"clip the score at worst ({worst:g})")
+    check(
+        "an undefined piece gets the worst value",
+        ~defined & (score != np.float32(worst)),
+        score,
+        f"return worst ({worst:g}) where defined is False",
+    )
+    if credit is not None:
+        total = np.bincount(notes.piece, credit.astype(np.float64), notes.n_pieces)
+        check(
+            "credit sums to the score",
+            (notes.counts > 0) & ~(np.abs(total - score) <= CREDIT_TOLERANCE * np.maximum(1, np.abs(score))),
+            total,
+            "give each note its share of the piece's score, or return credit=None",
+        )
+    return judgement

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from mgen.errors import MgenError
@@ -62,28 +62,6 @@ def as_dict(options: Any) -> dict[str, Any]:
             values[field.name] = value
     plain: dict[str, Any] = json.loads(json.dumps(values))  # enums to their words, tuples to lists
     return plain
-
-
-def weights(words: Sequence[str], field: str, known: Sequence[str]) -> dict[str, float]:
-    """Reads `["style=1", "repetition_pitch=0.5"]` as a dict.
-
-    TRL's parser takes no dict on the command line; words of this form serve there and in YAML.
-
-    Raises:
-        MgenError: A word has another form, a name is not in `known`, or a weight is no number.
-    """
-    out: dict[str, float] = {}
-    for word in words:
-        name, equals, number = str(word).partition("=")
-        if not equals:
-            raise MgenError(f"{field}: expected NAME=WEIGHT, got '{word}'")
-        if name not in known:
-            raise MgenError(f"{field}: no judge is called '{name}'{nearest(name, known)}")
-        try:
-            out[name] = float(number)
-        except ValueError:
-            raise MgenError(f"{field}: the weight of '{name}' is no number: '{number}'") from None
-    return out
 
 
 def target_style(asked: str, styles: Iterable[str], option: str = "target") -> str:

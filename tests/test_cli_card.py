@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
+from critics.style.critic import StyleCritic
 from mgen.cli import card as command
 from mgen.cli.main import run
 from mgen.corpus.shards import Corpus
@@ -37,7 +38,7 @@ class Critic:
 
 @pytest.fixture
 def critic(monkeypatch):
-    monkeypatch.setattr(command.StyleCritic, "from_pretrained", lambda folder, remi=None: Critic())
+    monkeypatch.setattr(StyleCritic, "from_pretrained", lambda folder, remi=None, credit=False: Critic())
 
 
 @pytest.fixture(scope="module")

@@ -18,14 +18,15 @@ from critics.style.ensemble import MEMBERS
 from critics.style.feature_model import WEIGHTS, FeatureModel
 from mgen.cli import critic as command
 from mgen.cli import traits
-from mgen.cli.judging import judges_from
 from mgen.cli.traits import excerpts_of
 from mgen.corpus.demo import compose
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
 from mgen.notes import Notes
 from mgen.runs.checkpoints import check_manifest
+from mgen.runs.judges import judges_of_options
 from mgen.transforms.corruptions import CORRUPTIONS
+from mgen.workflows.judges import JUDGES
 
 LENGTHS = (24, 60)
 
@@ -99,7 +100,7 @@ def test_the_reliability_diagram_has_a_dot_for_each_bin(run, card):
 def test_other_commands_judge_by_it(run, small_corpus):
     corpus = Corpus.open(small_corpus)
     notes = Notes.from_scores([compose("lead_sheets", 100), compose("blues_piano", 100), compose("chorales", 100)])
-    judges = judges_from(["style=2"], str(run / "model"), "", corpus.remi)
+    judges = judges_of_options(["style=2"], JUDGES, corpus.remi, str(run / "model"), "")
     critic = StyleCritic.from_pretrained(run / "model", corpus.remi)
     judged = critic(notes)
     np.testing.assert_allclose(judges(notes), 2 * judged.score, rtol=1e-6)

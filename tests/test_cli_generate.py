@@ -15,13 +15,14 @@ from critics.sequence import SequenceCritic
 from critics.style.critic import StyleCritic
 from critics.style.token_model import TokenModel
 from mgen.cli import generate, pretrain
-from mgen.cli.judging import judges_from, judges_of_run
 from mgen.corpus.shards import Corpus
 from mgen.corpus.windows import sample_windows
 from mgen.errors import MgenError
 from mgen.notes import Notes
 from mgen.runs.checkpoints import write_manifest
+from mgen.runs.judges import judges_of_options, judges_of_run
 from mgen.stats.calibration import Calibration
+from mgen.workflows.judges import JUDGES
 from rewards import REWARDS
 from rewards.bands import fit_bands, save_bands
 
@@ -114,7 +115,9 @@ def test_mistakes_are_one_line_and_leave_nothing(more, said, base, tmp_path):
 def test_judges_by_name_are_a_weighted_sum(critic, excerpts, remi, tmp_path):
     bands = fit_bands(excerpts)
     save_bands(bands, tmp_path / "bands.json")
-    judges = judges_from(["grammar=0.25", "longest_run=2", "style=1"], str(critic), str(tmp_path / "bands.json"), remi)
+    judges = judges_of_options(
+        ["grammar=0.25", "longest_run=2", "style=1"], JUDGES, remi, str(critic), str(tmp_path / "bands.json")
+    )
     right = 0.25 * REWARDS["grammar"](bands)(excerpts).score + 2.0 * REWARDS["longest_run"](bands)(excerpts).score
     right = right + StyleCritic.from_pretrained(critic, remi)(excerpts).score
     np.testing.assert_allclose(judges(excerpts), right, rtol=1e-5)
@@ -133,8 +136,10 @@ def run_folder(base, critic, excerpts, tmp_path):
 
 
 def test_judges_of_a_run(run_folder, base, critic, excerpts, remi):
-    without = judges_of_run(run_folder, remi)
-    assert list(without.judges) == ["longest_run", "style"] and "the discriminator is left out" in without.description
+    without = judges_of_run(run_folder, JUDGES, remi)
+    assert (
+        list(without.judges) == ["longest_run", "style"] and "realism is left out: no checkpoint" in without.description
+    )
     learned = {}
     for step in (5, 10):
         discriminator = RealismCritic.new(remi, init=base, seed=step, min_notes=1)
@@ -145,7 +150,7 @@ def test_judges_of_a_run(run_folder, base, critic, excerpts, remi):
         write_manifest(folder)
         learned[step] = discriminator
     (run_folder / "checkpoints" / "checkpoint-12").mkdir()  # cut off: does not count, and is left alone
-    judges = judges_of_run(run_folder, remi)
+    judges = judges_of_run(run_folder, JUDGES, remi)
     assert "the discriminator is that of step 10" in judges.description
     right = without(excerpts) + 0.5 * learned[10](excerpts).score
     np.testing.assert_allclose(judges(excerpts), right, rtol=1e-4)
@@ -164,7 +169,7 @@ def test_judges_of_a_run(run_folder, base, critic, excerpts, remi):
 def test_a_run_without_its_judges_is_told_in_a_line(break_it, said, run_folder, remi):
     break_it(run_folder)
     with pytest.raises(MgenError, match=said):
-        judges_of_run(run_folder, remi)
+        judges_of_run(run_folder, JUDGES, remi)
 
 
 def test_pretraining_goes_on_from_a_policy_on_one_style(base, small_corpus, tmp_path):

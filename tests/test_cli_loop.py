@@ -16,10 +16,11 @@ from safetensors.torch import load_file
 
 from critics.realism.critic import RealismCritic
 from mgen.cli import critic, evaluate, finetune, generate, pretrain
-from mgen.cli.judging import judges_of_run
 from mgen.errors import MgenError
 from mgen.notes import Notes
+from mgen.runs.judges import judges_of_run
 from mgen.sampling.samples import read_samples
+from mgen.workflows.judges import JUDGES
 
 QUIET = ["--report_to", "none", "--disable_tqdm", "true"]
 
@@ -99,7 +100,7 @@ def test_a_run_leaves_its_adversary(tuned, remi, demo_pieces):
     facts = json.loads((tuned / "realism" / "critic.json").read_text())
     assert (discriminator.against, facts["kind"]) == ("current", "realism")
     assert {"accuracy", "auc", "clip_rate", "ece", "scale", "starved", "running_away"} <= facts["held_out"].keys()
-    judges = judges_of_run(tuned, remi)
+    judges = judges_of_run(tuned, JUDGES, remi)
     assert "that of the run's end, against current samples" in judges.description
     notes = Notes.from_scores(demo_pieces)
     last = torch.load(tuned / "checkpoints" / "checkpoint-2" / "discriminator.pt", weights_only=True)["learner"]

@@ -9,7 +9,7 @@ import pytest
 from mgen.cli.main import run
 from mgen.cli.options import parse
 from mgen.errors import MgenError
-from mgen.options import as_dict, weights
+from mgen.options import as_dict
 
 
 @dataclass
@@ -67,20 +67,6 @@ def test_mistakes_in_a_file_name_the_file(tmp_path, text, said):
     with pytest.raises(MgenError, match=said) as caught:
         read("--config", str(path))
     assert "a.yaml" in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_weights():
-    assert weights(["style=1", "longest_run=0.5"], "judges", ["style", "longest_run"]) == {
-        "style": 1,
-        "longest_run": 0.5,
-    }
-    for word, said in [
-        ("style", "NAME=WEIGHT"),
-        ("stile=1", "did you mean 'style'"),
-        ("style=a lot", "no number"),
-    ]:
-        with pytest.raises(MgenError, match=said):
-            weights([word], "judges", ["style"])
 
 
 def test_a_config_as_used_keeps_what_differs():

@@ -12,7 +12,6 @@ from hub_runs import trait_critic_run
 
 from mgen.cli import evaluate, finetune, recipe
 from mgen.cli.critic import CriticConfig
-from mgen.cli.judging import judges_of_run, left_out
 from mgen.cli.options import parse
 from mgen.cli.pretrain import PretrainConfig
 from mgen.corpus.shards import Corpus
@@ -20,6 +19,8 @@ from mgen.errors import MgenError
 from mgen.judgement import Judgement
 from mgen.notes import Notes
 from mgen.rl.credit import group_advantages, returns_to_go, token_rewards
+from mgen.runs.judges import build_judges, judge_specs, judges_of_run
+from mgen.workflows.judges import JUDGES
 from rewards.bands import Bands
 
 
@@ -40,11 +41,12 @@ def policy(tiny_policy, remi, tmp_path_factory):
 
 
 def style_judge(corpus, critic, **options):
+    asked = {"judges": ["style=1"], "critic": str(critic)}
     config = finetune.FinetuneConfig(
-        policy="p", corpus=str(corpus), critic=str(critic), out="o", bf16=False, use_cpu=True, **options
+        policy="p", corpus=str(corpus), out="o", bf16=False, use_cpu=True, **asked, **options
     )
     source = finetune._Source(config, Corpus.open(corpus))
-    judges, discriminator = finetune.build_judges(config, {"style": 1.0}, Bands(), source)
+    judges, discriminator, _ = finetune.available_judges(config, Bands(), source)
     assert discriminator is None
     return judges["style"]
 
@@ -115,7 +117,7 @@ def test_a_rule_that_the_corpus_has_no_band_for_is_left_out_and_told(
     assert judged == {"density", "style"}
     weighted = 0.5 * line["rewards/density/mean"] + line["rewards/style/mean"]  # each has kept its own weight
     assert line["reward"] == pytest.approx(weighted, abs=1e-4)
-    judges = judges_of_run(run, remi)
+    judges = judges_of_run(run, JUDGES, remi)
     assert dict(judges.weights) == {"density": 0.5, "style": 1.0}
     assert "structure_long is left out: only 0 of" in judges.description
 
@@ -125,11 +127,14 @@ def test_no_judge_left_is_an_error(small_corpus, policy, critic, tmp_path):
         finetune.main(words(small_corpus, policy, critic, tmp_path / "run", "structure_long=1"))
 
 
-def test_only_what_the_corpus_itself_does_not_have_is_left_out():
+def test_only_what_the_corpus_itself_does_not_have_is_left_out(remi):
     """A file of bands that lacks a rule for no stated reason is of another version: that stays an error."""
     bands = Bands({}, left_out={"swing": "only 3 of 99 real pieces can be measured", "n_notes": "none"})
-    assert left_out(["swing", "density", "style"], bands) == {"swing": "only 3 of 99 real pieces can be measured"}
-    assert left_out(["swing"], {}) == {}
+    _, left_out = build_judges(judge_specs(["swing=1"], JUDGES), JUDGES, remi, bands=bands)
+    assert left_out == {"swing": "only 3 of 99 real pieces can be measured"}
+    for asked in (["density=1"], ["grammar=1"]):
+        with pytest.raises(MgenError, match=r"no '\w+' \(there: none\)"):
+            build_judges(judge_specs(asked, JUDGES), JUDGES, remi, bands=Bands({}))
 
 
 # ------------------------------------------------------------- other commands

@@ -29,8 +29,10 @@ from critics.sequence import Row, SequenceCritic, transposed
 from critics.style.critic import MIN_NOTES
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.judgement import Judgement
+from mgen.judgement import Judgement, UnavailableJudge
 from mgen.notes import Notes
+from mgen.runs.checkpoints import MANIFEST
+from mgen.runs.judges import DISCRIMINATOR_FILE, REALISM_FOLDER, run_config
 from mgen.stats.calibration import Calibration, expected_calibration_error, fit_calibration
 
 WINDOW = 16
@@ -110,6 +112,9 @@ class RealismCritic:
     Known exploit: where all generated music is clipped at `-clip` no piece is better than another and the
     policy gets no direction; watch `clip_rate`.
 
+    Attributes:
+        origin: of a run's discriminator, in words: which state of it this is.
+
     Args:
         network: hears a piece as one raw logit.
         against: `current` or `reference`, whose samples the generated ones are; see `mgen/rl/discriminator.py`.
@@ -125,7 +130,7 @@ class RealismCritic:
         seed: int = 0,
     ) -> None:
         self.options = options = options or RealismOptions()
-        self.network, self.against = network, against
+        self.network, self.against, self.origin = network, against, ""
         self.clip, self.worst, self.min_notes = options.clip, -options.clip, options.min_notes
         self.calibration = Calibration(0.0, 0.0)  # until it was tried on something, it says nothing
         bound(network.model, options.spectral_norm, seed)
@@ -329,6 +334,33 @@ class RealismCritic:
             options=asdict(self.options),
             **facts,
         )
+
+    @classmethod
+    def from_run(cls, run: Path, remi: Remi) -> RealismCritic:
+        """The discriminator of a run of `mgen finetune`: of its end, or else of its last complete checkpoint.
+
+        Args:
+            remi: the encoding of the music to be judged.
+
+        Raises:
+            UnavailableJudge: The run has no checkpoint yet.
+            MgenError: The run's policy is missing, or has another vocabulary.
+        """
+        if (run / REALISM_FOLDER).is_dir():
+            critic = cls.from_pretrained(run / REALISM_FOLDER, remi)
+            critic.origin = f"the discriminator is that of the run's end, against {critic.against} samples"
+            return critic
+        checkpoints = [path.parent for path in run.glob(f"checkpoints/checkpoint-*/{DISCRIMINATOR_FILE}")]
+        complete = [path for path in checkpoints if (path / MANIFEST).is_file()]
+        if not complete:
+            raise UnavailableJudge("realism", "no checkpoint of the run is there")
+        step, last = max((int(path.name.rsplit("-", 1)[1]), path) for path in complete)
+        config = run_config(run)
+        options = {name: config[f"realism_{name}"] for name in ("clip", "spectral_norm") if f"realism_{name}" in config}
+        critic = cls.new(remi, init=config["policy"], **options)
+        critic.load_judge(torch.load(last / DISCRIMINATOR_FILE, weights_only=True, map_location="cpu")["learner"])
+        critic.origin = f"the discriminator is that of step {step}"
+        return critic
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, remi: Remi | None = None) -> RealismCritic:

@@ -22,14 +22,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from critics import CRITICS
 from critics.realism.critic import RealismCritic
-from critics.style.critic import StyleCritic
 from mgen.cards.card import Card, Subject, measure_card, number, save_card, save_piece
 from mgen.cards.page import DEMO, read_cards, write_page
 from mgen.cards.reward_hacking import Reference, Strangeness, starts
 from mgen.cards.scores import Row
 from mgen.cards.search import Budget
-from mgen.cli.judging import CRITICS
 from mgen.cli.options import parse
 from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.corpus.shards import Corpus
@@ -38,7 +37,7 @@ from mgen.errors import MgenError
 from mgen.judgement import Judge
 from mgen.models.transformer import load_policy
 from mgen.notes import Notes
-from mgen.options import weights
+from mgen.runs.judges import JudgeSpec, build_judge, check_name
 from mgen.sampling.prompts import check_style
 from mgen.sampling.rollout import Decoding, sample
 from mgen.transforms.degenerate import DEGENERATE_INPUTS, random_tokens
@@ -46,6 +45,7 @@ from mgen.transforms.edits import SizeLimits
 from mgen.transforms.format_augmentations import FORMAT_AUGMENTATIONS
 from mgen.transforms.hard_negatives import HARD_NEGATIVES
 from mgen.transforms.rebuild import Transform
+from mgen.workflows.judges import JUDGES
 from rewards import REWARDS, rules
 from rewards.bands import Band, fit_bands, load_bands, save_bands
 
@@ -161,8 +161,11 @@ def _names(words: Sequence[str]) -> list[str]:
     known = [*REWARDS, *CRITICS]
     if not words:
         raise MgenError(f"mgen card: expected the names of judges, got none; give {ALL}, or of {', '.join(known)}")
-    names = list(weights([f"{word}=1" for word in words], "card", [*known, ALL]))
-    return [ALL] if ALL in names else names
+    if ALL in words:
+        return [ALL]
+    for word in words:
+        check_name(word, JUDGES, "card")
+    return list(dict.fromkeys(words))
 
 
 def _fit(config: CardConfig, names: Sequence[str]) -> int:
@@ -194,7 +197,7 @@ def _fit(config: CardConfig, names: Sequence[str]) -> int:
 def _judges(names: Sequence[str], config: CardConfig, corpus: Corpus, train: Notes) -> tuple[dict[str, Judge], str]:
     """The judges by name, and in words which of all there are none of."""
     bands: Mapping[str, Band] = {}
-    if set(names) - set(CRITICS):
+    if set(names) - set(CRITICS):  # the rules; a judge of another package needs none
         bands = load_bands(Path(config.bands)) if config.bands else fit_bands(train)
     left_out = []
     if ALL in names:
@@ -203,16 +206,12 @@ def _judges(names: Sequence[str], config: CardConfig, corpus: Corpus, train: Not
         left_out = [name for name in (*REWARDS, *CRITICS) if name not in names]
     judges: dict[str, Judge] = {}
     for name in names:
-        if name in REWARDS:
-            judges[name] = REWARDS[name](bands)
-        elif name == "realism":
+        if name == "realism":
             if not config.realism:
                 raise MgenError(f"mgen card {name}: expected --realism RUN/realism of a run of mgen finetune")
             judges[name] = RealismCritic.from_pretrained(config.realism, corpus.remi)
-        elif not config.critic:
-            raise MgenError(f"mgen card {name}: expected --critic FOLDER of a style critic; train one with mgen critic")
         else:
-            judges[name] = StyleCritic.from_pretrained(config.critic, corpus.remi)
+            judges[name] = build_judge(JudgeSpec(name, 1.0), JUDGES, corpus.remi, bands=bands, critic=config.critic)
     why = "a rule without a band has none, style needs --critic, and realism --realism"
     return judges, f"no card of {', '.join(left_out)}: {why}" if left_out else ""
 

@@ -23,7 +23,6 @@ from transformers import PreTrainedModel
 
 from critics.sequence import SequenceCritic
 from critics.style.feature_model import WEIGHTS as FEATURE_WEIGHTS
-from mgen.cli.judging import judges_of_run
 from mgen.cli.options import parse
 from mgen.corpus.clean import RECIPES, Recipe
 from mgen.corpus.shards import Corpus
@@ -47,6 +46,7 @@ from mgen.evaluation.protocol import (
 )
 from mgen.evaluation.summary import Evaluation, folder_page, model_page
 from mgen.models.transformer import check_vocabulary, load_policy
+from mgen.runs.judges import judges_of_run
 from mgen.runs.run import RUN_FILE
 from mgen.sampling.prompts import PROMPT_TYPES, check_style
 from mgen.sampling.rollout import Decoding
@@ -54,6 +54,7 @@ from mgen.sampling.samples import SamplePrompt, write_samples
 from mgen.sampling.systems import ModelSystem
 from mgen.stats.frechet import Embedder, pooled_embedder
 from mgen.stats.intervals import Interval
+from mgen.workflows.judges import JUDGES
 
 
 @dataclass
@@ -260,7 +261,7 @@ def line_up(config: EvaluateConfig, folders: Mapping[str, Sequence[Path]], corpu
         known = judges is not None and is_finetuned(judges)
         words = [word for word in LOW_COST_BASELINES if known or not word.startswith("best_of")] if tuned else []
     for word in words if words != ["none"] else []:
-        score = judges_of_run(judges, corpus.remi) if judges and word.startswith("best_of") else None
+        score = judges_of_run(judges, JUDGES, corpus.remi) if judges and word.startswith("best_of") else None
         player = low_cost_baseline(word, models[pretrained][0], corpus.remi, score)
         systems.append(
             EvaluatedSystem(word, "low_cost_baseline", [player], f"chosen by {score.description}" if score else "")

@@ -26,7 +26,6 @@ from trl import GRPOConfig
 from critics.realism.critic import RealismCritic, RealismOptions
 from critics.realism.regularisation import BOUNDED
 from critics.sequence import SequenceCritic
-from mgen.cli.judging import BANDS_FILE, CRITICS, REALISM_FOLDER, left_out, stock_judge
 from mgen.cli.options import parse
 from mgen.corpus.shards import Corpus
 from mgen.encoding.remi import Remi
@@ -34,16 +33,18 @@ from mgen.errors import MgenError
 from mgen.judgement import Judge
 from mgen.models.transformer import check_vocabulary, load_policy
 from mgen.notes import Notes
-from mgen.options import as_dict, weights
+from mgen.options import as_dict
 from mgen.rl.credit import AGGREGATIONS
 from mgen.rl.discriminator import AGAINST, DiscriminatorTrainer, check_weights, fixed_point
 from mgen.rl.trainer import OBJECTIVES, MusicTrainer
 from mgen.runs.checkpoints import write_manifest
+from mgen.runs.judges import BANDS_FILE, REALISM_FOLDER, JudgeSpec, build_judges, judge_specs
 from mgen.runs.run import Run, read_metrics
 from mgen.runs.sample_callback import fixed_prompts
 from mgen.runs.tracking import SampleOptions, check_tracking, listen
 from mgen.sampling.prompts import Prompts, draw_prompts, text
 from mgen.sampling.rollout import Decoding, sample
+from mgen.workflows.judges import JUDGES
 from rewards import REWARDS
 from rewards.bands import Bands, fit_bands, load_bands, save_bands
 from rewards.trl import trl_rewards
@@ -51,7 +52,7 @@ from rewards.trl import trl_rewards
 BAND_PIECES = 512
 """Real excerpts from which the bands are measured."""
 
-JUDGES = (
+DEFAULT_JUDGES = (
     "grammar=0.25",
     "repetition_pitch=1",
     "repetition_interval=0.5",
@@ -86,9 +87,10 @@ class FinetuneConfig(SampleOptions, GRPOConfig):  # type: ignore[misc]
     )
     bands: str = field(default="", metadata={"help": "JSON of measured bands; by default they are measured on train."})
     judges: list[str] = field(
-        default_factory=lambda: [*JUDGES],
+        default_factory=lambda: [*DEFAULT_JUDGES],
         metadata={
-            "help": "NAME=WEIGHT of each judge. A rule that the corpus has no band for is left out, and a line says so."
+            "help": "NAME=WEIGHT or package.module:Factory=WEIGHT of each judge, or {judge: ..., weight: ..., "
+            "arguments: {...}}. A rule that the corpus has no band for is left out, and a line says so."
         },
     )
     style_credit: bool | None = field(
@@ -254,7 +256,11 @@ class FinetuneConfig(SampleOptions, GRPOConfig):  # type: ignore[misc]
 
     def weight(self) -> dict[str, float]:
         """Weight of each judge."""
-        return weights(self.judges, "judges", [*REWARDS, *CRITICS])
+        return {spec.name: spec.weight for spec in self.judge_specs()}
+
+    def judge_specs(self) -> list[JudgeSpec]:
+        """The judges that are asked for."""
+        return judge_specs(self.judges, JUDGES)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -275,11 +281,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     reference, _ = load_policy(config.policy)
     source = _Source(config, corpus)
     bands = measured_bands(config, source, run)
-    weight, missing = judges_that_can(config.weight(), bands)
+    judges, discriminator, missing = available_judges(config, bands, source)
     for name, why in missing.items():
         _tell(f"judge {name} is left out: {why}")
+    weight = {name: value for name, value in config.weight().items() if name in judges}
     config.reward_weights = list(weight.values())
-    judges, discriminator = build_judges(config, weight, bands, source)
     trainer = MusicTrainer(
         policy,
         reference,
@@ -315,20 +321,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     told = {"left_out": missing} if missing else {}
     run.finish(steps=trainer.state.global_step, last=last, parameters=policy.num_parameters(), **told)
     return _report(run, config.json, "finished")
-
-
-def judges_that_can(weight: dict[str, float], bands: Bands) -> tuple[dict[str, float], dict[str, str]]:
-    """Weights of the judges that can judge music of this corpus, and why each other is left out.
-
-    Raises:
-        MgenError: None is left.
-    """
-    missing = left_out(weight, bands)
-    kept = {name: value for name, value in weight.items() if name not in missing}
-    if not kept:
-        told = "; ".join(f"{name}: {why}" for name, why in missing.items())
-        raise MgenError(f"judges: none is left ({told or 'none was named'}); name others, or judge longer completions")
-    return kept, missing
 
 
 def realism_options(config: FinetuneConfig) -> RealismOptions:
@@ -378,22 +370,35 @@ def measured_bands(config: FinetuneConfig, source: _Source, run: Run) -> Bands:
     return load_bands(path)
 
 
-def build_judges(
-    config: FinetuneConfig, weight: dict[str, float], bands: Bands, source: _Source
-) -> tuple[dict[str, Judge], DiscriminatorTrainer | None]:
-    """The judges that `weight` names, and the discriminator if realism is among them."""
-    remi = source.corpus.remi
-    judges: dict[str, Judge] = {}
-    discriminator = None
-    for name in weight:
-        if name != "realism":
-            judges[name] = stock_judge(name, bands, config.critic, remi, bool(config.style_credit))
-        else:
-            network = SequenceCritic.new(remi, config.policy, label="real", seed=config.seed)
-            critic = RealismCritic(network, realism_options(config), config.realism_against, config.seed)
-            judges[name] = critic
-            discriminator = DiscriminatorTrainer(critic, source.real, config.realism_against)
-    return judges, discriminator
+def available_judges(
+    config: FinetuneConfig, bands: Bands, source: _Source
+) -> tuple[dict[str, Judge], DiscriminatorTrainer | None, dict[str, str]]:
+    """The judges of the config, the discriminator if realism is among them, and why each judge is left out that is.
+
+    Raises:
+        MgenError: No judge is left.
+    """
+    remi, learners = source.corpus.remi, []
+
+    def realism() -> RealismCritic:
+        network = SequenceCritic.new(remi, config.policy, label="real", seed=config.seed)
+        learners.append(RealismCritic(network, realism_options(config), config.realism_against, config.seed))
+        return learners[0]
+
+    judges, missing = build_judges(
+        config.judge_specs(),
+        {**JUDGES, "realism": realism},
+        remi,
+        bands=bands,
+        critic=config.critic,
+        credit=bool(config.style_credit),
+    )
+    if not judges:
+        why = "; ".join(f"{name}: {reason}" for name, reason in missing.items()) or "none was named"
+        raise MgenError(f"judges: none is left ({why}); name others, or judge longer completions")
+    against = config.realism_against
+    discriminator = DiscriminatorTrainer(learners[0], source.real, against) if learners else None
+    return judges, discriminator, missing
 
 
 class _Source:

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from mgen.cli.judging import judges_from
 from mgen.cli.options import parse
 from mgen.corpus.clean import normalise
 from mgen.encoding.remi import Remi
@@ -24,9 +23,11 @@ from mgen.errors import MgenError, RejectedFile
 from mgen.files import read_music
 from mgen.models.transformer import load_policy
 from mgen.notes import Notes
+from mgen.runs.judges import judges_of_options
 from mgen.sampling.prompts import Prompts, check_style
 from mgen.sampling.rollout import Decoding
 from mgen.sampling.systems import BestOf, ModelSystem, System
+from mgen.workflows.judges import JUDGES
 
 DECODING = ("temperature", "top_k", "top_p", "guidance", "repetition_penalty", "best_of")
 """Options that say how tokens and pieces were chosen; index.json tells them."""
@@ -153,7 +154,9 @@ def _player(config: GenerateConfig, model: PreTrainedModel, remi: Remi, length: 
     player = ModelSystem(model, remi, decoding)
     if config.best_of == 1:
         return player
-    return BestOf(player, remi, config.best_of, judges_from(config.judges, config.critic, config.bands, remi))
+    return BestOf(
+        player, remi, config.best_of, judges_of_options(config.judges, JUDGES, remi, config.critic, config.bands)
+    )
 
 
 def _prompts(config: GenerateConfig, remi: Remi) -> Prompts:

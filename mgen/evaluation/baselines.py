@@ -53,7 +53,7 @@ def low_cost_baseline(word: str, model: PreTrainedModel, remi: Remi, score: Scor
     """`best_of_N`, `guidance_W` or `repetition_penalty_P` over a policy, usually the pretrained one.
 
     Args:
-        score: what best-of-n chooses by, such as `mgen.cli.judging.judges_of_run`; the others do without.
+        score: what best-of-n chooses by, such as `mgen.runs.judges.judges_of_run`; the others do without.
 
     Raises:
         MgenError: No such low-cost baseline, its number is out of range, or best-of-n has nothing to choose by.

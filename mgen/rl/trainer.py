@@ -37,11 +37,11 @@ from mgen.rl.credit import (
 )
 from mgen.rl.discriminator import DiscriminatorTrainer, check_weights
 from mgen.runs.checkpoints import VerifiedCheckpoints
+from mgen.runs.judges import DISCRIMINATOR_FILE
 from mgen.sampling.rollout import Decoding, completion_logprobs, sample
 from mgen.training.pretrain import not_finite
 
 OBJECTIVES = ("nats", "normalised")
-DISCRIMINATOR_FILE = "discriminator.pt"
 
 DOMINANT_STEPS = 5
 """Steps in a row after which a judge that holds most of the advantage is told of."""

@@ -1,0 +1,349 @@
+"""The judges of a run: named in its options, built from a registry or from somebody's package, and summed.
+
+An entry of the option `judges` is a word `NAME=WEIGHT` (`style=1`) or `package.module:Factory=WEIGHT`, or a mapping
+
+    {judge: "own_judge:SmallLeaps", weight: 0.5, arguments: {largest: 7}}
+
+in YAML, which the command line takes as one quoted word. `RUN/config.yaml` records the entries, so that other commands
+build the same judges again. This module knows no particular judge: callers pass the registry, name -> factory.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import math
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from mgen.encoding.remi import Remi
+from mgen.errors import MgenError
+from mgen.judgement import Judge, Judgement, UnavailableJudge, check_judgement
+from mgen.notes import Notes
+from mgen.options import nearest
+
+BANDS_FILE = "bands.json"
+"""Where a run of `mgen finetune` keeps the bands that it measured."""
+
+REALISM_FOLDER = "realism"
+"""Where a finished run of `mgen finetune` keeps its discriminator."""
+
+DISCRIMINATOR_FILE = "discriminator.pt"
+"""The discriminator in a checkpoint."""
+
+JudgeFactory = Callable[..., Judge]
+"""Builds a judge. A factory of the registry is called with the entry's arguments and the parts of `build_judge` that
+its signature names; one of another package with the arguments, and with `remi` if its signature names it.
+"""
+
+Entry = str | Mapping[str, Any]
+
+_EXTERNAL = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True)
+class JudgeSpec:
+    """One entry of the option `judges`.
+
+    Attributes:
+        name: of the registry, or `package.module:Factory`.
+        weight: of its score in the sum.
+        arguments: keyword arguments of its factory.
+    """
+
+    name: str
+    weight: float
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def external(self) -> bool:
+        """Whether the judge is another package's."""
+        return ":" in self.name
+
+    @classmethod
+    def parse(cls, entry: Entry, option: str = "judges") -> JudgeSpec:
+        """Reads a word or a mapping.
+
+        Raises:
+            MgenError: It has another form, or the weight is not a number.
+        """
+        if isinstance(entry, str) and entry.lstrip().startswith("{"):
+            try:
+                entry = yaml.safe_load(entry)
+            except yaml.YAMLError as error:
+                raise MgenError(f"{option}: '{entry}' is not YAML ({' '.join(str(error).split())})") from error
+        if isinstance(entry, Mapping):
+            keys, arguments = set(entry), entry.get("arguments") or {}
+            if not {"judge", "weight"} <= keys <= {"judge", "weight", "arguments"} or not isinstance(
+                arguments, Mapping
+            ):
+                raise MgenError(
+                    f"{option}: expected {{judge: NAME, weight: NUMBER, arguments: {{key: value}}}}, got {dict(entry)}"
+                )
+            name, number = str(entry["judge"]), entry["weight"]
+        else:
+            name, equals, number = str(entry).partition("=")
+            if not equals:
+                raise MgenError(f"{option}: expected NAME=WEIGHT, got '{entry}'")
+            arguments = {}
+        try:
+            weight = float(number)
+        except (TypeError, ValueError):
+            weight = math.nan
+        if not math.isfinite(weight):
+            raise MgenError(f"{option}: the weight of '{name}' is not a number: '{number}'")
+        return cls(name, weight, {str(key): value for key, value in arguments.items()})
+
+
+def judge_specs(
+    entries: Sequence[Entry], registry: Mapping[str, JudgeFactory], option: str = "judges"
+) -> list[JudgeSpec]:
+    """Reads the entries of the option `judges`; a judge of another package is not imported yet.
+
+    Raises:
+        MgenError: An entry has another form, names no judge, or names one twice.
+    """
+    specs = [JudgeSpec.parse(entry, option) for entry in entries]
+    names = [spec.name for spec in specs]
+    for spec in specs:
+        check_name(spec.name, registry, option)
+        if names.count(spec.name) > 1:
+            raise MgenError(f"{option}: '{spec.name}' is named twice; give it one weight")
+    return specs
+
+
+def check_name(name: str, registry: Mapping[str, JudgeFactory], option: str = "judges") -> None:
+    """Raises `MgenError` unless a name is of the registry or has the form `package.module:Factory`."""
+    if name not in registry and not _EXTERNAL.fullmatch(name):
+        raise MgenError(f"{option}: no judge is called '{name}'{nearest(name, registry)}")
+
+
+# -------------------------------------------------------------- building
+
+
+def build_judge(spec: JudgeSpec, registry: Mapping[str, JudgeFactory], remi: Remi, **parts: Any) -> Judge:
+    """Builds one judge.
+
+    Args:
+        remi: encoding of the music to be judged.
+        parts: what factories of the registry may ask for: `bands` (measured bands, or their file), `critic` (folder of
+            a style critic), `credit` (whether it gives credit per bar), `run` (folder of the run that the judge is of).
+
+    Raises:
+        UnavailableJudge: The factory finds nothing to judge by here.
+        MgenError: The package or the factory is missing, refuses the arguments, or does not build a judge.
+    """
+    if not spec.external:
+        return _call(spec, registry[spec.name], {"remi": remi, **parts})
+    factory = _import_factory(spec.name)
+    try:
+        judge = _call(spec, factory, {"remi": remi})
+    except MgenError:
+        raise
+    except Exception as error:
+        raise MgenError(f"judge {spec.name}: its factory failed with {error!r}; check its arguments") from error
+    worst = getattr(judge, "worst", None)
+    if not callable(judge) or not isinstance(worst, int | float) or not math.isfinite(worst):
+        raise MgenError(
+            f"judge {spec.name}: expected a callable with a number `worst`, found {type(judge).__name__}; "
+            "see mgen.judgement.Judge"
+        )
+    checked = CheckedJudge(spec.name, judge)
+    checked(Notes.from_ids([[]], remi))
+    return checked
+
+
+def build_judges(
+    specs: Sequence[JudgeSpec], registry: Mapping[str, JudgeFactory], remi: Remi, **parts: Any
+) -> tuple[dict[str, Judge], dict[str, str]]:
+    """Builds all judges that are available.
+
+    Args:
+        remi, parts: as in `build_judge`.
+
+    Returns:
+        Judge by name, and of each judge that is left out the reason.
+
+    Raises:
+        MgenError: As `build_judge`.
+    """
+    judges: dict[str, Judge] = {}
+    left_out: dict[str, str] = {}
+    for spec in specs:
+        try:
+            judges[spec.name] = build_judge(spec, registry, remi, **parts)
+        except UnavailableJudge as error:
+            left_out[spec.name] = error.reason
+    return judges, left_out
+
+
+class CheckedJudge:
+    """A judge of another package; each of its judgements is checked, so that a mistake stops the run in one line."""
+
+    def __init__(self, name: str, judge: Judge) -> None:
+        self.name, self.judge, self.worst = name, judge, float(judge.worst)
+
+    def __call__(self, notes: Notes) -> Judgement:
+        try:
+            judgement = self.judge(notes)
+        except Exception as error:
+            raise MgenError(
+                f"judge {self.name} failed on {notes.n_pieces} pieces of {len(notes)} notes with {error!r}; "
+                "try it with mgen.testing.check_judge"
+            ) from error
+        return check_judgement(self.name, judgement, notes, self.worst)
+
+
+def _call(spec: JudgeSpec, factory: JudgeFactory, parts: Mapping[str, Any]) -> Judge:
+    """Calls a factory with the parts that its signature names, and the entry's arguments."""
+    signature = inspect.signature(factory)
+    given = {name: value for name, value in parts.items() if name in signature.parameters}
+    try:
+        signature.bind(**{**given, **spec.arguments})
+    except TypeError as error:
+        takes = ", ".join(name for name in signature.parameters if name not in given) or "none"
+        raise MgenError(f"judge {spec.name}: {error}; its arguments are: {takes}") from error
+    return factory(**{**given, **spec.arguments})
+
+
+def _import_factory(name: str) -> JudgeFactory:
+    """Imports `package.module:Factory`.
+
+    Names come from files, such as the config.yaml of a run, so not everything that can be called is: only a class whose
+    instances are callable, or a function annotated `-> Judge`, and nothing of the standard library.
+    """
+    module_name, _, attribute = name.partition(":")
+    package = module_name.partition(".")[0]
+    if package in sys.stdlib_module_names:
+        raise MgenError(f"judge {name}: {package} is of Python's standard library and holds no judges")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and (module_name + ".").startswith(error.name + "."):
+            raise MgenError(f"judge {name}: no module {error.name}; pip install the package that holds it") from error
+        raise MgenError(f"judge {name}: {module_name} needs {error.name}, which is not installed") from error
+    except Exception as error:
+        raise MgenError(f"judge {name}: importing {module_name} failed with {error!r}") from error
+    factory = getattr(module, attribute, None)
+    if factory is None:
+        public = [name for name in dir(module) if not name.startswith("_")]
+        near = difflib.get_close_matches(attribute, public, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(public) or 'none'}"
+        raise MgenError(f"judge {name}: {module_name} has no '{attribute}'; {hint}")
+    if isinstance(factory, type):
+        builds = any("__call__" in vars(base) for base in factory.__mro__)
+    else:
+        returned = getattr(factory, "__annotations__", {}).get("return")
+        builds = returned is Judge or (isinstance(returned, str) and returned.rpartition(".")[2] == "Judge")
+    if not builds:
+        raise MgenError(
+            f"judge {name}: expected a class with __call__(notes), or a function annotated `-> Judge`, found "
+            f"{type(factory).__name__}"
+        )
+    built: JudgeFactory = factory
+    return built
+
+
+# --------------------------------------------------------------- the sum
+
+
+@dataclass(frozen=True)
+class WeightedJudges:
+    """Several judges as one number.
+
+    Attributes:
+        judges: by name.
+        weights: of each.
+        description: which judges, with which weights, and which are left out and why.
+    """
+
+    judges: Mapping[str, Judge]
+    weights: Mapping[str, float]
+    description: str
+
+    def __call__(self, notes: Notes) -> NDArray[np.float64]:
+        """(B,) weighted sums of the scores."""
+        total = np.zeros(notes.n_pieces)
+        for name, judge in self.judges.items():
+            total += self.weights[name] * judge(notes).score
+        return total
+
+
+def judges_of_options(
+    entries: Sequence[Entry], registry: Mapping[str, JudgeFactory], remi: Remi, critic: str, bands: str
+) -> WeightedJudges:
+    """The judges of `--judges`, `--critic` and `--bands`; without `--judges`, the style critic alone.
+
+    Raises:
+        MgenError: No judge is named, or one does not exist or needs a file that is not given.
+    """
+    specs = judge_specs(entries or (["style=1"] if critic else []), registry)
+    if not specs:
+        raise MgenError("best_of needs judges: give --critic FOLDER, or --judges NAME=WEIGHT... --bands FILE")
+    judges = {
+        spec.name: build_judge(spec, registry, remi, critic=critic, bands=Path(bands) if bands else None)
+        for spec in specs
+    }
+    weights = {spec.name: spec.weight for spec in specs}
+    return WeightedJudges(judges, weights, _describe(weights))
+
+
+def judges_of_run(folder: Path | str, registry: Mapping[str, JudgeFactory], remi: Remi) -> WeightedJudges:
+    """The judges of a run of `mgen finetune`, as they were at its end (or, for now, at its last checkpoint).
+
+    The discriminator compares real music with the completions of the *tuned* policy (or, trained so, of the reference).
+    Judges that are not available, such as a rule that the corpus has no band for, are left out, and `description` says
+    why.
+
+    Args:
+        folder: of the run; relative paths in its config.yaml are read from the working directory.
+        remi: the encoding of the music to be judged.
+
+    Raises:
+        MgenError: The folder is not a run of `mgen finetune`, a critic, bands, policy or package that it names is
+            missing, or no judge is left.
+    """
+    folder = Path(folder)
+    config = run_config(folder)
+    specs = judge_specs(config["judges"], registry)
+    bands = Path(config["bands"] or folder / BANDS_FILE)
+    judges, left_out = build_judges(specs, registry, remi, bands=bands, critic=config["critic"], run=folder)
+    notes = [getattr(judge, "origin", "") for judge in judges.values()]
+    notes += [f"{name} is left out: {reason}" for name, reason in left_out.items()]
+    if not judges:
+        raise MgenError(f"{folder}: none of its judges is left ({'; '.join(filter(None, notes))}); name another run")
+    weights = {spec.name: spec.weight for spec in specs if spec.name in judges}
+    described = f"{_describe(weights)} as in the run {folder.resolve().name}"
+    return WeightedJudges(judges, weights, "; ".join(filter(None, [described, *notes])))
+
+
+def run_config(folder: Path) -> dict[str, Any]:
+    """The options of a run of `mgen finetune`.
+
+    Raises:
+        MgenError: The folder is not such a run.
+    """
+    path = folder / "config.yaml"
+    try:
+        config = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise MgenError(f"{folder}: expected a run of mgen finetune, {path.name}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise MgenError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    missing = {"judges", "critic", "bands", "policy"} - set(config if isinstance(config, dict) else ())
+    if missing:
+        raise MgenError(f"{path}: not of a run of mgen finetune (no {', '.join(sorted(missing))}); give such a run")
+    return dict(config)
+
+
+def _describe(weights: Mapping[str, float]) -> str:
+    return " + ".join(f"{weight:g} {name}" for name, weight in weights.items())
