@@ -64,7 +64,7 @@ def test_a_measure_that_most_pieces_leave_undefined_has_no_band():
     bands = fit_bands(melodies(*[[60, 62, 64, 65, 67]] * 11, *[[60]] * 14))
     assert "repetition_pitch" not in bands and "length" in bands
     assert bands.left_out["repetition_pitch"] == "only 11 of 25 real pieces can be measured"
-    with pytest.raises(MgenError, match=r"no 'repetition_pitch', for only 11 of 25 .* leave that judge out"):
+    with pytest.raises(MgenError, match=r"judge repetition_pitch: only 11 of 25 .*; leave it out"):
         REWARDS["repetition_pitch"](bands)
     assert set(rules(bands)) == set(REWARDS) - set(bands.left_out)
 
