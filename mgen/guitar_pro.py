@@ -48,7 +48,7 @@ _STRINGS = 8  # a string and its voice are one number: 8 * voice + string
 _NODES = {3: 31, 4: 28, 5: 24, 7: 19, 9: 28, 12: 12, 16: 28, 19: 19, 24: 24}
 """Fret of a natural harmonic to semitones above the open string."""
 
-_SWUNG = (-1, _WHOLE // 8, _WHOLE // 16)
+_SWING_UNITS = (-1, _WHOLE // 8, _WHOLE // 16)
 """Length of the notes that a triplet feel makes long and short in turn, by the feel's number."""
 
 
@@ -81,7 +81,7 @@ def parse_guitar_pro(data: bytes, unroll: bool = True) -> core.ScoreTick:
         room -= sum(len(bars[bar].onset) for bar in order)
         if room < 0:
             raise RejectedFile("too long", f"over {MAX_NOTES} notes, once its repeats are written out")
-        score.tracks.append(_written_out(track, bars, order, starts))
+        score.tracks.append(_unroll_track(track, bars, order, starts))
     _add_tempos(score, song.tempo, tempos, order, starts)
     _add_time_signatures(score, song.measureHeaders, order, starts)
     check_notes(score)
@@ -337,7 +337,7 @@ def _read_track(track: Any, lengths: Sequence[int], tempos: Sequence[dict[int, i
     bars = []
     for measure, length, changes in zip(track.measures, lengths, tempos, strict=False):
         bar = _Bar()
-        swung = _SWUNG[measure.header.tripletFeel.value]
+        swung = _SWING_UNITS[measure.header.tripletFeel.value]
         for voice, beats in enumerate(part.beats for part in measure.voices):
             now = 0
             for beat in beats:
@@ -392,7 +392,7 @@ def _read_beat(bar: _Bar, notes: Iterable[Any], start: int, end: int, voice: int
         effect = note.effect
         pitch = strings.open_pitch[note.string] + note.value
         if effect.harmonic is not None:
-            pitch += _raised(note.value, effect.harmonic)
+            pitch += _harmonic_semitones(note.value, effect.harmonic)
         onset = start
         if effect.grace is not None and not effect.grace.isDead and effect.grace.fret <= 99:
             onset = _read_grace(bar, effect.grace, start, end, string, strings)
@@ -441,7 +441,7 @@ def _swing(start: int, unit: int) -> tuple[int, int]:
     return onset, start + unit * 4 // 3 if within == 0 else start + unit
 
 
-def _raised(fret: int, harmonic: Any) -> int:
+def _harmonic_semitones(fret: int, harmonic: Any) -> int:
     """Semitones from the fretted pitch to that of a harmonic."""
     if isinstance(harmonic, models.NaturalHarmonic):
         return _NODES.get(fret, fret) - fret
@@ -463,7 +463,7 @@ def _is_drum(track: Any) -> bool:
 # Bars in the order of playing
 
 
-def _written_out(track: Any, bars: Sequence[_Bar], order: Sequence[int], starts: NDArray[np.int64]) -> core.TrackTick:
+def _unroll_track(track: Any, bars: Sequence[_Bar], order: Sequence[int], starts: NDArray[np.int64]) -> core.TrackTick:
     """A track's notes in the order of playing."""
     onset: list[int] = []
     end: list[int] = []

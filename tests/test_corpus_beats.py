@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from mgen.corpus.beats import (
     BEAT_STEPS,
     CLOCK_TICKS,
-    ON_GRID,
-    SMALLEST_OFFSET,
-    barred,
+    MIN_GRID_STRENGTH,
+    MIN_OFFSET,
     grid_offset,
     grid_strength,
-    on_clock,
-    repaired,
-    without_offset,
-    without_partial_bars,
+    merge_partial_bars,
+    remove_offset,
+    repair_beats,
+    replace_metre,
+    retime_to_seconds,
 )
 from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.errors import MgenError
@@ -81,7 +81,7 @@ def delayed(score, ticks):
 
 def test_notes_that_all_come_late_by_the_same_come_back_to_the_beat():
     score = score_of(song(4, late=0.13), signatures=[(0, 4, 4)])
-    moved, beats = repaired(score)
+    moved, beats = repair_beats(score)
     assert beats.offset == 0.13 and beats.metre == "" and beats.on_grid and beats.strength == 1
     np.testing.assert_array_equal(onsets(moved), onsets(score_of(song(4))))
     assert onsets(score)[0] == 0.13  # the caller's score stays
@@ -105,11 +105,11 @@ def test_a_syncopated_piece_keeps_its_beat_unless_its_file_knows_no_bars():
 def test_early_music_moves_on_and_an_upbeat_never_falls_before_time_0():
     score = score_of([(3.75, 0.25, 72), *song(4, late=4)], signatures=[(0, 4, 4), (36, 3, 4)], tempos=[(0, 90)])
     early = delayed(score, -13)
-    moved, beats = repaired(early)
+    moved, beats = repair_beats(early)
     assert beats.offset == -0.13
     assert_same(moved, score)
     # the upbeat is 0.05 after time 0 and 0.3 late, so all comes a bar later, and so does the change of metre
-    moved, beats = repaired(delayed(score, -370))
+    moved, beats = repair_beats(delayed(score, -370))
     assert beats.offset == 0.3
     np.testing.assert_allclose(onsets(moved), onsets(score))
     assert signatures(moved) == [(0, 4, 4), (40, 3, 4)]
@@ -121,7 +121,7 @@ def test_tempo_markers_and_pedal_move_with_the_notes():
     score.tracks[0].controls.append(symusic.ControlChange(5, 64, 0))
     score.tracks[0].controls.append(symusic.ControlChange(413, 64, 127))
     score.tracks[0].pedals.append(symusic.Pedal(413, 50))
-    moved, _ = repaired(score)
+    moved, _ = repair_beats(score)
     assert [(tempo.time, round(tempo.qpm)) for tempo in moved.tempos] == [(0, 100), (800, 80)]
     assert [marker.time for marker in moved.markers] == [800]
     assert [control.time for control in moved.tracks[0].controls] == [0, 400]
@@ -143,7 +143,7 @@ def test_any_offset_of_a_written_piece_is_found(name):
 def test_a_written_piece_stays_as_it_is(name):
     for index in range(6):
         score = compose(name, index)
-        same, beats = repaired(score)
+        same, beats = repair_beats(score)
         assert_same(same, score)
         assert (beats.offset, beats.metre, beats.on_grid) == (0.0, "", True)
 
@@ -153,9 +153,9 @@ def test_a_performance_has_no_offset_and_gets_a_clock(name):
     kept = 0
     for index in range(8):
         score = compose(name, index)
-        played, beats = repaired(score)
+        played, beats = repair_beats(score)
         assert (beats.offset, beats.metre) == (0.0, "")
-        assert beats.on_grid == (beats.strength >= ON_GRID)
+        assert beats.on_grid == (beats.strength >= MIN_GRID_STRENGTH)
         kept += beats.on_grid
         if beats.on_grid:
             continue
@@ -167,14 +167,14 @@ def test_a_performance_has_no_offset_and_gets_a_clock(name):
 @pytest.mark.parametrize("beats", [3, 4])
 @pytest.mark.parametrize("wait", [0, 1, 2, 3])
 def test_bars_of_one_beat_become_bars_that_begin_with_the_harmony(beats, wait):
-    moved, found = repaired(score_of(song(beats, late=wait), signatures=[(0, 1, 4)]))
+    moved, found = repair_beats(score_of(song(beats, late=wait), signatures=[(0, 1, 4)]))
     assert found.metre == f"1/4 -> {beats}/4" and signatures(moved) == [(0, beats, 4)]
     assert onsets(moved)[0] % beats == 0 and found.offset == 0
     np.testing.assert_array_equal(np.diff(onsets(moved)), np.diff(onsets(score_of(song(beats)))))
 
 
 def test_offset_and_bars_are_found_together():
-    moved, found = repaired(score_of(song(4, late=2.37), signatures=[(0, 2, 4)], tpq=480))
+    moved, found = repair_beats(score_of(song(4, late=2.37), signatures=[(0, 2, 4)], tpq=480))
     assert found.metre == "2/4 -> 4/4" and found.offset == pytest.approx(0.37, abs=1 / 480)
     np.testing.assert_allclose(onsets(moved) - onsets(moved)[0], onsets(score_of(song(4))))
     assert onsets(moved)[0] % 4 == 0
@@ -185,21 +185,21 @@ def test_offset_and_bars_are_found_together():
 )
 def test_bars_that_a_file_can_mean_stay(stated):
     score = score_of(song(4, late=1), signatures=stated)
-    same, beats = repaired(score)
+    same, beats = repair_beats(score)
     assert_same(same, score)
     assert beats.metre == ""
 
 
 def test_an_odd_end_does_not_make_a_metre_of_one_beat():
     score = score_of(song(4, late=1), signatures=[(40, 1, 4)])  # before it, 4/4 as in any file
-    assert_same(repaired(score)[0], score)
+    assert_same(repair_beats(score)[0], score)
 
 
 @pytest.mark.parametrize(
     "stated", [[(0, 0, 4)], [(0, 4, 3)], [(0, 4, 4), (0, 1, 4)], [(0, 1, 4), (40, 2, 4), (44, 1, 4)]]
 )
 def test_time_signatures_that_mean_nothing_are_replaced(stated):
-    moved, beats = barred(score_of(song(4), signatures=stated))
+    moved, beats = replace_metre(score_of(song(4), signatures=stated))
     assert signatures(moved) == [(0, 4, 4)]
     assert beats.endswith("-> 4/4")
 
@@ -209,11 +209,11 @@ def test_upbeats_written_as_bars_of_eighths_become_part_of_bars_that_stay():
     score = score_of([(0, 0.5, 79), *song(3, late=0.5)], signatures=repeat)
     with pytest.raises(MgenError, match="1/8"):
         Notes.from_scores([score])
-    moved, metre = without_partial_bars(score)
+    moved, metre = merge_partial_bars(score)
     assert metre == "1/8 3/4 5/8 -> 3/4" and signatures(moved) == [(0, 3, 4)]
     np.testing.assert_array_equal(onsets(moved), onsets(score) + 2.5)  # the first whole bar begins at 3
     torn = score_of(song(3, late=0.5), signatures=[(0, 1, 8), (0.5, 3, 4), (24.5, 7, 8), (28, 4, 4)])
-    assert without_partial_bars(torn) == (torn, "")
+    assert merge_partial_bars(torn) == (torn, "")
 
 
 def test_the_clock_by_hand():
@@ -224,7 +224,7 @@ def test_the_clock_by_hand():
         tempos=[(0, 60), (2, 240)],
     )
     score.tracks[0].pedals.append(symusic.Pedal(100, 150))  # to 2.5 quarters, which is 2.125 seconds
-    clocked = on_clock(score)
+    clocked = retime_to_seconds(score)
     assert clocked.ticks_per_quarter == CLOCK_TICKS
     assert onsets(clocked).tolist() == [0, 2, 4, 4.5]
     assert [(pedal.time, pedal.duration) for pedal in clocked.tracks[0].pedals] == [(960, 1080)]
@@ -233,16 +233,16 @@ def test_the_clock_by_hand():
     assert [(tempo.time, tempo.qpm) for tempo in clocked.tempos] == [(0, 120)]
     # before the first tempo event it is 120
     score = score_of([(2, 1, 60), (4, 1, 60), (6, 1, 60)], tempos=[(2, 60), (5, 30)])
-    assert onsets(on_clock(score)).tolist() == [2, 6, 12]
+    assert onsets(retime_to_seconds(score)).tolist() == [2, 6, 12]
     # a note of one tick at 960 a minute is an eighth of a tick of the clock
-    blip = on_clock(score_of([(0, 1 / 480, 60)], 480, tempos=[(0, 960)]))
+    blip = retime_to_seconds(score_of([(0, 1 / 480, 60)], 480, tempos=[(0, 960)]))
     assert blip.tracks[0].notes[0].duration == 1
 
 
 def test_beats_of_half_a_second_are_found_whatever_the_file_calls_a_beat():
     # at 24 a minute a quarter lasts five beats of half a second: the file's own beats are none of the music's
     written = [(onset / 5, duration / 5, pitch) for onset, duration, pitch in song(4)]
-    moved, beats = repaired(score_of(written, 480, [(0, 1, 4)], [(0, 24)]))
+    moved, beats = repair_beats(score_of(written, 480, [(0, 1, 4)], [(0, 24)]))
     assert beats.on_grid and beats.strength == 1 and signatures(moved) == [(0, 4, 4)]
     np.testing.assert_array_equal(onsets(moved), onsets(score_of(song(4))))
 
@@ -251,40 +251,40 @@ def test_a_performance_loses_its_nominal_tempo_and_metre():
     rng = np.random.default_rng(3)
     notes = [(onset, 0.4, 60) for onset in np.cumsum(rng.uniform(0.1, 1.9, 200))]
     score = score_of(notes, tpq=480, signatures=[(0, 3, 4)], tempos=[(0, 100)])
-    moved, beats = repaired(score)
+    moved, beats = repair_beats(score)
     assert not beats.on_grid and signatures(moved) == [(0, 4, 4)]
     np.testing.assert_allclose(onsets(moved), onsets(score) * 1.2, atol=1 / CLOCK_TICKS)
 
 
 def test_each_step_can_be_left_out():
     score = score_of(song(4, late=2.17), signatures=[(0, 1, 4)])
-    assert_same(repaired(score, ())[0], score)
-    only_offset, beats = repaired(score, ("offset",))
+    assert_same(repair_beats(score, ())[0], score)
+    only_offset, beats = repair_beats(score, ("offset",))
     assert beats.offset == 0.17 and beats.metre == "" and signatures(only_offset) == [(0, 1, 4)]
-    assert repaired(score, ("metre",))[1].metre == ""  # there are no beats to count before the offset is gone
+    assert repair_beats(score, ("metre",))[1].metre == ""  # there are no beats to count before the offset is gone
     played = delayed(compose(PERFORMED[0], 0), 0)
     played.tempos[0].qpm = 90
-    assert_same(repaired(played, ("offset", "metre"))[0], played)
+    assert_same(repair_beats(played, ("offset", "metre"))[0], played)
     with pytest.raises(MgenError, match="steps names grid; the repairs are offset, metre, clock"):
-        repaired(score, ("grid",))
+        repair_beats(score, ("grid",))
 
 
 def test_next_to_nothing_is_survived():
     empty = symusic.Score(480)
-    assert repaired(empty)[1].strength == 0
+    assert repair_beats(empty)[1].strength == 0
     drums = symusic.Score(480)
     drums.tracks.append(symusic.Track("drums", 0, True))
     drums.tracks[0].notes.append(symusic.Note(100, 10, 36, 90))
-    assert not repaired(drums)[1].on_grid
+    assert not repair_beats(drums)[1].on_grid
     for onset in (0, 0.13, 5):
-        score, beats = repaired(score_of([(onset, 1, 60)], signatures=[(0, 1, 4)]))
+        score, beats = repair_beats(score_of([(onset, 1, 60)], signatures=[(0, 1, 4)]))
         assert beats.offset == 0 and score.note_num() == 1 and signatures(score) == [(0, 4, 4)]
 
 
 @pytest.mark.parametrize("name", COLLECTIONS)
 def test_strength_is_that_of_the_notes(name):
     for index in range(3):
-        score, beats = repaired(delayed(compose(name, index), 13))
+        score, beats = repair_beats(delayed(compose(name, index), 13))
         assert beats.strength == pytest.approx(grid_strength(Notes.from_scores([score])))
 
 
@@ -311,7 +311,7 @@ def test_repairing_twice_changes_nothing_and_no_note_is_lost(notes, step, late, 
     written = [((onset // step * step + late) / 480, duration / 480, pitch) for onset, duration, pitch in notes]
     score = score_of(written, 480, stated, [(0, tempo)])
     before = {name: column.copy() for name, column in score.tracks[0].notes.numpy().items()}
-    once, beats = repaired(score)
+    once, beats = repair_beats(score)
     after = once.tracks[0].notes.numpy()
     for name, column in score.tracks[0].notes.numpy().items():
         np.testing.assert_array_equal(column, before[name])
@@ -321,10 +321,10 @@ def test_repairing_twice_changes_nothing_and_no_note_is_lost(notes, step, late, 
         np.testing.assert_array_equal(after["duration"], before["duration"])
         if len(notes):
             assert len(np.unique(after["time"].astype(int) - before["time"])) == 1
-    assert_same(repaired(once)[0], once)
+    assert_same(repair_beats(once)[0], once)
 
 
 def test_steps_are_named_in_their_order():
     assert BEAT_STEPS == ("offset", "metre", "clock")
-    assert without_offset(score_of([(1, 1, 60)]), 0.25).tracks[0].notes[0].time == 75
-    assert STEPS_PER_QUARTER * SMALLEST_OFFSET == 0.5
+    assert remove_offset(score_of([(1, 1, 60)]), 0.25).tracks[0].notes[0].time == 75
+    assert STEPS_PER_QUARTER * MIN_OFFSET == 0.5

@@ -8,7 +8,15 @@ import symusic
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgen.corpus.clean import RECIPES, clean, cleaned, equalised, normalise, voices, without_short_notes
+from mgen.corpus.clean import (
+    RECIPES,
+    clean,
+    clean_and_count,
+    count_voices,
+    drop_short_notes,
+    normalise,
+    rank_velocities,
+)
 from mgen.encoding.remi import PITCH_RANGE, Kind, Remi
 from mgen.notes import MAX_DURATION, Notes
 
@@ -103,7 +111,7 @@ def test_only_the_order_of_velocities_counts(recipe, notes, data):
 @given(notes=note_lists, signatures=signature_lists)
 def test_what_comes_out_can_be_written(recipe, notes, signatures):
     raw = Notes.from_scores([score_of(*notes, signatures=signatures)])
-    piece, counts = cleaned(raw, recipe)
+    piece, counts = clean_and_count(raw, recipe)
     low, high = PITCH_RANGE
     expected = {
         (onset, pitch, program if recipe == "band" else 0)
@@ -156,9 +164,9 @@ def test_the_piano_recipe_makes_one_instrument():
 
 def test_velocities_become_quantiles_and_equal_ones_share_the_middle():
     # middles of the ranks of 10, 20 20, 90: 0.5, 2, 3.5 of 4, so 1 + 126 x (0.125, 0.5, 0.875)
-    np.testing.assert_array_equal(equalised(np.array([20, 10, 90, 20], np.int32)), [64, 17, 111, 64])
-    np.testing.assert_array_equal(equalised(np.full(5, 100, np.int32)), [64] * 5)
-    assert equalised(np.zeros(0, np.int32)).shape == (0,)
+    np.testing.assert_array_equal(rank_velocities(np.array([20, 10, 90, 20], np.int32)), [64, 17, 111, 64])
+    np.testing.assert_array_equal(rank_velocities(np.full(5, 100, np.int32)), [64] * 5)
+    assert rank_velocities(np.zeros(0, np.int32)).shape == (0,)
 
 
 def test_empty_bars_at_the_ends_go_and_those_inside_stay():
@@ -186,9 +194,9 @@ MESSY = ((0, 24, 60, 64, 0), (12, 24, 60, 64, 0), (24, 24, 10, 64, 0), (48, 999,
 
 
 def test_each_step_counts_the_notes_that_it_changed():
-    _, counts = cleaned(Notes.from_scores([score_of(*MESSY, (48, 30, 62, 64, 0))]), "piano")
+    _, counts = clean_and_count(Notes.from_scores([score_of(*MESSY, (48, 30, 62, 64, 0))]), "piano")
     assert counts == {"percussion": 1, "pitches": 1, "doubled": 1, "overlaps": 1, "long_notes": 1}
-    assert cleaned(Notes.from_scores([score_of((0, 24, 60, 64, 0))]), "piano")[1] == {}
+    assert clean_and_count(Notes.from_scores([score_of((0, 24, 60, 64, 0))]), "piano")[1] == {}
 
 
 @pytest.mark.parametrize(
@@ -201,23 +209,23 @@ def test_each_step_counts_the_notes_that_it_changed():
     ],
 )
 def test_a_step_that_is_left_out_changes_nothing_and_counts_nothing(skip, durations):
-    notes, counts = cleaned(Notes.from_scores([score_of(*MESSY)]), "piano", skip)
+    notes, counts = clean_and_count(Notes.from_scores([score_of(*MESSY)]), "piano", skip)
     assert notes.duration.tolist() == durations
     assert not counts.keys() & set(skip)
 
 
 def test_empty_bars_stay_if_that_step_is_left_out():
     written = Notes.from_scores([score_of((100, 5, 60, 64, 0))])
-    assert cleaned(written, "piano")[0].bar.tolist() == [0]
-    kept, _ = cleaned(written, "piano", ["empty_bars"])
+    assert clean_and_count(written, "piano")[0].bar.tolist() == [0]
+    kept, _ = clean_and_count(written, "piano", ["empty_bars"])
     assert kept.bar.tolist() == [1] and kept.onset.tolist() == [100] and kept.bars.onset.tolist() == [0, 96]
 
 
 def test_the_range_of_pitches_can_be_narrowed_but_not_beyond_the_vocabulary():
     written = Notes.from_scores([score_of(*((24 * i, 6, pitch, 64, 0) for i, pitch in enumerate((10, 30, 60, 90))))])
-    narrow, counts = cleaned(written, "piano", pitches=(31, 80))
+    narrow, counts = clean_and_count(written, "piano", pitches=(31, 80))
     assert narrow.pitch.tolist() == [60] and counts["pitches"] == 3
-    assert cleaned(written, "piano", ["pitches"], (31, 80))[0].pitch.tolist() == [30, 60, 90]
+    assert clean_and_count(written, "piano", ["pitches"], (31, 80))[0].pitch.tolist() == [30, 60, 90]
 
 
 def test_short_notes_go_unless_they_are_most_of_the_music():
@@ -228,17 +236,17 @@ def test_short_notes_go_unless_they_are_most_of_the_music():
         for i, duration in enumerate((4, 5, 480, 240)):
             track.notes.append(symusic.Note(480 * i, duration, 60 + i, 64))
         score.tracks.append(track)
-    kept, dropped = without_short_notes(score)
+    kept, dropped = drop_short_notes(score)
     assert dropped == 1 and [note.duration for note in kept.tracks[0].notes] == [5, 480, 240]
     assert len(kept.tracks[1].notes) == 4 and len(score.tracks[0].notes) == 4  # the score given is as it was
     for note in score.tracks[0].notes:
         note.duration = 1
-    assert without_short_notes(score)[1] == 0
+    assert drop_short_notes(score)[1] == 0
 
 
 def test_voices_are_counted_where_a_piece_is_thick():
     def count(*notes):
-        return voices(Notes.from_scores([score_of(*notes)]))
+        return count_voices(Notes.from_scores([score_of(*notes)]))
 
     assert count(*((24 * i, 24, 60, 64, 0) for i in range(8))) == 1  # one ends where the next begins
     assert count((0, 96, 40, 64, 0), (24, 24, 60, 64, 0), (48, 24, 62, 64, 0)) == 2

@@ -18,11 +18,11 @@ from mgen.corpus.duplicates import (
     Shingles,
     collection_overlap,
     compare,
+    connected_groups,
     content_hash,
-    joined,
     largest_overlap,
+    name_pairs,
     near_duplicates,
-    same,
     shingles,
     signature,
 )
@@ -47,7 +47,7 @@ def line(pitches, step=QUARTER):
 
 
 def table(*sets):
-    return Shingles.gather([np.array(sorted(one), np.uint32) for one in sets])
+    return Shingles.from_pieces([np.array(sorted(one), np.uint32) for one in sets])
 
 
 MUSIC = st.lists(
@@ -186,7 +186,7 @@ def test_containment_is_set_arithmetic(sets):
 @given(MUSIC)
 def test_a_piece_is_contained_in_itself(rows):
     own = shingles(piece(rows))
-    found = compare(Shingles.gather([own]), np.array([[0, 0]]))
+    found = compare(Shingles.from_pieces([own]), np.array([[0, 0]]))
     assert found.containment[0] == (1 if len(own) else 0)
 
 
@@ -201,21 +201,21 @@ def test_of_long_pieces_samples_are_enough():
     rng = np.random.default_rng(0)
     pool = rng.choice(2**32, 20_000, replace=False).astype(np.uint32)
     long, part = np.sort(pool[:10_000])[:1024], np.sort(pool[7_000:12_000])[:1024]
-    found = compare(Shingles.gather([long, part]), np.array([[0, 1]]))
+    found = compare(Shingles.from_pieces([long, part]), np.array([[0, 1]]))
     # 3000 of the smaller's 5000; about 512 of its hashes are as small as the longer one's
     assert found.containment[0] == pytest.approx(0.6, abs=3 * (0.6 * 0.4 / 512) ** 0.5)
 
 
 def test_a_commonplace_is_in_more_than_so_many_pieces():
     most = 2**32 - 1
-    kept = table({1, 2, most}, {1, most}, {1, 2}, set(), {7, most}).uncommon(2)
+    kept = table({1, 2, most}, {1, most}, {1, 2}, set(), {7, most}).drop_common(2)
     assert [kept.pieces([i]).hashes.tolist() for i in range(5)] == [[2], [], [2], [], [7]]
     assert kept.starts.tolist() == [0, 1, 1, 2, 2, 3]
 
 
 def test_without_a_number_64_pieces_are_not_too_many():
-    assert len(table(*[{1}] * 64).uncommon().hashes) == 64
-    assert len(table(*[{1}] * 65).uncommon().hashes) == 0
+    assert len(table(*[{1}] * 64).drop_common().hashes) == 64
+    assert len(table(*[{1}] * 65).drop_common().hashes) == 0
 
 
 def random_sets(seed, n=60):
@@ -236,12 +236,14 @@ def contained(one, other):
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("pieces_at_a_time", [7, 1 << 13])
 def test_near_duplicates_are_those_of_a_comparison_of_all(seed, pieces_at_a_time, monkeypatch):
-    monkeypatch.setattr(duplicates, "_PIECES", pieces_at_a_time)
-    monkeypatch.setattr(duplicates, "_BLOCK", 500)
+    monkeypatch.setattr(duplicates, "_PIECES_AT_A_TIME", pieces_at_a_time)
+    monkeypatch.setattr(duplicates, "_BLOCK_SIZE", 500)
     sets = random_sets(seed)
     every = table(*sets)
     signatures = np.array([signature(every.pieces([i]).hashes) for i in range(len(sets))])
-    found = near_duplicates(signatures, every, close=0.3, many=5, threshold=0.3, min_shared=5, min_matches=1)
+    found = near_duplicates(
+        signatures, every, min_containment=0.3, many_shared=5, min_rare_containment=0.3, min_shared=5, min_matches=1
+    )
     expected = [
         (i, j)
         for i in range(len(sets))
@@ -267,22 +269,26 @@ def test_a_small_share_counts_only_if_it_is_rare():
     sets = [own[0] | rare, own[1] | rare, *(own[i] | formula for i in range(2, 7))]
     every = table(*sets)
     signatures = np.array([signature(every.pieces([i]).hashes) for i in range(7)])
-    found = near_duplicates(signatures, every, close=0.3, threshold=0.1, min_shared=16, min_matches=1)
+    found = near_duplicates(
+        signatures, every, min_containment=0.3, min_rare_containment=0.1, min_shared=16, min_matches=1
+    )
     assert found.pieces.tolist() == [[0, 1]]
     assert found.containment.tolist() == [0.2]
-    close = partial(near_duplicates, signatures, every, close=0.15, threshold=0.1, min_shared=16, min_matches=1)
-    assert len(close(many=20)) == 1 + 10  # and all pairs of five
-    assert len(close(many=21)) == 1
+    close = partial(
+        near_duplicates, signatures, every, min_containment=0.15, min_rare_containment=0.1, min_shared=16, min_matches=1
+    )
+    assert len(close(many_shared=20)) == 1 + 10  # and all pairs of five
+    assert len(close(many_shared=21)) == 1
     # parts of three works: what they share is rare among works
-    assert len(close(many=21, work=np.array([0, 1, 2, 2, 3, 4, 4]))) == 1 + 10
+    assert len(close(many_shared=21, work=np.array([0, 1, 2, 2, 3, 4, 4]))) == 1 + 10
 
 
 def test_a_crowd_of_copies_is_one_group():
     rng = np.random.default_rng(0)
     work = rng.choice(2**32, 300, replace=False).astype(np.uint32)
     sets = [np.sort(rng.permutation(work)[:200]) for _ in range(60)]
-    found = near_duplicates(np.array([signature(one) for one in sets]), Shingles.gather(sets))
-    assert joined(60, found.pieces).max() == 0
+    found = near_duplicates(np.array([signature(one) for one in sets]), Shingles.from_pieces(sets))
+    assert connected_groups(60, found.pieces).max() == 0
 
 
 def test_nothing_to_compare():
@@ -301,7 +307,7 @@ def test_signatures_of_other_pieces_are_refused():
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("block", [64, 1 << 22])
 def test_the_nearest_training_piece_is_that_of_a_comparison_of_all(seed, block, monkeypatch):
-    monkeypatch.setattr(duplicates, "_BLOCK", block)
+    monkeypatch.setattr(duplicates, "_BLOCK_SIZE", block)
     sets = random_sets(seed)
     train, test = sets[:40], sets[40:]
     found = largest_overlap(table(*train), table(*test), min_shared=3)
@@ -326,15 +332,15 @@ def test_of_training_pieces_as_near_the_one_with_more_in_common_counts():
 
 
 def test_relations_join_through_others():
-    names = same(["waltz", "blues", "", "waltz", ""])
-    group = joined(6, names, np.array([[1, 5], [5, 4]]))
+    names = name_pairs(["waltz", "blues", "", "waltz", ""])
+    group = connected_groups(6, names, np.array([[1, 5], [5, 4]]))
     assert group.tolist() == [0, 1, 2, 0, 1, 1]
-    assert joined(3).tolist() == [0, 1, 2]
+    assert connected_groups(3).tolist() == [0, 1, 2]
 
 
 def test_content_hashes_are_names():
     notes = [line(TUNE), line(TUNE[::-1]), line(TUNE)]
-    assert same([content_hash(one) for one in notes]).tolist() == [[0, 2]]
+    assert name_pairs([content_hash(one) for one in notes]).tolist() == [[0, 2]]
 
 
 def test_collections_overlap_by_their_pieces():
@@ -385,7 +391,7 @@ def test_planted_copies_are_found_and_little_else():
     source = rng.integers(len(notes), size=5 * len(ALTERATIONS))
     copies = [altered(notes[i], kind, rng) for i, kind in zip(source, ALTERATIONS * 5, strict=True)]
     known = [shingles(one) for one in notes + copies]
-    found = near_duplicates(np.array([signature(one) for one in known]), Shingles.gather(known).uncommon())
+    found = near_duplicates(np.array([signature(one) for one in known]), Shingles.from_pieces(known).drop_common())
 
     work = np.append(np.arange(len(notes)), source)
     pairs = {(int(i), int(j)) for i, j in found.pieces}
@@ -393,7 +399,7 @@ def test_planted_copies_are_found_and_little_else():
     assert np.mean(hits) >= 0.95
     # Pieces that the grammar composed on one tune may share more than their chords.
     assert np.mean(work[found.pieces[:, 0]] == work[found.pieces[:, 1]]) >= 0.95
-    group = joined(len(work), found.pieces)
+    group = connected_groups(len(work), found.pieces)
     assert np.bincount(group).max() <= 30
 
 
@@ -402,11 +408,11 @@ def test_of_too_many_shingles_an_even_sample_is_kept():
     pool = rng.choice(2**32, 3000, replace=False).astype(np.uint32)
     pieces = [np.sort(rng.choice(pool, n, replace=False)) for n in (900, 600, MAX_SHINGLES, 0)]
     counts = [len(piece) for piece in pieces]
-    whole = Shingles.filled(lambda: enumerate(pieces), counts)
+    whole = Shingles.from_stream(lambda: enumerate(pieces), counts)
     np.testing.assert_array_equal(whole.hashes, np.concatenate(pieces))
     pairs = np.array([[0, 1], [0, 2], [1, 2]])
     np.testing.assert_array_equal(whole.counts, counts)
-    sample = Shingles.filled(lambda: reversed(list(enumerate(pieces))), counts, most=sum(counts) // 2)
+    sample = Shingles.from_stream(lambda: reversed(list(enumerate(pieces))), counts, most=sum(counts) // 2)
     limit = sample.hashes.max()
     for number, piece in enumerate(pieces):
         np.testing.assert_array_equal(sample.pieces([number]).hashes, piece[piece <= limit])

@@ -11,8 +11,8 @@ import pytest
 from html_page import Page
 from symusic import core
 
-from mgen.corpus.clean import STEPS
-from mgen.corpus.insight import Chart, insight, listen
+from mgen.corpus.clean import CLEANING_STEPS
+from mgen.corpus.insight import Chart, listen, measure_corpus
 from mgen.corpus.insight_page import chart_svg, leak_svg, phase_svg, render_insight
 from mgen.corpus.shards import VERSION, Corpus
 from mgen.corpus.shortcuts import COLUMNS, MARGINALS, Guess, Leak, in_words
@@ -84,7 +84,7 @@ def swing_and_straight(tmp_path_factory, remi):
 
 @pytest.fixture(scope="module")
 def found(swing_and_straight):
-    return insight(swing_and_straight)
+    return measure_corpus(swing_and_straight)
 
 
 def chart(found, key):
@@ -137,7 +137,7 @@ def test_onsets_swing_and_polyphony(found):
 
 def test_pieces_off_the_grid_stay_out_of_swing_and_named_durations(tmp_path, remi):
     rows = [row(i, "jazz", on_grid=i < 3) for i in range(4)]
-    found = insight(write_corpus(tmp_path / "c", remi, rows, [SWUNG] * 3 + [STRAIGHT]))
+    found = measure_corpus(write_corpus(tmp_path / "c", remi, rows, [SWUNG] * 3 + [STRAIGHT]))
     assert sum(chart(found, "swing").counts["jazz"]) == 3
     assert sum(chart(found, "durations").counts["jazz"]) == 18
     assert sum(chart(found, "phase").counts["jazz"]) == 23  # straight has a chord
@@ -146,11 +146,13 @@ def test_pieces_off_the_grid_stay_out_of_swing_and_named_durations(tmp_path, rem
 
 def test_hours_are_quarters_at_the_tempo(tmp_path, remi):
     rows = [row(i, "jazz", tempo=60.0) for i in range(4)]
-    assert insight(write_corpus(tmp_path / "a", remi, rows, [SWUNG] * 4)).hours["jazz"] == pytest.approx(16 / 3600)
+    assert measure_corpus(write_corpus(tmp_path / "a", remi, rows, [SWUNG] * 4)).hours["jazz"] == pytest.approx(
+        16 / 3600
+    )
     clocked = [entry | {"on_grid": False} for entry in rows]
     cleaning = {"clock": {"notes": 24, "files": 4}}
     corpus = write_corpus(tmp_path / "b", remi, clocked, [SWUNG] * 4, cleaning=cleaning)
-    assert insight(corpus).hours["jazz"] == pytest.approx(8 / 3600)  # bars of two seconds
+    assert measure_corpus(corpus).hours["jazz"] == pytest.approx(8 / 3600)  # bars of two seconds
 
 
 def test_pieces_are_known_in_any_order_of_the_shards(tmp_path, remi):
@@ -164,13 +166,13 @@ def test_pieces_are_known_in_any_order_of_the_shards(tmp_path, remi):
 
 def test_the_recipe_band_counts_programs(tmp_path, remi):
     rows = [row(i, "jazz") for i in range(4)]
-    found = insight(write_corpus(tmp_path / "c", remi, rows, [SWUNG] * 4, recipe="band"))
+    found = measure_corpus(write_corpus(tmp_path / "c", remi, rows, [SWUNG] * 4, recipe="band"))
     programs = chart(found, "programs")
     assert programs.labels == ("acoustic grand piano", "any other") and programs.counts == {"jazz": [24, 0]}
 
 
 def test_a_sample_is_of_each_style_and_its_seeds(swing_and_straight):
-    first, again, other = (insight(swing_and_straight, sample=2, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (measure_corpus(swing_and_straight, sample=2, seed=seed) for seed in (0, 0, 1))
     assert first.sampled == {"jazz": 2, "other": 2}
     assert first.to_json() == again.to_json() and first.seed != other.seed
     assert first.styles["jazz"].pieces == 4  # the table is read whole
@@ -180,7 +182,7 @@ def test_a_sample_is_of_each_style_and_its_seeds(swing_and_straight):
 
 def test_marginals_of_swing_tell_it_from_straight(tmp_path, remi):
     rows = [row(i, style, collection=f"{style} {i % 2}") for style in ("jazz", "other") for i in range(24)]
-    found = insight(write_corpus(tmp_path / "c", remi, rows, [SWUNG] * 24 + [STRAIGHT] * 24))
+    found = measure_corpus(write_corpus(tmp_path / "c", remi, rows, [SWUNG] * 24 + [STRAIGHT] * 24))
     leaks = {leak.key: leak for leak in found.marginals}
     assert (
         leaks["phase"].works.accuracy == leaks["phase"].on_grid.accuracy == leaks["phase"].collections.accuracy == 1.0
@@ -229,7 +231,7 @@ def full(tmp_path_factory, remi):
     folder = tmp_path_factory.mktemp("full") / "corpus"
     corpus = write_corpus(folder, remi, rows, [SWUNG] * 8 + [STRAIGHT] * 8, **FULL)
     (folder / "rejected.csv").write_text("path,reason,detail\na,time signature,9/4 is long\nb,time signature,<b>3/8\n")
-    return insight(corpus)
+    return measure_corpus(corpus)
 
 
 def test_the_page_has_every_part_and_nothing_from_outside(full):
@@ -260,7 +262,7 @@ def test_the_page_has_every_part_and_nothing_from_outside(full):
         "in the other. In test c/d.mid In train a/b.mid",
     ):
         assert said in page.text, said
-    assert STEPS["short_notes"] in page.text
+    assert CLEANING_STEPS["short_notes"] in page.text
 
 
 def test_names_are_escaped_everywhere(full):
@@ -283,21 +285,21 @@ def test_what_there_is_none_of_is_said(found):
 
 def test_one_style_has_nothing_to_tell_apart(tmp_path, remi):
     rows = [row(i, "jazz") for i in range(4)]
-    found = insight(write_corpus(tmp_path / "c", remi, rows, [SWUNG] * 4))
+    found = measure_corpus(write_corpus(tmp_path / "c", remi, rows, [SWUNG] * 4))
     assert found.columns == found.marginals == []
     assert "One style, so there is nothing to tell apart." in Page(render_insight(found)).text
 
 
 def test_seven_styles_one_piece_each(tmp_path, remi):
     rows = [row(0, f"style_{i}") for i in range(7)]
-    found = insight(write_corpus(tmp_path / "c", remi, rows, [[(0, 500, 60)]] * 7))
+    found = measure_corpus(write_corpus(tmp_path / "c", remi, rows, [[(0, 500, 60)]] * 7))
     text = Page(render_insight(found)).text
     assert "style_6" in text and found.marginals == []
 
 
 def test_a_work_in_two_splits_is_said(tmp_path, remi):
     rows = [row(i, "jazz", group="one" if i < 2 else str(i)) for i in range(4)]
-    found = insight(write_corpus(tmp_path / "c", remi, rows, [SWUNG] * 4))
+    found = measure_corpus(write_corpus(tmp_path / "c", remi, rows, [SWUNG] * 4))
     assert found.shared_works == 1 and found.works == 3
     assert "1 works are in more than one split" in Page(render_insight(found)).text
 
@@ -385,5 +387,5 @@ def more_pieces(folder):
 def test_a_damaged_corpus_is_one_line(tmp_path, remi, change, says):
     corpus = write_corpus(tmp_path / "c", remi, [row(i, "jazz") for i in range(4)], [SWUNG] * 4)
     with pytest.raises(MgenError, match=re.escape(says)) as caught:
-        insight(rewrite(corpus, change))
+        measure_corpus(rewrite(corpus, change))
     assert "\n" not in str(caught.value) and "prepare" in str(caught.value)

@@ -11,7 +11,7 @@ import pytest
 from mgen.corpus import shards
 from mgen.corpus.clean import normalise
 from mgen.corpus.demo import COLLECTIONS, write_demo_corpus
-from mgen.corpus.prepare import prepare
+from mgen.corpus.prepare import prepare_corpus
 from mgen.corpus.reading import Rules
 from mgen.corpus.scan import Source, scan
 from mgen.corpus.shards import Corpus
@@ -40,7 +40,7 @@ def music(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(music, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "corpus"
-    prepare(music, out, workers=2, options={"note": "as given"})
+    prepare_corpus(music, out, workers=2, options={"note": "as given"})
     return out
 
 
@@ -102,14 +102,14 @@ def test_each_style_has_works_of_its_own_in_every_split(made):
 
 
 def test_the_number_of_workers_changes_no_byte(music, made, tmp_path):
-    prepare(music, tmp_path / "c", workers=1, options={"note": "as given"})
+    prepare_corpus(music, tmp_path / "c", workers=1, options={"note": "as given"})
     assert contents(tmp_path / "c") == contents(made)
 
 
 def test_the_fingerprint_is_of_the_music(music, made, tmp_path):
     first = Corpus.open(made).fingerprint
     fewer = [source for source in music if source.collection != "blues_piano"]
-    assert prepare(fewer, tmp_path / "fewer")["fingerprint"] != first
+    assert prepare_corpus(fewer, tmp_path / "fewer")["fingerprint"] != first
     moved = tmp_path / "moved"
     moved.mkdir()
     sources = []
@@ -118,11 +118,11 @@ def test_the_fingerprint_is_of_the_music(music, made, tmp_path):
         if source.file.exists():
             shutil.copy(source.file, file)
         sources.append(Source(file, str(file), source.style, source.collection, source.work))
-    assert prepare(sources, tmp_path / "there")["fingerprint"] == first
+    assert prepare_corpus(sources, tmp_path / "there")["fingerprint"] == first
 
 
 def test_the_band_recipe_keeps_programs(music, tmp_path):
-    prepare(music, tmp_path / "band", Rules("band"))
+    prepare_corpus(music, tmp_path / "band", Rules("band"))
     corpus = Corpus.open(tmp_path / "band")
     assert corpus.remi.multi
     programs = {int(program) for split in SPLITS for program in corpus_programs(corpus, split)}
@@ -136,12 +136,12 @@ def corpus_programs(corpus, split):
 
 
 def test_rules_reject(music, tmp_path):
-    manifest = prepare(music, tmp_path / "grid", Rules(on_grid_only=True))
+    manifest = prepare_corpus(music, tmp_path / "grid", Rules(on_grid_only=True))
     performed = sum(where.performed for where in COLLECTIONS.values()) * WORKS
     assert performed - 1 <= manifest["rejected"]["off grid"] <= performed
     assert Corpus.open(tmp_path / "grid").pieces["on_grid"].all()
     with pytest.raises(MgenError, match=r"none of 44 files could be kept \(too few notes 40, "):
-        prepare(music, tmp_path / "few", Rules(min_notes=10**6))
+        prepare_corpus(music, tmp_path / "few", Rules(min_notes=10**6))
     assert not (tmp_path / "few").exists()
 
 
@@ -150,19 +150,19 @@ def test_a_corpus_is_replaced_only_when_asked_and_when_the_new_one_is_whole(musi
     shutil.copytree(made, out)
     before = contents(out)
     with pytest.raises(MgenError, match="holds a corpus already; give --resume to bring it up to date, --overwrite"):
-        prepare(music, out)
+        prepare_corpus(music, out)
     with pytest.raises(MgenError, match="too small to split"):
-        prepare(music[:3], out, overwrite=True)
+        prepare_corpus(music[:3], out, overwrite=True)
     assert contents(out) == before
     fewer = [source for source in music if source.collection != "blues_piano"]
-    assert prepare(fewer, out, overwrite=True)["kept"] == len(Corpus.open(out).pieces) == 35
+    assert prepare_corpus(fewer, out, overwrite=True)["kept"] == len(Corpus.open(out).pieces) == 35
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
 
 
 def test_a_corpus_that_was_moved_away_when_the_run_was_killed_is_put_back(music, made, tmp_path):
     shutil.copytree(made, tmp_path / ".corpus.old")
     with pytest.raises(MgenError, match="holds a corpus already"):
-        prepare(music, tmp_path / "corpus")
+        prepare_corpus(music, tmp_path / "corpus")
     assert contents(tmp_path / "corpus") == contents(made)
 
 
@@ -170,9 +170,9 @@ def test_a_corpus_that_was_moved_away_when_the_run_was_killed_is_put_back(music,
 def test_a_folder_with_something_else_is_left_alone(music, tmp_path, overwrite):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(MgenError, match="holds something else than a corpus"):
-        prepare(music, tmp_path, overwrite=overwrite)
+        prepare_corpus(music, tmp_path, overwrite=overwrite)
     with pytest.raises(MgenError, match="something else"):
-        prepare(music, tmp_path / "thesis.txt", overwrite=overwrite)
+        prepare_corpus(music, tmp_path / "thesis.txt", overwrite=overwrite)
     assert contents(tmp_path) == {"thesis.txt": b"years of work"}
 
 
@@ -191,14 +191,14 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_corpus_whole(music, made, tm
 
     monkeypatch.setattr(shards.GroupWriter, "flush", full)
     with pytest.raises(MgenError, match=r"No space left on device.*; free some space") as caught:
-        prepare(music, out, overwrite=True)
+        prepare_corpus(music, out, overwrite=True)
     assert "\n" not in str(caught.value)
     assert contents(out) == contents(made)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".corpus.part", "corpus"]
     assert [path.name for path in (tmp_path / ".corpus.part").iterdir()] == ["lock", "read"]  # what was read is kept
     monkeypatch.undo()
     told = []
-    prepare(music, out, resume=True, options={"note": "as given"}, progress=lambda *counts: told.append(counts))
+    prepare_corpus(music, out, resume=True, options={"note": "as given"}, progress=lambda *counts: told.append(counts))
     assert len(told) == 1 and contents(out) == contents(made)
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
 
@@ -206,15 +206,15 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_corpus_whole(music, made, tm
 def test_a_folder_named_like_a_file_is_rejected(music, tmp_path):
     (tmp_path / "folder.mid").mkdir()
     odd = Source(tmp_path / "folder.mid", "folder.mid", "jazz", "odd", "odd")
-    manifest = prepare([*music, odd], tmp_path / "c")
+    manifest = prepare_corpus([*music, odd], tmp_path / "c")
     assert manifest["rejected"]["unreadable"] == 1
 
 
 def test_an_unknown_recipe_is_said(music, tmp_path):
     with pytest.raises(MgenError, match="recipe 'guitar': expected one of piano, band, tabs"):
-        prepare(music, tmp_path / "c", Rules("guitar"))
+        prepare_corpus(music, tmp_path / "c", Rules("guitar"))
 
 
 def test_the_manifest_is_what_is_returned(music, made, tmp_path):
-    manifest = prepare(music, tmp_path / "c", options={"note": "as given"})
+    manifest = prepare_corpus(music, tmp_path / "c", options={"note": "as given"})
     assert manifest == json.loads((tmp_path / "c" / "corpus.json").read_text())

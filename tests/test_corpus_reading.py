@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 import symusic
 
-from mgen.corpus.prepare import prepare
+from mgen.corpus.prepare import prepare_corpus
 from mgen.corpus.reading import Rules, read_source, vocabulary
 from mgen.corpus.scan import Source, scan
 from mgen.corpus.shards import Corpus
@@ -141,7 +141,7 @@ def test_tab_events_lie_by_instrument_song_track_and_chunk(song, tmp_path):
     sources = [song, *(write(tmp_path / f"tune {i}.mid", a=(GUITAR, line(64, seed=10 + i))) for i in range(4))]
     again = write(tmp_path / "other" / "song.mid", a=(GUITAR, line(66, seed=20)))  # another song of one name
     rules = Rules("tabs", min_notes=60, max_notes=1000, tab_events=True)
-    prepare([*sources, again], tmp_path / "c", rules)
+    prepare_corpus([*sources, again], tmp_path / "c", rules)
     pieces = Corpus.open(tmp_path / "c").pieces
     folder = tmp_path / "c" / "tab_events"
     tables = pd.concat([pq.read_table(path).to_pandas() for path in folder.glob("*.parquet")])
@@ -168,7 +168,7 @@ def test_tab_events_lie_by_instrument_song_track_and_chunk(song, tmp_path):
 def test_chunks_add_up(song, tmp_path):
     twin = write(tmp_path / "zz.mid", a=(GUITAR, line(70)), b=(GUITAR, line(70)))  # both are the song's first chunk
     more = [write(tmp_path / f"tune {i}.mid", a=(GUITAR, line(64, seed=10 + i))) for i in range(4)]
-    manifest = prepare([song, twin, *more], tmp_path / "c", TABS)
+    manifest = prepare_corpus([song, twin, *more], tmp_path / "c", TABS)
     chunks = manifest["chunks"]
     assert (chunks["found"], chunks["kept"]) == (10, 7)
     assert chunks["dropped"] == {"short chunk": 1, "duplicate": 2}
@@ -177,7 +177,7 @@ def test_chunks_add_up(song, tmp_path):
 
 def test_a_cut_corpus_of_tabs_keeps_a_song_in_one_split(song, tmp_path):
     more = [write(tmp_path / f"tune {i}.mid", a=(GUITAR, line(300, seed=10 + i))) for i in range(8)]
-    prepare([song, *more], tmp_path / "c", Rules("tabs", min_notes=60, max_notes=100))
+    prepare_corpus([song, *more], tmp_path / "c", Rules("tabs", min_notes=60, max_notes=100))
     pieces = Corpus.open(tmp_path / "c").pieces
     assert len(pieces) == 3 + 8 * 3 and pieces["n_notes"].max() == 100
     assert (pieces.groupby("song")["split"].nunique() == 1).all()

@@ -18,11 +18,11 @@ from mgen.corpus import journal
 from mgen.corpus import prepare as module
 from mgen.corpus.demo import write_demo_corpus
 from mgen.corpus.journal import Journal
-from mgen.corpus.prepare import READ, prepare
+from mgen.corpus.prepare import JOURNAL, prepare_corpus
 from mgen.corpus.reading import Reading, Rules, read_source
 from mgen.corpus.scan import scan
 from mgen.corpus.shards import Corpus
-from mgen.corpus.workers import Lost
+from mgen.corpus.workers import Failure
 from mgen.errors import MgenError
 from mgen.notes import Notes
 
@@ -41,7 +41,7 @@ def sources_of(folder, more=()):
 
 def contents(folder):
     files = [
-        path for path in sorted(folder.rglob("*")) if path.is_file() and READ not in path.relative_to(folder).parts
+        path for path in sorted(folder.rglob("*")) if path.is_file() and JOURNAL not in path.relative_to(folder).parts
     ]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
@@ -52,7 +52,7 @@ class Told:
     def __init__(self, stop_at=None):
         self.calls, self.stop_at = [], stop_at
 
-    def __call__(self, done, without):
+    def __call__(self, done, total, without):
         self.calls.append(done)
         if self.stop_at is not None and done >= self.stop_at:
             raise KeyboardInterrupt
@@ -70,13 +70,13 @@ def at_once(monkeypatch):
 
 def test_an_interrupted_run_goes_on_and_the_corpus_is_the_same(music, tmp_path, at_once):
     sources = sources_of(music)
-    prepare(sources, tmp_path / "whole")
+    prepare_corpus(sources, tmp_path / "whole")
     out = tmp_path / "c"
     with pytest.raises(KeyboardInterrupt):
-        prepare(sources, out, progress=Told(stop_at=17))
-    assert not out.exists() and (tmp_path / ".c.part" / READ).is_dir()
+        prepare_corpus(sources, out, progress=Told(stop_at=17))
+    assert not out.exists() and (tmp_path / ".c.part" / JOURNAL).is_dir()
     told = Told()
-    prepare(sources, out, resume=True, progress=told)
+    prepare_corpus(sources, out, resume=True, progress=told)
     assert told.read_now == len(sources) - 17
     assert contents(out) == contents(tmp_path / "whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "whole"]
@@ -86,17 +86,17 @@ def test_nothing_is_read_twice_and_what_changed_is_read_again(music, tmp_path, a
     folder = tmp_path / "music"
     shutil.copytree(music, folder)
     out = tmp_path / "c"
-    prepare(sources_of(folder), out)
+    prepare_corpus(sources_of(folder), out)
     before = contents(out)
     told = Told()
-    prepare(sources_of(folder), out, resume=True, progress=told)
+    prepare_corpus(sources_of(folder), out, resume=True, progress=told)
     assert told.read_now == 0 and contents(out) == before
     changed = sorted((folder / "jazz" / "lead_sheets").glob("*.mid"))[0]
     changed.write_bytes(b"no music any more")
     gone = sorted((folder / "other" / "chorales").glob("*.mid"))[0]
     gone.unlink()
     told = Told()
-    manifest = prepare(sources_of(folder), out, resume=True, progress=told)
+    manifest = prepare_corpus(sources_of(folder), out, resume=True, progress=told)
     assert told.read_now == 1
     assert manifest["rejected"] == {"broken": 1, "unknown format": 1}
     assert manifest["kept"] == len(sources_of(folder)) - 2
@@ -104,9 +104,9 @@ def test_nothing_is_read_twice_and_what_changed_is_read_again(music, tmp_path, a
 
 def test_what_other_rules_read_is_read_again(music, tmp_path):
     out = tmp_path / "c"
-    prepare(sources_of(music), out)
+    prepare_corpus(sources_of(music), out)
     told = Told()
-    prepare(sources_of(music), out, Rules(min_notes=17), resume=True, progress=told)
+    prepare_corpus(sources_of(music), out, Rules(min_notes=17), resume=True, progress=told)
     assert told.read_now == len(sources_of(music))
 
 
@@ -119,16 +119,16 @@ def test_adding_music_reads_only_it_and_no_piece_changes_its_split(music, tmp_pa
     for file in added:
         shutil.move(file, few / "folk" / file.name)
     out = tmp_path / "c"
-    prepare(sources_of(few), out)
+    prepare_corpus(sources_of(few), out)
     old = Corpus.open(out).pieces.set_index("path")
     told = Told()
-    prepare(sources_of(few, [("folk", few / "folk")]), out, resume=True, progress=told)
+    prepare_corpus(sources_of(few, [("folk", few / "folk")]), out, resume=True, progress=told)
     assert told.read_now == len(added) == 5
     corpus = Corpus.open(out)
     new = corpus.pieces.set_index("path")
     assert set(new.index) == set(old.index) | {str(few / "folk" / file.name) for file in added}
     assert new.loc[old.index, "split"].tolist() == old["split"].tolist()
-    prepare(sources_of(few, [("folk", few / "folk")]), tmp_path / "anew")
+    prepare_corpus(sources_of(few, [("folk", few / "folk")]), tmp_path / "anew")
     anew = Corpus.open(tmp_path / "anew")
     assert corpus.remi.fingerprint == anew.remi.fingerprint
     for split in ("train", "test"):
@@ -150,7 +150,7 @@ def test_killed_at_any_moment_no_file_is_lost(music, tmp_path):
     (tmp_path / "door.py").write_text(script)
     words = ["--style", f"jazz={music}/jazz", "--style", f"other={music}/other", "--workers", "2", "--resume", "true"]
     command = [sys.executable, str(tmp_path / "door.py"), *words, "--out", str(tmp_path / "c")]
-    part = tmp_path / ".c.part" / READ
+    part = tmp_path / ".c.part" / JOURNAL
 
     def parts():
         return len(list(part.rglob("*.parquet")))
@@ -169,21 +169,21 @@ def test_killed_at_any_moment_no_file_is_lost(music, tmp_path):
         process.wait()
         code = process.returncode if process.returncode >= 0 else None
     assert code == 0 and kills >= 1
-    prepare(sources_of(music), tmp_path / "whole", options={"collections": [], "instruments": []})
+    prepare_corpus(sources_of(music), tmp_path / "whole", options={"collections": [], "instruments": []})
     assert contents(tmp_path / "c") == contents(tmp_path / "whole")
-    parts = [pd.read_parquet(path, columns=["path"]) for path in sorted((tmp_path / "c" / READ).rglob("*.parquet"))]
+    parts = [pd.read_parquet(path, columns=["path"]) for path in sorted((tmp_path / "c" / JOURNAL).rglob("*.parquet"))]
     assert not pd.concat(parts)["path"].duplicated().any()
 
 
 def test_a_part_of_the_journal_that_is_damaged_is_read_again(music, tmp_path, at_once):
     out = tmp_path / "c"
-    prepare(sources_of(music), out)
+    prepare_corpus(sources_of(music), out)
     before = contents(out)
-    first, second, *_ = sorted((out / READ).rglob("*.parquet"))
+    first, second, *_ = sorted((out / JOURNAL).rglob("*.parquet"))
     first.write_bytes(b"PAR1")
     second.unlink()
     told = Told()
-    prepare(sources_of(music), out, resume=True, progress=told)
+    prepare_corpus(sources_of(music), out, resume=True, progress=told)
     assert told.read_now == 2 and contents(out) == before
 
 
@@ -191,10 +191,10 @@ def test_a_journal_gives_back_what_was_written(music, tmp_path, at_once):
     sources = sources_of(music)[:6]
     rules = Rules()
     readings = [read_source(source, rules) for source in sources]
-    stamps = [journal.stamp(source.file) for source in sources]
+    stamps = [journal.file_stamp(source.file) for source in sources]
     with Journal(tmp_path / "j", rules.fingerprint) as book:
-        for source, stamped, reading in zip(sources, stamps, readings, strict=True):
-            book.write(source, stamped, reading)
+        for source, stamp, reading in zip(sources, stamps, readings, strict=True):
+            book.write(source, stamp, reading)
     again = Journal(tmp_path / "j", rules.fingerprint)
     assert again.known() == dict(zip([source.path for source in sources], stamps, strict=True))
     rows = again.rows(sources, stamps)
@@ -232,11 +232,11 @@ def same_notes(music, tmp_path):
 
 def test_pieces_of_the_same_notes_are_dropped_and_named(same_notes, tmp_path):
     folder, file = same_notes
-    manifest = prepare(sources_of(folder), tmp_path / "c")
+    manifest = prepare_corpus(sources_of(folder), tmp_path / "c")
     assert manifest["rejected"]["duplicate"] == 2 and manifest["duplicates"]["exact"] == 2
     rejected = pd.read_csv(tmp_path / "c" / "rejected.csv").set_index("path")
     assert rejected.loc[str(folder / "jazz" / "zz_copy.mid"), "detail"] == f"same notes as {file}"
-    kept = prepare(sources_of(folder), tmp_path / "all", Rules(skip=("duplicates",)))
+    kept = prepare_corpus(sources_of(folder), tmp_path / "all", Rules(skip=("duplicates",)))
     assert kept["kept"] == manifest["kept"] + 2
 
 
@@ -251,7 +251,7 @@ def test_near_duplicates_go_to_one_split_or_are_dropped(music, tmp_path):
     originals = sorted((folder / "jazz" / "combo_charts").glob("*.mid"))
     for number, file in enumerate(originals):
         transposed(file, folder / "other" / f"new_name_{number}.mid", 3)
-    manifest = prepare(sources_of(folder), tmp_path / "c")
+    manifest = prepare_corpus(sources_of(folder), tmp_path / "c")
     assert manifest["duplicates"]["near_pairs"] >= len(originals)
     pieces = Corpus.open(tmp_path / "c").pieces.set_index("path")
     for number, file in enumerate(originals):
@@ -261,11 +261,11 @@ def test_near_duplicates_go_to_one_split_or_are_dropped(music, tmp_path):
     names = manifest["collection_overlap"]["names"]
     share = np.array(manifest["collection_overlap"]["share"])
     assert share[names.index("combo_charts"), names.index("other")] == 1
-    fewer = prepare(sources_of(folder), tmp_path / "fewer", near="drop")
+    fewer = prepare_corpus(sources_of(folder), tmp_path / "fewer", near_duplicates="drop")
     assert fewer["rejected"]["near duplicate"] >= len(originals)
     assert fewer["kept"] + sum(fewer["rejected"].values()) == fewer["scanned"]
     assert fewer["duplicates"]["near_pairs"] == 0
-    loose = prepare(sources_of(folder), tmp_path / "loose", near="ignore")
+    loose = prepare_corpus(sources_of(folder), tmp_path / "loose", near_duplicates="ignore")
     assert loose["kept"] == manifest["kept"] and loose["duplicates"]["near_pairs"] == 0
     assert loose["overlap"]["containment"] > manifest.get("overlap", {"containment": 0.0})["containment"]
 
@@ -274,7 +274,7 @@ def test_artists_stay_together_if_asked(music, tmp_path):
     sources = scan(metadata=music / "metadata.csv")
     pieces = {}
     for split_by in ("work", "artist"):
-        prepare(sources, tmp_path / split_by, split_by=split_by)
+        prepare_corpus(sources, tmp_path / split_by, split_by=split_by)
         pieces[split_by] = Corpus.open(tmp_path / split_by).pieces
     by_artist = [table.groupby("artist")["split"].nunique().max() for table in pieces.values()]
     assert by_artist == [max(by_artist), 1]
@@ -284,8 +284,8 @@ def test_artists_stay_together_if_asked(music, tmp_path):
 def test_the_same_on_ray(music, tmp_path):
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     sources = sources_of(music)
-    prepare(sources, tmp_path / "here")
-    prepare(sources, tmp_path / "ray", workers=2, engine="ray")
+    prepare_corpus(sources, tmp_path / "here")
+    prepare_corpus(sources, tmp_path / "ray", workers=2, engine="ray")
     assert contents(tmp_path / "ray") == contents(tmp_path / "here")
 
 
@@ -296,9 +296,9 @@ def test_a_fault_of_ours_loses_one_file(music, tmp_path, monkeypatch):
         return read_source(source, rules)
 
     def here(function, items, workers, limits):
-        from mgen.corpus.workers import Limited
+        from mgen.corpus.workers import LimitedCall
 
-        return ((item, Limited(lambda one: faulty(one, Rules()), limits)(item)) for item in items)
+        return ((item, LimitedCall(lambda one: faulty(one, Rules()), limits)(item)) for item in items)
 
     def closing(function, items, workers, limits):
         yield from here(function, items, workers, limits)
@@ -306,7 +306,7 @@ def test_a_fault_of_ours_loses_one_file(music, tmp_path, monkeypatch):
     # The cap would stay on this process, and a browser that a later test starts hangs under it.
     monkeypatch.setattr("mgen.corpus.workers._cap_memory", lambda more: None)
     monkeypatch.setitem(module.ENGINES, "local", closing)
-    manifest = prepare(sources_of(music), tmp_path / "c")
+    manifest = prepare_corpus(sources_of(music), tmp_path / "c")
     assert manifest["rejected"] == {"broken": 1, "internal error": 5}
     rejected = pd.read_csv(tmp_path / "c" / "rejected.csv")
     assert set(rejected["detail"][rejected["reason"] == "internal error"]) == {"KeyError: 'onset'"}
@@ -319,7 +319,7 @@ def test_a_reading_says_why_there_is_no_piece(tmp_path):
 
 
 def test_notes_of_a_piece_come_back(music, tmp_path):
-    prepare(sources_of(music), tmp_path / "c")
+    prepare_corpus(sources_of(music), tmp_path / "c")
     corpus = Corpus.open(tmp_path / "c")
     table = corpus.table("train")
     assert Notes.from_ids(list(table), corpus.remi).counts.tolist() == table.rows["n_notes"].tolist()
@@ -353,9 +353,9 @@ def sources_in(folder):
 def test_a_rejected_file_changes_no_type(tmp_path):
     folder = small(tmp_path / "m")
     rules = Rules("tabs", min_notes=60, max_notes=1000, tab_events=True)
-    prepare(sources_in(folder), tmp_path / "whole", rules)
+    prepare_corpus(sources_in(folder), tmp_path / "whole", rules)
     (folder / "jazz" / "broken.mid").write_bytes(b"MThd")
-    prepare(sources_in(folder), tmp_path / "c", rules)
+    prepare_corpus(sources_in(folder), tmp_path / "c", rules)
     types = [Corpus.open(tmp_path / name).pieces.dtypes.to_dict() for name in ("whole", "c")]
     assert types[0] == types[1] and str(types[1]["track"]) == "int32"
     names = {path.relative_to(path.parents[1]) for path in (tmp_path / "c").rglob("*.npy")}
@@ -368,15 +368,15 @@ def test_what_was_read_outlives_a_late_error_and_other_rules(tmp_path):
         file.unlink()
     out = tmp_path / "c"
     with pytest.raises(MgenError, match="too small to split"):
-        prepare(sources_in(folder), out)
+        prepare_corpus(sources_in(folder), out)
     with pytest.raises(KeyboardInterrupt):
-        prepare(sources_in(folder), out, Rules(min_notes=17), progress=Told(stop_at=0))
+        prepare_corpus(sources_in(folder), out, Rules(min_notes=17), progress=Told(stop_at=0))
     for number in range(10, 14):
         tune(folder / "other" / f"tune {number}.mid", seed=number)
     told = Told()
-    prepare(sources_in(folder), out, progress=told)
+    prepare_corpus(sources_in(folder), out, progress=told)
     assert told.read_now == 4
-    assert len(list((out / READ).iterdir())) == 1
+    assert len(list((out / JOURNAL).iterdir())) == 1
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -386,16 +386,16 @@ def test_what_failed_by_the_machine_is_read_again(tmp_path, monkeypatch, overwri
 
     def slow(function, items, workers, limits):
         for item in items:
-            yield item, Lost("timeout", "too slow") if "tune 3" in item.path else function(item)
+            yield item, Failure("timeout", "too slow") if "tune 3" in item.path else function(item)
 
     monkeypatch.setitem(module.ENGINES, "local", slow)
-    assert prepare(sources, out)["rejected"] == {"timeout": 2}
+    assert prepare_corpus(sources, out)["rejected"] == {"timeout": 2}
     monkeypatch.undo()
     if overwrite:  # a second reading of each file, left by an interrupted run
         with pytest.raises(KeyboardInterrupt):
-            prepare(sources, out, overwrite=True, progress=Told(stop_at=len(sources)))
+            prepare_corpus(sources, out, overwrite=True, progress=Told(stop_at=len(sources)))
     told = Told()
-    manifest = prepare(sources, out, resume=True, progress=told)
+    manifest = prepare_corpus(sources, out, resume=True, progress=told)
     assert manifest["rejected"] == {} and manifest["kept"] == len(sources)
     assert told.read_now == (0 if overwrite else 2)
 
@@ -407,21 +407,21 @@ def splits(out):
 
 def test_splits_are_kept_when_music_is_added_renamed_or_copied(tmp_path):
     folder, out = small(tmp_path / "m"), tmp_path / "c"
-    prepare(sources_in(folder), out)
+    prepare_corpus(sources_in(folder), out)
     old = splits(out)
     for number in range(20, 26):
         tune(folder / "jazz" / f"new {number}.mid", seed=number)
-    prepare(sources_in(folder), tmp_path / "anew")
+    prepare_corpus(sources_in(folder), tmp_path / "anew")
     anew = splits(tmp_path / "anew")
     assert any(anew[content] != split for content, split in old.items())  # or nothing is shown below
-    assert prepare(sources_in(folder), out, resume=True)["moved"] == 0
+    assert prepare_corpus(sources_in(folder), out, resume=True)["moved"] == 0
     new = splits(out)
     assert {content: new[content] for content in old} == old and set(new.values()) == {*old.values()}
     for file in sorted((folder / "jazz").glob("*.mid")):
         shutil.copy(file, file.with_name(f"a copy of {file.name}"))  # sorts before the original
     for file in sorted((folder / "other").glob("*.mid")):
         file.rename(file.with_name(f"other {file.name}"))
-    manifest = prepare(sources_in(folder), out, resume=True)
+    manifest = prepare_corpus(sources_in(folder), out, resume=True)
     assert manifest["moved"] == 0 and manifest["rejected"] == {"duplicate": 14}
     assert splits(out) == new
     kept = Corpus.open(out).pieces["path"]
@@ -430,7 +430,7 @@ def test_splits_are_kept_when_music_is_added_renamed_or_copied(tmp_path):
 
 def test_works_that_turn_out_to_be_one_go_where_they_must_stay_unseen(tmp_path):
     folder, out = small(tmp_path / "m", 30), tmp_path / "c"
-    prepare(sources_in(folder), out)
+    prepare_corpus(sources_in(folder), out)
     pieces = Corpus.open(out).pieces
     trained, tested = (pieces[pieces["split"] == split]["path"].iloc[0] for split in ("train", "test"))
     both = Score(trained)
@@ -438,7 +438,7 @@ def test_works_that_turn_out_to_be_one_go_where_they_must_stay_unseen(tmp_path):
     for note in Score(tested).tracks[0].notes:
         both.tracks[0].notes.append(Note(end + note.time, note.duration, note.pitch, note.velocity))
     both.dump_midi(folder / "jazz" / "medley.mid")
-    manifest = prepare(sources_in(folder), out, resume=True)
+    manifest = prepare_corpus(sources_in(folder), out, resume=True)
     now = Corpus.open(out).pieces.set_index("path")["split"]
     assert (now[trained], now[tested], now[str(folder / "jazz" / "medley.mid")]) == ("test", "test", "test")
     assert manifest["moved"] == 1
@@ -446,23 +446,23 @@ def test_works_that_turn_out_to_be_one_go_where_they_must_stay_unseen(tmp_path):
 
 def test_a_corpus_whose_table_is_damaged_is_not_split_anew(tmp_path):
     folder, out = small(tmp_path / "m"), tmp_path / "c"
-    prepare(sources_in(folder), out)
+    prepare_corpus(sources_in(folder), out)
     (out / "pieces.parquet").write_bytes(b"PAR1")
     with pytest.raises(MgenError, match="so its splits would be lost; --overwrite draws them anew"):
-        prepare(sources_in(folder), out, resume=True)
-    prepare(sources_in(folder), out, overwrite=True)
+        prepare_corpus(sources_in(folder), out, resume=True)
+    prepare_corpus(sources_in(folder), out, overwrite=True)
 
 
 def test_a_part_damaged_inside_is_named(tmp_path):
     folder, out = small(tmp_path / "m"), tmp_path / "c"
-    prepare(sources_in(folder), out)
-    (part,) = (out / READ).rglob("*.parquet")
+    prepare_corpus(sources_in(folder), out)
+    (part,) = (out / JOURNAL).rglob("*.parquet")
     content = part.read_bytes()
     part.write_bytes(content[:4] + os.urandom(len(content) // 2) + content[4 + len(content) // 2 :])
     with pytest.raises(
         MgenError, match=r"\.parquet: a damaged part of the journal .*; delete it and give --resume"
     ) as caught:
-        prepare(sources_in(folder), out, resume=True)
+        prepare_corpus(sources_in(folder), out, resume=True)
     assert "\n" not in str(caught.value)
 
 
@@ -472,9 +472,9 @@ def test_two_runs_on_one_folder_do_not_mix(tmp_path):
     def second(done, without):
         if done == 3:
             with pytest.raises(MgenError, match="another run is writing it"):
-                prepare(sources_in(folder), out)
+                prepare_corpus(sources_in(folder), out)
 
-    assert prepare(sources_in(folder), out, progress=second)["kept"] == 16
+    assert prepare_corpus(sources_in(folder), out, progress=second)["kept"] == 16
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "m"]
 
 
@@ -483,7 +483,7 @@ def test_names_of_signs_alone_are_works_too(tmp_path):
     for name, by in (("x", 3), ("y", 5)):
         (folder / "jazz" / name).mkdir()
         transposed(folder / "jazz" / f"jazz tune {by}.mid", folder / "jazz" / name / "@@@.mid", by)
-    prepare(sources_in(folder), tmp_path / "c")
+    prepare_corpus(sources_in(folder), tmp_path / "c")
     pieces = Corpus.open(tmp_path / "c").pieces
     assert (pieces["work"] == "@@@").sum() == 2
     assert pieces[pieces["work"] == "@@@"]["split"].nunique() == 1

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from mgen.corpus.split import SPLITS, assign_splits, splits_before
+from mgen.corpus.split import SPLITS, assign_splits, splits_of_groups
 from mgen.errors import MgenError
 
 
@@ -52,25 +52,25 @@ def test_a_work_is_in_one_split_wherever_it_comes_from(table):
 
 
 def test_works_keep_the_splits_they_have_and_new_ones_fill_up_the_shares():
-    before = {f"jazz_solos {number}": "test" for number in range(6)} | {"jazz_solos 6": "train"}
+    previous = {f"jazz_solos {number}": "test" for number in range(6)} | {"jazz_solos 6": "train"}
     table = pieces(jazz_solos=50)
-    split = dict(zip(table["work"], assign_splits(table, before=before), strict=True))
-    assert {work: split[work] for work in before} == before
+    split = dict(zip(table["work"], assign_splits(table, previous=previous), strict=True))
+    assert {work: split[work] for work in previous} == previous
     counts = pd.Series(split.values()).value_counts().to_dict()
     assert counts == {"train": 32, "valid": 5, "judge": 5, "test": 8}
 
 
 def test_a_split_that_is_empty_comes_first():
-    before = dict.fromkeys([f"jazz_solos {number}" for number in range(3)], "train")
-    before |= dict.fromkeys([f"jazz_solos {number}" for number in range(3, 7)], "test") | {"jazz_solos 7": "valid"}
+    previous = dict.fromkeys([f"jazz_solos {number}" for number in range(3)], "train")
+    previous |= dict.fromkeys([f"jazz_solos {number}" for number in range(3, 7)], "test") | {"jazz_solos 7": "valid"}
     table = pieces(jazz_solos=9)
-    assert assign_splits(table, before=before)[8] == "judge"
+    assert assign_splits(table, previous=previous)[8] == "judge"
 
 
 def test_a_group_goes_where_it_must_stay_unseen_longest():
     groups = ["a", "a", "b", "b", "c", "d", "d", "e"]
     had = ["train", "test", "valid", "", "", "judge", "valid", "train"]
-    assert splits_before(groups, had) == {"a": "test", "b": "valid", "d": "judge", "e": "train"}
+    assert splits_of_groups(groups, had) == {"a": "test", "b": "valid", "d": "judge", "e": "train"}
 
 
 def test_a_work_in_two_styles_goes_where_the_first_puts_it():

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from mgen.encoding.tab_events import COLUMNS, MAX_LAG, TICKS_PER_QUARTER, TabWindows, checked, decode, encode
+from mgen.encoding.tab_events import COLUMNS, MAX_LAG, TICKS_PER_QUARTER, TabWindows, check_events, decode, encode
 from mgen.errors import MgenError
 
 UNIT = 30  # ticks of a 1/128 note, at 960 a quarter
@@ -287,8 +287,8 @@ def test_errors_do_not_add_up(parts):
 )
 def test_a_row_that_is_no_event_is_named(row, says):
     good = [(8, 10, 6, 1), (0, 0, 0, 0)]
-    assert len(checked(good)) == 2
-    for read in (checked, decode):
+    assert len(check_events(good)) == 2
+    for read in (check_events, decode):
         with pytest.raises(MgenError, match=f"^events, row 2 .*{says}") as caught:
             read([*good, row, (99, 99, 99, 99)])
         assert "\n" not in str(caught.value)
@@ -370,7 +370,7 @@ def test_windows_are_slices(tmp_path, window, hop, partial):
 def test_padding_is_silence():
     windows = TabWindows(tables(3), window=5, hop=5, partial="pad")
     assert [tuple(row) for row in windows[0][windows.filled(0) :].tolist()] == [(0, 0, 0, 0)] * 2
-    checked(windows[0])
+    check_events(windows[0])
 
 
 def test_a_file_is_read_when_a_window_is_asked_for(tmp_path):

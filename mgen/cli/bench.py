@@ -30,15 +30,15 @@ from critics.style.feature_model import FeatureModel
 from mgen.cli.options import parse
 from mgen.cli.pretrain import PretrainConfig
 from mgen.cli.rivals import miditok_ids, muspy_metrics, muspy_music, parsed_tab
-from mgen.corpus.chunks import LEAST_NOTES, MOST_NOTES
+from mgen.corpus.chunks import MAX_CHUNK_NOTES, MIN_CHUNK_NOTES
 from mgen.corpus.clean import normalise
 from mgen.corpus.demo import COLLECTIONS, compose, write_demo_corpus
-from mgen.corpus.prepare import prepare as write_corpus
+from mgen.corpus.prepare import prepare_corpus
 from mgen.corpus.reading import Rules, read_source
 from mgen.corpus.scan import Source, scan
 from mgen.corpus.shards import TokenTable
 from mgen.corpus.windows import Windows, collate, sample_windows
-from mgen.corpus.workers import Limits, in_workers
+from mgen.corpus.workers import Limits, run_in_processes
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError, RejectedFile
 from mgen.files import read_music
@@ -341,12 +341,12 @@ def prepare(config: BenchConfig) -> dict[str, Any]:
 
         def ours() -> float:
             began = time.perf_counter()
-            write_corpus(sources, Path(folder) / "corpus", workers=workers, overwrite=True)
+            prepare_corpus(sources, Path(folder) / "corpus", workers=workers, overwrite=True)
             return len(sources) / (time.perf_counter() - began)
 
         def theirs() -> float:
             began = time.perf_counter()
-            found = sum(1 for _ in in_workers(miditok_ids, sources, workers, Limits(60.0, 4096)))
+            found = sum(1 for _ in run_in_processes(miditok_ids, sources, workers, Limits(60.0, 4096)))
             return found / (time.perf_counter() - began)
 
         mine, rival, ratio = in_turn(ours, theirs, config.repeats)
@@ -360,7 +360,7 @@ def tabs(config: BenchConfig) -> dict[str, Any]:
     """
     if not config.source:
         raise MgenError("mgen bench tabs: expected --source, got none; give a folder of Guitar Pro files")
-    rules = Rules("tabs", min_notes=LEAST_NOTES, max_notes=MOST_NOTES)
+    rules = Rules("tabs", min_notes=MIN_CHUNK_NOTES, max_notes=MAX_CHUNK_NOTES)
     sources = [source for source in _music(config, Path()) if not isinstance(parsed_tab(source), Exception)]
     if not sources:
         raise MgenError(f"--source {config.source}: no Guitar Pro file that can be read; give .gp3, .gp4 or .gp5 files")

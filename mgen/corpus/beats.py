@@ -22,7 +22,7 @@ from mgen.notes import MAX_BEATS, STEPS_PER_QUARTER, Notes
 BeatStep = Literal["offset", "metre", "clock"]
 BEAT_STEPS: tuple[BeatStep, ...] = get_args(BeatStep)
 
-ON_GRID = 0.25
+MIN_GRID_STRENGTH = 0.25
 """Grid strength from which a piece counts as written on the beat grid of its file.
 
 Measured on 5357 files labelled by another method: 99.5 % of quantised files pass, 85 % of loosely played ones, 1.5 %
@@ -30,7 +30,7 @@ of free performances; of 353 solos with annotated beats and expressive onsets 93
 free ones pass in 3 files of 10, 64 in 1 of 100.
 """
 
-GATHERED = 0.5
+MIN_RESULTANT_LENGTH = 0.5
 """Resultant length from which onsets count as gathered at one phase of a sixteenth or a triplet eighth.
 
 Measured on 5436 files: of those quantised beside the tick grid 95 % reach 0.81, free performances at most 0.27.
@@ -39,27 +39,27 @@ Measured on 5436 files: of those quantised beside the tick grid 95 % reach 0.81,
 MIN_ONSETS = 16
 """Fewer distinct onsets gather at some phase by chance, so no offset and no bar line is looked for."""
 
-SMALLEST_OFFSET = 0.5 / STEPS_PER_QUARTER
+MIN_OFFSET = 0.5 / STEPS_PER_QUARTER
 """Quarter notes; rounding to the grid takes a smaller offset away on its own."""
 
-OTHER_BEAT = (0.3, 1.0)
+BEAT_ACCENT_MARGINS = (0.3, 1.0)
 """How much stronger another sixteenth must be accented than the beat, in shares summed over three accents, to be the
 beat of a piece whose sixteenths are on the grid: where the file states no bars longer than a beat, and where it does.
 
 Measured: of 1427 files that keep to a grid and state bars of quarters, 1.0 moves one.
 """
 
-OTHER_BAR = 0.35
+BAR_ACCENT_MARGIN = 0.35
 """How much stronger another beat must be accented than the first of the bar, in shares summed over four accents, to
 begin the bars of a piece that states its bars plausibly.
 """
 
-IN_THREE = 0.3
+TRIPLE_METRE_MARGIN = 0.3
 """How much better accents must recur after 3, 6 and 9 beats than after 4, 8 and 12, as a difference of correlations,
 for bars of three.
 """
 
-STEADY = 0.7
+MIN_STEADY_SHARE = 0.7
 """Share of a piece that the bars of one time signature must cover, all in step, for partial bars between them to be
 upbeats and ends of repeats.
 """
@@ -68,14 +68,14 @@ CLOCK_TICKS = 480
 """Ticks a quarter note of a score that was put on the clock; a tick is about a millisecond."""
 
 _DEFAULT_TEMPO = 500_000  # microseconds a quarter, where a file states none: 120 quarter notes a minute
-_LONGEST = 4.0  # quarter notes of a duration that count: a pedal point is no stronger accent than a held chord
+_MAX_DURATION = 4.0  # quarter notes of a duration that count: a pedal point is no stronger accent than a held chord
 
-Stated = list[tuple[int, int, int]]
+Signatures = list[tuple[int, int, int]]
 Retime = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Beats:
+class BeatRepair:
     """What `repaired` found and did.
 
     Attributes:
@@ -110,15 +110,15 @@ class _Sounds:
         order = np.argsort(onset, kind="stable")
         quarter = score.ticks_per_quarter
         return cls(
-            onset[order] / quarter, np.minimum(duration[order] / quarter, _LONGEST), pitch[order].astype(np.int64)
+            onset[order] / quarter, np.minimum(duration[order] / quarter, _MAX_DURATION), pitch[order].astype(np.int64)
         )
 
-    def later(self, quarters: float) -> _Sounds:
+    def shift(self, quarters: float) -> _Sounds:
         """The same notes so many quarter notes later."""
         return _Sounds(self.onset + quarters, self.duration, self.pitch)
 
 
-def repaired(score: core.ScoreTick, steps: Collection[str] = BEAT_STEPS) -> tuple[core.ScoreTick, Beats]:
+def repair_beats(score: core.ScoreTick, steps: Collection[str] = BEAT_STEPS) -> tuple[core.ScoreTick, BeatRepair]:
     """One score on its own beats, and what had to be done; repairing it again changes nothing.
 
     Args:
@@ -138,20 +138,20 @@ def repaired(score: core.ScoreTick, steps: Collection[str] = BEAT_STEPS) -> tupl
         raise MgenError(f"steps names {', '.join(sorted(unknown))}; the repairs are {', '.join(BEAT_STEPS)}.")
     metre = ""
     if "metre" in steps:
-        score, metre = without_partial_bars(score)
+        score, metre = merge_partial_bars(score)
     offset = grid_offset(score) if "offset" in steps else 0.0
     if offset:
-        score = without_offset(score, offset)
+        score = remove_offset(score, offset)
     strength = _strength(np.rint(_Sounds.of(score).onset * STEPS_PER_QUARTER))
-    on_grid = strength >= ON_GRID
+    on_grid = strength >= MIN_GRID_STRENGTH
     if on_grid and "metre" in steps and not metre:
-        score, metre = barred(score, restless=offset != 0)
+        score, metre = replace_metre(score, moved_onto_grid=offset != 0)
     if on_grid or "clock" not in steps:
-        return score, Beats(offset, metre, on_grid, strength)
-    clocked = on_clock(score)
-    if _pace(score) == {_DEFAULT_TEMPO}:
-        return clocked, Beats(offset, "", on_grid, strength)
-    return repaired(clocked, steps)  # some files have beats after all, of half a second
+        return score, BeatRepair(offset, metre, on_grid, strength)
+    retimed = retime_to_seconds(score)
+    if _tempos(score) == {_DEFAULT_TEMPO}:
+        return retimed, BeatRepair(offset, "", on_grid, strength)
+    return repair_beats(retimed, steps)  # some files have beats after all, of half a second
 
 
 def grid_strength(notes: Notes) -> float:
@@ -173,20 +173,20 @@ def grid_offset(score: core.ScoreTick) -> float:
     sounds = _Sounds.of(score)
     if len(np.unique(sounds.onset)) < MIN_ONSETS:
         return 0.0
-    parts, phase = _gathering(sounds.onset)
+    parts, phase = _find_phase(sounds.onset)
     if not parts:
         return 0.0
-    here = abs(phase) < SMALLEST_OFFSET
-    accents = _beat_accents(sounds.later(-phase), parts)
+    here = abs(phase) < MIN_OFFSET
+    accents = _beat_accents(sounds.shift(-phase), parts)
     best = int(np.argmax(accents))
-    if here and (best == 0 or accents[best] < accents[0] + _trust(_stated(score), score.end())):
+    if here and (best == 0 or accents[best] < accents[0] + _accent_margin(_signatures(score), score.end())):
         return 0.0
     quarter = score.ticks_per_quarter
     ticks = round((phase + best / parts) * quarter) % quarter
     return (ticks - quarter * (2 * ticks > quarter)) / quarter
 
 
-def without_offset(score: core.ScoreTick, offset: float) -> core.ScoreTick:
+def remove_offset(score: core.ScoreTick, offset: float) -> core.ScoreTick:
     """The score with everything `offset` quarter notes earlier, or, if that were before time 0, a bar later again.
 
     Time signatures stay on the beats: only a whole bar moves them, but for the first ones.
@@ -194,36 +194,36 @@ def without_offset(score: core.ScoreTick, offset: float) -> core.ScoreTick:
     ticks = round(offset * score.ticks_per_quarter)
     first = min((track.notes.numpy()["time"].min() for track in score.tracks if len(track.notes)), default=0)
     bar = _first_bar(score) * score.ticks_per_quarter if first < ticks else 0
-    return _later(score, bar - ticks, bar)
+    return _shift(score, bar - ticks, bar)
 
 
-def without_partial_bars(score: core.ScoreTick) -> tuple[core.ScoreTick, str]:
+def merge_partial_bars(score: core.ScoreTick) -> tuple[core.ScoreTick, str]:
     """The score without upbeats and ends of repeats that are written as bars of their own, and what replaced what.
 
     Only where such bars are not of whole quarter notes, so that they cannot be written, and where the bars of one
     time signature hold for nearly all the piece and are in step: those bars stay where they are, and become bars
     throughout.
     """
-    stated = _stated(score)
-    lengths = [_quarters(*signature) for _, *signature in stated]
-    if all(length in range(1, MAX_BEATS + 1) for length in lengths) or _by_beats(stated, score.end()):
+    signatures = _signatures(score)
+    lengths = [_bar_quarters(*signature) for _, *signature in signatures]
+    if all(length in range(1, MAX_BEATS + 1) for length in lengths) or _has_one_beat_bars(signatures, score.end()):
         return score, ""
-    spans = np.diff([time for time, *_ in stated], append=max(stated[-1][0] + 1, score.end()))
+    spans = np.diff([time for time, *_ in signatures], append=max(signatures[-1][0] + 1, score.end()))
     best, steady, upbeat = 0.0, (4, 4), 0
-    for (time, *signature), length in zip(stated, lengths, strict=True):
+    for (time, *signature), length in zip(signatures, lengths, strict=True):
         if length not in range(2, MAX_BEATS + 1):
             continue
         bar = int(length) * score.ticks_per_quarter
-        same = [other == signature and (when - time) % bar == 0 for when, *other in stated]
+        same = [other == signature and (when - time) % bar == 0 for when, *other in signatures]
         share = float(spans[same].sum() / spans.sum())
         if share > best:
             best, steady, upbeat = share, (signature[0], signature[1]), -time % bar
-    if best < STEADY:
+    if best < MIN_STEADY_SHARE:
         return score, ""
-    return _signed(_later(score, upbeat, 0), stated, steady)
+    return _replace_signatures(_shift(score, upbeat, 0), signatures, steady)
 
 
-def barred(score: core.ScoreTick, restless: bool = False) -> tuple[core.ScoreTick, str]:
+def replace_metre(score: core.ScoreTick, moved_onto_grid: bool = False) -> tuple[core.ScoreTick, str]:
     """The score in bars of its own, if those it states only come from an exporter, and what was replaced by what.
 
     Replaced are time signatures that mostly make bars of one beat or less, or of no possible length: the new bars
@@ -236,47 +236,48 @@ def barred(score: core.ScoreTick, restless: bool = False) -> tuple[core.ScoreTic
             become bars of four or three, bars of four become bars of three where accents recur clearly better so,
             and bars begin on another beat where it is clearly stronger.
     """
-    stated = _stated(score)
-    lengths = [_quarters(*signature) for _, *signature in stated]
-    by_beats = _by_beats(stated, score.end())
-    if not by_beats and (not restless or len(set(lengths)) > 1 or not set(lengths) <= set(range(2, MAX_BEATS + 1))):
+    signatures = _signatures(score)
+    lengths = [_bar_quarters(*signature) for _, *signature in signatures]
+    one_beat_bars = _has_one_beat_bars(signatures, score.end())
+    plausible = len(set(lengths)) <= 1 and set(lengths) <= set(range(2, MAX_BEATS + 1))
+    if not one_beat_bars and not (moved_onto_grid and plausible):
         return score, ""
     sounds = _Sounds.of(score)
     few = len(np.unique(sounds.onset)) < MIN_ONSETS
-    if few and not by_beats:
+    if few and not one_beat_bars:
         return score, ""
-    beats = int(lengths[0]) if lengths and not by_beats else 4
-    numerator, denominator = stated[0][1:] if stated and not by_beats else (4, 4)
-    if not few and (by_beats or beats in {2, 4}):
-        beats = 3 if _threeness(sounds) > IN_THREE else 4
+    beats = int(lengths[0]) if lengths and not one_beat_bars else 4
+    numerator, denominator = signatures[0][1:] if signatures and not one_beat_bars else (4, 4)
+    if not few and (one_beat_bars or beats in {2, 4}):
+        beats = 3 if _triple_metre_score(sounds) > TRIPLE_METRE_MARGIN else 4
         numerator, denominator = beats, 4
     best = 0
     if not few:
         accents = _bar_accents(sounds, beats)
         best = int(np.argmax(accents))
-        if not by_beats and accents[best] < accents[0] + OTHER_BAR:
+        if not one_beat_bars and accents[best] < accents[0] + BAR_ACCENT_MARGIN:
             best = 0
-    score = _later(score, -best % beats * score.ticks_per_quarter, 0)
-    return _signed(score, stated, (numerator, denominator))
+    score = _shift(score, -best % beats * score.ticks_per_quarter, 0)
+    return _replace_signatures(score, signatures, (numerator, denominator))
 
 
-def on_clock(score: core.ScoreTick) -> core.ScoreTick:
+def retime_to_seconds(score: core.ScoreTick) -> core.ScoreTick:
     """The score in seconds: 120 quarter notes a minute and 4/4 throughout, so that a bar means 2 seconds.
 
     Ticks stay as they are where the file is at 120 already; otherwise a quarter note has `CLOCK_TICKS`.
     """
-    if _pace(score) == {_DEFAULT_TEMPO}:
+    if _tempos(score) == {_DEFAULT_TEMPO}:
         score = score.copy()
     else:
-        score = _retimed(score, _clock(score))
+        score = _retime(score, _clock_of_tempos(score))
         score.ticks_per_quarter = CLOCK_TICKS
     tempos: Any = [core.TempoTick(0, mspq=_DEFAULT_TEMPO)]
     score.tempos = tempos
-    _sign(score, 4, 4)
+    _set_signature(score, 4, 4)
     return score
 
 
-def _clock(score: core.ScoreTick) -> Retime:
+def _clock_of_tempos(score: core.ScoreTick) -> Retime:
     """Ticks of the score to ticks of the clock, by the tempo map."""
     tempos = score.tempos.numpy()
     order = np.argsort(tempos["time"], kind="stable")
@@ -293,34 +294,34 @@ def _strength(step: NDArray[Any]) -> float:
     return float(np.cos(turns).mean(axis=1).max()) if len(step) else 0.0
 
 
-def _pace(score: core.ScoreTick) -> set[int]:
+def _tempos(score: core.ScoreTick) -> set[int]:
     """Microseconds a quarter note that hold somewhere."""
     tempos = score.tempos
-    stated = {tempo.mspq for tempo in tempos}
-    return stated if any(tempo.time <= 0 for tempo in tempos) else stated | {_DEFAULT_TEMPO}
+    written = {tempo.mspq for tempo in tempos}
+    return written if any(tempo.time <= 0 for tempo in tempos) else written | {_DEFAULT_TEMPO}
 
 
-def _gathering(onset: Floats) -> tuple[int, float]:
+def _find_phase(onset: Floats) -> tuple[int, float]:
     """Parts of a beat, 4 or 3, at one phase of which onsets gather (0 if none), and that phase in quarter notes."""
     four, three = (complex(np.exp(2j * np.pi * parts * onset).mean()) for parts in (4, 3))
     parts, mean = (3, three) if abs(three) > abs(four) + 0.01 else (4, four)  # what is on both is on sixteenths
-    if abs(mean) < GATHERED:
+    if abs(mean) < MIN_RESULTANT_LENGTH:
         return 0, 0.0
     phase = float(np.angle(mean)) / (2 * np.pi * parts)
-    beside = (onset - phase) * parts
-    beside = (beside - np.rint(beside)) / parts
-    near = np.abs(beside) <= 1 / STEPS_PER_QUARTER  # the mean alone is drawn aside by what is played elsewhere
-    return parts, phase + float(np.median(beside[near])) if near.any() else phase
+    distance = (onset - phase) * parts
+    distance = (distance - np.rint(distance)) / parts
+    near = np.abs(distance) <= 1 / STEPS_PER_QUARTER  # the mean alone is drawn aside by what is played elsewhere
+    return parts, phase + float(np.median(distance[near])) if near.any() else phase
 
 
-def _shares(phase: NDArray[np.int64], weight: NDArray[Any], period: int) -> Floats:
+def _phase_shares(phase: NDArray[np.int64], weight: NDArray[Any], period: int) -> Floats:
     """(period,) share of all weight at each phase."""
     total = np.bincount(phase, weights=weight, minlength=period)
     share: Floats = total / max(float(total.sum()), 1e-9)
     return share
 
 
-def _low(sounds: _Sounds) -> Floats:
+def _low_durations(sounds: _Sounds) -> Floats:
     """(N,) durations of the lowest three notes of ten, 0 for the others."""
     return np.where(sounds.pitch <= np.quantile(sounds.pitch, 0.3), sounds.duration, 0.0)
 
@@ -328,12 +329,12 @@ def _low(sounds: _Sounds) -> Floats:
 def _beat_accents(sounds: _Sounds, parts: int) -> Floats:
     """(parts,) how strongly each part of the beat is accented: shares of onsets, of durations and of low durations."""
     part = np.rint(sounds.onset * parts).astype(np.int64) % parts
-    weights = (np.ones(len(part)), sounds.duration, _low(sounds))
-    accents: Floats = np.sum([_shares(part, weight, parts) for weight in weights], axis=0)
+    weights = (np.ones(len(part)), sounds.duration, _low_durations(sounds))
+    accents: Floats = np.sum([_phase_shares(part, weight, parts) for weight in weights], axis=0)
     return accents
 
 
-def _accents(sounds: _Sounds) -> Floats:
+def _beat_accent_table(sounds: _Sounds) -> Floats:
     """(4, M) of each beat from time 0: durations and low durations that begin, changes of harmony by one and two beats.
 
     Each row sums to 1. Durations count within an eighth before and after the beat.
@@ -341,9 +342,9 @@ def _accents(sounds: _Sounds) -> Floats:
     beat = np.rint(sounds.onset).astype(np.int64)
     near = np.abs(sounds.onset - beat) <= 0.25
     beats = int(np.ceil((sounds.onset + sounds.duration).max())) + 1
-    begun = [np.bincount(beat[near], weight[near], beats) for weight in (sounds.duration, _low(sounds))]
+    begun = [np.bincount(beat[near], weight[near], beats) for weight in (sounds.duration, _low_durations(sounds))]
     chroma = _chroma(sounds, beats)
-    table: Floats = np.array([*begun, _change(chroma, 1), _change(chroma, 2)])
+    table: Floats = np.array([*begun, _harmonic_change(chroma, 1), _harmonic_change(chroma, 2)])
     whole: Floats = np.maximum(table.sum(axis=1, keepdims=True), 1e-9)
     return np.divide(table, whole)
 
@@ -364,13 +365,13 @@ def _chroma(sounds: _Sounds, beats: int) -> Floats:
     return np.diff(sounded, axis=1)
 
 
-def _change(chroma: Floats, beats: int) -> Floats:
+def _harmonic_change(chroma: Floats, beats: int) -> Floats:
     """(M,) 1 minus the cosine of the pitch classes in the `beats` before and after each beat; 0 at both ends."""
     change = np.zeros(chroma.shape[1])
     if chroma.shape[1] < 2 * beats:
         return change
-    heard = np.cumsum(np.pad(chroma, ((0, 0), (1, 0))), axis=1)
-    window = heard[:, beats:] - heard[:, :-beats]
+    total = np.cumsum(np.pad(chroma, ((0, 0), (1, 0))), axis=1)
+    window = total[:, beats:] - total[:, :-beats]
     before, after = window[:, :-beats], window[:, beats:]
     length = np.linalg.norm(before, axis=0) * np.linalg.norm(after, axis=0)
     same = (before * after).sum(axis=0)
@@ -380,15 +381,15 @@ def _change(chroma: Floats, beats: int) -> Floats:
 
 def _bar_accents(sounds: _Sounds, beats: int) -> Floats:
     """(beats,) how strongly each beat of the bar is accented, the sum of four shares."""
-    table = _accents(sounds)
+    table = _beat_accent_table(sounds)
     phase = np.arange(table.shape[1]) % beats
-    accents: Floats = np.sum([_shares(phase, row, beats) for row in table], axis=0)
+    accents: Floats = np.sum([_phase_shares(phase, row, beats) for row in table], axis=0)
     return accents
 
 
-def _threeness(sounds: _Sounds) -> float:
+def _triple_metre_score(sounds: _Sounds) -> float:
     """How much better accents recur after 3, 6 and 9 beats than after 4, 8 and 12, as a difference of correlations."""
-    curve = _accents(sounds).sum(axis=0)
+    curve = _beat_accent_table(sounds).sum(axis=0)
     curve = curve - curve.mean()
     power = float((curve**2).sum())
     if len(curve) < 24 or power < 1e-12:
@@ -400,7 +401,7 @@ def _threeness(sounds: _Sounds) -> float:
     return float(three - four) / power
 
 
-def _stated(score: core.ScoreTick) -> Stated:
+def _signatures(score: core.ScoreTick) -> Signatures:
     """(tick, numerator, denominator) of the time signatures that hold somewhere; of those at one tick the last.
 
     What comes within the first beat was meant for the beginning; before a later one it is 4/4.
@@ -413,7 +414,7 @@ def _stated(score: core.ScoreTick) -> Stated:
     return list(held.values())
 
 
-def _quarters(numerator: int, denominator: int) -> float:
+def _bar_quarters(numerator: int, denominator: int) -> float:
     """Length of a bar in quarter notes, 0.0 for a time signature that cannot be."""
     possible = numerator > 0 and denominator > 0 and denominator & (denominator - 1) == 0
     return 4 * numerator / denominator if possible else 0.0
@@ -421,18 +422,18 @@ def _quarters(numerator: int, denominator: int) -> float:
 
 def _first_bar(score: core.ScoreTick) -> int:
     """Whole quarter notes of the first bar, 4 where it is not of whole quarter notes."""
-    stated = _stated(score)
-    length = _quarters(*stated[0][1:]) if stated and stated[0][0] <= 0 else 4.0
+    signatures = _signatures(score)
+    length = _bar_quarters(*signatures[0][1:]) if signatures and signatures[0][0] <= 0 else 4.0
     return int(length) if length in range(1, MAX_BEATS + 1) else 4
 
 
-def _later(score: core.ScoreTick, ticks: int, bars: int) -> core.ScoreTick:
+def _shift(score: core.ScoreTick, ticks: int, bars: int) -> core.ScoreTick:
     """All so many ticks later, but none before time 0; time signatures that come after time 0 `bars` ticks later."""
     signatures: Any = [
         core.TimeSignatureTick(s.time + bars if s.time > 0 else 0, s.numerator, s.denominator)
         for s in score.time_signatures
     ]
-    moved = _retimed(score, lambda when: np.maximum(when + ticks, 0))
+    moved = _retime(score, lambda when: np.maximum(when + ticks, 0))
     moved.time_signatures = signatures
     for old, new in zip(score.tempos, moved.tempos, strict=True):
         if old.time <= 0:
@@ -440,56 +441,60 @@ def _later(score: core.ScoreTick, ticks: int, bars: int) -> core.ScoreTick:
     return moved
 
 
-def _by_beats(stated: Stated, end: int) -> bool:
+def _has_one_beat_bars(signatures: Signatures, end: int) -> bool:
     """Whether bars of one beat or less, or of no possible length, take up most of the time until tick `end`."""
-    if not stated:
+    if not signatures:
         return False
-    spans = np.diff([time for time, *_ in stated], append=max(end, stated[-1][0] + 1))
-    short = np.array([_quarters(*signature) <= 1 for _, *signature in stated])
+    spans = np.diff([time for time, *_ in signatures], append=max(end, signatures[-1][0] + 1))
+    short = np.array([_bar_quarters(*signature) <= 1 for _, *signature in signatures])
     return bool(2 * spans[short].sum() > spans.sum())
 
 
-def _trust(stated: Stated, end: int) -> float:
+def _accent_margin(signatures: Signatures, end: int) -> float:
     """How much stronger another sixteenth must be accented than the stated beat; infinite where that is no quarter."""
-    if _by_beats(stated, end):
-        return OTHER_BEAT[0]
-    return OTHER_BEAT[1] if all(denominator <= 4 for *_, denominator in stated) else np.inf
+    if _has_one_beat_bars(signatures, end):
+        return BEAT_ACCENT_MARGINS[0]
+    return BEAT_ACCENT_MARGINS[1] if all(denominator <= 4 for *_, denominator in signatures) else np.inf
 
 
-def _signed(score: core.ScoreTick, stated: Stated, signature: tuple[int, int]) -> tuple[core.ScoreTick, str]:
+def _replace_signatures(
+    score: core.ScoreTick, signatures: Signatures, signature: tuple[int, int]
+) -> tuple[core.ScoreTick, str]:
     """The score with one time signature, which is not copied, and what it replaces."""
-    _sign(score, *signature)
-    old = " ".join(dict.fromkeys(f"{numerator}/{denominator}" for _, numerator, denominator in stated))
+    _set_signature(score, *signature)
+    old = " ".join(dict.fromkeys(f"{numerator}/{denominator}" for _, numerator, denominator in signatures))
     new = "{}/{}".format(*signature)
     return score, "" if old in {"", new} else f"{old} -> {new}"
 
 
-def _retimed(score: core.ScoreTick, at: Retime) -> core.ScoreTick:
+def _retime(score: core.ScoreTick, at: Retime) -> core.ScoreTick:
     """A copy in which what came at tick x comes at tick `at(x)`; what had a duration keeps one."""
     score = score.copy()
     events: list[Any] = [score.tempos, score.time_signatures, score.key_signatures, score.markers]
     for track in score.tracks:
         columns = track.notes.numpy()
-        onset, duration = _stretched(at, columns["time"], columns["duration"])
+        onset, duration = _retime_notes(at, columns["time"], columns["duration"])
         notes: Any = Note.from_numpy(onset, duration, columns["pitch"], columns["velocity"])
         track.notes = notes
         events += [track.controls, track.pitch_bends, track.pedals, track.lyrics]
     for some in events:
         when = [event.time for event in some]
         length = [getattr(event, "duration", 0) for event in some]
-        for event, time, duration in zip(some, *_stretched(at, np.array(when), np.array(length)), strict=True):
+        for event, time, duration in zip(some, *_retime_notes(at, np.array(when), np.array(length)), strict=True):
             event.time = int(time)
             if hasattr(event, "duration"):
                 event.duration = int(duration)
     return score
 
 
-def _stretched(at: Retime, time: NDArray[Any], duration: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def _retime_notes(
+    at: Retime, time: NDArray[Any], duration: NDArray[Any]
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Onsets and durations (N,) in new ticks."""
     onset, end = at(time), at(time + duration)
     return onset.astype(np.int32), np.maximum(end - onset, duration > 0).astype(np.int32)
 
 
-def _sign(score: core.ScoreTick, numerator: int, denominator: int) -> None:
+def _set_signature(score: core.ScoreTick, numerator: int, denominator: int) -> None:
     signatures: Any = [core.TimeSignatureTick(0, numerator, denominator)]
     score.time_signatures = signatures

@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from symusic import core
 
-from mgen.corpus.clean import notes_from
+from mgen.corpus.clean import select_notes
 
 LONG_REST = 8.0
 """Quarter notes of silence at which a track is split."""
 
-LEAST_NOTES, MOST_NOTES = 60, 1000
+MIN_CHUNK_NOTES, MAX_CHUNK_NOTES = 60, 1000
 """Of a chunk."""
 
-MOST_SILENCE = 0.5
+MAX_SILENCE = 0.5
 """Share of its time that a chunk may rest."""
 
 
@@ -38,12 +38,12 @@ class Chunk:
     score: core.ScoreTick
 
 
-def chunks(
+def split_into_chunks(
     score: core.ScoreTick,
-    least_notes: int = LEAST_NOTES,
-    most_notes: int = MOST_NOTES,
+    min_notes: int = MIN_CHUNK_NOTES,
+    max_notes: int = MAX_CHUNK_NOTES,
     long_rest: float = LONG_REST,
-    most_silence: float = MOST_SILENCE,
+    max_silence: float = MAX_SILENCE,
     skip: Collection[str] = (),
 ) -> tuple[list[Chunk], Counter[str]]:
     """The chunks of all melodic tracks, whatever their instrument.
@@ -64,7 +64,7 @@ def chunks(
     frame = core.ScoreTick(score.ticks_per_quarter)
     frame.tempos, frame.time_signatures = score.tempos, score.time_signatures
     rest = None if "rests" in skip else long_rest * score.ticks_per_quarter
-    most = None if "cut" in skip else most_notes
+    most = None if "cut" in skip else max_notes
     for number, track in enumerate(score.tracks):
         if track.is_drum or not len(track.notes):
             continue
@@ -72,29 +72,29 @@ def chunks(
         order = np.lexsort((columns["pitch"], columns["time"]))
         onset = columns["time"][order].astype(np.int64)
         end = onset + columns["duration"][order]
-        for place, rows in enumerate(_parts(onset, end, rest, most, counts)):
+        for place, rows in enumerate(_chunk_slices(onset, end, rest, most, counts)):
             counts["found"] += 1
-            if len(onset[rows]) < least_notes:
+            if len(onset[rows]) < min_notes:
                 counts["short chunk"] += 1
-            elif "silence" not in skip and silence(onset[rows], end[rows]) > most_silence:
+            elif "silence" not in skip and silent_share(onset[rows], end[rows]) > max_silence:
                 counts["mostly rests"] += 1
             else:
                 part = frame.copy()
                 alone = core.TrackTick(track.name, track.program, False)
-                alone.notes = notes_from(columns, order[rows])
+                alone.notes = select_notes(columns, order[rows])
                 part.tracks.append(alone)
                 out.append(Chunk(number, place, part))
     return out, +counts
 
 
-def silence(onset: NDArray[np.int64], end: NDArray[np.int64]) -> float:
+def silent_share(onset: NDArray[np.int64], end: NDArray[np.int64]) -> float:
     """Share of the time from the first onset to the last end in which no note sounds; notes sorted by onset."""
     until = np.maximum.accumulate(end)
     whole = int(until[-1] - onset[0])
     return float(np.maximum(onset[1:] - until[:-1], 0).sum() / whole) if whole else 0.0
 
 
-def _parts(
+def _chunk_slices(
     onset: NDArray[np.int64], end: NDArray[np.int64], rest: float | None, most: int | None, counts: Counter[str]
 ) -> Iterator[slice]:
     """Rows of each chunk of a track whose notes are sorted by onset; `rest` in ticks."""

@@ -16,23 +16,23 @@ import numpy as np
 from numpy.typing import NDArray
 from symusic import Note, core
 
-from mgen.corpus.beats import repaired
+from mgen.corpus.beats import repair_beats
 from mgen.encoding.remi import PITCH_RANGE
 from mgen.notes import MAX_DURATION, STEPS_PER_QUARTER, Bars, Ints, Notes, sort_order
 
 Recipe = Literal["piano", "band", "tabs"]
 RECIPES: tuple[Recipe, ...] = get_args(Recipe)
 
-SHORTEST = 1 / 96
+MIN_QUARTERS = 1 / 96
 """Quarter notes, 5 ms at 120 a minute: shorter ones are slips of the keys and of exporters. Real collections have up to
 1 % of them.
 """
 
-STEPS = {
+CLEANING_STEPS = {
     "offset": "a constant offset of all notes from the beat grid is removed",
     "metre": "a metre that only an exporter wrote is replaced",
     "clock": "performed music gets bars of two seconds, whatever beats its file claims",
-    "short_notes": f"notes shorter than 1/{round(1 / SHORTEST)} of a quarter are dropped",
+    "short_notes": f"notes shorter than 1/{round(1 / MIN_QUARTERS)} of a quarter are dropped",
     "rests": "tabs: a track is split at long rests",
     "cut": "tabs: a chunk is cut where it has the most notes it may have",
     "silence": "tabs: chunks that are mostly rests are dropped",
@@ -53,17 +53,17 @@ def normalise(score: core.ScoreTick, recipe: Recipe) -> Notes:
     Raises:
         RejectedFile: A time signature cannot be written in whole quarter notes.
     """
-    score, _ = repaired(score)
-    score, _ = without_short_notes(score)
+    score, _ = repair_beats(score)
+    score, _ = drop_short_notes(score)
     return clean(Notes.from_scores([score]), recipe)
 
 
 def clean(notes: Notes, recipe: Recipe) -> Notes:
     """`cleaned` with every step, without the counts. Cleaning again changes nothing."""
-    return cleaned(notes, recipe)[0]
+    return clean_and_count(notes, recipe)[0]
 
 
-def cleaned(
+def clean_and_count(
     notes: Notes, recipe: Recipe, skip: Collection[str] = (), pitches: tuple[int, int] = PITCH_RANGE
 ) -> tuple[Notes, Counter[str]]:
     """Normalise one piece that is on the grid already.
@@ -91,18 +91,18 @@ def cleaned(
     counts["pitches"] = int((heard & ~inside).sum())
     notes = notes.select(heard & inside)
     program = notes.program if recipe == "band" else np.zeros_like(notes.program)
-    keep, duration, velocity = _joined(program, notes)
+    keep, duration, velocity = _merge_unisons(program, notes)
     onset, pitch, program, bar = (column[keep] for column in (notes.onset, notes.pitch, program, notes.bar))
     counts["doubled"] = len(notes) - len(onset)
     if "overlaps" not in skip:
-        room = _room(program, pitch, onset)
+        room = _steps_to_repeat(program, pitch, onset)
         counts["overlaps"] = int((duration > room).sum())
         duration = np.minimum(duration, room)
     if "long_notes" not in skip:
         counts["long_notes"] = int((duration > MAX_DURATION).sum())
         duration = np.minimum(duration, MAX_DURATION)
-    velocity = equalised(velocity)
-    bars, first = (notes.bars, 0) if "empty_bars" in skip else _trimmed(notes.bars, bar)
+    velocity = rank_velocities(velocity)
+    bars, first = (notes.bars, 0) if "empty_bars" in skip else _trim_bars(notes.bars, bar)
     piece = np.zeros_like(onset)
     start = notes.bars.onset[first]
     order = sort_order(piece, onset, program, pitch, duration, velocity)
@@ -122,12 +122,12 @@ def cleaned(
     return whole, +counts
 
 
-def without_short_notes(score: core.ScoreTick) -> tuple[core.ScoreTick, int]:
+def drop_short_notes(score: core.ScoreTick) -> tuple[core.ScoreTick, int]:
     """The score without notes shorter than `SHORTEST`, drums aside, and how many there were.
 
     Where they are most of a file's notes, they are its music, written without lengths, and stay.
     """
-    least = SHORTEST * score.ticks_per_quarter
+    least = MIN_QUARTERS * score.ticks_per_quarter
     columns = [None if track.is_drum else track.notes.numpy() for track in score.tracks]
     keep = [None if notes is None else notes["duration"] >= least for notes in columns]
     total = sum(len(mask) for mask in keep if mask is not None)
@@ -137,16 +137,16 @@ def without_short_notes(score: core.ScoreTick) -> tuple[core.ScoreTick, int]:
     score = score.copy()
     for track, notes, mask in zip(score.tracks, columns, keep, strict=True):
         if notes is not None and mask is not None and not mask.all():
-            track.notes = notes_from(notes, mask)
+            track.notes = select_notes(notes, mask)
     return score, dropped
 
 
-def notes_from(columns: dict[str, NDArray[Any]], rows: NDArray[Any]) -> Any:
+def select_notes(columns: dict[str, NDArray[Any]], rows: NDArray[Any]) -> Any:
     """symusic's list of notes from the `rows` of its own columns."""
     return Note.from_numpy(*(columns[name][rows] for name in ("time", "duration", "pitch", "velocity")))
 
 
-def equalised(velocity: Ints) -> Ints:
+def rank_velocities(velocity: Ints) -> Ints:
     """Velocities (N,) as their own quantiles, evenly on 1..127: only which note is louder than which is kept.
 
     Equal ones share the middle of their ranks, so a piece of one velocity gets 64.
@@ -156,7 +156,7 @@ def equalised(velocity: Ints) -> Ints:
     return np.rint(1 + 126 * middle).astype(np.int32)[np.searchsorted(level, velocity)]
 
 
-def voices(notes: Notes) -> int:
+def count_voices(notes: Notes) -> int:
     """How many notes of one piece sound together where it is thick: the 95th percentile over its onsets, drums
     aside.
     """
@@ -170,7 +170,7 @@ def voices(notes: Notes) -> int:
     return int(np.percentile(sounding, 95, method="higher"))
 
 
-def _joined(program: Ints, notes: Notes) -> tuple[NDArray[np.intp], Ints, Ints]:
+def _merge_unisons(program: Ints, notes: Notes) -> tuple[NDArray[np.intp], Ints, Ints]:
     """Rows to keep, one an onset, pitch and program, in the order of program, pitch, onset; their durations and
     velocities.
     """
@@ -183,7 +183,7 @@ def _joined(program: Ints, notes: Notes) -> tuple[NDArray[np.intp], Ints, Ints]:
     return order[head], duration, velocity
 
 
-def _room(program: Ints, pitch: Ints, onset: Ints) -> NDArray[np.int64]:
+def _steps_to_repeat(program: Ints, pitch: Ints, onset: Ints) -> NDArray[np.int64]:
     """(N,) grid steps from each note to the next of its program and pitch; notes as `_joined` orders them."""
     room = np.full(len(onset), np.iinfo(np.int32).max, np.int64)
     again = (np.diff(program) == 0) & (np.diff(pitch) == 0)
@@ -191,7 +191,7 @@ def _room(program: Ints, pitch: Ints, onset: Ints) -> NDArray[np.int64]:
     return room
 
 
-def _trimmed(bars: Bars, used: Ints) -> tuple[Bars, int]:
+def _trim_bars(bars: Bars, used: Ints) -> tuple[Bars, int]:
     """The bars from the first to the last that is used, from time 0 on, and the number of the first."""
     first, last = (int(used.min()), int(used.max())) if len(used) else (0, 0)
     rows = slice(first, last + 1)

@@ -259,7 +259,7 @@ def _rhythm(rng: Generator, cells: Sequence[str], fillers: Sequence[str], beats:
     return drawn + [_pick(rng, fillers) for _ in range(beats % 2)]
 
 
-def _struck(rhythm: Iterable[str], unit: int) -> list[tuple[int, int]]:
+def _strikes(rhythm: Iterable[str], unit: int) -> list[tuple[int, int]]:
     """(onset, duration) of each x; a cell that begins with a hold lengthens the note before it."""
     drawn = "".join(rhythm).replace(" ", "")
     return [(hit.start() * unit, len(hit.group()) * unit) for hit in re.finditer("x-*", drawn)]
@@ -299,7 +299,7 @@ def _melody(rng: Generator, song: Song, low: int, high: int) -> list[Event]:
             rhythm[0] = _pick(rng, song.cells)
         if place == PHRASE - 1:
             rhythm[song.beats // 2 - 1] = _pick(rng, song.feel.closes)
-        for (within, duration), step in zip(_struck(rhythm, song.feel.unit), contour, strict=False):
+        for (within, duration), step in zip(_strikes(rhythm, song.feel.unit), contour, strict=False):
             onset = bar * song.bar + within
             chord = song.chord(onset)
             ladder = _pool(chord.scale if within % beat else chord.tones[swing:], low, high)
@@ -343,7 +343,7 @@ def _chords(rng: Generator, song: Song, feel: Feel, degrees: Sequence[int], low:
     events = []
     for bar in range(len(song.sections) - 1):
         rhythm = _rhythm(rng, feel.cells, feel.fillers, song.beats)
-        for within, duration in _struck(rhythm, feel.unit):
+        for within, duration in _strikes(rhythm, feel.unit):
             onset, accent = bar * song.bar + within, 0.3 + 0.2 * rng.random()
             pitches = song.chord(onset + feel.unit).voiced(degrees, low)
             events += [Event(onset, duration, pitch, accent) for pitch in pitches]
@@ -355,7 +355,7 @@ def _over_root(chord: Chord, low: int) -> list[int]:
     return chord.voiced([0], low - 12) + chord.voiced([0, 1, 2], low)
 
 
-def _held(song: Song, low: int) -> list[Event]:
+def _held_chords(song: Song, low: int) -> list[Event]:
     return [event for span in song.spans for event in span.held(_over_root(span.chord, low), 0.2)]
 
 
@@ -382,7 +382,7 @@ def _drums(rng: Generator, song: Song) -> list[Event]:
         if section != song.sections[bar - 1]:
             events.append(Event(bar * song.bar, song.feel.beat, 49, 0.8))
         for pitch, rhythm in patterns[section].items():
-            for onset, duration in _struck([rhythm], song.feel.unit):
+            for onset, duration in _strikes([rhythm], song.feel.unit):
                 accent = 0.4 + 0.3 * rng.random()
                 events.append(Event(bar * song.bar + onset, duration, pitch, accent))
     return events
@@ -471,7 +471,7 @@ def _choir(rng: Generator, song: Song) -> list[Part]:
 def _tune_over_chords(rng: Generator, song: Song) -> list[Part]:
     low = _pick(rng, (57, 60, 65))
     tune = Part("Melody", _pick(rng, (21, 22, 40, 73)), _melody(rng, song, low, low + 19))
-    return [tune, Part("Chords", _pick(rng, (21, 24, 25)), _held(song, 50))]
+    return [tune, Part("Chords", _pick(rng, (21, 24, 25)), _held_chords(song, 50))]
 
 
 def _two_hands_straight(rng: Generator, song: Song) -> list[Part]:

@@ -34,14 +34,14 @@ chords up at the narrow one, and fast notes become chords at the wide one.
 MAX_SHINGLES = 1024
 """A longer piece keeps the smallest of its hashes: an even sample, the same in every piece that has them."""
 
-MOST_SHINGLES = 3 << 23
+MAX_TOTAL_SHINGLES = 3 << 23
 """Shingles of all pieces that are compared; of more, an even sample: it bounds what is held in memory."""
 
-CLOSE = 0.2
-CONTAINMENT = 0.06
+MIN_CONTAINMENT = 0.2
+MIN_RARE_CONTAINMENT = 0.06
 MIN_SHARED = 16
-MANY = 64
-WHOLE = 0.9
+MANY_SHARED = 64
+NEARLY_WHOLE = 0.9
 """Near duplicates share MIN_SHARED rare shingles, and with them the share CLOSE of the smaller piece's, or CONTAINMENT
 in rare ones alone. Where many works have the same, they share MANY and the share CLOSE, or half of MANY and the
 share WHOLE.
@@ -52,13 +52,13 @@ revoiced or cut ones, 92 % of those both played loosely and revoiced. Of the 83 
 most are versions of one work by name or number.
 """
 
-RARE = 4
+MAX_RARE_WORKS = 4
 """Works that may have a shingle for it to be rare. A turn of phrase that a whole collection uses joins no two of
 its pieces; without this, formula by formula, they become one chain.
 """
 
-MAX_PIECES = 64
-MAX_SHARE = 0.001
+MAX_COMMON_WORKS = 64
+MAX_COMMON_SHARE = 0.001
 """A shingle in more pieces than this many, and than this share of them, is a commonplace."""
 
 N_HASHES = 256
@@ -66,9 +66,9 @@ MIN_MATCHES = 4
 """Hashes in a signature, and how many two signatures share before their shingles are compared."""
 
 _NEIGHBOURS = 16  # pieces of one hash that each is compared with
-_PIECES = 1 << 11  # pieces whose neighbours are counted at a time
-_ALL = np.iinfo(np.uint32).max
-_BLOCK = 1 << 22  # numbers held at a time
+_PIECES_AT_A_TIME = 1 << 11  # pieces whose neighbours are counted at a time
+_MAX_HASH = np.iinfo(np.uint32).max
+_BLOCK_SIZE = 1 << 22  # numbers held at a time
 
 Integers = NDArray[np.integer[Any]]
 
@@ -79,10 +79,10 @@ class Shingles:
 
     hashes: NDArray[np.uint32]  # (S,) rising within a piece
     starts: NDArray[np.int64]  # (P + 1,) index of each piece's first; the last entry is S
-    reach: NDArray[np.uint32]  # (P,) up to this hash the piece has kept all of its shingles
+    complete_up_to: NDArray[np.uint32]  # (P,) up to this hash the piece has kept all of its shingles
 
     def __len__(self) -> int:
-        return len(self.reach)
+        return len(self.complete_up_to)
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -95,16 +95,16 @@ class Shingles:
         return np.repeat(np.arange(len(self)), self.counts)
 
     @classmethod
-    def gather(cls, pieces: Sequence[NDArray[np.uint32]]) -> Shingles:
+    def from_pieces(cls, pieces: Sequence[NDArray[np.uint32]]) -> Shingles:
         """One table of what `shingles` gave for each piece, in order."""
-        return cls.filled(partial(enumerate, pieces), [len(piece) for piece in pieces])
+        return cls.from_stream(partial(enumerate, pieces), [len(piece) for piece in pieces])
 
     @classmethod
-    def filled(
+    def from_stream(
         cls,
         pieces: Callable[[], Iterable[tuple[int, NDArray[np.uint32]]]],
         counts: ArrayLike,
-        most: int = MOST_SHINGLES,
+        most: int = MAX_TOTAL_SHINGLES,
     ) -> Shingles:
         """The same, of pieces that come one at a time, and twice.
 
@@ -114,9 +114,9 @@ class Shingles:
             most: of more in all, an even sample of about so many is kept.
         """
         whole = np.asarray(counts, np.int64)
-        limit = min(int(_ALL), int(_ALL) * most // max(int(whole.sum()), 1))
-        kept, reach = whole.copy(), np.full(len(whole), limit, np.uint32)
-        if limit < _ALL:
+        limit = min(int(_MAX_HASH), int(_MAX_HASH) * most // max(int(whole.sum()), 1))
+        kept, complete_up_to = whole.copy(), np.full(len(whole), limit, np.uint32)
+        if limit < _MAX_HASH:
             for number, piece in pieces():
                 kept[number] = np.searchsorted(piece, limit, side="right")
         starts = np.append(0, np.cumsum(kept))
@@ -124,8 +124,8 @@ class Shingles:
         for number, piece in pieces():
             hashes[starts[number] : starts[number + 1]] = piece[: kept[number]]
             if whole[number] == MAX_SHINGLES:
-                reach[number] = min(limit, int(piece[-1]))
-        return cls(hashes, starts, reach)
+                complete_up_to[number] = min(limit, int(piece[-1]))
+        return cls(hashes, starts, complete_up_to)
 
     def pieces(self, index: ArrayLike) -> Shingles:
         """The pieces of `index`, in that order; a piece may be taken more than once."""
@@ -133,9 +133,9 @@ class Shingles:
         counts = self.counts[taken]
         starts = np.append(0, np.cumsum(counts))
         rows = np.arange(starts[-1]) + np.repeat(self.starts[taken] - starts[:-1], counts)
-        return Shingles(self.hashes[rows], starts, self.reach[taken])
+        return Shingles(self.hashes[rows], starts, self.complete_up_to[taken])
 
-    def uncommon(self, most: int | None = None, work: Integers | None = None) -> Shingles:
+    def drop_common(self, most: int | None = None, work: Integers | None = None) -> Shingles:
         """The same pieces without the shingles that more than `most` works have.
 
         Figures that everyone plays would make a short piece look like a part of a long one.
@@ -146,20 +146,20 @@ class Shingles:
                 parts. Each piece is one by itself if None.
         """
         work = np.arange(len(self)) if work is None else work
-        most = max(MAX_PIECES, int(MAX_SHARE * len(np.unique(work)))) if most is None else most
+        most = max(MAX_COMMON_WORKS, int(MAX_COMMON_SHARE * len(np.unique(work)))) if most is None else most
         keep = np.ones(len(self.hashes), bool)
         part = self.hashes.astype("<u4", copy=False).view(np.uint8)[3::4] >> 2  # the highest six bits
         left = self.counts
         for number in range(64):  # a part of the hashes at a time, to sort little at once
             rows = np.flatnonzero(part == number)
             owner = np.searchsorted(self.starts, rows, side="right") - 1
-            common = _in_crowds(self.hashes[rows], work[owner], most)
+            common = _is_common(self.hashes[rows], work[owner], most)
             keep[rows[common]] = False
             left = left - np.bincount(owner[common], minlength=len(self))
-        return Shingles(self.hashes[keep], np.append(0, np.cumsum(left)), self.reach)
+        return Shingles(self.hashes[keep], np.append(0, np.cumsum(left)), self.complete_up_to)
 
 
-def _in_crowds(hashes: NDArray[np.uint32], work: Integers, most: int) -> NDArray[np.bool_]:
+def _is_common(hashes: NDArray[np.uint32], work: Integers, most: int) -> NDArray[np.bool_]:
     """(S,) which shingles more than `most` works have."""
     key = np.sort(_keys(hashes, work.astype(np.uint32)))
     user = (key[np.append(True, key[1:] != key[:-1])[: len(key)]] >> np.uint64(32)).astype(np.uint32)  # each work once
@@ -217,7 +217,7 @@ def content_hash(notes: Notes) -> bytes:
     Raises:
         ValueError: There is not one piece.
     """
-    _one(notes)
+    _check_one_piece(notes)
     table = np.stack([notes.onset, notes.duration, notes.pitch, notes.program])
     return hashlib.blake2b(table.astype("<i4").tobytes(), digest_size=16).digest()
 
@@ -239,7 +239,7 @@ def shingles(notes: Notes) -> NDArray[np.uint32]:
     Raises:
         ValueError: There is not one piece.
     """
-    _one(notes)
+    _check_one_piece(notes)
     pitched = notes.program >= 0
     onset, pitch = notes.onset[pitched], notes.pitch[pitched]
     if not len(onset):
@@ -249,16 +249,18 @@ def shingles(notes: Notes) -> NDArray[np.uint32]:
     found = []
     for span in CHORD_SPANS:
         first = np.append(0, np.flatnonzero(gap > span * duration) + 1)
-        found += [_turns(line.reduceat(pitch, first), salt) for salt, line in enumerate((np.maximum, np.minimum))]
+        found += [
+            _interval_hashes(line.reduceat(pitch, first), salt) for salt, line in enumerate((np.maximum, np.minimum))
+        ]
     return np.unique(np.concatenate(found))[:MAX_SHINGLES]
 
 
-def _one(notes: Notes) -> None:
+def _check_one_piece(notes: Notes) -> None:
     if notes.n_pieces != 1:
         raise ValueError(f"expected one piece, got {notes.n_pieces}; take one with notes.pieces([number])")
 
 
-def _turns(pitch: Integers, salt: int) -> NDArray[np.uint32]:
+def _interval_hashes(pitch: Integers, salt: int) -> NDArray[np.uint32]:
     """Hashes of each `N_INTERVALS` intervals in a row, where `MIN_DISTINCT` of them differ."""
     interval = np.diff(pitch)
     if len(interval) < N_INTERVALS:
@@ -267,10 +269,10 @@ def _turns(pitch: Integers, salt: int) -> NDArray[np.uint32]:
     distinct = 1 + (np.diff(np.sort(window, axis=1), axis=1) != 0).sum(axis=1)
     digits = (window[distinct >= MIN_DISTINCT] + 128).astype(np.uint64)  # an interval fits a byte
     code = digits @ (np.uint64(1) << np.arange(0, 8 * N_INTERVALS, 8, dtype=np.uint64))
-    return _mixed(code + (np.uint64(salt) << np.uint64(56)))
+    return _mix(code + (np.uint64(salt) << np.uint64(56)))
 
 
-def _mixed(code: NDArray[np.uint64]) -> NDArray[np.uint32]:
+def _mix(code: NDArray[np.uint64]) -> NDArray[np.uint32]:
     """Numbers that look drawn at random, so that the smallest ones are a fair sample.
 
     Source: the finaliser of SplitMix64, Steele et al. 2014, doi:10.1145/2660193.2660195.
@@ -294,9 +296,9 @@ def near_duplicates(
     signatures: NDArray[np.uint32],
     table: Shingles,
     work: Integers | None = None,
-    close: float = CLOSE,
-    many: int = MANY,
-    threshold: float = CONTAINMENT,
+    min_containment: float = MIN_CONTAINMENT,
+    many_shared: int = MANY_SHARED,
+    min_rare_containment: float = MIN_RARE_CONTAINMENT,
     min_shared: int = MIN_SHARED,
     min_matches: int = MIN_MATCHES,
 ) -> Pairs:
@@ -326,27 +328,29 @@ def near_duplicates(
     if len(signatures) != len(table):
         raise ValueError(f"{len(signatures)} signatures, but shingles of {len(table)} pieces; give both of each piece")
     able = np.flatnonzero(table.counts >= min_shared)
-    found = compare(table, able[_agreeing(signatures[able], min_matches)])
-    found = found.where((found.containment >= min(threshold, close)) & (found.shared >= min_shared))
-    rare = compare(table.uncommon(RARE, work), found.pieces).shared
+    found = compare(table, able[_candidate_pairs(signatures[able], min_matches)])
+    found = found.where(
+        (found.containment >= min(min_rare_containment, min_containment)) & (found.shared >= min_shared)
+    )
+    rare = compare(table.drop_common(MAX_RARE_WORKS, work), found.pieces).shared
     alone = found.containment * rare / np.maximum(found.shared, 1)
-    enough = (found.shared >= many) | ((found.containment >= WHOLE) & (2 * found.shared >= many))
-    near = (found.containment >= close) & (enough | (rare >= min_shared))
-    return found.where(near | ((alone >= threshold) & (rare >= min_shared)))
+    enough = (found.shared >= many_shared) | ((found.containment >= NEARLY_WHOLE) & (2 * found.shared >= many_shared))
+    near = (found.containment >= min_containment) & (enough | (rare >= min_shared))
+    return found.where(near | ((alone >= min_rare_containment) & (rare >= min_shared)))
 
 
-def _agreeing(signatures: NDArray[np.uint32], min_matches: int) -> NDArray[np.int64]:
+def _candidate_pairs(signatures: NDArray[np.uint32], min_matches: int) -> NDArray[np.int64]:
     """(M, 2) rows that agree in `min_matches` columns, the lower one first, in order."""
     n = len(signatures)
     order = np.empty(signatures.shape[::-1], np.int32)
     for column, into in zip(signatures.T, order, strict=True):
         into[:] = np.argsort(column, kind="stable")
     pairs = []
-    for first in range(0, n, _PIECES):  # the lower one is in first..first + _PIECES
+    for first in range(0, n, _PIECES_AT_A_TIME):  # the lower one is in first..first + _PIECES
         codes = [np.zeros(0, np.int64)]
         for column, row in zip(signatures.T, order, strict=True):
             value = column[row]
-            at = np.flatnonzero((row >= first) & (row < first + _PIECES))
+            at = np.flatnonzero((row >= first) & (row < first + _PIECES_AT_A_TIME))
             for back in range(1, min(_NEIGHBOURS, n - 1) + 1):
                 at = at[at + back < n]
                 at = at[value[at + back] == value[at]]  # who differs from a neighbour differs from those beyond
@@ -363,14 +367,14 @@ def compare(table: Shingles, pairs: Integers) -> Pairs:
     estimate, and exact for pieces of fewer than `MAX_SHINGLES`.
     """
     pairs = np.asarray(pairs, np.int64).reshape(-1, 2)
-    step = max(1, _BLOCK // (2 * int(table.counts.max(initial=1))))
+    step = max(1, _BLOCK_SIZE // (2 * int(table.counts.max(initial=1))))
     found = [(np.zeros(0, np.int64), np.zeros(0))]
-    found += [_compared(table, pairs[first : first + step]) for first in range(0, len(pairs), step)]
+    found += [_compare_block(table, pairs[first : first + step]) for first in range(0, len(pairs), step)]
     shared, containment = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return Pairs(pairs, containment, shared)
 
 
-def _compared(table: Shingles, pairs: Integers) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _compare_block(table: Shingles, pairs: Integers) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     index, place = np.unique(pairs, return_inverse=True)
     part = table.pieces(index)
     place = place.reshape(-1, 2)
@@ -382,20 +386,20 @@ def _compared(table: Shingles, pairs: Integers) -> tuple[NDArray[np.int64], NDAr
     at = np.searchsorted(key, wanted)
     hit = np.append(key, np.uint64(0))[at] == wanted
     shared = np.bincount(asked.owner[hit], minlength=len(few))
-    return shared, _containment(shared, _smaller(part, part, place))
+    return shared, _containment(shared, _smaller_size(part, part, place))
 
 
-def _smaller(one: Shingles, other: Shingles, pairs: Integers) -> NDArray[np.int64]:
+def _smaller_size(one: Shingles, other: Shingles, pairs: Integers) -> NDArray[np.int64]:
     """(M,) shingles of the smaller of each pair, one piece of each table, up to where both are whole."""
-    reach = np.minimum(one.reach[pairs[:, 0]], other.reach[pairs[:, 1]])
-    return np.minimum(_up_to(one, pairs[:, 0], reach), _up_to(other, pairs[:, 1], reach))
+    complete_up_to = np.minimum(one.complete_up_to[pairs[:, 0]], other.complete_up_to[pairs[:, 1]])
+    return np.minimum(_count_up_to(one, pairs[:, 0], complete_up_to), _count_up_to(other, pairs[:, 1], complete_up_to))
 
 
-def _up_to(table: Shingles, index: Integers, reach: NDArray[np.uint32]) -> NDArray[np.int64]:
+def _count_up_to(table: Shingles, index: Integers, complete_up_to: NDArray[np.uint32]) -> NDArray[np.int64]:
     """(M,) hashes of piece `index` (M,) that are at most `reach` (M,)."""
     taken, place = np.unique(index, return_inverse=True)
     part = table.pieces(taken)
-    end = np.searchsorted(_keys(part.owner, part.hashes), _keys(place, reach), side="right")
+    end = np.searchsorted(_keys(part.owner, part.hashes), _keys(place, complete_up_to), side="right")
     return end - part.starts[place]
 
 
@@ -408,7 +412,7 @@ def _containment(shared: NDArray[np.int64], smaller: NDArray[np.int64]) -> NDArr
     return shared / np.maximum(smaller, 1)
 
 
-def same(names: Iterable[str | bytes]) -> NDArray[np.int64]:
+def name_pairs(names: Iterable[str | bytes]) -> NDArray[np.int64]:
     """Pairs (M, 2) that join all pieces of one name; those with an empty name are joined to none.
 
     Args:
@@ -421,7 +425,7 @@ def same(names: Iterable[str | bytes]) -> NDArray[np.int64]:
     return np.stack([order[:-1][alike], order[1:][alike]], axis=1)
 
 
-def joined(n_pieces: int, *relations: Integers) -> NDArray[np.int64]:
+def connected_groups(n_pieces: int, *relations: Integers) -> NDArray[np.int64]:
     """Group (P,) of each piece, numbered from 0: whole groups go to one split.
 
     Pieces belong together through others, too: watch `np.bincount(group).max()`, because a chain can join half a
@@ -452,24 +456,24 @@ def largest_overlap(train: Shingles, test: Shingles, min_shared: int = MIN_SHARE
     best = Overlap(np.full(len(test), -1), np.zeros(len(test)), np.zeros(len(test), np.int64))
     if not len(hashes):
         return best
-    for block in _runs(train.counts, _BLOCK >> 2):
+    for block in _weighted_runs(train.counts, _BLOCK_SIZE >> 2):
         found = train.pieces(block)
         at = np.minimum(np.searchsorted(hashes, found.hashes), len(hashes) - 1)
         hit = np.flatnonzero(hashes[at] == found.hashes)
         piece, at = found.owner[hit], at[hit]
         weight = np.bincount(piece, count[at], len(block)).astype(np.int64)
-        for run in _runs(weight, _BLOCK):
+        for run in _weighted_runs(weight, _BLOCK_SIZE):
             rows = slice(*np.searchsorted(piece, [run[0], run[-1] + 1]))
-            codes = _codes(piece[rows], owner, begin[at[rows]], count[at[rows]], len(test))
+            codes = _pair_codes(piece[rows], owner, begin[at[rows]], count[at[rows]], len(test))
             codes, shared = np.unique(codes, return_counts=True)
             near = shared >= min_shared
             pairs = np.stack(np.divmod(codes[near], len(test)), axis=1)
-            containment = _containment(shared[near], _smaller(found, test, pairs))
-            best = _nearer(best, block[pairs[:, 0]], pairs[:, 1], containment, shared[near])
+            containment = _containment(shared[near], _smaller_size(found, test, pairs))
+            best = _keep_nearest(best, block[pairs[:, 0]], pairs[:, 1], containment, shared[near])
     return best
 
 
-def _runs(weight: NDArray[np.int64], most: int) -> Iterator[NDArray[np.int64]]:
+def _weighted_runs(weight: NDArray[np.int64], most: int) -> Iterator[NDArray[np.int64]]:
     """The numbers 0..P-1 in runs that weigh at most `most` together; one that weighs more is alone."""
     total = np.append(0, np.cumsum(weight))
     first = 0
@@ -479,14 +483,14 @@ def _runs(weight: NDArray[np.int64], most: int) -> Iterator[NDArray[np.int64]]:
         first = last
 
 
-def _codes(train: Integers, test: Integers, begin: Integers, count: Integers, n: int) -> NDArray[np.int64]:
+def _pair_codes(train: Integers, test: Integers, begin: Integers, count: Integers, n: int) -> NDArray[np.int64]:
     """train * n + test for each shingle of a training piece and each of the `count` test pieces from `begin` on."""
     rows = np.arange(count.sum()) + np.repeat(begin - np.cumsum(count) + count, count)
     codes: NDArray[np.int64] = np.repeat(train.astype(np.int64), count) * n + test[rows]
     return codes
 
 
-def _nearer(
+def _keep_nearest(
     best: Overlap,
     train: NDArray[np.int64],
     test: NDArray[np.int64],

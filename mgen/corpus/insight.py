@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pretty_midi import program_to_instrument_name
 
 from mgen.arrays import Floats, divide
-from mgen.corpus.clean import STEPS
+from mgen.corpus.clean import CLEANING_STEPS
 from mgen.corpus.shards import PIECES, REJECTED, TOKENS, Corpus
 from mgen.corpus.shortcuts import COLUMNS, UNSAID, Leak, column_leaks, count_leaks, numbers, words
 from mgen.corpus.split import SPLITS
@@ -174,7 +174,7 @@ class Insight:
         return asdict(self)
 
 
-def insight(corpus: Corpus, sample: int = SAMPLE, seed: int = 0) -> Insight:
+def measure_corpus(corpus: Corpus, sample: int = SAMPLE, seed: int = 0) -> Insight:
     """Measure a corpus.
 
     Args:
@@ -210,7 +210,9 @@ def insight(corpus: Corpus, sample: int = SAMPLE, seed: int = 0) -> Insight:
         columns=column_leaks(pieces, manifest["recipe"], seed),
         marginals=count_leaks(marginals, heard.rows[few], seed),
         rejected=_rejected(corpus),
-        cleaning=[(step, (STEPS | _ALWAYS).get(step, ""), counts) for step, counts in manifest["cleaning"].items()],
+        cleaning=[
+            (step, (CLEANING_STEPS | _ALWAYS).get(step, ""), counts) for step, counts in manifest["cleaning"].items()
+        ],
         chunks=manifest.get("chunks", {}),
         duplicates=manifest["duplicates"],
         overlap=manifest.get("overlap", {}),

@@ -12,7 +12,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup, escape
 
-from mgen.corpus.clean import STEPS
+from mgen.corpus.clean import CLEANING_STEPS
 from mgen.corpus.insight import GUESSED, Chart, Insight
 from mgen.corpus.shortcuts import LEAST, SURE, TOGETHER, Guess, Leak, in_words
 from mgen.corpus.split import SPLITS
@@ -38,12 +38,12 @@ def render_insight(found: Insight) -> str:
     return page.from_string(files(__package__).joinpath("insight.html.jinja").read_text("utf-8")).render(
         found=found,
         styles=styles,
-        lead=lead(found),
+        lead=summary_lines(found),
         kept=[_said(leak) for leak in leaks if leak.clue.kept and leak.works.above and leak.key != TOGETHER],
         gone=[_said(leak) for leak in leaks if not leak.clue.kept and leak.works.above],
         together=next((_said(leak) for leak in leaks if leak.key == TOGETHER), None),
         counted=list(dict.fromkeys(name for *_, counts in found.cleaning for name in counts)),
-        cuts=[(STEPS[name].removeprefix("tabs: "), n) for name, n in found.chunks.get("split", {}).items()],
+        cuts=[(CLEANING_STEPS[name].removeprefix("tabs: "), n) for name, n in found.chunks.get("split", {}).items()],
         quiet=[leak.clue.title for leak in leaks if not leak.works.above],
         leaks=[(leak, Markup(leak_svg(leak))) for leak in leaks],
         music=[chart for chart in charts if chart["key"] not in _FILES],
@@ -60,7 +60,7 @@ def render_insight(found: Insight) -> str:
 # ---------------------------------------------------------------- words
 
 
-def lead(found: Insight) -> list[str]:
+def summary_lines(found: Insight) -> list[str]:
     """The opening sentences: how much there is, and the worst that a judge could cheat with."""
     total = [sum(getattr(part, name) for part in found.styles.values()) for name in ("pieces", "notes", "tokens")]
     parts = ", ".join(

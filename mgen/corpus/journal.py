@@ -20,9 +20,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mgen.corpus.reading import Facts, Piece, Reading
+from mgen.corpus.reading import FileFacts, Piece, Reading
 from mgen.corpus.scan import Source
-from mgen.corpus.workers import Lost
+from mgen.corpus.workers import Failure
 from mgen.errors import MgenError
 
 PART_SECONDS = 3.0
@@ -32,7 +32,7 @@ PART_ROWS = 1 << 12
 
 _TYPES = {"str": pa.string(), "int": pa.int32(), "float": pa.float32(), "bool": pa.bool_()}
 _PLAIN = [field for field in fields(Piece) if str(field.type) in _TYPES]
-COLUMNS = [field.name for field in _PLAIN] + [field.name for field in fields(Facts)]
+COLUMNS = [field.name for field in _PLAIN] + [field.name for field in fields(FileFacts)]
 """What is known of a piece beside its arrays."""
 
 ARRAYS = {
@@ -57,7 +57,7 @@ _FILE = pa.schema(
 SCHEMA = pa.schema(
     [
         *_FILE,
-        *((field.name, _TYPES[str(field.type)]) for field in (*_PLAIN, *fields(Facts))),
+        *((field.name, _TYPES[str(field.type)]) for field in (*_PLAIN, *fields(FileFacts))),
         ("n_shingles", pa.int32()),
         *ARRAYS.items(),
     ]
@@ -65,11 +65,11 @@ SCHEMA = pa.schema(
 
 Stamp = tuple[int, int]
 
-MACHINE = frozenset({"timeout", "out of memory", "worker died", "internal error", "unreadable"})
+RETRY_REASONS = frozenset({"timeout", "out of memory", "worker died", "internal error", "unreadable"})
 """Reasons that may lie with the machine, or with us: such a file is read again the next time."""
 
 
-def stamp(file: Path) -> Stamp:
+def file_stamp(file: Path) -> Stamp:
     """Size and time of the last change; (-1, -1) of a file that cannot be found."""
     try:
         status = os.stat(file)
@@ -94,14 +94,14 @@ class Journal:
         self.folder.mkdir(parents=True, exist_ok=True)
         for left_over in self.folder.glob("*.part"):
             left_over.unlink()
-        self.parts = sorted(path for path in self.folder.glob("*.parquet") if _is_whole(path))
+        self.parts = sorted(path for path in self.folder.glob("*.parquet") if _is_complete(path))
         self._clear()
 
-    def adopt(self, folder: Path) -> None:
+    def link_parts(self, folder: Path) -> None:
         """Take over the parts of another journal, by links where the disk allows it."""
         for path in (folder / self.folder.name).glob("*.parquet"):
             own = self.folder / path.name
-            if not own.exists() and _is_whole(path):
+            if not own.exists() and _is_complete(path):
                 try:
                     os.link(path, own)
                 except OSError:
@@ -109,7 +109,7 @@ class Journal:
                 self.parts.append(own)
         self.parts.sort()
 
-    def finish(self) -> None:
+    def delete_other_rules(self) -> None:
         """Delete what other rules read: the corpus is whole."""
         for other in self.folder.parent.iterdir():
             if other != self.folder:
@@ -122,11 +122,11 @@ class Journal:
         self._tokens = 0
         self._since = time.monotonic()
 
-    def write(self, source: Source, stamped: Stamp, outcome: Reading | Lost) -> None:
+    def write(self, source: Source, stamp: Stamp, outcome: Reading | Failure) -> None:
         """Note what became of a file; it is safe once its part is written."""
-        if isinstance(outcome, Lost):
+        if isinstance(outcome, Failure):
             outcome = Reading(reason=outcome.reason, detail=outcome.detail)
-        head = {"path": source.path, "size": stamped[0], "modified": stamped[1]}
+        head = {"path": source.path, "size": stamp[0], "modified": stamp[1]}
         counts = {"notes": json.dumps(outcome.notes), "parts": json.dumps(outcome.parts)}
         if not outcome.pieces:
             self._rows.append({**head, **counts, "number": -1, "reason": outcome.reason, "detail": outcome.detail})
@@ -170,7 +170,9 @@ class Journal:
         for part in self.parts:
             table = _read(part, ["path", "size", "modified", "reason"])
             rows = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
-            seen.update((path, (size, modified)) for path, size, modified, reason in rows if reason not in MACHINE)
+            seen.update(
+                (path, (size, modified)) for path, size, modified, reason in rows if reason not in RETRY_REASONS
+            )
         return seen
 
     def rows(self, sources: Sequence[Source], stamps: Sequence[Stamp]) -> pd.DataFrame:
@@ -214,7 +216,7 @@ class Journal:
                 yield position, {name: _value(column, int(row[position])) for name, column in whole.items()}
 
 
-def of_schema(pieces: pd.DataFrame) -> pd.DataFrame:
+def cast_to_schema(pieces: pd.DataFrame) -> pd.DataFrame:
     """The rows of pieces with each column in its own type: rows of files without pieces have made floats of them."""
     types = {pa.int32(): np.int32, pa.float32(): np.float32, pa.bool_(): bool}
     wanted = {name: types[SCHEMA.field(name).type] for name in COLUMNS if SCHEMA.field(name).type in types}
@@ -222,7 +224,7 @@ def of_schema(pieces: pd.DataFrame) -> pd.DataFrame:
     return typed
 
 
-def _is_whole(path: Path) -> bool:
+def _is_complete(path: Path) -> bool:
     """Whether a part is one of ours, as far as its end tells."""
     try:
         return bool(pq.read_schema(path).names == SCHEMA.names)

@@ -1,13 +1,13 @@
-"""Music files to a corpus: every file is read in a worker process and ends in exactly one of pieces.parquet
-and rejected.csv.
+"""Music files to a corpus: worker processes read every file, and each file ends in exactly one of pieces.parquet and
+rejected.csv.
 
-All is written to a folder beside the one asked for and renamed when it is whole. What was read goes to a journal on
-the disk first, because only all pieces together say which are duplicates and what belongs to which split; so
-memory does not grow with the music, and a run that was killed goes on where it was.
+The corpus is written to a folder next to the target and renamed when it is complete. Everything read goes to a journal
+on disk first, because duplicates and splits depend on all pieces: so memory does not grow with the corpus, and a
+killed run continues where it stopped.
 
-Columns of pieces.parquet, a row a piece: `path` of its file; `style`, `collection`, `work`, `artist` as told; `song`,
-the file's name; `group`, the first work of those that belong together; `split`; then those of `reading.Piece` and
-`reading.Facts`.
+Columns of pieces.parquet, one row per piece: `path` of its file; `style`, `collection`, `work`, `artist` from the
+metadata or the path; `song`, the file name; `group`, the first work of those that must share a split; `split`; then the
+columns of `reading.Piece` and `reading.FileFacts`.
 """
 
 from __future__ import annotations
@@ -27,28 +27,37 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mgen.corpus.clean import RECIPES, STEPS
-from mgen.corpus.journal import COLUMNS, Journal, of_schema, stamp
-from mgen.corpus.ray_workers import in_ray
+from mgen.corpus.clean import CLEANING_STEPS, RECIPES
+from mgen.corpus.journal import COLUMNS, Journal, cast_to_schema, file_stamp
+from mgen.corpus.ray_workers import run_on_ray
 from mgen.corpus.reading import Reading, Rules, read_source
-from mgen.corpus.relations import NEAR, SPLIT_BY, Earlier, groups, summary, without_copies, without_kin
+from mgen.corpus.relations import (
+    NEAR_DUPLICATE_ACTIONS,
+    SPLIT_BY,
+    PreviousSplits,
+    drop_exact_copies,
+    find_near_duplicates,
+    split_groups,
+    summarise_relations,
+)
 from mgen.corpus.scan import Source
 from mgen.corpus.shards import MANIFEST, PIECES, REJECTED, TOKENIZER, TOKENS, VERSION, ShardWriter
-from mgen.corpus.split import SPLITS, assign_splits, splits_before
-from mgen.corpus.staging import READ, staged
+from mgen.corpus.split import SPLITS, assign_splits, splits_of_groups
+from mgen.corpus.staging import JOURNAL, stage_corpus
 from mgen.corpus.tab_tables import TAB_EVENTS, write_tab_events
-from mgen.corpus.workers import Limits, Lost, in_workers
+from mgen.corpus.workers import Failure, Limits, run_in_processes
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.files import require_tab_reader
 
-NAMED = ("style", "collection", "work", "artist")
+SOURCE_COLUMNS = ("style", "collection", "work", "artist", "song")
 
-Outcomes = Generator[tuple[Source, Reading | Lost]]
-ENGINES: dict[str, Callable[..., Outcomes]] = {"local": in_workers, "ray": in_ray}
+Outcomes = Generator[tuple[Source, Reading | Failure]]
+Progress = Callable[[int, int, int], None]
+ENGINES: dict[str, Callable[..., Outcomes]] = {"local": run_in_processes, "ray": run_on_ray}
 
 
-def prepare(
+def prepare_corpus(
     sources: Sequence[Source],
     out: Path,
     rules: Rules | None = None,
@@ -59,58 +68,57 @@ def prepare(
     overwrite: bool = False,
     resume: bool = False,
     split_by: str = "work",
-    near: str = "join",
+    near_duplicates: str = "join",
     options: Mapping[str, Any] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Write the corpus of `sources`; the same for any number of workers and any engine.
+    """Writes the corpus of `sources`; the result does not depend on the number of workers or the engine.
 
     Args:
-        sources: files, as `scan` gives them.
-        out: folder of the corpus; it is not there, empty, or with `overwrite` or `resume` holds a corpus, which stays
-            until the new one is whole.
-        rules: what every file goes by.
-        workers: processes; as many as there are cores if None.
-        limits: what one file may take.
+        sources: files, as `scan` returns them.
+        out: folder of the corpus; must not exist or be empty, or, with `overwrite` or `resume`, hold a corpus, which
+            stays until the new one is complete.
+        rules: how every file is read.
+        workers: number of processes; one per core if None.
+        limits: time and memory per file.
         engine: `local` processes, or `ray` for several machines.
-        resume: bring the corpus in `out` up to date: read only files that are new or were changed, and leave pieces in
-            the splits they had, unless new music shows two of their works to be one. What an interrupted run has
-            read is used in any case.
-        split_by: `work`: pieces of one work go to one split; `artist`: pieces of one artist too.
-        near: pieces that share much of their music are joined to one work (`join`), all but the first are dropped
-            (`drop`), or not looked for (`ignore`).
-        options: stored in the manifest as they are.
-        progress: is told how many files were read, and how many of those that this run read gave no piece; first before
-            it reads one.
+        resume: update the corpus in `out`: read only files that are new or changed, and keep pieces in their splits,
+            unless new music joins two of their works. What an interrupted run has read is reused in any case.
+        split_by: `work`: pieces of one work share a split; `artist`: pieces of one artist too.
+        near_duplicates: pieces that share much of their music become one work (`join`), are dropped but for the first
+            (`drop`), or are not searched for (`ignore`).
+        options: stored in the manifest unchanged.
+        progress: called with the number of files read, the number of all files, and the number of files read by this
+            run that have no piece; first before a file is read.
 
     Returns:
         The manifest, as in corpus.json.
 
     Raises:
-        MgenError: A word among the options does not exist, `out` is in use, a style is left without pieces in a split,
-            nothing can be written, or there are Guitar Pro files and the extra `tabs` is not installed.
+        MgenError: An option has an unknown value, `out` is in use, a style has no pieces left for a split, writing
+            fails, or there are Guitar Pro files and the extra `tabs` is not installed.
     """
     rules = rules or Rules()
-    _check_words(rules, engine, split_by, near)
+    _check_options(rules, engine, split_by, near_duplicates)
     tab = next((source.file for source in sources if source.file.suffix.lower() in {".gp3", ".gp4", ".gp5"}), None)
     if tab is not None:  # before any file is read
         require_tab_reader(tab)
     out = Path(os.path.realpath(out))
     styles = tuple(sorted({source.style for source in sources}))
     remi = Remi.build(styles, rules.recipe == "band")
-    with staged(out, overwrite, resume) as folder:
-        journal = Journal(folder / READ, rules.fingerprint)
+    with stage_corpus(out, overwrite, resume) as folder:
+        journal = Journal(folder / JOURNAL, rules.fingerprint)
         if resume:
-            journal.adopt(out / READ)
+            journal.link_parts(out / JOURNAL)
         run = partial(ENGINES[engine], workers=workers or os.cpu_count() or 1, limits=limits or Limits())
         rows = _read(journal, sources, rules, run, progress)
-        earlier = Earlier.of(out if resume else None)
-        (cleaning, chunks), n_read = _tally(rows), _n_pieces(rows)
+        previous = PreviousSplits.of(out if resume else None)
+        (cleaning, chunks), n_read = _count_changes(rows), _n_pieces(rows)
         rows = rows.drop(columns=["notes", "parts"])
-        rows = rows if "duplicates" in rules.skip else without_copies(rows, earlier)
-        exact = n_read - _n_pieces(rows)
-        rows, kin = without_kin(rows, journal, near)
-        pieces = of_schema(rows[rows["number"] >= 0].reset_index(drop=True))
+        rows = rows if "duplicates" in rules.skip else drop_exact_copies(rows, previous)
+        n_exact = n_read - _n_pieces(rows)
+        rows, relations = find_near_duplicates(rows, journal, near_duplicates)
+        pieces = cast_to_schema(rows[rows["number"] >= 0].reset_index(drop=True))
         rejected = _rejected(rows, sources)
         del rows
         if len(rejected) + pieces["source"].nunique() != len(sources):
@@ -119,13 +127,14 @@ def prepare(
         if not len(pieces):
             why = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
             raise MgenError(f"none of {len(sources)} files could be kept ({why})")
-        pieces["group"] = groups(pieces, kin, split_by)
-        had = earlier.splits(pieces)
-        before = splits_before(pieces["group"].tolist(), had)
-        pieces["split"] = assign_splits(pieces, styles, by="group", before=before)
-        moved = sum(bool(old) and old != new for old, new in zip(had, pieces["split"], strict=True))
-        relations = summary(pieces, kin, exact)
-        del kin  # it is large
+        pieces["group"] = split_groups(pieces, relations, split_by)
+        before = previous.splits(pieces)
+        pieces["split"] = assign_splits(
+            pieces, styles, by="group", previous=splits_of_groups(pieces["group"].tolist(), before)
+        )
+        n_moved = sum(bool(old) and old != new for old, new in zip(before, pieces["split"], strict=True))
+        relation_counts = summarise_relations(pieces, relations, n_exact)
+        del relations  # it is large
         fingerprint, shards = _write_shards(pieces, journal, folder / TOKENS, len(styles))
         _write_tables(pieces, rejected, folder)
         if rules.tab_events:
@@ -141,33 +150,33 @@ def prepare(
             "kept": int(pieces["source"].nunique()),
             "rejected": dict(sorted(reasons.items())),
             "cleaning": cleaning,
-            **_chunk_counts(chunks, exact, n_read - exact - len(pieces), len(pieces)),
+            **_chunk_counts(chunks, n_exact, n_read - n_exact - len(pieces), len(pieces)),
             "pieces": _sums(pieces.assign(one=1), "style", "one"),
             "works": {style: int(own["group"].nunique()) for style, own in pieces.groupby("style")},
             "tokens": _sums(pieces, "style", "n_tokens"),
             "collections": _sums(pieces.assign(one=1), "collection", "one"),
-            **relations,
-            "moved": moved,
+            **relation_counts,
+            "moved": n_moved,
             "shards": shards,
             "options": dict(options or {}),
         }
-        journal.finish()
+        journal.delete_other_rules()
         text = json.dumps(manifest, indent=1, ensure_ascii=False)
         (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
     written: dict[str, Any] = json.loads(text)
     return written
 
 
-def _check_words(rules: Rules, engine: str, split_by: str, near: str) -> None:
-    for name, word, known in (
+def _check_options(rules: Rules, engine: str, split_by: str, near_duplicates: str) -> None:
+    for name, value, known in (
         ("recipe", rules.recipe, RECIPES),
         ("engine", engine, tuple(ENGINES)),
         ("split_by", split_by, SPLIT_BY),
-        ("near_duplicates", near, NEAR),
-        *(("skip", step, tuple(STEPS)) for step in rules.skip),
+        ("near_duplicates", near_duplicates, NEAR_DUPLICATE_ACTIONS),
+        *(("skip", step, tuple(CLEANING_STEPS)) for step in rules.skip),
     ):
-        if word not in known:
-            raise MgenError(f"{name} '{word}': expected one of {', '.join(known)}")
+        if value not in known:
+            raise MgenError(f"{name} '{value}': expected one of {', '.join(known)}")
     if rules.tab_events and rules.recipe != "tabs":
         raise MgenError(f"tab_events: the recipe {rules.recipe} has several voices; use --recipe tabs")
 
@@ -180,34 +189,27 @@ def _read(
     sources: Sequence[Source],
     rules: Rules,
     run: Callable[..., Outcomes],
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> pd.DataFrame:
-    """Read what the journal does not have; its rows for all `sources`, with what is told of their files."""
-    stamps = [stamp(source.file) for source in sources]
+    """Reads the files that the journal does not have; returns its rows for all `sources`, with `SOURCE_COLUMNS`."""
+    stamps = [file_stamp(source.file) for source in sources]
     known = journal.known()
     todo = [i for i, source in enumerate(sources) if known.get(source.path) != stamps[i]]
     done, without = len(sources) - len(todo), 0
-    if progress:
-        progress(done, without)
+    report = progress or (lambda *_: None)
+    report(done, len(sources), without)
     with journal, closing(run(partial(read_source, rules=rules), [sources[i] for i in todo])) as outcomes:
         for i, (source, outcome) in zip(todo, outcomes, strict=True):
             journal.write(source, stamps[i], outcome)
             done += 1
-            without += isinstance(outcome, Lost) or not outcome.pieces
-            if progress:
-                progress(done, without)
-    rows = _named(journal.rows(sources, stamps), sources)
+            without += isinstance(outcome, Failure) or not outcome.pieces
+            report(done, len(sources), without)
+    rows = journal.rows(sources, stamps)
     if rows["source"].nunique() != len(sources):
         raise AssertionError(f"{len(sources)} scanned, {rows['source'].nunique()} read")
-    return rows
-
-
-def _named(rows: pd.DataFrame, sources: Sequence[Source]) -> pd.DataFrame:
-    """The journal's rows with what is told of their files."""
     at = rows["source"].to_numpy()
-    for name in NAMED:
+    for name in SOURCE_COLUMNS:
         rows[name] = np.array([getattr(source, name) for source in sources], dtype=object)[at]
-    rows["song"] = np.array([source.song for source in sources], dtype=object)[at]
     return rows
 
 
@@ -215,22 +217,22 @@ def _n_pieces(rows: pd.DataFrame) -> int:
     return int((rows["number"] >= 0).sum())
 
 
-def _tally(rows: pd.DataFrame) -> tuple[dict[str, dict[str, int]], Counter[str]]:
-    """What the cleaning did, over all files: notes and files for each step; and what became of chunks."""
+def _count_changes(rows: pd.DataFrame) -> tuple[dict[str, dict[str, int]], Counter[str]]:
+    """Number of notes and files that each cleaning step changed, and counts of chunks, over all files."""
     notes: Counter[str] = Counter()
     files: Counter[str] = Counter()
     chunks: Counter[str] = Counter()
     for text in rows["notes"]:
-        found = json.loads(text or "{}")
-        notes.update(found)
-        files.update(found.keys())
+        changed = json.loads(text or "{}")
+        notes.update(changed)
+        files.update(changed.keys())
     for text in rows["parts"]:
         chunks.update(json.loads(text or "{}"))
     return {step: {"notes": notes[step], "files": files[step]} for step in sorted(notes)}, chunks
 
 
 def _chunk_counts(chunks: Counter[str], exact: int, near: int, kept: int) -> dict[str, Any]:
-    """The manifest's entry of the recipe `tabs`; empty for other recipes."""
+    """The manifest's entry `chunks` of the recipe `tabs`; empty for other recipes."""
     if not chunks:
         return {}
     n_found = chunks.pop("found")
@@ -256,28 +258,29 @@ def _rejected(rows: pd.DataFrame, sources: Sequence[Source]) -> list[tuple[str, 
 def _write_shards(
     pieces: pd.DataFrame, journal: Journal, folder: Path, styles: int
 ) -> tuple[str, list[dict[str, str | int]]]:
-    """The tokens of all pieces, to the shards of their splits; a hash of all that a model can learn from, and the
-    shards.
+    """Writes the tokens of all pieces to the shards of their splits.
+
+    Returns:
+        A hash of everything a model can learn from, and the shards.
     """
     digests = np.zeros(len(pieces), "V32")
-    named = list(pieces[["split", "style", "collection", "work"]].itertuples(index=False, name=None))
+    labels = list(pieces[["split", "style", "collection", "work"]].itertuples(index=False, name=None))
     splits, owners = (pieces[name].to_numpy(dtype=str) for name in ("split", "style"))
     with ShardWriter(folder, splits, owners, pieces["n_tokens"].to_numpy(np.int64)) as shards:
         for piece, arrays in journal.arrays(pieces, ["ids"]):
-            ids = arrays["ids"] + np.uint16(styles)  # the journal's vocabulary is without styles
-            words = "\0".join(named[piece]).encode() + b"\n" + ids.astype("<u2").tobytes()
-            digests[piece] = np.void(hashlib.sha256(words).digest())
+            ids = arrays["ids"] + np.uint16(styles)  # the journal's vocabulary has no styles
+            text = "\0".join(labels[piece]).encode() + b"\n" + ids.astype("<u2").tobytes()
+            digests[piece] = np.void(hashlib.sha256(text).digest())
             shards.write(piece, ids)
     return hashlib.sha256(digests.tobytes()).hexdigest()[:16], shards.shards
 
 
 def _write_tables(pieces: pd.DataFrame, rejected: Sequence[tuple[str, str, str]], folder: Path) -> None:
-    names = ["path", *NAMED, "song", "group", "split", *COLUMNS]
-    pieces[names].to_parquet(folder / PIECES)
+    pieces[["path", *SOURCE_COLUMNS, "group", "split", *COLUMNS]].to_parquet(folder / PIECES)
     with (folder / REJECTED).open("w", encoding="utf-8", newline="") as file:
-        lines = csv.writer(file, lineterminator="\n")
-        lines.writerow(["path", "reason", "detail"])
-        lines.writerows(rejected)
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["path", "reason", "detail"])
+        writer.writerows(rejected)
 
 
 def _sums(pieces: pd.DataFrame, by: str, column: str) -> dict[str, dict[str, int]]:

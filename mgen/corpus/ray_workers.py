@@ -12,16 +12,16 @@ from collections.abc import Callable, Generator, Iterable
 from itertools import islice
 from typing import Any, TypeVar
 
-from mgen.corpus.workers import AHEAD, PATIENCE, WAITING, Limited, Limits, Lost
+from mgen.corpus.workers import QUEUED_PER_WORKER, STALL_SECONDS, WALL_PER_CPU_SECOND, Failure, LimitedCall, Limits
 from mgen.extras import import_extra
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_ray(
+def run_on_ray(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, limits: Limits
-) -> Generator[tuple[Item, Result | Lost]]:
+) -> Generator[tuple[Item, Result | Failure]]:
     """As `workers.in_workers`.
 
     A library that hangs without ever coming back to Python is ended only after `PATIENCE` seconds more.
@@ -36,12 +36,14 @@ def in_ray(
         cores = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers}
         ray.init(include_dashboard=False, log_to_driver=False, logging_level="error", **cores)
     try:
-        limited = ray.put(Limited(function, limits))
+        limited = ray.put(LimitedCall(function, limits))
         call = ray.remote(max_retries=0, num_cpus=1)(_call)
         left = iter(items)
         waiting: deque[tuple[Item, Any]] = deque()
         while True:
-            waiting.extend((item, call.remote(limited, item)) for item in islice(left, workers * AHEAD - len(waiting)))
+            waiting.extend(
+                (item, call.remote(limited, item)) for item in islice(left, workers * QUEUED_PER_WORKER - len(waiting))
+            )
             if not waiting:
                 return
             item, reference = waiting.popleft()
@@ -51,17 +53,17 @@ def in_ray(
             ray.shutdown()
 
 
-def _call(limited: Limited[Item, Result], item: Item) -> Result | Lost:
+def _call(limited: LimitedCall[Item, Result], item: Item) -> Result | Failure:
     return limited(item)
 
 
 def _outcome(ray: Any, reference: Any, limits: Limits) -> Any:
     try:
-        return ray.get(reference, timeout=2 * WAITING * limits.seconds + PATIENCE)
+        return ray.get(reference, timeout=2 * WALL_PER_CPU_SECOND * limits.seconds + STALL_SECONDS)
     except ray.exceptions.GetTimeoutError:
         ray.cancel(reference, force=True)
-        return Lost("timeout", f"took over {limits.seconds:g} seconds")
+        return Failure("timeout", f"took over {limits.seconds:g} seconds")
     except ray.exceptions.RayTaskError as error:  # the item or its result could not be sent
-        return Lost("internal error", f"{type(error.cause).__name__}: {' '.join(str(error.cause).split())}")
+        return Failure("internal error", f"{type(error.cause).__name__}: {' '.join(str(error.cause).split())}")
     except ray.exceptions.RayError as error:
-        return Lost("worker died", type(error).__name__)
+        return Failure("worker died", type(error).__name__)

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from symusic import core
 
-from mgen.corpus.beats import BEAT_STEPS, Beats, repaired
-from mgen.corpus.chunks import LONG_REST, MOST_SILENCE, Chunk, chunks
-from mgen.corpus.clean import Recipe, cleaned, voices, without_short_notes
+from mgen.corpus.beats import BEAT_STEPS, BeatRepair, repair_beats
+from mgen.corpus.chunks import LONG_REST, MAX_SILENCE, Chunk, split_into_chunks
+from mgen.corpus.clean import Recipe, clean_and_count, count_voices, drop_short_notes
 from mgen.corpus.duplicates import content_hash, shingles, signature
 from mgen.corpus.scan import Source
 from mgen.encoding.remi import PITCH_RANGE, Remi
@@ -28,7 +28,7 @@ from mgen.files import Music, read_music
 from mgen.instruments import instrument_name
 from mgen.notes import Notes
 
-LINE = 1
+READER_VERSION = 1
 """Number of this line: what was read by another is read again."""
 
 MIN_NOTES = 16
@@ -64,19 +64,19 @@ class Rules:
     pitches: tuple[int, int] = PITCH_RANGE
     on_grid_only: bool = False
     long_rest: float = LONG_REST
-    max_silence: float = MOST_SILENCE
+    max_silence: float = MAX_SILENCE
     tab_events: bool = False
     chord_note: Voice = "top"
 
     @property
     def fingerprint(self) -> str:
         """A hash: what was read by the same rules need not be read again."""
-        said = asdict(self) | {"skip": sorted({*self.skip} - {"duplicates"})}  # those are found among all files
-        return hashlib.sha256(json.dumps([LINE, said], sort_keys=True).encode()).hexdigest()[:16]
+        rules = asdict(self) | {"skip": sorted({*self.skip} - {"duplicates"})}  # those are found among all files
+        return hashlib.sha256(json.dumps([READER_VERSION, rules], sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class FileFacts:
     """What a file's format says, before cleaning; kept because it may tell the label.
 
     `tempo` is the first one, in quarters a minute; `time_signature` the first one as written; `velocities` how many
@@ -101,7 +101,7 @@ class Piece:
     (T, 4) are its tab events, empty where none were asked for. `track` and `chunk` are -1 for a whole file.
     """
 
-    facts: Facts
+    facts: FileFacts
     instrument: str
     track: int
     chunk: int
@@ -146,28 +146,28 @@ def vocabulary(multi: bool) -> Remi:
 def read_source(source: Source, rules: Rules) -> Reading:
     """One file to its pieces, or why not."""
     try:
-        return _through_the_line(read_music(source.file), rules)
+        return _read_pieces(read_music(source.file), rules)
     except RejectedFile as error:
         return Reading(reason=error.reason, detail=error.detail)
 
 
-def _through_the_line(music: Music, rules: Rules) -> Reading:
-    facts = _facts(music)
+def _read_pieces(music: Music, rules: Rules) -> Reading:
+    facts = _file_facts(music)
     notes: Counter[str] = Counter()
     parts: Counter[str] = Counter()
-    score, beats = repaired(music.score, [step for step in BEAT_STEPS if step not in rules.skip])
-    on_clock = "clock" not in rules.skip and not beats.on_grid
-    for step, done in (("offset", beats.offset != 0.0), ("metre", bool(beats.metre)), ("clock", on_clock)):
+    score, beats = repair_beats(music.score, [step for step in BEAT_STEPS if step not in rules.skip])
+    retimed = "clock" not in rules.skip and not beats.on_grid
+    for step, done in (("offset", beats.offset != 0.0), ("metre", bool(beats.metre)), ("clock", retimed)):
         notes[step] += score.note_num() * done
     if "short_notes" not in rules.skip:
-        score, notes["short_notes"] = without_short_notes(score)
+        score, notes["short_notes"] = drop_short_notes(score)
     if rules.programs:
-        score, notes["instruments"] = _only(score, rules.programs)
+        score, notes["instruments"] = _keep_programs(score, rules.programs)
         if not score.note_num():
             raise RejectedFile("no such instrument", "no note of the instruments that were asked for")
     pieces: list[Piece] = []
     why: list[RejectedFile] = []
-    for chunk in _parts_of(score, rules, parts):
+    for chunk in _split(score, rules, parts):
         try:
             pieces.append(_piece(chunk, facts, beats, rules, notes))
         except RejectedFile as error:
@@ -175,30 +175,32 @@ def _through_the_line(music: Music, rules: Rules) -> Reading:
                 parts[error.reason] += 1
             why.append(error)
     if not pieces:
-        first = why[0] if why else _no_chunk(parts)
+        first = why[0] if why else _no_chunk_left(parts)
         return Reading((), first.reason, first.detail, dict(+notes), dict(+parts))
     return Reading(tuple(pieces), notes=dict(+notes), parts=dict(+parts))
 
 
-def _no_chunk(parts: Counter[str]) -> RejectedFile:
+def _no_chunk_left(parts: Counter[str]) -> RejectedFile:
     dropped = ", ".join(f"{parts[name]} {name}" for name in ("short chunk", "mostly rests") if parts[name])
     return RejectedFile("no chunk", f"of {parts['found']} found: {dropped or 'none'}")
 
 
-def _parts_of(score: core.ScoreTick, rules: Rules, counts: Counter[str]) -> list[Chunk]:
+def _split(score: core.ScoreTick, rules: Rules, counts: Counter[str]) -> list[Chunk]:
     if rules.recipe != "tabs":
         return [Chunk(-1, -1, score)]
     skip = rules.skip if rules.max_notes else (*rules.skip, "cut")
-    found, dropped = chunks(score, rules.min_notes, rules.max_notes, rules.long_rest, rules.max_silence, skip)
+    found, dropped = split_into_chunks(
+        score, rules.min_notes, rules.max_notes, rules.long_rest, rules.max_silence, skip
+    )
     counts.update(dropped)
     return found
 
 
-def _piece(chunk: Chunk, facts: Facts, beats: Beats, rules: Rules, counts: Counter[str]) -> Piece:
+def _piece(chunk: Chunk, facts: FileFacts, beats: BeatRepair, rules: Rules, counts: Counter[str]) -> Piece:
     written = Notes.from_scores([chunk.score])
-    notes, changed = cleaned(written, rules.recipe, rules.skip, rules.pitches)
+    notes, changed = clean_and_count(written, rules.recipe, rules.skip, rules.pitches)
     counts.update(changed)
-    _check(notes, beats, rules)
+    _check_rules(notes, beats, rules)
     (ids,) = vocabulary(rules.recipe == "band").encode(notes)
     grams = shingles(notes)
     return Piece(
@@ -210,7 +212,7 @@ def _piece(chunk: Chunk, facts: Facts, beats: Beats, rules: Rules, counts: Count
         grid_strength=beats.strength,
         grid_offset=beats.offset,
         metre=beats.metre,
-        voices=voices(notes),
+        voices=count_voices(notes),
         n_programs=len(np.unique(notes.program)),
         n_notes=len(notes),
         n_bars=len(notes.bars.onset),
@@ -224,7 +226,7 @@ def _piece(chunk: Chunk, facts: Facts, beats: Beats, rules: Rules, counts: Count
     )
 
 
-def _check(notes: Notes, beats: Beats, rules: Rules) -> None:
+def _check_rules(notes: Notes, beats: BeatRepair, rules: Rules) -> None:
     """Raise unless the piece is one that was asked for."""
     if len(notes) < rules.min_notes:
         raise RejectedFile("too few notes", f"{len(notes)}, at least {rules.min_notes} make a piece")
@@ -233,13 +235,13 @@ def _check(notes: Notes, beats: Beats, rules: Rules) -> None:
     if rules.on_grid_only and not beats.on_grid:
         raise RejectedFile("off grid", f"grid strength {beats.strength:.2f}")
     if rules.min_voices or rules.max_voices:
-        found = voices(notes)
+        found = count_voices(notes)
         if found < rules.min_voices or (rules.max_voices and found > rules.max_voices):
             most = rules.max_voices or "any number"
             raise RejectedFile("voices", f"{found} sound together, {rules.min_voices} to {most} were asked for")
 
 
-def _only(score: core.ScoreTick, programs: tuple[int, ...]) -> tuple[core.ScoreTick, int]:
+def _keep_programs(score: core.ScoreTick, programs: tuple[int, ...]) -> tuple[core.ScoreTick, int]:
     """The score without the tracks of other programs, and how many notes those had."""
     wanted = [(-1 if track.is_drum else track.program) in programs for track in score.tracks]
     if all(wanted):
@@ -269,13 +271,13 @@ def _events(score: core.ScoreTick, rules: Rules, counts: Counter[str]) -> NDArra
     return events
 
 
-def _facts(music: Music) -> Facts:
+def _file_facts(music: Music) -> FileFacts:
     score = music.score
     tempos = score.tempos.numpy()
     first = np.argmin(tempos["time"]) if len(tempos["time"]) else None
     signatures = sorted((one.time, one.numerator, one.denominator) for one in score.time_signatures)
     velocities = [track.notes.numpy()["velocity"] for track in score.tracks if len(track.notes)]
-    return Facts(
+    return FileFacts(
         format=music.format,
         ticks_per_quarter=int(score.ticks_per_quarter),
         tempo=120.0 if first is None else round(6e7 / float(tempos["mspq"][first]), 3),

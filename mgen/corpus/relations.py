@@ -20,24 +20,24 @@ from mgen.corpus.duplicates import (
     Pairs,
     Shingles,
     collection_overlap,
-    joined,
+    connected_groups,
     largest_overlap,
+    name_pairs,
     near_duplicates,
-    same,
 )
 from mgen.corpus.journal import Journal
 from mgen.corpus.scan import work_key
 from mgen.corpus.shards import MANIFEST, PIECES
 from mgen.errors import MgenError
 
-NEAR = ("join", "drop", "ignore")
+NEAR_DUPLICATE_ACTIONS = ("join", "drop", "ignore")
 """What to do about near duplicates."""
 
 SPLIT_BY = ("work", "artist")
 
 
 @dataclass(frozen=True, slots=True)
-class Earlier:
+class PreviousSplits:
     """The splits of a corpus that is brought up to date, by path and by content.
 
     A file that was renamed is known by its notes.
@@ -47,7 +47,7 @@ class Earlier:
     by_content: dict[str, str]
 
     @classmethod
-    def of(cls, corpus: Path | None) -> Earlier:
+    def of(cls, corpus: Path | None) -> PreviousSplits:
         """Those of the corpus in a folder; none of None, or of a folder without a corpus.
 
         Raises:
@@ -72,67 +72,67 @@ class Earlier:
 
 
 @dataclass(frozen=True, slots=True)
-class Kin:
+class Relations:
     """What P pieces have in common: near duplicates, and the shingles that are no commonplaces."""
 
     pairs: Pairs
     shingles: Shingles
 
 
-def without_copies(rows: pd.DataFrame, earlier: Earlier) -> pd.DataFrame:
+def drop_exact_copies(rows: pd.DataFrame, previous: PreviousSplits) -> pd.DataFrame:
     """The rows without pieces of the same notes as another: the first stays, or the one that was in the corpus."""
     pieces = np.flatnonzero(rows["number"] >= 0)
     codes, _ = pd.factorize(rows["content"].to_numpy(dtype=object)[pieces])
-    new = ~rows["path"].iloc[pieces].isin(earlier.by_path).to_numpy()
+    new = ~rows["path"].iloc[pieces].isin(previous.by_path).to_numpy()
     rank = pieces + np.where(new, len(rows), 0)
     first = pd.Series(rank).groupby(codes).transform("min").to_numpy() % len(rows)
     copies = first != pieces
-    return _dropped(rows, pieces[copies], first[copies], "duplicate", "same notes as")
+    return _drop_pieces(rows, pieces[copies], first[copies], "duplicate", "same notes as")
 
 
-def without_kin(rows: pd.DataFrame, journal: Journal, near: str) -> tuple[pd.DataFrame, Kin]:
+def find_near_duplicates(rows: pd.DataFrame, journal: Journal, action: str) -> tuple[pd.DataFrame, Relations]:
     """The rows and what their pieces have in common; with `drop`, one of each group of near duplicates."""
     pieces = np.flatnonzero(rows["number"] >= 0)
     work, _ = pd.factorize(np.array(_work_keys(rows.iloc[pieces]), dtype=object))
     signatures, table = _sketches(rows.iloc[pieces], journal)
-    table = table.uncommon(work=work)
+    table = table.drop_common(work=work)
     none = Pairs(np.zeros((0, 2), np.int64), np.zeros(0), np.zeros(0, np.int64))
-    if near == "ignore":
-        return rows, Kin(none, table)
+    if action == "ignore":
+        return rows, Relations(none, table)
     pairs = near_duplicates(signatures, table, work)
-    if near == "join":
-        return rows, Kin(pairs, table)
-    group = joined(len(pieces), pairs.pieces)
+    if action == "join":
+        return rows, Relations(pairs, table)
+    group = connected_groups(len(pieces), pairs.pieces)
     first = pd.Series(np.arange(len(pieces))).groupby(group).transform("min").to_numpy()
     kept = first == np.arange(len(pieces))
-    rows = _dropped(rows, pieces[~kept], pieces[first[~kept]], "near duplicate", "in one group with")
-    return rows, Kin(none, table.pieces(np.flatnonzero(kept)))
+    rows = _drop_pieces(rows, pieces[~kept], pieces[first[~kept]], "near duplicate", "in one group with")
+    return rows, Relations(none, table.pieces(np.flatnonzero(kept)))
 
 
-def groups(pieces: pd.DataFrame, kin: Kin, split_by: str) -> NDArray[np.object_]:
+def split_groups(pieces: pd.DataFrame, relations: Relations, split_by: str) -> NDArray[np.object_]:
     """(P,) for each piece the first work, by name, of those that have to go to one split."""
-    relations = [kin.pairs.pieces, same(_work_keys(pieces))]
+    pairs = [relations.pairs.pieces, name_pairs(_work_keys(pieces))]
     if split_by == "artist":
-        relations.append(same(pieces["artist"].to_numpy(dtype=str)))
-    group = joined(len(pieces), *relations)
+        pairs.append(name_pairs(pieces["artist"].to_numpy(dtype=str)))
+    group = connected_groups(len(pieces), *pairs)
     first: NDArray[np.object_] = pieces["work"].groupby(group).transform("min").to_numpy(dtype=object)
     return first
 
 
-def summary(pieces: pd.DataFrame, kin: Kin, exact: int) -> dict[str, Any]:
+def summarise_relations(pieces: pd.DataFrame, relations: Relations, exact: int) -> dict[str, Any]:
     """How many pieces are alike, how far collections overlap, and the largest overlap of a train and a test piece."""
     train, test = (np.flatnonzero(pieces["split"] == split) for split in ("train", "test"))
-    names, share = collection_overlap(kin.pairs, pieces["collection"].to_numpy(dtype=str))
+    names, share = collection_overlap(relations.pairs, pieces["collection"].to_numpy(dtype=str))
     out: dict[str, Any] = {
         "duplicates": {
             "exact": exact,
-            "near_pairs": len(kin.pairs),
+            "near_pairs": len(relations.pairs),
             "largest_group": int(pieces["group"].value_counts().max()),
             "pieces": len(pieces),
         },
         "collection_overlap": {"names": names, "share": np.round(share, 4).tolist()},
     }
-    worst = largest_overlap(kin.shingles.pieces(train), kin.shingles.pieces(test)).largest
+    worst = largest_overlap(relations.shingles.pieces(train), relations.shingles.pieces(test)).largest
     if worst is not None:
         paths = pieces["path"].to_numpy()
         out["overlap"] = {
@@ -157,10 +157,10 @@ def _sketches(pieces: pd.DataFrame, journal: Journal) -> tuple[NDArray[np.uint32
     def grams() -> Iterator[tuple[int, NDArray[np.uint32]]]:
         return ((position, arrays["shingles"]) for position, arrays in journal.arrays(pieces, ["shingles"]))
 
-    return signatures, Shingles.filled(grams, pieces["n_shingles"].to_numpy().astype(np.int64))
+    return signatures, Shingles.from_stream(grams, pieces["n_shingles"].to_numpy().astype(np.int64))
 
 
-def _dropped(
+def _drop_pieces(
     rows: pd.DataFrame, which: NDArray[np.intp], like: NDArray[np.intp], reason: str, words: str
 ) -> pd.DataFrame:
     """The rows without those at `which`, because of those at `like`; a file that is left without pieces says so."""

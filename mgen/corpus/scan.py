@@ -15,11 +15,11 @@ from typing import NoReturn
 from mgen.errors import MgenError
 from mgen.files import EXTENSIONS
 
-NO_STYLE = "other"
+DEFAULT_STYLE = "other"
 """Style of a file for which none was stated."""
 
-_MARK = r"live|copy|alt|alternate|(?:(?:alternate|alt) )?take ?\d*|v\d+|ver(?:sion)? ?\d+"
-_TAKE = re.compile(rf"[ (\[]+(?:\d+\)|(?:{_MARK})[)\]]?)$")
+_TAKE_MARK = r"live|copy|alt|alternate|(?:(?:alternate|alt) )?take ?\d*|v\d+|ver(?:sion)? ?\d+"
+_TAKE = re.compile(rf"[ (\[]+(?:\d+\)|(?:{_TAKE_MARK})[)\]]?)$")
 _NUMBER = re.compile(r" \d{1,2}$")
 
 
@@ -79,7 +79,7 @@ def scan(
     for root in roots:
         if not root.exists():
             raise MgenError(f"{root}: no such file or folder; give folders of MIDI files, or the files")
-    found = _with_styles(_listed(metadata, sources) if metadata else _walked(roots), styles)
+    found = _set_styles(_read_metadata(metadata, sources) if metadata else _search_folders(roots), styles)
     if not found:
         places = ", ".join(map(str, [metadata] if metadata else roots)) or "no source given"
         raise MgenError(f"{places}: no music to read; give folders with {' '.join(sorted(EXTENSIONS))} files")
@@ -87,8 +87,8 @@ def scan(
     if missing:
         raise MgenError(f"style '{min(missing)}' has no file; check what --style and --metadata say")
     if collections:
-        found = _of_collections(found, collections)
-    return sorted(_with_works(found), key=lambda source: source.path)
+        found = _select_collections(found, collections)
+    return sorted(_set_works(found), key=lambda source: source.path)
 
 
 def parse_style(word: str) -> tuple[str, Path]:
@@ -116,27 +116,27 @@ def work_key(work: str) -> str:
     return re.sub(r"[\W_]+", "", work_name(work))
 
 
-def _walked(roots: Sequence[Path]) -> list[Source]:
+def _search_folders(roots: Sequence[Path]) -> list[Source]:
     found: dict[str, Source] = {}
     # The innermost source names a file's collection, so it comes last.
     for root in sorted(roots, key=lambda root: len(Path(os.path.abspath(root)).parts)):
         for file in [root] if root.is_file() else _music_below(root):
-            found[os.path.abspath(file)] = _unlisted(file, root)
+            found[os.path.abspath(file)] = _source_at(file, root)
     return list(found.values())
 
 
 def _music_below(folder: Path) -> Iterable[Path]:
-    for parent, _, names in os.walk(folder, onerror=_refused):
+    for parent, _, names in os.walk(folder, onerror=_raise_unreadable):
         for name in names:
             if os.path.splitext(name)[1].lower() in EXTENSIONS:
                 yield Path(parent, name)
 
 
-def _refused(error: OSError) -> NoReturn:
+def _raise_unreadable(error: OSError) -> NoReturn:
     raise MgenError(f"{error.filename}: {error.strerror}; make it readable, or give folders without it") from error
 
 
-def _unlisted(file: Path, root: Path) -> Source:
+def _source_at(file: Path, root: Path) -> Source:
     """A file below a source, or a source itself, with what its place says of it."""
     inside = Path(os.path.relpath(file, root)).parts
     if not inside or inside[0] == os.pardir:
@@ -146,7 +146,7 @@ def _unlisted(file: Path, root: Path) -> Source:
     return Source(file, _text(file), "", _text(collection), "")
 
 
-def _listed(metadata: Path, sources: Sequence[Path]) -> list[Source]:
+def _read_metadata(metadata: Path, sources: Sequence[Path]) -> list[Source]:
     try:
         with metadata.open(encoding="utf-8-sig", newline="") as text:
             table = csv.DictReader(text)
@@ -170,7 +170,7 @@ def _listed(metadata: Path, sources: Sequence[Path]) -> list[Source]:
             continue
         if place in found:
             raise MgenError(f"{metadata}, row {number}: {file} is listed a second time; a file is one piece")
-        plain = _unlisted(file, metadata.parent)
+        plain = _source_at(file, metadata.parent)
         work = " ".join(given["work"].casefold().split())
         found[place] = replace(
             plain,
@@ -182,7 +182,7 @@ def _listed(metadata: Path, sources: Sequence[Path]) -> list[Source]:
     return list(found.values())
 
 
-def _with_styles(found: Sequence[Source], styles: Sequence[tuple[str, Path]]) -> list[Source]:
+def _set_styles(found: Sequence[Source], styles: Sequence[tuple[str, Path]]) -> list[Source]:
     """Styles by folder, where metadata gave none; the innermost folder decides."""
     places = sorted(((os.path.abspath(folder), name) for name, folder in styles), key=lambda place: -len(place[0]))
     owner: dict[str, str] = {}
@@ -192,12 +192,12 @@ def _with_styles(found: Sequence[Source], styles: Sequence[tuple[str, Path]]) ->
 
     def style(source: Source) -> str:
         file = os.path.abspath(source.file)
-        return source.style or next((name for place, name in places if _is_within(file, place)), NO_STYLE)
+        return source.style or next((name for place, name in places if _is_within(file, place)), DEFAULT_STYLE)
 
     return [replace(source, style=style(source)) for source in found]
 
 
-def _of_collections(found: Sequence[Source], collections: Sequence[str]) -> list[Source]:
+def _select_collections(found: Sequence[Source], collections: Sequence[str]) -> list[Source]:
     known = sorted({source.collection for source in found})
     for name in collections:
         if name not in known:
@@ -207,7 +207,7 @@ def _of_collections(found: Sequence[Source], collections: Sequence[str]) -> list
     return [source for source in found if source.collection in collections]
 
 
-def _with_works(found: Sequence[Source]) -> list[Source]:
+def _set_works(found: Sequence[Source]) -> list[Source]:
     names = [source.work or work_name(_text(source.file.stem)) for source in found]
     there = {(source.collection, name) for source, name in zip(found, names, strict=True)}
 

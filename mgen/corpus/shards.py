@@ -235,7 +235,7 @@ class ShardWriter:
             self._open[name] = GroupWriter(self.folder / f"{name}.part", SCHEMA, GROUP_TOKENS // 16)
         self._open[name].write({"piece": piece, "style": str(self._style[piece])}, ids)
 
-    def _put_in_order(self, name: str) -> None:
+    def _sort_shard(self, name: str) -> None:
         aside = self.folder / f"{name}.part"
         table = pq.read_table(aside)
         pieces = table["piece"].to_numpy()
@@ -260,4 +260,4 @@ class ShardWriter:
             writer.__exit__(kind, error, trace)
         if error is None:
             for name in sorted(self._open, key=lambda name: (SPLITS.index(name.split("-")[0]), name)):
-                self._put_in_order(name)
+                self._sort_shard(name)

@@ -20,7 +20,7 @@ else.
 SPLITS = tuple(SHARES)
 
 
-HELD_OUT = ("test", "judge", "valid", "train")
+STRICTEST_FIRST = ("test", "judge", "valid", "train")
 """From the split that must stay unseen longest to the one that is trained on."""
 
 
@@ -28,7 +28,7 @@ def assign_splits(
     pieces: pd.DataFrame,
     styles: tuple[str, ...] = (),
     by: str = "work",
-    before: Mapping[str, str] | None = None,
+    previous: Mapping[str, str] | None = None,
 ) -> NDArray[np.str_]:
     """Split (P,) of each piece.
 
@@ -52,15 +52,15 @@ def assign_splits(
     works["collection"] = works["collection"].where(size >= len(SPLITS), "")
     works["hash"] = [hashlib.sha256(work.encode()).hexdigest() for work in works[by]]
     works = works.sort_values(["style", "collection", "hash"])
-    split = dict(before or {})
+    split = dict(previous or {})
     for _, group in works.groupby(["style", "collection"]):
-        split.update(_filled(group[by].tolist(), split))
+        split.update(_fill_splits(group[by].tolist(), split))
     out = pieces[by].map(split).to_numpy(dtype=str)
     _check(pieces, by, out, styles)
     return out
 
 
-def splits_before(groups: Sequence[str], splits: Sequence[str]) -> dict[str, str]:
+def splits_of_groups(groups: Sequence[str], splits: Sequence[str]) -> dict[str, str]:
     """Split of each group whose pieces had some already: the one that must stay unseen longest.
 
     Args:
@@ -69,25 +69,25 @@ def splits_before(groups: Sequence[str], splits: Sequence[str]) -> dict[str, str
     """
     found: dict[str, str] = {}
     for group, split in zip(groups, splits, strict=True):
-        if split and HELD_OUT.index(split) <= HELD_OUT.index(found.get(group, "train")):
+        if split and STRICTEST_FIRST.index(split) <= STRICTEST_FIRST.index(found.get(group, "train")):
             found[group] = split
     return found
 
 
-def _filled(works: list[str], before: Mapping[str, str]) -> dict[str, str]:
+def _fill_splits(works: list[str], previous: Mapping[str, str]) -> dict[str, str]:
     """A split for each of the `works` that has none: splits that are empty come first, then those that lack most of
     their share.
     """
-    wanted = Counter(_cut(len(works)))
-    wanted.subtract(before[work] for work in works if work in before)
-    has = Counter(before[work] for work in works if work in before)
+    wanted = Counter(_share_out(len(works)))
+    wanted.subtract(previous[work] for work in works if work in previous)
+    has = Counter(previous[work] for work in works if work in previous)
     empty_first = sorted(SPLITS, key=lambda name: has[name] > 0)
     names = [name for name in empty_first for _ in range(wanted[name])]
-    new = [work for work in works if work not in before]
+    new = [work for work in works if work not in previous]
     return dict(zip(new, names + ["train"] * (len(new) - len(names)), strict=False))
 
 
-def _cut(n: int) -> list[str]:
+def _share_out(n: int) -> list[str]:
     """A split for each of `n` works in order; with fewer than four the later splits get none."""
     held = {name: max(1, round(share * n)) for name, share in SHARES.items() if name != "train"}
     names = ["train"] * max(1, n - sum(held.values())) + [name for name, count in held.items() for _ in range(count)]

@@ -14,13 +14,13 @@ from pathlib import Path
 from mgen.corpus.shards import MANIFEST
 from mgen.errors import MgenError
 
-READ = "read"
+JOURNAL = "read"
 """Folder of the journal in a corpus: what was read, for the next time. It may be deleted."""
 
 LOCK = "lock"
 
 
-def check_free(out: Path, replace: bool) -> None:
+def check_out(out: Path, replace: bool) -> None:
     """Raise unless a corpus may be written to the folder `out`."""
     if not out.name or os.path.ismount(out):
         raise MgenError(f"{out}: a corpus cannot take the place of a mounted folder; give a folder inside it")
@@ -36,7 +36,7 @@ def check_free(out: Path, replace: bool) -> None:
 
 
 @contextmanager
-def staged(out: Path, overwrite: bool, resume: bool) -> Iterator[Path]:
+def stage_corpus(out: Path, overwrite: bool, resume: bool) -> Iterator[Path]:
     """A folder beside `out` that takes its place when all went well.
 
     What a run that was killed, interrupted or failed has written to the journal stays there, and the next run finds it,
@@ -45,29 +45,29 @@ def staged(out: Path, overwrite: bool, resume: bool) -> Iterator[Path]:
     Raises:
         MgenError: `out` is in use, another run is writing it, or the disk refuses.
     """
-    put_back(out)
-    check_free(out, overwrite or resume)
-    aside, old = _beside(out, "part"), _beside(out, "old")
+    restore_previous(out)
+    check_out(out, overwrite or resume)
+    aside, old = _sibling(out, "part"), _sibling(out, "old")
     try:
         aside.mkdir(parents=True, exist_ok=True)
-        with _locked(aside / LOCK, out):
+        with _lock(aside / LOCK, out):
             shutil.rmtree(old, ignore_errors=True)
             try:
                 _clear(aside, overwrite)
                 yield aside
             except BaseException:
                 _clear(aside, overwrite=False)
-                if not (aside / READ).exists():
+                if not (aside / JOURNAL).exists():
                     shutil.rmtree(aside, ignore_errors=True)
                 raise
-            check_free(out, overwrite or resume)
+            check_out(out, overwrite or resume)
             (aside / LOCK).unlink(missing_ok=True)
             if out.exists():
                 out.rename(old)
             try:
                 aside.rename(out)
             finally:
-                put_back(out)
+                restore_previous(out)
             shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         why = error.strerror or " ".join(str(error).split())
@@ -77,23 +77,23 @@ def staged(out: Path, overwrite: bool, resume: bool) -> Iterator[Path]:
         ) from error
 
 
-def put_back(out: Path) -> None:
+def restore_previous(out: Path) -> None:
     """Restore the corpus of a run that was killed after it moved the old one away and before the new one came."""
-    old = _beside(out, "old") if out.name else out
+    old = _sibling(out, "old") if out.name else out
     if old.exists() and out.is_dir() and not any(out.iterdir()):
         out.rmdir()
     if old.exists() and not out.exists():
         old.rename(out)
 
 
-def _beside(out: Path, suffix: str) -> Path:
+def _sibling(out: Path, suffix: str) -> Path:
     return out.with_name(f".{out.name}.{suffix}")
 
 
 def _clear(aside: Path, overwrite: bool) -> None:
     """Delete all but the lock and, unless it is to be overwritten, a journal that holds something."""
-    journal = aside / READ
-    keep = {LOCK} if overwrite or not any(journal.rglob("*.parquet")) else {LOCK, READ}
+    journal = aside / JOURNAL
+    keep = {LOCK} if overwrite or not any(journal.rglob("*.parquet")) else {LOCK, JOURNAL}
     for path in aside.iterdir():
         if path.name not in keep:
             if path.is_dir():
@@ -103,7 +103,7 @@ def _clear(aside: Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def _locked(path: Path, out: Path) -> Iterator[None]:
+def _lock(path: Path, out: Path) -> Iterator[None]:
     """Hold a lock that ends with the process, however it ends; without effect on Windows."""
     try:
         import fcntl

@@ -16,7 +16,7 @@ from mgen.corpus.journal import Journal
 from mgen.corpus.split import SPLITS
 
 TAB_EVENTS = "tab_events"
-AT_ONCE = 1 << 18  # events in a row group, about
+GROUP_EVENTS = 1 << 18  # events in a row group, about
 
 SCHEMA = pa.schema(
     [
@@ -47,7 +47,7 @@ def write_tab_events(pieces: pd.DataFrame, journal: Journal, folder: Path) -> No
                 place.mkdir(parents=True, exist_ok=True)
                 np.save(place / f"{row['chunk']}.npy", events)
                 held.append((position, events))
-                if sum(len(table) for _, table in held) >= AT_ONCE:
+                if sum(len(table) for _, table in held) >= GROUP_EVENTS:
                     writer.write_table(_table(own, held))
                     held = []
             writer.write_table(_table(own, held))

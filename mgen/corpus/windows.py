@@ -44,11 +44,11 @@ def sample_windows(
     start = bars[first[choice] + rng.integers(count[choice])]
     windows = table.ids[start[:, None] + np.arange(length)].astype(np.int64)
     if transpose:
-        windows = np.stack([_transposed(window, remi, rng) for window in windows])
+        windows = np.stack([_random_transposition(window, remi, rng) for window in windows])
     return windows, pieces[choice]
 
 
-def _transposed(ids: NDArray[np.int64], remi: Remi, rng: np.random.Generator) -> NDArray[np.int64]:
+def _random_transposition(ids: NDArray[np.int64], remi: Remi, rng: np.random.Generator) -> NDArray[np.int64]:
     """The ids in a key drawn evenly among the 12, as far as the range of pitches allows. Music with drums stays as
     it is.
     """
@@ -97,7 +97,7 @@ def training_sequence(
     start = int(bars[-1]) if len(bars) else 0
     music = piece[start : start + body].astype(np.int64)
     if transpose:
-        music = _transposed(music, remi, rng)
+        music = _random_transposition(music, remi, rng)
     head = [remi.bos_id]
     if rng.random() >= style_dropout:
         head.append(style_id)

@@ -25,20 +25,20 @@ from mgen.errors import MgenError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-AHEAD = 16
+QUEUED_PER_WORKER = 16
 """Items handed out for each worker: enough to keep it busy, few enough that memory does not grow with their
 number.
 """
 
-PATIENCE = 600.0
+STALL_SECONDS = 600.0
 """Seconds beyond an item's limit after which a silent pool is given up: on a busy machine workers start slowly."""
 
-IMPORTS = ("mgen.encoding.remi",)
+IMPORTS = ("mgen.encoding.remi", "mgen.guitar_pro")
 """What takes seconds to import: the server that workers are forked from has it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class Failure:
     """What comes in place of a result: `reason` is `timeout`, `out of memory`, `worker died` or `internal
     error`; `detail` is what is known.
     """
@@ -61,50 +61,50 @@ class Limits:
     memory: int = 512
 
 
-WAITING = 6.0
+WALL_PER_CPU_SECOND = 6.0
 """Seconds on the clock for each second of processor time that an item may take."""
 
 
 @dataclass(frozen=True)
-class Limited(Generic[Item, Result]):
+class LimitedCall(Generic[Item, Result]):
     """`function` under `limits`: what a worker calls, of whatever engine. Faults become `Lost`."""
 
     function: Callable[[Item], Result]
     limits: Limits
 
-    def __call__(self, item: Item) -> Result | Lost:
+    def __call__(self, item: Item) -> Result | Failure:
         try:
             _cap_memory(self.limits.memory)
             try:
-                _start_clocks(self.limits.seconds)
+                _start_timers(self.limits.seconds)
                 return self.function(item)
             except MemoryError:
-                return Lost("out of memory", f"needs over {self.limits.memory} MiB")
+                return Failure("out of memory", f"needs over {self.limits.memory} MiB")
             except Exception as error:  # a fault of ours must not lose the other files; it is named and counted
-                return Lost("internal error", f"{type(error).__name__}: {' '.join(str(error).split())}")
+                return Failure("internal error", f"{type(error).__name__}: {' '.join(str(error).split())}")
             finally:
-                _start_clocks(0.0)
+                _start_timers(0.0)
         except OutOfTime:  # also from within the lines above
-            _start_clocks(0.0)
-            return Lost("timeout", f"took over {self.limits.seconds:g} seconds")
+            _start_timers(0.0)
+            return Failure("timeout", f"took over {self.limits.seconds:g} seconds")
 
 
 class OutOfTime(BaseException):
     """Not an `Exception`: no library's own handling of faults may take it for one."""
 
 
-def _out_of_time(number: int, frame: FrameType | None) -> NoReturn:
+def _raise_out_of_time(number: int, frame: FrameType | None) -> NoReturn:
     raise OutOfTime
 
 
-def _start_clocks(seconds: float) -> None:
+def _start_timers(seconds: float) -> None:
     """Raise `OutOfTime` after so many seconds of processor time, or `WAITING` times as many on the clock; 0 stops."""
     if hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread():
         for number, timer, limit in (
             (signal.SIGPROF, signal.ITIMER_PROF, seconds),
-            (signal.SIGALRM, signal.ITIMER_REAL, WAITING * seconds),
+            (signal.SIGALRM, signal.ITIMER_REAL, WALL_PER_CPU_SECOND * seconds),
         ):
-            signal.signal(number, _out_of_time)
+            signal.signal(number, _raise_out_of_time)
             signal.setitimer(timer, limit)
 
 
@@ -121,9 +121,9 @@ def _cap_memory(more: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
 
 
-def in_workers(
+def run_in_processes(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, limits: Limits
-) -> Generator[tuple[Item, Result | Lost]]:
+) -> Generator[tuple[Item, Result | Failure]]:
     """Each item with its result, in the order of the items, whatever the number of workers. Close it to end early.
 
     Args:
@@ -138,19 +138,19 @@ def in_workers(
     left = iter(items)
     waiting: deque[Item] = deque()  # handed out, result not yet given on
     deaths = 0
-    limited = Limited(function, limits)
-    timeout = 2 * WAITING * limits.seconds  # for what no signal reaches: a library that hangs
+    limited = LimitedCall(function, limits)
+    timeout = 2 * WALL_PER_CPU_SECOND * limits.seconds  # for what no signal reaches: a library that hangs
     while True:
         pool = ProcessPool(workers, context=_context(function))
         try:
             futures = deque(pool.schedule(limited, [item], timeout=timeout) for item in waiting)
             while True:
-                for item in islice(left, workers * AHEAD - len(waiting)):
+                for item in islice(left, workers * QUEUED_PER_WORKER - len(waiting)):
                     waiting.append(item)
                     futures.append(pool.schedule(limited, [item], timeout=timeout))
                 if not futures:
                     return
-                result: Result | Lost = _outcome(futures.popleft(), timeout)
+                result: Result | Failure = _outcome(futures.popleft(), timeout)
                 deaths = 0
                 yield waiting.popleft(), result
         except (BrokenProcessPool, RuntimeError) as error:
@@ -167,22 +167,22 @@ def in_workers(
             pool.join()
 
 
-def _outcome(future: ProcessFuture[Result | Lost], timeout: float) -> Result | Lost:
+def _outcome(future: ProcessFuture[Result | Failure], timeout: float) -> Result | Failure:
     try:
         # The oldest item waits for one other at most; if it never ends, the pool's own machinery is stuck.
-        return future.result(timeout=2 * timeout + PATIENCE)
+        return future.result(timeout=2 * timeout + STALL_SECONDS)
     except BrokenProcessPool:
         raise
     except TimeoutError as error:
         if not future.done():
             raise BrokenProcessPool("no answer from the pool") from error
-        return Lost("timeout", f"took over {timeout:g} seconds")
+        return Failure("timeout", f"took over {timeout:g} seconds")
     except OutOfTime:  # the clock rang when the item was done, before it was stopped
-        return Lost("timeout", "its time was over")
+        return Failure("timeout", "its time was over")
     except ProcessExpired as error:
-        return Lost("worker died", f"exit code {error.exitcode}")
+        return Failure("worker died", f"exit code {error.exitcode}")
     except Exception as error:  # the result could not be sent
-        return Lost("internal error", f"{type(error).__name__}: {' '.join(str(error).split())}")
+        return Failure("internal error", f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
 def _context(function: Callable[..., object]) -> BaseContext:

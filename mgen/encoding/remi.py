@@ -48,7 +48,7 @@ class Kind(IntEnum):
     END = 8
 
 
-_KINDS = {
+_KIND_BY_NAME = {
     "Bar": Kind.BAR,
     "TimeSig": Kind.TIME_SIGNATURE,
     "Position": Kind.POSITION,
@@ -348,7 +348,7 @@ class Remi:
 
 
 def _kind(name: str) -> Kind:
-    return _KINDS.get(name.split("_")[0], Kind.SPECIAL)
+    return _KIND_BY_NAME.get(name.split("_")[0], Kind.SPECIAL)
 
 
 def _value(name: str) -> int:
@@ -409,8 +409,8 @@ def _next_note(
     if len(note):
         after = np.searchsorted(note, broken)
         last = np.searchsorted(owner, piece, side="right") - 1
-        heard = (last >= 0) & (owner[last] == piece)  # a piece without notes has nobody to tell
-        np.add.at(count, np.minimum(after, last)[heard], 1)
+        has_note = (last >= 0) & (owner[last] == piece)  # a piece without notes has nobody to tell
+        np.add.at(count, np.minimum(after, last)[has_note], 1)
     return count
 
 

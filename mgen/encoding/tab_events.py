@@ -105,7 +105,7 @@ def encode(
     # After the last note there is room for any value.
     span = np.append(np.diff(start), max(int(end[-1] - start[-1]), 0) + 2 * _LONGEST)
     length = np.clip(end - start, 0, span)
-    value, lag, gap = _laid_out(span, length, first=int(start[0]))
+    value, lag, gap = _lay_out(span, length, first=int(start[0]))
     gap[-1] = 0
     lead = start[:1] if start[0] >= _SHORTEST else np.zeros(1, np.int64)
     # The rest before the first note follows a note that is then taken away.
@@ -131,7 +131,7 @@ def decode(events: ArrayLike, program: int = 0, tempo: float = 120.0) -> core.Sc
     Raises:
         MgenError: A row is no event, or the rows last longer than a MIDI clock counts.
     """
-    table = checked(events)
+    table = check_events(events)
     ticks = _LENGTHS[_value_index(table)] * _TICKS_PER_UNIT
     end = np.cumsum(ticks)
     if len(end) and end[-1] > _MAX_TICKS:
@@ -151,7 +151,7 @@ def decode(events: ArrayLike, program: int = 0, tempo: float = 120.0) -> core.Sc
     return score
 
 
-def checked(events: ArrayLike) -> Events:
+def check_events(events: ArrayLike) -> Events:
     """The events as (T, 4) uint8.
 
     Raises:
@@ -241,11 +241,11 @@ class TabWindows(Dataset[Events]):
     def _table(self, number: int) -> Events:
         source = self.tables[number]
         if isinstance(source, np.ndarray):
-            return _as_table(source, f"table {number}")
-        return _as_table(_mapped(Path(source)), str(source))
+            return _check_table(source, f"table {number}")
+        return _check_table(_open_npy(Path(source)), str(source))
 
 
-def _mapped(path: Path) -> Any:
+def _open_npy(path: Path) -> Any:
     try:
         return np.load(path, mmap_mode="r")
     except OSError as error:
@@ -254,7 +254,7 @@ def _mapped(path: Path) -> Any:
         raise MgenError(f"{path}: not a whole .npy file; save events with numpy.save") from error
 
 
-def _as_table(events: Any, name: str) -> Events:
+def _check_table(events: Any, name: str) -> Events:
     if not isinstance(events, np.ndarray) or events.ndim != 2 or events.shape[1] != len(COLUMNS):
         raise MgenError(
             f"{name}: expected events of shape (T, 4), got {getattr(events, 'shape', type(events).__name__)}"
@@ -302,7 +302,7 @@ def _one_voice(begin: Ints, end: Ints, pitch: Ints, voice: Voice) -> tuple[Ints,
     return opening, end[kept], pitch[kept]
 
 
-def _laid_out(span: Ints, length: Ints, first: int) -> tuple[NDArray[np.intp], Ints, Ints]:
+def _lay_out(span: Ints, length: Ints, first: int) -> tuple[NDArray[np.intp], Ints, Ints]:
     """What is written for notes that sound for `length` (N,) units of the `span` (N,) to the next one.
 
     Returns:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mgen.corpus.clean import Recipe
 from mgen.corpus.reading import Rules, read_source, vocabulary
 from mgen.corpus.scan import scan
-from mgen.corpus.workers import Limits, Lost, in_workers
+from mgen.corpus.workers import Failure, Limits, run_in_processes
 from mgen.errors import MgenError
 from mgen.evaluation.measure import Beside, Numbers, Pieces, measure
 from mgen.notes import Bars, Notes
@@ -142,10 +142,10 @@ def read_folder(folder: Path, recipe: Recipe = "piano", workers: int | None = No
     works: list[str] = []
     rules = Rules(recipe=recipe, min_notes=1)
     workers = min(workers or os.cpu_count() or 1, len(sources))
-    outcomes = in_workers(partial(read_source, rules=rules), sources, workers, Limits())
+    outcomes = run_in_processes(partial(read_source, rules=rules), sources, workers, Limits())
     with closing(outcomes):
         for source, outcome in outcomes:
-            if isinstance(outcome, Lost) or not outcome.pieces:
+            if isinstance(outcome, Failure) or not outcome.pieces:
                 rejected[outcome.reason] += 1
                 continue
             ids += [piece.ids for piece in outcome.pieces]

@@ -1,0 +1,76 @@
+"""Measure a corpus and write a page about it.
+
+mgen.workflows.insight.insight("runs/jazz/corpus")
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mgen.corpus.insight import SAMPLE, Insight, measure_corpus
+from mgen.corpus.insight_page import render_insight
+from mgen.corpus.shards import Corpus
+from mgen.errors import MgenError
+from mgen.options import from_keywords
+
+PAGE = "insight.html"
+
+
+@dataclass
+class InsightConfig:
+    """Options of `mgen insight`."""
+
+    sample: int = field(default=SAMPLE, metadata={"help": "Pieces of each style whose notes are read, at most."})
+    seed: int = field(default=0, metadata={"help": "Seed of the sample and of the classifiers."})
+
+    def __post_init__(self) -> None:
+        if self.sample < 1:
+            raise ValueError(f"sample ({self.sample}) must be at least 1")
+        if self.seed < 0:
+            raise ValueError(f"seed ({self.seed}) must be at least 0")
+
+
+@dataclass(frozen=True)
+class InsightResult:
+    """The page and the numbers on it."""
+
+    page: Path
+    insight: Insight
+
+
+def insight(corpus: Corpus | str | Path, out: str | Path = "", **options: Any) -> InsightResult:
+    """Measures a corpus and writes a page about it.
+
+    Args:
+        corpus: an open corpus, or its folder.
+        out: path of the page; insight.html in the corpus if empty.
+        options: fields of `InsightConfig`.
+
+    Raises:
+        MgenError: The corpus is missing or damaged, an option is out of range, or the page cannot be written.
+    """
+    config = from_keywords(InsightConfig, "insight", options)
+    corpus = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
+    page = Path(out) if out else corpus.folder / PAGE
+    if page.is_dir():
+        raise MgenError(f"--out {page}: is a folder; give the path of a file, such as {page / PAGE}")
+    if not page.parent.is_dir():
+        raise MgenError(f"--out {page}: there is no folder {page.parent}; make it or choose another --out")
+    measured = measure_corpus(corpus, config.sample, config.seed)
+    _write(page, render_insight(measured))
+    return InsightResult(page, measured)
+
+
+def _write(page: Path, text: str) -> None:
+    """Writes to a temporary file and renames it, so that no page is incomplete."""
+    temporary = page.with_name(f".{page.name}.part")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, page)
+    except OSError as error:
+        raise MgenError(f"{page}: cannot be written ({error.strerror or error}); choose another --out") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,205 @@
+"""Prepare a corpus: music files to tokens, in splits.
+
+mgen.prepare(["music"], "corpus", styles={"jazz": "music/jazz"}, recipe="piano")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from mgen.corpus.chunks import LONG_REST, MAX_CHUNK_NOTES, MAX_SILENCE, MIN_CHUNK_NOTES
+from mgen.corpus.clean import CLEANING_STEPS, Recipe
+from mgen.corpus.prepare import Progress, prepare_corpus
+from mgen.corpus.reading import MIN_NOTES, Rules
+from mgen.corpus.scan import scan
+from mgen.corpus.shards import Corpus
+from mgen.corpus.staging import check_out
+from mgen.corpus.workers import Limits
+from mgen.encoding.remi import PITCH_RANGE
+from mgen.encoding.tab_events import Voice
+from mgen.instruments import select
+from mgen.options import from_keywords
+
+StyleSources = Mapping[str, str | Path] | Sequence[tuple[str, str | Path]]
+
+
+@dataclass
+class PrepareConfig:
+    """Options of `mgen prepare` and `mgen.prepare`."""
+
+    metadata: str = field(
+        default="",
+        metadata={"help": "CSV with the column path (relative to the CSV) and any of style,collection,work,artist."},
+    )
+    recipe: str = field(
+        default="piano",
+        metadata={
+            "help": "piano: all instruments as one; band: keep programs and drums; tabs: each melodic track by itself, "
+            "in chunks."
+        },
+    )
+    collections: list[str] = field(default_factory=list, metadata={"help": "Read only these collections."})
+    instruments: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Keep only these: General MIDI names, families (guitar), programs (24-31), drums."},
+    )
+    on_grid_only: bool = field(
+        default=False, metadata={"help": "Reject pieces that were not written on the beat grid of their file."}
+    )
+    min_notes: int = field(
+        default=0, metadata={"help": f"Fewest notes of a piece; 0: {MIN_NOTES}, with tabs {MIN_CHUNK_NOTES}."}
+    )
+    max_notes: int = field(
+        default=0,
+        metadata={"help": f"Most notes of a piece; tabs cuts there. 0: no limit, with tabs {MAX_CHUNK_NOTES}."},
+    )
+    min_voices: int = field(
+        default=0, metadata={"help": "Fewest simultaneous notes (95th percentile over the onsets of a piece)."}
+    )
+    max_voices: int = field(default=0, metadata={"help": "Most simultaneous notes; 0: no limit."})
+    lowest_pitch: int = field(default=PITCH_RANGE[0], metadata={"help": "Drop notes below."})
+    highest_pitch: int = field(default=PITCH_RANGE[1], metadata={"help": "Drop notes above."})
+    long_rest: float = field(
+        default=LONG_REST, metadata={"help": "tabs: quarter notes of silence at which a track is split."}
+    )
+    max_silence: float = field(
+        default=MAX_SILENCE, metadata={"help": "tabs: drop chunks that are silent for a larger share of their time."}
+    )
+    skip: list[str] = field(
+        default_factory=list, metadata={"help": f"Cleaning steps to leave out, of: {', '.join(CLEANING_STEPS)}."}
+    )
+    tab_events: bool = field(
+        default=False, metadata={"help": "tabs: also write each chunk as rows of (semitone, octave, dur_log, dotted)."}
+    )
+    chord_note: str = field(default="top", metadata={"help": "tab_events: the note kept of a chord, top or bottom."})
+    near_duplicates: str = field(
+        default="join",
+        metadata={
+            "help": "Pieces that share much of their music: join (one work, one split), drop (all but the first) or "
+            "ignore."
+        },
+    )
+    split_by: str = field(
+        default="work", metadata={"help": "work; or artist: all works of an artist go to one split too."}
+    )
+    workers: int = field(default=0, metadata={"help": "Processes that read files; 0: one per core."})
+    timeout: float = field(default=Limits().seconds, metadata={"help": "Seconds of processor time per file."})
+    memory: int = field(default=Limits().memory, metadata={"help": "MiB of memory per file."})
+    engine: str = field(
+        default="local", metadata={"help": "local processes, or ray: a Ray cluster (RAY_ADDRESS) with shared paths."}
+    )
+    resume: bool = field(
+        default=False,
+        metadata={"help": "Continue after an interruption, or update the corpus in --out: read only what is new."},
+    )
+    overwrite: bool = field(
+        default=False, metadata={"help": "Replace the corpus in --out once the new one is complete."}
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "min_notes", "max_notes", "min_voices", "max_voices", "long_rest", "max_silence"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} ({getattr(self, name)}) must be at least 0")
+        for name, unit in (("timeout", "seconds"), ("memory", "MiB")):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} ({getattr(self, name)}) must be above 0 {unit}")
+        rules = self.rules()
+        for name, fewest, most in (
+            ("notes", rules.min_notes, rules.max_notes),
+            ("voices", rules.min_voices, rules.max_voices),
+        ):
+            if fewest > most > 0:
+                raise ValueError(f"min_{name} ({fewest}) must not be above max_{name} ({most})")
+        low, high = PITCH_RANGE
+        if not low <= self.lowest_pitch <= self.highest_pitch <= high:
+            raise ValueError(
+                f"lowest_pitch ({self.lowest_pitch}) and highest_pitch ({self.highest_pitch}) must be within "
+                f"{low} to {high}, the piano's keys"
+            )
+        if self.chord_note not in ("top", "bottom"):
+            raise ValueError(f"chord_note '{self.chord_note}': expected top or bottom")
+
+    def rules(self) -> Rules:
+        """The rules that every file is read by."""
+        tabs = self.recipe == "tabs"
+        return Rules(
+            recipe=cast(Recipe, self.recipe),
+            skip=tuple(sorted(self.skip)),
+            min_notes=self.min_notes or (MIN_CHUNK_NOTES if tabs else MIN_NOTES),
+            max_notes=self.max_notes or (MAX_CHUNK_NOTES if tabs and "cut" not in self.skip else 0),
+            min_voices=self.min_voices,
+            max_voices=self.max_voices,
+            programs=tuple(sorted(select(self.instruments))),
+            pitches=(self.lowest_pitch, self.highest_pitch),
+            on_grid_only=self.on_grid_only,
+            long_rest=self.long_rest,
+            max_silence=self.max_silence,
+            tab_events=self.tab_events,
+            chord_note=cast(Voice, self.chord_note),
+        )
+
+
+@dataclass(frozen=True)
+class PrepareResult:
+    """A prepared corpus; `corpus.manifest` has all counts.
+
+    Attributes:
+        scanned, kept: number of files.
+        rejected: number of files without a piece, by reason.
+    """
+
+    corpus: Corpus
+    scanned: int
+    kept: int
+    rejected: dict[str, int]
+
+
+def prepare(
+    sources: Sequence[str | Path],
+    out: str | Path,
+    *,
+    styles: StyleSources = (),
+    progress: Progress | None = None,
+    **options: Any,
+) -> PrepareResult:
+    """Prepare a corpus; see `mgen.corpus.prepare.prepare_corpus`.
+
+    Args:
+        sources: folders of music, and files.
+        out: folder of the corpus.
+        styles: style name and its folder or file; music without a style is `other`.
+        progress: called with the number of files read, the number of all files, and the number of files of this run
+            without a piece; first before a file is read.
+        options: fields of `PrepareConfig`.
+
+    Raises:
+        MgenError: An option does not exist or is out of range, a source is missing, or the corpus cannot be written.
+    """
+    config, folder = from_keywords(PrepareConfig, "prepare", options), Path(out)
+    check_out(folder, config.overwrite or config.resume)
+    named = styles.items() if isinstance(styles, Mapping) else styles
+    files = scan(
+        [Path(source) for source in sources],
+        [(name, Path(source)) for name, source in named],
+        Path(config.metadata) if config.metadata else None,
+        config.collections,
+    )
+    manifest = prepare_corpus(
+        files,
+        folder,
+        config.rules(),
+        workers=config.workers or None,
+        limits=Limits(config.timeout, config.memory),
+        engine=config.engine,
+        overwrite=config.overwrite,
+        resume=config.resume,
+        split_by=config.split_by,
+        near_duplicates=config.near_duplicates,
+        # Paths and workers are left out: the same music gives the same manifest.
+        options={"collections": config.collections, "instruments": config.instruments},
+        progress=progress,
+    )
+    return PrepareResult(Corpus.open(folder), manifest["scanned"], manifest["kept"], manifest["rejected"])
