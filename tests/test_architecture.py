@@ -8,20 +8,18 @@ import importlib.metadata
 import re
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+from package_diagram import FLOORS, circles, drawing, floor, goes_up, imports, module_name, read_packages, table
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("mgen", "rewards", "critics")
-# Lowest first: a package imports only itself and what stands before it. `core` is the modules of mgen in no package.
-FLOORS = """
-core encoding music transforms stats render corpus models sampling runs training rl testing rewards critics evaluation
-listen hub cards workflows cli scripts
-""".split()  # noqa: SIM905
 # The library knows no particular reward or critic: only these two floors import them.
 KNOW_JUDGES = {"workflows", "cli"}
 UNSAFE_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
@@ -40,34 +38,16 @@ def relative(path):
     return path.relative_to(ROOT).as_posix()
 
 
-def module_name(path):
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+def module(path):
+    return module_name(path.relative_to(ROOT))
+
+
+def names_in(source, package=""):
+    """Full names that a module imports, wherever in it; `package` is what its relative imports start from."""
+    return set().union(*imports(source, package))
 
 
 tree = functools.cache(ast.parse)
-
-
-def imports(source, package=""):
-    """Full names that a module imports, wherever in it; `package` is what its relative imports start from."""
-    names = set()
-    for node in ast.walk(tree(source)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            parents = package.split(".")
-            base = parents[: len(parents) - node.level + 1] if node.level else []
-            base += [node.module] if node.module else []
-            names |= {".".join([*base, alias.name]) for alias in node.names}
-    return names
-
-
-def floor(name):
-    """Floor of a module's full name; None for a module of another project."""
-    parts = name.split(".")
-    if parts[0] != "mgen":
-        return parts[0] if parts[0] in {"rewards", "critics", "scripts"} else None
-    return parts[1] if len(parts) > 1 and parts[1] in FLOORS else "core"
 
 
 def wrong_arrows(module, source, is_package=False):
@@ -77,11 +57,11 @@ def wrong_arrows(module, source, is_package=False):
     here = floor(module)
     package = module if is_package else module.rpartition(".")[0]
     wrong = []
-    for name in imports(source, package):
+    for name in names_in(source, package):
         there = floor(name)
         if there is None or there == here:
             continue
-        up = FLOORS.index(there) > FLOORS.index(here)
+        up = goes_up(here, there)
         judges = there in {"rewards", "critics"} and here not in KNOW_JUDGES
         past = here == "scripts" and there != "cli"
         if up or judges or past:
@@ -91,7 +71,7 @@ def wrong_arrows(module, source, is_package=False):
 
 def unsafe(source):
     """Lines that would run code from a file: pickles, remote code, unrestricted loading."""
-    found = sorted(name for name in imports(source) if name.split(".")[0] in UNSAFE_MODULES)
+    found = sorted(name for name in names_in(source) if name.split(".")[0] in UNSAFE_MODULES)
     for node in ast.walk(tree(source)):
         if isinstance(node, ast.keyword) and node.arg in UNSAFE_KEYWORDS:
             if not isinstance(node.value, ast.Constant) or node.value.value is not UNSAFE_KEYWORDS[node.arg]:
@@ -103,7 +83,7 @@ def unsafe(source):
 
 @pytest.mark.parametrize("path", python_files(*PACKAGES, "scripts"), ids=relative)
 def test_imports_point_one_way(path):
-    assert wrong_arrows(module_name(path), path.read_text(), path.name == "__init__.py") == []
+    assert wrong_arrows(module(path), path.read_text(), path.name == "__init__.py") == []
 
 
 @pytest.mark.parametrize(
@@ -126,6 +106,27 @@ def test_imports_point_one_way(path):
 )
 def test_a_wrong_arrow_is_seen(module, line, wrong):
     assert wrong_arrows(module, line) == wrong
+
+
+def test_every_package_has_a_floor():
+    folders = {path.parent.name for path in (ROOT / "mgen").glob("*/*.py")}
+    assert folders | {"core", "rewards", "critics", "scripts"} == set(FLOORS)
+
+
+def test_packages_form_no_circle_and_the_diagram_shows_them():
+    size, edges = read_packages(ROOT)
+    assert circles(edges) == []
+    assert table(size, edges).endswith("going up: 0\ncircles of packages: none")
+    labels = [element.text for element in ElementTree.fromstring(drawing(size, edges)).iter() if element.text]
+    assert set(FLOORS) <= set(labels)
+
+
+def test_a_circle_and_an_import_that_goes_up_are_seen():
+    edges = Counter({("rl", "training"): 2, ("training", "runs"): 1, ("runs", "rl"): 4, ("cli", "rl"): 1})
+    assert circles(edges) == [{"rl", "training", "runs"}]
+    size = dict.fromkeys(("cli", "rl", "training", "runs"), (1, 10))
+    assert "rl 4 UP" in table(size, edges)
+    assert "going up: 4" in table(size, edges)
 
 
 @pytest.mark.parametrize("path", python_files(*PACKAGES, "scripts", "tests"), ids=relative)
@@ -265,7 +266,7 @@ def distributions(top):
 
 def other_projects(source, package=""):
     """Top-level packages of other projects that a module imports, also through `import_extra` and `import_module`."""
-    names = imports(source, package)
+    names = names_in(source, package)
     calls = [node for node in ast.walk(tree(source)) if isinstance(node, ast.Call) and node.args]
     late = [node for node in calls if ast.unparse(node.func).endswith(("import_extra", "import_module"))]
     names |= {node.args[0].value for node in late if isinstance(node.args[0], ast.Constant)}
@@ -282,7 +283,7 @@ def test_every_import_is_a_declared_dependency():
     missing = [
         f"{relative(path)}: {top}"
         for path in python_files(*PACKAGES)
-        for top in other_projects(path.read_text(), module_name(path))
+        for top in other_projects(path.read_text(), module(path))
         if not distributions(top) & declared
     ]
     assert sorted(missing) == []
@@ -299,7 +300,7 @@ def test_every_declared_dependency_is_imported():
 def test_everything_that_tests_import_is_installed_with_dev():
     declared = requirements() | requirements(*EXTRAS)
     files = python_files("tests")
-    tops = set().union(*(imports(path.read_text()) for path in files))
+    tops = set().union(*(names_in(path.read_text()) for path in files))
     tops = {name.split(".")[0] for name in tops} - sys.stdlib_module_names - {*PACKAGES, *(path.stem for path in files)}
     assert sorted(top for top in tops if not distributions(top) & declared) == []
 
