@@ -110,7 +110,7 @@ def test_a_wrong_arrow_is_seen(module, line, wrong):
 
 def test_every_package_has_a_floor():
     folders = {path.parent.name for path in (ROOT / "mgen").glob("*/*.py")}
-    assert folders | {"core", "rewards", "critics", "scripts"} == set(FLOORS)
+    assert sorted(folders - set(FLOORS)) == []
 
 
 def test_packages_form_no_circle_and_the_diagram_shows_them():
