@@ -299,7 +299,7 @@ def test_every_declared_dependency_is_imported():
 
 def test_everything_that_tests_import_is_installed_with_dev():
     declared = requirements() | requirements(*EXTRAS)
-    files = python_files("tests")
+    files = python_files("tests", "docs")
     tops = set().union(*(names_in(path.read_text()) for path in files))
     tops = {name.split(".")[0] for name in tops} - sys.stdlib_module_names - {*PACKAGES, *(path.stem for path in files)}
     assert sorted(top for top in tops if not distributions(top) & declared) == []
