@@ -22,7 +22,7 @@ def policy_run(folder, policy, remi, command="finetune", **changes):
         "out": str(folder),
         "output_dir": f"{folder}/checkpoints",
         "target": "jazz",
-        "form": "nats",
+        "objective": "kl_in_return",
         "judges": ["style=1", "realism=0.5"],
         "hub_token": "hf_" + "x" * 34,
         "max_steps": 60,
@@ -52,8 +52,8 @@ def critic_run(folder, remi):
     return folder
 
 
-def trait_critic_run(folder):
-    """A run with a critic of traits that told two toy styles apart for a moment, and a card."""
+def feature_critic_run(folder):
+    """A run with a feature critic trained on two toy styles for a moment, and a card."""
     import numpy as np
     from critics_music import STRAIGHT, SWUNG, toy
 
@@ -113,7 +113,7 @@ def critic_card():
 
 
 def metrics():
-    """metrics.json of `mgen evaluate`: realism lost and greedy loops gained, jazz gained; and a baseline."""
+    """metrics.json of `mgen evaluate`: the tuned model is less real, loops more when greedy, and is more jazz."""
     rows = {
         "real": {
             "continuation": {
@@ -147,7 +147,7 @@ def metrics():
     }
     protocol = {"n": 256, "target": "jazz", "prompt_tokens": 64, "completion_tokens": 192, "data": "feedfacefeedface"}
     out = {"protocol": protocol, "judge_auc": cell(0.93, 0.9, 0.95), "rows": rows, "seconds": 1.0}
-    out["systems"] = {"real": "real", "base": "pretrained", "jazz": "tuned", "order 1 | chain": "baseline"}
+    out["kinds"] = {"real": "real", "base": "pretrained", "jazz": "tuned", "order 1 | chain": "baseline"}
     out["corpus"] = {
         "fingerprint": "feedfacefeedface",
         "collections": {"weimar": {"train": 300, "test": 50}, "<b>folk</b>": {"train": 500, "test": 90}},
@@ -157,19 +157,19 @@ def metrics():
 
 
 def evaluation(folder, remi=None):
-    """An evaluation's folder; with `remi`, with samples of every player in it."""
+    """An evaluation's folder; with `remi`, with samples of every system in it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_text(json.dumps(metrics()))
     if remi is not None:
-        from mgen.hub.card import example
-        from mgen.sampling.samples import SamplePrompt, write_samples
+        from mgen.hub.model_card import example
+        from mgen.sampling.samples import write_samples
 
         music = remi.tokenizer()(example(remi), add_special_tokens=False)["input_ids"][:-1]
         head = [remi.bos_id, remi.style_ids["jazz"]]
-        prompts = [SamplePrompt("continuation/0000", "continuation", "work", [*head, *music])]
-        prompts += [SamplePrompt(f"unconditional/{i:04d}", "unconditional", "", head) for i in range(4)]
+        prompts = [("continuation/0000", "continuation", "work", [*head, *music])]
+        prompts += [(f"unconditional/{i:04d}", "unconditional", "", head) for i in range(4)]
         pieces = {"real": 1, "base": 2, "jazz": 3}
-        played = {player: [music * bars for _ in prompts] for player, bars in pieces.items()}
-        played["jazz"][1] = [remi.bar_id]  # no note
-        write_samples(folder / "samples", "jazz", prompts, played, remi)
+        completions = {system: [music * bars for _ in prompts] for system, bars in pieces.items()}
+        completions["jazz"][1] = [remi.bar_id]  # no note
+        write_samples(folder / "samples", "jazz", prompts, completions, remi)
     return folder

@@ -1,12 +1,12 @@
 import json
 
 import pytest
-from hub_runs import critic_run, evaluation, policy_run, trait_critic_run
+from hub_runs import critic_run, evaluation, feature_critic_run, policy_run
 from hub_server import TOKEN, hub_server
 from huggingface_hub import ModelCard, close_session, constants
 
 from mgen.cli.main import run as command
-from mgen.cli.push import main, places_first
+from mgen.cli.push import main, positionals_first
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def runs(tmp_path_factory, tiny_policy, remi):
     policy_run(folder / "jazz", tiny_policy(max_position_embeddings=96), remi)
     policy_run(folder / "jazz_nats", tiny_policy(max_position_embeddings=96), remi)
     critic_run(folder / "critic", remi)
-    trait_critic_run(folder / "traits")
+    feature_critic_run(folder / "features")
     evaluation(folder / "evaluation", remi)
     return folder
 
@@ -50,7 +50,7 @@ def test_without_repo_the_card_takes_the_runs_name(runs, tmp_path, capsys):
     words = [str(runs / "jazz_nats"), "--dry_run", str(tmp_path / "out"), "--samples", "0"]
     assert command(main, words) == 0
     said = capsys.readouterr().out
-    assert "the card calls it your-name/jazz-nats: give REPO" in said
+    assert "the card calls it your-name/jazz-nats: give REPO for its real name" in said
     assert "no licence was stated" in said and "the card has no numbers" in said
     assert 'snapshot_download("your-name/jazz-nats")' in (tmp_path / "out" / "README.md").read_text()
 
@@ -75,13 +75,13 @@ def test_a_critic_goes_too(runs, hub):
     assert "critic.json" in hub.repos["ada/critic"]["main"]
 
 
-def test_a_critic_of_traits_leaves_nothing_of_a_stock_model_beside_it(runs, hub):
+def test_a_feature_critic_leaves_nothing_of_an_earlier_stock_model(runs, hub):
     """With the config.json of another push still there, stock classes would load something else, or half of it."""
     assert command(main, [str(runs / "critic"), "ada/changed"]) == 0
     assert "config.json" in hub.repos["ada/changed"]["main"]
-    assert command(main, [str(runs / "traits"), "ada/changed"]) == 0
+    assert command(main, [str(runs / "features"), "ada/changed"]) == 0
     there = {name: data for name, data in hub.repos["ada/changed"]["main"].items() if name != ".gitattributes"}
-    assert there == content(runs / "traits" / "hub")
+    assert there == content(runs / "features" / "hub")
 
 
 def test_a_push_that_failed_is_exit_code_2_and_can_be_tried_again(runs, hub, capsys):
@@ -107,7 +107,7 @@ def test_the_row_of_the_evaluation_may_be_called_otherwise(runs, tmp_path, capsy
 def test_a_licence_without_a_name_on_the_hub_is_other(runs, tmp_path, capsys):
     words = [str(runs / "critic"), "ada/c", "--license", "apache2", "--license-link", "https://example.org/l"]
     assert command(main, [*words, "--dry-run", str(tmp_path / "out")]) == 0
-    assert "--license apache2: not one of the Hub's; written as 'other'. Did you mean apache-2.0?" in (
+    assert "--license apache2: not an identifier of the Hub; written as 'other'. Did you mean apache-2.0?" in (
         capsys.readouterr().out
     )
     data = ModelCard.load(tmp_path / "out" / "README.md").data
@@ -128,11 +128,11 @@ def test_what_the_user_states_is_in_the_metadata(runs, tmp_path):
     [
         ([], "the following arguments are required: RUN"),
         (["{runs}/jazz"], "expected REPO (user/name) after RUN, got none"),
-        (["{runs}/jazz", "jazz"], "REPO 'jazz': expected user/name, such as ada/jazz"),
+        (["{runs}/jazz", "jazz"], "REPO 'jazz': expected user/name, such as ada/music-model"),
         (["{runs}/none", "ada/jazz"], "expected a run of mgen (run.json), found none"),
         (["{runs}/jazz/model", "ada/jazz"], "is a run's model; give the run itself"),
-        (["{runs}/traits/model", "ada/traits"], "is a run's model; give the run itself"),
-        (["{runs}/critic", "ada/c", "--evaluation", "{runs}/evaluation"], "measured by its own card"),
+        (["{runs}/features/model", "ada/features"], "is a run's model; give the run itself"),
+        (["{runs}/critic", "ada/c", "--evaluation", "{runs}/evaluation"], "evaluated by its own card"),
         (["{runs}/jazz", "ada/jazz", "--evaluation", "{runs}/jazz"], "metrics.json: No such file or directory"),
         (["{runs}/jazz", "ada/jazz", "--corpus", "{runs}"], "corpus.json: cannot be read"),
         (["{runs}/jazz", "ada/jazz", "--dry-run", "{runs}"], "not empty; choose another folder"),
@@ -160,4 +160,4 @@ def test_mistakes_are_one_line_and_exit_code_2(words, said, runs, capsys):
     ],
 )
 def test_run_and_repo_may_stand_anywhere(words, sorted_words):
-    assert places_first(words.split()) == sorted_words.split()
+    assert positionals_first(words.split()) == sorted_words.split()

@@ -1,6 +1,6 @@
 import pytest
 
-from mgen.hub.licences import metadata, near, slug
+from mgen.hub.licences import closest_license, license_metadata, slug
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from mgen.hub.licences import metadata, near, slug
     ],
 )
 def test_a_licence_is_written_as_the_hub_knows_it(licence, link, expected):
-    assert metadata(licence, link) == expected
+    assert license_metadata(licence, link) == expected
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_a_licence_is_written_as_the_hub_knows_it(licence, link, expected):
     [("apache2", "apache-2.0"), ("CC BY 4.0", "cc-by-4.0"), ("mit", ""), ("", ""), ("The Jam Session Licence", "")],
 )
 def test_a_slip_is_noticed(licence, meant):
-    assert near(licence) == meant
+    assert closest_license(licence) == meant
 
 
 def test_a_slug_is_never_empty():

@@ -1,7 +1,7 @@
 import pytest
 
 from mgen.errors import MgenError
-from mgen.hub.private import check_private, name_of, public
+from mgen.hub.private import base_name, check_private, redact
 
 HOME = "/home" + "/grace"
 
@@ -20,7 +20,7 @@ HOME = "/home" + "/grace"
     ],
 )
 def test_a_path_becomes_its_own_name(path, name):
-    assert name_of(path) == name
+    assert base_name(path) == name
 
 
 def test_what_says_how_it_was_trained_stays_and_the_rest_goes():
@@ -41,7 +41,7 @@ def test_what_says_how_it_was_trained_stays_and_the_rest_goes():
         "link": "https://example.org/a/b",
         "nested": {"model": [f"base={HOME}/runs/base/model"]},
     }
-    assert public(record) == {
+    assert redact(record) == {
         "corpus": "corpus",
         "bands": "bands.json",
         "note": "left out",

@@ -3,26 +3,27 @@ import re
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import symusic
 import yaml
-from hub_runs import HOME, critic_run, evaluation, policy_run, trait_critic_run
+from hub_runs import HOME, critic_run, evaluation, feature_critic_run, policy_run
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.hub.card import Statement
-from mgen.hub.clips import from_evaluation, from_model
-from mgen.hub.repository import Contents, write_repository
-from mgen.hub.results import Results
-from mgen.hub.trained import Trained
+from mgen.hub.evaluation_results import EvaluationResults
+from mgen.hub.model_card import PublisherInfo
+from mgen.hub.published_samples import from_evaluation, from_model
+from mgen.hub.repository import RepositoryContents, write_repository
+from mgen.hub.trained_run import TrainedRun
 from mgen.runs.run import Run
 from mgen.sampling.samples import read_samples
 
-STATEMENT = Statement("ada/jazz", license="cc-by-4.0", data_license="written by us", eval_dataset="ada/bench")
+PUBLISHER = PublisherInfo("ada/jazz", license="cc-by-4.0", data_license="written by us", eval_dataset="ada/bench")
 
 
 @pytest.fixture(scope="module")
@@ -34,33 +35,33 @@ def run(tmp_path_factory, tiny_policy, remi):
 def repository(run, remi, tmp_path_factory):
     """The folder of a policy with its evaluation."""
     folder = tmp_path_factory.mktemp("repository")
-    results = Results.read(evaluation(folder / "evaluation", remi), "jazz")
-    choice = from_evaluation(read_samples(folder / "evaluation"), "jazz", "base", 3)
+    results = EvaluationResults.read(evaluation(folder / "evaluation", remi), "jazz")
+    samples = from_evaluation(read_samples(folder / "evaluation"), "jazz", "base", 3)
     out = folder / "out"
-    write_repository(out, Contents(Trained.read(run), STATEMENT, {}, results, choice, {HOME: "home"}))
+    write_repository(out, RepositoryContents(TrainedRun.read(run), PUBLISHER, {}, results, samples, {HOME: "home"}))
     return out
 
 
 @pytest.fixture(scope="module")
 def critic_repository(remi, tmp_path_factory):
     folder = tmp_path_factory.mktemp("critic")
-    trained = Trained.read(critic_run(folder / "critic", remi))
-    statement = Statement("ada/critic", eval_dataset="ada/bench")
-    write_repository(folder / "out", Contents(trained, statement, {}, None, None, {HOME: "home"}))
+    trained = TrainedRun.read(critic_run(folder / "critic", remi))
+    publisher = PublisherInfo("ada/critic", eval_dataset="ada/bench")
+    write_repository(folder / "out", RepositoryContents(trained, publisher, {}, None, None, {HOME: "home"}))
     return folder / "out"
 
 
 @pytest.fixture(scope="module")
-def trait_repository(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("traits")
-    trained = Trained.read(trait_critic_run(folder / "critic"))
-    statement = Statement("ada/traits", eval_dataset="ada/bench")
-    write_repository(folder / "out", Contents(trained, statement, {}, None, None, {HOME: "home"}))
+def feature_repository(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("features")
+    trained = TrainedRun.read(feature_critic_run(folder / "critic"))
+    publisher = PublisherInfo("ada/features", eval_dataset="ada/bench")
+    write_repository(folder / "out", RepositoryContents(trained, publisher, {}, None, None, {HOME: "home"}))
     return folder / "out"
 
 
 def stock(program, *words):
-    """What a program says that runs apart from us, with no network and without mgen."""
+    """Output of a program that runs apart from us, with no network and without mgen."""
     done = subprocess.run(
         [sys.executable, "-I", "-c", textwrap.dedent(program), *map(str, words)],
         capture_output=True,
@@ -89,12 +90,12 @@ def test_everything_is_there(repository):
         "training/run.json",
         "training/metrics.jsonl",
         "evaluation/metrics.json",
-        ".eval_results/mgen_continue.yaml",
+        ".eval_results/mgen_continuation.yaml",
         ".eval_results/mgen_transfer.yaml",
         *(
-            f"samples/{i:02d}_{who}.{kind}"
+            f"samples/{i:02d}_{heading}.{kind}"
             for i in (1, 2, 3)
-            for who in ("before", "this_model")
+            for heading in ("pretrained", "this_model")
             for kind in ("mid", "ogg")
         ),
     } - {f"samples/01_this_model.{kind}" for kind in ("mid", "ogg")}  # the piece without a note
@@ -110,7 +111,7 @@ def test_nothing_of_the_machine_is_in_it(repository):
         "policy": "base",
         "corpus": "corpus",
         "target": "jazz",
-        "form": "nats",
+        "objective": "kl_in_return",
         "judges": ["style=1", "realism=0.5"],
         "max_steps": 60,
     }
@@ -174,23 +175,25 @@ def test_the_page_says_what_was_measured_and_what_got_worse(repository):
     assert "| judged jazz | 0.90 [0.85, 0.95] | 0.20 [0.15, 0.25] | 0.60 [0.50, 0.70] | as real |" in card
     limits = card.split("## Limits")[1].split("## ")[0]
     assert "Worse than the pretrained model (transfer): two-sample AUC 0.60 → 0.97; greedy loops 0.23 → 0.55." in limits
-    assert "told from real jazz (transfer): two-sample AUC 0.97 [0.95, 0.99]" in limits
-    assert "Measured on 256 pieces a row" in limits  # below 512
-    assert "Licence of the music, as stated by the person who published this model: written by us" in card
+    assert "separates its pieces from real jazz (transfer): two-sample AUC 0.97 [0.95, 0.99]" in limits
+    assert "Evaluated on 256 pieces per row" in limits  # below 512
+    assert "Licence of the music, as stated by the publisher: written by us" in card
     assert "style with weight 1, realism with weight 0.5" in card
-    assert "None was stated for the weights" not in card
+    assert "did not state a licence for the weights" not in card
 
 
 def test_a_judge_that_was_left_out_is_not_named(tmp_path, tiny_policy, remi):
     run = policy_run(tmp_path / "jazz", tiny_policy(), remi, judges=["style=1", "swing=0.5", "density=0.5"])
     facts = json.loads((run / "run.json").read_text()) | {"left_out": {"swing": "only 3 of 99 pieces"}}
     (run / "run.json").write_text(json.dumps(facts))
-    write_repository(tmp_path / "out", Contents(Trained.read(run), STATEMENT, {}, None, None, {HOME: "home"}))
+    write_repository(
+        tmp_path / "out", RepositoryContents(TrainedRun.read(run), PUBLISHER, {}, None, None, {HOME: "home"})
+    )
     assert "judged by style with weight 1, density with weight 0.5." in card_of(tmp_path / "out")
 
 
 def test_names_of_others_cannot_break_the_page(repository):
-    """Collections and players are called as somebody called a folder."""
+    """Collections and systems have the names of users' folders."""
     card = card_of(repository)
     assert "order 1 \\| chain (baseline)" in card
     rows = [line for line in card.splitlines() if line.startswith("| ") and "audio" not in line]
@@ -198,15 +201,15 @@ def test_names_of_others_cannot_break_the_page(repository):
 
 
 def test_samples_hold_nothing_but_what_the_model_wrote(repository, remi):
-    """`base` played its four notes twice, `jazz` three times; the first prompt of `nothing` got no note of `jazz`."""
+    """`base` has its four notes twice, `jazz` three times; the first `unconditional` prompt got no note of `jazz`."""
     notes = {
         path.stem: sum(len(track.notes) for track in symusic.Score(path).tracks)
         for path in (repository / "samples").glob("*.mid")
     }
     assert notes == {
-        "01_before": 8,
-        "02_before": 8,
-        "03_before": 8,
+        "01_pretrained": 8,
+        "02_pretrained": 8,
+        "03_pretrained": 8,
         "02_this_model": 12,
         "03_this_model": 12,
     }
@@ -215,30 +218,30 @@ def test_samples_hold_nothing_but_what_the_model_wrote(repository, remi):
     assert 'src="https://huggingface.co/ada/jazz/resolve/main/samples/02_this_model.ogg"' in card
 
 
-def test_a_prompt_of_real_music_is_cut_off(run, remi, tmp_path):
-    samples = read_samples(evaluation(tmp_path / "e", remi))
-    only = [item for item in samples.items if item.prompt_type == "continuation"]
-    choice = from_evaluation(type(samples)(samples.folder, "jazz", 120.0, samples.systems, only), "jazz", "base", 3)
-    assert choice is not None and "cut off" in choice.source
+def test_prompts_of_real_music_are_not_published(run, remi, tmp_path):
+    evaluated = read_samples(evaluation(tmp_path / "e", remi))
+    only = [item for item in evaluated.items if item.kind == "continuation"]
+    samples = from_evaluation(replace(evaluated, items=only), "jazz", "base", 3)
+    assert samples is not None and "cut off" in samples.source
     out = tmp_path / "out"
-    write_repository(out, Contents(Trained.read(run), STATEMENT, {}, None, choice, {}))
+    write_repository(out, RepositoryContents(TrainedRun.read(run), PUBLISHER, {}, None, samples, {}))
     score = symusic.Score(out / "samples" / "01_this_model.mid")
     assert sum(len(track.notes) for track in score.tracks) == 12  # three bars of four; the prompt's bar is not there
 
 
-def test_without_an_evaluation_the_model_plays_for_itself(run, tmp_path):
-    choice = from_model(run / "model", "jazz", 2)
-    assert choice is not None and len(choice.takes["this model"]) == 2
+def test_without_an_evaluation_the_model_is_sampled(run, tmp_path):
+    samples = from_model(run / "model", "jazz", 2)
+    assert samples is not None and len(samples.pieces["this model"]) == 2
     assert from_model(run / "model", "jazz", 0) is None
     out = tmp_path / "out"
-    write_repository(out, Contents(Trained.read(run), Statement("ada/jazz"), {}, None, choice, {}))
+    write_repository(out, RepositoryContents(TrainedRun.read(run), PublisherInfo("ada/jazz"), {}, None, samples, {}))
     card = card_of(out)
-    assert "No evaluation was published with it" in card and "Nothing was measured" in card
-    assert "None was stated for the weights" in card and "did not state the licence of the music" in card
+    assert "No evaluation was published with it" in card and "There is no evaluation." in card
+    assert "did not state a licence for the weights" in card and "did not state the licence of the music" in card
     assert ModelCard(card).data.license is None and not (out / ".eval_results").exists()
 
 
-def test_a_critic_is_whole_too(critic_repository, remi):
+def test_a_critic_is_complete_too(critic_repository, remi):
     from critics.style.critic import StyleCritic
     from mgen.notes import Notes
     from mgen.stats.calibration import Calibration
@@ -270,8 +273,10 @@ def test_the_critics_own_programs_run(critic_repository, tmp_path):
     assert -9.3 < float(done.stdout.strip("[] \n")) <= 0
 
 
-def test_a_critic_of_traits_is_whole_without_config_and_vocabulary(trait_repository):
-    files = {path.relative_to(trait_repository).as_posix() for path in trait_repository.rglob("*") if path.is_file()}
+def test_a_feature_critic_is_complete_without_config_and_vocabulary(feature_repository):
+    files = {
+        path.relative_to(feature_repository).as_posix() for path in feature_repository.rglob("*") if path.is_file()
+    }
     assert files == {
         "README.md",
         "critic.json",
@@ -282,45 +287,48 @@ def test_a_critic_of_traits_is_whole_without_config_and_vocabulary(trait_reposit
         "evaluation/reliability.svg",
         ".eval_results/mgen_critic.yaml",
     }
-    for path in trait_repository.rglob("*"):
+    for path in feature_repository.rglob("*"):
         assert not path.is_file() or b"grace" not in path.read_bytes(), path
-    data = ModelCard.load(trait_repository / "README.md").data
+    data = ModelCard.load(feature_repository / "README.md").data
     assert (data.library_name, data.pipeline_tag) == ("mgen", None)
     assert {"reward-model", "jazz"} <= set(data.tags) and not {"trl", "remi", "miditok"} & set(data.tags)
     assert {result.metric_type: result.metric_value for result in data.eval_results}["auc"] == 0.9
 
 
-def test_the_page_of_a_critic_of_traits_says_what_it_needs_and_hears(trait_repository):
-    card = card_of(trait_repository)
-    assert "plain TRL cannot take it by its name" in card and "`mgen critic --hears tokens`" in card
-    assert "by its traits: harmony, melody, rhythm" in card and "1,048 excerpts of 48 works, of 32 to 32 notes" in card
-    assert "asked for music or broken music: views joints" in card and "pipeline(" not in card
-    assert "A piece of fewer than 16 notes" in card and "-9.21 nats" in card
+def test_the_page_of_a_feature_critic_states_its_input_and_requirements(feature_repository):
+    card = card_of(feature_repository)
+    assert "plain TRL cannot load it by name" in card and "`mgen critic --input tokens`" in card
+    assert (
+        "style features: statistics of harmony, melody, rhythm" in card
+        and "1,048 excerpts of 48 works, of 32 to 32 notes" in card
+    )
+    assert "members for intact against corrupted music: features joints" in card and "pipeline(" not in card
+    assert "a piece of fewer than 16 notes" in card and "-9.21 nats" in card
     assert "Expected calibration error on test 0.030" in card
-    assert "Not judged, and counted as a no: 1.5% of jazz, 25.0% of other music." in card
+    assert "Abstentions, counted as negative: 1.5% of jazz, 25.0% of other music." in card
     assert "](evaluation/reliability.svg)" in card and "| 0.12 | 0.25 | 40 |" in card
     assert "| 256 | 64 | 0.900 [0.800, 0.950] | 0.800 [0.800, 0.800] | 0.040 |" in card
     assert "| one pitch | 1000 | \N{EN DASH} | 0.4% | -6.50 | 25.0% |" in card
-    assert "Llama" not in card and "tokens at once" not in card and "Excerpts of up to" not in card
+    assert "Llama" not in card and "Context of" not in card and "attention heads" not in card
 
 
-def test_a_critic_of_traits_is_loaded_by_its_own_program(trait_repository, tmp_path):
+def test_a_feature_critic_is_loaded_by_its_own_program(feature_repository, tmp_path):
     from critics.style.critic import StyleCritic
     from mgen.corpus.demo import compose
     from mgen.notes import Notes
 
     notes = Notes.from_scores([compose("club_takes", 0), compose("chorales", 0)])
-    before = StyleCritic.from_pretrained(trait_repository.parent / "critic" / "model")
-    after = StyleCritic.from_pretrained(trait_repository)
+    before = StyleCritic.from_pretrained(feature_repository.parent / "critic" / "model")
+    after = StyleCritic.from_pretrained(feature_repository)
     np.testing.assert_array_equal(after(notes).score, before(notes).score)
-    (program,) = python_of(card_of(trait_repository), "ada/traits", trait_repository)
+    (program,) = python_of(card_of(feature_repository), "ada/features", feature_repository)
     compose("club_takes", 0).dump_midi(tmp_path / "piece.mid")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert -9.3 < float(done.stdout.strip("[] \n")) <= 0
 
 
-def test_what_listeners_preferred_is_told_for_a_reward_model(tmp_path, remi):
+def test_the_card_of_a_reward_model_shows_its_accuracy_on_preferences(tmp_path, remi):
     """A run of `mgen prefer --method reward`: a classifier without a critic's card."""
     from critics.sequence import SequenceCritic
 
@@ -329,12 +337,12 @@ def test_what_listeners_preferred_is_told_for_a_reward_model(tmp_path, remi):
     run.save_model(network, remi)
     number = {"value": 0.75, "low": 0.6, "high": 0.9}
     run.finish(method="reward", parameters=1000, accuracy=number, margin=number, pairs={"train": 80, "valid": 20})
-    trained = Trained.read(tmp_path / "run")
+    trained = TrainedRun.read(tmp_path / "run")
     assert trained.kind == "reward model"
-    write_repository(tmp_path / "out", Contents(trained, STATEMENT, {}, None, None, {HOME: "home"}))
+    write_repository(tmp_path / "out", RepositoryContents(trained, PUBLISHER, {}, None, None, {HOME: "home"}))
     card = card_of(tmp_path / "out")
-    assert "| pairs put in the listeners' order | 0.750 [0.600, 0.900] | 1 |" in card
-    assert "80 to learn from, 20 kept back (hash `cafe`)" in card and "pairs of pieces of which listeners" in card
+    assert "| pairs in the listeners' order | 0.750 [0.600, 0.900] | 1 |" in card
+    assert "80 pairs for training, 20 held out (hash `cafe`)" in card and "listeners' preferences between pairs" in card
     data = ModelCard(card).data
     assert {"trl", "reward-trainer"} <= set(data.tags) and data.pipeline_tag == "text-classification"
     assert {result.metric_type: result.metric_value for result in data.eval_results}["accuracy"] == 0.75
@@ -346,7 +354,7 @@ def test_what_listeners_preferred_is_told_for_a_reward_model(tmp_path, remi):
     [
         (lambda run: (run / "run.json").unlink(), "found none; give RUN"),
         (lambda run: (run / "model" / "config.json").unlink(), "expected config.json and"),
-        (lambda run: (run / "model" / "miditok.json").write_text("{}"), "its model is not whole"),
+        (lambda run: (run / "model" / "miditok.json").write_text("{}"), "its model is damaged"),
         (
             lambda run: (run / "run.json").write_text(json.dumps({"command": "finetune"})),
             "is not finished; give its mgen finetune command again",
@@ -359,24 +367,26 @@ def test_a_run_that_is_none_is_one_line(damage, said, tmp_path, tiny_policy, rem
     run = policy_run(tmp_path / "jazz", tiny_policy(), remi)
     damage(run)
     with pytest.raises(MgenError) as caught:
-        Trained.read(run)
+        TrainedRun.read(run)
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_runs_model_is_not_the_run(run):
     with pytest.raises(MgenError, match="is a run's model; give the run itself"):
-        Trained.read(run / "model")
+        TrainedRun.read(run / "model")
 
 
-def test_a_place_that_got_in_stops_before_anything_stands(run, tmp_path):
-    statement = Statement("ada/jazz", data_license=f"see {HOME}/licence.txt")
+def test_a_private_path_stops_before_anything_is_written(run, tmp_path):
+    publisher = PublisherInfo("ada/jazz", data_license=f"see {HOME}/licence.txt")
     with pytest.raises(MgenError, match=r"README\.md: names your music"):
-        write_repository(tmp_path / "out", Contents(Trained.read(run), statement, {}, None, None, {HOME: "your music"}))
+        write_repository(
+            tmp_path / "out", RepositoryContents(TrainedRun.read(run), publisher, {}, None, None, {HOME: "your music"})
+        )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_is_not_empty_stays(run, tmp_path):
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(MgenError, match="not empty; choose another folder"):
-        write_repository(tmp_path, Contents(Trained.read(run), STATEMENT, {}, None, None, {}))
+        write_repository(tmp_path, RepositoryContents(TrainedRun.read(run), PUBLISHER, {}, None, None, {}))
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

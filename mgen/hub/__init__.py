@@ -1,4 +1,4 @@
-"""A trained run as a model repository of the Hugging Face Hub: files, card, measured results, and the way there.
+"""A training run as a model repository of the Hugging Face Hub: files, model card, evaluation results, upload.
 
-Knows no particular reward or critic: what a run says of itself (run.json, config.yaml, card.json) is read as data.
+Knows no particular reward or critic: a run's records (run.json, config.yaml, card.json) are read as data.
 """

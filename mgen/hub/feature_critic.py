@@ -1,4 +1,4 @@
-"""What the page of a critic of traits says of it: it is no stock model, so little of the other pages fits.
+"""Parts of the model card of a feature critic, which is no `transformers` model.
 
 Reads critic.json and card.json as data; knows no critic.
 """
@@ -7,79 +7,78 @@ from __future__ import annotations
 
 from typing import Any
 
-from mgen.hub.trained import Trained
+from mgen.hub.trained_run import TrainedRun
 
 
-def what(trained: Trained, size: str) -> str:
-    """The first paragraph.
+def summary(run: TrainedRun, size: str) -> str:
+    """What the model is.
 
     Args:
-        size: of its networks together, in words; may be empty.
+        size: of all its networks together, in words; may be empty.
     """
     return (
-        f"An ensemble of {len(_members(trained))} small networks{size} that hears a piece of symbolic music (MIDI) by "
-        "its traits: harmony, melody, rhythm, texture and what returns, as shares and means that music has in any file "
-        f"format. It says log P({trained.style or 'its style'} | piece) in nats, both styles being equally likely "
-        "beforehand."
+        f"An ensemble of {len(_members(run))} small networks{size} that estimates log P({run.style or 'its style'} | "
+        "piece) of symbolic music (MIDI), in nats with equal prior odds. Its input is style features: statistics of "
+        "harmony, melody, rhythm, texture and repetition that do not depend on the file format."
     )
 
 
-def how(trained: Trained) -> str:
+def training(run: TrainedRun) -> str:
     """What it was trained on, in a sentence."""
-    about = trained.critic.get("trained_on") or {}
-    counts = f"{about['excerpts']:,} excerpts of {about['works']:,} works, " if "excerpts" in about else "excerpts "
-    lengths = about.get("lengths") or []
+    data = run.critic.get("trained_on") or {}
+    counts = f"{data['excerpts']:,} excerpts of {data['works']:,} works, " if "excerpts" in data else "excerpts "
+    lengths = data.get("lengths") or []
     span = f"of {min(lengths)} to {max(lengths)} notes, " if lengths else ""
-    ways = f" in {len(about['broken'])} ways" if about.get("broken") else ""
+    ways = f" in {len(data['broken'])} ways" if data.get("broken") else ""
     return (
-        f"It was trained on {counts}{span}on copies of them in other formats (other grids, uneven timing, other keys, "
-        f"other loudness), and against music that was broken{ways} and kept its format."
+        f"It was trained on {counts}{span}on format augmentations of them (other grids, uneven timing, other keys, "
+        f"other loudness), and against music that was corrupted{ways} with its format kept."
     )
 
 
-def shape(trained: Trained, parameters: str) -> list[tuple[str, str]]:
-    """What the model is, as name and value."""
-    asked: dict[str, list[str]] = {}
-    for member in _members(trained):
-        asked.setdefault(str(member.get("question")), []).append(str(member.get("view")))
-    questions = {"style": "the style or other music", "whole": "music or broken music"}
+def shape(run: TrainedRun, parameters: str) -> list[tuple[str, str]]:
+    """Facts about the model, as (name, value)."""
+    views: dict[str, list[str]] = {}
+    for member in _members(run):
+        views.setdefault(str(member.get("question")), []).append(str(member.get("view")))
+    tasks = {"style": "the style against other music", "whole": "intact against corrupted music"}
     return [
-        ("architecture", "networks of one hidden layer on traits, in mgen's own files: no `transformers` model"),
+        ("architecture", "networks with one hidden layer on style features, in files of mgen: no `transformers` model"),
         ("parameters", parameters),
-        *((f"asked for {questions.get(key, key)}", f"views {', '.join(views)}") for key, views in asked.items()),
-        ("answer", "mean of the members less their spread, calibrated; tokens and tokenizers do not enter"),
+        *((f"members for {tasks.get(task, task)}", f"features {', '.join(names)}") for task, names in views.items()),
+        ("output", "mean of the members minus their spread, calibrated; it needs no tokenizer"),
     ]
 
 
-def calibrated(trained: Trained, test: dict[str, Any]) -> list[str]:
-    """How the score became nats, and when it says nothing."""
+def calibration(run: TrainedRun, test: dict[str, Any]) -> list[str]:
+    """How the score becomes a log-probability."""
     parts = [
         f"{name} scale {line['scale']:.3f}, bias {line['bias']:.3f}"
-        for key, name in (("style", "style"), ("whole", "whole music"))
-        if isinstance(line := trained.critic.get(key), dict)
+        for key, name in (("style", "style"), ("whole", "intact music"))
+        if isinstance(line := run.critic.get(key), dict)
     ]
-    prior = trained.critic.get("broken_prior")
-    supposed = f"; {prior:.0%} of the pieces that come in are supposed to be no whole music" if prior else ""
+    prior = run.critic.get("broken_prior")
+    assumed = f"; {prior:.0%} of the inputs are assumed to be corrupted" if prior else ""
     return [
-        f"Calibrated on the valid split: {'; '.join(parts)}{supposed}. Expected calibration error on test "
+        f"Calibrated on the valid split: {'; '.join(parts)}{assumed}. Expected calibration error on test "
         f"{test.get('ece', 0):.3f}."
     ]
 
 
-def limits(trained: Trained) -> list[str]:
-    """What it cannot hear, and when it does not judge."""
-    worst, fewest = trained.critic.get("worst"), trained.critic.get("min_notes")
+def limits(run: TrainedRun) -> list[str]:
+    """What the features leave out, and when the critic abstains."""
+    worst, fewest = run.critic.get("worst"), run.critic.get("min_notes")
     lines = [
-        "It hears shares and means: a piece that mixes styles in the right proportions may please it, and form beyond "
-        "neighbouring bars is not heard. Key, register, tempo, loudness and the lengths of notes do not enter.",
+        "It reads shares and means: a mixture of styles in the right proportions may get a high score, and form beyond "
+        "neighbouring bars is not seen. Key, register, tempo, loudness and note lengths are not part of its input.",
     ]
     if isinstance(worst, float):
         lines.append(
-            f"A piece of fewer than {fewest} notes, or one that is unlike all real music it learned from, is not "
-            f"judged: it gets the worst score, {worst:.2f} nats."
+            f"It abstains on a piece of fewer than {fewest} notes, or one unlike all of its training music "
+            f"(out-of-distribution guard), and gives its worst score, {worst:.2f} nats."
         )
     return lines
 
 
-def _members(trained: Trained) -> list[dict[str, Any]]:
-    return list(trained.critic.get("members") or [])
+def _members(run: TrainedRun) -> list[dict[str, Any]]:
+    return list(run.critic.get("members") or [])

@@ -1,4 +1,4 @@
-"""Licences as the Hub writes them in a card's metadata. Says nothing of which licence anybody should choose.
+"""Licence identifiers of the Hub, as a model card's metadata holds them.
 
 Source of the identifiers: https://huggingface.co/docs/hub/repositories-licenses
 """
@@ -20,12 +20,12 @@ zlib pddl lgpl-lr unknown other
 KNOWN = frozenset(_NAMES.split())
 
 
-def metadata(licence: str, link: str = "") -> dict[str, str]:
-    """`license`, and for a licence that the Hub has no name for `license_name` and `license_link`.
+def license_metadata(licence: str, link: str = "") -> dict[str, str]:
+    """Returns `license`, and `license_name` and `license_link` for a licence without an identifier on the Hub.
 
     Args:
-        licence: as the user says it; empty for none, which stays none.
-        link: where its text stands.
+        licence: as the user wrote it; empty for none, which gives no metadata.
+        link: address of its text.
     """
     if not licence:
         return {}
@@ -34,8 +34,8 @@ def metadata(licence: str, link: str = "") -> dict[str, str]:
     return out | ({"license_link": link} if link else {})
 
 
-def near(licence: str) -> str:
-    """The known identifier that was perhaps meant; empty if the licence is known or like none."""
+def closest_license(licence: str) -> str:
+    """Returns the identifier most like an unknown licence; empty if it is known or none is alike."""
     name = re.sub(r"[\s_]+", "-", licence.strip().lower())
     if not name or licence.strip().lower() in KNOWN:
         return ""
@@ -43,5 +43,5 @@ def near(licence: str) -> str:
 
 
 def slug(name: str) -> str:
-    """A name in the letters that the Hub takes: small letters, digits, points and hyphens."""
+    """Reduces a name to lower-case letters, digits, points and hyphens, as the Hub requires."""
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "unnamed"

@@ -1,4 +1,4 @@
-"""A complete model repository in a folder: weights, tokenizers, card, results, sounds. Sends nothing anywhere."""
+"""Writes a model repository to a folder: weights, tokenizers, model card, results, samples. Uploads nothing."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from transformers import GenerationConfig
 
 from mgen.encoding.remi import MIDITOK_FILE
 from mgen.errors import MgenError
-from mgen.hub.card import RELIABILITY, Page, Statement, write_card
-from mgen.hub.clips import Choice, write_clips
-from mgen.hub.private import check_private, public
-from mgen.hub.results import Results, critic_numbers, preference_numbers, write_eval_results
-from mgen.hub.trained import CRITIC_FILE, POLICY, Trained
+from mgen.hub.evaluation_results import EvaluationResults, critic_numbers, preference_numbers, write_eval_results
+from mgen.hub.model_card import RELIABILITY, CardInputs, PublisherInfo, write_model_card
+from mgen.hub.private import check_private, redact
+from mgen.hub.published_samples import FALLBACK_CONTEXT, PublishedSamples, write_samples
+from mgen.hub.trained_run import CRITIC_FILE, POLICY, TrainedRun
 from mgen.stats.intervals import Interval
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
@@ -31,75 +31,74 @@ COPIED = (
     MIDITOK_FILE,
     CRITIC_FILE,
 )
-"""What is taken from RUN/model as it is, where it is there; nothing else of a run's files is published unread."""
+"""Files of RUN/model that are copied as they are, if present; no other file of a run is published without redaction."""
 
 TRAINING = "training"
 EVALUATION = "evaluation"
 
 
 @dataclass(frozen=True)
-class Contents:
-    """What a repository is made of.
+class RepositoryContents:
+    """Everything that goes into a repository.
 
     Attributes:
-        trained: the run.
-        statement: what only the person who publishes can say.
-        corpus: corpus.json of the music; empty if not at hand.
+        run: the trained run.
+        publisher: what only the publisher can state.
+        corpus: corpus.json of the music; empty if not available.
         results: the evaluation; None without one.
-        choice: pieces to listen to; None for none.
-        places: what must not be named in any file -> what it is, in words.
+        samples: generated pieces; None for none.
+        private_paths: paths that no file may contain -> a description.
     """
 
-    trained: Trained
-    statement: Statement
+    run: TrainedRun
+    publisher: PublisherInfo
     corpus: Mapping[str, Any]
-    results: Results | None
-    choice: Choice | None
-    places: Mapping[str, str]
+    results: EvaluationResults | None
+    samples: PublishedSamples | None
+    private_paths: Mapping[str, str]
 
 
-def write_repository(out: Path, contents: Contents) -> list[str]:
-    """Write the folder `out`: aside, looked through, then renamed into place.
+def write_repository(out: Path, contents: RepositoryContents) -> list[str]:
+    """Writes the folder `out`: to a temporary folder, checked for private data, then renamed into place.
 
     Returns:
         Its files, relative to it.
 
     Raises:
-        MgenError: `out` is not empty, cannot be written, or a file would give away a place or a token.
+        MgenError: `out` is not empty, cannot be written, or a file contains a private path or a token.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise MgenError(f"{out}: not empty; choose another folder")
-    aside = out.with_name(f"{out.name}.part")
+    run, samples = contents.run, contents.samples
+    partial = out.with_name(f"{out.name}.part")
     try:
-        if aside.exists():
-            shutil.rmtree(aside)
-        aside.mkdir(parents=True)
-        _copy_model(contents.trained, aside)
-        _write_training(contents.trained, aside)
-        _write_measured(contents, aside)
-        made = write_clips(aside, contents.choice, contents.trained.vocabulary) if contents.choice else {}
-        source = contents.choice.source if contents.choice else ""
-        write_card(
-            aside / "README.md",
-            Page(contents.trained, contents.statement, contents.corpus, contents.results, made, source),
-        )
-        check_private(aside, contents.places)
+        if partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True)
+        _copy_model(run, partial)
+        _write_training(run, partial)
+        _write_results(contents, partial)
+        files = write_samples(partial, samples, run.vocabulary) if samples else {}
+        source = samples.source if samples else ""
+        inputs = CardInputs(run, contents.publisher, contents.corpus, contents.results, files, source)
+        write_model_card(partial / "README.md", inputs)
+        check_private(partial, contents.private_paths)
         if out.exists():
             out.rmdir()
-        aside.rename(out)
+        partial.rename(out)
     except OSError as error:
         raise MgenError(f"{out}: cannot be written ({error.strerror or error}); choose another folder") from error
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
     return sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
 
 
-def generation_config(trained: Trained) -> GenerationConfig:
-    """How the model is meant to be sampled: temperature 1 and nothing cut off, as it was trained and measured.
+def generation_config(run: TrainedRun) -> GenerationConfig:
+    """Sampling at temperature 1 without truncation, as the model was trained and evaluated.
 
-    Left to itself, `generate` keeps 50 tokens and does not cache.
+    By default `generate` would use top-k 50 and no cache.
     """
-    remi = trained.vocabulary
+    remi = run.vocabulary
     return GenerationConfig(
         bos_token_id=remi.bos_id,
         eos_token_id=remi.eos_id,
@@ -108,53 +107,49 @@ def generation_config(trained: Trained) -> GenerationConfig:
         temperature=1.0,
         top_k=0,
         top_p=1.0,
-        max_length=trained.context,
+        max_length=run.context or FALLBACK_CONTEXT,
         use_cache=True,
     )
 
 
-def measured(contents: Contents) -> dict[str, dict[str, Interval]]:
-    """group -> metric -> number, of the evaluation or of what the run measured itself."""
+def result_numbers(contents: RepositoryContents) -> dict[str, dict[str, Interval]]:
+    """group -> metric -> number, from the evaluation or from what the run measured itself."""
     if contents.results:
         return contents.results.numbers()
-    return critic_numbers(contents.trained.card) or preference_numbers(contents.trained.facts)
+    return critic_numbers(contents.run.card) or preference_numbers(contents.run.facts)
 
 
-def _copy_model(trained: Trained, folder: Path) -> None:
+def _copy_model(run: TrainedRun, folder: Path) -> None:
     for pattern in WEIGHTS:
-        for path in trained.model.glob(pattern):
+        for path in run.model.glob(pattern):
             shutil.copyfile(path, folder / path.name)
     for name in COPIED:
-        if (trained.model / name).is_file():
-            shutil.copyfile(trained.model / name, folder / name)
-    if trained.kind == POLICY:
-        generation_config(trained).save_pretrained(folder)
+        if (run.model / name).is_file():
+            shutil.copyfile(run.model / name, folder / name)
+    if run.kind == POLICY:
+        generation_config(run).save_pretrained(folder)
 
 
-def _write_training(trained: Trained, folder: Path) -> None:
+def _write_training(run: TrainedRun, folder: Path) -> None:
     place = folder / TRAINING
     place.mkdir()
-    (place / "config.yaml").write_text(yaml.safe_dump(public(trained.config), sort_keys=True))
-    (place / "run.json").write_text(json.dumps(public(trained.facts), indent=1))
-    log = trained.run / "metrics.jsonl"
+    (place / "config.yaml").write_text(yaml.safe_dump(redact(run.options), sort_keys=True))
+    (place / "run.json").write_text(json.dumps(redact(run.facts), indent=1))
+    log = run.folder / "metrics.jsonl"
     if log.is_file():
-        lines = [json.dumps(public(json.loads(line))) for line in log.read_text().splitlines() if line.strip()]
+        lines = [json.dumps(redact(json.loads(line))) for line in log.read_text().splitlines() if line.strip()]
         (place / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
 
 
-def _write_measured(contents: Contents, folder: Path) -> None:
-    content = contents.results.content if contents.results else contents.trained.card
+def _write_results(contents: RepositoryContents, folder: Path) -> None:
+    results, publisher = contents.results, contents.publisher
+    content = results.content if results else contents.run.card
     if content:
-        name = "metrics.json" if contents.results else "card.json"
         (folder / EVALUATION).mkdir()
-        (folder / EVALUATION / name).write_text(json.dumps(public(content), indent=1))
-        picture = contents.trained.run / RELIABILITY.name
-        if picture.is_file() and not contents.results:
-            shutil.copyfile(picture, folder / RELIABILITY)
-    write_eval_results(
-        folder,
-        measured(contents),
-        contents.statement.eval_dataset,
-        contents.statement.url,
-        contents.results.said() if contents.results else "",
-    )
+        name = "metrics.json" if results else "card.json"
+        (folder / EVALUATION / name).write_text(json.dumps(redact(content), indent=1))
+        diagram = contents.run.folder / RELIABILITY.name
+        if diagram.is_file() and not results:
+            shutil.copyfile(diagram, folder / RELIABILITY)
+    about = results.provenance() if results else ""
+    write_eval_results(folder, result_numbers(contents), publisher.eval_dataset, publisher.url, about)

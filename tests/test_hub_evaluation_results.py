@@ -7,18 +7,24 @@ from huggingface_hub import parse_eval_result_entries
 
 from mgen.errors import MgenError
 from mgen.evaluation.comparisons import Verdict
-from mgen.hub.results import Results, critic_limits, critic_numbers, critic_tables, write_eval_results
+from mgen.hub.evaluation_results import (
+    EvaluationResults,
+    critic_limits,
+    critic_numbers,
+    critic_tables,
+    write_eval_results,
+)
 from mgen.stats.intervals import Interval
 
 
 @pytest.fixture
 def results(tmp_path):
-    return Results.read(evaluation(tmp_path / "e"), "jazz")
+    return EvaluationResults.read(evaluation(tmp_path / "e"), "jazz")
 
 
 def test_rows_roles_and_undefined_numbers(results):
     assert (results.name, results.pretrained, results.target) == ("jazz", "base", "jazz")
-    assert results.systems["base"] == "pretrained" and results.systems["real"] == "real"
+    assert results.kinds["base"] == "pretrained" and results.kinds["real"] == "real"
     assert set(results.numbers()["transfer"]) == {
         "c2st_auc",
         "judge_jazz",
@@ -27,33 +33,33 @@ def test_rows_roles_and_undefined_numbers(results):
     }  # rep4: None
 
 
-def test_what_became_worse_is_said(results):
+def test_changes_from_the_pretrained_model(results):
     changes = results.changes()["continuation"]
     assert [line.split(" 0.")[0] for line in changes[Verdict.WORSE]] == ["two-sample AUC", "greedy loops"]
     assert changes[Verdict.BETTER] == ["judged jazz 0.20 → 0.60 (real 0.90)"]
 
 
-def test_music_that_was_to_turn_is_held_against_the_style(results):
-    turn = next(table for table in results.tables() if table.title.startswith("transfer: "))
-    row = next(row for row in turn.rows if row[0] == "judged jazz")
-    assert turn.head[1:] == ["real jazz", "pretrained", "**this model**", "best"]
+def test_transfer_is_compared_with_real_music_of_the_style(results):
+    transfer = results.tables()[1]
+    row = next(row for row in transfer.rows if row[0] == "judged jazz")
+    assert transfer.head[1:] == ["real jazz", "pretrained", "**this model**", "best"]
     assert row[1:] == ["0.90 [0.85, 0.95]", "0.20 [0.15, 0.25]", "0.60 [0.50, 0.70]", "as real"]
-    undefined = next(row for row in turn.rows if row[0] == "repeated 4-grams")
+    undefined = next(row for row in transfer.rows if row[0] == "repeated 4-grams")
     assert undefined[3] == "\N{EN DASH}"
 
 
-def test_rivals_have_a_table_of_their_own(results):
+def test_other_systems_have_their_own_table(results):
     others = results.others()
     assert others is not None
     assert [row[:2] for row in others.rows] == [
         ["**this model**", "continuation"],
-        [f"order 1 | chain ({results.systems['order 1 | chain']})", "continuation"],
+        ["order 1 | chain (baseline)", "continuation"],
         ["**this model**", "transfer"],
     ]
 
 
 def test_the_pretrained_model_itself_has_changed_nothing(tmp_path):
-    results = Results.read(evaluation(tmp_path / "e"), "base")
+    results = EvaluationResults.read(evaluation(tmp_path / "e"), "base")
     assert results.changes() == {} and results.tables()[0].head == ["", "real jazz", "**this model**", "best"]
 
 
@@ -61,11 +67,12 @@ def test_the_pretrained_model_itself_has_changed_nothing(tmp_path):
     ("name", "content", "said"),
     [
         ("jaz", None, "no row is called 'jaz'; it has base, jazz; did you mean --name jazz?"),
-        ("nothing", None, "it has base, jazz; give --name ROW"),
+        ("else", None, "it has base, jazz; give --name ROW"),
         ("real", None, "no row is called 'real'"),
         ("jazz", "[]", "not the numbers of mgen evaluate --model"),
         ("jazz", "{", "not the numbers of mgen evaluate --model"),
         ("jazz", json.dumps({"rows": {}, "protocol": {}}), "has no row 'real'"),
+        ("jazz", json.dumps(metrics() | {"kinds": {}}), "written by an older mgen; evaluate again"),
         ("jazz", json.dumps({"metrics": {}}), "not the numbers of mgen evaluate --model"),
     ],
 )
@@ -74,13 +81,13 @@ def test_another_evaluation_is_one_line(name, content, said, tmp_path):
     if content is not None:
         (folder / "metrics.json").write_text(content)
     with pytest.raises(MgenError) as caught:
-        Results.read(folder, name)
+        EvaluationResults.read(folder, name)
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_no_evaluation_is_one_line(tmp_path):
     with pytest.raises(MgenError, match=r"metrics\.json: No such file .*give the --out of mgen evaluate"):
-        Results.read(tmp_path, "jazz")
+        EvaluationResults.read(tmp_path, "jazz")
 
 
 def test_eval_results_are_in_the_hubs_format(tmp_path):
@@ -116,13 +123,13 @@ def test_a_critics_card_gives_its_worst_pair(remi, tmp_path):
         "auc_worst_pair": 0.61,
         "calibration_error": 0.03,
     }
-    heard, moved = critic_tables(card)
-    assert ["AUC, a|b against pop", "0.610 [0.500, 0.720]", "1"] in heard.rows
+    discrimination, moved = critic_tables(card)
+    assert ["AUC, a|b against pop", "0.610 [0.500, 0.720]", "1"] in discrimination.rows
     assert [row[0] for row in moved.rows] == ["humanised", "random pitches"]
     assert critic_numbers({}) == {} and critic_tables({}) == []
 
 
-def test_what_a_critics_card_says_against_it():
+def test_weaknesses_that_a_critics_card_shows():
     test = {
         "pairs": {"solos": {"folk": cell(0.9), "pop": cell(0.61, 0.5, 0.72)}},
         "format": {"humanised": cell(-0.1), "sixteenths": cell(-0.6)},
@@ -130,8 +137,8 @@ def test_what_a_critics_card_says_against_it():
     }
     assert critic_limits({"test": test}) == [
         "Its worst pair of collections is `solos` against `pop`: AUC 0.610 [0.500, 0.720].",
-        "It hardly notices some ways to break music (the score falls by less than 0.5 nats): random pitches (-0.05).",
-        "It hears more than music: a change of format alone moves its score: sixteenths (-0.60) nats.",
+        "It hardly reacts to some corruptions (the score falls by less than 0.5 nats): random pitches (-0.05).",
+        "Changes of format alone move its score: sixteenths (-0.60) nats.",
     ]
     assert critic_limits({}) == []
 

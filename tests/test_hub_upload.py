@@ -7,7 +7,7 @@ from hub_server import TOKEN, hub_server
 from huggingface_hub import close_session, constants
 
 from mgen.errors import MgenError
-from mgen.hub.push import check_repo, push
+from mgen.hub.upload import check_repo, upload_folder
 
 FILES = {
     "README.md": b"---\nlibrary_name: transformers\n---\n\n# jazz\n",
@@ -47,7 +47,7 @@ def pushed(hub, repo="ada/jazz", branch="main"):
 
 
 def test_what_lies_there_is_the_folder_byte_for_byte(hub, folder):
-    done = push(folder, "ada/jazz", "first", private=True, endpoint=hub.url)
+    done = upload_folder(folder, "ada/jazz", "first", private=True, endpoint=hub.url)
     assert pushed(hub) == content(folder) == FILES
     assert hub.visibility["ada/jazz"] == "private"
     assert [commit[:3] for commit in hub.commits] == [("ada/jazz", "main", "first")]
@@ -56,14 +56,14 @@ def test_what_lies_there_is_the_folder_byte_for_byte(hub, folder):
 
 
 def test_a_second_push_updates_and_clears_away_what_is_stale(hub, folder):
-    push(folder, "ada/jazz", "first", endpoint=hub.url)
+    upload_folder(folder, "ada/jazz", "first", endpoint=hub.url)
     hub.repos["ada/jazz"]["main"]["mine.txt"] = b"of somebody else"
     hub.repos["ada/jazz"]["main"][".eval_results/hle.yaml"] = b"of somebody else"
     (folder / "samples" / "01_before.ogg").unlink()
     (folder / "samples" / "02_before.ogg").write_bytes(b"OggS" * 50)
     (folder / "config.json").write_bytes(b'{"a": 1}')
     hub.requests.clear()
-    push(folder, "ada/jazz", "second", endpoint=hub.url)
+    upload_folder(folder, "ada/jazz", "second", endpoint=hub.url)
     others = {"mine.txt": b"of somebody else", ".eval_results/hle.yaml": b"of somebody else"}
     assert pushed(hub) == content(folder) | others
     assert hub.commits[1][2:] == ("second", ["config.json", "samples/02_before.ogg"], ["samples/01_before.ogg"])
@@ -71,21 +71,21 @@ def test_a_second_push_updates_and_clears_away_what_is_stale(hub, folder):
 
 
 def test_the_same_again_changes_nothing(hub, folder):
-    first = push(folder, "ada/jazz", "first", endpoint=hub.url)
-    second = push(folder, "ada/jazz", "again", endpoint=hub.url)
+    first = upload_folder(folder, "ada/jazz", "first", endpoint=hub.url)
+    second = upload_folder(folder, "ada/jazz", "again", endpoint=hub.url)
     assert len(hub.commits) == 1 and first.commit == second.commit
 
 
 def test_another_branch(hub, folder):
-    push(folder, "ada/jazz", "first", revision="trial/2", endpoint=hub.url)
+    upload_folder(folder, "ada/jazz", "first", revision="trial/2", endpoint=hub.url)
     assert pushed(hub, branch="trial/2") == FILES and pushed(hub) == {}
-    push(folder, "ada/jazz", "again", revision="trial/2", endpoint=hub.url)
+    upload_folder(folder, "ada/jazz", "again", revision="trial/2", endpoint=hub.url)
 
 
 def refused(folder, said, repo="ada/jazz", **words):
     before = content(folder)
     with pytest.raises(MgenError) as caught:
-        push(folder, repo, "x", **words)
+        upload_folder(folder, repo, "x", **words)
     assert said in str(caught.value) and "\n" not in str(caught.value), caught.value
     assert TOKEN not in str(caught.value)
     assert content(folder) == before
@@ -127,17 +127,17 @@ def test_a_refusal_on_the_way_is_one_line(where, status, said, hub, folder):
     refused(folder, said, endpoint=hub.url)
     assert hub.commits == []
     hub.answers.clear()
-    push(folder, "ada/jazz", "again", endpoint=hub.url)
+    upload_folder(folder, "ada/jazz", "again", endpoint=hub.url)
     assert pushed(hub) == FILES
 
 
 def test_a_server_that_dies_in_the_middle_leaves_the_folder_for_another_try(hub, folder):
     hub.dies_in = r"^/lfs/"
-    line = refused(folder, "the upload broke off", endpoint=hub.url)
-    assert f"{folder} is whole: give the command again" in line
+    line = refused(folder, "the upload was interrupted", endpoint=hub.url)
+    assert f"{folder} is complete: give the command again" in line
     assert hub.commits == [] and any(line.startswith("PUT /lfs/") for line in hub.requests)
     hub.dies_in, hub.dead = None, False
-    push(folder, "ada/jazz", "again", endpoint=hub.url)
+    upload_folder(folder, "ada/jazz", "again", endpoint=hub.url)
     assert pushed(hub) == FILES
 
 
@@ -145,9 +145,9 @@ def test_the_clients_other_way_to_upload(hub, folder, monkeypatch):
     """With Xet, the client uploads and commits in a pipeline; here without large files, for want of a store."""
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
     hub.lfs = False
-    push(folder, "ada/jazz", "first", endpoint=hub.url)
+    upload_folder(folder, "ada/jazz", "first", endpoint=hub.url)
     (folder / "samples" / "01_before.ogg").unlink()
-    push(folder, "ada/jazz", "second", endpoint=hub.url)
+    upload_folder(folder, "ada/jazz", "second", endpoint=hub.url)
     assert pushed(hub) == content(folder) and hub.commits[1][3:] == ([], ["samples/01_before.ogg"])
     hub.answers["POST", "/commit/"] = 403
     (folder / "config.json").write_bytes(b'{"b": 2}')
@@ -161,7 +161,7 @@ def test_a_card_that_the_hub_refuses_is_one_line(hub, folder):
 
 
 def test_nobody_there_is_one_line(hub, folder):
-    refused(folder, "the upload broke off (ConnectError", endpoint="http://127.0.0.1:9")
+    refused(folder, "the upload was interrupted (ConnectError", endpoint="http://127.0.0.1:9")
 
 
 def test_offline_is_one_line(hub, folder, monkeypatch):
@@ -183,7 +183,7 @@ def test_what_was_pushed_loads_from_the_hub_without_us(hub, tmp_path, tiny_polic
     """Another process, its cache empty, that knows the Hub's name of the model and nothing else."""
     tiny_policy(seed=3).save_pretrained(tmp_path / "model")
     remi.save_pretrained(tmp_path / "model")
-    push(tmp_path / "model", "ada/jazz", "x", endpoint=hub.url)
+    upload_folder(tmp_path / "model", "ada/jazz", "x", endpoint=hub.url)
     program = """
         import sys
         from transformers import AutoModelForCausalLM, AutoTokenizer

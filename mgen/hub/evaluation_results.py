@@ -1,8 +1,8 @@
-"""What was measured, as the Hub reads it: rows of the card's tables, `.eval_results/*.yaml`, `model-index`.
+"""Evaluation results in the forms of the Hub: tables of the model card, `.eval_results/*.yaml`, `model-index`.
 
-Reads `metrics.json` of `mgen evaluate` and card.json of `mgen critic`; measures nothing.
+Reads metrics.json of `mgen evaluate` and card.json of `mgen critic`; computes nothing.
 
-Source of the formats: https://huggingface.co/docs/hub/eval-results, and `huggingface_hub`'s own classes for both.
+Source of the formats: https://huggingface.co/docs/hub/eval-results, and the classes of `huggingface_hub` for both.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from mgen.stats.intervals import Interval
 
 REAL = "real"
 FOLDER = ".eval_results"
-FILES = "mgen_"
-"""How our files in it begin: others may have added theirs."""
+FILE_PREFIX = "mgen_"
+"""Of our files in that folder, which others may share."""
 
-HEARD = 0.5
-"""Nats: a change of score below this is called hardly noticed."""
+SENSITIVE = 0.5
+"""Nats: a critic is sensitive to a transform that changes its score by at least this."""
 
-_NOTHING = "\N{EN DASH}"
+_UNDEFINED = "\N{EN DASH}"
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table of the card: `head` and `rows` are cells of text, the first of each row its name."""
+class CardTable:
+    """A table of the model card: `head` and `rows` hold text cells; the first cell of a row is its name."""
 
     title: str
     head: list[str]
@@ -47,18 +47,17 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Results:
-    """An evaluation, and which of its players is the model at hand.
+class EvaluationResults:
+    """An evaluation, seen from one of its systems: the published model.
 
     Attributes:
-        name: the model's row.
-        pretrained: the row that the others were tuned from.
-        systems: name -> `real`, `reference`, `baseline`, `pretrained`, `low_cost_baseline` or `tuned`, in the order of
-            the tables.
-        rows: name -> prompt type -> metric -> number.
+        name: row of the model.
+        pretrained: row of the model it was fine-tuned from.
+        kinds: system -> `real`, `reference`, `baseline`, `pretrained`, `low_cost_baseline` or `tuned`, in table order.
+        rows: system -> prompt type -> metric -> number.
         protocol: as in metrics.json.
-        judge_auc: of the evaluation's own judge.
-        content: metrics.json as it is.
+        judge_auc: of the evaluation judge.
+        content: metrics.json.
     """
 
     name: str
@@ -70,12 +69,12 @@ class Results:
     content: dict[str, Any] = field(repr=False)
 
     @classmethod
-    def read(cls, folder: Path | str, name: str) -> Results:
-        """metrics.json of an evaluation.
+    def read(cls, folder: Path | str, name: str) -> EvaluationResults:
+        """Reads metrics.json of an evaluation.
 
         Args:
-            folder: the evaluation's.
-            name: row of the model at hand.
+            folder: of the evaluation.
+            name: row of the published model.
 
         Raises:
             MgenError: There is no metrics.json, it is not of `mgen evaluate --model`, or no model has that name.
@@ -86,10 +85,10 @@ class Results:
             check_metrics_keys(path, content)
             rows = {
                 system: {
-                    prompt: {metric: _interval(cell) for metric, cell in cells.items()}
-                    for prompt, cells in by_prompt.items()
+                    prompt_type: {metric: _interval(cell) for metric, cell in cells.items()}
+                    for prompt_type, cells in by_type.items()
                 }
-                for system, by_prompt in content["rows"].items()
+                for system, by_type in content["rows"].items()
             }
             systems = {system: str(content["systems"][system]) for system in rows}
             protocol = dict(content["protocol"])
@@ -101,114 +100,118 @@ class Results:
             raise MgenError(f"{path}: not the numbers of mgen evaluate --model ({error!r}); evaluate again") from error
         if REAL not in rows or not any(rows[REAL].values()):
             raise MgenError(f"{path}: has no row '{REAL}'; evaluate again")
-        models = [player for player in rows if player != REAL]
-        ours = [player for player in models if systems[player] in {"pretrained", "tuned", "low_cost_baseline"}]
+        models = [system for system in rows if system != REAL]
+        kinds = {system: str(kind) for system, kind in (content.get("kinds") or {}).items()}
+        if set(kinds) != set(rows):
+            raise MgenError(f"{path}: written by an older mgen; evaluate again")
+        trained = [system for system in models if kinds[system] in {"pretrained", "tuned", "low_cost_baseline"}]
         if name not in models:
-            near = difflib.get_close_matches(name, models, n=1)
-            hint = f"did you mean --name {near[0]}?" if near else "give --name ROW"
-            raise MgenError(f"{path}: no row is called '{name}'; it has {', '.join(ours)}; {hint}")
-        pretrained = next((player for player, role in systems.items() if role == "pretrained"), models[0])
-        return cls(name, pretrained, systems, rows, protocol, _interval(content.get("judge_auc") or {}), content)
+            similar = difflib.get_close_matches(name, models, n=1)
+            hint = f"did you mean --name {similar[0]}?" if similar else "give --name ROW"
+            raise MgenError(f"{path}: no row is called '{name}'; it has {', '.join(trained)}; {hint}")
+        pretrained = next((system for system, kind in kinds.items() if kind == "pretrained"), models[0])
+        return cls(name, pretrained, kinds, rows, protocol, _interval(content.get("judge_auc") or {}), content)
 
     @property
     def target(self) -> str:
         return str(self.protocol.get("target", "the style"))
 
     @property
-    def prompts(self) -> list[str]:
-        """Kinds of prompt that the model was asked."""
+    def prompt_types(self) -> list[str]:
+        """Prompt types that the model was evaluated on."""
         return list(self.rows[self.name])
 
-    def said(self) -> str:
-        """What every number rests on, in a few words."""
+    def provenance(self) -> str:
+        """What every number is computed from, in a few words."""
         facts = [f"{self.protocol['n']} pieces" if "n" in self.protocol else ""]
         facts += [f"prompts from the test split of corpus {self.protocol['data']}" if "data" in self.protocol else ""]
         return ", ".join(filter(None, facts))
 
-    def real(self, prompt: str) -> dict[str, Interval]:
-        """What to be like: other music that was asked to turn is held against music of the style."""
-        real = self.rows[REAL]
-        return real.get("continuation" if prompt == "transfer" else prompt, {})
+    def real(self, prompt_type: str) -> dict[str, Interval]:
+        """Numbers of real music to compare with; transfer is compared with real music of the target style."""
+        return self.rows[REAL].get("continuation" if prompt_type == "transfer" else prompt_type, {})
 
     def columns(self) -> list[Column]:
-        """The report's columns that any player has a number for."""
-        known = {metric for kinds in self.rows.values() for cells in kinds.values() for metric in cells}
+        """Columns of the report that any system has a number for."""
+        known = {metric for by_type in self.rows.values() for cells in by_type.values() for metric in cells}
         return [column for column in columns(self.target) if column.key in known]
 
-    def meanings(self) -> list[tuple[str, str]]:
-        """What each number of the tables is: title and explanation."""
+    def explanations(self) -> list[tuple[str, str]]:
+        """Title and explanation of each column."""
         return [(column.title, column.explanation) for column in self.columns() if column.explanation]
 
     def changes(self) -> dict[str, dict[Verdict, list[str]]]:
-        """kind of prompt -> verdict -> what changed that way beside the pretrained model: `loops 0.23 → 0.55`."""
+        """Compares with the pretrained model: prompt type -> verdict -> changes such as `loops 0.23 → 0.55`."""
         out: dict[str, dict[Verdict, list[str]]] = {}
         if self.name == self.pretrained:
             return out
-        for prompt, cells in self.rows[self.name].items():
-            before = self.rows[self.pretrained].get(prompt, {})
-            real = self.real(prompt)
+        for prompt_type, cells in self.rows[self.name].items():
+            before = self.rows[self.pretrained].get(prompt_type, {})
+            real = self.real(prompt_type)
             for column in self.columns():
                 pair = before.get(column.key), cells.get(column.key)
                 if pair[0] is None or pair[1] is None:
                     continue
-                found = verdict(pair[0], pair[1], column, real.get(column.key))
-                if found is not None:
-                    said = f"{column.title} {pair[0].value:.{column.digits}f} → {pair[1].value:.{column.digits}f}"
+                change = verdict(pair[0], pair[1], column, real.get(column.key))
+                if change is not None:
+                    text = f"{column.title} {pair[0].value:.{column.digits}f} → {pair[1].value:.{column.digits}f}"
                     if column.better == "as real":
-                        said += f" (real {real[column.key].value:.{column.digits}f})"
-                    out.setdefault(prompt, {}).setdefault(found, []).append(said)
+                        text += f" (real {real[column.key].value:.{column.digits}f})"
+                    out.setdefault(prompt_type, {}).setdefault(change, []).append(text)
         return out
 
-    def tables(self, main: bool = True) -> list[Table]:
-        """One table for each kind of prompt: the model beside real music and the pretrained one.
+    def tables(self, main: bool = True) -> list[CardTable]:
+        """One table per prompt type: the model next to real music and the pretrained model.
 
         Args:
-            main: those that the report's short table has; otherwise all others.
+            main: the columns of the report's short table; otherwise all others.
         """
         out = []
-        told = [column for column in self.columns() if column.main == main]
-        for prompt in self.prompts:
-            shown = {f"real {self.target}": self.real(prompt)}
+        shown_columns = [column for column in self.columns() if column.main == main]
+        for prompt_type in self.prompt_types:
+            shown = {f"real {self.target}": self.real(prompt_type)}
             if self.name != self.pretrained:
-                shown["pretrained"] = self.rows[self.pretrained].get(prompt, {})
-            shown["**this model**"] = self.rows[self.name][prompt]
+                shown["pretrained"] = self.rows[self.pretrained].get(prompt_type, {})
+            shown["**this model**"] = self.rows[self.name][prompt_type]
             rows = [
-                [_titled(column), *(_text(cells.get(column.key), column.digits) for cells in shown.values()), best]
-                for column in told
-                for best in [_best(column)]
+                [
+                    _title(column),
+                    *(_text(cells.get(column.key), column.digits) for cells in shown.values()),
+                    _best(column),
+                ]
+                for column in shown_columns
                 if any(column.key in cells for cells in shown.values())
             ]
-            title = PROMPT_TITLES.get(prompt, prompt).format(target=self.target)
+            title = KIND_TITLES.get(prompt_type, prompt_type).format(target=self.target)
             if rows:
-                out.append(Table(title, ["", *shown, "best"], rows))
+                out.append(CardTable(title, ["", *shown, "best"], rows))
         return out
 
-    def others(self) -> Table | None:
-        """Players that are neither real music, nor this model, nor the one it was tuned from; None without any."""
-        names = [player for player in self.rows if player not in {REAL, self.pretrained, self.name}]
+    def others(self) -> CardTable | None:
+        """Systems other than real music, this model and its pretrained model; None without any."""
+        names = [system for system in self.rows if system not in {REAL, self.pretrained, self.name}]
         kept = [column for column in self.columns() if column.key in headlines(self.target)]
         rows = []
-        for prompt in self.prompts:
-            for player in [self.name, *names]:
-                cells = self.rows[player].get(prompt)
+        for prompt_type in self.prompt_types:
+            for system in [self.name, *names]:
+                cells = self.rows[system].get(prompt_type)
                 if cells and names:
-                    shown = (
-                        "**this model**" if player == self.name else f"{player} ({role_in_words(self.systems[player])})"
-                    )
-                    rows.append([shown, prompt, *(_text(cells.get(column.key), column.digits) for column in kept)])
+                    kind = self.kinds[system].replace("_", " ").replace("low cost", "low-cost")
+                    shown = "**this model**" if system == self.name else f"{system} ({kind})"
+                    rows.append([shown, prompt_type, *(_text(cells.get(column.key), column.digits) for column in kept)])
         head = ["", "prompts", *(f"{column.title} (best: {_best(column)})" for column in kept)]
-        return Table("Beside others", head, rows) if rows else None
+        return CardTable("Other systems", head, rows) if rows else None
 
     def numbers(self) -> dict[str, dict[str, Interval]]:
-        """kind of prompt -> metric -> the model's number, the defined ones only."""
+        """Prompt type -> metric -> the model's number, defined ones only."""
         return {
-            prompt: {metric: cell for metric, cell in cells.items() if math.isfinite(cell.value)}
-            for prompt, cells in self.rows[self.name].items()
+            prompt_type: {metric: cell for metric, cell in cells.items() if math.isfinite(cell.value)}
+            for prompt_type, cells in self.rows[self.name].items()
         }
 
 
 def critic_numbers(card: Mapping[str, Any]) -> dict[str, dict[str, Interval]]:
-    """The one group of numbers in a critic's card: of its test split."""
+    """Returns the group `critic`: the numbers of its test split."""
     test = card.get("test") or {}
     numbers = {name: _interval(test[name]) for name in ("auc", "accuracy") if name in test}
     pairs = [_interval(pair) for others in (test.get("pairs") or {}).values() for pair in others.values()]
@@ -219,8 +222,8 @@ def critic_numbers(card: Mapping[str, Any]) -> dict[str, dict[str, Interval]]:
     return {"critic": {name: cell for name, cell in numbers.items() if math.isfinite(cell.value)}} if numbers else {}
 
 
-def critic_tables(card: Mapping[str, Any]) -> list[Table]:
-    """How well a critic hears what it never saw, and what moves its score."""
+def critic_tables(card: Mapping[str, Any]) -> list[CardTable]:
+    """Tables of a critic's test split: discrimination, and how transforms of the music change its score."""
     test = card.get("test") or {}
     if not test:
         return []
@@ -237,25 +240,25 @@ def critic_tables(card: Mapping[str, Any]) -> list[Table]:
         for side, best in (("positive", "0"), ("other", "low"))
         if (cell := test.get("score", {}).get(side))
     ]
-    heard = Table(
+    discrimination = CardTable(
         f"{test.get('n', '?')} excerpts of {test.get('works', '?')} works of the test split",
         ["", "value", "best"],
         [[name, _text(_interval(cell or {}), digits), best] for name, cell, digits, best in rows],
     )
     moved = [
         [name.replace("_", " "), _text(_interval(cell), 2), best]
-        for part, best in (("format", "0: only the format changed"), ("broken", "far below 0: the music is broken"))
+        for part, best in (("format", "0: only the format changed"), ("broken", "far below 0: the music is corrupted"))
         for name, cell in (test.get(part) or {}).items()
     ]
-    out = [heard]
+    out = [discrimination]
     if moved:
-        title = f"change of the score of real {style}, in nats, when one thing in it is changed"
-        out.append(Table(title, ["", "change", "should be"], moved))
+        title = f"change of the score of real {style} under one transform, in nats"
+        out.append(CardTable(title, ["", "change", "should be"], moved))
     return out
 
 
-def critic_more(card: Mapping[str, Any]) -> list[Table]:
-    """By the length of excerpts, what is no music of the style at all, and what was true of what was said."""
+def critic_more(card: Mapping[str, Any]) -> list[CardTable]:
+    """Further tables of a critic: by length of excerpts, degenerate inputs, reliability."""
     test = card.get("test") or {}
     out = []
     lengths = card.get("by_length") or {}
@@ -269,21 +272,23 @@ def critic_more(card: Mapping[str, Any]) -> list[Table]:
             ]
             for count, part in lengths.items()
         ]
-        out.append(Table("By the number of notes", ["notes", "excerpts", "AUC", "accuracy", "calibration error"], rows))
-    out += [_wrong_way(count, kinds) for count, kinds in (card.get("wrong_way") or {}).items()]
+        out.append(
+            CardTable("By the number of notes", ["notes", "excerpts", "AUC", "accuracy", "calibration error"], rows)
+        )
+    out += [_degenerate_inputs(count, kinds) for count, kinds in (card.get("wrong_way") or {}).items()]
     bins = test.get("reliability") or []
     if bins:
         style = card.get("positive", "the style")
         rows = [[f"{cell['said']:.2f}", f"{cell['true']:.2f}", str(cell["n"])] for cell in bins]
-        out.append(Table("What was said, and what was true of it", [f"P({style})", "were it", "excerpts"], rows))
+        out.append(CardTable("Reliability", [f"predicted P({style})", f"share of {style}", "excerpts"], rows))
     return out
 
 
-def _wrong_way(count: str, kinds: Mapping[str, Any]) -> Table:
-    """How inputs that are no music score, where critics knew their kind in training and where they did not."""
+def _degenerate_inputs(count: str, kinds: Mapping[str, Any]) -> CardTable:
+    """Scores of degenerate inputs, for critics trained with their kind and for critics trained without it."""
 
     def shown(part: Mapping[str, Any] | None, name: str, form: str) -> str:
-        return _NOTHING if not part or part.get(name) is None else format(part[name], form)
+        return _UNDEFINED if not part or part.get(name) is None else format(part[name], form)
 
     rows = [
         [
@@ -294,57 +299,59 @@ def _wrong_way(count: str, kinds: Mapping[str, Any]) -> Table:
         ]
         for name, cell in kinds.items()
     ]
-    head = ["", "inputs", "above half of real music", "the same, kind not learned", "beside real, nats", "not judged"]
-    return Table(f"What is no music of the style, {count} notes", head, rows)
+    head = ["", "inputs", "above median of real", "same, kind not trained", "change from real, nats", "abstained"]
+    return CardTable(f"Degenerate inputs, {count} notes", head, rows)
 
 
 def preference_numbers(facts: Mapping[str, Any]) -> dict[str, dict[str, Interval]]:
-    """Of run.json of `mgen prefer`: how it orders pairs that it did not learn from."""
+    """Returns the group `preference` from run.json of `mgen prefer`: how it orders held-out pairs."""
     numbers = {name: _interval(facts[name]) for name in ("accuracy", "margin") if isinstance(facts.get(name), dict)}
     return {"preference": numbers} if numbers else {}
 
 
-def preference_tables(facts: Mapping[str, Any]) -> list[Table]:
-    """The same, for the page."""
+def preference_tables(facts: Mapping[str, Any]) -> list[CardTable]:
+    """The same as a table of the card."""
     numbers = preference_numbers(facts).get("preference", {})
-    names = {"accuracy": "pairs put in the listeners' order", "margin": "log-odds of that order, nats"}
+    names = {"accuracy": "pairs in the listeners' order", "margin": "log-odds of that order, nats"}
     rows = [
         [names[name], _text(cell, 3), best]
         for name, best in (("accuracy", "1"), ("margin", "high"))
         if (cell := numbers.get(name))
     ]
     counts = facts.get("pairs") or {}
-    return [Table(f"{counts.get('valid', '?')} pairs kept back", ["", "value", "best"], rows)] if rows else []
+    return [CardTable(f"{counts.get('valid', '?')} held-out pairs", ["", "value", "best"], rows)] if rows else []
 
 
 def critic_limits(card: Mapping[str, Any]) -> list[str]:
-    """What a critic's own card says against it, in sentences."""
+    """Weaknesses that a critic's own card shows, in sentences."""
     test = card.get("test") or {}
     out = []
     pairs = [(_interval(cell), a, b) for a, them in test.get("pairs", {}).items() for b, cell in them.items()]
     if pairs:
         worst, a, b = min(pairs, key=lambda pair: pair[0].value)
-        out.append(f"Its worst pair of collections is {_plainly(a)} against {_plainly(b)}: AUC {_text(worst, 3)}.")
+        out.append(f"Its worst pair of collections is {_quote(a)} against {_quote(b)}: AUC {_text(worst, 3)}.")
     moved = {
         part: {name.replace("_", " "): _interval(cell) for name, cell in (test.get(part) or {}).items()}
         for part in ("format", "broken")
     }
-    deaf = [f"{name} ({cell.value:.2f})" for name, cell in moved["broken"].items() if cell.value > -HEARD]
-    if deaf:
+    missed = [f"{name} ({cell.value:.2f})" for name, cell in moved["broken"].items() if cell.value > -SENSITIVE]
+    if missed:
         out.append(
-            f"It hardly notices some ways to break music (the score falls by less than {HEARD} nats): "
-            f"{', '.join(deaf)}."
+            f"It hardly reacts to some corruptions (the score falls by less than {SENSITIVE} nats): "
+            f"{', '.join(missed)}."
         )
-    touchy = [f"{name} ({cell.value:+.2f})" for name, cell in moved["format"].items() if abs(cell.value) >= HEARD]
-    if touchy:
-        out.append(f"It hears more than music: a change of format alone moves its score: {', '.join(touchy)} nats.")
+    format_sensitive = [
+        f"{name} ({cell.value:+.2f})" for name, cell in moved["format"].items() if abs(cell.value) >= SENSITIVE
+    ]
+    if format_sensitive:
+        out.append(f"Changes of format alone move its score: {', '.join(format_sensitive)} nats.")
     return out
 
 
 def write_eval_results(
     folder: Path, numbers: Mapping[str, Mapping[str, Interval]], dataset: str, source: str = "", about: str = ""
 ) -> list[Path]:
-    """Write `.eval_results/mgen_<group>.yaml`, one file for each group of numbers, in the Hub's format.
+    """Writes `.eval_results/mgen_<group>.yaml`, one file per group of numbers, in the Hub's format.
 
     The Hub lists them on the model's page, and on the leaderboard of the data set if that has an eval.yaml with
     these tasks and is registered as a benchmark. A task is called `<group>_<metric>`.
@@ -352,12 +359,12 @@ def write_eval_results(
     Args:
         folder: of the model repository.
         numbers: group -> metric -> number.
-        dataset: Hub id of the data set that it was measured on.
+        dataset: Hub id of the evaluation data set.
         source: address of the model card.
-        about: said in every note, after the interval.
+        about: added to every note, after the interval.
 
     Raises:
-        MgenError: The files do not read back as what was to be written.
+        MgenError: The files do not read back as written.
     """
     out = []
     for group, cells in numbers.items():
@@ -365,7 +372,7 @@ def write_eval_results(
             EvalResultEntry(
                 dataset_id=dataset,
                 task_id=f"{group}_{metric}",
-                value=_plain(cell.value),
+                value=_round(cell.value),
                 source_url=source or None,
                 source_name="Model card" if source else None,
                 notes="; ".join(filter(None, (_note(cell), about))) or None,
@@ -374,7 +381,7 @@ def write_eval_results(
         ]
         if not entries:
             continue
-        path = folder / FOLDER / f"{FILES}{group}.yaml"
+        path = folder / FOLDER / f"{FILE_PREFIX}{group}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, width=120))
         if parse_eval_result_entries(yaml.safe_load(path.read_text())) != entries:
@@ -386,12 +393,12 @@ def write_eval_results(
 def model_index(
     numbers: Mapping[str, Mapping[str, Interval]], keep: Mapping[str, str], task: tuple[str, str], data: tuple[str, str]
 ) -> list[EvalResult]:
-    """The older form of results, inside the card, which many tools read.
+    """The older form of results, inside the card's metadata, which many tools read.
 
     Args:
         numbers: group -> metric -> number.
-        keep: metrics that are told there -> their titles.
-        task: the Hub's name of the task, and ours.
+        keep: metrics to include -> their titles.
+        task: type and name of the task.
         data: id and name of the data set.
     """
     return [
@@ -404,7 +411,7 @@ def model_index(
             dataset_split="test",
             metric_type=metric,
             metric_name=f"{keep[metric]} ({_note(cell)})" if _note(cell) else keep[metric],
-            metric_value=_plain(cell.value),
+            metric_value=_round(cell.value),
         )
         for group, cells in numbers.items()
         for metric, cell in cells.items()
@@ -413,9 +420,9 @@ def model_index(
 
 
 def headlines(target: str) -> dict[str, str]:
-    """The few metrics that are told everywhere -> their titles."""
-    told = ("c2st_auc", f"judge_{target}", "loop_rate", "loop_rate_greedy", "kl_piece")
-    return {column.key: column.title for column in columns(target) if column.key in told}
+    """The few metrics that every summary shows -> their titles."""
+    keys = ("c2st_auc", f"judge_{target}", "loop_rate", "loop_rate_greedy", "kl_piece")
+    return {column.key: column.title for column in columns(target) if column.key in keys}
 
 
 def _interval(cell: Mapping[str, Any]) -> Interval:
@@ -424,32 +431,32 @@ def _interval(cell: Mapping[str, Any]) -> Interval:
     return Interval(value, low, high, int(cell.get("undefined") or 0))
 
 
-def _plain(value: float) -> float:
-    """Six significant digits: what an interval of any width can carry."""
+def _round(value: float) -> float:
+    """Rounds to six significant digits."""
     return float(f"{value:.6g}")
 
 
 def _note(cell: Interval) -> str:
     if not (math.isfinite(cell.low) and math.isfinite(cell.high)):
         return ""
-    return f"95 % interval {_plain(cell.low):g} to {_plain(cell.high):g}"
+    return f"95 % interval {_round(cell.low):g} to {_round(cell.high):g}"
 
 
 def _text(cell: Interval | None, digits: int) -> str:
     if cell is None or not math.isfinite(cell.value):
-        return _NOTHING
+        return _UNDEFINED
     value = f"{cell.value:.{digits}f}"
     return f"{value} [{cell.low:.{digits}f}, {cell.high:.{digits}f}]" if _note(cell) else value
 
 
-def _plainly(name: str) -> str:
-    """A name that somebody gave a folder, within a sentence of Markdown."""
+def _quote(name: str) -> str:
+    """Quotes the name of a user's folder for a sentence of Markdown."""
     return f"`{re.sub(r'[`<>|]+', ' ', name)}`"
 
 
-def _titled(column: Column) -> str:
+def _title(column: Column) -> str:
     return f"{column.title}, {column.unit}" if column.unit else column.title
 
 
 def _best(column: Column) -> str:
-    return {"stated": _NOTHING}.get(column.better, column.better)
+    return {"stated": _UNDEFINED}.get(column.better, column.better)

@@ -1,6 +1,6 @@
-"""A folder to the Hub: makes the repository, uploads, commits. What a failure means to the user, in one line.
+"""Uploads a folder to the Hub as one commit, and explains a failure in one line.
 
-Only `huggingface_hub` speaks to the server; a folder is only read, so that a push that failed can be tried again.
+All requests go through `huggingface_hub`. The folder is only read, so that a failed upload can be repeated.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from huggingface_hub.utils._validators import validate_repo_id
 from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
 from mgen.errors import MgenError
-from mgen.hub.results import FILES
-from mgen.hub.results import FOLDER as RESULTS_FOLDER
+from mgen.hub.evaluation_results import FILE_PREFIX
+from mgen.hub.evaluation_results import FOLDER as RESULTS_FOLDER
 
 TRANSPORT = next(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception))
-"""What the client's own HTTP library raises, whichever that is, when no answer comes."""
+"""Base error of the client's HTTP library, raised when no answer arrives."""
 
 STALE = (
-    *("samples/*", "training/*", "evaluation/*", f"{RESULTS_FOLDER}/{FILES}*", "*.safetensors"),
+    *("samples/*", "training/*", "evaluation/*", f"{RESULTS_FOLDER}/{FILE_PREFIX}*", "*.safetensors"),
     *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "miditok.json"),
     "critic.json",
 )
-"""What an earlier push may have left and this one may not write again: it is deleted in the same commit. A critic of
-traits beside the config.json of a stock model would be loaded as that.
+"""Files of an earlier push, deleted in the same commit unless written again: an old config.json next to a feature critic
+would be loaded by stock classes.
 """
 
 
 @dataclass(frozen=True)
-class Pushed:
-    """Where it lies now: addresses of the repository and of the commit."""
+class Upload:
+    """Addresses of the repository and of the commit."""
 
     url: str
     commit: str
 
 
 def check_repo(repo: str) -> None:
-    """Raise unless `repo` is `user/name` in the letters that the Hub takes."""
+    """Raises unless `repo` is a valid `user/name` of the Hub."""
     if repo.count("/") != 1:
-        raise MgenError(f"REPO '{repo}': expected user/name, such as ada/jazz")
+        raise MgenError(f"REPO '{repo}': expected user/name, such as ada/music-model")
     try:
         validate_repo_id(repo)
     except HFValidationError as error:
@@ -58,7 +58,7 @@ def endpoint() -> str:
     return constants.ENDPOINT
 
 
-def push(
+def upload_folder(
     folder: Path,
     repo: str,
     message: str,
@@ -66,27 +66,27 @@ def push(
     revision: str = "",
     endpoint: str | None = None,
     token: str | None = None,
-) -> Pushed:
-    """Upload everything in a folder as one commit; the repository is made if it is not there.
+) -> Upload:
+    """Uploads everything in a folder as one commit, creating the repository if needed.
 
-    Files of the repository that the folder does not have stay, except those below `STALE`.
+    Files of the repository that are not in the folder stay, except those matched by `STALE`.
 
     Args:
-        private: of a repository that is made now; one that is there stays as it is.
-        revision: branch, made if it is not there; empty for main.
+        private: whether a newly created repository is private; an existing one keeps its visibility.
+        revision: branch, created if needed; empty for main.
         endpoint: address of the Hub; by default HF_ENDPOINT or huggingface.co.
-        token: by default HF_TOKEN or what `hf auth login` kept.
+        token: by default HF_TOKEN or the one stored by `hf auth login`.
 
     Raises:
-        MgenError: No token, one that is refused or may not write there, no way to the Hub, or an upload that broke off.
-            The folder is as it was.
+        MgenError: No token, a token without the right to write, no connection, or an interrupted upload. The folder is
+            unchanged.
     """
     check_repo(repo)
     token = token or get_token()
     if not token:
         raise MgenError("the Hub needs a token that may write: run hf auth login, or set HF_TOKEN")
     api = HfApi(endpoint=endpoint, token=token, library_name="mgen")
-    with _told(repo, folder), _quiet():
+    with _explain_errors(repo, folder), _quiet_client():
         url = api.create_repo(repo, private=private or None, exist_ok=True)
         if revision and revision != constants.DEFAULT_REVISION:
             api.create_branch(repo, branch=revision, exist_ok=True)
@@ -97,13 +97,13 @@ def push(
             revision=revision or None,
             delete_patterns=list(STALE),
         )
-    return Pushed(str(url), str(commit.commit_url))
+    return Upload(str(url), str(commit.commit_url))
 
 
 @contextmanager
-def _told(repo: str, folder: Path) -> Iterator[None]:
-    """Turn what the client raises into one line."""
-    again = f"{folder} is whole: give the command again"
+def _explain_errors(repo: str, folder: Path) -> Iterator[None]:
+    """Turns the client's errors into one line."""
+    again = f"{folder} is complete: give the command again"
     try:
         yield
     except OfflineModeIsEnabled as error:
@@ -114,7 +114,7 @@ def _told(repo: str, folder: Path) -> Iterator[None]:
 
 
 def _reason(error: BaseException, repo: str) -> str:
-    """What a failure means, without addresses that may hold a token."""
+    """Explains a failure, without addresses that may hold a token."""
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     user = repo.partition("/")[0]
     if isinstance(error, RevisionNotFoundError):
@@ -131,11 +131,11 @@ def _reason(error: BaseException, repo: str) -> str:
         return f"the Hub answered {status} ({_first_line(error)})"
     if isinstance(error, ValueError):
         return f"refused ({_first_line(error)})"
-    return f"the upload broke off ({type(error).__name__}: {_first_line(error)})"
+    return f"the upload was interrupted ({type(error).__name__}: {_first_line(error)})"
 
 
 def _root(error: BaseException) -> BaseException:
-    """The failure below the client's own wrapping: of an upload, the server's answer."""
+    """Returns the cause under the client's wrappers: for an upload, the server's answer."""
     while isinstance(error, RuntimeError) and error.__cause__ is not None:
         error = error.__cause__
     return error
@@ -148,8 +148,8 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """No log lines of the client beside our own; bars where somebody watches."""
+def _quiet_client() -> Iterator[None]:
+    """Silences the client's log; progress bars only on a terminal."""
     before = hub_logging.get_verbosity()
     hub_logging.set_verbosity(logging.ERROR)
     bars = os.isatty(2)

@@ -1,0 +1,212 @@
+"""A finished training run, read for publishing.
+
+Reads `RUN/model`, `RUN/run.json`, `RUN/config.yaml` and, for a critic, `RUN/card.json`; writes nothing. Models are
+`transformers` models with a vocabulary, except feature critics: networks of mgen that read no tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+)
+
+from mgen.corpus.shards import MANIFEST as CORPUS_MANIFEST
+from mgen.encoding.remi import Remi
+from mgen.errors import MgenError
+from mgen.runs.checkpoints import MANIFEST, check_manifest
+
+CRITIC_FILE = "critic.json"
+POLICY, CRITIC, REWARD_MODEL = "policy", "critic", "reward model"
+FEATURES = "traits"
+"""Value of `hears` in critic.json for a feature critic."""
+
+COMMANDS = ("pretrain", "finetune", "critic", "prefer")
+"""The commands whose runs hold a model."""
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished run.
+
+    Attributes:
+        folder: of the run.
+        kind: `policy` (generates music), `critic` (judges style, calibrated) or `reward model` (an uncalibrated logit).
+        facts: run.json.
+        options: config.yaml, the options as used.
+        model_config: config.json of the model; None for a feature critic.
+        critic: critic.json; empty without one.
+        card: card.json, the measurements of a critic; empty without one.
+        remi: the vocabulary; None for a feature critic.
+    """
+
+    folder: Path
+    kind: str
+    facts: dict[str, Any]
+    options: dict[str, Any]
+    model_config: PreTrainedConfig | None
+    critic: dict[str, Any]
+    card: dict[str, Any]
+    remi: Remi | None
+
+    @classmethod
+    def read(cls, folder: Path | str) -> TrainedRun:
+        """Reads a run's folder.
+
+        Raises:
+            MgenError: It is no run, is not finished, has no model, or the model's files are damaged.
+        """
+        folder = Path(folder)
+        if not (folder / "run.json").is_file():
+            is_model = any((folder / name).is_file() for name in ("config.json", CRITIC_FILE))
+            if is_model and (folder.parent / "run.json").is_file():
+                raise MgenError(f"{folder}: is a run's model; give the run itself, {folder.parent}")
+            raise MgenError(
+                f"{folder}: expected a run of mgen (run.json), found none; give RUN, the --out of a training"
+            )
+        facts = _read_json(folder / "run.json")
+        command = facts.get("command")
+        if command not in COMMANDS:
+            raise MgenError(f"{folder}: a run of mgen {command} has no model; expected one of {', '.join(COMMANDS)}")
+        if not facts.get("finished"):
+            raise MgenError(f"{folder}: is not finished; give its mgen {command} command again, then push")
+        model = folder / "model"
+        critic = _read_json(model / CRITIC_FILE, required=False)
+        reads_features = critic.get("hears") == FEATURES
+        if not (reads_features or (model / "config.json").is_file()) or not list(model.glob("*.safetensors")):
+            raise MgenError(f"{model}: expected config.json and *.safetensors, found none; train again")
+        if (model / MANIFEST).is_file():
+            try:
+                check_manifest(model)
+            except MgenError as error:
+                raise MgenError(f"{folder}: its model is damaged ({str(error).split(';')[0]}); train again") from error
+        config = None if reads_features else _read_config(model)
+        return cls(
+            folder,
+            CRITIC if config is None else _kind(model, config, critic),
+            facts,
+            _read_yaml(folder / "config.yaml"),
+            config,
+            critic,
+            _read_json(folder / "card.json", required=False),
+            None if reads_features else Remi.from_pretrained(model),
+        )
+
+    @property
+    def model(self) -> Path:
+        """Folder of the weights."""
+        return self.folder / "model"
+
+    @property
+    def name(self) -> str:
+        """Name of the run, the same as in `mgen evaluate`."""
+        return self.folder.resolve().name
+
+    @property
+    def command(self) -> str:
+        return str(self.facts["command"])
+
+    @property
+    def stock(self) -> bool:
+        """Whether classes of `transformers` load it: all but a feature critic."""
+        return self.remi is not None
+
+    @property
+    def vocabulary(self) -> Remi:
+        """The vocabulary.
+
+        Raises:
+            MgenError: A feature critic has none.
+        """
+        if self.remi is None:
+            raise MgenError(f"{self.folder}: a feature critic has no vocabulary")
+        return self.remi
+
+    @property
+    def style(self) -> str:
+        """The style it was trained for; empty without one."""
+        style = self.options.get("positive" if self.kind == CRITIC else "target")
+        return str(style) if style and (self.remi is None or style in self.remi.style_ids) else ""
+
+    @property
+    def architecture(self) -> str:
+        """Class of the model in `transformers`, such as `GPT2LMHeadModel`; empty for a feature critic."""
+        return _architecture(self.model_config) if self.model_config else ""
+
+    @property
+    def context(self) -> int | None:
+        """Longest sequence in tokens; None if the configuration sets none."""
+        length = getattr(self.model_config, "max_position_embeddings", None)
+        return int(length) if length else None
+
+    def initial_run(self) -> dict[str, Any]:
+        """run.json of the run whose model this one started from; empty if there is none or it is gone."""
+        folder = self.options.get("policy") or self.options.get("init")
+        return _read_json(Path(str(folder)).parent / "run.json", required=False) if folder else {}
+
+    def corpus(self, folder: Path | str = "") -> dict[str, Any]:
+        """corpus.json of the training corpus; empty if it is not found.
+
+        Args:
+            folder: where the corpus is now; by default where the run found it.
+
+        Raises:
+            MgenError: `folder` is no corpus, or not the training corpus.
+        """
+        place = Path(folder or str(self.options.get("corpus") or "."))
+        manifest = _read_json(place / CORPUS_MANIFEST, required=bool(folder))
+        if manifest.get("fingerprint") == self.facts.get("data"):
+            return manifest
+        if folder:
+            raise MgenError(
+                f"{folder}: is corpus {manifest.get('fingerprint')}, {self.folder} was trained on "
+                f"{self.facts.get('data')}; give that one, or none"
+            )
+        return {}
+
+
+def _architecture(config: PreTrainedConfig) -> str:
+    return str((config.architectures or [""])[0])
+
+
+def _kind(model: Path, config: PreTrainedConfig, critic: dict[str, Any]) -> str:
+    name = _architecture(config)
+    if name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
+        return POLICY
+    if name in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.values():
+        return CRITIC if critic.get("kind") == "style" else REWARD_MODEL
+    raise MgenError(f"{model}: holds {name or 'no architecture'}; expected a causal language model or a classifier")
+
+
+def _read_config(model: Path) -> PreTrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(model, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise MgenError(f"{model}/config.json: cannot be read ({str(error).splitlines()[0]}); train again") from error
+
+
+def _read_json(path: Path, required: bool = True) -> dict[str, Any]:
+    if not required and not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MgenError(f"{path}: cannot be read ({' '.join(str(error).split())}); train again") from error
+    if not isinstance(content, dict):
+        raise MgenError(f"{path}: expected a JSON object, found {type(content).__name__}; train again")
+    return content
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise MgenError(f"{path}: cannot be read ({' '.join(str(error).split())}); train again") from error
+    return content if isinstance(content, dict) else {}
