@@ -124,30 +124,30 @@ def metrics():
             "transfer": {"c2st_auc": cell(0.99), "judge_jazz": cell(0.1, 0.05, 0.15), "rep4": cell(0.3)},
         },
         "base": {
-            kind: {
+            prompt_type: {
                 "c2st_auc": cell(0.6, 0.57, 0.63),
                 "judge_jazz": cell(0.2, 0.15, 0.25),
                 "rep4": cell(0.05, 0.04, 0.06),
                 "loop_rate_greedy": cell(0.23, 0.14, 0.34),
                 "kl_piece": cell(0.0),
             }
-            for kind in ("continuation", "transfer")
+            for prompt_type in ("continuation", "transfer")
         },
         "jazz": {
-            kind: {
+            prompt_type: {
                 "c2st_auc": cell(0.9712345, 0.95, 0.99),
                 "judge_jazz": cell(0.6, 0.5, 0.7),
                 "rep4": cell(None, None, None),
                 "loop_rate_greedy": cell(0.55, 0.42, 0.67),
                 "kl_piece": cell(11.9, 11.3, 12.5),
             }
-            for kind in ("continuation", "transfer")
+            for prompt_type in ("continuation", "transfer")
         },
         "order 1 | chain": {"continuation": {"c2st_auc": cell(1.0), "judge_jazz": cell(0.1)}},
     }
     protocol = {"n": 256, "target": "jazz", "prompt_tokens": 64, "completion_tokens": 192, "data": "feedfacefeedface"}
     out = {"protocol": protocol, "judge_auc": cell(0.93, 0.9, 0.95), "rows": rows, "seconds": 1.0}
-    out["kinds"] = {"real": "real", "base": "pretrained", "jazz": "tuned", "order 1 | chain": "baseline"}
+    out["systems"] = {"real": "real", "base": "pretrained", "jazz": "tuned", "order 1 | chain": "baseline"}
     out["corpus"] = {
         "fingerprint": "feedfacefeedface",
         "collections": {"weimar": {"train": 300, "test": 50}, "<b>folk</b>": {"train": 500, "test": 90}},
@@ -162,12 +162,12 @@ def evaluation(folder, remi=None):
     (folder / "metrics.json").write_text(json.dumps(metrics()))
     if remi is not None:
         from mgen.hub.model_card import example
-        from mgen.sampling.samples import write_samples
+        from mgen.sampling.samples import SamplePrompt, write_samples
 
         music = remi.tokenizer()(example(remi), add_special_tokens=False)["input_ids"][:-1]
         head = [remi.bos_id, remi.style_ids["jazz"]]
-        prompts = [("continuation/0000", "continuation", "work", [*head, *music])]
-        prompts += [(f"unconditional/{i:04d}", "unconditional", "", head) for i in range(4)]
+        prompts = [SamplePrompt("continuation/0000", "continuation", "work", [*head, *music])]
+        prompts += [SamplePrompt(f"unconditional/{i:04d}", "unconditional", "", head) for i in range(4)]
         pieces = {"real": 1, "base": 2, "jazz": 3}
         completions = {system: [music * bars for _ in prompts] for system, bars in pieces.items()}
         completions["jazz"][1] = [remi.bar_id]  # no note

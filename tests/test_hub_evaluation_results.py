@@ -24,7 +24,7 @@ def results(tmp_path):
 
 def test_rows_roles_and_undefined_numbers(results):
     assert (results.name, results.pretrained, results.target) == ("jazz", "base", "jazz")
-    assert results.kinds["base"] == "pretrained" and results.kinds["real"] == "real"
+    assert results.systems["base"] == "pretrained" and results.systems["real"] == "real"
     assert set(results.numbers()["transfer"]) == {
         "c2st_auc",
         "judge_jazz",
@@ -72,7 +72,7 @@ def test_the_pretrained_model_itself_has_changed_nothing(tmp_path):
         ("jazz", "[]", "not the numbers of mgen evaluate --model"),
         ("jazz", "{", "not the numbers of mgen evaluate --model"),
         ("jazz", json.dumps({"rows": {}, "protocol": {}}), "has no row 'real'"),
-        ("jazz", json.dumps(metrics() | {"kinds": {}}), "written by an older mgen; evaluate again"),
+        ("jazz", json.dumps(metrics() | {"kinds": {}}), "key 'kinds' is now 'systems'"),
         ("jazz", json.dumps({"metrics": {}}), "not the numbers of mgen evaluate --model"),
     ],
 )

@@ -12,6 +12,7 @@ import yaml
 from hub_runs import HOME, critic_run, evaluation, feature_critic_run, policy_run
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
+from transformers import GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausalLM
 
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
@@ -160,6 +161,47 @@ def test_the_cards_own_program_writes_a_midi_file(repository, tmp_path):
     assert symusic.Score(tmp_path / "piece.mid").ticks_per_quarter > 0
 
 
+FAMILIES = {
+    "gpt2": (
+        GPT2LMHeadModel,
+        GPT2Config(n_embd=32, n_layer=3, n_head=4, n_positions=96),
+        ["`GPT2LMHeadModel` of `transformers` (`model_type` gpt2)", "layers: 3", "hidden size: 32", "heads: 4"],
+    ),
+    "qwen3": (
+        Qwen3ForCausalLM,
+        Qwen3Config(
+            hidden_size=48, intermediate_size=64, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2,
+            head_dim=8, max_position_embeddings=96,
+        ),
+        ["`Qwen3ForCausalLM` of `transformers` (`model_type` qwen3)", "layers: 2", "hidden size: 48", "heads: 6"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_card_describes_the_architecture_of_the_model(family, remi, tmp_path):
+    """By the model's configuration; the card's own program runs for each family."""
+    build, config, facts = FAMILIES[family]
+    config.vocab_size, config.pad_token_id = remi.vocab_size, remi.pad_id
+    config.bos_token_id, config.eos_token_id = remi.bos_id, remi.eos_id
+    model = build(config)
+    run = policy_run(tmp_path / "run", model, remi, "pretrain")
+    write_repository(tmp_path / "out", RepositoryContents(TrainedRun.read(run), PUBLISHER, {}, None, None, {}))
+    card = card_of(tmp_path / "out")
+    shown = [*facts, f"parameters: {model.num_parameters():,}", "context: 96 tokens", f"model (`{build.__name__}`)"]
+    assert [fact for fact in shown if fact not in card] == [] and "Llama" not in card
+    (program,) = python_of(card, "ada/jazz", tmp_path / "out")
+    stock(program.replace('"piece.mid"', repr(str(tmp_path / "piece.mid"))))
+    assert symusic.Score(tmp_path / "piece.mid").ticks_per_quarter > 0
+
+
+def test_the_card_of_a_llama_model(repository):
+    card = card_of(repository)
+    assert "architecture: `LlamaForCausalLM` of `transformers` (`model_type` llama)" in card
+    assert "layers: 1" in card and "hidden size: 32" in card and "attention heads: 2" in card
+    assert "A causal language model (`LlamaForCausalLM`) with" in card
+
+
 def test_metadata_reads_back(repository):
     data = ModelCard.load(repository / "README.md").data
     assert (data.library_name, data.pipeline_tag, data.license) == ("transformers", "text-generation", "cc-by-4.0")
@@ -220,7 +262,7 @@ def test_samples_hold_nothing_but_what_the_model_wrote(repository, remi):
 
 def test_prompts_of_real_music_are_not_published(run, remi, tmp_path):
     evaluated = read_samples(evaluation(tmp_path / "e", remi))
-    only = [item for item in evaluated.items if item.kind == "continuation"]
+    only = [item for item in evaluated.items if item.prompt_type == "continuation"]
     samples = from_evaluation(replace(evaluated, items=only), "jazz", "base", 3)
     assert samples is not None and "cut off" in samples.source
     out = tmp_path / "out"

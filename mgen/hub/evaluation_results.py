@@ -53,7 +53,8 @@ class EvaluationResults:
     Attributes:
         name: row of the model.
         pretrained: row of the model it was fine-tuned from.
-        kinds: system -> `real`, `reference`, `baseline`, `pretrained`, `low_cost_baseline` or `tuned`, in table order.
+        systems: name -> role: `real`, `reference`, `baseline`, `pretrained`, `low_cost_baseline` or `tuned`, in table
+            order.
         rows: system -> prompt type -> metric -> number.
         protocol: as in metrics.json.
         judge_auc: of the evaluation judge.
@@ -101,16 +102,13 @@ class EvaluationResults:
         if REAL not in rows or not any(rows[REAL].values()):
             raise MgenError(f"{path}: has no row '{REAL}'; evaluate again")
         models = [system for system in rows if system != REAL]
-        kinds = {system: str(kind) for system, kind in (content.get("kinds") or {}).items()}
-        if set(kinds) != set(rows):
-            raise MgenError(f"{path}: written by an older mgen; evaluate again")
-        trained = [system for system in models if kinds[system] in {"pretrained", "tuned", "low_cost_baseline"}]
+        trained = [system for system in models if systems[system] in {"pretrained", "tuned", "low_cost_baseline"}]
         if name not in models:
             similar = difflib.get_close_matches(name, models, n=1)
             hint = f"did you mean --name {similar[0]}?" if similar else "give --name ROW"
             raise MgenError(f"{path}: no row is called '{name}'; it has {', '.join(trained)}; {hint}")
-        pretrained = next((system for system, kind in kinds.items() if kind == "pretrained"), models[0])
-        return cls(name, pretrained, kinds, rows, protocol, _interval(content.get("judge_auc") or {}), content)
+        pretrained = next((system for system, role in systems.items() if role == "pretrained"), models[0])
+        return cls(name, pretrained, systems, rows, protocol, _interval(content.get("judge_auc") or {}), content)
 
     @property
     def target(self) -> str:
@@ -182,7 +180,7 @@ class EvaluationResults:
                 for column in shown_columns
                 if any(column.key in cells for cells in shown.values())
             ]
-            title = KIND_TITLES.get(prompt_type, prompt_type).format(target=self.target)
+            title = PROMPT_TITLES.get(prompt_type, prompt_type).format(target=self.target)
             if rows:
                 out.append(CardTable(title, ["", *shown, "best"], rows))
         return out
@@ -196,8 +194,8 @@ class EvaluationResults:
             for system in [self.name, *names]:
                 cells = self.rows[system].get(prompt_type)
                 if cells and names:
-                    kind = self.kinds[system].replace("_", " ").replace("low cost", "low-cost")
-                    shown = "**this model**" if system == self.name else f"{system} ({kind})"
+                    shown = f"{system} ({role_in_words(self.systems[system])})"
+                    shown = "**this model**" if system == self.name else shown
                     rows.append([shown, prompt_type, *(_text(cells.get(column.key), column.digits) for column in kept)])
         head = ["", "prompts", *(f"{column.title} (best: {_best(column)})" for column in kept)]
         return CardTable("Other systems", head, rows) if rows else None

@@ -60,15 +60,15 @@ def from_evaluation(samples: Samples, name: str, pretrained: str, count: int) ->
     Returns:
         None if the evaluation kept no piece of the model.
     """
-    types = {item.kind for item in samples.items if item.player == name}
+    types = {item.prompt_type for item in samples.items if item.system == name}
     prompt_type = next((known for known in ("unconditional", "continuation", "transfer") if known in types), None)
     if prompt_type is None or count < 1:
         return None
     systems = {"pretrained": pretrained, "this model": name} if pretrained != name else {"this model": name}
     by_prompt: dict[str, dict[str, Piece]] = {}
     for item in samples.items:
-        if item.kind == prompt_type and item.player in systems.values():
-            by_prompt.setdefault(item.prompt, {})[item.player] = (item.prompt_ids, item.completion_ids)
+        if item.prompt_type == prompt_type and item.system in systems.values():
+            by_prompt.setdefault(item.prompt, {})[item.system] = (item.prompt_ids, item.completion_ids)
     complete = [pieces for pieces in by_prompt.values() if len(pieces) == len(systems)][:count]
     source = (
         f"Generated from the style token alone ({samples.target})."

@@ -30,8 +30,8 @@ STALE = (
     *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "miditok.json"),
     "critic.json",
 )
-"""Files of an earlier push, deleted in the same commit unless written again: an old config.json next to a feature critic
-would be loaded by stock classes.
+"""Files of an earlier push, deleted in the same commit unless written again: an old config.json next to a feature
+critic would be loaded by stock classes.
 """
 
 
