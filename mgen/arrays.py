@@ -36,6 +36,51 @@ def median_of(values: NDArray[np.generic], owner: NDArray[np.integer], n: int) -
     return out
 
 
+def max_of(values: NDArray[np.integer], owner: NDArray[np.integer], n: int) -> Longs:
+    """(n,) largest of the values (0 upwards) of each owner; 0 for an owner of none."""
+    out = np.zeros(n, np.int64)
+    np.maximum.at(out, owner, values)
+    return out
+
+
+def shares(
+    owner: NDArray[np.integer],
+    bins: NDArray[np.integer],
+    size: int,
+    n: int,
+    weights: NDArray[np.integer] | None = None,
+) -> Floats:
+    """(n, size) share of each bin, 0..size - 1, among an owner's values; NaN for an owner of none."""
+    counts = np.bincount(owner * np.int64(size) + bins, weights, minlength=n * size).reshape(n, size)
+    return divide(counts, counts.sum(axis=1, keepdims=True))
+
+
+def rank_within(owner: NDArray[np.integer], n: int) -> Longs:
+    """(N,) how many rows of the same owner precede each row.
+
+    Args:
+        owner: (N,) rising, below `n`.
+    """
+    count = np.bincount(owner, minlength=n)
+    return np.arange(len(owner)) - (np.cumsum(count) - count)[owner]
+
+
+def windows(owner: NDArray[np.integer], n: int, size: int) -> tuple[Longs, Longs]:
+    """Splits the rows of each owner into windows of `size` rows; an owner's last window is up to twice as long.
+
+    Args:
+        owner: (N,) rising, below `n`.
+
+    Returns:
+        (N,) window of each row and (W,) owner of each window. An owner of fewer than `size` rows has one window.
+    """
+    count = np.bincount(owner, minlength=n)
+    number = np.where(count > 0, np.maximum(count // size, 1), 0)
+    rank = rank_within(owner, n)
+    window = (np.cumsum(number) - number)[owner] + np.minimum(rank // size, number[owner] - 1)
+    return window, np.repeat(np.arange(n), number)
+
+
 def entropy(counts: NDArray[np.number]) -> Floats:
     """(...) entropy in bits of the last axis of counts; NaN where they are all 0."""
     bits: Floats = entr(divide(counts, counts.sum(axis=-1, keepdims=True))).sum(axis=-1) / np.log(2)

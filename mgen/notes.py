@@ -143,6 +143,11 @@ class Notes:
         """The same pieces and bars with only some notes: those where a mask (N,) is True, or the numbers in `rows`."""
         return replace(self, **{name: getattr(self, name)[rows] for name in _NOTE_COLUMNS})
 
+    def pitched(self) -> Notes:
+        """The same pieces and bars without the drums."""
+        keep = self.program >= 0
+        return self if keep.all() else self.select(keep)
+
     def pieces(self, index: Sequence[int] | NDArray[np.integer]) -> Notes:
         """The pieces of `index`, in that order; a piece may be taken more than once."""
         taken = np.asarray(index, dtype=np.int64)

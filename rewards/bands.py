@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from mgen.errors import MgenError
 from mgen.notes import Notes
+from rewards.batch import batch_features
 from rewards.form import Ending, Length, Structure
 from rewards.harmony import BarLines, ChordTones, PitchEntropy, ScaleFit, VoiceLeading
-from rewards.heard import heard
 from rewards.repetition import LongestRun, Loops, PhraseReuse, RepetitionBand, RhythmRepetition
 from rewards.rhythm import Density, Groove, OnsetVariety, Rests, Swing, Syncopation
 from rewards.rule import WORST, Band, BandRule, judge_by_band
@@ -83,7 +83,7 @@ class Measure:
 
 def _measure(factory: Callable[[Band], BandRule]) -> Measure:
     rule = factory(Band(0, 1))
-    return Measure(lambda notes: rule.value(heard(notes)), rule.inside, rule.least)
+    return Measure(lambda notes: rule.value(batch_features(notes)), rule.inside, rule.least)
 
 
 MEASURES: dict[str, Measure] = {

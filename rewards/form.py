@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mgen.arrays import Floats, Mask
-from rewards.heard import Heard
+from rewards.batch import BatchFeatures
 from rewards.rule import Band, BandRule
 
 SCALES = {"short": 2, "mid": 4, "long": 8}
@@ -28,8 +28,8 @@ class Structure(BandRule):
         super().__init__(band)
         self.half_bars = SCALES[scale]
 
-    def value(self, music: Heard) -> Floats:
-        return music.structure(self.half_bars)
+    def value(self, music: BatchFeatures) -> Floats:
+        return music.structure[self.half_bars]
 
 
 class Length(BandRule):
@@ -43,7 +43,7 @@ class Length(BandRule):
 
     inside, least = 0.8, 1.0
 
-    def value(self, music: Heard) -> Floats:
+    def value(self, music: BatchFeatures) -> Floats:
         return np.where(music.count > 0, music.count.astype(np.float64), np.nan)
 
 
@@ -60,19 +60,19 @@ class Ending(BandRule):
 
     inside = 0.8
 
-    def _last(self, music: Heard) -> Mask:
-        last = np.ones(len(music.head), bool)
-        last[:-1] = np.diff(music.moment_piece) != 0
-        out: Mask = last[music.moment]
+    def _last(self, music: BatchFeatures) -> Mask:
+        last = np.ones(len(music.first), bool)
+        last[:-1] = np.diff(music.cluster_piece) != 0
+        out: Mask = last[music.cluster]
         return out
 
-    def value(self, music: Heard) -> Floats:
+    def value(self, music: BatchFeatures) -> Floats:
         last = self._last(music)
         held = np.log2(np.maximum(music.duration, 1))
         longest = np.zeros(music.n)
         np.maximum.at(longest, music.piece[last], held[last])
-        return np.where(music.moments > 1, longest - music.mean(held, music.piece), np.nan)
+        return np.where(music.n_clusters > 1, longest - music.mean(held, music.piece), np.nan)
 
-    def blame(self, music: Heard) -> tuple[Mask | None, Mask | None]:
-        last = music.spread(self._last(music))
+    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
+        last = music.to_notes(self._last(music))
         return last, last

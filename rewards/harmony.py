@@ -9,7 +9,7 @@ import numpy as np
 
 from mgen.arrays import Floats, Longs, Mask, entropy
 from mgen.music.metrics import SCALE
-from rewards.heard import Heard
+from rewards.batch import BatchFeatures
 from rewards.rule import BandRule
 
 SCALES = (np.add.outer(np.arange(12), SCALE) % 12).astype(np.int64)
@@ -19,8 +19,8 @@ SCALES = (np.add.outer(np.arange(12), SCALE) % 12).astype(np.int64)
 class ChordTones(BandRule):
     """Distance of the share of chord notes on strong beats from that of real music.
 
-    Strong are the beats on which a half bar begins. The chord is the one that `Heard.chords` finds in the half bar.
-    Credit falls, above the band, on the chord notes of strong beats, and below it on the others there.
+    Strong beats are those on which a half bar begins. The chord is the one that `BatchFeatures.chords` finds in the half
+    bar. Credit falls, above the band, on the chord notes of strong beats, and below it on the others there.
     Undefined: no note on a strong beat.
 
     Known exploit: plain triads on strong beats with anything between them; pair with `scale_fit`.
@@ -28,16 +28,16 @@ class ChordTones(BandRule):
     measured on the training corpus (`fit_bands`), not chosen.
     """
 
-    def _heard(self, music: Heard) -> tuple[Mask, Mask]:
+    def _masks(self, music: BatchFeatures) -> tuple[Mask, Mask]:
         strong = music.strong
         return strong & music.in_chord, strong
 
-    def value(self, music: Heard) -> Floats:
-        return music.share(*self._heard(music))
+    def value(self, music: BatchFeatures) -> Floats:
+        return music.share(*self._masks(music))
 
-    def blame(self, music: Heard) -> tuple[Mask | None, Mask | None]:
-        inside, strong = self._heard(music)
-        return music.spread(inside), music.spread(strong & ~inside)
+    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
+        inside, strong = self._masks(music)
+        return music.to_notes(inside), music.to_notes(strong & ~inside)
 
 
 class ScaleFit(BandRule):
@@ -52,9 +52,9 @@ class ScaleFit(BandRule):
     the training corpus (`fit_bands`), not chosen.
     """
 
-    def _outside(self, music: Heard) -> Mask:
+    def _outside(self, music: BatchFeatures) -> Mask:
         window, owner = music.window
-        fit = music.classes[:, SCALES].sum(axis=2)
+        fit = music.window_classes[:, SCALES].sum(axis=2)
         lowest = np.full(len(owner), 1 << 20)
         np.minimum.at(lowest, window, music.pitch)
         # of equals the scale whose root is the fewest semitones above the lowest note, whatever the key
@@ -64,11 +64,11 @@ class ScaleFit(BandRule):
         out: Mask = outside[best[window], music.pitch % 12]
         return out
 
-    def value(self, music: Heard) -> Floats:
+    def value(self, music: BatchFeatures) -> Floats:
         return music.mean(~self._outside(music), music.piece)
 
-    def blame(self, music: Heard) -> tuple[Mask | None, Mask | None]:
-        return None, music.spread(self._outside(music))
+    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
+        return None, music.to_notes(self._outside(music))
 
 
 class PitchEntropy(BandRule):
@@ -82,8 +82,8 @@ class PitchEntropy(BandRule):
     measured on the training corpus (`fit_bands`), not chosen.
     """
 
-    def value(self, music: Heard) -> Floats:
-        return music.mean(entropy(music.classes), music.window[1])
+    def value(self, music: BatchFeatures) -> Floats:
+        return music.mean(entropy(music.window_classes), music.window[1])
 
 
 class VoiceLeading(BandRule):
@@ -97,17 +97,17 @@ class VoiceLeading(BandRule):
     Source: ours, after the rule of the nearest way; the band is measured on the training corpus (`fit_bands`).
     """
 
-    def _heard(self, music: Heard) -> tuple[Mask, Longs]:
+    def _masks(self, music: BatchFeatures) -> tuple[Mask, Longs]:
         led, leap, _ = music.leap
         return led, leap
 
-    def value(self, music: Heard) -> Floats:
-        led, leap = self._heard(music)
+    def value(self, music: BatchFeatures) -> Floats:
+        led, leap = self._masks(music)
         return music.mean(leap[led], music.piece[led])
 
-    def blame(self, music: Heard) -> tuple[Mask | None, Mask | None]:
-        led, leap = self._heard(music)
-        return music.spread(led & (leap > self.band.high)), music.spread(led & (leap < self.band.low))
+    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
+        led, leap = self._masks(music)
+        return music.to_notes(led & (leap > self.band.high)), music.to_notes(led & (leap < self.band.low))
 
 
 class BarLines(VoiceLeading):
@@ -120,6 +120,6 @@ class BarLines(VoiceLeading):
     Source: ours; the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 
-    def _heard(self, music: Heard) -> tuple[Mask, Longs]:
+    def _masks(self, music: BatchFeatures) -> tuple[Mask, Longs]:
         led, leap, over = music.leap
         return led & over, leap

@@ -8,7 +8,7 @@ from mgen.arrays import Floats, Mask
 from mgen.errors import MgenError
 from mgen.music import ngrams
 from mgen.music.ngrams import View
-from rewards.heard import Heard
+from rewards.batch import BatchFeatures
 from rewards.rule import Band, BandRule
 
 FIGURE = 2
@@ -40,20 +40,20 @@ class RepetitionBand(BandRule):
         super().__init__(band)
         self.n, self.view = n, view
 
-    def value(self, music: Heard) -> Floats:
+    def value(self, music: BatchFeatures) -> Floats:
         again, whole = music.repeats(self.n, self.view)
         return music.share(again, whole)
 
-    def blame(self, music: Heard) -> tuple[Mask | None, Mask | None]:
+    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
         again, whole = music.repeats(self.n, self.view)
-        return music.spread(again), music.spread(whole & ~again)
+        return music.to_notes(again), music.to_notes(whole & ~again)
 
 
 class RhythmRepetition(BandRule):
     """Distance of a piece's repeated rhythms from the share that real music has.
 
-    A rhythm is `n` gaps between moments in a row, each as `Heard.gap_class` tells it. Distances are in square roots.
-    Credit falls on the notes that complete a repeated one, or, below the band, one never heard before. Undefined:
+    A rhythm is `n` consecutive gaps between onset clusters, in the classes of `BatchFeatures.gap_class`. Distances are in
+    square roots. Credit falls on the notes that complete a repeated one, or, below the band, one never heard before. Undefined:
     fewer than n + 1 moments.
 
     Known exploit: any rhythm of which a part is repeated often enough, under any pitches; pair with `onset_variety`.
@@ -66,21 +66,21 @@ class RhythmRepetition(BandRule):
         super().__init__(band)
         self.n = n
 
-    def _heard(self, music: Heard) -> tuple[Mask, Mask]:
+    def _masks(self, music: BatchFeatures) -> tuple[Mask, Mask]:
         at = np.flatnonzero(music.follows)
-        piece = music.moment_piece[at]
-        again, whole = np.zeros((2, len(music.head)), bool)
+        piece = music.cluster_piece[at]
+        again, whole = np.zeros((2, len(music.first)), bool)
         again[at] = ngrams.repeated(piece, music.gap_class[at], self.n)
         whole[at] = ngrams.complete(piece, self.n)
         return again, whole
 
-    def value(self, music: Heard) -> Floats:
-        again, whole = self._heard(music)
-        return music.mean(again[whole], music.moment_piece[whole])
+    def value(self, music: BatchFeatures) -> Floats:
+        again, whole = self._masks(music)
+        return music.mean(again[whole], music.cluster_piece[whole])
 
-    def blame(self, music: Heard) -> tuple[Mask | None, Mask | None]:
-        again, whole = self._heard(music)
-        return music.of_moments(again), music.of_moments(whole & ~again)
+    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
+        again, whole = self._masks(music)
+        return music.clusters_to_notes(again), music.clusters_to_notes(whole & ~again)
 
 
 class Loops(BandRule):
@@ -96,13 +96,13 @@ class Loops(BandRule):
 
     inside = 0.8
 
-    def value(self, music: Heard) -> Floats:
+    def value(self, music: BatchFeatures) -> Floats:
         longest = np.zeros(music.n, np.int64)
         np.maximum.at(longest, music.piece, music.loop)
         return np.where(music.count > 1, longest / np.maximum(music.count, 1), np.nan)
 
-    def blame(self, music: Heard) -> tuple[Mask | None, Mask | None]:
-        return music.spread(music.loop > self.band.high * music.count[music.piece]), None
+    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
+        return music.to_notes(music.loop > self.band.high * music.count[music.piece]), None
 
 
 class LongestRun(BandRule):
@@ -118,13 +118,13 @@ class LongestRun(BandRule):
 
     inside, least = 0.8, 1.0
 
-    def value(self, music: Heard) -> Floats:
+    def value(self, music: BatchFeatures) -> Floats:
         longest = np.zeros(music.n, np.int64)
         np.maximum.at(longest, music.piece, music.run)
         return np.where(music.count > 1, longest, np.nan)
 
-    def blame(self, music: Heard) -> tuple[Mask | None, Mask | None]:
-        return music.spread(music.run > self.band.high), None
+    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
+        return music.to_notes(music.run > self.band.high), None
 
 
 class PhraseReuse(BandRule):
@@ -144,14 +144,14 @@ class PhraseReuse(BandRule):
 
     root = True
 
-    def _heard(self, music: Heard) -> tuple[Mask, Mask]:
+    def _masks(self, music: BatchFeatures) -> tuple[Mask, Mask]:
         again, whole = music.line_repeats(FIGURE)
         going_on = np.append(False, again[:-1])[: len(again)]
         return again & ~going_on, whole
 
-    def value(self, music: Heard) -> Floats:
-        back, whole = self._heard(music)
-        return music.mean(back[whole], music.moment_piece[whole])
+    def value(self, music: BatchFeatures) -> Floats:
+        back, whole = self._masks(music)
+        return music.mean(back[whole], music.cluster_piece[whole])
 
-    def blame(self, music: Heard) -> tuple[Mask | None, Mask | None]:
-        return music.of_moments(self._heard(music)[0]), None
+    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
+        return music.clusters_to_notes(self._masks(music)[0]), None

@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from mgen.arrays import Floats, Mask, entropy
+from mgen.music.onset_clusters import TOGETHER
 from mgen.notes import STEPS_PER_QUARTER
-from rewards.heard import GAPS, TOGETHER, Heard
+from rewards.batch import GAPS, BatchFeatures
 from rewards.rule import BandRule
 
 EARLIEST, LATEST = 8, 20
@@ -33,7 +34,7 @@ class Swing(BandRule):
 
     least = 2 / 11  # a step of the grid beside straight eighths: 13 / 11 - 1
 
-    def _heard(self, music: Heard) -> tuple[Mask, Floats]:
+    def _masks(self, music: BatchFeatures) -> tuple[Mask, Floats]:
         number, step = music.beat
         same = music.follows & (np.diff(number, prepend=np.int32(-1)) == 0)  # the moment before is of this beat
         goes_on = np.append(same[1:], False)
@@ -42,13 +43,15 @@ class Swing(BandRule):
         pair = same & ~third & ~goes_on & on_beat & (step >= EARLIEST) & (step <= LATEST)
         return pair, step / (STEPS_PER_QUARTER - step)
 
-    def value(self, music: Heard) -> Floats:
-        pair, ratio = self._heard(music)
-        return music.mean(ratio[pair], music.moment_piece[pair])
+    def value(self, music: BatchFeatures) -> Floats:
+        pair, ratio = self._masks(music)
+        return music.mean(ratio[pair], music.cluster_piece[pair])
 
-    def blame(self, music: Heard) -> tuple[Mask | None, Mask | None]:
-        pair, ratio = self._heard(music)
-        return music.of_moments(pair & (ratio > self.band.high)), music.of_moments(pair & (ratio < self.band.low))
+    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
+        pair, ratio = self._masks(music)
+        return music.clusters_to_notes(pair & (ratio > self.band.high)), music.clusters_to_notes(
+            pair & (ratio < self.band.low)
+        )
 
 
 class Syncopation(BandRule):
@@ -64,20 +67,20 @@ class Syncopation(BandRule):
 
     root = True
 
-    def _heard(self, music: Heard) -> tuple[Mask, Mask]:
+    def _masks(self, music: BatchFeatures) -> tuple[Mask, Mask]:
         number, step = music.beat
         known = np.append(music.follows[1:], False)[: len(step)]
         beats = np.append(number[1:], 0)[: len(step)] - number
         late = (beats > 1) | ((beats == 1) & (np.append(step[1:], 0)[: len(step)] > TOGETHER))
         return known & (step > TOGETHER) & late, known
 
-    def value(self, music: Heard) -> Floats:
-        late, known = self._heard(music)
-        return music.mean(late[known], music.moment_piece[known])
+    def value(self, music: BatchFeatures) -> Floats:
+        late, known = self._masks(music)
+        return music.mean(late[known], music.cluster_piece[known])
 
-    def blame(self, music: Heard) -> tuple[Mask | None, Mask | None]:
-        late, known = self._heard(music)
-        return music.of_moments(late), music.of_moments(known & ~late)
+    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
+        late, known = self._masks(music)
+        return music.clusters_to_notes(late), music.clusters_to_notes(known & ~late)
 
 
 class Groove(BandRule):
@@ -90,7 +93,7 @@ class Groove(BandRule):
     Source: ours, after grooving pattern similarity (Wu and Yang 2020, arXiv:2008.01307), of neighbours only.
     """
 
-    def value(self, music: Heard) -> Floats:
+    def value(self, music: BatchFeatures) -> Floats:
         bar, struck = music.bar_patterns
         owner = music.notes.bars.piece[bar]
         beside = np.flatnonzero((np.diff(bar) == 1) & (np.diff(owner) == 0))
@@ -112,13 +115,13 @@ class Rests(BandRule):
 
     root = True
 
-    def value(self, music: Heard) -> Floats:
+    def value(self, music: BatchFeatures) -> Floats:
         first, last = music.ends
         silent = np.bincount(music.piece, weights=np.where(music.rest >= REST, music.rest, 0), minlength=music.n)
         return np.where(last > first, silent / np.maximum(last - first, 1), np.nan)
 
-    def blame(self, music: Heard) -> tuple[Mask | None, Mask | None]:
-        return music.spread(music.rest >= REST), None
+    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
+        return music.to_notes(music.rest >= REST), None
 
 
 class Density(BandRule):
@@ -130,7 +133,7 @@ class Density(BandRule):
     Source: ours; the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 
-    def value(self, music: Heard) -> Floats:
+    def value(self, music: BatchFeatures) -> Floats:
         first, last = music.ends
         quarters = np.maximum(last - first, 1) / STEPS_PER_QUARTER
         return np.where(last > first, np.log2(np.maximum(music.count, 1) / quarters), np.nan)
@@ -139,14 +142,14 @@ class Density(BandRule):
 class OnsetVariety(BandRule):
     """Distance of the entropy of the gaps between moments, in bits, from that of real music.
 
-    Gaps are told as in `Heard.gap_class`. Credit falls on all notes alike. Undefined: fewer than two moments.
+    Gaps are told as in `BatchFeatures.gap_class`. Credit falls on all notes alike. Undefined: fewer than two moments.
 
     Known exploit: gaps drawn at random; pair with `repetition_rhythm`.
     Source: inter-onset interval entropy, as in mgeval (Yang and Lerch 2020); the band is measured on the training
     corpus (`fit_bands`), not chosen.
     """
 
-    def value(self, music: Heard) -> Floats:
+    def value(self, music: BatchFeatures) -> Floats:
         at = music.follows
-        slot = music.moment_piece[at] * GAPS + music.gap_class[at]
+        slot = music.cluster_piece[at] * GAPS + music.gap_class[at]
         return entropy(np.bincount(slot, minlength=GAPS * music.n).reshape(-1, GAPS))

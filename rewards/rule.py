@@ -14,7 +14,7 @@ from mgen.arrays import Floats, Mask
 from mgen.errors import MgenError
 from mgen.judgement import Judgement
 from mgen.notes import Notes
-from rewards.heard import Heard, heard
+from rewards.batch import BatchFeatures, batch_features
 
 WORST = -3.0
 """The least that a band rule gives: three widths outside. One judge cannot shout down the others."""
@@ -99,15 +99,15 @@ class BandRule(ABC):
         self.band = band
 
     @abstractmethod
-    def value(self, music: Heard) -> Floats:
+    def value(self, music: BatchFeatures) -> Floats:
         """(B,) the number; NaN where a piece leaves it undefined."""
 
-    def blame(self, music: Heard) -> tuple[Mask | None, Mask | None]:
+    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
         """(N,) notes that make the number too large, and too small; None for all of them alike."""
         return None, None
 
     def __call__(self, notes: Notes) -> Judgement:
-        music = heard(notes)
+        music = batch_features(notes)
         band, value = self.band, self.value(music)
         if self.root:
             band, value = Band(sqrt(band.low), sqrt(band.high)), np.sqrt(value)

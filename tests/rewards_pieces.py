@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mgen.encoding.remi import Kind, Remi
 from mgen.notes import Notes
 from rewards.bands import Band
-from rewards.heard import heard
+from rewards.batch import batch_features
 from rewards.rule import BandRule
 
 BANDS = {
@@ -90,4 +90,4 @@ def played(*pieces: Sequence[tuple[int, int, int]]) -> Notes:
 
 def value_of(rule: BandRule, notes: Notes) -> NDArray[np.float64]:
     """What a rule measures, whatever its band."""
-    return rule.value(heard(notes))
+    return rule.value(batch_features(notes))

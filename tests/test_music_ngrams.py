@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rewards_pieces import melodies
 
-from mgen.music.ngrams import complete, longest_run, repeated, repeated_share, repeats, run_length
+from mgen.music.metrics import repeated_ngrams
+from mgen.music.ngrams import complete, longest_run, repeat_share, repeated, repeats, run_length
 
 
 def test_a_repeat_ends_where_the_same_ngram_ended_before():
@@ -44,12 +45,14 @@ def test_share_of_pitches_and_of_intervals():
     # C D E F# twice has six 3-grams, of which CDE and DEF# return, and steps 2 2 2 -6 2 2 2, whose pairs
     # are 22 22 2-6 -62 22 22: three return. With the second time on B flat no pitches return, but steps do.
     notes = melodies([60, 62, 64, 66, 60, 62, 64, 66], [60, 62, 64, 66, 70, 72, 74, 76], [60, 62], [])
-    np.testing.assert_array_equal(repeated_share(notes, 3), [2 / 6, 0, np.nan, np.nan])
-    np.testing.assert_array_equal(repeated_share(notes, 2, "interval"), [3 / 6, 3 / 6, np.nan, np.nan])
+    np.testing.assert_array_equal(repeat_share(notes.piece, notes.pitch, 3, 4), [2 / 6, 0, np.nan, np.nan])
+    np.testing.assert_array_equal(repeated_ngrams(notes, 3), [2 / 6, 0, np.nan, np.nan])
+    np.testing.assert_array_equal(repeated_ngrams(notes, 2, "interval"), [3 / 6, 3 / 6, np.nan, np.nan])
 
 
 def test_an_interval_needs_two_notes_of_one_piece():
-    ended, whole = repeats(melodies([60, 62, 64], [66, 68]), 1, "interval")
+    notes = melodies([60, 62, 64], [66, 68])
+    ended, whole = repeats(notes.piece, notes.pitch, 1, "interval")
     np.testing.assert_array_equal(whole, [False, True, True, False, True])
     np.testing.assert_array_equal(ended, [False, False, True, False, False])
 

@@ -53,9 +53,9 @@ def by_sets(notes: Notes, length: int) -> float:
     bars=st.integers(1, 14),
     beats=st.sampled_from([1, 2, 3, 4, 5]),
     length=st.sampled_from([1, 2, 4, 8]),
-    block=st.sampled_from([1, 3, 8, 256]),
+    cells=st.sampled_from([1, 100, 500, 1 << 19]),
 )
-def test_equals_a_search_through_sets(seed, bars, beats, length, block):
+def test_equals_a_search_through_sets(seed, bars, beats, length, cells):
     rng = np.random.default_rng(seed)
     count = int(rng.integers(1, 8 * bars + 1))
     rows = zip(
@@ -66,7 +66,7 @@ def test_equals_a_search_through_sets(seed, bars, beats, length, block):
     )
     notes = piece(*rows, beats=beats)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(structure, "_BLOCK", block)
+        patch.setattr(structure, "_CELLS", cells)
         np.testing.assert_allclose(si(notes, length), by_sets(notes, length), rtol=1e-6)
 
 
@@ -122,7 +122,7 @@ def test_the_last_rows_find_what_the_first_began():
     figure = np.random.default_rng(1).integers(60, 70, 60)
     notes = line([*figure, *figure[:54]])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(structure, "_BLOCK", 32)
+        patch.setattr(structure, "_CELLS", 32 * 57)
         assert si(notes, LONG) == pytest.approx(by_sets(notes, LONG), rel=1e-6)
 
 
@@ -133,9 +133,9 @@ def test_a_stray_note_days_later_is_not_waited_for():
 
 
 def test_many_half_bars_take_no_more_than_their_share():
-    # 700 half bars: three blocks of rows; as many by one block
+    # 700 half bars: one block of rows, or four
     notes = line(np.random.default_rng(1).integers(60, 70, 1400))
     several = [si(notes, length) for length in SCALES]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(structure, "_BLOCK", 4096)
+        patch.setattr(structure, "_CELLS", 1 << 17)
         np.testing.assert_allclose([si(notes, length) for length in SCALES], several, rtol=1e-12)

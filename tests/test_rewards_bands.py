@@ -9,7 +9,7 @@ from rewards_pieces import BANDS, melodies
 from mgen.errors import MgenError
 from rewards import REWARDS, rules
 from rewards.bands import Band, fit_bands, judge_by_band, load_bands, save_bands
-from rewards.heard import heard
+from rewards.batch import batch_features
 
 
 def test_distance_counts_band_widths():
@@ -41,8 +41,8 @@ def test_below_the_band_the_lack_carries_the_score_and_where_nobody_is_to_blame_
 
 def test_rules_share_what_they_hear_in_a_batch():
     notes = melodies([60, 61, 62])
-    assert heard(notes) is heard(notes)
-    assert heard(replace(notes)) is not heard(notes)
+    assert batch_features(notes) is batch_features(notes)
+    assert batch_features(replace(notes)) is not batch_features(notes)
 
 
 def test_bands_are_quantiles_of_the_pieces():

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from rewards_pieces import melodies, played, value_of
 
+from mgen.music.chords import SEVENTHS
+from rewards.batch import batch_features
 from rewards.harmony import BarLines, ChordTones, PitchEntropy, ScaleFit, VoiceLeading
-from rewards.heard import heard
-from rewards.inferred import CHORDS
 from rewards.rule import Band
 
 ANY = Band(0, 1)
@@ -21,15 +21,15 @@ def _half_bars(*chords: list[int]) -> list[tuple[int, int, int]]:
 def test_chords_are_heard_with_their_neighbours():
     dm7, g7, cmaj7, bm7b5 = [62, 65, 69, 72], [55, 59, 62, 65], [60, 64, 67, 71], [59, 62, 65, 69]
     for chord, root, kind in ((dm7, 2, (0, 3, 7, 10)), (g7, 7, (0, 4, 7, 10)), (cmaj7, 0, (0, 4, 7, 11))):
-        music = heard(played(_half_bars(chord, chord, chord)))
+        music = batch_features(played(_half_bars(chord, chord, chord)))
         roots, kinds = music.chords
         assert (roots % 12 == root).all()
-        assert all(tuple(np.flatnonzero(CHORDS[k])) == kind for k in kinds)
+        assert all(SEVENTHS[k] == kind for k in kinds)
         assert music.in_chord.all()
     # B half-diminished has the notes of D minor sixth: it is the chord on its lowest note
-    assert heard(played(_half_bars(bm7b5, bm7b5))).chords[0].tolist() == [11, 11]
+    assert batch_features(played(_half_bars(bm7b5, bm7b5))).chords[0].tolist() == [11, 11]
     # a half bar of C# E# among G7 sounds half as long as what is around it: G7 remains, in a silent half bar too
-    music = heard(played(_half_bars(g7, [61, 65], g7)))
+    music = batch_features(played(_half_bars(g7, [61, 65], g7)))
     assert music.chords[0].tolist() == [7, 7, 7, 7]
     assert music.in_chord.tolist() == [True] * 4 + [False, True] + [True] * 4
 
@@ -37,7 +37,7 @@ def test_chords_are_heard_with_their_neighbours():
 def test_a_half_bar_on_its_own_side_of_two_pieces():
     """The neighbour of a piece's last half bar is not the next piece's first."""
     g7, f_sharp = [55, 59, 62, 65], [54, 58, 61, 64]
-    music = heard(played(_half_bars(g7, g7), _half_bars(f_sharp, f_sharp)))
+    music = batch_features(played(_half_bars(g7, g7), _half_bars(f_sharp, f_sharp)))
     assert music.chords[0].tolist() == [7, 7, 6, 6]
 
 
@@ -56,8 +56,8 @@ def test_chord_tones_count_on_strong_beats_alone():
 
 def test_a_note_just_before_the_beat_is_on_it():
     notes = played([(0, 40, 60), (46, 48, 64), (96, 24, 67)])
-    assert heard(notes).strong.tolist() == [True, True, True]
-    assert heard(notes).half_bar.tolist() == [0, 1, 2]
+    assert batch_features(notes).strong.tolist() == [True, True, True]
+    assert batch_features(notes).half_bar.tolist() == [0, 1, 2]
 
 
 def test_without_a_note_on_a_strong_beat_chords_are_undefined():

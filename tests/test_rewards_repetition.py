@@ -7,7 +7,7 @@ from rewards_pieces import melodies, played, value_of
 from mgen.errors import MgenError
 from mgen.music.ngrams import longest_loop, loop_length
 from rewards.bands import Band
-from rewards.heard import heard
+from rewards.batch import batch_features
 from rewards.repetition import LongestRun, Loops, PhraseReuse, RepetitionBand, RhythmRepetition
 
 LOOP = [60, 62, 64] * 3
@@ -98,7 +98,7 @@ def test_loops_are_blamed_where_they_are():
     notes = melodies([60, 62, 64, 60, 62, 64, 60, 70, 72, 72], [60], [60, 62, 64])
     rule = Loops(Band(0.1, 0.4))
     assert value_of(rule, notes) == pytest.approx([0.7, np.nan, 0], nan_ok=True)
-    assert heard(notes).loop.tolist() == [7] * 7 + [0, 2, 2] + [0] * 4
+    assert batch_features(notes).loop.tolist() == [7] * 7 + [0, 2, 2] + [0] * 4
     np.testing.assert_allclose(rule(notes).credit[:10], [-1 / 7] * 7 + [0] * 3, rtol=1e-5)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from rewards_pieces import melodies, played, value_of
 
-from rewards.heard import heard
+from rewards.batch import batch_features
 from rewards.rhythm import Density, Groove, OnsetVariety, Rests, Swing, Syncopation
 from rewards.rule import Band
 
@@ -16,16 +16,16 @@ def _struck(*onsets: int, held: int = 4) -> list[tuple[int, int, int]]:
 
 
 def test_notes_that_begin_nearly_together_are_one_moment():
-    music = heard(played([(0, 9, 60), (2, 9, 64), (4, 9, 67), (7, 9, 72)], [(7, 9, 60)]))
-    assert music.moment.tolist() == [0, 0, 0, 1, 2]
-    assert music.top.tolist() == [67, 72, 60]
+    music = batch_features(played([(0, 9, 60), (2, 9, 64), (4, 9, 67), (7, 9, 72)], [(7, 9, 60)]))
+    assert music.cluster.tolist() == [0, 0, 0, 1, 2]
+    assert music.top.pitch.tolist() == [67, 72, 60]
     assert music.follows.tolist() == [False, True, False]
 
 
 def test_gaps_of_swung_and_dotted_pairs_are_alike():
     pairs = [value for long, short in ((16, 8), (18, 6), (15, 9)) for value in (long, short)]
     onsets = np.cumsum([0, *pairs, 12, 12, 24, 48])
-    assert heard(played(_struck(*onsets))).gap_class.tolist() == [0, 3, 2, 3, 2, 3, 2, 3, 3, 4, 5]
+    assert batch_features(played(_struck(*onsets))).gap_class.tolist() == [0, 3, 2, 3, 2, 3, 2, 3, 3, 4, 5]
 
 
 def test_swing_is_the_mean_ratio_of_pairs():

@@ -7,7 +7,6 @@ import scipy.stats
 from evaluation_pieces import line, nothing, piece, random_piece, solos, works
 
 from mgen.errors import MgenError
-from mgen.music.metrics import pitched
 from mgen.notes import Notes
 from mgen.stats.distributions import (
     FEATURES,
@@ -23,7 +22,7 @@ from mgen.stats.distributions import (
 
 
 def feature(name: str, notes: Notes) -> np.ndarray:
-    (row,) = FEATURES[name](pitched(notes))
+    (row,) = FEATURES[name](notes.pitched())
     return row
 
 

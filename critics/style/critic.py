@@ -21,7 +21,6 @@ from critics.style.token_model import TokenModel
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.judgement import Judgement
-from mgen.music.metrics import pitched
 from mgen.notes import Notes
 from mgen.stats.calibration import Calibration
 
@@ -86,7 +85,7 @@ class StyleCritic:
         return np.where(defined, np.exp(said), 0.0)
 
     def _said(self, notes: Notes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        defined = pitched(notes).counts >= self.min_notes
+        defined = notes.pitched().counts >= self.min_notes
         said = np.full(notes.n_pieces, -np.inf)
         some = np.flatnonzero(defined)
         if len(some):
@@ -97,7 +96,7 @@ class StyleCritic:
     def _so_far(self, notes: Notes) -> NDArray[np.float64]:
         """(B,) score of beginnings; one that is too short is as likely as a piece that has not begun."""
         said, defined = self._said(notes)
-        short = pitched(notes).counts < self.min_notes
+        short = notes.pitched().counts < self.min_notes
         return np.where(short, NOTHING_KNOWN, np.where(defined, np.maximum(said, self.worst), self.worst))
 
     def save_pretrained(self, folder: Path | str, **facts: Any) -> None:

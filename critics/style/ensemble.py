@@ -18,7 +18,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from critics.style.features import VIEWS, columns, traits
 from mgen.arrays import Floats
-from mgen.music.metrics import pitched
 from mgen.notes import Notes
 
 Question = Literal["style", "whole"]
@@ -109,7 +108,7 @@ class Material:
 
 def feature_table(notes: Notes) -> Floats:
     """(B, F) traits, and log2 of the number of pitched notes: longer pieces return to more."""
-    return np.concatenate([traits(notes), np.log2(np.maximum(pitched(notes).counts, 1))[:, None] / 8], axis=1)
+    return np.concatenate([traits(notes), np.log2(np.maximum(notes.pitched().counts, 1))[:, None] / 8], axis=1)
 
 
 def view_columns(view: str) -> NDArray[np.int64]:

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mgen.arrays import Floats, Longs, mean_of, median_of
+from mgen.arrays import Floats, Longs, mean_of, median_of, run_starts, shares, windows
 from mgen.music import ngrams
-from mgen.music.onset_clusters import OnsetClusters, windows
+from mgen.music.onset_clusters import OnsetClusters
 from mgen.notes import Notes
 
 _STEPS = np.array([-8, -4, -2, -1, 0, 1, 2, 3, 5, 8])  # lower edges, in semitones, of 11 classes of a melodic interval
@@ -71,13 +71,6 @@ _TEMPLATES = _templates()
 _TRICHORDS, _TETRACHORDS = _kinds(3), _kinds(4)
 
 
-def _shares(owner: NDArray[np.integer[Any]], bins: NDArray[np.integer[Any]], size: int, n: int) -> Floats:
-    """(n, size) share of each bin among an owner's values; NaN for an owner of none."""
-    counts = np.bincount(owner * np.int64(size) + bins, minlength=n * size).reshape(n, size)
-    total = counts.sum(axis=1, keepdims=True)
-    return np.where(total > 0, counts / np.maximum(total, 1), np.nan)
-
-
 def _means(values: NDArray[Any], owner: Longs, n: int) -> Floats:
     """(n, K) means of the columns of `values` (R, K) or (R,)."""
     columns = values if values.ndim == 2 else values[:, None]
@@ -86,8 +79,7 @@ def _means(values: NDArray[Any], owner: Longs, n: int) -> Floats:
 
 def _repeated(owner: Longs, values: Longs, size: int, n: int) -> Floats:
     """(n, 1) share of n-grams of `values` that came before in the piece."""
-    whole = ngrams.complete(owner, size)
-    return _means(ngrams.repeated(owner, values, size)[whole], owner[whole], n)
+    return ngrams.repeat_share(owner, values, size, n)[:, None]
 
 
 def _melody(m: OnsetClusters) -> list[Floats]:
@@ -95,27 +87,27 @@ def _melody(m: OnsetClusters) -> list[Floats]:
     interval, pairs = m.top.interval, m.after(2)
     step = np.searchsorted(_STEPS, interval, side="right")
     out = [
-        _shares(m.owner[m.after(1)], np.clip(interval, -12, 12)[m.after(1)] + 12, 25, m.n),
-        _shares(m.owner[pairs], (step * 11 + np.roll(step, 1))[pairs], 121, m.n),
+        shares(m.cluster_piece[m.after(1)], np.clip(interval, -12, 12)[m.after(1)] + 12, 25, m.n),
+        shares(m.cluster_piece[pairs], (step * 11 + np.roll(step, 1))[pairs], 121, m.n),
     ]
     for lag in (2, 3, 4):
         at = np.flatnonzero(m.after(lag))
-        out.append(_shares(m.owner[at], (m.top.pitch[at] - m.top.pitch[at - lag]) % 12, 12, m.n))
+        out.append(shares(m.cluster_piece[at], (m.top.pitch[at] - m.top.pitch[at - lag]) % 12, 12, m.n))
     return out
 
 
 def _chords(m: OnsetClusters) -> list[Floats]:
     """Kinds of chords of three and four pitch classes, of two, and intervals above the lowest note."""
-    size = np.bitwise_count(m.classes)
+    size = np.bitwise_count(m.pitch_classes)
     out = []
     for count, (kind, kinds) in ((3, _TRICHORDS), (4, _TETRACHORDS)):
         at = np.flatnonzero(size == count)
-        out.append(_shares(m.owner[at], kind[m.classes[at]], kinds, m.n))
+        out.append(shares(m.cluster_piece[at], kind[m.pitch_classes[at]], kinds, m.n))
     two = np.flatnonzero(size == 2)
-    out.append(_shares(m.owner[two], (m.top.pitch - m.low.pitch)[two] % 12, 12, m.n))
-    above = m.pitch - m.low.pitch[m.moment]
+    out.append(shares(m.cluster_piece[two], (m.top.pitch - m.low.pitch)[two] % 12, 12, m.n))
+    above = m.pitch - m.low.pitch[m.cluster]
     upper = above > 0
-    return [*out, _shares(m.piece[upper], above[upper] % 12, 12, m.n)]
+    return [*out, shares(m.piece[upper], above[upper] % 12, 12, m.n)]
 
 
 def _harmony(m: OnsetClusters) -> list[Floats]:
@@ -140,12 +132,12 @@ def _harmony(m: OnsetClusters) -> list[Floats]:
     follows = np.flatnonzero(owner[1:] == owner[:-1])
     one, other = best[follows], best[follows + 1]
     near = np.stack([((np.roll(one, k, 1) | np.roll(one, -k, 1)) & other).any(axis=1) for k in range(7)], axis=1)
-    return [*out, _shares(owner[follows], near.argmax(axis=1), 7, m.n)]
+    return [*out, shares(owner[follows], near.argmax(axis=1), 7, m.n)]
 
 
 def _key(m: OnsetClusters) -> list[Floats]:
     """Pitch classes from the tonic of the best major key up, how well the best keys fit, and the classes by size."""
-    classes = _shares(m.piece, m.pitch % 12, 12, m.n)
+    classes = shares(m.piece, m.pitch % 12, 12, m.n)
     centred = classes - 1 / 12
     length = np.linalg.norm(centred, axis=1)
     fits = []
@@ -161,13 +153,13 @@ def _key(m: OnsetClusters) -> list[Floats]:
 def _bass(m: OnsetClusters) -> list[Floats]:
     """Steps, without octaves, of the lowest note from moment to moment and over windows of 4 and 8 moments."""
     after = m.after(1)
-    out = [_shares(m.owner[after], m.low.interval[after] % 12, 12, m.n)]
+    out = [shares(m.cluster_piece[after], m.low.interval[after] % 12, 12, m.n)]
     for size in (4, 8):
-        window, owner = windows(m.owner, m.n, size)
+        window, owner = windows(m.cluster_piece, m.n, size)
         lowest = np.full(len(owner), 127)
         np.minimum.at(lowest, window, m.low.pitch)
         follows = owner[1:] == owner[:-1]
-        out.append(_shares(owner[1:][follows], (np.diff(lowest) % 12)[follows], 12, m.n))
+        out.append(shares(owner[1:][follows], (np.diff(lowest) % 12)[follows], 12, m.n))
     return out
 
 
@@ -180,13 +172,13 @@ def _rhythm(m: OnsetClusters) -> list[Floats]:
     uneven = (np.abs(last) > 0.25) & (np.abs(last) < 1.6)
     swings = (np.sign(last) != np.sign(before)) & uneven & (np.abs(last + before) < 0.35)
     even = (np.abs(last) < 0.25) & (np.abs(before) < 0.25)
-    usual = median_of(m.log_gap[one], m.owner[one], m.n)
-    beside = np.clip(np.rint(2 * (m.log_gap[one] - usual[m.owner[one]])), -5, 7)
+    usual = median_of(m.log_gap[one], m.cluster_piece[one], m.n)
+    beside = np.clip(np.rint(2 * (m.log_gap[one] - usual[m.cluster_piece[one]])), -5, 7)
     return [
-        _shares(m.owner[two], np.clip(np.rint(4 * ratio[two]), -8, 8).astype(np.int64) + 8, 17, m.n),
-        _shares(m.owner[three], kind[three] * 7 + kind[three - 1], 49, m.n),
-        _means(np.stack([swings, even], axis=1), m.owner[three], m.n),
-        _shares(m.owner[one], beside.astype(np.int64) + 5, 13, m.n),
+        shares(m.cluster_piece[two], np.clip(np.rint(4 * ratio[two]), -8, 8).astype(np.int64) + 8, 17, m.n),
+        shares(m.cluster_piece[three], kind[three] * 7 + kind[three - 1], 49, m.n),
+        _means(np.stack([swings, even], axis=1), m.cluster_piece[three], m.n),
+        shares(m.cluster_piece[one], beside.astype(np.int64) + 5, 13, m.n),
     ]
 
 
@@ -194,18 +186,18 @@ def _texture(m: OnsetClusters) -> list[Floats]:
     """Notes a moment, and in pairs; spans and spacing; how notes lie around the middle; hands together and alone."""
     pairs = np.flatnonzero(m.after(1))
     few = np.minimum(m.size, 3) - 1
-    inside = np.flatnonzero(np.diff(m.moment) == 0) + 1
+    inside = np.flatnonzero(np.diff(m.cluster) == 0) + 1
     middle = median_of(m.pitch, m.piece, m.n)
     beside = np.rint((m.pitch - middle[m.piece]) / 4)
     span = np.searchsorted(_SPANS, m.top.pitch - m.low.pitch, side="right")
-    left, right = m.low.pitch < middle[m.owner] - 5, m.top.pitch > middle[m.owner] + 2
+    left, right = m.low.pitch < middle[m.cluster_piece] - 5, m.top.pitch > middle[m.cluster_piece] + 2
     return [
-        _shares(m.owner, np.minimum(m.size, 6) - 1, 6, m.n),
-        _shares(m.owner[pairs], few[pairs] * 3 + few[pairs - 1], 9, m.n),
-        _shares(m.owner, span, len(_SPANS) + 1, m.n),
-        _shares(m.piece[inside], np.minimum(np.diff(m.pitch)[inside - 1], 15), 16, m.n),
-        _shares(m.piece, np.clip(beside, -8, 8).astype(np.int64) + 8, 17, m.n),
-        _means(np.stack([left, right, left & right], axis=1), m.owner, m.n),
+        shares(m.cluster_piece, np.minimum(m.size, 6) - 1, 6, m.n),
+        shares(m.cluster_piece[pairs], few[pairs] * 3 + few[pairs - 1], 9, m.n),
+        shares(m.cluster_piece, span, len(_SPANS) + 1, m.n),
+        shares(m.piece[inside], np.minimum(np.diff(m.pitch)[inside - 1], 15), 16, m.n),
+        shares(m.piece, np.clip(beside, -8, 8).astype(np.int64) + 8, 17, m.n),
+        _means(np.stack([left, right, left & right], axis=1), m.cluster_piece, m.n),
     ]
 
 
@@ -214,10 +206,10 @@ def _returns(m: OnsetClusters) -> list[Floats]:
     after = m.after(1)
     views = (
         (m.piece, m.pitch),
-        (m.owner, m.top.pitch),
-        (m.owner[after], m.top.interval[after]),
-        (m.owner, _TURNED[m.classes]),
-        (m.owner, m.classes),
+        (m.cluster_piece, m.top.pitch),
+        (m.cluster_piece[after], m.top.interval[after]),
+        (m.cluster_piece, _TURNED[m.pitch_classes]),
+        (m.cluster_piece, m.pitch_classes),
     )
     return [_repeated(owner, values, size, m.n) for size in (2, 3, 4, 6, 12) for owner, values in views]
 
@@ -226,13 +218,13 @@ def _rhythm_returns(m: OnsetClusters) -> list[Floats]:
     """n-grams of ratios of times that came before."""
     known = m.after(2)
     kind = np.searchsorted(_RATIOS, m.log_ratio, side="right")[known]
-    return [_repeated(m.owner[known], kind, size, m.n) for size in (3, 4, 6, 8)]
+    return [_repeated(m.cluster_piece[known], kind, size, m.n) for size in (3, 4, 6, 8)]
 
 
 def _leading(m: OnsetClusters) -> list[Floats]:
     """How each note goes on from the one that leads to it, and how alike neighbouring windows of notes are."""
     led, leap, _ = _leaps(m)
-    out = [_shares(m.piece[led], np.minimum(leap[led], 12), 13, m.n), _means(~led, m.piece, m.n)]
+    out = [shares(m.piece[led], np.minimum(leap[led], 12), 13, m.n), _means(~led, m.piece, m.n)]
     for size in (8, 24):
         window, owner = windows(m.piece, m.n, size)
         unit, height = _content(m, window, len(owner))
@@ -245,7 +237,7 @@ def _leading(m: OnsetClusters) -> list[Floats]:
 def _leaps(m: OnsetClusters) -> tuple[NDArray[np.bool_], Longs, Longs]:
     """(N,) whether another note leads to each, semitones from it, and bar lines between the two."""
     by = np.maximum(m.leader, 0)
-    bar = m.bar[m.moment]
+    bar = m.cluster_bar[m.cluster]
     return m.leader >= 0, np.abs(m.pitch - m.pitch[by]), bar - bar[by]
 
 
@@ -268,21 +260,21 @@ def _seams(m: OnsetClusters) -> list[Floats]:
     Where the bars are not the music's, the two are alike; music that was cut and joined at them is not.
     """
     led, leap, lines = _leaps(m)
-    bar = m.bar[m.moment]
+    bar = m.cluster_bar[m.cluster]
     views = np.stack([leap, leap <= 2, leap == 0], axis=1)
     inside = _means(views[led & (lines == 0)], m.piece[led & (lines == 0)], m.n)
     over = [led & (lines == 1) & (bar % 2 == turn) for turn in (0, 1)]
     turns = np.stack([_means(views[some], m.piece[some], m.n) for some in over])
 
     # halves of bars by moments: the first of a bar to its second, and that to the first of the next
-    new = np.append(True, (np.diff(m.owner) != 0) | (np.diff(m.bar) != 0))[: len(m.owner)]
+    new = run_starts(m.cluster_piece, m.cluster_bar)
     begin = np.flatnonzero(new)
     row = np.cumsum(new) - 1
     size = np.diff(np.append(begin, len(new)))
     rank = np.arange(len(new)) - begin[row]
     half = 2 * row + (2 * rank >= size[row])
-    unit, height = _content(m, half[m.moment], 2 * len(begin))
-    owner, number = m.owner[begin], m.bar[begin]
+    unit, height = _content(m, half[m.cluster], 2 * len(begin))
+    owner, number = m.cluster_piece[begin], m.cluster_bar[begin]
     both = np.flatnonzero(size >= 2)
     within = _means(_change(unit, height, 2 * both, 2 * both + 1), owner[both], m.n)
     joined = np.flatnonzero((np.diff(owner) == 0) & (np.diff(number) == 1) & (size[:-1] >= 2) & (size[1:] >= 2))
@@ -302,7 +294,7 @@ def _variety(m: OnsetClusters) -> list[Floats]:
     out = []
     after = m.after(1)
     gap = np.rint(4 * m.log_gap[after]).astype(np.int64)
-    for owner, values in ((m.piece, m.pitch), (m.owner, m.classes), (m.owner[after], gap)):
+    for owner, values in ((m.piece, m.pitch), (m.cluster_piece, m.pitch_classes), (m.cluster_piece[after], gap)):
         again = ngrams.repeated(owner, values, 1)
         out.append(_means(~again, owner, m.n))
         run = ngrams.run_length(owner, values)

@@ -310,7 +310,7 @@ def _batches(corpus: Corpus, taken: NDArray[np.bool_]) -> Iterator[tuple[NDArray
 def _heard(notes: Notes) -> dict[str, NDArray[Any]]:
     """The columns of `Heard` for the pieces of `notes`."""
     n = notes.n_pieces
-    pitched = metrics.pitched(notes)
+    pitched = notes.pitched()
     begins, onset = metrics.onsets(notes)
     return {
         "pitch": _counted(pitched.piece, pitched.pitch, n, 128),

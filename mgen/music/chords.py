@@ -1,79 +1,122 @@
-"""Chords as heard in the notes of a piece, and how irregular their progression is.
+"""Chords inferred from the notes of half bars, and how irregular their progression is.
 
-Nothing here reads chord symbols: music of any encoding has chords. Drums are not heard.
+No chord symbols are read: music of any encoding has chords. Drums are left out.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+from typing import Any
 
-from mgen.arrays import Floats, Longs
+import numpy as np
+from numpy.typing import NDArray
+
+from mgen.arrays import Floats, Longs, Mask
 from mgen.music import ngrams
 from mgen.music.half_bars import HalfBars
 from mgen.notes import STEPS_PER_QUARTER, Notes
 
-QUALITIES = {"major": (0, 4, 7), "minor": (0, 3, 7)}
-"""Name -> semitones above the root, in the order in which a tie is decided."""
+Integers = NDArray[np.integer[Any]]
+Qualities = Sequence[Sequence[int]]
+"""Chord qualities, each as semitones above the root, in the order that decides ties."""
 
-HELD = 16 * STEPS_PER_QUARTER
-"""Grid steps for which a note is heard, at most: four bars of four."""
+TRIADS: Qualities = ((0, 4, 7), (0, 3, 7))
+"""Major, minor."""
+
+SEVENTHS: Qualities = ((0, 4, 7, 10), (0, 4, 7, 11), (0, 3, 7, 10), (0, 3, 6, 10))
+"""Dominant, major, minor and half-diminished seventh."""
+
+LONGEST_NOTE = 16 * STEPS_PER_QUARTER
+"""Grid steps after which a note is taken as silent: four bars of 4/4."""
+
+_NO_BASS = 1 << 20
+
+
+def infer_chords(
+    half_bars: HalfBars,
+    half_bar: Longs,
+    onset: Integers,
+    duration: Integers,
+    pitch: Integers,
+    qualities: Qualities,
+    *,
+    context: bool = False,
+) -> tuple[Longs, Longs, Mask]:
+    """Finds the chord whose pitch classes sound longest in each half bar.
+
+    Each note counts the grid steps that it sounds in the half bar; notes of one pitch class add up. A tie goes to the
+    chord whose root is the fewest semitones above the lowest note that sounds in the half bar, then to the earlier
+    quality.
+
+    Args:
+        half_bars: W half bars.
+        half_bar: (N,) index in `half_bars` of each note's beginning.
+        onset, duration, pitch: (N,) of each note.
+        qualities: K chord qualities.
+        context: count the half bars before and after as well. Large templates need this: a few notes of one half bar
+            always fit some seventh chord.
+
+    Returns:
+        (W,) root 0..11, (W,) quality 0..K - 1, and (W,) whether any note sounds in the half bar; where none does and
+        none counts from `context`, root and quality are meaningless.
+
+    Source: template matching, Fujishima 1999.
+    """
+    size, n = len(half_bars.piece), len(qualities)
+    ends = np.append(half_bars.onset[1:], 0)
+    ends[half_bars.starts[1:] - 1] = np.iinfo(np.int64).max
+    steps, bass = np.zeros(size * 12), np.full(size, _NO_BASS)
+    begin = onset.astype(np.int64)
+    end = begin + np.clip(duration, 1, LONGEST_NOTE)
+    while len(half_bar):  # once for each half bar that the longest note spans
+        stop = np.minimum(end, ends[half_bar])
+        steps += np.bincount(half_bar * 12 + pitch % 12, weights=np.maximum(stop - begin, 0), minlength=12 * size)
+        np.minimum.at(bass, half_bar, pitch)
+        on = end > ends[half_bar]
+        half_bar, begin, end, pitch = half_bar[on] + 1, stop[on], end[on], pitch[on]
+    own = steps.reshape(size, 12)
+    classes = own
+    if context:
+        classes, adjacent = own.copy(), half_bars.piece[1:] == half_bars.piece[:-1]
+        classes[1:][adjacent] += own[:-1][adjacent]
+        classes[:-1][adjacent] += own[1:][adjacent]
+    templates = np.zeros((12, 12, n))  # pitch class, root, quality
+    for quality, tones in enumerate(qualities):
+        for tone in tones:
+            templates[(np.arange(12) + tone) % 12, np.arange(12), quality] = 1
+    fit = (classes @ templates.reshape(12, 12 * n)).reshape(size, 12, n)  # whole numbers, so exact
+    above = (np.arange(12) - bass[:, None]) % 12
+    order = above[:, :, None] * n + np.arange(n)
+    best = (fit * (12 * n) - order).reshape(size, 12 * n).argmax(axis=1)
+    return best // n, best % n, bass < _NO_BASS
 
 
 def half_bar_chords(notes: Notes) -> tuple[Longs, Longs]:
-    """The chord of every half bar in which a pitched note sounds.
+    """Finds the major or minor triad of every half bar in which a pitched note sounds (`infer_chords`).
 
-    A half bar is two beats from the bar line, three at the end of an odd bar. Of the 24 major and minor triads its
-    chord is the one on whose pitch classes the notes sound longest (every note counts as many grid steps as it
-    sounds in the half bar; notes of one pitch class add up). Of equals, it is the one whose root is the fewest
-    semitones above the lowest note that sounds, then the major one. So one pitch alone is the major chord on it,
-    and the notes of Am7 are A minor over A and C major over C.
+    A half bar is two beats from the bar line, three at the end of an odd bar. One pitch alone is the major chord on
+    it; the notes of Am7 are A minor over A and C major over C.
 
     Returns:
-        (W,) piece and (W,) chord, `2 * root + (1 if minor)`, in the order of time; half bars in which nothing sounds
-        are left out.
+        (W,) piece and (W,) chord, `2 * root + (1 if minor)`, in order of time; silent half bars are left out.
 
     Cannot see: sevenths, suspended and diminished chords (they go to the nearest triad: Bm7b5 to D minor), changes
-    within a half bar, a root that nobody plays. In a solo line alone it finds the written root in one half bar of
+    within a half bar, a root that no note plays. In a solo line alone it finds the written root in one half bar of
     five (Weimar Jazz Database).
-    Source: template matching, Fujishima 1999; the 24 triads are the usual vocabulary of chord recognition.
+    Source: the 24 triads are the usual vocabulary of chord recognition.
     """
-    notes = notes.select(notes.program >= 0)
+    notes = notes.pitched()
     windows = HalfBars.of(notes)
-    if not len(notes):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    end = notes.onset + np.clip(notes.duration.astype(np.int64), 1, HELD)
-    first = windows.at(notes.piece, notes.onset)
-    count = windows.at(notes.piece, end - 1) - first + 1
-    note = np.repeat(np.arange(len(notes)), count)  # one row for every note in every half bar in which it sounds
-    window = np.arange(len(note)) - (np.cumsum(count) - count)[note] + first[note]
-    closes = np.append(windows.onset[1:], 0)
-    closes[windows.starts[1:] - 1] = np.iinfo(np.int64).max
-    steps = np.minimum(end[note], closes[window]) - np.maximum(notes.onset[note], windows.onset[window])
-    pitch = notes.pitch[note].astype(np.int64)
-
-    size = len(windows.piece)
-    sounding = np.bincount(window * 12 + pitch % 12, weights=steps, minlength=12 * size)
-    classes = sounding.astype(np.int64).reshape(size, 12)
-    bass = np.full(size, 1 << 20)
-    np.minimum.at(bass, window, pitch)
-    heard = np.flatnonzero(classes.any(axis=1))
-    classes, bass = classes[heard], bass[heard]
-
-    root, minor = np.arange(24) // 2, np.arange(24) % 2
-    templates = np.zeros((12, 24), np.int64)
-    for quality, tones in enumerate(QUALITIES.values()):
-        for tone in tones:
-            templates[(root[quality::2] + tone) % 12, np.arange(quality, 24, 2)] = 1
-    above = (root - bass[:, None]) % 12
-    chord = (24 * (classes @ templates) - 2 * above - minor).argmax(axis=1)
-    return windows.piece[heard].astype(np.int64), chord
+    window = windows.at(notes.piece, notes.onset)
+    root, quality, sounds = infer_chords(windows, window, notes.onset, notes.duration, notes.pitch, TRIADS)
+    return windows.piece[sounds].astype(np.int64), (2 * root + quality)[sounds]
 
 
 def chord_irregularity(notes: Notes, n: int = 3) -> Floats:
     """CPI: share of different chord n-grams among all of a piece, 0 (one progression over and over) to 1.
 
-    CPI = different n-grams / n-grams, over the chords of `half_bar_chords`; a chord that is held on is one. Chords are
-    told apart by their root in the piece, so a progression that returns transposed is another one, while
+    CPI = different n-grams / n-grams, over the chords of `half_bar_chords`; a chord held over several half bars counts
+    once. Chords differ by their root in the piece, so a progression that returns transposed is another one, while
     transposing the whole piece changes nothing.
 
     Cannot see: what `half_bar_chords` cannot; how long chords last. Falls with the length of the piece: compare pieces
@@ -86,7 +129,4 @@ def chord_irregularity(notes: Notes, n: int = 3) -> Floats:
     piece, chord = half_bar_chords(notes)
     changed = ngrams.run_length(piece, chord) == 1
     piece, chord = piece[changed], chord[changed]
-    whole = ngrams.complete(piece, n)
-    total = np.bincount(piece[whole], minlength=notes.n_pieces)
-    again = np.bincount(piece[ngrams.repeated(piece, chord, n)], minlength=notes.n_pieces)
-    return np.where(total > 0, 1 - again / np.maximum(total, 1), np.nan)
+    return 1 - ngrams.repeat_share(piece, chord, n, notes.n_pieces)

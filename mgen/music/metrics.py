@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from mgen.arrays import Floats, divide, entropy, mean_of, median_of
+from mgen.arrays import Floats, divide, entropy, mean_of, median_of, run_starts
 from mgen.music import ngrams
 from mgen.music.chords import chord_irregularity
 from mgen.music.structure import LONG, MID, SHORT, structureness
@@ -30,16 +30,10 @@ SLOTS = 64
 """Slots of a bar in the grooving pattern, as in MusDr."""
 
 
-def pitched(notes: Notes) -> Notes:
-    """The notes that are no drums."""
-    return notes.select(notes.program >= 0)
-
-
 def onsets(notes: Notes) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Piece and grid step of every moment at which something begins, in order; notes together are one."""
-    fresh = np.ones(len(notes), bool)
-    fresh[1:] = (np.diff(notes.onset) != 0) | (np.diff(notes.piece) != 0)
-    return notes.piece[fresh], notes.onset[fresh]
+    """Piece and grid step of every different onset, in order; drums included."""
+    starts = run_starts(notes.piece, notes.onset)
+    return notes.piece[starts], notes.onset[starts]
 
 
 def pitch_class_entropy(notes: Notes, bars: int) -> Floats:
@@ -51,7 +45,7 @@ def pitch_class_entropy(notes: Notes, bars: int) -> Floats:
     Cannot see: order, register, duration, rhythm. Random notes score high. NaN: no pitched notes.
     Source: Wu and Yang 2020, The Jazz Transformer, arXiv:2008.01307, and its code (MusDr).
     """
-    notes = pitched(notes)
+    notes = notes.pitched()
     first, last = notes.bar_starts[:-1], notes.bar_starts[1:]
     row = first[notes.piece] + notes.bar
     owner = notes.bars.piece
@@ -96,7 +90,9 @@ def repeated_ngrams(notes: Notes, n: int, view: ngrams.View = "pitch") -> Floats
     NaN: no n-gram.
     Source: the repetition measure of text generation (Welleck et al. 2019, arXiv:1908.04319), on pitches.
     """
-    return ngrams.repeated_share(pitched(notes), n, view)
+    notes = notes.pitched()
+    again, whole = ngrams.repeats(notes.piece, notes.pitch, n, view)
+    return mean_of(again[whole], notes.piece[whole], notes.n_pieces)
 
 
 def loop_rate(notes: Notes) -> Floats:
@@ -118,7 +114,7 @@ def longest_loop(notes: Notes) -> Floats:
     Cannot see: rhythm; a loop that changes one note at every turn, is transposed, or is longer than 256 notes.
     NaN: fewer than two pitched notes. Source: ours.
     """
-    notes = pitched(notes)
+    notes = notes.pitched()
     return np.where(notes.counts > 1, divide(ngrams.longest_loop(notes, LONGEST_FIGURE), notes.counts), np.nan)
 
 
@@ -127,7 +123,7 @@ def same_pitch(notes: Notes) -> Floats:
 
     Cannot see: repetition of more than one note. Drums are left out. NaN: fewer than two pitched notes. Source: ours.
     """
-    notes = pitched(notes)
+    notes = notes.pitched()
     two = ngrams.complete(notes.piece, 2)
     return mean_of(np.diff(notes.pitch, prepend=0)[two] == 0, notes.piece[two], notes.n_pieces)
 
@@ -138,7 +134,7 @@ def mean_interval(notes: Notes) -> Floats:
     Cannot see: direction. In polyphony most neighbours are of one chord. Drums are left out.
     NaN: fewer than two pitched notes. Source: ours.
     """
-    notes = pitched(notes)
+    notes = notes.pitched()
     two = ngrams.complete(notes.piece, 2)
     return mean_of(np.abs(np.diff(notes.pitch, prepend=0)[two]), notes.piece[two], notes.n_pieces)
 
@@ -153,7 +149,7 @@ def compression(notes: Notes) -> Floats:
     one note: compare pieces of one length. NaN: no pitched notes.
     Source: normalised compression length (Li et al. 2004, The similarity metric) on pitches, zlib of RFC 1950.
     """
-    notes = pitched(notes)
+    notes = notes.pitched()
     out = np.full(notes.n_pieces, np.nan)
     starts = notes.starts
     for piece in np.flatnonzero(notes.counts):
@@ -170,7 +166,7 @@ def repeated_bars(notes: Notes) -> Floats:
     Cannot see: a bar that is one grid step or one note off, as nearly all of a performance are; transposed bars.
     Grows with the length of the piece. Drums are left out. NaN: no pitched notes. Source: ours.
     """
-    notes = pitched(notes)
+    notes = notes.pitched()
     bar = notes.bar_starts[notes.piece] + notes.bar
     note = (notes.position.astype(np.int64) * 129 + notes.program + 1) * 128 + notes.pitch
     head = np.flatnonzero(np.diff(bar, prepend=-1))
@@ -189,7 +185,7 @@ def longest_run(notes: Notes) -> Floats:
 
     Cannot see: a trill, a repeated chord. NaN: no pitched notes. Source: ours.
     """
-    notes = pitched(notes)
+    notes = notes.pitched()
     return np.where(notes.counts > 0, ngrams.longest_run(notes), np.nan)
 
 
@@ -206,9 +202,7 @@ def swing(notes: Notes) -> Floats:
     """
     piece, onset = onsets(notes)
     beat, step = np.divmod(onset, STEPS_PER_QUARTER)
-    head = np.ones(len(beat), bool)
-    head[1:] = (np.diff(beat) != 0) | (np.diff(piece) != 0)
-    start = np.flatnonzero(head)
+    start = np.flatnonzero(run_starts(piece, beat))
     pair = start[np.diff(np.append(start, len(beat))) == 2]
     second = step[pair + 1]
     keep = (step[pair] <= 2) & (second >= 8) & (second <= 20)
@@ -241,7 +235,7 @@ def scale_consistency(notes: Notes) -> Floats:
     drums are left out. NaN: no pitched notes.
     Source: muspy.scale_consistency, Dong et al. 2020, arXiv:2008.01951; Mogren 2016, arXiv:1611.09904.
     """
-    notes = pitched(notes)
+    notes = notes.pitched()
     classes = np.bincount(notes.piece * 12 + notes.pitch % 12, minlength=12 * notes.n_pieces).reshape(-1, 12)
     scales = np.add.outer(np.arange(12), SCALE) % 12
     return divide(classes[:, scales].sum(axis=2).max(axis=1, initial=0), notes.counts)
@@ -255,7 +249,7 @@ def polyphony(notes: Notes) -> Floats:
     Cannot see: silence, pedal. NaN: no pitched notes.
     Source: muspy.polyphony, Dong et al. 2020, arXiv:2008.01951.
     """
-    notes = pitched(notes)
+    notes = notes.pitched()
     total = np.bincount(notes.piece, weights=notes.duration, minlength=notes.n_pieces)
     end = notes.onset.astype(np.int64) + notes.duration
     # Pieces one after the other on one line of time, so that one running maximum serves them all.
@@ -285,7 +279,7 @@ def pitch_range(notes: Notes) -> Floats:
 
     Cannot see: what lies between. One stray note decides. NaN: no pitched notes. Source: muspy.pitch_range.
     """
-    notes = pitched(notes)
+    notes = notes.pitched()
     high, low = np.full(notes.n_pieces, -1), np.full(notes.n_pieces, 128)
     np.maximum.at(high, notes.piece, notes.pitch)
     np.minimum.at(low, notes.piece, notes.pitch)

@@ -1,8 +1,8 @@
-"""Repetition inside pieces: which n-grams of consecutive notes came before, and how long one value is held.
+"""Repetition inside pieces: which n-grams of consecutive notes occurred earlier, and how long one value is held.
 
 Consecutive means in the order of a `Notes` table: by onset, then program, then pitch. A chord is therefore
-read from the bottom up, and in music of several instruments the voices are read as one line. Everything here
-is exact (no hash that could collide), knows no rewards and no metrics, and has no Python loop over pieces.
+read from the bottom up, and music of several instruments is read as one line. Everything here is exact (no hash that
+could collide) and has no Python loop over pieces.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mgen.arrays import Floats, max_of, mean_of, rank_within, run_starts
 from mgen.notes import Notes
 
 View = Literal["pitch", "interval"]
@@ -37,8 +38,8 @@ def complete(piece: _Integers, n: int) -> NDArray[np.bool_]:
 def repeated(piece: _Integers, values: _Integers, n: int) -> NDArray[np.bool_]:
     """(N,) whether the n-gram of `values` that ends at each row ended earlier in the same piece already.
 
-    False where the n-gram is not `complete`. The first of equal n-grams is no repeat; two may overlap. The
-    repeats of a piece are therefore as many as its n-grams minus its different ones.
+    False where the n-gram is not `complete`. The first of equal n-grams is no repeat; two may overlap. A piece
+    therefore has as many repeats as n-grams minus different n-grams.
 
     Args:
         piece: (N,) piece of each row, rising.
@@ -68,32 +69,35 @@ def repeated(piece: _Integers, values: _Integers, n: int) -> NDArray[np.bool_]:
 
 
 def run_length(piece: _Integers, values: _Integers) -> NDArray[np.int64]:
-    """(N,) how many rows in a row, up to and with this one, had its value in its piece; at least 1.
+    """(N,) how many consecutive rows of the piece, up to and with this one, have its value; at least 1.
 
     Args:
         piece: (N,) piece of each row, rising.
         values: (N,) any integers.
     """
     at = np.arange(len(piece))
-    fresh = np.ones(len(piece), bool)
-    fresh[1:] = (values[1:] != values[:-1]) | (piece[1:] != piece[:-1])
-    return at - np.maximum.accumulate(np.where(fresh, at, 0)) + 1
+    return at - np.maximum.accumulate(np.where(run_starts(piece, values), at, 0)) + 1
 
 
-def repeats(notes: Notes, n: int, view: View = "pitch") -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Repeated and complete n-grams by the note that ends them.
+def repeat_share(piece: _Integers, values: _Integers, n: int, n_pieces: int) -> Floats:
+    """(B,) share of each piece's n-grams of `values` that are `repeated`, 0..1; NaN for a piece without any n-gram."""
+    whole = complete(piece, n)
+    return mean_of(repeated(piece, values, n)[whole], piece[whole], n_pieces)
 
-    Both are equal for a piece and its transposition. The interval view also hears a figure that returns
+
+def repeats(piece: _Integers, pitch: _Integers, n: int, view: View) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Finds repeated n-grams of pitches or of intervals by the note that ends them.
+
+    Both results are equal for a piece and its transposition. The interval view also finds a figure that returns
     transposed.
 
+    Args:
+        piece: (N,) piece of each note of a line, rising.
+        pitch: (N,) its pitch.
+
     Returns:
-        (N,) whether the n-gram that ends at the note came before in its piece, and (N,) whether there is one.
+        (N,) whether the n-gram that ends at the note ended earlier in its piece, and (N,) whether there is an n-gram.
     """
-    return repeats_of(notes.piece, notes.pitch, n, view)
-
-
-def repeats_of(piece: _Integers, pitch: _Integers, n: int, view: View) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """The same of any line: (N,) piece of each row, rising, and (N,) its pitch."""
     if view == "pitch":
         return repeated(piece, pitch, n), complete(piece, n)
     within = complete(piece, 2)  # rows that an interval leads to
@@ -104,32 +108,13 @@ def repeats_of(piece: _Integers, pitch: _Integers, n: int, view: View) -> tuple[
     return ended, whole
 
 
-def share(notes: Notes, some: NDArray[np.bool_], of: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(B,) notes of `some` (N,) over notes of `of` (N,) in each piece; NaN for a piece with none of these."""
-    count, total = (np.bincount(notes.piece[mask], minlength=notes.n_pieces) for mask in (some, of))
-    return np.where(total > 0, count / np.maximum(total, 1), np.nan)
-
-
-def repeated_share(notes: Notes, n: int, view: View = "pitch") -> NDArray[np.float64]:
-    """(B,) share of each piece's n-grams that came before in it, 0..1; NaN for a piece without any n-gram."""
-    return share(notes, *repeats(notes, n, view))
-
-
 def longest_run(notes: Notes) -> NDArray[np.int64]:
     """(B,) notes in the longest run of one pitch of each piece; 0 for a piece without notes."""
-    out = np.zeros(notes.n_pieces, np.int64)
-    np.maximum.at(out, notes.piece, run_length(notes.piece, notes.pitch))
-    return out
+    return max_of(run_length(notes.piece, notes.pitch), notes.piece, notes.n_pieces)
 
 
 def longest_loop(notes: Notes, most: int) -> NDArray[np.int64]:
-    """(B,) notes in the longest stretch of each piece that is one figure of pitches at least twice without a break.
-
-    The last turn of the figure may be cut short. 0 for a piece without such a stretch.
-
-    Args:
-        most: notes in the longest figure that is looked for.
-    """
+    """(B,) notes in the longest loop (`loop_length`) of each piece; 0 for a piece without a loop."""
     out = np.zeros(notes.n_pieces, np.int64)
     for first, length in _loops(notes.piece, notes.pitch, most):
         np.maximum.at(out, notes.piece[first], length)
@@ -139,8 +124,8 @@ def longest_loop(notes: Notes, most: int) -> NDArray[np.int64]:
 def loop_length(piece: _Integers, values: _Integers, most: int) -> NDArray[np.int64]:
     """(N,) rows in the longest loop that each row is part of, 0 where it is part of none.
 
-    A loop is a stretch of one piece that is one figure of values at least twice without a break, the last turn cut
-    short or not.
+    A loop is a stretch of one piece that repeats one figure of values at least twice without a break; the last
+    repetition may be cut short.
 
     Args:
         piece: (N,) piece of each row, rising.
@@ -156,11 +141,11 @@ def loop_length(piece: _Integers, values: _Integers, most: int) -> NDArray[np.in
 
 def _loops(piece: _Integers, values: _Integers, most: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """First rows and lengths of the loops of every size of figure that has any."""
-    counts = np.bincount(piece) if len(piece) else np.zeros(1, np.int64)
-    number = (np.arange(len(piece)) - (np.cumsum(counts) - counts)[piece]).astype(np.int32)
+    counts = np.bincount(piece, minlength=1)
+    number = rank_within(piece, len(counts)).astype(np.int32)
     pitch = values.astype(np.int16)
     for size in range(1, min(most, int(counts.max()) // 2) + 1):
-        # whether each note is the one `size` notes earlier, then whether the next 2, 4 or 8 are too: few in music
+        # whether each note equals the one `size` notes earlier, then whether the next 2, 4 or 8 do too: few in music
         run = (pitch[size:] == pitch[:-size]) & (number[size:] >= size)
         width = 1
         while width < 8 and 2 * width <= size:
@@ -169,9 +154,7 @@ def _loops(piece: _Integers, values: _Integers, most: int) -> Iterator[tuple[NDA
         at = np.flatnonzero(run)
         if not len(at):
             continue
-        fresh = np.ones(len(at), bool)
-        fresh[1:] = np.diff(at) != 1
-        head = np.flatnonzero(fresh)
+        head = np.flatnonzero(np.diff(at, prepend=-2) != 1)
         length = np.diff(np.append(head, len(at))) + width - 1
         loops = length >= size
         if loops.any():

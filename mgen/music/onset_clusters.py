@@ -1,8 +1,7 @@
-"""A piece as moments and their pitches: what a critic of traits hears, without what only tells the file.
+"""Onset clusters: notes that begin together, or nearly.
 
-Free performances spread a chord over tens of milliseconds, transcriptions keep a comb of their frames, pedals and
-exporters decide how long a note is written. So notes that begin almost together are one moment, durations and
-velocities are not heard at all, and no time is told but as a ratio of times.
+Performers spread a chord over tens of milliseconds and transcriptions round its notes to different frames. Readers that
+must not depend on the file format therefore treat notes with nearly equal onsets as one event.
 """
 
 from __future__ import annotations
@@ -14,139 +13,143 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mgen.arrays import Longs
+from mgen.arrays import Floats, Longs, Mask
 from mgen.music import ngrams
 from mgen.music.voices import leaders
 from mgen.notes import Notes
 
+Integers = NDArray[np.integer[Any]]
+
 TOGETHER = 2
-"""Grid steps from a moment's first note within which a note belongs to it: 42 ms at 120 quarters a minute, as far as
-the notes of a played chord lie apart, and less than a thirty-second note.
+"""Grid steps between notes that still begin together: 42 ms at 120 quarter notes per minute, the spread of a played
+chord, and less than a thirty-second note.
 """
 
 _PACE = 12
-"""Grid steps that a moment counts when leaders are looked for: half a beat, whatever the tempo."""
+"""Grid steps that one cluster counts in the search for leaders: half a beat, whatever the tempo."""
+
+
+def cluster_starts(piece: Integers, onset: Integers, gap: int = 0, span: int | None = None) -> Mask:
+    """(N,) whether each note starts an onset cluster.
+
+    A cluster continues while the next note of the piece begins at most `gap` steps after the note before it and at
+    most `span` steps after the cluster's first note.
+
+    Args:
+        piece, onset: (N,) sorted by piece, then onset.
+        gap: grid steps; 0 groups equal onsets only.
+        span: grid steps; None sets no limit, so that a slow roll is one cluster.
+    """
+    starts = np.ones(len(piece), bool)
+    starts[1:] = (np.diff(onset) > gap) | (piece[1:] != piece[:-1])
+    if span is None or span <= gap == 0 or not len(piece):
+        return starts
+    # One time axis on which the groups separated by `gap` lie more than `span` apart.
+    time = onset + (np.cumsum(starts) - 1) * (int(np.ptp(onset)) + span + 1)
+    following = np.append(np.searchsorted(time, time + span, side="right"), len(piece))
+    found = np.append(starts, True)
+    while True:  # mark the next cluster of each start, then the one two further, four further, ...
+        more = found.copy()
+        more[following[found]] = True
+        if (more == found).all():
+            return more[:-1]
+        found, following = more, following[following]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Line:
-    """One pitch a moment, of B pieces."""
+    """One pitch per cluster."""
 
-    piece: Longs  # (M,) rising
-    pitch: Longs  # (M,)
+    pitch: Integers  # (M,)
 
     @property
-    def interval(self) -> Longs:
-        """(M,) semitones from the moment before; read it where there is one in the piece."""
-        return np.diff(self.pitch, prepend=np.int64(0))
+    def interval(self) -> Integers:
+        """(M,) semitones from the cluster before; meaningful where there is one in the piece."""
+        return np.diff(self.pitch, prepend=self.pitch.dtype.type(0))
 
 
 class OnsetClusters:
-    """The pitched notes of B pieces as M moments; drums are not heard.
+    """The N pitched notes of B pieces, grouped into M onset clusters; drums are left out.
+
+    Rules in use: (`gap`, `span`) is (0, any) for written music, the default (2, 2) for style features, which must not
+    depend on how wide a performer rolls chords, (2, None) for rewards, which credit all notes of a roll at once, and
+    (2, 4) in `mgen.transforms.format_invariant`, which rewrites performed chords as a score would have them.
+
+    Args:
+        notes: the batch.
+        gap, span: see `cluster_starts`.
+        upwards: sort the notes of a cluster by pitch; False keeps the order of `notes`.
 
     Attributes:
-        n: pieces, B.
-        piece: (N,) piece of each note; notes are sorted by piece, moment, pitch.
-        pitch: (N,) MIDI note number.
-        moment: (N,) moment of each note.
-        first: (M,) row of each moment's lowest note.
-        onset: (M,) grid steps of its first note.
-        bar: (M,) number of its bar in the piece.
+        n: B.
+        row: (N,) row of each note in `notes`.
+        piece, onset, duration, pitch, bar: (N,) columns of the notes, by piece and cluster.
+        cluster: (N,) cluster of each note, rising.
+        first: (M,) first note of each cluster.
+        cluster_piece, cluster_onset, cluster_bar: (M,) of each cluster's earliest note.
     """
 
-    def __init__(self, notes: Notes) -> None:
-        notes = notes.select(notes.program >= 0)
-        order = np.lexsort((notes.onset, notes.piece))
-        piece, onset = notes.piece[order].astype(np.int64), notes.onset[order].astype(np.int64)
-        self.n = notes.n_pieces
-        fresh = _moments(piece, onset)
-        self.moment: Longs = np.cumsum(fresh) - 1
-        self.first: Longs = np.flatnonzero(fresh)
-        pitch = notes.pitch[order].astype(np.int64)
-        self.pitch: Longs = pitch[np.lexsort((pitch, self.moment))]
-        self.piece: Longs = piece
-        self.onset: Longs = onset[self.first]
-        self.bar: Longs = notes.bar[order].astype(np.int64)[self.first]
-
-    @cached_property
-    def owner(self) -> Longs:
-        """(M,) piece of each moment."""
-        return self.piece[self.first]
+    def __init__(self, notes: Notes, gap: int = TOGETHER, span: int | None = TOGETHER, *, upwards: bool = True) -> None:
+        self.notes, self.n = notes, notes.n_pieces
+        row = np.flatnonzero(notes.program >= 0)
+        starts = cluster_starts(notes.piece[row], notes.onset[row], gap, span)
+        self.cluster: Longs = np.cumsum(starts) - 1
+        self.first: Longs = np.flatnonzero(starts)
+        self.cluster_piece, self.cluster_onset, self.cluster_bar = (
+            column[row[self.first]] for column in (notes.piece, notes.onset, notes.bar)
+        )
+        self.row: Longs = row[np.lexsort((notes.pitch[row], self.cluster))] if upwards else row
+        self.piece, self.onset, self.duration, self.pitch, self.bar = (
+            column[self.row] for column in (notes.piece, notes.onset, notes.duration, notes.pitch, notes.bar)
+        )
 
     @cached_property
     def size(self) -> Longs:
-        """(M,) notes of each moment."""
+        """(M,) notes in each cluster."""
         return np.diff(np.append(self.first, len(self.piece)))
 
     @cached_property
     def top(self) -> Line:
-        """The highest note of each moment."""
-        return Line(self.owner, self.pitch[self.first + self.size - 1])
+        """The highest note of each cluster."""
+        return Line(np.maximum.reduceat(self.pitch, self.first) if len(self.first) else self.pitch)
 
     @cached_property
     def low(self) -> Line:
-        """The lowest note of each moment."""
-        return Line(self.owner, self.pitch[self.first])
+        """The lowest note of each cluster."""
+        return Line(np.minimum.reduceat(self.pitch, self.first) if len(self.first) else self.pitch)
 
     @cached_property
-    def classes(self) -> Longs:
-        """(M,) pitch classes of each moment, a bit for each."""
+    def pitch_classes(self) -> Longs:
+        """(M,) pitch classes of each cluster, one bit each."""
         if not len(self.first):
             return np.zeros(0, np.int64)
         return np.bitwise_or.reduceat(np.int64(1) << self.pitch % 12, self.first)
 
     @cached_property
     def leader(self) -> Longs:
-        """(N,) row of the note that most likely leads to each (`mgen.music.voices`), -1 where there is none."""
-        return leaders(self.piece, _PACE * self.moment, self.pitch)
+        """(N,) note that most likely leads to each note (`mgen.music.voices`), -1 for none; time counts in clusters."""
+        return leaders(self.piece, _PACE * self.cluster, self.pitch)
 
-    def after(self, moments: int) -> NDArray[np.bool_]:
-        """(M,) whether so many moments of the piece came before."""
-        return ngrams.complete(self.owner, moments + 1)
-
-    @cached_property
-    def log_gap(self) -> NDArray[np.float64]:
-        """(M,) log2 of the grid steps since the moment before; read it where `after(1)`."""
-        return np.log2(np.maximum(np.diff(self.onset, prepend=np.int64(0)), 1))
+    def after(self, clusters: int) -> Mask:
+        """(M,) whether at least `clusters` clusters of the piece precede each cluster."""
+        return ngrams.complete(self.cluster_piece, clusters + 1)
 
     @cached_property
-    def log_ratio(self) -> NDArray[np.float64]:
-        """(M,) log2 of the last gap over the one before; read it where `after(2)`."""
+    def follows(self) -> Mask:
+        """(M,) whether the cluster before is of the same piece."""
+        return self.after(1)
+
+    @cached_property
+    def gap(self) -> Integers:
+        """(M,) grid steps since the cluster before; meaningful where `follows`."""
+        return np.diff(self.cluster_onset, prepend=np.int32(0))
+
+    @cached_property
+    def log_gap(self) -> Floats:
+        """(M,) log2 of `gap`; meaningful where `follows`."""
+        return np.log2(np.maximum(self.gap, 1))
+
+    @cached_property
+    def log_ratio(self) -> Floats:
+        """(M,) log2 of the gap over the gap before it; meaningful where `after(2)`."""
         return np.diff(self.log_gap, prepend=0.0)
-
-
-def _moments(piece: Longs, onset: Longs) -> NDArray[np.bool_]:
-    """(N,) whether each note begins a moment: it lies further than `TOGETHER` from the first note of the one before.
-
-    Args:
-        piece, onset: (N,) sorted.
-    """
-    fresh = np.append(True, np.diff(piece) != 0)[: len(piece)]
-    if not len(piece):
-        return fresh
-    time = onset + piece * (np.ptp(onset) + TOGETHER + 1)  # rising, and pieces lie apart
-    later = np.searchsorted(time, time + TOGETHER, side="right")  # where the next moment begins, if one begins here
-    later = np.append(later, len(piece))
-    begins = np.append(fresh, True)
-    while True:  # a moment leads to the next, then two at a time, then four
-        found = begins.copy()
-        found[later[begins]] = True
-        if (found == begins).all():
-            return begins[:-1]
-        begins, later = found, later[later]
-
-
-def windows(owner: NDArray[np.integer[Any]], n: int, size: int) -> tuple[Longs, Longs]:
-    """Each row's window (R,), and each window's piece.
-
-    A window has `size` rows of one piece; a piece's last one may have up to twice as many, and its only one fewer.
-
-    Args:
-        owner: (R,) piece of each row, rising.
-        n: pieces.
-    """
-    count = np.bincount(owner, minlength=n)
-    rank = np.arange(len(owner)) - (np.cumsum(count) - count)[owner]
-    number = np.where(count > 0, np.maximum(count // size, 1), 0)
-    window = (np.cumsum(number) - number)[owner] + np.minimum(rank // size, number[owner] - 1)
-    return window, np.repeat(np.arange(n), number)

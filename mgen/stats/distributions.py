@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import rel_entr
 
-from mgen.arrays import Floats, divide, mean_of
+from mgen.arrays import Floats, divide, mean_of, shares
 from mgen.music import metrics, ngrams
 from mgen.notes import Notes
 from mgen.stats.intervals import Interval
@@ -45,7 +45,7 @@ def total_used_note(notes: Notes) -> Floats:
 
 def pitch_class_histogram(notes: Notes) -> Floats:
     """(B, 12) share of the sounding time that each pitch class has; mgeval weighs by velocity too."""
-    return _shares(notes.piece, notes.pitch % 12, 12, notes.n_pieces, notes.duration)
+    return shares(notes.piece, notes.pitch % 12, 12, notes.n_pieces, notes.duration)
 
 
 def pitch_class_transitions(notes: Notes) -> Floats:
@@ -77,7 +77,7 @@ def average_ioi(notes: Notes) -> Floats:
 
 def note_length_histogram(notes: Notes) -> Floats:
     """(B, 12) share of notes that are nearest to each of `LENGTHS`; mgeval scales these by the bar."""
-    return _shares(notes.piece, _length(notes), len(LENGTHS), notes.n_pieces)
+    return shares(notes.piece, _length(notes), len(LENGTHS), notes.n_pieces)
 
 
 def note_length_transitions(notes: Notes) -> Floats:
@@ -109,20 +109,9 @@ def _length(notes: Notes) -> NDArray[np.int64]:
     return nearest
 
 
-def _shares(
-    piece: NDArray[np.integer],
-    bins: NDArray[np.integer],
-    size: int,
-    n: int,
-    weights: NDArray[np.integer] | None = None,
-) -> Floats:
-    counts = np.bincount(piece * np.int64(size) + bins, weights, minlength=n * size).reshape(n, size)
-    return divide(counts, counts.sum(axis=1, keepdims=True))
-
-
 def _moves(notes: Notes, letters: NDArray[np.integer]) -> Floats:
     to = np.flatnonzero(ngrams.complete(notes.piece, 2))
-    return _shares(notes.piece[to], letters[to - 1] * 12 + letters[to], 144, notes.n_pieces)
+    return shares(notes.piece[to], letters[to - 1] * 12 + letters[to], 144, notes.n_pieces)
 
 
 # ------------------------------------------------------------- distances
@@ -236,7 +225,7 @@ def mgeval(
     at different points, so that it depends on the ranges of the samples), and shares where that counts.
     Source: Yang and Lerch 2020, On the evaluation of generative models in music.
     """
-    real, other = metrics.pitched(real), metrics.pitched(other)
+    real, other = real.pitched(), other.pitched()
     names = works_of(works_real, real.n_pieces, "real"), works_of(works_other, other.n_pieces, "other")
     *numbers, groups = work_groups(*names, seed)
     rng = np.random.default_rng(seed)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mgen.arrays import Floats, divide
-from mgen.music import metrics, ngrams
+from mgen.music import ngrams
 from mgen.notes import Notes
 from mgen.stats.intervals import Interval, bootstrap, resamples
 from mgen.stats.replicates import REPLICATES, Works, joint_resamples, moved, nothing, works_of
@@ -30,7 +30,7 @@ Letters = tuple[NDArray[np.int32], NDArray[np.int64]]
 
 def letters(notes: Notes) -> Letters:
     """The letters of B pieces: one for each note but a piece's first."""
-    notes = metrics.pitched(notes)
+    notes = notes.pitched()
     to = np.flatnonzero(ngrams.complete(notes.piece, 2))
     step = np.diff(notes.pitch, prepend=np.int32(0))[to].astype(np.int64)
     gap = np.diff(notes.onset, prepend=np.int32(0))[to]

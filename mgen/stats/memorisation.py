@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mgen.arrays import Floats
-from mgen.music import metrics
+from mgen.arrays import Floats, max_of, run_starts
+from mgen.music.metrics import onsets
+from mgen.music.onset_clusters import OnsetClusters
 from mgen.notes import Notes
 from mgen.stats.intervals import Interval, bootstrap
 from mgen.stats.replicates import works_of
@@ -27,24 +28,13 @@ QUANTILE = 0.99
 Integers = NDArray[np.int64]
 
 
-def top_line(notes: Notes) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """(L,) piece, rising, and pitch of the highest note at each onset."""
-    notes = metrics.pitched(notes)
-    order = np.lexsort((notes.pitch, notes.onset, notes.piece))
-    piece, onset = notes.piece[order], notes.onset[order]
-    last = np.ones(len(order), bool)
-    last[:-1] = (np.diff(onset) != 0) | (np.diff(piece) != 0)
-    return piece[last], notes.pitch[order][last]
-
-
 def _text(notes: Notes) -> tuple[Integers, NDArray[np.int32]]:
     """(L,) the step to each note of the top lines, 1..255, and 0 at a piece's first note; and its piece."""
-    piece, pitch = top_line(notes)
-    new = np.append(True, (np.diff(piece) != 0) | (np.diff(pitch) != 0))[: len(piece)]
-    piece, pitch = piece[new], pitch[new]
+    music = OnsetClusters(notes, gap=0)
+    new = run_starts(music.cluster_piece, music.top.pitch)
+    piece, pitch = music.cluster_piece[new], music.top.pitch[new]
     step = np.diff(pitch, prepend=np.int32(0)).astype(np.int64) + 128
-    fresh = np.append(True, np.diff(piece) != 0)[: len(piece)]
-    return np.where(fresh, 0, step), piece
+    return np.where(run_starts(piece), 0, step), piece
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,9 +81,8 @@ class CopyIndex:
         """
         text, piece = _text(notes)
         reach = self._matches(text)
-        run = np.zeros(notes.n_pieces, np.int64)
-        np.maximum.at(run, piece, reach)
-        long_enough = np.bincount(top_line(notes)[0], minlength=notes.n_pieces) > 1
+        run = max_of(reach, piece, notes.n_pieces)
+        long_enough = np.bincount(onsets(notes.pitched())[0], minlength=notes.n_pieces) > 1
         return np.where(long_enough, run + 1.0, np.nan)
 
     def copied(self, notes: Notes) -> Floats:

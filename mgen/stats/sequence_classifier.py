@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from mgen.arrays import Floats
 from mgen.music import ngrams
-from mgen.music.metrics import pitched
+from mgen.music.onset_clusters import OnsetClusters
 from mgen.music.voices import followers, leaders
 from mgen.notes import STEPS_PER_QUARTER, Ints, Notes
 
@@ -77,32 +77,28 @@ class Heard:
     n_classes: int
 
 
-_COLUMNS = ("piece", "onset", "duration", "bar", "pitch")
-
-Column = tuple[NDArray[np.integer], int]
+_Column = tuple[NDArray[np.integer], int]
 """(N,) classes 0..size - 1, and size."""
 
 
 def heard(notes: Notes) -> Heard:
     """Notes as the network reads them, equal for a piece and its transposition."""
-    notes = pitched(notes)
-    order = np.lexsort((notes.pitch, notes.onset, notes.piece))
-    notes = replace(notes, **{name: getattr(notes, name)[order] for name in _COLUMNS})
-    line = notes.piece, notes.onset, notes.pitch
-    sides = (_moves(notes, leaders(*line), 1), _moves(notes, followers(*line), -1))
+    music = OnsetClusters(notes, gap=0)
+    line = music.piece, music.onset, music.pitch
+    sides = (_moves(music, leaders(*line), 1), _moves(music, followers(*line), -1))
     columns = [column for side, _ in sides for column in side]
-    columns += [*_places(notes), *_memories(notes)]
+    columns += [*_places(music), *_memories(music)]
     sizes = np.array([size for _, size in columns])
     classes = np.stack([classes for classes, _ in columns], axis=1) + np.cumsum(sizes) - sizes
-    values = np.concatenate([*(values for _, values in sides), _surroundings(notes)], axis=1).astype(np.float32)
-    return Heard(notes.n_pieces, notes.piece, classes, values, int(sizes.sum()))
+    values = np.concatenate([*(values for _, values in sides), _surroundings(music)], axis=1).astype(np.float32)
+    return Heard(notes.n_pieces, music.piece, classes, values, int(sizes.sum()))
 
 
 def _length(steps: NDArray[np.integer]) -> NDArray[np.int64]:
     return np.searchsorted(LENGTHS, steps, side="right")
 
 
-def _moves(notes: Notes, row: NDArray[np.int64], way: int) -> tuple[list[Column], Floats]:
+def _moves(music: OnsetClusters, row: NDArray[np.int64], way: int) -> tuple[list[_Column], Floats]:
     """How a note goes on from the one that leads to it (`way` 1), or on to the one that follows (-1).
 
     Args:
@@ -114,16 +110,16 @@ def _moves(notes: Notes, row: NDArray[np.int64], way: int) -> tuple[list[Column]
         way to go on. (A class learns slowly what few notes show; a size learns from all.)
     """
     alone, row = row < 0, np.maximum(row, 0)
-    interval = notes.pitch - notes.pitch[row]
-    bars, later = np.abs(notes.bar - notes.bar[row]), np.maximum(notes.bar, notes.bar[row])
+    interval = music.pitch - music.pitch[row]
+    bars, later = np.abs(music.bar - music.bar[row]), np.maximum(music.bar, music.bar[row])
     over = np.where(bars > 1, OVER - 1, bars * (2 - later % 2))
     leaps = 2 * MAX_LEAP + 2
     leap = np.where(alone, leaps - 1, np.clip(way * interval, -MAX_LEAP, MAX_LEAP) + MAX_LEAP)
-    first, second = (notes.onset[row], notes.onset) if way > 0 else (notes.onset, notes.onset[row])
-    silence = second - first - (notes.duration[row] if way > 0 else notes.duration)
+    first, second = (music.onset[row], music.onset) if way > 0 else (music.onset, music.onset[row])
+    silence = second - first - (music.duration[row] if way > 0 else music.duration)
     held = np.searchsorted([-STEPS_PER_QUARTER, -2, 3, STEPS_PER_QUARTER], silence, side="right")
     lengths = len(LENGTHS) + 2
-    columns: list[Column] = [
+    columns: list[_Column] = [
         (leap + leaps * np.where(alone, 0, over), OVER * leaps),
         (np.where(alone, lengths - 1, _length(second - first)), lengths),
         (np.where(alone, 5, held), 6),
@@ -134,34 +130,31 @@ def _moves(notes: Notes, row: NDArray[np.int64], way: int) -> tuple[list[Column]
     return columns, (values[:, None, :] * here[:, :, None]).reshape(len(row), 3 * OVER)
 
 
-def _places(notes: Notes) -> list[Column]:
+def _places(music: OnsetClusters) -> list[_Column]:
     """Notes in the chord, place and interval in it from below, place in the bar, duration, time since an onset."""
-    fresh = np.ones(len(notes), bool)
-    fresh[1:] = (np.diff(notes.onset) != 0) | (np.diff(notes.piece) != 0)
-    chord, begins = np.cumsum(fresh) - 1, np.flatnonzero(fresh)
-    lowest = begins[chord]
-    size = np.diff(np.append(begins, len(notes)))[chord]
+    lowest = music.first[music.cluster]
+    size = music.size[music.cluster]
     before = np.maximum(lowest - 1, 0)
-    pause = np.where(notes.piece[before] == notes.piece, notes.onset - notes.onset[before], 0)
+    pause = np.where(music.piece[before] == music.piece, music.onset - music.onset[before], 0)
     return [
         (np.minimum(size, 6) - 1, 6),
-        (np.minimum(np.arange(len(notes)) - lowest, 5), 6),
-        ((notes.pitch - notes.pitch[lowest]) % 12, 12),
-        (np.clip(notes.position // SLOT, 0, SLOTS - 1), SLOTS),
-        (_length(notes.duration), len(LENGTHS) + 1),
+        (np.minimum(np.arange(len(music.pitch)) - lowest, 5), 6),
+        ((music.pitch - music.pitch[lowest]) % 12, 12),
+        (np.clip(music.notes.position[music.row] // SLOT, 0, SLOTS - 1), SLOTS),
+        (_length(music.duration), len(LENGTHS) + 1),
         (_length(pause), len(LENGTHS) + 1),
     ]
 
 
-def _memories(notes: Notes) -> list[Column]:
+def _memories(music: OnsetClusters) -> list[_Column]:
     """How long ago the pitches, the intervals and the rhythm that end here were last heard in the piece."""
-    within = ngrams.complete(notes.piece, 2)
-    step = np.where(within, np.diff(notes.pitch, prepend=0), 0)
-    gap = np.where(within, np.diff(notes.onset, prepend=0), 0)
+    within = ngrams.complete(music.piece, 2)
+    step = np.where(within, np.diff(music.pitch, prepend=0), 0)
+    gap = np.where(within, np.diff(music.onset, prepend=0), 0)
     size = len(AGO) + 1
-    views = (notes.pitch, step, gap)
+    views = (music.pitch, step, gap)
     return [
-        (np.searchsorted(AGO, ago, side="right"), size) for values in views for ago in last_heard(notes.piece, values)
+        (np.searchsorted(AGO, ago, side="right"), size) for values in views for ago in last_heard(music.piece, values)
     ]
 
 
@@ -194,15 +187,15 @@ def last_heard(piece: Ints, values: NDArray[np.integer]) -> list[NDArray[np.int6
     return out
 
 
-def _surroundings(notes: Notes) -> Floats:
+def _surroundings(music: OnsetClusters) -> Floats:
     """(N, 60) pitch classes from the note's own upwards: of its bar, of the two before, the next, and the last beat.
 
     Each of the five is of length 1 (0 for a bar without notes); a note counts by the root of its duration.
     """
-    owner, row = notes.bars.piece, notes.bar_starts[notes.piece] + notes.bar
-    weight = np.sqrt(np.maximum(notes.duration, 0))
+    owner, row = music.notes.bars.piece, music.notes.bar_starts[music.piece] + music.bar
+    weight = np.sqrt(np.maximum(music.duration, 0))
     bars = np.zeros((len(owner), 12))
-    np.add.at(bars, (row, notes.pitch % 12), weight)
+    np.add.at(bars, (row, music.pitch % 12), weight)
     bars /= np.maximum(np.linalg.norm(bars, axis=1, keepdims=True), 1e-9)
     parts = []
     for by in (0, 1, 2, -1):
@@ -213,16 +206,16 @@ def _surroundings(notes: Notes) -> Floats:
         else:
             moved[:by], same[:by] = bars[-by:], owner[:by] == owner[-by:]
         parts.append((moved * same[:, None])[row])
-    parts.append(_last_beat(notes, weight))
-    turned = (notes.pitch[:, None] + np.arange(12)) % 12
+    parts.append(_last_beat(music, weight))
+    turned = (music.pitch[:, None] + np.arange(12)) % 12
     return np.concatenate([np.take_along_axis(part, turned, axis=1) for part in parts], axis=1)
 
 
-def _last_beat(notes: Notes, weight: Floats) -> Floats:
+def _last_beat(music: OnsetClusters, weight: Floats) -> Floats:
     """(N, 12) pitch classes of notes that began in the beat before each note."""
-    key = notes.piece.astype(np.int64) * (int(notes.onset.max(initial=0)) + 4 * STEPS_PER_QUARTER) + notes.onset
-    running = np.zeros((len(notes) + 1, 12))
-    running[np.arange(len(notes)) + 1, notes.pitch % 12] = weight
+    key = music.piece.astype(np.int64) * (int(music.onset.max(initial=0)) + 4 * STEPS_PER_QUARTER) + music.onset
+    running = np.zeros((len(music.pitch) + 1, 12))
+    running[np.arange(len(music.pitch)) + 1, music.pitch % 12] = weight
     running = np.cumsum(running, axis=0)
     found = running[np.searchsorted(key, key)] - running[np.searchsorted(key, key - STEPS_PER_QUARTER)]
     out: Floats = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)

@@ -13,14 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mgen.arrays import Floats, median_of, run_starts
-from mgen.music.metrics import pitched
+from mgen.music.onset_clusters import TOGETHER, cluster_starts
 from mgen.notes import STEPS_PER_QUARTER, Bars, Notes
 from mgen.transforms.rebuild import next_onset, with_onsets
 
 Rhythm = Literal["classes", "contour", "none"]
-
-TOGETHER = 2
-"""Grid steps, 42 ms in performed music, between neighbouring notes of one chord, at most."""
 
 WIDEST = 4
 """Grid steps from the first to the last note of a chord, at most."""
@@ -58,7 +55,7 @@ def format_invariant_view(notes: Notes, rhythm: Rhythm = "classes") -> Notes:
 
     Also lost: sustained voices, rests, accents, the position in the bar.
     """
-    notes = pitched(notes)
+    notes = notes.pitched()
     notes = replace(notes, program=np.zeros_like(notes.program))
     chord, first = chords(notes)
     piece = notes.piece[first]
@@ -97,24 +94,13 @@ def _times(
 def chords(notes: Notes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(N,) number of the chord of each note, and (K,) row of each chord's first note.
 
-    A chord continues while the next note begins at most `TOGETHER` steps after the previous one and `WIDEST` after
-    the chord's first, and ends where one of its pitches begins again.
+    A chord is an onset cluster (`TOGETHER` steps from note to note, `WIDEST` in all), which also ends where one of its
+    pitches is struck again: a score cannot write that in one chord.
     """
-    onset, size = notes.onset, len(notes)
-    place = np.arange(size)
-    new = np.append(True, np.diff(notes.piece) != 0)[:size]
-    later = np.append(True, np.diff(onset) != 0)[:size] | new
-    fresh = new | np.append(True, np.diff(onset) > TOGETHER)[:size]
-    while size:  # once for each chord in the longest run of such notes
-        first = np.maximum.accumulate(np.where(fresh, place, 0))
-        wide = onset - onset[first] > WIDEST
-        late = wide & ~np.append(False, wide[:-1] & (first[1:] == first[:-1]))
-        if not late.any():
-            break
-        fresh = fresh | late
-    chord = np.cumsum(fresh) - 1
-    order = np.lexsort((onset, notes.pitch, chord))
-    again = (np.diff(notes.pitch[order]) == 0) & (np.diff(chord[order]) == 0) & (np.diff(onset[order]) > 0)
-    moment = np.maximum.accumulate(np.where(later, place, 0)) if size else place
-    fresh[moment[order[1:][again]]] = True
-    return np.cumsum(fresh) - 1, np.flatnonzero(fresh)
+    starts = cluster_starts(notes.piece, notes.onset, TOGETHER, WIDEST)
+    chord = np.cumsum(starts) - 1
+    order = np.lexsort((notes.onset, notes.pitch, chord))
+    again = (np.diff(notes.pitch[order]) == 0) & (np.diff(chord[order]) == 0) & (np.diff(notes.onset[order]) > 0)
+    first_of_onset = np.maximum.accumulate(np.where(run_starts(notes.piece, notes.onset), np.arange(len(notes)), 0))
+    starts[first_of_onset[order[1:][again]]] = True
+    return np.cumsum(starts) - 1, np.flatnonzero(starts)
