@@ -62,7 +62,8 @@ def rank_within(owner: NDArray[np.integer], n: int) -> Longs:
         owner: (N,) rising, below `n`.
     """
     count = np.bincount(owner, minlength=n)
-    return np.arange(len(owner)) - (np.cumsum(count) - count)[owner]
+    before: Longs = (np.cumsum(count) - count)[owner]
+    return np.arange(len(owner)) - before
 
 
 def windows(owner: NDArray[np.integer], n: int, size: int) -> tuple[Longs, Longs]:

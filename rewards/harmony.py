@@ -19,8 +19,8 @@ SCALES = (np.add.outer(np.arange(12), SCALE) % 12).astype(np.int64)
 class ChordTones(BandRule):
     """Distance of the share of chord notes on strong beats from that of real music.
 
-    Strong beats are those on which a half bar begins. The chord is the one that `BatchFeatures.chords` finds in the half
-    bar. Credit falls, above the band, on the chord notes of strong beats, and below it on the others there.
+    Strong beats are those on which a half bar begins. The chord is that of the half bar (`BatchFeatures.chords`).
+    Credit falls, above the band, on the chord notes of strong beats, and below it on the others there.
     Undefined: no note on a strong beat.
 
     Known exploit: plain triads on strong beats with anything between them; pair with `scale_fit`.

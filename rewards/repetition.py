@@ -52,9 +52,9 @@ class RepetitionBand(BandRule):
 class RhythmRepetition(BandRule):
     """Distance of a piece's repeated rhythms from the share that real music has.
 
-    A rhythm is `n` consecutive gaps between onset clusters, in the classes of `BatchFeatures.gap_class`. Distances are in
-    square roots. Credit falls on the notes that complete a repeated one, or, below the band, one never heard before. Undefined:
-    fewer than n + 1 moments.
+    A rhythm is `n` consecutive gaps between onset clusters, in the classes of `BatchFeatures.gap_class`. Distances are
+    in square roots. Credit falls on the notes that complete a repeated rhythm, or, below the band, a new one.
+    Undefined: fewer than n + 1 clusters.
 
     Known exploit: any rhythm of which a part is repeated often enough, under any pitches; pair with `onset_variety`.
     Source: the band is measured on the training corpus (`fit_bands`), not chosen.

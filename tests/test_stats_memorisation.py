@@ -9,8 +9,9 @@ from evaluation_pieces import line, nothing, piece, solos
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mgen.music.onset_clusters import OnsetClusters
 from mgen.notes import Notes
-from mgen.stats.memorisation import LEVELS, CopyIndex, top_line
+from mgen.stats.memorisation import LEVELS, CopyIndex
 
 
 def steps(pitches: list[int]) -> list[int]:
@@ -45,9 +46,9 @@ def test_runs_are_those_of_brute_force(train, asked):
     np.testing.assert_array_equal(found, expected)
 
 
-def test_the_top_line_is_heard():
+def test_the_top_line_is_compared():
     notes = piece((0, 24, 60), (0, 96, 48), (0, 24, 64), (24, 24, 55), (48, 12, 72))
-    assert top_line(notes)[1].tolist() == [64, 55, 72]
+    assert OnsetClusters(notes, gap=0).top.pitch.tolist() == [64, 55, 72]
 
 
 def test_a_planted_copy_is_found_in_another_key_tempo_and_accompaniment():

@@ -71,13 +71,13 @@ _TEMPLATES = _templates()
 _TRICHORDS, _TETRACHORDS = _kinds(3), _kinds(4)
 
 
-def _means(values: NDArray[Any], owner: Longs, n: int) -> Floats:
+def _means(values: NDArray[Any], owner: NDArray[np.integer[Any]], n: int) -> Floats:
     """(n, K) means of the columns of `values` (R, K) or (R,)."""
     columns = values if values.ndim == 2 else values[:, None]
     return np.stack([mean_of(column, owner, n) for column in columns.T], axis=1)
 
 
-def _repeated(owner: Longs, values: Longs, size: int, n: int) -> Floats:
+def _repeated(owner: NDArray[np.integer[Any]], values: NDArray[np.integer[Any]], size: int, n: int) -> Floats:
     """(n, 1) share of n-grams of `values` that came before in the piece."""
     return ngrams.repeat_share(owner, values, size, n)[:, None]
 

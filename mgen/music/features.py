@@ -88,8 +88,8 @@ def _repetition(music: OnsetClusters) -> Named:
 def _melody(music: OnsetClusters) -> Named:
     owner, top = music.cluster_piece, music.top
     piece, interval = owner[music.follows], top.interval[music.follows]
-    classes = np.searchsorted(_STEPS, interval, side="right")
-    yield "interval", shares(piece, classes, len(_STEPS) + 1, music.n)
+    steps = np.searchsorted(_STEPS, interval, side="right")
+    yield "interval", shares(piece, steps, len(_STEPS) + 1, music.n)
     yield "interval_mean", mean_of(np.abs(interval), piece, music.n)
     yield "interval_spread", _spread(interval.astype(np.float64), piece, music.n)
     two = np.flatnonzero(music.after(2))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mgen.arrays import Floats, Longs, Mask
 from mgen.music import ngrams
 from mgen.music.voices import leaders
-from mgen.notes import Notes
+from mgen.notes import Ints, Notes
 
 Integers = NDArray[np.integer[Any]]
 
@@ -60,12 +60,12 @@ def cluster_starts(piece: Integers, onset: Integers, gap: int = 0, span: int | N
 class Line:
     """One pitch per cluster."""
 
-    pitch: Integers  # (M,)
+    pitch: Ints  # (M,)
 
     @property
-    def interval(self) -> Integers:
+    def interval(self) -> Ints:
         """(M,) semitones from the cluster before; meaningful where there is one in the piece."""
-        return np.diff(self.pitch, prepend=self.pitch.dtype.type(0))
+        return np.diff(self.pitch, prepend=np.int32(0))
 
 
 class OnsetClusters:
@@ -140,7 +140,7 @@ class OnsetClusters:
         return self.after(1)
 
     @cached_property
-    def gap(self) -> Integers:
+    def gap(self) -> Ints:
         """(M,) grid steps since the cluster before; meaningful where `follows`."""
         return np.diff(self.cluster_onset, prepend=np.int32(0))
 
