@@ -1,4 +1,4 @@
-# A Python of 3.11 to 3.13 is all that has to be there: `make demo` and `make test` install by themselves.
+# A Python of 3.11 to 3.13 is all that has to be there: every target installs by itself.
 PYTHON ?= python3
 OUT ?= runs/demo
 PYTEST_ARGS ?= --quiet --numprocesses=logical --maxprocesses=4
@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_PROGRESS_BAR := off
 
-.PHONY: install demo test check clean
+.PHONY: install demo test test-fast check clean
 
 install: $(STAMP)
 
@@ -29,6 +29,10 @@ demo: install
 
 test: install
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Under a minute on 2 cores: everything but the tests marked slow.
+test-fast: install
+	@$(BIN)/python -m pytest $(PYTEST_ARGS) -m 'not slow'
 
 check: install
 	@$(BIN)/ruff check .

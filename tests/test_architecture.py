@@ -111,6 +111,8 @@ def test_a_wrong_arrow_is_seen(module, line, wrong):
 def test_every_package_has_a_floor():
     folders = {path.parent.name for path in (ROOT / "mgen").glob("*/*.py")}
     assert sorted(folders - set(FLOORS)) == []
+    modules = python_files(*PACKAGES)
+    assert sorted({relative(path.parent) for path in modules if not (path.parent / "__init__.py").is_file()}) == []
 
 
 def test_packages_form_no_circle_and_the_diagram_shows_them():
