@@ -8,7 +8,6 @@ import numpy as np
 import symusic
 from numpy.typing import NDArray
 
-from mgen.encoding.remi import Kind, Remi
 from mgen.notes import Notes
 from rewards.bands import Band
 from rewards.batch import batch_features
@@ -53,26 +52,6 @@ def song() -> Notes:
     return played(
         [(onset + 16, 8, pitch) if i % 2 else (onset, 16, pitch) for i, (onset, _, pitch) in enumerate(notes)]
     )
-
-
-def random_ids(remi: Remi, rng: np.random.Generator, tokens: int) -> NDArray[np.int64]:
-    """About `tokens` ids: notes of few pitches, bars and positions, now and then any token at all."""
-
-    def one(kind: Kind, choices: int = 1000) -> int:
-        return int(rng.choice(np.flatnonzero(remi.kind == kind)[:choices]))
-
-    out: list[int] = []
-    while len(out) < tokens:
-        match rng.choice(["note", "position", "bar", "any"], p=[0.6, 0.25, 0.1, 0.05]):
-            case "note":
-                out += [one(Kind.PITCH, 5), one(Kind.VELOCITY), one(Kind.DURATION)]
-            case "position":
-                out += [one(Kind.POSITION)]
-            case "bar":
-                out += [remi.bar_id, one(Kind.TIME_SIGNATURE)]
-            case _:
-                out += [int(rng.integers(remi.vocab_size))]
-    return np.array(out[:tokens], dtype=np.int64)
 
 
 def played(*pieces: Sequence[tuple[int, int, int]]) -> Notes:

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rewards_pieces import melodies, played, random_ids, value_of
+from rewards_pieces import melodies, played, value_of
 
 from mgen.encoding.remi import Remi
 from mgen.music.structure import structureness
 from mgen.notes import Notes
+from mgen.testing import random_token_ids
 from rewards.form import SCALES, Ending, Length, Structure
 from rewards.rule import Band
 
@@ -20,7 +21,7 @@ REMI = Remi.build()
 @given(seed=st.integers(0, 2**32 - 1), sizes=st.lists(st.sampled_from([0, 1, 30, 100, 400]), min_size=1, max_size=6))
 def test_structure_of_a_batch_is_that_of_evaluation(seed, sizes):
     rng = np.random.default_rng(seed)
-    notes = Notes.from_ids([random_ids(REMI, rng, size) for size in sizes], REMI)
+    notes = Notes.from_ids([random_token_ids(REMI, rng, size) for size in sizes], REMI)
     for scale, half_bars in SCALES.items():
         expected = structureness(notes, half_bars)
         np.testing.assert_allclose(value_of(Structure(ANY, scale), notes), expected, rtol=1e-6)
@@ -29,7 +30,11 @@ def test_structure_of_a_batch_is_that_of_evaluation(seed, sizes):
 def test_many_long_pieces_are_heard_in_parts():
     """More half bars than are compared at a time, and pieces without any music between."""
     rng = np.random.default_rng(0)
-    ids = [random_ids(REMI, rng, 1500) for _ in range(3)] + [[]] + [random_ids(REMI, rng, 90) for _ in range(40)]
+    ids = (
+        [random_token_ids(REMI, rng, 1500) for _ in range(3)]
+        + [[]]
+        + [random_token_ids(REMI, rng, 90) for _ in range(40)]
+    )
     notes = Notes.from_ids(ids, REMI)
     np.testing.assert_allclose(value_of(Structure(ANY, "mid"), notes), structureness(notes, 4), rtol=1e-6)
 

@@ -23,7 +23,7 @@ from mgen.errors import MgenError, RejectedFile
 from mgen.files import read_music
 from mgen.models.transformer import load_policy
 from mgen.notes import Notes
-from mgen.runs.judges import judges_of_options
+from mgen.runs.judges import judges_of_options, judges_of_run
 from mgen.sampling.prompts import Prompts, check_style
 from mgen.sampling.rollout import Decoding
 from mgen.sampling.systems import BestOf, ModelSystem, System
@@ -59,10 +59,11 @@ class GenerateConfig:
     best_of: int = field(
         default=1, metadata={"help": "Of so many tries at each piece keep the one that the judges like best."}
     )
+    judges_of: str = field(default="", metadata={"help": "best_of: run of mgen finetune whose judges choose."})
     critic: str = field(default="", metadata={"help": "best_of: model folder of a style critic."})
     judges: list[str] = field(
         default_factory=list,
-        metadata={"help": "best_of: NAME=WEIGHT of each judge, as in mgen finetune; style=1 by default."},
+        metadata={"help": "best_of: judges with weights, as in mgen finetune; style=1 by default."},
     )
     bands: str = field(
         default="", metadata={"help": "best_of: bands.json of a fine-tuning, for judges that are rules."}
@@ -81,8 +82,11 @@ class GenerateConfig:
             raise ValueError(f"n ({self.n}) must be at least 1 and tempo ({self.tempo}) above 0")
         if self.best_of < 1:
             raise ValueError(f"best_of ({self.best_of}) must be at least 1")
-        if self.best_of == 1 and (self.critic or self.judges or self.bands):
-            raise ValueError("critic, judges and bands choose among tries; give --best_of 8 as well")
+        named = self.critic or self.judges or self.bands
+        if self.best_of == 1 and (named or self.judges_of):
+            raise ValueError("critic, judges, bands and judges_of choose among tries; give --best_of 8 as well")
+        if named and self.judges_of:
+            raise ValueError("judges_of takes the judges of a run; leave out critic, judges and bands")
         if self.best_of > 1 and self.temperature == 0:
             raise ValueError(
                 f"best_of ({self.best_of}) of greedy pieces is one and the same; give a temperature above 0"

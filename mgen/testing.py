@@ -1,0 +1,139 @@
+"""The contract of judges as one call, for the tests of anybody's judge: `check_judge(SmallLeaps)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mgen.corpus.demo import COLLECTIONS, compose
+from mgen.encoding.remi import Kind, Remi
+from mgen.errors import MgenError
+from mgen.judgement import Judge, Judgement, check_judgement
+from mgen.notes import Notes
+
+SHIFTS = (-5, 1, 6)
+"""Semitones by which pieces are transposed."""
+
+
+def check_judge(
+    factory: Callable[[], Judge],
+    *,
+    name: str = "",
+    transposition_invariant: bool = False,
+    notes: Notes | None = None,
+    tolerance: float = 0.0,
+    seed: int = 0,
+) -> None:
+    """Checks what every judge promises, whatever music it is given.
+
+    A judgement is finite, of the stated shapes and types, and the same every time. Credit sums to the score. A piece
+    that is not `defined`, such as an empty one, gets the judge's worst value. Each piece is judged alone. The notes
+    stay as they are. If declared, transposition changes nothing.
+
+    Args:
+        factory: builds the judge; use `functools.partial` for arguments.
+        name: of the judge, for messages; the factory's own by default.
+        transposition_invariant: the judge declares that the key of a piece does not matter.
+        notes: the pieces; by default `contract_pieces(seed)`.
+        tolerance: largest difference between scores that count as equal. 0 for arithmetic; 1e-4 for a network, whose
+            sums depend on the batch.
+        seed: of the pieces, their order, and nothing else.
+
+    Raises:
+        MgenError: A rule is broken: one line with the rule, the piece and what to do.
+    """
+    name = name or getattr(factory, "__name__", type(factory).__name__)
+
+    def fail(rule: str, found: str, remedy: str) -> MgenError:
+        return MgenError(f"judge {name} breaks the rule '{rule}': {found}; {remedy}")
+
+    judge = factory()
+    worst = getattr(judge, "worst", None)
+    if not callable(judge) or not isinstance(worst, int | float) or not np.isfinite(worst):
+        raise fail("a judge is callable and has a finite worst value", f"found {judge!r}", "see mgen.judgement.Judge")
+
+    def judge_checked(pieces: Notes, what: str) -> Judgement:
+        before = {field.name: np.copy(getattr(pieces, field.name)) for field in fields(pieces) if field.name != "bars"}
+        try:
+            judgement = judge(pieces)
+        except Exception as error:
+            raise fail(f"{what} can be judged", f"it raised {error!r}", "return a Judgement for every batch") from error
+        changed = [field for field, array in before.items() if not np.array_equal(array, getattr(pieces, field))]
+        if changed:
+            raise fail("the notes stay as they are", f"{what} came back with another {changed[0]}", "work on a copy")
+        return check_judgement(name, judgement, pieces, worst)
+
+    def compare(rule: str, found: Judgement, expected: Judgement, pieces: list[int], remedy: str) -> None:
+        wrong = (np.abs(found.score - expected.score) > tolerance) | (found.defined != expected.defined)
+        if wrong.any():
+            at = int(np.flatnonzero(wrong)[0])
+            raise fail(rule, f"piece {pieces[at]} has {found.score[at]:g}, not {expected.score[at]:g}", remedy)
+
+    silence = Notes.from_ids([[], [Remi.build().bar_id]], Remi.build())
+    judgement = judge_checked(silence, "an empty piece")
+    if judgement.defined.any():
+        raise fail(
+            "an empty piece is not defined",
+            f"piece {int(judgement.defined.argmax())} (0 notes) is defined",
+            "return defined False and the worst value, or silence pays",
+        )
+    judge_checked(silence.pieces([]), "a batch without pieces")
+    notes = contract_pieces(seed) if notes is None else notes
+    together, everyone = judge_checked(notes, "a batch"), list(range(notes.n_pieces))
+    compare(
+        "the same music gets the same score", judge_checked(notes, "a batch"), together, everyone,
+        "draw nothing at random, and keep nothing from one call to the next",
+    )  # fmt: skip
+    order = np.random.default_rng(seed).permutation(notes.n_pieces).tolist()
+    groups = [("pieces in another order", order), *(("one piece", [piece]) for piece in order[:4])]
+    for what, pieces in groups:
+        found = judge_checked(notes.pieces(pieces), what)
+        expected = Judgement(together.score[pieces], None, together.defined[pieces])
+        remedy = "let no piece depend on the others of its batch"
+        compare("each piece is judged alone", found, expected, pieces, remedy)
+        if (found.credit is None) != (together.credit is None):
+            raise fail("credit is always given or never", f"{what} has none", "decide it when the judge is built")
+        if found.credit is not None and together.credit is not None:
+            credit = np.concatenate([together.credit[notes.piece == piece] for piece in pieces])
+            if (np.abs(found.credit - credit) > tolerance).any():
+                raise fail("each piece is judged alone", f"{what} changes the credit", remedy)
+    if transposition_invariant:
+        lowest, highest = int(notes.pitch.min(initial=127)), int(notes.pitch.max(initial=0))
+        for shift in (shift for shift in SHIFTS if lowest + shift >= 0 and highest + shift <= 127):
+            pitch = notes.pitch + np.where(notes.program < 0, 0, shift).astype(np.int32)  # drums have no key
+            moved = judge_checked(replace(notes, pitch=pitch), "a transposed batch")
+            compare(
+                "transposition changes nothing", moved, together, everyone,
+                f"compare intervals, not pitches ({shift:+d} semitones), or do not declare it",
+            )  # fmt: skip
+
+
+def contract_pieces(seed: int = 0) -> Notes:
+    """Pieces of every sort: composed music, completions of random tokens with broken grammar, an empty piece."""
+    remi, rng = Remi.build(), np.random.default_rng(seed)
+    ids = [random_token_ids(remi, rng, size) for size in (300, 90, 0, 30, 8, 1)]
+    completions = Notes.from_ids(ids, remi, [min(int(rng.integers(12)), len(row)) for row in ids])
+    return Notes.concat([Notes.from_scores([compose(name, 0, seed) for name in COLLECTIONS]), completions])
+
+
+def random_token_ids(remi: Remi, rng: np.random.Generator, tokens: int) -> NDArray[np.int64]:
+    """`tokens` ids: notes of few pitches, bars and positions, and sometimes any token at all."""
+
+    def one(kind: Kind, choices: int = 1000) -> int:
+        return int(rng.choice(np.flatnonzero(remi.kind == kind)[:choices]))
+
+    ids: list[int] = []
+    while len(ids) < tokens:
+        match rng.choice(["note", "position", "bar", "any"], p=[0.6, 0.25, 0.1, 0.05]):
+            case "note":
+                ids += [one(Kind.PITCH, 5), one(Kind.VELOCITY), one(Kind.DURATION)]
+            case "position":
+                ids += [one(Kind.POSITION)]
+            case "bar":
+                ids += [remi.bar_id, one(Kind.TIME_SIGNATURE)]
+            case _:
+                ids += [int(rng.integers(remi.vocab_size))]
+    return np.array(ids[:tokens], dtype=np.int64)
