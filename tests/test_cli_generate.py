@@ -93,7 +93,7 @@ def test_best_of_keeps_what_the_critic_likes(base, critic, remi, tmp_path, capsy
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--best_of", "4"], "best_of needs judges: give --critic"),
+        (["--best_of", "4"], "best_of needs judges: give --judges_of RUN, --critic"),
         (["--best_of", "4", "--judges", "grammar=1"], "expected --bands FILE"),
         (["--best_of", "4", "--judges", "gramar=1"], "did you mean 'grammar'"),
         (["--best_of", "4", "--judges", "realism=1"], "the discriminator lives in a run"),

@@ -158,9 +158,11 @@ def _player(config: GenerateConfig, model: PreTrainedModel, remi: Remi, length: 
     player = ModelSystem(model, remi, decoding)
     if config.best_of == 1:
         return player
-    return BestOf(
-        player, remi, config.best_of, judges_of_options(config.judges, JUDGES, remi, config.critic, config.bands)
-    )
+    if config.judges_of:
+        judges = judges_of_run(config.judges_of, JUDGES, remi)
+    else:
+        judges = judges_of_options(config.judges, JUDGES, remi, config.critic, config.bands)
+    return BestOf(player, remi, config.best_of, judges)
 
 
 def _prompts(config: GenerateConfig, remi: Remi) -> Prompts:

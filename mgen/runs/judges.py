@@ -288,7 +288,7 @@ def judges_of_options(
     """
     specs = judge_specs(entries or (["style=1"] if critic else []), registry)
     if not specs:
-        raise MgenError("best_of needs judges: give --critic FOLDER, --judges_of RUN, or --judges NAME=WEIGHT... --bands FILE")
+        raise MgenError("best_of needs judges: give --judges_of RUN, --critic FOLDER, or --judges NAME=WEIGHT...")
     judges = {
         spec.name: build_judge(spec, registry, remi, critic=critic, bands=Path(bands) if bands else None)
         for spec in specs

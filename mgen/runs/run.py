@@ -24,11 +24,11 @@ from accelerate import PartialState
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 
 import mgen
-from mgen.runs.tracking import track, close_trackers
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.runs.checkpoints import last_complete, write_manifest
 from mgen.runs.sample_callback import ClipLogger
+from mgen.runs.tracking import close_trackers, track
 
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "miditok", "symusic", "numpy", "scikit-learn")
 RUN_FILE = "run.json"

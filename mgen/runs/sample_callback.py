@@ -23,9 +23,9 @@ from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.render.audio import SAMPLE_RATE, synthesise
 from mgen.render.pianoroll_image import pianoroll_image
-from mgen.sampling.samples import decode_with_prompt
 from mgen.sampling.prompts import draw_prompts
 from mgen.sampling.rollout import Decoding, sample
+from mgen.sampling.samples import decode_with_prompt
 
 SECONDS = 12.0
 """The longest clip: enough to hear a prompt and where it leads, and cheap to play at every checkpoint."""
@@ -144,8 +144,8 @@ def fixed_prompts(
     """Prompts from valid, the same at every call: name -> token ids.
 
     Args:
-        asked: (prompt type, target style) pairs, used in turn; prompt types are `mgen.sampling.prompts.PROMPT_TYPES`. What valid has no
-            music for is left out.
+        asked: (prompt type, target style) pairs, used in turn; prompt types are `mgen.sampling.prompts.PROMPT_TYPES`.
+            Those that valid has no music for are left out.
         n: number of prompts.
         prompt_tokens: tokens of music in each.
     """

@@ -22,7 +22,7 @@ from transformers.integrations import TensorBoardCallback, TrackioCallback
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.extras import is_installed
-from mgen.runs.sample_callback import Clip, SampleCallback, ClipLogger
+from mgen.runs.sample_callback import Clip, ClipLogger, SampleCallback
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -205,7 +205,9 @@ def listen(
     prompts: Mapping[str, Sequence[int]],
     at_start: bool,
 ) -> SampleCallback | None:
-    """Have the policy of `trainer` play `prompts` as the options say; the clips go to `folder`/samples and `clip_loggers`.
+    """Has the policy of `trainer` continue `prompts` at the steps that the options give.
+
+    Samples go to `folder`/samples and to `clip_loggers`.
 
     Raises:
         MgenError: Samples were asked for, and there is no prompt to start from or no process that holds the policy.
@@ -227,6 +229,8 @@ def listen(
             print(f"no samples are played: {why}", file=sys.stderr)
         return None
     room = context - max(len(ids) for ids in fitting.values())
-    listening = SampleCallback(fitting, remi, folder / "samples", clip_loggers, every, min(config.sample_tokens, room), at_start)
+    listening = SampleCallback(
+        fitting, remi, folder / "samples", clip_loggers, every, min(config.sample_tokens, room), at_start
+    )
     trainer.add_callback(listening)
     return listening
