@@ -23,7 +23,7 @@ from mgen.errors import MgenError, RejectedFile
 from mgen.files import read_music
 from mgen.models.transformer import load_policy
 from mgen.notes import Notes
-from mgen.runs.judges import judges_of_options
+from mgen.runs.judges import judges_of_options, judges_of_run
 from mgen.sampling.prompts import Prompts, check_style
 from mgen.sampling.rollout import Decoding
 from mgen.sampling.systems import BestOf, ModelSystem, System
