@@ -1,3 +1,35 @@
-"""mgen: reinforcement-learning fine-tuning of symbolic-music models with critic models."""
+"""mgen: reinforcement-learning fine-tuning of symbolic-music models with critic models.
+
+The calls behind the commands, imported on first use:
+
+    mgen.prepare, mgen.pretrain, mgen.train_style_critic, mgen.finetune, mgen.generate, mgen.evaluate, mgen.push
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mgen.workflows.finetune import finetune
+    from mgen.workflows.pretrain import pretrain
 
 __version__ = "0.1.0"
+
+_CALLS = {
+    "pretrain": "pretrain",
+    "finetune": "finetune",
+}
+"""Call -> its module in `mgen.workflows`; they import torch, which takes seconds."""
+
+__all__ = ["__version__", "finetune", "pretrain"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _CALLS:
+        raise AttributeError(f"module 'mgen' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"mgen.workflows.{_CALLS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

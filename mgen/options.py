@@ -23,7 +23,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{similar[0]}'?" if similar else "; see --help"
 
 
-def from_keywords(kind: type[Options], command: str, values: dict[str, Any]) -> Options:
+def from_keywords(kind: type[Options], command: str, /, **values: Any) -> Options:
     """Builds the options of a command from the keywords of its library call.
 
     Args:

@@ -27,6 +27,9 @@ OPTIONS: dict[str, dict[str, str]] = {
 }
 """Command -> old option -> new option, or why it is gone."""
 
+CHECKPOINT_FILES = {"adversary.pt": "discriminator.pt"}
+"""Old file of a checkpoint -> new name."""
+
 
 def renamed_option(command: str, option: str) -> str | None:
     """The line about an old option of a command; None for any other word."""
@@ -39,25 +42,27 @@ def renamed_option(command: str, option: str) -> str | None:
     return f"option '{option}' is now '{name}'{remark and ' ' + remark}"
 
 
-def check_run_config(folder: Path | str, command: str, config: Mapping[str, Any]) -> None:
-    """Raises unless the config.yaml of a run has the present names of options.
+def check_run_folder(folder: Path, command: str, config: Mapping[str, Any]) -> None:
+    """Raises unless a run has the present names of options and files.
 
     Args:
-        folder: of the run, for the message.
+        folder: of the run.
         command: that made it.
-        config: content of config.yaml.
+        config: content of its config.yaml.
 
     Raises:
         MgenError: It has an old name; the line ends with the command that makes the run again.
     """
-    for option in config:
-        line = renamed_option(command, str(option))
-        if line is not None:
-            raise MgenError(f"{folder}: a run of an older mgen ({line}); make it again: {_command(command, config)}")
+    lines = [line for option in config if (line := renamed_option(command, str(option)))]
+    for old, new in CHECKPOINT_FILES.items():
+        if any(folder.glob(f"checkpoints/*/{old}")):
+            lines.append(f"file '{old}' is now '{new}'")
+    if lines:
+        raise MgenError(f"{folder}: a run of an older mgen ({lines[0]}); make it again: {_command(command, config)}")
 
 
 def _command(command: str, config: Mapping[str, Any]) -> str:
-    """`mgen finetune --policy ... --out NEW`, with the inputs that the old run names."""
+    """`mgen finetune --policy ... --out NEW_FOLDER`, with the inputs that the old run names."""
     inputs = ("init", "policy", "critic", "corpus", "pairs", "target", "style")
     words = [f"--{name} {config[name]}" for name in inputs if config.get(name)]
     return " ".join([f"mgen {command}", *words, "--out NEW_FOLDER"])

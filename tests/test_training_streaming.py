@@ -25,7 +25,7 @@ from mgen.corpus.shards import Corpus
 from mgen.corpus.windows import Windows, window_counts
 from mgen.errors import MgenError
 from mgen.training.pretrain import PretrainTrainer
-from mgen.training.streaming import StreamedWindows, _shuffled, held_table
+from mgen.training.streaming import StreamedWindows, _shuffle, evaluation_table
 
 CONTEXT = 256
 
@@ -59,7 +59,7 @@ def damaged(sharded, tmp_path):
 def streamed(folder, epochs=1.0, batch=1, ranks=1, **changes):
     plain = {"transpose": False, "style_dropout": 0.0, "buffer": 50}
     one = StreamedWindows(Corpus.open(folder), CONTEXT, batch * ranks, batch, ranks=ranks, **plain | changes)
-    return replace(one, length=int(one.epoch_length * epochs) // one.dealt * one.dealt)
+    return replace(one, length=int(one.epoch_length * epochs) // one.global_batch * one.global_batch)
 
 
 def plain(items):
@@ -146,9 +146,9 @@ def test_a_window_is_cut_elsewhere_in_each_epoch_and_by_each_seed(small_corpus):
 
 def test_a_buffer_gives_each_window_once_and_moves_them():
     rng = np.random.default_rng(0)
-    shuffled = list(_shuffled(iter(range(1000)), 100, rng))
+    shuffled = list(_shuffle(iter(range(1000)), 100, rng))
     assert sorted(shuffled) == list(range(1000))
-    assert list(_shuffled(iter(range(7)), 100, rng)) != list(range(7))
+    assert list(_shuffle(iter(range(7)), 100, rng)) != list(range(7))
     moved = np.arange(1000) - np.array(shuffled)
     assert moved.min() >= -100  # none comes before it has been read
     assert 50 < np.abs(moved[:800]).mean() < 100  # waits exponentially, 100 draws on average: 2 / e of them
@@ -189,12 +189,12 @@ def test_counts_that_do_not_come_out_are_refused(sharded):
 def test_the_table_for_evaluation_is_that_of_the_corpus_up_to_a_limit(sharded):
     corpus = Corpus.open(sharded)
     for split in ("train", "valid"):
-        ours, theirs = held_table(corpus, split), corpus.table(split)
+        ours, theirs = evaluation_table(corpus, split), corpus.table(split)
         np.testing.assert_array_equal(ours.ids, theirs.ids)
         np.testing.assert_array_equal(ours.offsets, theirs.offsets)
         assert ours.rows.equals(theirs.rows[["piece", "style"]].astype(ours.rows.dtypes))
     whole = corpus.table("train")
-    some = held_table(corpus, "train", 20_000)
+    some = evaluation_table(corpus, "train", 20_000)
     longest = int(np.diff(whole.offsets).max())
     assert 20_000 <= len(some.ids) < 20_000 + longest
     number = {piece: i for i, piece in enumerate(whole.rows["piece"])}
@@ -279,7 +279,7 @@ def test_shards_that_do_not_fit_the_pieces_are_refused(damaged):
     for first in (table["ids"][0].as_py() * 900, table["ids"][0].as_py()[:8]):
         ids = pa.array([first, *table["ids"].to_pylist()[1:]], table.schema.field("ids").type)
         pq.write_table(table.set_column(2, table.schema.field("ids"), ids), shard)
-        with pytest.raises(MgenError, match=r"other lengths in train than pieces\.parquet counts"):
+        with pytest.raises(MgenError, match=r"lengths in train differ from pieces\.parquet"):
             list(streamed(damaged))
 
 

@@ -1,4 +1,4 @@
-"""The whole loop on the embedded corpus, in minutes.
+"""Run the recipe `demo` on the embedded corpus, in minutes.
 
 mgen demo --out runs/demo
 """
@@ -24,10 +24,10 @@ class DemoConfig:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compose, then run the recipe `demo`; returns the exit code."""
+    """Compose the corpus, then run the recipe; returns the exit code."""
     (config,) = parse(argv, DemoConfig, program="mgen demo", example="mgen demo --out runs/demo")
     out = Path(config.out)
     metadata = out / "music" / "metadata.csv"
     if not metadata.is_file():
         metadata = write_demo_corpus(out / "music", config.works, config.seed)
-    return run_pipeline("demo", ["--metadata", str(metadata)], out)
+    return run_pipeline("demo", ["--metadata", str(metadata)], out, target="jazz")

@@ -1,6 +1,6 @@
-"""A whole recipe: music files in, a report out. Every step is a command of its own, called with the recipe's configs.
+"""Run a recipe: music files in, a report out. Every step is a command, called with the recipe's config.
 
-mgen recipe laptop --style jazz=music/jazz --style other=music/other --out runs/laptop
+mgen recipe laptop --target bach --style bach=music/bach --style other=music/other --out runs/laptop
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mgen.cli.options import parse
+from mgen.corpus.scan import parse_style
+from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
+from mgen.options import target_style
 
 _CHECKOUT = Path(__file__).resolve().parents[2] / "configs"
 CONFIGS = _CHECKOUT if _CHECKOUT.is_dir() else Path(sysconfig.get_path("data")) / "share" / "mgen" / "configs"
-"""The checkout's recipes, or those that were installed with the package."""
-
-OBJECTIVES = ("nats", "normalised")
+"""The recipes of the checkout, or those that were installed with the package."""
 
 
 @dataclass
@@ -28,6 +29,9 @@ class RecipeConfig:
     """Options of `mgen recipe`."""
 
     out: str = field(default="", metadata={"help": "Folder for the corpus, all runs and report.html."})
+    target: str = field(
+        default="", metadata={"help": "Style to fine-tune for; may be left out if there is one style and `other`."}
+    )
     metadata: str = field(default="", metadata={"help": "CSV with path,style,collection,work,artist."})
 
     def __post_init__(self) -> None:
@@ -46,62 +50,65 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         RecipeConfig,
         program="mgen recipe",
-        example="mgen recipe laptop --style jazz=music/jazz --style other=music/other --out runs/laptop",
+        example="mgen recipe laptop --target bach --style bach=music/bach --style other=music/other --out runs/laptop",
         positional=positional,
     )
     sources = [word for style in words.style for word in ("--style", style)]
     if config.metadata:
         sources += ["--metadata", config.metadata]
-    return run_pipeline(words.recipe, sources, Path(config.out))
+    else:  # the styles are known before anything is read
+        target_style(config.target, dict.fromkeys(parse_style(word)[0].lower() for word in words.style))
+    return run_pipeline(words.recipe, sources, Path(config.out), config.target)
 
 
-def run_pipeline(recipe: str, sources: Sequence[str], out: Path) -> int:
-    """All steps of a recipe, from files to report.
+def run_pipeline(recipe: str, sources: Sequence[str], out: Path, target: str = "") -> int:
+    """Runs all steps of a recipe, from files to report; returns the exit code.
 
     Args:
         recipe: name that the configs of each step have.
-        sources: words that tell `mgen prepare` where the music is.
-        out: folder for the corpus, the runs and the report. Steps that are finished there are not done again.
+        sources: options of `mgen prepare` with the places of the music.
+        out: folder for the corpus, the runs and the report. Finished steps are skipped.
+        target: style to fine-tune for; empty to infer it from the corpus.
 
     Raises:
-        MgenError: There is no such recipe, or a step failed.
+        MgenError: There is no such recipe or target, or a step failed.
     """
     if not (CONFIGS / "pretrain" / f"{recipe}.yaml").is_file():
         known = sorted(path.stem for path in (CONFIGS / "pretrain").glob("*.yaml"))
         raise MgenError(f"recipe '{recipe}': expected one of {', '.join(known)} (looked in {CONFIGS / 'pretrain'})")
-    corpus = str(out / "corpus")
-    base, critic = str(out / "base"), str(out / "critic")
+    folder = {name: str(out / name) for name in ("corpus", "base", "critic", "target_only", "evaluation")}
     if not (out / "corpus" / "corpus.json").is_file():
-        _step("prepare", recipe, [*sources, "--out", corpus, "--resume", "true"])
-    _step("pretrain", recipe, ["--corpus", corpus, "--out", base])
-    _step("critic", recipe, ["--corpus", corpus, "--out", critic])
-    tuned = []
-    for form in OBJECTIVES:
-        run = str(out / f"jazz_{form}")
-        common = [
-            "--policy",
-            f"{base}/model",
-            "--critic",
-            f"{critic}/model",
-            "--corpus",
-            corpus,
-            "--out",
-            run,
-        ]
-        _step("finetune", f"{recipe}_{form}", common)
-        tuned.append(f"{form}={run}/model")
-    alone = str(out / "jazz_only")
-    words = ["--init", f"{base}/model", "--corpus", corpus, "--out", alone]
-    _step("pretrain", f"jazz_only_{recipe}", words, folder="baselines")
-    models = ["--model", f"pretrained={base}/model", *tuned]
-    controls = ["--low_cost_model", f"jazz_only={alone}/model"]
-    _step("evaluate", recipe, [*models, *controls, "--corpus", corpus, "--out", str(out / "evaluation")])
-    (out / "report.html").write_bytes((out / "evaluation" / "report.html").read_bytes())
-    print(f"{out / 'report.html'}")
+        run_step("prepare", recipe, [*sources, "--out", folder["corpus"], "--resume", "true"])
+    target = target_style(target, Corpus.open(folder["corpus"]).remi.style_ids)
+    corpus, policy = ["--corpus", folder["corpus"]], f"{folder['base']}/model"
+    run_step("pretrain", recipe, [*corpus, "--out", folder["base"]])
+    run_step("critic", recipe, ["--positive", target, *corpus, "--out", folder["critic"]])
+    models = [f"pretrained={policy}"]
+    judged = ["--policy", policy, "--critic", f"{folder['critic']}/model", "--target", target, *corpus]
+    for objective, config in (("kl_in_return", recipe), ("grpo", f"{recipe}_grpo")):
+        run_step("finetune", config, [*judged, "--out", str(out / objective)])
+        models.append(f"{objective}={out / objective}/model")
+    supervised = ["--init", policy, "--style", target, *corpus, "--out", folder["target_only"]]
+    run_step("pretrain", f"target_only_{recipe}", supervised, folder="baselines")
+    systems = ["--model", *models, "--low_cost_model", f"target_only={folder['target_only']}/model"]
+    run_step("evaluate", recipe, [*systems, "--target", target, *corpus, "--out", folder["evaluation"]])
+    report = out / "report.html"
+    report.write_bytes((out / "evaluation" / "report.html").read_bytes())
+    print(report)
     return 0
 
 
-def _step(command: str, config: str, words: list[str], folder: str = "") -> None:
+def run_step(command: str, config: str, words: Sequence[str], folder: str = "") -> None:
+    """Runs one command with a config of the recipe.
+
+    Args:
+        config: name of the YAML file, without `.yaml`.
+        words: options over the config.
+        folder: of the config; by default the command's name.
+
+    Raises:
+        MgenError: The command failed.
+    """
     began = time.monotonic()
     path = CONFIGS / (folder or command) / f"{config}.yaml"
     print(f"== mgen {command} --config {path.parent.name}/{path.name}", flush=True)

@@ -1,1 +1,1 @@
-"""Policy gradient: sampling, credit and advantages, the trainer."""
+"""Policy gradient: prompts, credit and advantages, the discriminator, the trainer."""

@@ -1,4 +1,4 @@
-"""From judgements to advantages: pure functions, each with its equation."""
+"""From judgements to advantages: pure functions on tensors, each with its equation."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mgen.notes import Notes
 
 
 def token_rewards(judgement: Judgement, notes: Notes, lengths: Tensor) -> Tensor:
-    """Spread a judge's score over the tokens that earned it.
+    """Distributes a judge's score over the tokens that earned it.
 
-    A note's credit goes to the token that completed the note; a judge that gives no credit, and a piece without
-    notes, is paid at the last token.
+    The credit of a note goes to the token that completed the note. A score without credit, or of a piece without notes,
+    goes to the last token.
 
     Args:
         judgement: of B completions with N notes.
-        notes: the notes that were judged; `token` says where each was completed.
+        notes: the judged notes; `token` is the place of the token that completed each.
         lengths: (B,) tokens in each completion.
 
     Returns:
@@ -28,18 +28,18 @@ def token_rewards(judgement: Judgement, notes: Notes, lengths: Tensor) -> Tensor
     """
     rewards = torch.zeros(len(lengths), int(lengths.max()), dtype=torch.float64)
     score = torch.from_numpy(judgement.score.astype(np.float64))
-    whole = torch.ones(len(lengths), dtype=torch.bool)
+    at_end = torch.ones(len(lengths), dtype=torch.bool)
     if judgement.credit is not None and len(notes):
         piece, token = (torch.from_numpy(column.astype(np.int64)) for column in (notes.piece, notes.token))
         rewards.index_put_((piece, token), torch.from_numpy(judgement.credit.astype(np.float64)), accumulate=True)
-        whole = torch.from_numpy(notes.counts == 0)
+        at_end = torch.from_numpy(notes.counts == 0)
     last = lengths - 1
-    rewards[whole, last[whole]] += score[whole]
+    rewards[at_end, last[at_end]] += score[at_end]
     return rewards.float()
 
 
 def returns_to_go(rewards: Tensor, mask: Tensor) -> Tensor:
-    """Reward still to come at each token, its own included: R_t = sum_{s >= t} r_s.
+    """Sums the rewards from each token to the end: R_t = sum_{s >= t} r_s.
 
     Args:
         rewards: (B, T) reward of each token.
@@ -49,15 +49,15 @@ def returns_to_go(rewards: Tensor, mask: Tensor) -> Tensor:
 
 
 def group_advantages(returns: Tensor, group: Tensor) -> Tensor:
-    """Return minus the mean return of the other completions of the same prompt.
+    """Subtracts the mean return of the other completions of the same prompt.
 
     Args:
-        returns: (B, T) reward still to come at each token, in nats.
+        returns: (B, T) return-to-go of each token, in nats.
         group: (B,) completions of one prompt share a number.
 
     Returns:
-        (B, T) advantages in nats, not divided by a deviation: dividing would make the KL weight mean something else for
-        every prompt.
+        (B, T) advantages in nats, not divided by a deviation: with a division the KL weight would differ from prompt to
+        prompt.
 
     Raises:
         ValueError: A group has one member, so it has no baseline.
@@ -67,7 +67,7 @@ def group_advantages(returns: Tensor, group: Tensor) -> Tensor:
     _, index, size = torch.unique(group, return_inverse=True, return_counts=True)
     if int(size.min()) < 2:
         raise ValueError(
-            "a group has one completion, so nothing to compare it with; num_generations must be at least 2"
+            "a group has one completion and no other to compare it with; num_generations must be at least 2"
         )
     total = returns.new_zeros(len(size), returns.shape[1]).index_add_(0, index, returns)
     others: Tensor = (total[index] - returns) / (size[index] - 1)[:, None]
@@ -75,16 +75,16 @@ def group_advantages(returns: Tensor, group: Tensor) -> Tensor:
 
 
 AGGREGATIONS = ("sum_then_normalize", "normalize_then_sum")
-"""How TRL makes one advantage of many scores, by its own names."""
+"""How TRL combines the scores of several judges to one advantage, by its names."""
 
 EPSILON = 1e-4
-"""What TRL adds to a deviation before it divides."""
+"""Added by TRL to a deviation before the division."""
 
 
 def score_advantages(
     scores: Tensor, weights: Tensor, group_size: int, aggregation: str = AGGREGATIONS[0], scale: str = "group"
 ) -> Tensor:
-    """What each judge brings to TRL's advantage of a completion, its own part of the sum.
+    """Splits TRL's advantage of a completion into the terms of the judges.
 
     With r_bj the score, w_j the weight, m_gj and s_gj mean and deviation in the completion's group g:
 
@@ -92,76 +92,80 @@ def score_advantages(
         normalize_then_sum:  z_bj = (r_bj - m_gj) / (s_gj + 1e-4),     A_bj = w_j (z_bj - mean_b z_bj) / (s + 1e-4),
                              s the deviation over all completions of sum_j w_j z_bj.
 
-    In the first, a judge weighs what its scores spread; in the second, all spread alike, and one that hardly prefers
-    anything is as loud as the rest.
+    In the first, a judge counts in proportion to the spread of its scores. In the second, all have the same spread, and
+    a judge with nearly equal scores counts as much as the others.
 
     Args:
-        scores: (B, J) of the completions of all processes, those of a group side by side.
+        scores: (B, J) of the completions of all processes, with those of a group next to each other.
         weights: (J,).
         group_size: completions of one prompt.
         aggregation: of `AGGREGATIONS`.
-        scale: of sum_then_normalize: deviation of the `group`, of the `batch`, or `none`, which does not divide.
+        scale: for sum_then_normalize: divide by the deviation of the `group` or of the `batch`, or by `none`.
 
     Returns:
-        (B, J) whose sum over judges is the advantage.
+        (B, J) terms whose sum over judges is the advantage.
 
     Source: Liu et al. 2026 (GDPO), arXiv:2601.05242, for the second; both as `trl.GRPOTrainer` computes them.
     """
     if aggregation not in AGGREGATIONS:
         raise ValueError(f"aggregation '{aggregation}': expected one of {', '.join(AGGREGATIONS)}")
     grouped = scores.view(-1, group_size, scores.shape[1])
-    above = grouped - grouped.mean(1, keepdim=True)
+    centred = grouped - grouped.mean(1, keepdim=True)
     if aggregation == "normalize_then_sum":
-        parts = (above / (_deviation(grouped) + EPSILON)).view_as(scores) * weights
+        parts = (centred / (_deviation(grouped) + EPSILON)).view_as(scores) * weights
         return (parts - parts.mean(0)) / (parts.sum(1).std() + EPSILON)
     total = (grouped * weights).sum(2, keepdim=True)
     if scale != "none":
-        above = above / ((_deviation(total) if scale == "group" else total.std()) + EPSILON)
-    return above.view_as(scores) * weights
+        centred = centred / ((_deviation(total) if scale == "group" else total.std()) + EPSILON)
+    return centred.view_as(scores) * weights
 
 
 def _deviation(grouped: Tensor) -> Tensor:
-    """(G, 1, J) deviations over the middle of (G, B, J); of one value alone 0."""
+    """(G, 1, J) deviations over the second axis of (G, B, J); 0 for a single value."""
     return grouped.std(1, keepdim=True) if grouped.shape[1] > 1 else torch.zeros_like(grouped[:, :1])
 
 
 def token_counts(mask: Tensor, loss_type: str) -> Tensor:
-    """(B, T) how much each token counts in TRL's loss, up to a factor: all alike, or (`grpo`, `sapo`) each completion
-    as much as the next, however long.
+    """Weights of the tokens in TRL's loss, up to a factor.
+
+    Tokens have equal weights, except for the loss types `grpo` and `sapo`, where completions have equal weights.
 
     Args:
         mask: (B, T) True on tokens of the completion.
         loss_type: of `trl.GRPOConfig`.
+
+    Returns:
+        (B, T) float32.
     """
     counts = mask.float()
     return counts / counts.sum(1, keepdim=True).clamp(min=1) if loss_type in ("grpo", "sapo") else counts
 
 
 def advantage_sizes(parts: Mapping[str, Tensor], counts: Tensor) -> Tensor:
-    """How much each judge moves the loss: the sum of its absolute part of the advantage.
+    """Measures how much each judge moves the loss: the sum of the absolute values of its advantages.
 
     Args:
         parts: judge -> (B, T) or (B, 1) advantages from its rewards alone, weighted as in the sum.
-        counts: (B, T) how much each token counts, see `token_counts`.
+        counts: (B, T) weights of the tokens, see `token_counts`.
 
     Returns:
-        (J,) sizes, which add up over the processes of a run.
+        (J,) sizes, to be summed over the processes of a run.
     """
     return torch.stack([(part.abs() * counts).sum() for part in parts.values()])
 
 
 def advantage_shares(sizes: Tensor) -> Tensor:
-    """(J,) shares of the whole, 0..1, of (J,) sizes; they sum to 1 (or are all 0 where no judge prefers anything)."""
+    """Divides (J,) sizes by their sum: (J,) shares within 0..1, all 0 if every size is 0."""
     total = sizes.sum()
     return sizes / torch.where(total > 0, total, torch.ones_like(total))
 
 
 def dominant_reward(shares: Sequence[Mapping[str, float]], limit: float) -> str | None:
-    """The judge whose share of the advantage was above the limit in each of several steps, if there is one.
+    """Finds the judge whose share of the advantage exceeds the limit in every step.
 
     Args:
-        shares: of each step, judge -> share, 0..1.
-        limit: at least one half, so that there is but one.
+        shares: for each step, judge -> share, 0..1.
+        limit: at least 0.5, so that at most one judge exceeds it.
     """
     for name in shares[0] if shares else ():
         if all(step.get(name, 0.0) > limit for step in shares):

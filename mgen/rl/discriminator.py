@@ -1,9 +1,11 @@
-"""The discriminator: a realism critic trained between the policy's steps.
+"""The discriminator: the network of the realism critic, trained between the policy's steps.
 
-Two forms are sound, and they weigh KL differently. *Reference*: the critic learns real music against samples of the
-frozen reference, before the first step, and is then left alone; its logit is log p_real / p_ref, and KL to the
-reference is paid at the same weight. *Current*: it goes on learning, against what the policy plays now; its logit is
-log p_real / p_policy, small steps hold the policy, and KL to the reference is paid little or not at all.
+It is trained against samples of one of two policies, and each has its own weight of KL. *Reference*: it learns real
+music against samples of the frozen reference, before the first step, and is then fixed. Its logit is log p_real /
+p_ref,
+and KL to the reference has the same weight as the logit. *Current*: it continues to learn, against the current samples
+of the policy. Its logit is log p_real / p_policy, small steps hold the policy, and KL to the reference has a small
+weight or none.
 """
 
 from __future__ import annotations
@@ -17,22 +19,21 @@ from mgen.notes import Notes
 
 AGAINST = ("current", "reference")
 
-HELD_OUT = 5
-"""Against the reference, one round in so many calibrates and is not learned from."""
+CALIBRATION_EVERY = 5
+"""Against the reference, one in 5 rounds is held out from training and used for calibration."""
 
 
 def fixed_point(against: str, weight: float, kl_weight: float) -> tuple[float, float]:
-    """Where a policy comes to rest under weight * logit - kl_weight * KL(policy, reference), with a perfect critic.
+    """The optimum of weight * logit - kl_weight * KL(policy, reference), with a perfect discriminator.
 
-    It is p proportional to p_ref^a p_real^b; further judges tilt it.
+    The optimal policy is proportional to p_ref^a p_real^b; other judges shift it.
 
     Reference: the reward w log(p_real / p_ref) is fixed, so p = p_ref exp(reward / k), hence b = w / k, a = 1 - b.
-    Current: the mean of w log(p_real / p) over p is -w KL(p, p_real), so p is the mean of both in the exponent: b = w /
-    (w + k), a = k / (w + k).
+    Current: the mean of w log(p_real / p) over p is -w KL(p, p_real), so b = w / (w + k), a = k / (w + k).
 
     Args:
         against: `current` or `reference`.
-        weight: w, of the critic's logit, above 0.
+        weight: w, of the logit, above 0.
         kl_weight: k, at least 0; above 0 against the reference.
 
     Returns:
@@ -45,12 +46,11 @@ def fixed_point(against: str, weight: float, kl_weight: float) -> tuple[float, f
 
 
 def check_weights(against: str, weight: float, kl_weight: float) -> None:
-    """Refuse the mixtures of both forms.
+    """Raises unless the weights fit the policy that the discriminator is trained against.
 
     Raises:
-        ValueError: Against the reference, the optimum is not real music: its two weights differ. Against current
-            samples, KL counts as much as the critic or more, as in the other form: the reference would hold half of the
-            fixed point.
+        ValueError: Against the reference, the weights differ, so real music is not the optimum. Against current
+            samples, `kl_weight` is at least `weight`, so the reference has half of the fixed point or more.
     """
     if against not in AGAINST:
         raise ValueError(f"against '{against}': expected one of {', '.join(AGAINST)}")
@@ -58,20 +58,20 @@ def check_weights(against: str, weight: float, kl_weight: float) -> None:
         raise ValueError(f"the weight of realism ({weight:g}) must be above 0; leave it out of the judges instead")
     if against == "reference" and weight != kl_weight:
         raise ValueError(
-            f"kl_weight ({kl_weight:g}) must be the weight of realism ({weight:g}) where the critic is trained against "
-            f"the reference, for the optimum is reference * (real / reference)^(realism / kl_weight); try kl_weight "
-            f"{weight:g}, or against current samples a smaller one"
+            f"kl_weight ({kl_weight:g}) must be the weight of realism ({weight:g}) with realism_against reference: the "
+            f"optimum is reference * (real / reference)^(realism / kl_weight); try kl_weight {weight:g}, or a smaller "
+            "one with realism_against current"
         )
     if against == "current" and kl_weight >= weight:
         raise ValueError(
-            f"kl_weight ({kl_weight:g}) must be below the weight of realism ({weight:g}) where the critic is trained "
-            "against current samples, or the reference holds half of the fixed point and more; try "
-            f"{weight / 2:g} or 0, or train it against the reference with kl_weight {weight:g}"
+            f"kl_weight ({kl_weight:g}) must be below the weight of realism ({weight:g}) with realism_against current, "
+            f"or the reference has half of the fixed point or more; try {weight / 2:g} or 0, or realism_against "
+            f"reference with kl_weight {weight:g}"
         )
 
 
-class Learner(Protocol):
-    """A judge that can be trained: score = calibrated log p_real / p_generated, in nats."""
+class Discriminator(Protocol):
+    """A judge that is trained during the run: score = calibrated log p_real / p_generated, in nats."""
 
     def __call__(self, notes: Notes) -> Judgement: ...
     def update(self, real: Notes, generated: Notes) -> dict[str, float]: ...
@@ -82,61 +82,64 @@ class Learner(Protocol):
 
 
 Draw = Callable[[int, int], Notes]
-"""Number of pieces, number of the batch -> pieces; the same batch is drawn alike every time, and by every process."""
+"""(number of pieces, number of the batch) -> pieces; a batch is the same at every call and on every process."""
 
 
 class DiscriminatorTrainer:
-    """Feeds a learner.
+    """Trains a discriminator on real and generated pieces.
 
     Args:
-        learner: the critic, which is also one of the judges.
+        discriminator: also one of the judges.
         real: draws real music, decoded as completions are.
         against: `current` or `reference`, see the module.
     """
 
-    def __init__(self, learner: Learner, real: Draw, against: str = "current") -> None:
+    def __init__(self, discriminator: Discriminator, real: Draw, against: str = "current") -> None:
         if against not in AGAINST:
             raise ValueError(f"against '{against}': expected one of {', '.join(AGAINST)}")
-        self.learner, self.real, self.against = learner, real, against
+        self.discriminator, self.real, self.against = discriminator, real, against
         self.batches = 0  # drawn so far
 
     def warm_up(self, reference: Draw, rounds: int, pieces: int) -> dict[str, float]:
-        """Train on samples of the frozen policy.
+        """Trains on samples of the frozen policy.
 
-        A critic that is then left alone is calibrated on rounds that it did not learn from, the last fifth.
+        Against the reference, this is the only training, and the last fifth of the rounds is held out for calibration.
+
+        Args:
+            reference: draws samples of the frozen policy.
+            rounds: number of batches.
+            pieces: in a batch, of each side.
 
         Returns:
-            Held-out numbers: of the last round, or means over those that calibrated.
+            Held-out metrics: of the last round, or means over the calibration rounds.
 
         Raises:
-            ValueError: There are no rounds to learn from and to calibrate on, and the critic is left alone after.
+            ValueError: Against the reference, there are fewer than 2 rounds.
         """
-        held = max(rounds // HELD_OUT, 1) if self.against == "reference" else 0
-        if held and rounds < 2:
-            raise ValueError(f"warm-up ({rounds}) must be at least 2 rounds against the reference; try {4 * HELD_OUT}")
+        held_out = max(rounds // CALIBRATION_EVERY, 1) if self.against == "reference" else 0
+        if held_out and rounds < 2:
+            raise ValueError(f"warm-up ({rounds}) must be at least 2 rounds against the reference; try 20")
         numbers = range(self.batches, self.batches + rounds)
         self.batches += rounds
         pairs = ((self.real(pieces, number), reference(pieces, number)) for number in numbers)
         metrics: dict[str, float] = {}
-        for real, played in islice(pairs, rounds - held):
-            metrics = self.learner.update(real, played)
-        return self.learner.calibrate(pairs) if held else metrics
+        for real, generated in islice(pairs, rounds - held_out):
+            metrics = self.discriminator.update(real, generated)
+        return self.discriminator.calibrate(pairs) if held_out else metrics
 
     def step(self, generated: Notes) -> dict[str, float]:
-        """After a step of the policy: learn from its completions, or (`reference`) only watch how well the critic, as
-        it is, still tells them from real music.
-        """
+        """Trains on the completions of a step of the policy, or (`reference`) only measures the accuracy on them."""
         if not generated.n_pieces:
             return {}
         self.batches += 1
         real = self.real(generated.n_pieces, self.batches)
-        return (self.learner.watch if self.against == "reference" else self.learner.update)(real, generated)
+        return (self.discriminator.watch if self.against == "reference" else self.discriminator.update)(real, generated)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that an exact resume needs."""
-        return {"learner": self.learner.state_dict(), "batches": self.batches}
+        """The state for an exact resume."""
+        return {"discriminator": self.discriminator.state_dict(), "batches": self.batches}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
-        self.learner.load_state_dict(state["learner"])
+        """Restores the state of `state_dict`."""
+        self.discriminator.load_state_dict(state["discriminator"])
         self.batches = state["batches"]

@@ -1,19 +1,23 @@
-"""Checkpoints that are whole or not there.
+"""Checkpoints that are complete or do not count.
 
-`transformers` writes a checkpoint in place, file by file, and when it takes up a half-written one it stops, or goes on
-without a word with a fresh optimizer. Here a manifest of hashes is written last: a checkpoint without it was cut off
-and does not count, and one whose files differ from it is an error.
+`transformers` writes a checkpoint in place, file by file. From a half-written one it fails to resume, or resumes with a
+fresh optimizer and no warning. Here a manifest of hashes is written last: a checkpoint without it was interrupted and
+is removed, and one whose files differ from it is an error.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
 from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -23,67 +27,98 @@ MANIFEST = "manifest.json"
 
 
 def write_manifest(folder: Path) -> None:
-    """Flush every file of `folder` to the disk, then write their hashes, last and in one rename."""
+    """Flushes every file of `folder` to the disk, then writes their hashes, last and in one rename."""
     hashes = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != MANIFEST:
             with path.open("rb") as file:
                 hashes[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
                 os.fsync(file.fileno())
-    aside = folder / f"{MANIFEST}.part"
-    with aside.open("w") as file:
+    part = folder / f"{MANIFEST}.part"
+    with part.open("w") as file:
         json.dump(hashes, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    aside.replace(folder / MANIFEST)
+    part.replace(folder / MANIFEST)
 
 
 def check_manifest(folder: Path) -> None:
-    """Raise `MgenError` unless every file of a whole checkpoint is there as it was written."""
+    """Raises `MgenError` unless every file of a complete checkpoint is as it was written."""
     hashes: dict[str, str] = json.loads((folder / MANIFEST).read_text())
     for name, expected in hashes.items():
         path = folder / name
         if not path.is_file():
-            raise MgenError(
-                f"{path}: missing, though {MANIFEST} lists it; remove {folder} to go on from the one before"
-            )
+            raise MgenError(f"{path}: missing, but {MANIFEST} lists it; remove {folder} to resume from the one before")
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != expected:
                 raise MgenError(
-                    f"{path}: not what was written (its hash differs); remove {folder} to go on from the one before"
+                    f"{path}: not what was written (its hash differs); remove {folder} to resume from the one before"
                 )
 
 
+def replace_folder(part: Path, folder: Path) -> None:
+    """Renames the finished `part` to `folder`, with a manifest, in place of what an interrupted run left there."""
+    write_manifest(part)
+    if folder.exists():
+        shutil.rmtree(folder)
+    part.rename(folder)
+
+
+def checkpoint_step(folder: Path) -> int:
+    """Optimizer steps before the checkpoint `checkpoint-STEP`."""
+    return int(folder.name.rsplit("-", 1)[1])
+
+
 def last_complete(folder: Path) -> Path | None:
-    """The newest whole checkpoint below `folder`, checked; half-written ones are removed. None if there is none.
+    """The newest complete checkpoint below `folder`, verified, or None; removes half-written ones.
 
     Raises:
-        MgenError: The newest whole checkpoint has lost or changed a file since.
+        MgenError: A file of that checkpoint is missing or was changed.
     """
-    whole = []
+    complete = []
     for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
         if (path / MANIFEST).is_file():
-            whole.append(path)
+            complete.append(path)
         else:
             shutil.rmtree(path)
-    if not whole:
+    if not complete:
         return None
-    newest = max(whole, key=lambda path: int(path.name.rsplit("-", 1)[1]))
+    newest = max(complete, key=checkpoint_step)
     check_manifest(newest)
     return newest
 
 
 class VerifiedCheckpoints(Trainer):  # type: ignore[misc]
-    """A `Trainer` that closes each checkpoint with a manifest. List it before the trainer that it extends."""
+    """A `Trainer` that ends each checkpoint with a manifest and stops where its loss is not finite.
+
+    As a base class it comes before the trainer that it extends.
+    """
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            self.save_beside(folder)
+            self.save_extra_files(folder)
             write_manifest(folder)
         self.accelerator.wait_for_everyone()
 
-    def save_beside(self, folder: Path) -> None:
-        """What a subclass keeps in a checkpoint beside the `Trainer`'s own files."""
+    def save_extra_files(self, folder: Path) -> None:
+        """Writes what a subclass keeps in a checkpoint besides the files of `Trainer`."""
+
+    def check_loss(self, loss: Tensor, items: Sequence[int]) -> None:
+        """Raises `MgenError` if the loss of a batch is infinite or not a number.
+
+        Args:
+            loss: a scalar.
+            items: numbers of the training items in the batch, for the message.
+        """
+        if torch.isfinite(loss):
+            return
+        checkpoints = Path(self.args.output_dir)
+        last = last_complete(checkpoints) if checkpoints.is_dir() else None
+        kind = "not a number" if math.isnan(loss.item()) else "infinite"
+        raise MgenError(
+            f"step {self.state.global_step + 1}: the loss is {kind} (batch: items {items[0]}..{items[-1]}); "
+            f"last good checkpoint: {last or 'none yet'}; try a smaller learning_rate"
+        )

@@ -1,8 +1,8 @@
-"""A run's folder: what was asked, with what, and what came of it.
+"""The folder of a training run: its options, inputs, metrics and model.
 
-`RUN/config.yaml` as used, `RUN/run.json` (versions, seed, data, machine), `RUN/metrics.jsonl`, `RUN/logs/` and
-`RUN/samples/` (see `mgen.runs.tracking`), `RUN/checkpoints/`, `RUN/model/`. The same command again takes a run up where
-its last whole checkpoint is; a finished one says so.
+`RUN/config.yaml` (options as used), `RUN/run.json` (versions, seed, data, machine, results), `RUN/metrics.jsonl`,
+`RUN/logs/` and `RUN/samples/` (see `mgen.runs.tracking`), `RUN/checkpoints/`, `RUN/model/`. The same command again
+resumes a run from its last complete checkpoint, and does nothing if the run is finished.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
-import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -26,16 +25,46 @@ from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, Tra
 import mgen
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.runs.checkpoints import last_complete, write_manifest
+from mgen.renames import check_run_folder
+from mgen.runs.checkpoints import checkpoint_step, last_complete, replace_folder
 from mgen.runs.sample_callback import ClipLogger
-from mgen.runs.tracking import close_trackers, track
+from mgen.runs.tracking import attach_trackers, close_trackers
 
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "miditok", "symusic", "numpy", "scikit-learn")
 RUN_FILE = "run.json"
+METRICS_FILE = "metrics.jsonl"
 
-# What a run may change when it is taken up again: nothing here alters a weight.
+Progress = Callable[[str], None]
+"""Takes a line about the progress of a run."""
+
+# Options that may differ when a run is resumed: none of them changes a weight.
 _FREE = {"out", "json", "debug", "logging_steps", "report_to", "disable_tqdm", "project", "run_name"}
 _FREE |= {"sample_steps", "sample_prompts", "sample_tokens"}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """A finished training run.
+
+    Attributes:
+        folder: of the run.
+        model: folder of its model.
+        steps: optimizer steps.
+        seconds: from its start to its end, over all resumptions.
+        metrics: the last ones, by name.
+        already_finished: whether it was finished before this call, which then trained nothing.
+        notes: what a reader of the metrics should know, such as judges that were left out.
+        facts: the content of run.json.
+    """
+
+    folder: Path
+    model: Path
+    steps: int
+    seconds: float
+    metrics: Mapping[str, float]
+    already_finished: bool
+    notes: tuple[str, ...]
+    facts: Mapping[str, Any]
 
 
 @dataclass
@@ -44,11 +73,11 @@ class Run:
 
     folder: Path
     facts: dict[str, Any]
-    clip_loggers: list[ClipLogger] = field(default_factory=list)  # where clips are shown, once a trainer is followed
+    clip_loggers: list[ClipLogger] = field(default_factory=list)  # filled by `follow`
 
     @classmethod
     def open(cls, folder: Path | str, command: str, config: dict[str, Any], **facts: Any) -> Run:
-        """Make the folder, or take up what is there.
+        """Creates the folder, or opens the run that is there.
 
         Args:
             command: `pretrain`, `critic`, ...
@@ -56,14 +85,15 @@ class Run:
             facts: what else identifies the run (seed, hash of the data, ...).
 
         Raises:
-            MgenError: The folder holds something else, another command's run, or the same command's with other options.
+            MgenError: The folder holds something else, another command's run, a run of an older mgen, or one with other
+                options.
         """
         folder = Path(folder)
         state = PartialState()
         path = folder / RUN_FILE
-        there, empty = path.is_file(), not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+        exists, empty = path.is_file(), not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
         state.wait_for_everyone()  # all processes have looked before the first one writes
-        if there:
+        if exists:
             try:
                 run = cls(folder, json.loads(path.read_text()))
                 before = yaml.safe_load((folder / "config.yaml").read_text())
@@ -75,11 +105,11 @@ class Run:
         else:
             if not empty:
                 raise MgenError(f"{folder}: not empty and not a run of mgen; choose another --out")
-            run = cls(folder, _facts(command, facts))
+            run = cls(folder, _first_facts(command, facts))
             if state.is_main_process:
                 (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
                 (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=True))
-                run._write()
+                run._write_facts()
         state.wait_for_everyone()
         return run
 
@@ -88,16 +118,17 @@ class Run:
             raise MgenError(
                 f"{self.folder}: holds a run of mgen {self.facts.get('command')}, not {command}; choose another --out"
             )
+        check_run_folder(self.folder, command, before)
         for key in sorted((set(config) | set(before)) - _FREE):
             if config.get(key) != before.get(key):
                 raise MgenError(
-                    f"{self.folder}: was begun with {key}={before.get(key)}, now {key}={config.get(key)}; "
-                    "choose another --out, or the options it was begun with"
+                    f"{self.folder}: started with {key}={before.get(key)}, now {key}={config.get(key)}; "
+                    "choose another --out, or the options that it was started with"
                 )
         for key, value in facts.items():
             if self.facts.get(key) != value:
                 raise MgenError(
-                    f"{self.folder}: was begun with {key} {self.facts.get(key)}, now {value}; choose another --out"
+                    f"{self.folder}: started with {key} {self.facts.get(key)}, now {value}; choose another --out"
                 )
 
     @property
@@ -113,71 +144,84 @@ class Run:
         return self.folder / "checkpoints"
 
     def last_checkpoint(self) -> str | None:
-        """Where to go on from; the same answer on every process."""
+        """The checkpoint to resume from, the same one on every process; drops metrics that were logged after it."""
         state = PartialState()
         if state.is_main_process:
-            last_complete(self.checkpoints)  # also removes what was cut off
+            last_complete(self.checkpoints)  # removes half-written ones
         state.wait_for_everyone()
-        found = last_complete(self.checkpoints)
-        if found is not None:
-            self._forget_after(int(found.name.rsplit("-", 1)[1]))
-        return str(found) if found else None
-
-    def _forget_after(self, step: int) -> None:
-        path = self.folder / "metrics.jsonl"
-        if PartialState().is_main_process and path.is_file():
+        last = last_complete(self.checkpoints)
+        if last is None:
+            return None
+        path, step = self.folder / METRICS_FILE, checkpoint_step(last)
+        if state.is_main_process and path.is_file():
             lines = [line for line in path.read_text().splitlines() if json.loads(line).get("step", 0) <= step]
             path.write_text("".join(f"{line}\n" for line in lines))
+        return str(last)
 
-    def follow(self, trainer: Trainer) -> None:
-        """Write what the trainer logs to metrics.jsonl and to its trackers, and a line of it to the terminal at every
-        tenth of the way.
+    def follow(self, trainer: Trainer, progress: Progress | None = None) -> None:
+        """Writes what the trainer logs to metrics.jsonl and to its trackers.
+
+        Args:
+            progress: takes a line with the main metrics at every tenth of the steps.
         """
         for printer in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(printer)
-        trainer.add_callback(_Metrics(self.folder / "metrics.jsonl"))
-        self.clip_loggers = track(trainer, self.folder, self.facts["began"])
+        trainer.add_callback(MetricsCallback(self.folder / METRICS_FILE, progress))
+        self.clip_loggers = attach_trackers(trainer, self.folder, self.facts["began"])
 
     def save_model(self, model: PreTrainedModel, remi: Remi) -> None:
-        """Write RUN/model in the Hub's layout: aside, flushed, then renamed into place."""
+        """Writes RUN/model in the layout of the Hub: to a temporary folder, flushed, then renamed."""
         if not PartialState().is_main_process:
             return
-        aside = self.folder / "model.part"
-        model.save_pretrained(aside, safe_serialization=True)
-        remi.save_pretrained(aside)
-        write_manifest(aside)
-        if self.model_folder.exists():  # of a run that was cut off between this and its end
-            shutil.rmtree(self.model_folder)
-        aside.rename(self.model_folder)
+        part = self.folder / "model.part"
+        model.save_pretrained(part, safe_serialization=True)
+        remi.save_pretrained(part)
+        replace_folder(part, self.model_folder)
 
     def finish(self, **results: Any) -> None:
-        """Note the end, with results for the reader of run.json."""
+        """Marks the run as finished and adds results to run.json."""
         close_trackers(self.clip_loggers)
         now = time.time()
-        self.facts |= {"finished": _stamp(now), "seconds": round(now - self.facts["began"], 1), **results}
+        self.facts |= {"finished": _timestamp(now), "seconds": round(now - self.facts["began"], 1), **results}
         if PartialState().is_main_process:
-            self._write()
+            self._write_facts()
 
-    def _write(self) -> None:
-        aside = self.folder / f"{RUN_FILE}.part"
-        aside.write_text(json.dumps(self.facts, indent=1))
-        aside.replace(self.folder / RUN_FILE)
+    def result(
+        self, metrics: Mapping[str, float], already_finished: bool = False, notes: Sequence[str] = ()
+    ) -> TrainingResult:
+        """What a library call returns for this finished run."""
+        steps, seconds = int(self.facts["steps"]), float(self.facts["seconds"])
+        return TrainingResult(
+            self.folder, self.model_folder, steps, seconds, metrics, already_finished, tuple(notes), self.facts
+        )
+
+    def _write_facts(self) -> None:
+        part = self.folder / f"{RUN_FILE}.part"
+        part.write_text(json.dumps(self.facts, indent=1))
+        part.replace(self.folder / RUN_FILE)
 
 
-TOLD = {
+SHOWN_METRICS = {
     "loss": "loss",
     "eval_loss": "valid loss",
     "rewards/style/mean": "style",
     "rewards/realism/mean": "realism",
     "policy/kl": "KL",
 }
-"""What the terminal shows of a log line, by its name there."""
+"""Logged metric -> its name in a line of progress."""
 
 
-class _Metrics(TrainerCallback):  # type: ignore[misc]
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.told = -1  # tenths of the way
+class MetricsCallback(TrainerCallback):  # type: ignore[misc]
+    """Appends every log entry to metrics.jsonl; reports the main metrics at every tenth of the steps.
+
+    Args:
+        path: of metrics.jsonl.
+        progress: takes the report; None for no report.
+    """
+
+    def __init__(self, path: Path, progress: Progress | None = None) -> None:
+        self.path, self.progress = path, progress
+        self.last_tenth = -1
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if not (state.is_world_process_zero and logs):
@@ -185,24 +229,31 @@ class _Metrics(TrainerCallback):  # type: ignore[misc]
         with self.path.open("a") as file:
             file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
         tenth = 10 * state.global_step // max(state.max_steps, 1)
-        shown = [f"{name} {logs[key]:.3f}" for key, name in TOLD.items() if isinstance(logs.get(key), int | float)]
-        if shown and tenth > self.told:
-            self.told = tenth
-            print(f"  step {state.global_step} of {state.max_steps}: {', '.join(shown)}", file=sys.stderr, flush=True)
+        numbers = [
+            f"{name} {logs[key]:.3f}" for key, name in SHOWN_METRICS.items() if isinstance(logs.get(key), int | float)
+        ]
+        if self.progress is not None and numbers and tenth > self.last_tenth:
+            self.last_tenth = tenth
+            self.progress(f"  step {state.global_step} of {state.max_steps}: {', '.join(numbers)}")
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics.jsonl."""
-    path = folder / "metrics.jsonl"
+    path = folder / METRICS_FILE
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
-def _facts(command: str, facts: dict[str, Any]) -> dict[str, Any]:
+def on_main_process(progress: Progress | None) -> Progress:
+    """`progress` on the main process, and a function that does nothing elsewhere or without `progress`."""
+    return progress if progress is not None and PartialState().is_main_process else lambda line: None
+
+
+def _first_facts(command: str, facts: dict[str, Any]) -> dict[str, Any]:
     now = time.time()
     return {
         "command": command,
         "began": now,
-        "started": _stamp(now),
+        "started": _timestamp(now),
         "versions": {
             "mgen": mgen.__version__,
             "python": platform.python_version(),
@@ -217,5 +268,5 @@ def _facts(command: str, facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _stamp(seconds: float) -> str:
+def _timestamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))

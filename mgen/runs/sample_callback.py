@@ -1,7 +1,7 @@
-"""What a policy plays while it is trained: the same few prompts, continued every so often, to be heard and seen.
+"""Samples of a policy while it trains: the same few prompts, continued at regular steps, as MIDI, audio and pictures.
 
-Random numbers come from a generator of its own, so a training run ends with the same weights whether anybody listens or
-not. Which tool shows the samples is not known here.
+Samples are drawn from a separate random generator, so a run ends with the same weights with and without them. This
+module does not know which tracker shows them.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from mgen.sampling.prompts import draw_prompts
 from mgen.sampling.rollout import Decoding, sample
 from mgen.sampling.samples import decode_with_prompt
 
-SECONDS = 12.0
-"""The longest clip: enough to hear a prompt and where it leads, and cheap to play at every checkpoint."""
+CLIP_SECONDS = 12.0
+"""The longest clip: long enough for a prompt and what follows it, and cheap to synthesise at every checkpoint."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Clip:
-    """One continuation, as it is heard and seen.
+class SampleClip:
+    """One continuation as sound and picture.
 
     Attributes:
         name: of the prompt, the same at every step.
         audio: (S,) mono samples within -1..1, at `sample_rate`.
         picture: (H, W, 3) its piano-roll, 0-255; the prompt is shaded.
-        midi: the file that holds it.
+        midi: its file.
     """
 
     name: str
@@ -50,29 +50,29 @@ class Clip:
 
 
 class ClipLogger(Protocol):
-    """Where clips are shown."""
+    """Shows clips, in a tracker for example."""
 
-    def show(self, clips: Sequence[Clip], step: int) -> None:
-        """Show what the policy plays after optimizer step `step`."""
+    def show(self, clips: Sequence[SampleClip], step: int) -> None:
+        """Shows the continuations after optimizer step `step`."""
 
 
 class SampleCallback(TrainerCallback):  # type: ignore[misc]
-    """Has the policy continue fixed prompts at temperature 1, and the first of them once more greedily.
+    """Samples continuations of fixed prompts at temperature 1, and a greedy one of the first prompt.
 
-    The MIDI files go to `folder`/step_000100/. Only the main process plays.
+    The MIDI files go to `folder`/step_000100/. Only the main process samples.
 
     Args:
         prompts: name -> token ids.
         folder: of the samples.
-        clip_loggers: where else clips go; with none, nothing is synthesised or drawn.
+        clip_loggers: where clips are shown; without any, nothing is synthesised or drawn.
         every: steps between samples; None: whenever a checkpoint is written.
-        new_tokens: longest continuation; prompt and continuation have to fit the policy's context.
-        at_start: play before the first step too.
-        seed: of every step's draws, so that what changes between steps is the policy.
-        tempo: quarters a minute; the policy knows none.
+        new_tokens: longest continuation; prompt and continuation must fit the policy's context.
+        at_start: sample before the first step too.
+        seed: of the draws, the same at every step, so that differences between steps come from the policy.
+        tempo: quarter notes per minute of the files; the policy has no tempo.
 
     Attributes:
-        seconds: what playing has taken so far.
+        seconds: spent on samples so far.
     """
 
     def __init__(
@@ -94,17 +94,17 @@ class SampleCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if self.at_start and state.global_step == 0:
-            self._play(model, state)
+            self._write_samples(model, state)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if self.every and state.global_step % self.every == 0:
-            self._play(model, state)
+            self._write_samples(model, state)
 
     def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if self.every is None:
-            self._play(model, state)
+            self._write_samples(model, state)
 
-    def _play(self, model: Any, state: Any) -> None:
+    def _write_samples(self, model: Any, state: Any) -> None:
         if not state.is_world_process_zero or not self.prompts:
             return
         began = time.monotonic()
@@ -112,19 +112,19 @@ class SampleCallback(TrainerCallback):  # type: ignore[misc]
         folder = self.folder / f"step_{state.global_step:06d}"
         folder.mkdir(parents=True, exist_ok=True)
         clips = []
-        for name, prompt, completion in self._continued(policy):
+        for name, prompt, completion in self._completions(policy):
             piece = decode_with_prompt(prompt, completion, self.remi)
             score = piece.notes.to_score(0, self.tempo)
             path = folder / f"{name}.mid"
             score.dump_midi(path)
             if self.clip_loggers:
-                audio = synthesise(score, max_seconds=SECONDS)
-                clips.append(Clip(name, audio, pianoroll_image(piece.notes, 0, piece.prompt_end), path))
+                audio = synthesise(score, max_seconds=CLIP_SECONDS)
+                clips.append(SampleClip(name, audio, pianoroll_image(piece.notes, 0, piece.prompt_end), path))
         for clip_logger in self.clip_loggers:
             clip_logger.show(clips, state.global_step)
         self.seconds += time.monotonic() - began
 
-    def _continued(self, policy: PreTrainedModel) -> list[tuple[str, Sequence[int], list[int]]]:
+    def _completions(self, policy: PreTrainedModel) -> list[tuple[str, Sequence[int], list[int]]]:
         """Name, prompt and completion of each sample."""
         generator = torch.Generator(policy.device).manual_seed(self.seed)
         names, prompts = list(self.prompts), list(self.prompts.values())
@@ -139,24 +139,27 @@ class SampleCallback(TrainerCallback):  # type: ignore[misc]
 
 
 def fixed_prompts(
-    corpus: Corpus, asked: Sequence[tuple[str, str]], n: int, prompt_tokens: int, seed: int = 0
+    corpus: Corpus, types: Sequence[tuple[str, str]], n: int, prompt_tokens: int, seed: int = 0
 ) -> dict[str, list[int]]:
-    """Prompts from valid, the same at every call: name -> token ids.
+    """Draws prompts from valid, the same ones at every call.
 
     Args:
-        asked: (prompt type, target style) pairs, used in turn; prompt types are `mgen.sampling.prompts.PROMPT_TYPES`.
-            Those that valid has no music for are left out.
+        types: prompt type (`mgen.sampling.prompts.PROMPT_TYPES`) and target style, taken in turn. Types for which valid
+            has no music are skipped.
         n: number of prompts.
         prompt_tokens: tokens of music in each.
+
+    Returns:
+        Name -> token ids.
     """
-    found: list[tuple[str, list[list[int]]]] = []
-    for place, (prompt_type, style) in enumerate(asked):
+    drawn: list[tuple[str, list[list[int]]]] = []
+    for place, (prompt_type, style) in enumerate(types):
         rng = np.random.default_rng([seed, place])
         try:
             prompts = draw_prompts(corpus, "valid", prompt_type, n, prompt_tokens, 0, style, rng)
-        except MgenError:  # no such music, or none that long: nothing that training needs
+        except MgenError:  # no such music, or none that long: training does not need it
             continue
-        found.append((f"{prompt_type}_{style}", prompts.ids.tolist()))
+        drawn.append((f"{prompt_type}_{style}", prompts.ids.tolist()))
     return {
-        f"{i}_{found[i % len(found)][0]}": found[i % len(found)][1][i // len(found)] for i in range(n if found else 0)
+        f"{i}_{drawn[i % len(drawn)][0]}": drawn[i % len(drawn)][1][i // len(drawn)] for i in range(n if drawn else 0)
     }

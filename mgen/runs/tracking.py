@@ -1,6 +1,6 @@
-"""Where a training run is followed: TensorBoard where it is installed, Weights & Biases or trackio when asked for.
+"""Trackers of a training run: TensorBoard if it is installed, Weights & Biases or trackio on request.
 
-Everything stays in the run's folder (RUN/logs), so `tensorboard --logdir runs` finds all runs; trackio keeps its own.
+All logs stay in the run's folder (RUN/logs), so `tensorboard --logdir runs` finds every run; trackio has its own store.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from transformers.integrations import TensorBoardCallback, TrackioCallback
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.extras import is_installed
-from mgen.runs.sample_callback import Clip, ClipLogger, SampleCallback
+from mgen.runs.sample_callback import ClipLogger, SampleCallback, SampleClip
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -37,9 +37,9 @@ class TrackingOptions:
 
     report_to: list[str] = field(
         default_factory=lambda: ["tensorboard"] if is_installed("tensorboard") else [],
-        metadata={"help": "tensorboard (the default where it is installed), wandb, trackio (one or several), or none."},
+        metadata={"help": "tensorboard (the default if installed), wandb, trackio (one or several), or none."},
     )
-    project: str = field(default="mgen", metadata={"help": "Name that wandb and trackio gather runs under."})
+    project: str = field(default="mgen", metadata={"help": "Project of the run in wandb and trackio."})
 
 
 @dataclass
@@ -52,39 +52,39 @@ class SampleOptions(TrackingOptions):
             "help": "Steps between samples of fixed prompts; 0: none. By default at every checkpoint, if tracked."
         },
     )
-    sample_prompts: int = field(default=4, metadata={"help": "Prompts that are continued, drawn once from valid."})
-    sample_tokens: int = field(default=192, metadata={"help": "Longest continuation, as far as the context allows."})
+    sample_prompts: int = field(default=4, metadata={"help": "Prompts of the samples, drawn once from valid."})
+    sample_tokens: int = field(default=192, metadata={"help": "Longest continuation, within the policy's context."})
 
 
 def check_tracking(config: Any) -> None:
-    """Check a config's tracking options before anything is trained.
+    """Checks the tracking options before training, and normalises `report_to`.
 
     Raises:
-        ValueError: A tracker is unknown or not installed, a run's name is a path, or a number is out of range.
+        ValueError: A tracker is unknown or not installed, the run's name is a path, or a number is out of range.
     """
     given = config.report_to or []
-    asked = [word for word in ([given] if isinstance(given, str) else list(given)) if word != "none"]
-    for name in asked:
+    trackers = [word for word in ([given] if isinstance(given, str) else list(given)) if word != "none"]
+    for name in trackers:
         if name not in TRACKERS:
             raise ValueError(f"report_to '{name}': expected {', '.join(TRACKERS)} or none")
         if not is_installed(name):
             raise ValueError(f"report_to {name}: it is not installed; pip install 'mgen[{name}]', or leave it out")
-    config.report_to = asked or "none"
+    config.report_to = trackers or "none"
     if config.run_name and Path(config.run_name).name != config.run_name:
-        raise ValueError(f"run_name '{config.run_name}': trackers file runs by it; give a name without / in it")
+        raise ValueError(f"run_name '{config.run_name}': trackers use it as a file name; give a name without /")
     if not isinstance(config, SampleOptions):
         return
     if config.sample_steps is not None and config.sample_steps < 0:
-        raise ValueError(f"sample_steps ({config.sample_steps}) must be at least 0; 0 plays nothing")
+        raise ValueError(f"sample_steps ({config.sample_steps}) must be at least 0; 0 for no samples")
     if config.sample_prompts < 1 or config.sample_tokens < 1:
         raise ValueError(
             f"sample_prompts ({config.sample_prompts}) and sample_tokens ({config.sample_tokens}) must be at least 1; "
-            "--sample_steps 0 plays nothing"
+            "--sample_steps 0 for no samples"
         )
 
 
-class TensorBoardClips(TensorBoardCallback):  # type: ignore[misc]
-    """transformers' callback, writing to the run's folder; a run taken up again writes over what came after its
+class TensorBoardClipLogger(TensorBoardCallback):  # type: ignore[misc]
+    """The callback of transformers, writing to the run's folder. A resumed run overwrites what was logged after its
     checkpoint.
     """
 
@@ -104,8 +104,8 @@ class TensorBoardClips(TensorBoardCallback):  # type: ignore[misc]
         self.purge_step = state.global_step + 1 if state.global_step else None
         super().on_train_begin(args, state, control, **rest)
 
-    def show(self, clips: Sequence[Clip], step: int) -> None:
-        """Clips beside the curves."""
+    def show(self, clips: Sequence[SampleClip], step: int) -> None:
+        """Adds the clips to the log."""
         assert self.tb_writer is not None  # training has begun
         for clip in clips:
             self.tb_writer.add_audio(f"audio/{clip.name}", clip.audio[None], step, clip.sample_rate)
@@ -113,10 +113,10 @@ class TensorBoardClips(TensorBoardCallback):  # type: ignore[misc]
         self.tb_writer.flush()
 
 
-class WandbClips:
-    """Clips in the run that Weights & Biases has open."""
+class WandbClipLogger:
+    """Adds clips to the open run of Weights & Biases."""
 
-    def show(self, clips: Sequence[Clip], step: int) -> None:
+    def show(self, clips: Sequence[SampleClip], step: int) -> None:
         wandb = importlib.import_module("wandb")
         shown: dict[str, Any] = {"train/global_step": step}
         for clip in clips:
@@ -126,8 +126,8 @@ class WandbClips:
         wandb.log(shown)
 
 
-class TrackioClips(TrackioCallback):  # type: ignore[misc]
-    """transformers' callback, speaking on stderr: stdout is for results. Clips go to the run that it has open."""
+class TrackioClipLogger(TrackioCallback):  # type: ignore[misc]
+    """The callback of transformers, with its messages on stderr (stdout is for results); adds clips to its open run."""
 
     def setup(self, *args: Any, **rest: Any) -> None:
         with redirect_stdout(sys.stderr):
@@ -137,33 +137,37 @@ class TrackioClips(TrackioCallback):  # type: ignore[misc]
         with redirect_stdout(sys.stderr):
             super().on_train_end(*args, **rest)
 
-    def show(self, clips: Sequence[Clip], step: int) -> None:
+    def show(self, clips: Sequence[SampleClip], step: int) -> None:
         trackio = importlib.import_module("trackio")
         shown: dict[str, Any] = {"train/global_step": step}
         for clip in clips:
-            caption = f"{clip.midi.parent.name}/{clip.midi.name}"  # it numbers logs, not steps
-            samples = np.rint(clip.audio * 32767).astype(np.int16)  # it would level floats anew
+            caption = f"{clip.midi.parent.name}/{clip.midi.name}"  # trackio numbers log entries, not steps
+            samples = np.rint(clip.audio * 32767).astype(np.int16)  # trackio would rescale floats
             shown[f"audio/{clip.name}"] = trackio.Audio(samples, caption=caption, sample_rate=clip.sample_rate)
             shown[f"pianoroll/{clip.name}"] = trackio.Image(clip.picture, caption=caption)
         trackio.log(shown)
 
 
-def track(trainer: Trainer, folder: Path, began: float) -> list[ClipLogger]:
-    """Have a trainer's trackers write where the run is; what comes back shows clips.
+def attach_trackers(trainer: Trainer, folder: Path, began: float) -> list[ClipLogger]:
+    """Makes the trackers of a trainer write to the run's folder.
 
     Args:
         folder: of the run.
-        began: when the run was begun; with the folder it tells a run that is taken up from another of that name.
+        began: start of the run, in seconds since 1970; with the folder it identifies the run to a tracker when it is
+            resumed.
+
+    Returns:
+        A clip logger for each tracker.
     """
     clip_loggers: list[ClipLogger] = []
     identity = hashlib.sha256(f"{folder.resolve()} {began}".encode()).hexdigest()[:16]
     trainer.args.run_name = trainer.args.run_name or f"{folder.resolve().name}-{identity[:6]}"
     if trainer.pop_callback(TensorBoardCallback) is not None:
-        board = TensorBoardClips(folder / LOGS)
+        board = TensorBoardClipLogger(folder / LOGS)
         trainer.add_callback(board)
         clip_loggers.append(board)
     if "wandb" in trainer.args.report_to:
-        clip_loggers.append(WandbClips())
+        clip_loggers.append(WandbClipLogger())
         wandb = importlib.import_module("wandb")
         if PartialState().is_main_process and wandb.run is None:
             (folder / LOGS).mkdir(exist_ok=True)
@@ -175,62 +179,65 @@ def track(trainer: Trainer, folder: Path, began: float) -> list[ClipLogger]:
                 resume="allow",
             )
     if trainer.pop_callback(TrackioCallback) is not None:
-        trackio = TrackioClips()
+        trackio = TrackioClipLogger()
         trainer.add_callback(trackio)
         clip_loggers.append(trackio)
     return clip_loggers
 
 
 def close_trackers(clip_loggers: Sequence[ClipLogger]) -> None:
-    """Close what trackers have open, so that another run in the same process is another run to them."""
+    """Closes the trackers, so that the next run of this process gets its own."""
     if not PartialState().is_main_process:
         return
     for clip_logger in clip_loggers:
-        if isinstance(clip_logger, TensorBoardClips) and clip_logger.tb_writer is not None:
+        if isinstance(clip_logger, TensorBoardClipLogger) and clip_logger.tb_writer is not None:
             clip_logger.tb_writer.close()
             clip_logger.tb_writer = None
-        elif isinstance(clip_logger, WandbClips):
+        elif isinstance(clip_logger, WandbClipLogger):
             importlib.import_module("wandb").finish()
-        elif isinstance(clip_logger, TrackioClips):
+        elif isinstance(clip_logger, TrackioClipLogger):
             with redirect_stdout(sys.stderr):
                 importlib.import_module("trackio").finish()
 
 
-def listen(
+def attach_samples(
     trainer: Trainer,
-    config: SampleOptions,
+    options: SampleOptions,
     folder: Path,
     clip_loggers: Sequence[ClipLogger],
     remi: Remi,
     prompts: Mapping[str, Sequence[int]],
     at_start: bool,
+    progress: Callable[[str], None],
 ) -> SampleCallback | None:
-    """Has the policy of `trainer` continue `prompts` at the steps that the options give.
+    """Adds a `SampleCallback` to the trainer of a policy, as the options say.
 
-    Samples go to `folder`/samples and to `clip_loggers`.
+    Args:
+        folder: of the run; MIDI files go to `folder`/samples.
+        prompts: name -> token ids; those that fill the context are skipped.
+        at_start: sample before the first step too.
+        progress: takes a line if there are no samples though a tracker would show them.
 
     Raises:
-        MgenError: Samples were asked for, and there is no prompt to start from or no process that holds the policy.
+        MgenError: `sample_steps` is set, and there is no prompt or no process that holds the whole policy.
     """
-    every = config.sample_steps
+    every = options.sample_steps
     if every == 0 or (every is None and not clip_loggers):
         return None
     context = trainer.model.config.max_position_embeddings
     fitting = {name: ids for name, ids in prompts.items() if len(ids) < context}
-    why = ""
+    obstacle = ""
     if not fitting:
-        why = "valid has no music to draw prompts from"
+        obstacle = "valid has no music to draw prompts from"
     elif trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        why = "no process holds the whole policy"
-    if why and every is not None:
-        raise MgenError(f"sample_steps ({every}): {why}; use --sample_steps 0")
-    if why:
-        if PartialState().is_main_process:
-            print(f"no samples are played: {why}", file=sys.stderr)
+        obstacle = "no process holds the whole policy"
+    if obstacle and every is not None:
+        raise MgenError(f"sample_steps ({every}): {obstacle}; use --sample_steps 0")
+    if obstacle:
+        progress(f"no samples: {obstacle}")
         return None
     room = context - max(len(ids) for ids in fitting.values())
-    listening = SampleCallback(
-        fitting, remi, folder / "samples", clip_loggers, every, min(config.sample_tokens, room), at_start
-    )
-    trainer.add_callback(listening)
-    return listening
+    new_tokens = min(options.sample_tokens, room)
+    callback = SampleCallback(fitting, remi, folder / "samples", clip_loggers, every, new_tokens, at_start)
+    trainer.add_callback(callback)
+    return callback

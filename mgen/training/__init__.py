@@ -1,1 +1,1 @@
-"""Next-token training: windows, checkpoints, the trainer."""
+"""Supervised training: next-token training of a policy, preference pairs, streamed data."""

@@ -1,7 +1,7 @@
-"""Learning from pairs: of two continuations of one prompt, somebody preferred one.
+"""Training on preference pairs: two continuations of one prompt, the preferred one first.
 
-Reads pairs, keeps some prompts back, and trains on the others with TRL's own losses. Who voted, and on what page, is
-not known here.
+Reads pairs, holds some prompts out, and trains on the others with the losses of TRL. Knows nothing of how the votes
+were collected.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from trl import DPOTrainer, RewardTrainer
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.runs.checkpoints import VerifiedCheckpoints
-from mgen.training.pretrain import not_finite
 
-Row = list[int]
+TokenRow = list[int]
+"""Token ids of one sequence."""
 
 MIN_PAIRS = 16
 MIN_PROMPTS = 8
-"""Fewer pairs, or pairs of fewer prompts, say nothing that holds for other prompts."""
+"""With fewer pairs or prompts, the held-out accuracy has no useful interval."""
 
 _TEXTS = ("prompt", "chosen", "rejected")
 
@@ -39,17 +39,17 @@ class Pairs:
     """N pairs of completions, as token ids.
 
     Attributes:
-        prompt: (N,) rows of ids, BOS and style token in front as they were sampled from.
-        chosen, rejected: (N,) rows of ids; EOS where the completion ended by itself.
+        prompt: N rows of ids that begin with BOS and the style token, as the completions were sampled from them.
+        chosen, rejected: N rows of ids; the last is EOS if the completion ended before its greatest length.
         group: (N,) pairs of one prompt share a number.
-        alike: pairs of two equal completions, which were left out: nothing was preferred there.
+        equal: number of pairs of two equal completions, which are not among the N.
     """
 
-    prompt: list[Row]
-    chosen: list[Row]
-    rejected: list[Row]
+    prompt: list[TokenRow]
+    chosen: list[TokenRow]
+    rejected: list[TokenRow]
     group: NDArray[np.int64]
-    alike: int = 0
+    equal: int = 0
 
     def __len__(self) -> int:
         return len(self.prompt)
@@ -59,25 +59,24 @@ class Pairs:
         return len(np.unique(self.group))
 
     def take(self, index: NDArray[np.int64]) -> Pairs:
-        """The pairs of `index`, in that order."""
+        """Selects the pairs of `index`, in that order."""
         prompt, chosen, rejected = ([column[i] for i in index] for column in (self.prompt, self.chosen, self.rejected))
         return Pairs(prompt, chosen, rejected, self.group[index])
 
     def for_policy(self) -> Dataset:
-        """As `DPOTrainer` reads pairs that are tokens already."""
+        """The dataset of token ids that `DPOTrainer` reads."""
         return Dataset.from_dict({"prompt_ids": self.prompt, "chosen_ids": self.chosen, "rejected_ids": self.rejected})
 
     def for_reward(self, eos_id: int) -> Dataset:
-        """As `RewardTrainer` reads them; see `heard`."""
+        """The dataset of token ids that `RewardTrainer` reads; see `reward_inputs`."""
         columns = {"chosen_ids": self.chosen, "rejected_ids": self.rejected}
-        return Dataset.from_dict({name: heard(self.prompt, rows, eos_id) for name, rows in columns.items()})
+        return Dataset.from_dict({name: reward_inputs(self.prompt, rows, eos_id) for name, rows in columns.items()})
 
 
-def heard(prompts: Sequence[Row], completions: Sequence[Row], eos_id: int) -> list[Row]:
-    """What a reward model reads of each piece: prompt and completion in one row, without an EOS at the end.
+def reward_inputs(prompts: Sequence[TokenRow], completions: Sequence[TokenRow], eos_id: int) -> list[TokenRow]:
+    """Joins prompt and completion to what a reward model reads: one row, without an EOS at its end.
 
-    TRL hands a reward model the completion as text without special tokens, so one that had learned to answer at an EOS
-    would be asked where it had never answered.
+    TRL passes a completion to a reward model as text without special tokens, so training must not show an EOS either.
     """
     return [
         prompt + (completion[:-1] if completion[-1] == eos_id else completion)
@@ -86,14 +85,16 @@ def heard(prompts: Sequence[Row], completions: Sequence[Row], eos_id: int) -> li
 
 
 def read_pairs(path: Path | str, remi: Remi, context: int) -> Pairs:
-    """Read what `mgen votes --export` wrote: a JSON object a line with `prompt`, `chosen`, `rejected`, which are token
-    names run together; other keys are for people.
+    """Reads the file that `mgen votes --export` writes.
+
+    Each line is a JSON object with `prompt`, `chosen` and `rejected`: names of tokens without space between them. Other
+    keys are ignored.
 
     Args:
-        context: most tokens of prompt and completion together. Nothing is cut.
+        context: largest number of tokens of prompt and completion together. Nothing is truncated.
 
     Raises:
-        MgenError: The file cannot be read; or, with its line, a pair is no such object, has tokens of another
+        MgenError: The file cannot be read; a pair (named by its line) is no such object, has tokens of another
             vocabulary, or is too long; or there are too few pairs or prompts.
     """
     path = Path(path)
@@ -102,10 +103,10 @@ def read_pairs(path: Path | str, remi: Remi, context: int) -> Pairs:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise MgenError(f"{path}: {reason}; give the file that mgen votes --export wrote") from error
-    columns: dict[str, list[Row]] = {name: [] for name in _TEXTS}
+    columns: dict[str, list[TokenRow]] = {name: [] for name in _TEXTS}
     ids = {name: id_ for id_, name in enumerate(remi.names)}
     split = remi.tokenizer().backend_tokenizer.pre_tokenizer.pre_tokenize_str
-    alike = 0
+    equal = 0
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -120,7 +121,7 @@ def read_pairs(path: Path | str, remi: Remi, context: int) -> Pairs:
                 "use a model with a longer context, or pairs of shorter pieces"
             )
         if chosen == rejected:
-            alike += 1
+            equal += 1
             continue
         for name, row in zip(_TEXTS, rows, strict=True):
             columns[name].append(row)
@@ -131,7 +132,7 @@ def read_pairs(path: Path | str, remi: Remi, context: int) -> Pairs:
             f"{path}: {len(group)} pairs of {len(number_of)} prompts; expected at least {MIN_PAIRS} pairs of "
             f"{MIN_PROMPTS} prompts, vote on more"
         )
-    return Pairs(**columns, group=group, alike=alike)
+    return Pairs(**columns, group=group, equal=equal)
 
 
 def _texts(line: str, where: str) -> dict[str, str]:
@@ -148,7 +149,7 @@ def _texts(line: str, where: str) -> dict[str, str]:
     return {key: pair[key] for key in _TEXTS}
 
 
-def _ids(names: Sequence[str], ids: dict[str, int], where: str) -> Row:
+def _ids(names: Sequence[str], ids: dict[str, int], where: str) -> TokenRow:
     for name in names:
         if name not in ids:
             raise MgenError(f"{where}: '{name:.40}' is no token of the model; export votes on models of its vocabulary")
@@ -156,49 +157,46 @@ def _ids(names: Sequence[str], ids: dict[str, int], where: str) -> Row:
 
 
 def split_pairs(pairs: Pairs, valid_share: float, seed: int) -> tuple[Pairs, Pairs]:
-    """Train and valid; all pairs of one prompt are on one side.
+    """Splits pairs into train and valid, with all pairs of a prompt on one side.
 
     Args:
-        valid_share: valid gets so large a share of the prompts; at least two prompts are on either side. Prompts with
-            many pairs, such as the empty one, stay in train, so that valid is not one prompt's.
+        valid_share: share of the prompts that go to valid; each side has at least two. Prompts with many pairs, such as
+            the empty one, stay in train, so that no single prompt dominates valid.
         seed: of the draw.
     """
     groups, count = np.unique(pairs.group, return_counts=True)
     shuffled = np.random.default_rng(seed).permutation(len(groups))
     few = shuffled[np.argsort(count[shuffled] > 2 * np.median(count), kind="stable")]
-    held = groups[few[: min(max(2, round(valid_share * len(groups))), len(groups) - 2)]]
-    is_valid = np.isin(pairs.group, held)
+    held_out = groups[few[: min(max(2, round(valid_share * len(groups))), len(groups) - 2)]]
+    is_valid = np.isin(pairs.group, held_out)
     return pairs.take(np.flatnonzero(~is_valid)), pairs.take(np.flatnonzero(is_valid))
 
 
-class _Finite(VerifiedCheckpoints):
-    """A trainer of pairs that ends where its loss is no number."""
+class _PairTrainer(VerifiedCheckpoints):
+    """A trainer on pairs that checks its loss."""
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         loss = super().compute_loss(model, inputs, *args, **kwargs)
-        value = loss[0] if isinstance(loss, tuple) else loss
-        if not torch.isfinite(value):
-            items = list(range(len(inputs["input_ids"]) // 2))
-            raise MgenError(not_finite(value.item(), self.state.global_step + 1, items, Path(self.args.output_dir)))
+        self.check_loss(loss[0] if isinstance(loss, tuple) else loss, range(len(inputs["input_ids"]) // 2))
         return loss
 
 
-class PolicyPreferences(_Finite, DPOTrainer):  # type: ignore[misc]
+class PolicyPreferences(_PairTrainer, DPOTrainer):  # type: ignore[misc]
     """`DPOTrainer` over `Pairs.for_policy`.
 
-    Differs from TRL's: completions stay as they were sampled. TRL ends every one with an EOS, and a completion that was
-    cut at its greatest length would teach the policy to stop there.
+    Differs from TRL's: completions stay as they were sampled. TRL appends EOS to each, and a completion that reached
+    the greatest length would teach the policy to stop there.
     """
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
 
 
-class RewardPreferences(_Finite, RewardTrainer):  # type: ignore[misc]
+class RewardPreferences(_PairTrainer, RewardTrainer):  # type: ignore[misc]
     """`RewardTrainer` over `Pairs.for_reward`.
 
-    The loss is minus log sigmoid of the difference of two logits (Bradley-Terry), so a difference of logits is the
-    log-odds, in nats, that the one piece is preferred to the other.
+    The loss is -log sigmoid(logit_chosen - logit_rejected) (Bradley-Terry), so a difference of logits is the
+    log-odds, in nats, that one piece is preferred to the other.
     """
 
 
@@ -206,10 +204,13 @@ class RewardPreferences(_Finite, RewardTrainer):  # type: ignore[misc]
 def policy_margins(
     policy: PreTrainedModel, reference: PreTrainedModel, pairs: Pairs, pad_id: int, batch_size: int = 16
 ) -> NDArray[np.float64]:
-    """(N,) nats by which training has moved the policy towards the chosen piece and away from the rejected one.
+    """Measures how far training moved a policy towards the chosen and away from the rejected pieces.
 
-    log pi(chosen) / ref(chosen) - log pi(rejected) / ref(rejected), all given the prompt. Times the beta of DPO it is
-    the log-odds that the policy gives the preference. 0 for a policy that is its reference.
+    The margin is log pi(chosen) / ref(chosen) - log pi(rejected) / ref(rejected), all given the prompt. The beta of DPO
+    times the margin is the log-odds of the preference under the policy. It is 0 where the policy equals the reference.
+
+    Returns:
+        (N,) margins in nats.
 
     Source: Rafailov et al. 2023, arXiv:2305.18290.
     """
@@ -224,12 +225,12 @@ def policy_margins(
 @torch.no_grad()
 def completion_nats(
     model: PreTrainedModel,
-    prompts: Sequence[Row],
-    completions: Sequence[Row],
+    prompts: Sequence[TokenRow],
+    completions: Sequence[TokenRow],
     pad_id: int,
     batch_size: int = 16,
 ) -> NDArray[np.float64]:
-    """(N,) log-probability, in nats, of each completion after its prompt."""
+    """Computes the log-probability of each completion given its prompt: (N,), in nats."""
     was_training = model.training
     model.eval()
     out = np.zeros(len(prompts))
@@ -237,7 +238,7 @@ def completion_nats(
         end = min(begin + batch_size, len(prompts))
         rows = [prompts[i] + completions[i] for i in range(begin, end)]
         ids = _padded(rows, pad_id).to(model.device)
-        # No attention mask: behind a causal mask nothing attends to padding on the right.
+        # No attention mask: under a causal mask no token attends to padding on its right.
         logprobs = model(input_ids=ids).logits[:, :-1].float().log_softmax(-1)
         taken = logprobs.gather(-1, ids[:, 1:, None])[..., 0].double().cpu()
         at = torch.arange(1, ids.shape[1])
@@ -249,7 +250,7 @@ def completion_nats(
     return out
 
 
-def _padded(rows: Sequence[Row], pad_id: int) -> Tensor:
+def _padded(rows: Sequence[TokenRow], pad_id: int) -> Tensor:
     out = torch.full((len(rows), max(map(len, rows))), pad_id)
     for place, row in zip(out, rows, strict=True):
         place[: len(row)] = torch.tensor(row)

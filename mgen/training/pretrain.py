@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,8 +16,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from mgen.corpus.windows import Windows, collate
 from mgen.encoding.remi import Kind, Remi
-from mgen.errors import MgenError
-from mgen.runs.checkpoints import VerifiedCheckpoints, last_complete
+from mgen.runs.checkpoints import VerifiedCheckpoints
 from mgen.training.streaming import StreamedWindows
 
 
@@ -26,11 +24,11 @@ class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
     """`Trainer` over `Windows`, evaluated in nats per token and nats per note.
 
     Args:
-        train, valid: windows; `valid` is read in order, without transposition, once an evaluation. Where `train` is
-            streamed, its batch, rank and ranks are those of `args`.
+        train: windows; if streamed, with the batch, rank and ranks of `args`.
+        valid: windows, read in order at every evaluation, without transposition.
     """
 
-    control: Any  # of `Trainer`, whose types are not told
+    control: Any  # of `Trainer`, which has no types
     train_dataset: Any
 
     def __init__(
@@ -56,13 +54,13 @@ class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
         )
 
     def _get_train_sampler(self, *_: Any) -> Sampler[int]:
-        # Windows shuffles by itself, by item number, so that resuming is exact.
+        # Windows are shuffled by item number, so that resuming is exact.
         return SequentialSampler(self.train_dataset)
 
     def get_train_dataloader(self) -> Any:
         if not isinstance(self.train_dataset, StreamedWindows):
             return super().get_train_dataloader()
-        # Not prepared by accelerate: each process has its own stream, which is not to be dealt out a second time.
+        # Not prepared by accelerate, which would split the stream of each process a second time.
         workers = self.args.dataloader_num_workers
         return DataLoader(
             self.train_dataset,
@@ -71,39 +69,36 @@ class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
             num_workers=workers,
             prefetch_factor=self.args.dataloader_prefetch_factor if workers else None,
             pin_memory=self.args.dataloader_pin_memory,
-            # Else it draws from the generator that dropout draws from, in a run taken up again at another place.
+            # By default it draws from the generator of dropout, and a resumed run would draw at another place.
             generator=torch.Generator(),
         )
 
     def train(self, resume_from_checkpoint: str | None = None, **rest: Any) -> Any:
-        """As `Trainer.train`; a stream begins where the checkpoint was written."""
+        """Trains as `Trainer.train`; a stream resumes where the checkpoint was written."""
         if resume_from_checkpoint and isinstance(self.train_dataset, StreamedWindows):
             state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
-            items = self.train_dataset.dealt * self.args.gradient_accumulation_steps
+            items = self.train_dataset.global_batch * self.args.gradient_accumulation_steps
             self.train_dataset = replace(self.train_dataset, begin=state.global_step * items)
             self.args.ignore_data_skip = True
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **rest)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if self.state.epoch is not None and self.state.max_steps:
-            # Trainer counts from where the data began, which is not the first step of a stream taken up again.
+            # Trainer counts from the first item of the data, which is not the first step of a resumed stream.
             self.state.epoch = self.state.global_step / self.state.max_steps
         super().log(logs, *args, **kwargs)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         index = inputs.pop("index")
         loss = super().compute_loss(model, inputs, *args, **kwargs)
-        value = loss[0] if isinstance(loss, tuple) else loss
-        if not torch.isfinite(value):
-            raise MgenError(
-                not_finite(value.item(), self.state.global_step + 1, index.tolist(), Path(self.args.output_dir))
-            )
+        self.check_loss(loss[0] if isinstance(loss, tuple) else loss, index.tolist())
         return loss
 
     @torch.no_grad()
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """Nats per token, and per note: the loss of all tokens over the number of notes, comparable across
-        encodings.
+        """Measures nats per token and nats per note (the loss of all tokens over the number of notes).
+
+        Nats per note can be compared across encodings.
         """
         model = self.model.eval()
         is_note = torch.from_numpy(self.remi.kind == Kind.DURATION).to(self.args.device)
@@ -133,20 +128,12 @@ class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
 
 
 def token_sums(logits: Tensor, labels: Tensor, is_note: Tensor) -> Tensor:
-    """(3,) loss in nats summed over the tokens of `labels` (B, T) that are not -100, their number, the number of
-    notes.
+    """Sums the loss over the tokens of `labels` (B, T) that are not -100.
+
+    Returns:
+        (3,) loss in nats, number of tokens, number of notes.
     """
     nats = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")
     counted = labels != -100
     notes = (is_note[labels.clamp(min=0)] & counted).sum()
     return torch.stack([nats.double(), counted.sum().double(), notes.double()])
-
-
-def not_finite(value: float, step: int, items: list[int], checkpoints: Path) -> str:
-    """The line that ends a run whose loss is no number."""
-    good = last_complete(checkpoints) if checkpoints.is_dir() else None
-    kind = "not a number" if math.isnan(value) else "infinite"
-    return (
-        f"step {step}: the loss is {kind} (batch: items {items[0]}..{items[-1]}); "
-        f"last good checkpoint: {good or 'none yet'}; try a smaller learning_rate"
-    )

@@ -1,7 +1,7 @@
-"""Windows of a corpus that does not fit into memory: its shards are read one behind the other, a row group at a time.
+"""Training windows of a corpus that does not fit into memory: its shards are read one by one, a row group at a time.
 
-What a window is, `mgen.corpus.windows` says; here they are only put in order and dealt out to processes and workers.
-`Corpus.pieces` and `Corpus.table`, which hold what they read, are not used.
+Windows are defined in `mgen.corpus.windows`; this module orders them and distributes them to processes and workers.
+`Corpus.pieces` and `Corpus.table`, which load a whole split, are not used.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from mgen.corpus.windows import item_rng, training_sequence, window_counts
 from mgen.errors import MgenError
 
 BUFFER = 1 << 14
-"""Windows that wait for their turn: 25 to 60 MB at a context of 512, more where pieces are long."""
+"""Windows in the shuffle buffer: 25 to 60 MB at a context of 512, more if pieces are long."""
 
 ROWS = 256
-"""Pieces taken from the stream, and windows put into the buffer, at a time."""
+"""Pieces read from the stream, and windows added to the buffer, at a time."""
 
-HELD_TOKENS = 1 << 24
-"""Tokens of a split that are held in memory for evaluation: 32 MB."""
+EVALUATION_TOKENS = 1 << 24
+"""Tokens of a split that evaluation keeps in memory: 32 MB."""
 
 SPLIT = "train"
 
 
-class Piece(NamedTuple):
+class StreamedPiece(NamedTuple):
     """A row of a shard."""
 
     number: int  # in pieces.parquet
@@ -48,8 +48,8 @@ class Piece(NamedTuple):
     ids: NDArray[np.uint16]  # (L,)
 
 
-class Uncut(NamedTuple):
-    """A window that waits: the windows of a piece share its ids, and nothing is cut that is not asked for."""
+class WindowPlace(NamedTuple):
+    """A window in the buffer, not yet cut: the windows of a piece share its ids."""
 
     piece: NDArray[np.uint16]  # (L,)
     style_id: int
@@ -58,23 +58,22 @@ class Uncut(NamedTuple):
 
 @dataclass(frozen=True)
 class StreamedWindows(IterableDataset[dict[str, NDArray[np.int64]]]):
-    """Training sequences as `Windows` makes them, in the order in which they are trained on, of the split `train`.
+    """Training sequences as `Windows` makes them, streamed from the split `train` in the order of training.
 
-    An epoch goes once through all pieces: the shards in an order of its own, their windows through a buffer from which
-    a random one is taken each time. Item i is a function of `seed`, `buffer` and i alone, whatever the number of
-    workers and wherever the stream begins, so a run that is taken up again sees what the uninterrupted one would have
-    seen. Nothing but the buffer and a row group is held.
+    An epoch reads every piece once: the shards in random order, their windows through a shuffle buffer. Item i depends
+    on `seed`, `buffer` and i alone, not on the number of workers or the start of the stream, so a resumed run reads the
+    same items as an uninterrupted one. Only the buffer and a row group are in memory.
 
     Attributes:
-        length: number of items over all epochs and processes; a multiple of `batch * ranks`.
-        batch: items of a batch of one process; the `DataLoader` must take as many.
+        length: number of items of all epochs and processes; a multiple of `batch * ranks`.
+        batch: items in a batch of one process; the batch size of the `DataLoader`.
         style_dropout: share of sequences without their style token.
-        buffer: windows among which the next one is drawn.
-        rank, ranks: number of this process, and how many there are: batch i of the stream goes to process `i % ranks`.
-        begin: number of the first item, a multiple of `batch * ranks`; those before it are passed over uncut.
+        buffer: size of the shuffle buffer, in windows.
+        rank, ranks: number of this process and of all processes: batch i of the stream goes to process `i % ranks`.
+        begin: number of the first item, a multiple of `batch * ranks`; earlier ones are skipped without being cut.
 
     Raises:
-        MgenError: Shards are missing or damaged, or there is no piece.
+        MgenError: Shards are missing or damaged, or the split has no piece.
         ValueError: `length` or `begin` is not a multiple of `batch * ranks`.
     """
 
@@ -92,7 +91,7 @@ class StreamedWindows(IterableDataset[dict[str, NDArray[np.int64]]]):
 
     def __post_init__(self) -> None:
         for name, value in (("length", self.length), ("begin", self.begin)):
-            if value % self.dealt:
+            if value % self.global_batch:
                 raise ValueError(
                     f"{name} ({value}) must be a multiple of batch ({self.batch}) times ranks ({self.ranks})"
                 )
@@ -101,8 +100,8 @@ class StreamedWindows(IterableDataset[dict[str, NDArray[np.int64]]]):
         _check(self.shards, self.n_pieces)
 
     @property
-    def dealt(self) -> int:
-        """Items of a batch of every process."""
+    def global_batch(self) -> int:
+        """Items in a batch of all processes together."""
         return self.batch * self.ranks
 
     @property
@@ -110,7 +109,7 @@ class StreamedWindows(IterableDataset[dict[str, NDArray[np.int64]]]):
         return _shards(self.corpus, SPLIT)
 
     @cached_property
-    def _counted(self) -> tuple[int, int]:
+    def _counts(self) -> tuple[int, int]:
         path = self.corpus.folder / PIECES
         pieces = windows = 0
         try:
@@ -124,12 +123,12 @@ class StreamedWindows(IterableDataset[dict[str, NDArray[np.int64]]]):
 
     @property
     def n_pieces(self) -> int:
-        return self._counted[0]
+        return self._counts[0]
 
     @property
     def epoch_length(self) -> int:
-        """Windows of an epoch, of all processes."""
-        return self._counted[1]
+        """Windows in an epoch, over all processes."""
+        return self._counts[1]
 
     def __len__(self) -> int:
         return self.length // self.ranks
@@ -140,8 +139,8 @@ class StreamedWindows(IterableDataset[dict[str, NDArray[np.int64]]]):
         for index, window in islice(self._windows(), self.begin % self.epoch_length, None):
             if index >= self.length:
                 return
-            # A DataLoader takes its batches from the workers in turn.
-            turn, place = divmod(index - self.begin, self.dealt)
+            # A DataLoader takes batches from its workers in turn.
+            turn, place = divmod(index - self.begin, self.global_batch)
             if turn % workers != own or place // self.batch != self.rank:
                 continue
             ids = training_sequence(
@@ -156,15 +155,15 @@ class StreamedWindows(IterableDataset[dict[str, NDArray[np.int64]]]):
             )
             yield {"input_ids": ids, "index": np.array(index)}
 
-    def _windows(self) -> Iterator[tuple[int, Uncut]]:
-        """All windows with their numbers, from the first one of the epoch in which `begin` lies, without an end."""
+    def _windows(self) -> Iterator[tuple[int, WindowPlace]]:
+        """Yields numbered windows without end, from the start of the epoch that contains `begin`."""
         for epoch in count(self.begin // self.epoch_length):
-            # Above the keys of the items, and those of Windows' epochs.
+            # Disjoint from the keys of the items and of the epochs of `Windows`.
             rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch + (2 << 32)]))
             windows, n = self._in_order(rng), self.epoch_length
-            yield from zip(range(epoch * n, (epoch + 1) * n), _shuffled(windows, self.buffer, rng), strict=True)
+            yield from zip(range(epoch * n, (epoch + 1) * n), _shuffle(windows, self.buffer, rng), strict=True)
 
-    def _in_order(self, rng: np.random.Generator) -> Iterator[Uncut]:
+    def _in_order(self, rng: np.random.Generator) -> Iterator[WindowPlace]:
         shards = self.shards
         seen = 0
         for piece in _pieces([shards[i] for i in rng.permutation(len(shards))]):
@@ -173,32 +172,30 @@ class StreamedWindows(IterableDataset[dict[str, NDArray[np.int64]]]):
             if seen > self.epoch_length:
                 break
             for number in range(windows):
-                yield Uncut(piece.ids, self.corpus.remi.style_ids[piece.style], number)
+                yield WindowPlace(piece.ids, self.corpus.remi.style_ids[piece.style], number)
         if seen != self.epoch_length:
-            raise MgenError(
-                f"{self.corpus.folder / TOKENS}: other lengths in {SPLIT} than {PIECES} counts; prepare it again"
-            )
+            raise MgenError(f"{self.corpus.folder / TOKENS}: lengths in {SPLIT} differ from {PIECES}; prepare it again")
 
 
-def held_table(corpus: Corpus, split: str, n_tokens: int = HELD_TOKENS) -> TokenTable:
-    """What `Corpus.table` reads of a split with up to `n_tokens` tokens; of a larger one so many, or a piece more.
+def evaluation_table(corpus: Corpus, split: str, n_tokens: int = EVALUATION_TOKENS) -> TokenTable:
+    """Reads the first pieces of a split, up to about `n_tokens` tokens (the last piece is read completely).
 
-    The pieces of a split lie in a random order over its shards: the first ones speak for all. `rows` has the columns
-    piece and style.
+    The pieces of a split are in random order over its shards, so the first ones are a random sample. Of a split with
+    fewer tokens, the table equals `Corpus.table`, except that `rows` has only the columns piece and style.
 
     Raises:
         MgenError: A shard is missing or damaged.
     """
-    found, held = [], 0
+    pieces, read = [], 0
     for piece in _pieces(_shards(corpus, split)):
-        found.append(piece)
-        held += len(piece.ids)
-        if held >= n_tokens:
+        pieces.append(piece)
+        read += len(piece.ids)
+        if read >= n_tokens:
             break
-    found.sort(key=lambda piece: piece.number)
-    offsets = np.cumsum([0, *(len(piece.ids) for piece in found)])
-    ids = np.concatenate([np.empty(0, np.uint16), *(piece.ids for piece in found)])
-    rows = pd.DataFrame({"piece": [piece.number for piece in found], "style": [piece.style for piece in found]})
+    pieces.sort(key=lambda piece: piece.number)
+    offsets = np.cumsum([0, *(len(piece.ids) for piece in pieces)])
+    ids = np.concatenate([np.empty(0, np.uint16), *(piece.ids for piece in pieces)])
+    rows = pd.DataFrame({"piece": [piece.number for piece in pieces], "style": [piece.style for piece in pieces]})
     return TokenTable(ids, offsets, rows)
 
 
@@ -208,49 +205,49 @@ def _shards(corpus: Corpus, split: str) -> list[Path]:
     ]
 
 
-def _shuffled(windows: Iterator[Uncut], size: int, rng: np.random.Generator) -> Iterator[Uncut]:
-    """Each window once: the next one is drawn among `size` that wait."""
-    waiting = list(islice(windows, size))
+def _shuffle(windows: Iterator[WindowPlace], size: int, rng: np.random.Generator) -> Iterator[WindowPlace]:
+    """Yields each window once, drawn from a buffer of `size`."""
+    buffer = list(islice(windows, size))
     while drawn := list(islice(windows, ROWS)):
-        for place, window in zip(rng.integers(len(waiting), size=len(drawn)).tolist(), drawn, strict=True):
-            yield waiting[place]
-            waiting[place] = window
-    for place in rng.permutation(len(waiting)).tolist():
-        yield waiting[place]
+        for place, window in zip(rng.integers(len(buffer), size=len(drawn)).tolist(), drawn, strict=True):
+            yield buffer[place]
+            buffer[place] = window
+    for place in rng.permutation(len(buffer)).tolist():
+        yield buffer[place]
 
 
-def _pieces(shards: list[Path]) -> Iterator[Piece]:
-    """The pieces in the order of the shards.
+def _pieces(shards: list[Path]) -> Iterator[StreamedPiece]:
+    """Yields the pieces in the order of the shards.
 
     Raises:
         MgenError: A shard cannot be read.
     """
     if not shards:
         return
-    files = [glob.escape(str(path.absolute())) for path in shards]  # they are read as patterns
+    files = [glob.escape(str(path.absolute())) for path in shards]  # load_dataset reads patterns
     try:
-        with TemporaryDirectory() as aside:  # a lock file of no further use would stay in the user's cache
-            stream = load_dataset("parquet", data_files=files, split="train", streaming=True, cache_dir=aside)
+        with TemporaryDirectory() as cache:  # or a lock file would stay in the user's cache
+            stream = load_dataset("parquet", data_files=files, split="train", streaming=True, cache_dir=cache)
         for rows in stream.with_format("arrow").iter(batch_size=ROWS):
             yield from _rows(rows)
-    except (OSError, ValueError) as error:  # what pyarrow raises is one of these
+    except (OSError, ValueError) as error:  # pyarrow's errors are one of these
         first = str(error).strip().splitlines()[:1]
         raise MgenError(f"{shards[0].parent}: a shard cannot be read ({''.join(first)}); prepare it again") from error
 
 
-def _rows(rows: pa.Table) -> Iterator[Piece]:
+def _rows(rows: pa.Table) -> Iterator[StreamedPiece]:
     ids = rows["ids"].combine_chunks()
     pieces = np.split(ids.flatten().to_numpy(), np.cumsum(pc.list_value_length(ids).to_numpy())[:-1])
     for number, style, piece in zip(rows["piece"].to_pylist(), rows["style"].to_pylist(), pieces, strict=True):
-        # A copy, for a view would hold the row group as long as one of its pieces waits.
-        yield Piece(number, style, piece.copy())
+        # A copy: a view would keep the row group in memory as long as one of its pieces is in the buffer.
+        yield StreamedPiece(number, style, piece.copy())
 
 
 def _check(shards: list[Path], n_pieces: int) -> None:
-    """Look at the ends of all files before the first step, not hours later.
+    """Checks the footers of all shards before training.
 
     Raises:
-        MgenError: A shard is missing, cut off or of other columns, or all of them have not `n_pieces` rows.
+        MgenError: A shard is missing, truncated or has other columns, or the shards do not have `n_pieces` rows.
     """
     found = 0
     for path in shards:

@@ -1,0 +1,85 @@
+"""The prompts that a policy is fine-tuned on, with the real and the sampled music that follows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel
+
+from mgen.corpus.shards import Corpus
+from mgen.notes import Notes
+from mgen.sampling.prompts import Prompts, draw_prompts, text
+from mgen.sampling.rollout import Decoding, sample
+
+
+@dataclass(frozen=True, slots=True)
+class PromptMix:
+    """Prompts from train in given shares of types and lengths.
+
+    The draws depend on `seed` and the arguments of a method alone, so they are the same on every process and after a
+    resume.
+
+    Attributes:
+        corpus: source of the prompts.
+        target: style that is asked for.
+        transfer_share: share of prompts of the type `transfer`, 0..1; the others are `continuation`.
+        prompt_tokens: tokens of music in a prompt; the lengths take turns.
+        completion_tokens: longest completion.
+        seed: of all draws.
+    """
+
+    corpus: Corpus
+    target: str
+    transfer_share: float
+    prompt_tokens: Sequence[int]
+    completion_tokens: int
+    seed: int
+
+    def dataset(self, n: int) -> Dataset:
+        """n prompts in random order, as TRL reads them."""
+        rng = self._rng(0)
+        rows = [
+            {"prompt": text(ids, self.corpus.remi), "prompt_type": prompts.prompt_type}
+            for prompts in self._draw(n, rng)
+            for ids in prompts.ids
+        ]
+        return Dataset.from_list([rows[i] for i in rng.permutation(len(rows))])
+
+    def real_target(self, n: int) -> Notes:
+        """The real continuations of n prompts of the target style, of the longest prompt length."""
+        length, completion = max(self.prompt_tokens), self.completion_tokens
+        prompts = draw_prompts(self.corpus, "train", "continuation", n, length, completion, self.target, self._rng(1))
+        return prompts.real(self.corpus.remi)
+
+    def real(self, n: int, batch: int) -> Notes:
+        """The real continuations of n prompts, different ones for each number of a batch."""
+        return Notes.concat([prompts.real(self.corpus.remi) for prompts in self._draw(n, self._rng(2, batch))])
+
+    def sampled(self, policy: PreTrainedModel, n: int, batch: int) -> Notes:
+        """A policy's completions of n prompts, different ones for each number of a batch."""
+        remi = self.corpus.remi
+        ids = [row.tolist() for prompts in self._draw(n, self._rng(3, batch)) for row in prompts.ids]
+        decoding = Decoding(max_new_tokens=self.completion_tokens)
+        generator = torch.Generator(policy.device).manual_seed(self.seed + batch)
+        completions, _ = sample(policy, ids, decoding, remi.eos_id, remi.pad_id, generator).lists()
+        return Notes.from_completions(ids, completions, remi)
+
+    def _rng(self, *use: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, *use])
+
+    def _draw(self, n: int, rng: np.random.Generator) -> list[Prompts]:
+        transfers = round(n * self.transfer_share)
+        counts = {
+            (prompt_type, length): (count + place) // len(self.prompt_tokens)
+            for prompt_type, count in (("continuation", n - transfers), ("transfer", transfers))
+            for place, length in enumerate(self.prompt_tokens)
+        }
+        return [
+            draw_prompts(self.corpus, "train", prompt_type, count, length, self.completion_tokens, self.target, rng)
+            for (prompt_type, length), count in counts.items()
+            if count
+        ]

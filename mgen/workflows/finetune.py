@@ -1,0 +1,455 @@
+"""Policy-gradient fine-tuning of a policy against rewards and critics.
+
+`finetune` in order: prompts, bands of the rules, judges, trainer, discriminator warm-up, training, files. One step of the
+algorithm is in `mgen.rl.trainer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from transformers import PreTrainedModel
+from trl import GRPOConfig
+
+from critics.realism.critic import RealismCritic, RealismOptions
+from critics.realism.regularisation import BOUNDED
+from critics.sequence import SequenceCritic
+from mgen.corpus.shards import Corpus
+from mgen.errors import MgenError
+from mgen.judgement import Judge
+from mgen.models.transformer import check_vocabulary, load_policy
+from mgen.options import as_dict, from_keywords, target_style
+from mgen.rl.credit import AGGREGATIONS
+from mgen.rl.discriminator import AGAINST, DiscriminatorTrainer, check_weights, fixed_point
+from mgen.rl.prompt_mix import PromptMix
+from mgen.rl.trainer import OBJECTIVES, MusicTrainer
+from mgen.runs.checkpoints import replace_folder
+from mgen.runs.judges import BANDS_FILE, REALISM_FOLDER, JudgeSpec, build_judges, judge_specs
+from mgen.runs.run import Progress, Run, TrainingResult, on_main_process, read_metrics
+from mgen.runs.sample_callback import fixed_prompts
+from mgen.runs.tracking import SampleOptions, attach_samples, check_tracking
+from mgen.workflows.judges import JUDGES
+from rewards import REWARDS
+from rewards.bands import Bands, fit_bands, load_bands, save_bands
+from rewards.trl import trl_rewards
+
+BAND_PIECES = 512
+"""Real excerpts from which the bands are measured."""
+
+DEFAULT_JUDGES = (
+    "grammar=0.25",
+    "repetition_pitch=1",
+    "repetition_interval=0.5",
+    "repetition_rhythm=0.5",
+    "phrase_reuse=1",
+    "loops=1",
+    "longest_run=1",
+    "scale_fit=0.5",
+    "pitch_entropy=0.5",
+    "chord_tones=0.5",
+    "rests=0.5",
+    "density=0.5",
+    "style=1",
+    "realism=1",
+)
+"""The first grammar error costs 10 nats; with weight 1, `grammar` had 0.8 of the advantage. Reinforcement learning
+degrades repetition first, so these rules have the largest weights.
+"""
+
+
+@dataclass
+class FinetuneConfig(SampleOptions, GRPOConfig):  # type: ignore[misc]
+    """Options of `mgen finetune`: those of `trl.GRPOConfig`, with other defaults, and these."""
+
+    policy: str = field(
+        default="", metadata={"help": "Model folder of the policy to start from; also the reference of KL."}
+    )
+    corpus: str = field(default="", metadata={"help": "Folder written by mgen prepare."})
+    out: str = field(default="", metadata={"help": "Run folder; the model goes to OUT/model."})
+    critic: str = field(
+        default="", metadata={"help": "Model folder of the style critic; needed if `judges` names style."}
+    )
+    bands: str = field(default="", metadata={"help": "JSON of measured bands; by default they are measured on train."})
+    judges: list[str] = field(
+        default_factory=lambda: [*DEFAULT_JUDGES],
+        metadata={
+            "help": "NAME=WEIGHT or package.module:Factory=WEIGHT of each judge, or a mapping {judge: ..., weight: ..., "
+            "arguments: {...}}. A rule for which the corpus has no band is left out."
+        },
+    )
+    style_credit: bool | None = field(
+        default=None,
+        metadata={
+            "help": "The style critic gives credit per bar, instead of one score at the end; it then judges every prefix "
+            "of bars. By default with the objective kl_in_return; grpo uses one score per completion in any case."
+        },
+    )
+    objective: str = field(
+        default=OBJECTIVES[0],
+        metadata={"help": "kl_in_return (credit per token, KL in the return, nats), or grpo (as published)."},
+    )
+    kl_weight: float = field(
+        default=0.5,
+        metadata={
+            "help": "kl_in_return: nats of return per nat of KL. With the judge realism: equal to its weight with "
+            "realism_against reference, below it with current (0: the fixed point is real music, and only small steps "
+            "hold the policy)."
+        },
+    )
+    multi_objective_aggregation: str = field(
+        default=AGGREGATIONS[0],
+        metadata={
+            "help": "grpo: sum_then_normalize divides the weighted sum by its deviation in the group; "
+            "normalize_then_sum divides each judge by its own deviation first (GDPO), so that equal weights have equal "
+            "effect."
+        },
+    )
+    dominant_share: float = field(
+        default=0.8, metadata={"help": "Share of the advantage above which, for 5 steps, a judge is reported."}
+    )
+    target: str = field(
+        default="",
+        metadata={"help": "Style that is asked for; may be left out if the corpus has one style and `other`."},
+    )
+    transfer_share: float = field(
+        default=0.5, metadata={"help": "Share of prompts of other styles, to be continued in the target style."}
+    )
+    prompt_tokens: list[int] = field(
+        default_factory=lambda: [24, 64],
+        metadata={
+            "help": "Tokens of music in a prompt; several lengths take turns. Completions of short ones differ more."
+        },
+    )
+    prompts: int = field(default=2048, metadata={"help": "Number of prompts."})
+    realism_against: str = field(
+        default="current",
+        metadata={
+            "help": "Whose samples the discriminator is trained against. reference: before the first step, then fixed; "
+            "its score is log p_real / p_reference. current: after each step, against the samples of the step; its "
+            "score is log p_real / p_policy. See kl_weight."
+        },
+    )
+    realism_warm_up: int = field(
+        default=20,
+        metadata={
+            "help": "Batches of the discriminator on the frozen policy before the first step; with realism_against "
+            "reference its only training, and the last fifth calibrates it."
+        },
+    )
+    realism_learning_rate: float = field(default=3e-4, metadata={"help": "Learning rate of the discriminator."})
+    realism_steps: int = field(default=2, metadata={"help": "Its optimizer steps per step of the policy."})
+    realism_batch_size: int = field(
+        default=64,
+        metadata={"help": "Its pieces per step: half of them real, and half of each side from the replay buffer."},
+    )
+    realism_capacity: int = field(default=512, metadata={"help": "Pieces of each side in its replay buffer."})
+    realism_smoothing: float = field(default=0.05, metadata={"help": "Label smoothing: its targets are 1 - x and x."})
+    realism_clip: float = field(
+        default=5.0, metadata={"help": "Largest absolute score, in nats; limits what can be corrected."}
+    )
+    realism_floor: float = field(
+        default=0.6, metadata={"help": "Held-out accuracy below which it takes twice its steps."}
+    )
+    realism_ceiling: float = field(default=0.95, metadata={"help": "Held-out accuracy above which it is not trained."})
+    realism_memory: int = field(default=512, metadata={"help": "Held-out logits for its calibration."})
+    realism_gradient_penalty: float = field(
+        default=0.0, metadata={"help": "Weight of a gradient penalty on the embeddings of real pieces (R1)."}
+    )
+    realism_spectral_norm: str = field(
+        default="none", metadata={"help": f"Layers whose spectral norm is bounded: {', '.join(BOUNDED)}."}
+    )
+    max_steps: int = field(default=60, metadata={"help": "Optimizer steps."})
+    learning_rate: float = field(default=3e-4, metadata={"help": "Highest learning rate."})
+    lr_scheduler_type: str = field(default="constant_with_warmup", metadata={"help": "As in transformers."})
+    warmup_steps: float = field(default=5, metadata={"help": "Steps."})
+    max_grad_norm: float = field(default=1.0, metadata={"help": "Gradients are clipped to this norm."})
+    adam_beta2: float = field(default=0.95, metadata={"help": "Beta 2 of adamw."})
+    per_device_train_batch_size: int = field(default=64, metadata={"help": "Completions per step and device."})
+    num_generations: int = field(default=8, metadata={"help": "Completions per prompt."})
+    max_completion_length: int = field(default=192, metadata={"help": "Most tokens in a completion."})
+    beta: float = field(default=0.0, metadata={"help": "grpo: weight of the KL penalty in the loss."})
+    loss_type: str = field(default="dr_grpo", metadata={"help": "As in trl."})
+    save_steps: float = field(default=20, metadata={"help": "Steps between checkpoints."})
+    save_total_limit: int = field(
+        default=2, metadata={"help": "Checkpoints kept; at least 2, so that one is always complete."}
+    )
+    logging_steps: float = field(default=1, metadata={"help": "Steps between log lines."})
+    gradient_checkpointing: bool = field(default=False, metadata={"help": "Save memory at the cost of time."})
+    bf16: bool | None = field(default=None, metadata={"help": "By default where the machine has a GPU for it."})
+
+    def __post_init__(self) -> None:
+        for name in ("policy", "corpus", "out"):
+            if not getattr(self, name):
+                raise ValueError(f"expected --{name}, got none; see --help")
+        for name, values in (
+            ("objective", OBJECTIVES),
+            ("realism_against", AGAINST),
+            ("multi_objective_aggregation", AGGREGATIONS),
+        ):
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name} '{getattr(self, name)}': expected one of {', '.join(values)}")
+        if not 0 <= self.transfer_share <= 1:
+            raise ValueError(f"transfer_share ({self.transfer_share}) must be between 0 and 1")
+        if not self.prompt_tokens or min(self.prompt_tokens) < 1:
+            raise ValueError(f"prompt_tokens ({self.prompt_tokens}) must be one or several numbers of at least 1")
+        if not 0.5 <= self.dominant_share <= 1:
+            raise ValueError(f"dominant_share ({self.dominant_share}) must be between 0.5 and 1")
+        self._check_objective()
+        self._check_realism()
+        if self.save_total_limit is not None and self.save_total_limit < 2:
+            raise ValueError(
+                f"save_total_limit ({self.save_total_limit}) must be at least 2, so that one is always complete"
+            )
+        check_tracking(self)
+        if self.style_credit is None:
+            self.style_credit = self.kl_in_return
+        self.output_dir = f"{self.out}/checkpoints"
+        self.scale_rewards = "none" if self.kl_in_return else "group"
+        if self.bf16 is None:
+            self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        super().__post_init__()
+
+    def _check_objective(self) -> None:
+        if self.kl_weight < 0:
+            raise ValueError(f"kl_weight ({self.kl_weight}) must be at least 0")
+        if self.kl_in_return and self.beta:
+            raise ValueError(f"beta ({self.beta}) is for the objective grpo; kl_in_return has kl_weight")
+        if not self.kl_in_return and not self.beta:
+            raise ValueError("beta must be above 0 with the objective grpo: KL is always on; try 0.04")
+        if self.kl_in_return and self.multi_objective_aggregation != AGGREGATIONS[0]:
+            raise ValueError(
+                f"multi_objective_aggregation ({self.multi_objective_aggregation}) divides by deviations and is for the "
+                "objective grpo; kl_in_return adds nats"
+            )
+
+    def _check_realism(self) -> None:
+        try:
+            self.realism_options()
+        except ValueError as error:
+            raise ValueError(f"realism_{error}") from error
+        least = 2 if self.realism_against == "reference" else 0
+        if self.realism_warm_up < least:
+            raise ValueError(
+                f"realism_warm_up ({self.realism_warm_up}) must be at least {least} with realism_against "
+                f"{self.realism_against}; try 20"
+            )
+        weight = self.weights().get("realism")
+        if weight is None or not self.kl_in_return:
+            return
+        check_weights(self.realism_against, weight, self.kl_weight)
+        if not self.kl_weight and not self.max_grad_norm:
+            raise ValueError(
+                f"max_grad_norm ({self.max_grad_norm}) must be above 0 with kl_weight 0: nothing else holds the policy"
+            )
+
+    @property
+    def kl_in_return(self) -> bool:
+        """Whether the objective is `kl_in_return`."""
+        return self.objective == "kl_in_return"
+
+    def judge_specs(self) -> list[JudgeSpec]:
+        """The entries of `judges`."""
+        return judge_specs(self.judges, JUDGES)
+
+    def weights(self) -> dict[str, float]:
+        """Weight of each judge, by name."""
+        return {spec.name: spec.weight for spec in self.judge_specs()}
+
+    def realism_options(self) -> RealismOptions:
+        """The options of the discriminator, `realism_...` here."""
+        names = {option.name for option in fields(RealismOptions)} - {"min_notes"}
+        return RealismOptions(**{name: getattr(self, f"realism_{name}") for name in names})
+
+
+def finetune(
+    policy: Path | str, corpus: Path | str, out: Path | str, *, progress: Progress | None = None, **options: Any
+) -> TrainingResult:
+    """Fine-tunes a policy against judges.
+
+    The same call again resumes an interrupted run, and returns the result of a finished one.
+
+    Args:
+        policy: model folder of the policy to start from; also the reference of KL.
+        corpus: folder written by `mgen prepare`.
+        out: run folder; the model goes to `out`/model.
+        progress: takes lines about the progress.
+        options: other options of `FinetuneConfig`. `judges` may be a mapping of names to weights.
+
+    Returns:
+        Means of all metrics over the last 5 steps; notes on judges that were left out.
+
+    Raises:
+        MgenError: An option does not exist or is out of range, policy, critic and corpus do not fit together, no judge
+            is available, or `out` holds another run.
+    """
+    if isinstance(options.get("judges"), Mapping):
+        options["judges"] = [f"{name}={weight}" for name, weight in options["judges"].items()]
+    options |= {"policy": str(policy), "corpus": str(corpus), "out": str(out)}
+    return run_finetune(from_keywords(FinetuneConfig, "finetune", **options), progress)
+
+
+def run_finetune(config: FinetuneConfig, progress: Progress | None = None) -> TrainingResult:
+    """As `finetune`, for options that are a `FinetuneConfig` already."""
+    corpus = Corpus.open(config.corpus)
+    policy, remi = load_policy(config.policy)
+    check_vocabulary(config.policy, remi, config.corpus, corpus.remi)
+    config.target = target_style(config.target, corpus.remi.style_ids)
+    run = Run.open(config.out, "finetune", as_dict(config), seed=config.seed, data=corpus.fingerprint)
+    if run.finished:
+        return _result(run, already_finished=True)
+    progress = on_main_process(progress)
+    reference, _ = load_policy(config.policy)
+    prompts = PromptMix(
+        corpus, config.target, config.transfer_share, config.prompt_tokens, config.max_completion_length, config.seed
+    )
+    judges, discriminator, left_out = available_judges(config, prompts, run_bands(config, prompts, run))
+    for note in _notes(left_out):
+        progress(note)
+    weights = {name: weight for name, weight in config.weights().items() if name in judges}
+    config.reward_weights = list(weights.values())
+    trainer = MusicTrainer(
+        policy,
+        reference,
+        remi,
+        trl_rewards(judges, remi),
+        config,
+        prompts.dataset(config.prompts),
+        objective=config.objective,
+        kl_weight=config.kl_weight,
+        discriminator=discriminator,
+        dominant_share=config.dominant_share,
+        warn=progress,
+    )
+    run.follow(trainer, progress)
+    types = [("continuation", config.target), ("transfer", config.target)]
+    shown = fixed_prompts(corpus, types, config.sample_prompts, max(config.prompt_tokens), config.seed)
+    attach_samples(trainer, config, run.folder, run.clip_loggers, remi, shown, True, progress)
+    checkpoint = run.last_checkpoint()
+    if discriminator is not None:
+        progress(describe_fixed_point(config, weights))
+        if checkpoint is None:
+            warm_up(discriminator, reference, prompts, config, progress)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    last = _last_metrics(run)
+    run.save_model(trainer.accelerator.unwrap_model(trainer.model), remi)
+    if discriminator is not None:
+        _save_discriminator(discriminator, run, last)
+    facts = {"left_out": left_out} if left_out else {}
+    run.finish(steps=trainer.state.global_step, last=last, parameters=policy.num_parameters(), **facts)
+    return _result(run)
+
+
+def run_bands(config: FinetuneConfig, prompts: PromptMix, run: Run) -> Bands:
+    """The bands of the rules: those of `config.bands`, or measured on real music and stored with the run."""
+    if not any(name in REWARDS for name in config.weights()):
+        return Bands()
+    path = Path(config.bands) if config.bands else run.folder / BANDS_FILE
+    state = PartialState()
+    if not config.bands and not path.is_file() and state.is_main_process:
+        save_bands(fit_bands(prompts.real_target(BAND_PIECES)), path)
+    state.wait_for_everyone()
+    return load_bands(path)
+
+
+def available_judges(
+    config: FinetuneConfig, prompts: PromptMix, bands: Bands
+) -> tuple[dict[str, Judge], DiscriminatorTrainer | None, dict[str, str]]:
+    """Builds the judges.
+
+    Returns:
+        Judge by name, the trainer of the discriminator if `realism` is among them, and the reason of each judge that is
+        left out.
+
+    Raises:
+        MgenError: No judge is left.
+    """
+    remi, discriminators = prompts.corpus.remi, []
+
+    def realism() -> RealismCritic:
+        network = SequenceCritic.new(remi, config.policy, label="real", seed=config.seed)
+        discriminators.append(RealismCritic(network, config.realism_options(), config.realism_against, config.seed))
+        return discriminators[0]
+
+    judges, left_out = build_judges(
+        config.judge_specs(),
+        {**JUDGES, "realism": realism},
+        remi,
+        bands=bands,
+        critic=config.critic,
+        credit=bool(config.style_credit),
+    )
+    if not judges:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items()) or "none was named"
+        raise MgenError(f"judges: none is left ({reasons}); name others, or judge longer completions")
+    trainers = [DiscriminatorTrainer(critic, prompts.real, config.realism_against) for critic in discriminators]
+    return judges, trainers[0] if trainers else None, left_out
+
+
+def describe_fixed_point(config: FinetuneConfig, weights: Mapping[str, float]) -> str:
+    """One line on the optimum of discriminator and KL."""
+    if not config.kl_in_return:
+        return "discriminator: with the objective grpo its ratio is one score among others, without a known fixed point"
+    weight = weights["realism"]
+    reference, real = fixed_point(config.realism_against, weight, config.kl_weight)
+    held = "" if config.kl_weight else "; no KL holds the policy, only small steps"
+    twice = ""
+    if not config.transfer_share and "style" in weights:
+        twice = f"; real music is {config.target} only, so the judge style asks for {config.target} a second time"
+    return (
+        f"discriminator against {config.realism_against} samples, realism {weight:g}, kl_weight {config.kl_weight:g}: "
+        f"fixed point reference^{reference:.2f} x real^{real:.2f}, shifted by the other judges{held}{twice}"
+    )
+
+
+def warm_up(
+    discriminator: DiscriminatorTrainer,
+    reference: PreTrainedModel,
+    prompts: PromptMix,
+    config: FinetuneConfig,
+    progress: Progress,
+) -> None:
+    """Trains the discriminator on samples of the frozen policy."""
+    metrics = discriminator.warm_up(
+        lambda n, batch: prompts.sampled(reference, n, batch),
+        config.realism_warm_up,
+        config.per_device_train_batch_size,
+    )
+    numbers = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+    progress(f"discriminator against the frozen policy after {config.realism_warm_up} batches: {numbers}")
+
+
+def _save_discriminator(trainer: DiscriminatorTrainer, run: Run, last: Mapping[str, float]) -> None:
+    """Writes RUN/realism: to a temporary folder, flushed, then renamed."""
+    if not PartialState().is_main_process:
+        return
+    critic = trainer.discriminator
+    assert isinstance(critic, RealismCritic)
+    part = run.folder / f"{REALISM_FOLDER}.part"
+    held_out = {name.removeprefix("realism/"): last[name] for name in last if name.startswith("realism/")}
+    critic.save_pretrained(part, held_out=held_out)
+    replace_folder(part, run.folder / REALISM_FOLDER)
+
+
+def _last_metrics(run: Run, steps: int = 5) -> dict[str, float]:
+    """Means of the logged metrics over the last steps."""
+    lines = [line for line in read_metrics(run.folder) if "policy/kl" in line][-steps:]
+    names = sorted(
+        {name for line in lines for name, value in line.items() if isinstance(value, int | float)} - {"step"}
+    )
+    return {
+        name: round(float(np.mean([line[name] for line in lines if line.get(name) is not None])), 5) for name in names
+    }
+
+
+def _notes(left_out: Mapping[str, str]) -> list[str]:
+    return [f"judge {name} is left out: {reason}" for name, reason in left_out.items()]
+
+
+def _result(run: Run, already_finished: bool = False) -> TrainingResult:
+    return run.result(run.facts["last"], already_finished, _notes(run.facts.get("left_out", {})))

@@ -1,0 +1,218 @@
+"""Next-token training of a policy on a corpus.
+
+With `init` and `style` a pretrained policy is trained further on one style alone: the low-cost baseline of reinforcement
+learning.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import EarlyStoppingCallback, PreTrainedModel, TrainingArguments, set_seed
+
+from mgen.corpus.shards import Corpus
+from mgen.corpus.windows import Windows
+from mgen.errors import MgenError
+from mgen.models.transformer import check_vocabulary, load_policy, new_policy
+from mgen.options import as_dict, from_keywords
+from mgen.runs.run import Progress, Run, TrainingResult, on_main_process
+from mgen.runs.sample_callback import fixed_prompts
+from mgen.runs.tracking import SampleOptions, attach_samples, check_tracking
+from mgen.sampling.prompts import check_style
+from mgen.training.pretrain import PretrainTrainer
+from mgen.training.streaming import StreamedWindows, evaluation_table
+
+OPTIMIZERS = {"adamw": "adamw_torch_fused", "adam": "adamw_torch_fused", "rmsprop": "rmsprop"}
+
+
+@dataclass
+class PretrainConfig(SampleOptions, TrainingArguments):  # type: ignore[misc]
+    """Options of `mgen pretrain`: those of `transformers.TrainingArguments`, with other defaults, and these."""
+
+    corpus: str = field(default="", metadata={"help": "Folder written by mgen prepare."})
+    out: str = field(default="", metadata={"help": "Run folder; the model goes to OUT/model."})
+    init: str = field(
+        default="", metadata={"help": "Model folder of a policy to continue from; it determines size and dropout."}
+    )
+    style: str = field(default="", metadata={"help": "Train and evaluate on the pieces of this style alone."})
+    size: str = field(default="tiny", metadata={"help": "tiny (1 M), small (25 M) or base (85 M)."})
+    context: int = field(default=512, metadata={"help": "Longest sequence, in tokens."})
+    optimizer: str = field(default="adamw", metadata={"help": "adamw, adam (no weight decay) or rmsprop."})
+    dropout: float = field(default=0.0, metadata={"help": "Dropout on attention weights."})
+    transpose: bool = field(default=True, metadata={"help": "Transpose training sequences to all twelve keys."})
+    style_dropout: float = field(default=0.1, metadata={"help": "Share of sequences without their style token."})
+    streaming: bool = field(
+        default=False,
+        metadata={"help": "Read train from disk during training: for a corpus that does not fit into memory."},
+    )
+    patience: int = field(
+        default=0, metadata={"help": "Stop after this many evaluations without improvement; 0 for never."}
+    )
+    valid_windows: int = field(default=256, metadata={"help": "Most windows in an evaluation."})
+    speed: str = field(
+        default="auto",
+        metadata={"help": "auto: bf16 and torch.compile where the machine has a GPU; plain: neither."},
+    )
+    max_steps: int = field(default=1000, metadata={"help": "Optimizer steps."})
+    learning_rate: float = field(default=1e-3, metadata={"help": "Highest learning rate."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "As in transformers."})
+    warmup_steps: float = field(default=0.03, metadata={"help": "Steps, or a share of all steps if below 1."})
+    weight_decay: float = field(default=0.1, metadata={"help": "Weight decay of adamw."})
+    adam_beta2: float = field(default=0.95, metadata={"help": "Beta 2 of adamw and adam."})
+    per_device_train_batch_size: int = field(default=16, metadata={"help": "Sequences per step and device."})
+    per_device_eval_batch_size: int = field(default=32, metadata={"help": "Sequences per step of evaluation."})
+    eval_strategy: str = field(default="steps", metadata={"help": "As in transformers."})
+    eval_steps: float = field(default=200, metadata={"help": "Steps between evaluations, and between checkpoints."})
+    save_total_limit: int = field(
+        default=2, metadata={"help": "Checkpoints kept; at least 2, so that one is always complete."}
+    )
+    load_best_model_at_end: bool = field(
+        default=True, metadata={"help": "Keep the weights with the lowest loss on valid."}
+    )
+    logging_steps: float = field(default=20, metadata={"help": "Steps between log lines."})
+
+    def __post_init__(self) -> None:
+        for name in ("corpus", "out"):
+            if not getattr(self, name):
+                raise ValueError(f"expected --{name}, got none; see --help")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer '{self.optimizer}': expected one of {', '.join(OPTIMIZERS)}")
+        if self.save_total_limit is not None and self.save_total_limit < 2:
+            raise ValueError(
+                f"save_total_limit ({self.save_total_limit}) must be at least 2, so that one is always complete"
+            )
+        if self.streaming and self.style:
+            raise ValueError(f"style '{self.style}' cannot be streamed; leave out style or streaming")
+        if self.streaming and self.auto_find_batch_size:
+            raise ValueError(
+                "streaming needs a fixed batch size, and auto_find_batch_size changes it; switch one of them off"
+            )
+        if self.speed not in {"auto", "plain"}:
+            raise ValueError(f"speed '{self.speed}': expected auto or plain")
+        check_tracking(self)
+        self.output_dir = f"{self.out}/checkpoints"
+        self.optim = OPTIMIZERS[self.optimizer]
+        if self.optimizer == "adam":
+            self.weight_decay = 0.0
+        gpu = torch.cuda.is_available() and self.speed == "auto"
+        self.bf16 = gpu and torch.cuda.is_bf16_supported()
+        self.torch_compile = gpu
+        self.save_strategy = self.eval_strategy
+        self.save_steps = self.eval_steps
+        self.metric_for_best_model, self.greater_is_better = "loss", False
+        self.remove_unused_columns = False
+        super().__post_init__()
+
+
+def pretrain(
+    corpus: Path | str, out: Path | str, *, progress: Progress | None = None, **options: Any
+) -> TrainingResult:
+    """Trains a policy on a corpus by next-token prediction.
+
+    The same call again resumes an interrupted run, and returns the result of a finished one.
+
+    Args:
+        corpus: folder written by `mgen prepare`.
+        out: run folder; the model goes to `out`/model.
+        progress: takes lines about the progress.
+        options: other options of `PretrainConfig`.
+
+    Returns:
+        Metrics `nats_per_token` and `nats_per_note` on valid, and `epochs`.
+
+    Raises:
+        MgenError: An option does not exist or is out of range, the corpus has no such music, or `out` holds another run.
+    """
+    return run_pretrain(
+        from_keywords(PretrainConfig, "pretrain", corpus=str(corpus), out=str(out), **options), progress
+    )
+
+
+def run_pretrain(config: PretrainConfig, progress: Progress | None = None) -> TrainingResult:
+    """As `pretrain`, for options that are a `PretrainConfig` already."""
+    corpus = Corpus.open(config.corpus)
+    if config.style:
+        check_style(config.style, corpus.remi)
+    run = Run.open(config.out, "pretrain", as_dict(config), seed=config.seed, data=corpus.fingerprint)
+    if run.finished:
+        return _result(run, already_finished=True)
+    batch = config.train_batch_size * config.gradient_accumulation_steps * config.world_size
+    train = _train_windows(corpus, config, config.max_steps * batch)
+    valid = _valid_windows(corpus, config)
+    if not train.epoch_length or not valid.epoch_length:
+        of_style = f" of style '{config.style}'" if config.style else ""
+        raise MgenError(f"{config.corpus}: no pieces{of_style} in train or valid; add music and prepare again")
+    set_seed(config.seed)
+    policy = _policy(config, corpus)
+    callbacks = [EarlyStoppingCallback(config.patience)] if config.patience else []
+    trainer = PretrainTrainer(policy, config, corpus.remi, train, valid, callbacks=callbacks)
+    progress = on_main_process(progress)
+    run.follow(trainer, progress)
+    types = [("continuation", name) for name in corpus.remi.style_ids if config.style in ("", name)]
+    prompts = fixed_prompts(corpus, types, config.sample_prompts, min(64, config.context // 4), config.seed)
+    attach_samples(trainer, config, run.folder, run.clip_loggers, corpus.remi, prompts, False, progress)
+    trainer.train(resume_from_checkpoint=run.last_checkpoint())
+    final = trainer.evaluate()
+    run.save_model(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False), corpus.remi)
+    run.finish(
+        parameters=policy.num_parameters(),
+        epochs=round(trainer.state.global_step * batch / train.epoch_length, 2),
+        steps=trainer.state.global_step,
+        nats_per_token=final["eval_loss"],
+        nats_per_note=final["eval_nats_per_note"],
+        uniform_nats_per_token=math.log(corpus.remi.vocab_size),
+    )
+    return _result(run)
+
+
+def _result(run: Run, already_finished: bool = False) -> TrainingResult:
+    metrics = {name: run.facts[name] for name in ("nats_per_token", "nats_per_note", "epochs")}
+    return run.result(metrics, already_finished)
+
+
+def _policy(config: PretrainConfig, corpus: Corpus) -> PreTrainedModel:
+    """A new policy, or the one to continue from."""
+    if not config.init:
+        return new_policy(config.size, corpus.remi, config.context, config.dropout)
+    policy, remi = load_policy(config.init)
+    check_vocabulary(config.init, remi, config.corpus, corpus.remi)
+    longest = policy.config.max_position_embeddings
+    if config.context > longest:
+        raise MgenError(f"--init {config.init}: its context is {longest} tokens, {config.context} were asked for")
+    return policy
+
+
+def _train_windows(corpus: Corpus, config: PretrainConfig, length: int) -> Windows | StreamedWindows:
+    if not config.streaming:
+        return Windows(
+            corpus.table("train", config.style or None),
+            corpus.remi,
+            config.context,
+            length=length,
+            seed=config.seed,
+            transpose=config.transpose,
+            style_dropout=config.style_dropout,
+        )
+    return StreamedWindows(
+        corpus,
+        config.context,
+        length=length,
+        batch=config.train_batch_size,
+        seed=config.seed,
+        transpose=config.transpose,
+        style_dropout=config.style_dropout,
+        rank=config.process_index,
+        ranks=config.world_size,
+    )
+
+
+def _valid_windows(corpus: Corpus, config: PretrainConfig) -> Windows:
+    """The first windows of valid, as they are written."""
+    table = evaluation_table(corpus, "valid") if config.streaming else corpus.table("valid", config.style or None)
+    count = Windows(table, corpus.remi, config.context, length=1).epoch_length
+    length = min(config.valid_windows, count)
+    return Windows(table, corpus.remi, config.context, length=length, transpose=False, style_dropout=0.0)
