@@ -21,6 +21,7 @@ from mgen.notes import Notes
 from mgen.runs.judges import judges_of_run
 from mgen.sampling.samples import read_samples
 from mgen.workflows.judges import JUDGES
+from mgen.workflows.finetune import FinetuneConfig, describe_fixed_point
 
 QUIET = ["--report_to", "none", "--disable_tqdm", "true"]
 
@@ -55,9 +56,9 @@ def style_critic(small_corpus, base, tmp_path_factory):
     return out / "model"
 
 
-def finetune_words(corpus, base, style_critic, out, form, steps=2):
+def finetune_words(corpus, base, style_critic, out, objective, steps=2):
     words = ["--policy", str(base), "--corpus", str(corpus), "--critic", str(style_critic), "--out", str(out)]
-    words += ["--form", form, "--max_steps", str(steps), "--max_completion_length", "120", "--prompt_tokens", "32"]
+    words += ["--objective", objective, "--max_steps", str(steps), "--max_completion_length", "120", "--prompt_tokens", "32"]
     words += [
         "--per_device_train_batch_size",
         "8",
@@ -69,10 +70,10 @@ def finetune_words(corpus, base, style_critic, out, form, steps=2):
         "1",
     ]
     words += ["--save_steps", "1", "--warmup_steps", "0", "--learning_rate", "1e-3", "--bf16", "false", *QUIET]
-    return words if form == "nats" else [*words, "--beta", "0.04", "--loss_type", "grpo"]
+    return words if objective == "kl_in_return" else [*words, "--beta", "0.04", "--loss_type", "grpo"]
 
 
-@pytest.fixture(scope="module", params=["nats", "normalised"])
+@pytest.fixture(scope="module", params=["kl_in_return", "grpo"])
 def tuned(request, small_corpus, base, style_critic, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / request.param
     assert finetune.main(finetune_words(small_corpus, base, style_critic, out, request.param)) == 0
@@ -95,7 +96,7 @@ def test_finetuning_moves_weights_and_logs_every_judge(tuned, base):
     assert json.loads((tuned / "run.json").read_text())["finished"]
 
 
-def test_a_run_leaves_its_adversary(tuned, remi, demo_pieces):
+def test_a_run_saves_its_discriminator(tuned, remi, demo_pieces):
     discriminator = RealismCritic.from_pretrained(tuned / "realism", remi)
     facts = json.loads((tuned / "realism" / "critic.json").read_text())
     assert (discriminator.against, facts["kind"]) == ("current", "realism")
@@ -103,14 +104,14 @@ def test_a_run_leaves_its_adversary(tuned, remi, demo_pieces):
     judges = judges_of_run(tuned, JUDGES, remi)
     assert "that of the run's end, against current samples" in judges.description
     notes = Notes.from_scores(demo_pieces)
-    last = torch.load(tuned / "checkpoints" / "checkpoint-2" / "discriminator.pt", weights_only=True)["learner"]
+    last = torch.load(tuned / "checkpoints" / "checkpoint-2" / "discriminator.pt", weights_only=True)["discriminator"]
     ended = judges.judges["realism"](notes).score.copy()
     discriminator.load_judge(last)  # what the last checkpoint holds is what the folder holds
     np.testing.assert_allclose(discriminator(notes).score, ended, atol=1e-5)
 
 
 def test_a_run_against_the_reference_only_watches(small_corpus, base, style_critic, tmp_path):
-    words = finetune_words(small_corpus, base, style_critic, tmp_path / "run", "nats")
+    words = finetune_words(small_corpus, base, style_critic, tmp_path / "run", "kl_in_return")
     words += ["--realism_against", "reference", "--kl_weight", "1", "--realism_warm_up", "2", "--realism_clip", "3"]
     words += ["--realism_gradient_penalty", "0.1", "--realism_spectral_norm", "head", "--judges", "realism=1"]
     assert finetune.main(words) == 0
@@ -119,7 +120,7 @@ def test_a_run_against_the_reference_only_watches(small_corpus, base, style_crit
     for line in steps:
         assert {"realism/auc", "realism/clip_rate"} <= line.keys() and "realism/steps" not in line
     states = [
-        torch.load(path, weights_only=True)["learner"]["model"]
+        torch.load(path, weights_only=True)["discriminator"]["model"]
         for path in sorted((tmp_path / "run" / "checkpoints").glob("*/discriminator.pt"))
     ]
     assert len(states) == 2 and all(torch.equal(states[0][name], states[1][name]) for name in states[0])
@@ -130,16 +131,16 @@ def test_a_run_against_the_reference_only_watches(small_corpus, base, style_crit
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({}, r"at rest the policy is reference^0.33 x real^0.67, tilted by the other judges"),
-        ({"kl_weight": 0.0}, "reference^0.00 x real^1.00, tilted by the other judges; no KL holds the policy"),
-        ({"kl_weight": 1.0, "realism_against": "reference"}, "reference^0.00 x real^1.00, tilted"),
+        ({}, r"fixed point reference^0.33 x real^0.67, shifted by the other judges"),
+        ({"kl_weight": 0.0}, "reference^0.00 x real^1.00, shifted by the other judges; no KL holds the policy"),
+        ({"kl_weight": 1.0, "realism_against": "reference"}, "reference^0.00 x real^1.00, shifted"),
         ({"transfer_share": 0.0}, "asks for jazz a second time"),
-        ({"form": "normalised", "beta": 0.04}, "promises no fixed point"),
+        ({"objective": "grpo", "beta": 0.04}, "without a known fixed point"),
     ],
 )
-def test_a_run_states_what_its_adversary_and_kl_pull_to(options, said):
-    config = finetune.FinetuneConfig(policy="p", corpus="c", out="o", bf16=False, use_cpu=True, **options)
-    assert said in finetune.at_rest(config, config.weight())
+def test_a_run_describes_its_fixed_point(options, said):
+    config = FinetuneConfig(policy="p", corpus="c", out="o", target="jazz", bf16=False, use_cpu=True, **options)
+    assert said in describe_fixed_point(config, config.weights())
 
 
 def test_a_finished_finetuning_says_so(tuned, small_corpus, base, style_critic, capsys):
@@ -152,8 +153,8 @@ def test_a_finished_finetuning_says_so(tuned, small_corpus, base, style_critic, 
     ("change", "said"),
     [
         (["--judges", "stile=1"], "did you mean 'style'"),
-        (["--form", "nats", "--beta", "0.1"], "belongs to the form normalised"),
-        (["--multi_objective_aggregation", "normalize_then_sum"], "divides by deviations and belongs to the form norm"),
+        (["--objective", "kl_in_return", "--beta", "0.1"], "is for the objective grpo"),
+        (["--multi_objective_aggregation", "normalize_then_sum"], "divides by deviations and is for the objective grpo"),
         (["--kl_weight", "1"], r"kl_weight \(1\) must be below the weight of realism \(1\).*try 0.5 or 0"),
         (
             ["--realism_against", "reference", "--realism_warm_up", "4"],
@@ -173,7 +174,7 @@ def test_a_finished_finetuning_says_so(tuned, small_corpus, base, style_critic, 
     ],
 )
 def test_mistakes_in_finetuning_are_one_line(change, said, small_corpus, base, style_critic, tmp_path):
-    words = [*finetune_words(small_corpus, base, style_critic, tmp_path / "run", "nats"), *change]
+    words = [*finetune_words(small_corpus, base, style_critic, tmp_path / "run", "kl_in_return"), *change]
     with pytest.raises(MgenError, match=said) as caught:
         finetune.main(words)
     assert "\n" not in str(caught.value)
@@ -202,7 +203,7 @@ def test_two_processes_end_with_equal_weights(small_corpus, base, style_critic, 
     """Completions are split between processes and judged on both; the discriminators see the same. Nothing may
     drift.
     """
-    words = finetune_words(small_corpus, base, style_critic, tmp_path / "run", "nats")
+    words = finetune_words(small_corpus, base, style_critic, tmp_path / "run", "kl_in_return")
     program = tmp_path / "two.py"
     program.write_text(
         textwrap.dedent(
@@ -225,7 +226,7 @@ def test_two_processes_end_with_equal_weights(small_corpus, base, style_critic, 
             def train(self, *args, **kwargs):
                 out = trained(self, *args, **kwargs)
                 policy = self.accelerator.unwrap_model(self.model).state_dict()
-                critic = self.discriminator.learner.network.model.state_dict()
+                critic = self.discriminator.discriminator.network.model.state_dict()
                 rank = PartialState().process_index
                 Path(sys.argv[1], f"rank{rank}").write_text(digest(policy) + " " + digest(critic))
                 return out
@@ -299,7 +300,7 @@ def test_mistakes_in_generating_are_one_line(change, said, base, tmp_path):
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("tuned", ["nats"], indirect=True)
+@pytest.mark.parametrize("tuned", ["kl_in_return"], indirect=True)
 def test_evaluate_measures_models_beside_controls_rivals_and_real_music(small_corpus, base, tuned, tmp_path, capsys):
     models = [f"pretrained={base}", f"runs={base},{base}", f"tuned={tuned / 'model'}"]
     words = ["--model", *models, "--corpus", str(small_corpus), "--out", str(tmp_path / "e")]

@@ -1,4 +1,4 @@
-"""Preferences are learned, from pairs as they were heard, and hold for prompts that were kept back."""
+"""Preferences are learned from pairs as they were sampled, and hold for held-out prompts."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from trl import DPOTrainer, GRPOConfig, GRPOTrainer
 
 from critics.sequence import SequenceCritic
 from mgen.cli import prefer
-from mgen.cli.prefer import METHODS
 from mgen.errors import MgenError
 from mgen.models.transformer import load_policy
 from mgen.training.preference import (
     PolicyPreferences,
     RewardPreferences,
     completion_nats,
-    heard,
     policy_margins,
     read_pairs,
+    reward_inputs,
     split_pairs,
 )
+from mgen.workflows.prefer import METHODS
 
 QUIET = ["--report_to", "none", "--disable_tqdm", "true", "--use_cpu", "true"]
 
@@ -90,7 +90,7 @@ def test_a_toy_preference_is_learned_and_holds_for_other_prompts(trained, policy
     method, out = trained
     facts = json.loads((out / "run.json").read_text())
     assert facts["finished"] and facts["accuracy"]["value"] == 1.0 and facts["margin"]["low"] > 0
-    assert facts["pairs"] == {"train": 36, "valid": 12, "alike": 0} and facts["prompts"]["valid"] == 6
+    assert facts["pairs"] == {"train": 36, "valid": 12, "equal": 0} and facts["prompts"]["valid"] == 6
     fresh = read_pairs(write(out / "fresh.jsonl", toy_pairs(seed=1)), remi, 96)
     if method == "dpo":
         before, after = load_policy(policy)[0], load_policy(out / "model")[0]
@@ -105,7 +105,7 @@ def test_a_toy_preference_is_learned_and_holds_for_other_prompts(trained, policy
         tokenizer = AutoTokenizer.from_pretrained(out / "model")
         said = []
         for rows in (fresh.chosen, fresh.rejected):  # as TRL hands them over: text, without special tokens at its end
-            texts = ["".join(remi.names[i] for i in row) for row in heard(fresh.prompt, rows, remi.eos_id)]
+            texts = ["".join(remi.names[i] for i in row) for row in reward_inputs(fresh.prompt, rows, remi.eos_id)]
             batch = tokenizer(texts, padding=True, padding_side="right", add_special_tokens=False, return_tensors="pt")
             with torch.no_grad():
                 said.append(model(**batch).logits[:, 0].numpy())
@@ -247,7 +247,7 @@ def test_a_finished_run_says_so(trained, policy, pairs_file, capsys):
     method, out = trained
     assert prefer.main(words(method, policy, pairs_file, out)) == 0
     said = capsys.readouterr().out
-    assert "was finished before" in said and "6 other prompts" in said
+    assert "was finished before" in said and "6 held-out prompts" in said
     assert prefer.main([*words(method, policy, pairs_file, out), "--json"]) == 0
     assert {"value", "low", "high"} == set(json.loads(capsys.readouterr().out)["accuracy"])
 
@@ -287,7 +287,7 @@ def test_bad_pairs_are_one_line_with_their_place(content, said, policy, tmp_path
         (["--beta", "0"], "above 0"),
         (["--beta_", "0.2"], "did you mean 'beta'"),
         (["--valid_share", "1"], "below 1"),
-        (["--max_length", "64"], "never cut"),
+        (["--max_length", "64"], "never truncated"),
         (["--pairs", "nowhere.jsonl"], "nowhere.jsonl: No such file"),
         (["--policy", "nowhere"], "expected a model"),
     ],
@@ -300,13 +300,13 @@ def test_mistakes_in_preferring_are_one_line(change, said, policy, pairs_file, t
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 
 
-def test_a_policy_is_heard_on_prompts_that_were_kept_back(policy, pairs_file, remi, tmp_path):
+def test_a_policy_is_sampled_on_held_out_prompts(policy, pairs_file, remi, tmp_path):
     argv = words("dpo", policy, pairs_file, tmp_path / "run", "--num_train_epochs", "1", "--sample_steps", "3")
     assert prefer.main(argv) == 0
     folders = tmp_path / "run" / "samples"
     assert sorted(path.name for path in folders.iterdir()) == ["step_000000", "step_000003"]
-    assert {path.stem for path in (folders / "step_000003").iterdir()} == {f"{i}_held" for i in range(4)} | {
-        "0_held_greedy"
+    assert {path.stem for path in (folders / "step_000003").iterdir()} == {f"{i}_held_out" for i in range(4)} | {
+        "0_held_out_greedy"
     }
 
 
@@ -314,4 +314,4 @@ def test_equal_pieces_are_left_out_and_counted(tmp_path, remi):
     pairs = toy_pairs()
     pairs[0]["rejected"] = pairs[0]["chosen"]
     read = read_pairs(write(tmp_path / "pairs.jsonl", pairs), remi, 96)
-    assert read.alike == 1 and len(read) == len(pairs) - 1
+    assert read.equal == 1 and len(read) == len(pairs) - 1

@@ -1,4 +1,4 @@
-"""What is played: fixed prompts, the same draws every time, and clips that hold what the MIDI files hold."""
+"""Samples during training: fixed prompts, the same draws at every step, and clips equal to the MIDI files."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import symusic
 import torch
 
 from mgen.corpus.shards import Corpus
-from mgen.runs.sample_callback import SECONDS, SampleCallback, fixed_prompts
+from mgen.runs.sample_callback import CLIP_SECONDS, SampleCallback, fixed_prompts
 
 
-class Kept:
+class KeptClips:
     def __init__(self):
         self.steps = {}
 
@@ -53,13 +53,13 @@ def test_prompts_are_drawn_once_from_valid_and_each_kind_in_turn(corpus):
 
 
 def test_clips_hold_what_the_files_hold(corpus, tiny_policy, tmp_path):
-    clip_logger = Kept()
+    clip_logger = KeptClips()
     prompts = fixed_prompts(corpus, [("continuation", "jazz")], 2, 40)
-    listening = SampleCallback(prompts, corpus.remi, tmp_path, [clip_logger], every=5, new_tokens=30)
+    callback = SampleCallback(prompts, corpus.remi, tmp_path, [clip_logger], every=5, new_tokens=30)
     policy = tiny_policy().train()
     for step in range(1, 11):
-        listening.on_step_end(None, state(step), None, model=policy)
-    assert list(clip_logger.steps) == [5, 10] and policy.training and listening.seconds > 0
+        callback.on_step_end(None, state(step), None, model=policy)
+    assert list(clip_logger.steps) == [5, 10] and policy.training and callback.seconds > 0
     for step, clips in clip_logger.steps.items():
         assert [clip.name for clip in clips] == [
             "0_continuation_jazz",
@@ -69,22 +69,22 @@ def test_clips_hold_what_the_files_hold(corpus, tiny_policy, tmp_path):
         for clip in clips:
             assert clip.midi == tmp_path / f"step_{step:06d}" / f"{clip.name}.mid"
             ends = [(time + duration) / 24 * 0.5 for time, duration, _ in notes(clip.midi)]  # 120 quarters a minute
-            heard = len(clip.audio) / clip.sample_rate
-            assert min(max(ends), SECONDS) <= heard + 0.05 and heard <= SECONDS
+            seconds = len(clip.audio) / clip.sample_rate
+            assert min(max(ends), CLIP_SECONDS) <= seconds + 0.05 and seconds <= CLIP_SECONDS
             assert clip.picture.shape == (300, 1200, 3)
     # The same draws at every step: where the policy stays as it is, so does what it plays.
     assert all(notes(a.midi) == notes(b.midi) for a, b in zip(clip_logger.steps[5], clip_logger.steps[10], strict=True))
 
 
 def test_nothing_else_draws_another_number_for_it(corpus, tiny_policy, tmp_path):
-    listening = SampleCallback(
-        fixed_prompts(corpus, [("continuation", "jazz")], 1, 24), corpus.remi, tmp_path, [Kept()], new_tokens=20
+    callback = SampleCallback(
+        fixed_prompts(corpus, [("continuation", "jazz")], 1, 24), corpus.remi, tmp_path, [KeptClips()], new_tokens=20
     )
     torch.manual_seed(1)
     np.random.seed(1)  # noqa: NPY002  # other libraries draw from it
     random.seed(1)
     expected = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
-    listening.on_save(None, state(3), None, model=tiny_policy())
+    callback.on_save(None, state(3), None, model=tiny_policy())
     torch.testing.assert_close(torch.get_rng_state(), expected[0], rtol=0, atol=0)
     assert (np.random.get_state()[1].tolist(), random.getstate()) == expected[1:]  # noqa: NPY002
 
@@ -94,15 +94,15 @@ def test_only_the_first_process_plays_and_only_when_asked(corpus, tiny_policy, t
     policy = tiny_policy()
     by_save = SampleCallback(prompts, corpus.remi, tmp_path / "save", new_tokens=5)
     by_step = SampleCallback(prompts, corpus.remi, tmp_path / "step", every=2, new_tokens=5, at_start=False)
-    for listening in (by_save, by_step):
-        listening.on_train_begin(None, state(0, first=False), None, model=policy)
-        listening.on_save(None, state(2, first=False), None, model=policy)
-        listening.on_step_end(None, state(2, first=False), None, model=policy)
+    for callback in (by_save, by_step):
+        callback.on_train_begin(None, state(0, first=False), None, model=policy)
+        callback.on_save(None, state(2, first=False), None, model=policy)
+        callback.on_step_end(None, state(2, first=False), None, model=policy)
     assert not list(tmp_path.iterdir())
-    for listening in (by_save, by_step):
-        listening.on_train_begin(None, state(0), None, model=policy)
+    for callback in (by_save, by_step):
+        callback.on_train_begin(None, state(0), None, model=policy)
         for step in (1, 2):
-            listening.on_step_end(None, state(step), None, model=policy)
-        listening.on_save(None, state(3), None, model=policy)
+            callback.on_step_end(None, state(step), None, model=policy)
+        callback.on_save(None, state(3), None, model=policy)
     assert sorted(path.name for path in (tmp_path / "save").iterdir()) == ["step_000000", "step_000003"]
     assert [path.name for path in (tmp_path / "step").iterdir()] == ["step_000002"]

@@ -7,7 +7,6 @@ prompt, so in the middle of a bar. Knows nothing of calibration or of files.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,6 @@ from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.notes import Notes
 from mgen.runs.checkpoints import VerifiedCheckpoints
-from mgen.training.pretrain import not_finite
 from mgen.transforms.corruptions import markov_pitches, one_pitch, random_pitches, two_bar_loop
 
 BREAKING = (random_pitches, markov_pitches, one_pitch, two_bar_loop)
@@ -239,10 +237,8 @@ class StyleTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
         outputs = model(input_ids=inputs["input_ids"])
         loss = binary_cross_entropy_with_logits(outputs.logits[:, 0].float(), inputs["labels"])
-        if not torch.isfinite(loss):
-            first = self.state.global_step * self.args.train_batch_size
-            items = [first, first + len(inputs["labels"]) - 1]
-            raise MgenError(not_finite(float(loss), self.state.global_step + 1, items, Path(self.args.output_dir)))
+        first = self.state.global_step * self.args.train_batch_size
+        self.check_loss(loss, range(first, first + len(inputs["labels"])))
         return (loss, outputs) if return_outputs else loss
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:

@@ -28,7 +28,6 @@ from critics.style.critic import StyleCritic
 from critics.style.ensemble import MEMBERS, Material, feature_table
 from critics.style.feature_model import FeatureModel
 from mgen.cli.options import parse
-from mgen.cli.pretrain import PretrainConfig
 from mgen.cli.rivals import miditok_ids, muspy_metrics, muspy_music, parsed_tab
 from mgen.corpus.chunks import MAX_CHUNK_NOTES, MIN_CHUNK_NOTES
 from mgen.corpus.clean import normalise
@@ -47,6 +46,7 @@ from mgen.music.metrics import METRICS
 from mgen.notes import Notes
 from mgen.sampling.rollout import Decoding, sample
 from mgen.training.pretrain import PretrainTrainer
+from mgen.workflows.pretrain import PretrainConfig
 from rewards import rules
 from rewards.bands import fit_bands
 

@@ -35,7 +35,7 @@ from critics.style.token_training import BREAKING, Excerpts, Music, StyleExcerpt
 from critics.style.training_set import WAYS
 from critics.validation.card import Labelled, style_card
 from critics.validation.degenerate_inputs import wrong_way
-from mgen.cli.options import parse
+from mgen.cli.options import parse, to_stderr
 from mgen.cli.traits import NOTES, Lessons, excerpts_of
 from mgen.cli.transfer import LENGTHS, transfer
 from mgen.corpus.shards import Corpus
@@ -324,7 +324,7 @@ def _hear_tokens(config: CriticConfig, corpus: Corpus) -> int:
         seed=config.seed,
     )
     trainer = StyleTrainer(network, config, train, excerpts["valid"])
-    run.follow(trainer)
+    run.follow(trainer, to_stderr)
     trainer.train(resume_from_checkpoint=run.last_checkpoint())
     if PartialState().is_main_process:
         valid = excerpts["valid"]

@@ -27,8 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     facts = result.facts
     state = "was finished before" if result.already_finished else "finished"
     text = (
-        f"{result.folder} {state}: {facts['parameters']:,} parameters, {result.steps} steps ({facts['epochs']} epochs), "
-        f"{facts['nats_per_token']:.3f} nats per token, {facts['nats_per_note']:.3f} nats per note on valid, "
+        f"{result.folder} {state}: {facts['parameters']:,} parameters, {result.steps} steps ({facts['epochs']} "
+        f"epochs), {facts['nats_per_token']:.3f} nats per token, {facts['nats_per_note']:.3f} nats per note on valid, "
         f"{result.seconds:.0f} s"
     )
     return print_result(text, facts, output.json)

@@ -1,7 +1,7 @@
 """Policy-gradient fine-tuning of a policy against rewards and critics.
 
-`finetune` in order: prompts, bands of the rules, judges, trainer, discriminator warm-up, training, files. One step of the
-algorithm is in `mgen.rl.trainer`.
+`finetune` in order: prompts, bands of the rules, judges, trainer, discriminator warm-up, training, files. One step of
+the algorithm is in `mgen.rl.trainer`.
 """
 
 from __future__ import annotations
@@ -79,15 +79,15 @@ class FinetuneConfig(SampleOptions, GRPOConfig):  # type: ignore[misc]
     judges: list[str] = field(
         default_factory=lambda: [*DEFAULT_JUDGES],
         metadata={
-            "help": "NAME=WEIGHT or package.module:Factory=WEIGHT of each judge, or a mapping {judge: ..., weight: ..., "
-            "arguments: {...}}. A rule for which the corpus has no band is left out."
+            "help": "NAME=WEIGHT or package.module:Factory=WEIGHT of each judge, or a mapping {judge: ..., weight: "
+            "..., arguments: {...}}. A rule for which the corpus has no band is left out."
         },
     )
     style_credit: bool | None = field(
         default=None,
         metadata={
-            "help": "The style critic gives credit per bar, instead of one score at the end; it then judges every prefix "
-            "of bars. By default with the objective kl_in_return; grpo uses one score per completion in any case."
+            "help": "The style critic gives credit per bar, instead of one score at the end; it then judges every "
+            "prefix of bars. By default with the objective kl_in_return; grpo has one score per completion anyway."
         },
     )
     objective: str = field(
@@ -224,8 +224,8 @@ class FinetuneConfig(SampleOptions, GRPOConfig):  # type: ignore[misc]
             raise ValueError("beta must be above 0 with the objective grpo: KL is always on; try 0.04")
         if self.kl_in_return and self.multi_objective_aggregation != AGGREGATIONS[0]:
             raise ValueError(
-                f"multi_objective_aggregation ({self.multi_objective_aggregation}) divides by deviations and is for the "
-                "objective grpo; kl_in_return adds nats"
+                f"multi_objective_aggregation ({self.multi_objective_aggregation}) divides by deviations and is for "
+                "the objective grpo; kl_in_return adds nats"
             )
 
     def _check_realism(self) -> None:

@@ -44,9 +44,7 @@ class PreferOptions(TrackingOptions):
     policy: str = field(default="", metadata={"help": "Model folder of the policy to start from."})
     pairs: str = field(default="", metadata={"help": "JSONL written by mgen votes --export."})
     out: str = field(default="", metadata={"help": "Run folder; the model goes to OUT/model."})
-    valid_share: float = field(
-        default=0.2, metadata={"help": "Share of the prompts that is held out for the measurement."}
-    )
+    valid_share: float = field(default=0.2, metadata={"help": "Share of the prompts that is held out."})
     num_train_epochs: float = field(default=1, metadata={"help": "Epochs over the training pairs."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "As in transformers."})
     warmup_steps: float = field(default=0.1, metadata={"help": "Steps, or a share of all steps if below 1."})

@@ -1,7 +1,7 @@
 """Next-token training of a policy on a corpus.
 
-With `init` and `style` a pretrained policy is trained further on one style alone: the low-cost baseline of reinforcement
-learning.
+With `init` and `style` a pretrained policy is trained further on one style alone: the low-cost baseline of
+reinforcement learning.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class PretrainConfig(SampleOptions, TrainingArguments):  # type: ignore[misc]
         default=2, metadata={"help": "Checkpoints kept; at least 2, so that one is always complete."}
     )
     load_best_model_at_end: bool = field(
-        default=True, metadata={"help": "Keep the weights with the lowest loss on valid."}
+        default=True, metadata={"help": "Keep the weights with the lowest valid loss."}
     )
     logging_steps: float = field(default=20, metadata={"help": "Steps between log lines."})
 
@@ -88,9 +88,7 @@ class PretrainConfig(SampleOptions, TrainingArguments):  # type: ignore[misc]
         if self.streaming and self.style:
             raise ValueError(f"style '{self.style}' cannot be streamed; leave out style or streaming")
         if self.streaming and self.auto_find_batch_size:
-            raise ValueError(
-                "streaming needs a fixed batch size, and auto_find_batch_size changes it; switch one of them off"
-            )
+            raise ValueError("streaming needs a fixed batch size, and auto_find_batch_size changes it; switch one off")
         if self.speed not in {"auto", "plain"}:
             raise ValueError(f"speed '{self.speed}': expected auto or plain")
         check_tracking(self)
@@ -125,11 +123,10 @@ def pretrain(
         Metrics `nats_per_token` and `nats_per_note` on valid, and `epochs`.
 
     Raises:
-        MgenError: An option does not exist or is out of range, the corpus has no such music, or `out` holds another run.
+        MgenError: An option does not exist or is out of range, the corpus has no such music, or `out` has another run.
     """
-    return run_pretrain(
-        from_keywords(PretrainConfig, "pretrain", corpus=str(corpus), out=str(out), **options), progress
-    )
+    options |= {"corpus": str(corpus), "out": str(out)}
+    return run_pretrain(from_keywords(PretrainConfig, "pretrain", **options), progress)
 
 
 def run_pretrain(config: PretrainConfig, progress: Progress | None = None) -> TrainingResult:
