@@ -149,7 +149,7 @@ def test_judges_of_a_run(run_folder, base, critic, excerpts, remi):
         discriminator.calibration = Calibration(1.0, 0.1 * step)  # untrained ones all say 0
         folder = run_folder / "checkpoints" / f"checkpoint-{step}"
         folder.mkdir(parents=True)
-        torch.save({"learner": discriminator.state_dict(), "batches": 0}, folder / "discriminator.pt")
+        torch.save({"discriminator": discriminator.state_dict(), "batches": 0}, folder / "discriminator.pt")
         write_manifest(folder)
         learned[step] = discriminator
     (run_folder / "checkpoints" / "checkpoint-12").mkdir()  # cut off: does not count, and is left alone

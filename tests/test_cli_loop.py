@@ -20,8 +20,8 @@ from mgen.errors import MgenError
 from mgen.notes import Notes
 from mgen.runs.judges import judges_of_run
 from mgen.sampling.samples import read_samples
-from mgen.workflows.judges import JUDGES
 from mgen.workflows.finetune import FinetuneConfig, describe_fixed_point
+from mgen.workflows.judges import JUDGES
 
 QUIET = ["--report_to", "none", "--disable_tqdm", "true"]
 
@@ -58,7 +58,16 @@ def style_critic(small_corpus, base, tmp_path_factory):
 
 def finetune_words(corpus, base, style_critic, out, objective, steps=2):
     words = ["--policy", str(base), "--corpus", str(corpus), "--critic", str(style_critic), "--out", str(out)]
-    words += ["--objective", objective, "--max_steps", str(steps), "--max_completion_length", "120", "--prompt_tokens", "32"]
+    words += [
+        "--objective",
+        objective,
+        "--max_steps",
+        str(steps),
+        "--max_completion_length",
+        "120",
+        "--prompt_tokens",
+        "32",
+    ]
     words += [
         "--per_device_train_batch_size",
         "8",
@@ -154,7 +163,10 @@ def test_a_finished_finetuning_says_so(tuned, small_corpus, base, style_critic, 
     [
         (["--judges", "stile=1"], "did you mean 'style'"),
         (["--objective", "kl_in_return", "--beta", "0.1"], "is for the objective grpo"),
-        (["--multi_objective_aggregation", "normalize_then_sum"], "divides by deviations and is for the objective grpo"),
+        (
+            ["--multi_objective_aggregation", "normalize_then_sum"],
+            "divides by deviations and is for the objective grpo",
+        ),
         (["--kl_weight", "1"], r"kl_weight \(1\) must be below the weight of realism \(1\).*try 0.5 or 0"),
         (
             ["--realism_against", "reference", "--realism_warm_up", "4"],

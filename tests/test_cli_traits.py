@@ -13,14 +13,16 @@ from hub_runs import trait_critic_run
 from mgen.cli import evaluate, finetune, recipe
 from mgen.cli.critic import CriticConfig
 from mgen.cli.options import parse
-from mgen.cli.pretrain import PretrainConfig
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
 from mgen.judgement import Judgement
 from mgen.notes import Notes
 from mgen.rl.credit import group_advantages, returns_to_go, token_rewards
+from mgen.rl.prompt_mix import PromptMix
 from mgen.runs.judges import build_judges, judge_specs, judges_of_run
+from mgen.workflows.finetune import FinetuneConfig, available_judges
 from mgen.workflows.judges import JUDGES
+from mgen.workflows.pretrain import PretrainConfig
 from rewards.bands import Bands
 
 
@@ -42,21 +44,19 @@ def policy(tiny_policy, remi, tmp_path_factory):
 
 def style_judge(corpus, critic, **options):
     asked = {"judges": ["style=1"], "critic": str(critic)}
-    config = finetune.FinetuneConfig(
-        policy="p", corpus=str(corpus), out="o", bf16=False, use_cpu=True, **asked, **options
-    )
-    source = finetune._Source(config, Corpus.open(corpus))
-    judges, discriminator, _ = finetune.available_judges(config, Bands(), source)
+    config = FinetuneConfig(policy="p", corpus=str(corpus), out="o", bf16=False, use_cpu=True, **asked, **options)
+    prompts = PromptMix(Corpus.open(corpus), "jazz", config.transfer_share, config.prompt_tokens, 48, config.seed)
+    judges, discriminator, _ = available_judges(config, prompts, Bands())
     assert discriminator is None
     return judges["style"]
 
 
-def test_the_style_critic_gives_credit_where_a_form_can_pay_it(small_corpus, critic):
-    normalised = {"form": "normalised", "beta": 0.04}
+def test_the_style_critic_gives_credit_where_the_objective_uses_it(small_corpus, critic):
+    grpo = {"objective": "grpo", "beta": 0.04}
     assert style_judge(small_corpus, critic).credit
     assert not style_judge(small_corpus, critic, style_credit=False).credit
-    assert not style_judge(small_corpus, critic, **normalised).credit
-    assert style_judge(small_corpus, critic, style_credit=True, **normalised).credit
+    assert not style_judge(small_corpus, critic, **grpo).credit
+    assert style_judge(small_corpus, critic, style_credit=True, **grpo).credit
 
 
 def test_credit_by_bars_moves_what_is_to_come_and_not_the_whole(small_corpus, critic, remi):
@@ -151,23 +151,30 @@ def test_evaluate_says_that_traits_have_no_hidden_states(what, small_corpus, pol
 
 
 @pytest.mark.parametrize("name", ["demo", "laptop", "gpu"])
-def test_every_step_of_a_recipe_takes_its_words(name, monkeypatch, tmp_path):
+@pytest.mark.parametrize("target", ["jazz", "other"])
+def test_every_step_of_a_recipe_takes_its_options(name, target, small_corpus, monkeypatch, tmp_path):
     steps = []
 
-    def keep(command, config, said, folder=""):
-        steps.append((command, config, said, folder))
+    def keep(command, config, options, folder=""):
+        steps.append((command, config, options, folder))
 
-    monkeypatch.setattr(recipe, "_step", keep)
+    monkeypatch.setattr(recipe, "run_step", keep)
+    (tmp_path / "corpus").symlink_to(small_corpus)
     (tmp_path / "evaluation").mkdir()
     (tmp_path / "evaluation" / "report.html").write_text("page")
-    assert recipe.run_pipeline(name, ["--style", "jazz=music"], tmp_path) == 0
-    kinds = {"pretrain": PretrainConfig, "critic": CriticConfig, "finetune": finetune.FinetuneConfig}
-    kinds["evaluate"] = evaluate.EvaluateConfig
-    seen = {}
-    for command, config, said, folder in steps:
+    assert recipe.run_pipeline(name, ["--style", "jazz=music"], tmp_path, target) == 0
+    types = {"pretrain": PretrainConfig, "critic": CriticConfig, "finetune": FinetuneConfig}
+    types["evaluate"] = evaluate.EvaluateConfig
+    parsed = {}
+    for command, config, options, folder in steps:
         path = recipe.CONFIGS / (folder or command) / f"{config}.yaml"
-        if command == "prepare":
-            continue
-        (seen[command],) = parse(["--config", str(path), *said], kinds[command], program=command, example="")
-    assert seen["critic"].hears == "traits" and set(seen) == set(kinds)
+        (parsed[command, config],) = parse(
+            ["--config", str(path), *options], types[command], program=command, example=""
+        )
+    assert {command for command, _ in parsed} == set(types)
+    assert parsed["critic", name].hears == "traits" and parsed["critic", name].positive == target
+    objectives = {config.out: config.objective for config in parsed.values() if isinstance(config, FinetuneConfig)}
+    assert objectives == {str(tmp_path / name): name for name in ("kl_in_return", "grpo")}
+    assert parsed["finetune", name].target == parsed["evaluate", name].target == target
+    assert parsed["pretrain", f"target_only_{name}"].style == target
     assert (tmp_path / "report.html").read_text() == "page"

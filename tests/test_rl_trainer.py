@@ -320,7 +320,13 @@ def test_the_trainer_refuses_weights_that_do_not_fit(musical_policy, remi, tmp_p
         judges = {"high": high_pitches, "real": learner}
         args = config(tmp_path, **({} if objective == "kl_in_return" else {"beta": 0.01, "scale_rewards": "group"}))
         return trainer_of(
-            musical_policy, remi, args, judges=judges, discriminator=discriminator, kl_weight=kl_weight, objective=objective
+            musical_policy,
+            remi,
+            args,
+            judges=judges,
+            discriminator=discriminator,
+            kl_weight=kl_weight,
+            objective=objective,
         )
 
     with pytest.raises(ValueError, match="must be the weight of realism"):

@@ -358,7 +358,7 @@ class RealismCritic:
         config = run_config(run)
         options = {name: config[f"realism_{name}"] for name in ("clip", "spectral_norm") if f"realism_{name}" in config}
         critic = cls.new(remi, init=config["policy"], **options)
-        critic.load_judge(torch.load(last / DISCRIMINATOR_FILE, weights_only=True, map_location="cpu")["learner"])
+        critic.load_judge(torch.load(last / DISCRIMINATOR_FILE, weights_only=True, map_location="cpu")["discriminator"])
         critic.origin = f"the discriminator is that of step {step}"
         return critic
 
