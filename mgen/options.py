@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from mgen.errors import MgenError
@@ -23,7 +23,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{similar[0]}'?" if similar else "; see --help"
 
 
-def from_keywords(kind: type[Options], command: str, /, **values: Any) -> Options:
+def from_keywords(kind: type[Options], command: str, values: Mapping[str, Any]) -> Options:
     """Builds the options of a command from the keywords of its library call.
 
     Args:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from critics_music import STRAIGHT, SWUNG, toy
-from hub_runs import trait_critic_run
+from hub_runs import feature_critic_run
 
 from mgen.cli import evaluate, finetune, recipe
 from mgen.cli.critic import CriticConfig
@@ -28,7 +28,7 @@ from rewards.bands import Bands
 
 @pytest.fixture(scope="module")
 def critic(tmp_path_factory):
-    return trait_critic_run(tmp_path_factory.mktemp("runs") / "critic") / "model"
+    return feature_critic_run(tmp_path_factory.mktemp("runs") / "critic") / "model"
 
 
 @pytest.fixture(scope="module")

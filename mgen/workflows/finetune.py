@@ -291,7 +291,7 @@ def finetune(
     if isinstance(options.get("judges"), Mapping):
         options["judges"] = [f"{name}={weight}" for name, weight in options["judges"].items()]
     options |= {"policy": str(policy), "corpus": str(corpus), "out": str(out)}
-    return run_finetune(from_keywords(FinetuneConfig, "finetune", **options), progress)
+    return run_finetune(from_keywords(FinetuneConfig, "finetune", options), progress)
 
 
 def run_finetune(config: FinetuneConfig, progress: Progress | None = None) -> TrainingResult:

@@ -145,7 +145,7 @@ def prefer(
         MgenError: An option does not exist or is out of range, the pairs cannot be used, or `out` holds another run.
     """
     options |= {"policy": str(policy), "pairs": str(pairs), "out": str(out), "method": method}
-    return run_prefer(from_keywords(options_of(method), "prefer", **options), progress)
+    return run_prefer(from_keywords(options_of(method), "prefer", options), progress)
 
 
 def options_of(method: str) -> type[PreferOptions]:

@@ -126,7 +126,7 @@ def pretrain(
         MgenError: An option does not exist or is out of range, the corpus has no such music, or `out` has another run.
     """
     options |= {"corpus": str(corpus), "out": str(out)}
-    return run_pretrain(from_keywords(PretrainConfig, "pretrain", **options), progress)
+    return run_pretrain(from_keywords(PretrainConfig, "pretrain", options), progress)
 
 
 def run_pretrain(config: PretrainConfig, progress: Progress | None = None) -> TrainingResult:
