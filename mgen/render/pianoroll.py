@@ -1,11 +1,13 @@
-"""Piano-rolls as inline SVG.
+"""Piano-rolls as inline SVG, and the axes that `mgen.render.pianoroll_image` shares.
 
-A drawing carries classes and `currentColor` only: it follows the page it stands in, dark or light, and is
-legible with no style sheet at all. `PIANOROLL_CSS` gives it its colours.
+A drawing carries classes and `currentColor` only: it follows the page that shows it, dark or light, and is legible
+without a style sheet. `PIANOROLL_CSS` gives it its colours.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from html import escape
 
 import numpy as np
@@ -13,30 +15,29 @@ from numpy.typing import NDArray
 from pretty_midi import program_to_instrument_name
 
 from mgen.errors import MgenError
-from mgen.notes import STEPS_PER_QUARTER, Bars, Notes
+from mgen.notes import STEPS_PER_QUARTER, Bars, Ints, Notes
 
-PIANOROLL_CSS = """
-.pr { display: block; width: 100%; height: auto; color: inherit; --pr-given: #7d7a72;
-  --pr-0: #0b6e75; --pr-1: #b4531f; --pr-2: #6b4aa0; --pr-3: #8a6d00; --pr-4: #a8316e; }
-@media screen and (prefers-color-scheme: dark) {
-  .pr { --pr-given: #a5a29a;
-    --pr-0: #57c4c9; --pr-1: #f09a62; --pr-2: #b79cf0; --pr-3: #dcbc4c; --pr-4: #f08abb; }
-}
-.pr text { font: 10.5px/1 system-ui, sans-serif; fill: currentColor; fill-opacity: .75; }
-.pr tspan { fill-opacity: 1; }
-.pr .pr-given { fill: var(--pr-given); }
-.pr .pr-p0 { fill: var(--pr-0); }
-.pr .pr-p1 { fill: var(--pr-1); }
-.pr .pr-p2 { fill: var(--pr-2); }
-.pr .pr-p3 { fill: var(--pr-3); }
-.pr .pr-p4 { fill: var(--pr-4); }
-"""
+COLOURS = ("#0b6e75", "#b4531f", "#6b4aa0", "#8a6d00", "#a8316e")
+"""Of programs, in turn, on light paper."""
+
+PROMPT_COLOUR = "#7d7a72"
+
+PIANOROLL_CSS = f"""
+.pr {{ display: block; width: 100%; height: auto; color: inherit; --pr-given: {PROMPT_COLOUR};
+  {" ".join(f"--pr-{k}: {colour};" for k, colour in enumerate(COLOURS))} }}
+@media screen and (prefers-color-scheme: dark) {{
+  .pr {{ --pr-given: #a5a29a;
+    --pr-0: #57c4c9; --pr-1: #f09a62; --pr-2: #b79cf0; --pr-3: #dcbc4c; --pr-4: #f08abb; }}
+}}
+.pr text {{ font: 10.5px/1 system-ui, sans-serif; fill: currentColor; fill-opacity: .75; }}
+.pr tspan {{ fill-opacity: 1; }}
+.pr .pr-given {{ fill: var(--pr-given); }}
+{"".join(f".pr .pr-p{k} {{ fill: var(--pr-{k}); }}" + chr(10) for k in range(len(COLOURS)))}"""
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34.0, 6.0, 18.0, 18.0  # room for note names, nothing, bar numbers, the legend
 _FEWEST_SEMITONES = 24
 _DRUM_LANE, _DRUM_SHARE = 7.0, 0.35  # height of a lane, and the most of the drawing that all may take
-_NUMBER_ROOM = 24.0  # a bar's number
-_COLOURS = 5
+_NUMBER_ROOM = 24.0  # for a bar number
 _DRUMS = 128  # a program after all others
 _NAMES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
 
@@ -53,6 +54,74 @@ def last_step(notes: Notes, piece: int) -> int:
     return max(int((one.onset + one.duration).max(initial=0)), int(bar_ends.max()))
 
 
+def one_piece(notes: Notes, piece: int) -> Notes:
+    """The piece to draw.
+
+    Raises:
+        MgenError: `piece` is not one of the pieces.
+    """
+    if not 0 <= piece < notes.n_pieces:
+        raise MgenError(f"piano-roll: piece {piece} of {notes.n_pieces}; pieces are numbered from 0")
+    return notes.pieces([piece])
+
+
+def programs(one: Notes) -> tuple[Ints, NDArray[np.int64]]:
+    """The programs of a piece, drums last as 128, and (N,) the number of each note's colour."""
+    program = np.where(one.program < 0, np.int32(_DRUMS), one.program)
+    different = np.unique(program)
+    return different, np.searchsorted(different, program) % len(COLOURS)
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """Where time and pitch lie in a drawing.
+
+    Attributes:
+        left, right, top, bottom: edges of the area of pitched notes.
+        steps: grid steps from left to right.
+        low, high: lowest and highest pitch with a lane.
+    """
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+    steps: int
+    low: int
+    high: int
+
+    @property
+    def scale(self) -> float:
+        """Units per grid step."""
+        return (self.right - self.left) / self.steps
+
+    @property
+    def lane(self) -> float:
+        """Height of one pitch."""
+        return (self.bottom - self.top) / (self.high - self.low + 1)
+
+    def octaves(self) -> Iterator[tuple[str, float]]:
+        """Name of every C, and the middle of its lane."""
+        for pitch in range(self.low + -self.low % 12, self.high + 1, 12):
+            yield note_name(pitch), self.top + (self.high - pitch + 0.5) * self.lane
+
+    def bar_lines(self, bars: Bars, room: float) -> Iterator[tuple[float, str]]:
+        """Place of every bar line, and its number where there is `room`: at every bar, or every 2nd, 4th, ..."""
+        apart = float(bars.beats.mean()) * STEPS_PER_QUARTER * self.scale
+        every = 2 ** max(0, int(np.ceil(np.log2(room / apart))))
+        for number, onset in enumerate(bars.onset.tolist()):
+            x = self.left + onset * self.scale
+            yield x, str(number + 1) if number % every == 0 and x < self.right - 10 else ""
+
+
+def pitch_room(pitch: Ints, asked: tuple[int, int] | None = None) -> tuple[int, int]:
+    """Lowest and highest pitch to draw: those of the notes and `asked`, with a margin; at least two octaves."""
+    shown = [*(asked or ()), *pitch.tolist()] or [60]
+    low, high = min(shown), max(shown)
+    spare = max(_FEWEST_SEMITONES - (high - low), 2)
+    return low - spare // 2, high + spare - spare // 2
+
+
 def pianoroll_svg(
     notes: Notes,
     piece: int,
@@ -63,46 +132,40 @@ def pianoroll_svg(
     steps: int | None = None,
     pitches: tuple[int, int] | None = None,
 ) -> str:
-    """Draw one piece: time to the right with numbered bars, pitch upwards with the Cs named, drums in lanes.
+    """Draws one piece: time to the right with numbered bars, pitch upwards with the Cs named, drums in lanes.
 
     Args:
         piece: which of the pieces of `notes`.
-        prompt_end: grid step where the given part ends; it is shaded, and notes that begin in it look given.
-        title: what a screen reader calls the drawing.
-        width: of the drawing's own coordinates; it scales to its container.
-        height: likewise.
-        steps: grid steps to make room for, so that several drawings share an axis; default: the piece's own.
+        prompt_end: grid step where the prompt ends; it is shaded, and notes that begin in it are grey.
+        title: name of the drawing for a screen reader.
+        width, height: in the drawing's own units; it scales to its container.
+        steps: grid steps to make room for, so that several drawings share an axis; default: those of the piece.
         pitches: lowest and highest pitch to make room for, likewise.
 
     Returns:
-        One `<svg>` element with one `<rect class="pr-note ...">` a note; more opaque is louder. `data-left`
-        and `data-step` (drawing units; units a grid step) place the line of class `pr-head`, which is hidden.
+        One `<svg>` element with one `<rect class="pr-note ...">` per note; more opaque is louder. `data-left`
+        and `data-step` (drawing units; units per grid step) place the line of class `pr-head`, which is hidden.
 
     Raises:
         MgenError: `piece` is not one of the pieces.
     """
-    if not 0 <= piece < notes.n_pieces:
-        raise MgenError(f"piano-roll: piece {piece} of {notes.n_pieces}; pieces are numbered from 0")
-    one = notes.pieces([piece])
-    steps = max(steps or 0, last_step(one, 0), 1)
-    scale = (width - _LEFT - _RIGHT) / steps
-    end = min(prompt_end or 0, steps)
-    edge = _LEFT + end * scale
+    one = one_piece(notes, piece)
     bottom = height - _BOTTOM
     drum = one.program < 0
     kit = np.unique(one.pitch[drum])
     drum_lane = min(_DRUM_LANE, _DRUM_SHARE * (bottom - _TOP) / max(len(kit), 1))
     floor = bottom - len(kit) * drum_lane
-    low, high = _pitch_room(one.pitch[~drum], pitches)
-    lane = (floor - _TOP) / (high - low + 1)
+    steps = max(steps or 0, last_step(one, 0), 1)
+    axes = Axes(_LEFT, width - _RIGHT, _TOP, floor, steps, *pitch_room(one.pitch[~drum], pitches))
+    scale, lane = axes.scale, axes.lane
+    end = min(prompt_end or 0, steps)
+    edge = _LEFT + end * scale
 
-    program = np.where(drum, _DRUMS, one.program)
-    players = np.unique(program)
-    colour = np.searchsorted(players, program) % _COLOURS
+    different, colour = programs(one)
     given = one.onset < end
     x = _LEFT + one.onset * scale
     across = np.maximum(np.where(drum, np.minimum(one.duration * scale, 4), one.duration * scale) - 0.6, 1.2)
-    y = np.where(drum, floor + np.searchsorted(kit, one.pitch) * drum_lane, _TOP + (high - one.pitch) * lane)
+    y = np.where(drum, floor + np.searchsorted(kit, one.pitch) * drum_lane, _TOP + (axes.high - one.pitch) * lane)
     tall = np.maximum(np.where(drum, drum_lane, lane) - 0.6, 1.2)
     opacity = 0.4 + 0.6 * one.velocity / 127
     rects = [
@@ -115,17 +178,25 @@ def pianoroll_svg(
         f'fill-opacity=".1"/>{_line("pr-edge", edge, edge, _TOP, bottom, "4 3")}'
         f"{_text(max(edge - 4, _LEFT + 36), height - 5, 'prompt', 'end')}"
     )
+    octaves = (
+        _line("pr-c", _LEFT, axes.right, y, y, "1 3", 0.4) + _text(_LEFT - 5, y + 3.5, name, "end")
+        for name, y in axes.octaves()
+    )
+    bar_lines = (
+        _line("pr-bar", x, x, _TOP - 4, bottom, opacity=0.2) + (_text(x + 3, _TOP - 6, number) if number else "")
+        for x, number in axes.bar_lines(one.bars, _NUMBER_ROOM)
+    )
     parts = [
         prompt if end else "",
-        _pitch_axis(low, high, lane, width),
-        _bar_axis(one.bars, scale, width, bottom),
+        *octaves,
+        *bar_lines,
         *rects,
-        _legend(players, width, height) if len(players) > 1 else "",
+        _legend(different, width, height) if len(different) > 1 else "",
         _line("pr-head", _LEFT, _LEFT, _TOP, bottom).replace("/>", ' visibility="hidden"/>'),
     ]
     return (
         f'<svg class="pr" viewBox="0 0 {width} {height}" role="img" fill="currentColor" stroke-width="1.2" '
-        f'aria-label="{escape(_described(one, given, title))}" data-left="{_LEFT}" data-step="{scale:.4f}">'
+        f'aria-label="{escape(_description(one, given, title))}" data-left="{_LEFT}" data-step="{scale:.4f}">'
         f"{''.join(parts)}</svg>"
     )
 
@@ -141,45 +212,14 @@ def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="10.5">{text}</text>'
 
 
-def _pitch_room(pitch: NDArray[np.int32], asked: tuple[int, int] | None) -> tuple[int, int]:
-    """Lowest and highest pitch drawn: what is there and asked for, with a margin; at least two octaves."""
-    heard = [*(asked or ()), *pitch.tolist()] or [60]
-    low, high = min(heard), max(heard)
-    spare = max(_FEWEST_SEMITONES - (high - low), 2)
-    return low - spare // 2, high + spare - spare // 2
-
-
-def _pitch_axis(low: int, high: int, lane: float, width: int) -> str:
-    """A dotted line through every C, with its name."""
-    lines = []
-    for pitch in range(low + -low % 12, high + 1, 12):
-        y = _TOP + (high - pitch + 0.5) * lane
-        lines.append(_line("pr-c", _LEFT, width - _RIGHT, y, y, "1 3", 0.4))
-        lines.append(_text(_LEFT - 5, y + 3.5, note_name(pitch), "end"))
-    return "".join(lines)
-
-
-def _bar_axis(bars: Bars, scale: float, width: int, bottom: float) -> str:
-    """A line a bar, and a number at every bar, or every 2nd, 4th, ..., as there is room."""
-    apart = float(bars.beats.mean()) * STEPS_PER_QUARTER * scale
-    every = 2 ** max(0, int(np.ceil(np.log2(_NUMBER_ROOM / apart))))
-    lines = []
-    for number, onset in enumerate(bars.onset.tolist()):
-        x = _LEFT + onset * scale
-        lines.append(_line("pr-bar", x, x, _TOP - 4, bottom, opacity=0.2))
-        if number % every == 0 and x < width - 16:
-            lines.append(_text(x + 3, _TOP - 6, str(number + 1)))
-    return "".join(lines)
-
-
-def _legend(players: NDArray[np.int64], width: int, height: int) -> str:
+def _legend(different: Ints, width: int, height: int) -> str:
     """A coloured square and a name for each instrument."""
-    names = ["drums" if p == _DRUMS else program_to_instrument_name(p).lower() for p in players.tolist()]
-    spans = (f'<tspan class="pr-p{i % _COLOURS}">■</tspan> {name}' for i, name in enumerate(names))
+    names = ["drums" if p == _DRUMS else program_to_instrument_name(p).lower() for p in different.tolist()]
+    spans = (f'<tspan class="pr-p{i % len(COLOURS)}">■</tspan> {name}' for i, name in enumerate(names))
     return _text(width - _RIGHT, height - 5, "&#160;&#160; ".join(spans), "end")
 
 
-def _described(one: Notes, given: NDArray[np.bool_], title: str) -> str:
+def _description(one: Notes, given: NDArray[np.bool_], title: str) -> str:
     """The drawing in words."""
     pitched = one.pitch[one.program >= 0]
     words = [_count(len(one), "note")]
