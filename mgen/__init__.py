@@ -12,17 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mgen.workflows.finetune import finetune
+    from mgen.workflows.prepare import prepare
     from mgen.workflows.pretrain import pretrain
+    from mgen.workflows.push import push
 
 __version__ = "0.1.0"
 
 _CALLS = {
+    "prepare": "prepare",
     "pretrain": "pretrain",
     "finetune": "finetune",
+    "push": "push",
 }
 """Call -> its module in `mgen.workflows`; they import torch, which takes seconds."""
 
-__all__ = ["__version__", "finetune", "pretrain"]
+__all__ = ["__version__", "finetune", "prepare", "pretrain", "push"]
 
 
 def __getattr__(name: str) -> Any:
