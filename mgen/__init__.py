@@ -11,7 +11,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mgen.workflows.evaluate import evaluate
     from mgen.workflows.finetune import finetune
+    from mgen.workflows.generate import generate
     from mgen.workflows.prepare import prepare
     from mgen.workflows.pretrain import pretrain
     from mgen.workflows.push import push
@@ -22,11 +24,13 @@ _CALLS = {
     "prepare": "prepare",
     "pretrain": "pretrain",
     "finetune": "finetune",
+    "generate": "generate",
+    "evaluate": "evaluate",
     "push": "push",
 }
 """Call -> its module in `mgen.workflows`; they import torch, which takes seconds."""
 
-__all__ = ["__version__", "finetune", "prepare", "pretrain", "push"]
+__all__ = ["__version__", "evaluate", "finetune", "generate", "prepare", "pretrain", "push"]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from symusic import core
 
-from mgen.errors import RejectedFile
+from mgen.errors import MgenError, RejectedFile
 from mgen.extras import import_extra
 from mgen.midi import parse_midi
 
@@ -32,6 +32,12 @@ class Music:
 
     format: str
     """`midi`, `gp3`, `gp4` or `gp5`."""
+
+
+def check_new_folder(out: Path) -> None:
+    """Raises `MgenError` if an output folder exists and is not empty."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise MgenError(f"{out}: not empty; choose another --out")
 
 
 def read_music(path: Path | str) -> Music:

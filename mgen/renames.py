@@ -18,6 +18,7 @@ OPTIONS: dict[str, dict[str, str]] = {
         "loud_share": "dominant_share",
         "turn_share": "transfer_share",
     },
+    "selfcheck": {"a_work": "per_work"},
     "evaluate": {
         "control_model": "low_cost_model",
         "controls": "low_cost_baselines",

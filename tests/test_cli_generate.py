@@ -18,6 +18,7 @@ from mgen.cli import generate, pretrain
 from mgen.corpus.shards import Corpus
 from mgen.corpus.windows import sample_windows
 from mgen.errors import MgenError
+from mgen.models.transformer import load_policy
 from mgen.notes import Notes
 from mgen.runs.checkpoints import write_manifest
 from mgen.runs.judges import judges_of_options, judges_of_run
@@ -98,7 +99,7 @@ def test_best_of_keeps_what_the_critic_likes(base, critic, remi, tmp_path, capsy
         (["--best_of", "4", "--judges", "gramar=1"], "did you mean 'grammar'"),
         (["--best_of", "4", "--judges", "realism=1"], "the discriminator lives in a run"),
         (["--best_of", "4", "--judges", "style=1"], "expected --critic FOLDER"),
-        (["--best_of", "4", "--temperature", "0", "--critic", "x"], "one and the same"),
+        (["--best_of", "4", "--temperature", "0", "--critic", "x"], "only one completion"),
         (["--best_of", "0"], r"best_of \(0\) must be at least 1"),
         (["--critic", "x"], "give --best_of"),
         (["--judges_of", "x"], "give --best_of"),
@@ -181,13 +182,13 @@ def test_pretraining_goes_on_from_a_policy_on_one_style(base, small_corpus, tmp_
     more = ["--corpus", str(small_corpus), "--init", str(base), "--style", "jazz", "--context", "128"]
     more += ["--max_steps", "2", "--eval_steps", "2", "--valid_windows", "16", "--per_device_train_batch_size", "64"]
     assert pretrain.main([*more, "--out", str(tmp_path / "run"), "--learning_rate", "0", *QUIET]) == 0
-    before, after = (generate.load_policy(folder)[0].state_dict() for folder in (base, tmp_path / "run" / "model"))
+    before, after = (load_policy(folder)[0].state_dict() for folder in (base, tmp_path / "run" / "model"))
     assert all(torch.equal(before[name], after[name]) for name in before)  # a rate of 0: the policy's own weights
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     jazz = np.diff(corpus.table("train", "jazz").offsets)
     assert facts["epochs"] == round(128 / np.ceil(jazz / 126).sum(), 2)
     assert pretrain.main([*more, "--out", str(tmp_path / "moved"), *QUIET]) == 0
-    moved = generate.load_policy(tmp_path / "moved" / "model")[0].state_dict()
+    moved = load_policy(tmp_path / "moved" / "model")[0].state_dict()
     assert any(not torch.equal(before[name], moved[name]) for name in before)
 
 

@@ -313,7 +313,7 @@ def test_mistakes_in_generating_are_one_line(change, said, base, tmp_path):
 
 
 @pytest.mark.parametrize("tuned", ["kl_in_return"], indirect=True)
-def test_evaluate_measures_models_beside_controls_rivals_and_real_music(small_corpus, base, tuned, tmp_path, capsys):
+def test_evaluate_measures_models_baselines_and_real_music(small_corpus, base, tuned, tmp_path, capsys):
     models = [f"pretrained={base}", f"runs={base},{base}", f"tuned={tuned / 'model'}"]
     words = ["--model", *models, "--corpus", str(small_corpus), "--out", str(tmp_path / "e")]
     words += ["--n", "64", "--seeds", "2", "--n_greedy", "4", "--prompt_tokens", "32", "--completion_tokens", "96"]
@@ -369,7 +369,7 @@ def test_evaluate_measures_models_beside_controls_rivals_and_real_music(small_co
     assert 0 < rows["pretrained"]["continuation"]["nll_note"]["value"] < 40
     assert "nll_note" not in rows["guidance_2"]["continuation"]  # its model is the pretrained one
     assert "chosen by" in result["remarks"]["best_of_2"] and "2 training runs" in result["remarks"]["runs"]
-    assert "too few to quote" in result["remarks"]["pretrained, turn, c2st_auc"]
+    assert "too few to quote" in result["remarks"]["pretrained, transfer, c2st_auc"]
     page = (tmp_path / "e" / "report.html").read_text()
     assert "two-sample AUC" in page and "data:audio/ogg;base64," in page
     assert "http://" not in page.replace("http://www.w3.org", "")

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from mgen.cli.selfcheck import FILE, main
+from mgen.cli.selfcheck import main
 from mgen.errors import MgenError
+from mgen.workflows.selfcheck import FILE
 
 FEW = ["--n", "16", "--splits", "2", "--sequence_splits", "1"]
 
@@ -13,8 +14,8 @@ FEW = ["--n", "16", "--splits", "2", "--sequence_splits", "1"]
 def test_the_table_is_written_and_says_what_could_not_be_judged(small_corpus, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["--corpus", str(small_corpus), *FEW, "--out", str(out)]) == 0
-    told = capsys.readouterr().out
-    assert "bars_shuffled" in told and "not all could be judged" in told
+    summary = capsys.readouterr().out
+    assert "bars_shuffled" in summary and "not all could be judged" in summary
     found = json.loads((out / FILE).read_text())
     assert set(found["checks"]) == {"bars_shuffled", "segments_shuffled", "markov_pitches"}
     assert found["n"] == 16 and found["met"] is None
@@ -47,6 +48,6 @@ def test_json_is_one_object_and_the_same_again(small_corpus, capsys):
         (["--corpus", "C", "--split", "3"], "no option 'split'; did you mean 'splits'"),
     ],
 )
-def test_mistakes_are_told(words, message, small_corpus):
+def test_mistakes_are_one_line(words, message, small_corpus):
     with pytest.raises(MgenError, match=message):
         main([str(small_corpus) if word == "C" else word for word in words])

@@ -21,18 +21,18 @@ def test_cells_are_means_and_paired_changes_by_work():
     real = solos(30)
     names = works(30, 3)
     table = corruption_table(real, names, {"rep4": METRICS["rep4"], "GS": METRICS["GS"]}, CORRUPTIONS, seed=2)
-    broken = CORRUPTIONS["bars_shuffled"](real, np.random.default_rng(2))
-    before, after = METRICS["rep4"](real), METRICS["rep4"](broken)
+    corrupted = CORRUPTIONS["bars_shuffled"](real, np.random.default_rng(2))
+    before, after = METRICS["rep4"](real), METRICS["rep4"](corrupted)
     cell = table.cells["rep4"]["bars_shuffled"]
     for found, values in ((cell.mean, after), (cell.change, after - before)):
         expected = bootstrap(values, names, seed=2)
         np.testing.assert_allclose([found.value, found.low, found.high], [expected.value, expected.low, expected.high])
-    assert table.told("rep4")["bars_shuffled"] == "-" and table.told("rep4")["two_bar_loop"] == "+"
-    assert "bars_shuffled" in table.not_told("GS")  # its bars are the same ones
+    assert table.detected("rep4")["bars_shuffled"] == "-" and table.detected("rep4")["two_bar_loop"] == "+"
+    assert "bars_shuffled" in table.undetected("GS")  # its bars are the same ones
     assert table.n == 30 and table.works == 10
 
 
-def test_what_is_undefined_is_neither_told_nor_zero():
+def test_what_is_undefined_is_neither_detected_nor_zero():
     def long_only(notes: Notes) -> np.ndarray:
         return np.where(notes.counts > 50, 1.0, np.nan)
 
@@ -45,10 +45,10 @@ def test_what_is_undefined_is_neither_told_nor_zero():
     assert table.cells["long"]["real"].mean.undefined == 1
     assert table.cells["long"]["same"].sign == "="
     assert table.cells["long"]["none"].sign == "?" == table.cells["never"]["same"].sign
-    assert table.not_told("long") == ["same", "none"]
+    assert table.undetected("long") == ["same", "none"]
     found = json.loads(json.dumps(table.to_json()))
     assert found["rows"]["none"]["long"]["value"] is None
-    assert found["not_told"]["never"] == ["same", "none"]
+    assert found["undetected"]["never"] == ["same", "none"]
 
 
 def test_the_csv_has_a_line_for_each_cell():
@@ -61,9 +61,9 @@ def test_the_csv_has_a_line_for_each_cell():
 
 
 def test_bad_input():
-    with pytest.raises(MgenError, match="expected real pieces, came none"):
+    with pytest.raises(MgenError, match="expected real pieces, found none"):
         corruption_table(Notes.concat([]), [], {}, CORRUPTIONS)
-    with pytest.raises(MgenError, match=r"measure 'odd': expected \(8,\) numbers, came \(3,\)"):
+    with pytest.raises(MgenError, match=r"measure 'odd': expected \(8,\) numbers, found \(3,\)"):
         corruption_table(solos(8), works(8), {"odd": lambda notes: np.zeros(3)}, CORRUPTIONS)
     with pytest.raises(MgenError, match="expected a work for each of 8 real pieces, came 1"):
         corruption_table(solos(8), ["a"], METRICS, CORRUPTIONS)

@@ -7,16 +7,16 @@ import pytest
 from evaluation_pieces import line, piece, solo
 
 from mgen.errors import MgenError
-from mgen.evaluation.folders import Folder, compare_folders, excerpts, read_folder
-from mgen.evaluation.measure import Beside
+from mgen.evaluation.folders import MusicFolder, compare_folders, draw_excerpts, read_folder
+from mgen.evaluation.measure import MetricOptions
 from mgen.notes import Notes
 
-QUICK = Beside(sequence=False)
+QUICK = MetricOptions(sequence=False)
 
 
-def folder_of(*pieces: Notes) -> Folder:
+def folder_of(*pieces: Notes) -> MusicFolder:
     notes = Notes.concat(pieces)
-    return Folder(notes, np.array([f"work {i}" for i in range(notes.n_pieces)]), notes.n_pieces, {})
+    return MusicFolder(notes, np.array([f"work {i}" for i in range(notes.n_pieces)]), notes.n_pieces, {})
 
 
 def write(folder, scores):
@@ -28,7 +28,7 @@ def write(folder, scores):
 
 def test_excerpts_have_one_length_begin_with_a_bar_and_do_not_overlap():
     # 20 quarters: bars of 4 notes. Excerpts of 6 notes begin at notes 0, 8 (the next bar after 6); 12 + 8 is within.
-    found = excerpts(folder_of(line(range(40, 60))), 10, 6, np.random.default_rng(0))
+    found = draw_excerpts(folder_of(line(range(40, 60))), 10, 6, np.random.default_rng(0))
     assert sorted(found.notes.pieces([i]).pitch.tolist()[0] for i in range(found.notes.n_pieces)) == [40, 48]
     for i in range(found.notes.n_pieces):
         one = found.notes.pieces([i])
@@ -38,20 +38,20 @@ def test_excerpts_have_one_length_begin_with_a_bar_and_do_not_overlap():
 
 def test_every_file_gives_one_excerpt_before_any_gives_a_second():
     long, short = line(range(30, 90)), line(range(40, 50))
-    found = excerpts(folder_of(long, short, long), 3, 8, np.random.default_rng(0))
+    found = draw_excerpts(folder_of(long, short, long), 3, 8, np.random.default_rng(0))
     assert sorted(found.work.tolist()) == ["work 0", "work 1", "work 2"]
-    again = excerpts(folder_of(long, short, long), 3, 8, np.random.default_rng(0))
+    again = draw_excerpts(folder_of(long, short, long), 3, 8, np.random.default_rng(0))
     np.testing.assert_array_equal(found.notes.pitch, again.notes.pitch)
 
 
 def test_whole_pieces_are_taken_as_they_are():
-    found = excerpts(folder_of(line(range(40, 60)), line([60])), 10, 0, np.random.default_rng(0))
+    found = draw_excerpts(folder_of(line(range(40, 60)), line([60])), 10, 0, np.random.default_rng(0))
     assert sorted(found.notes.counts.tolist()) == [1, 20]
 
 
 def test_pieces_that_are_too_short_are_named():
     with pytest.raises(MgenError, match="longest piece has 20"):
-        excerpts(folder_of(line(range(40, 60))), 10, 21, np.random.default_rng(0))
+        draw_excerpts(folder_of(line(range(40, 60))), 10, 21, np.random.default_rng(0))
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +79,8 @@ def test_loops_are_told_from_solos_and_solos_from_themselves_are_not(solos):
     alike, loops = (
         compare_folders(solos / name, solos / "real", QUICK, length=64, workers=1) for name in ("own", "loops")
     )
-    n = alike.pieces[0].notes.n_pieces
-    assert n == alike.pieces[1].notes.n_pieces == alike.to_json()["n"]
+    n = alike.excerpts[0].notes.n_pieces
+    assert n == alike.excerpts[1].notes.n_pieces == alike.to_json()["n"]
     own, real = alike.to_json(), loops.to_json()["real"]
     assert loops.to_json()["c2st_auc"]["value"] > 0.95 > own["c2st_auc"]["value"]
     assert loops.to_json()["rep4"]["value"] == pytest.approx((61 - 4) / 61)  # 4 different of 61 4-grams
@@ -94,7 +94,7 @@ def test_a_folder_beside_itself_is_not_told_apart(solos):
     found = compare_folders(solos / "real", solos / "real", QUICK, length=64, workers=1).to_json()
     assert found["c2st_auc"]["low"] <= 0.5 <= found["c2st_auc"]["high"]
     assert found["rep4_distance"]["value"] == 0 and found["oa"]["value"] > 0.9
-    assert found["midi"]["name"] == "real (judged)"
+    assert found["midi"]["name"] == "real (evaluated)"
 
 
 def test_a_set_of_one_says_what_it_cannot_say(solos, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from evaluation_pieces import demo, nothing
 
 from mgen.errors import MgenError
-from mgen.evaluation.judge import Judge, fit_judge
+from mgen.evaluation.judge import EvaluationJudge, fit_judge
 from mgen.notes import Notes
 from mgen.transforms.corruptions import CORRUPTIONS
 
@@ -23,14 +23,19 @@ def split(collections: tuple[str, ...]) -> tuple[Notes, Notes]:
 
 
 @pytest.fixture(scope="module")
-def judge() -> Judge:
+def judge() -> EvaluationJudge:
     return fit(0)
 
 
-def fit(seed: int) -> Judge:
+def fit(seed: int) -> EvaluationJudge:
     jazz, other = split(JAZZ)[0], split(OTHER)[0]
     return fit_judge(
-        jazz, other, [f"jazz {i}" for i in range(jazz.n_pieces)], [f"other {i}" for i in range(other.n_pieces)], seed
+        jazz,
+        other,
+        [f"jazz {i}" for i in range(jazz.n_pieces)],
+        [f"other {i}" for i in range(other.n_pieces)],
+        style="jazz",
+        seed=seed,
     )
 
 
@@ -43,11 +48,11 @@ def test_it_tells_unseen_works_apart(judge):
 
 
 @pytest.mark.parametrize("way", ["random_pitches", "two_bar_loop", "one_pitch"])
-def test_broken_jazz_is_no_jazz(judge, way):
+def test_corrupted_jazz_does_not_pass(judge, way):
     jazz = split(JAZZ)[1]
-    broken = CORRUPTIONS[way](jazz, np.random.default_rng(0))
-    assert (judge.probability(broken) > 0.5).mean() < 0.25
-    assert (judge.probability(broken) > 0.5).mean() < (judge.probability(jazz) > 0.5).mean() - 0.5
+    corrupted = CORRUPTIONS[way](jazz, np.random.default_rng(0))
+    assert (judge.probability(corrupted) > 0.5).mean() < 0.25
+    assert (judge.probability(corrupted) > 0.5).mean() < (judge.probability(jazz) > 0.5).mean() - 0.5
 
 
 def test_probabilities_and_silence(judge):
@@ -56,7 +61,7 @@ def test_probabilities_and_silence(judge):
     assert chance.shape == (music.n_pieces,)
     assert ((chance >= 0) & (chance <= 1)).all()
     np.testing.assert_array_equal(chance[-2:], 0)
-    assert judge.name == "jazz"
+    assert judge.style == "jazz"
 
 
 def test_refitting_gives_the_same_judge(judge):
@@ -67,7 +72,7 @@ def test_refitting_gives_the_same_judge(judge):
 
 def test_works_must_match_the_pieces():
     jazz = split(JAZZ)[0]
-    with pytest.raises(MgenError, match=f"each of {2 * jazz.n_pieces} pieces, came {jazz.n_pieces + 1}"):
-        fit_judge(jazz, jazz, np.arange(jazz.n_pieces), ["a"])
+    with pytest.raises(MgenError, match=f"each of {2 * jazz.n_pieces} pieces, found {jazz.n_pieces + 1}"):
+        fit_judge(jazz, jazz, np.arange(jazz.n_pieces), ["a"], style="jazz")
     with pytest.raises(MgenError, match="at least 2 works a side"):
-        fit_judge(jazz, jazz, np.arange(jazz.n_pieces), np.full(jazz.n_pieces, "x"))
+        fit_judge(jazz, jazz, np.arange(jazz.n_pieces), np.full(jazz.n_pieces, "x"), style="jazz")

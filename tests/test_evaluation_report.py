@@ -12,21 +12,12 @@ from html_page import Page
 from symusic import core
 
 from mgen.errors import MgenError
-from mgen.evaluation.report import (
-    Cell,
-    Column,
-    Curve,
-    Distribution,
-    Example,
-    Row,
-    Section,
-    Table,
-    Take,
-    main_columns,
-    render_report,
-)
+from mgen.evaluation.columns import MetricColumn
+from mgen.evaluation.comparisons import SystemRow
+from mgen.evaluation.report import Example, ExamplePiece, PlainTable, Section, main_columns, render_report
 from mgen.notes import Notes
 from mgen.render import audio
+from mgen.render.charts import Curve, Distribution
 from mgen.stats.intervals import Interval
 
 NASTY = "</script><script>alert('x')</script> & \"friends\""
@@ -42,39 +33,50 @@ def tune(seed):
     return score
 
 
-def take(row, seed):
+def example_piece(system, seed):
     score = tune(seed)
-    return Take(row, Notes.from_scores([score]), 96, audio.ogg(audio.synthesise(score)), f"seed {seed}")
+    return ExamplePiece(system, Notes.from_scores([score]), 96, audio.ogg(audio.synthesise(score)), f"seed {seed}")
 
 
 COLUMNS = [
-    Column("auc", "told apart", "0.5", 2),
-    Column("rep", "repeats", "as real", 2),
-    Column("loops", "greedy loops", "lower", 2),
-    Column("kl", "KL", "stated", 1, "distance from the pretrained model", "nats"),
+    MetricColumn("auc", "told apart", "0.5", 2),
+    MetricColumn("rep", "repeats", "as real", 2),
+    MetricColumn("loops", "greedy loops", "lower", 2),
+    MetricColumn("kl", "KL", "stated", 1, "distance from the pretrained model", "nats"),
 ]
-REAL = {"auc": Cell(0.5, 0.45, 0.55), "rep": Cell(0.14, 0.13, 0.15), "loops": Cell(0.02, 0.01, 0.03)}
-BASE = {"auc": Cell(0.9, 0.85, 0.95), "rep": Cell(0.1, 0.09, 0.11), "loops": Cell(0.8, 0.78, 0.82), "kl": Cell(0, 0, 0)}
-TUNED = {
-    "auc": Cell(0.6, 0.55, 0.65),
-    "rep": Cell(0.1, 0.09, 0.11),
-    "loops": Cell(0.9, 0.88, 0.92),
-    "kl": Cell(7, 6, 8),
+REAL = {"auc": Interval(0.5, 0.45, 0.55), "rep": Interval(0.14, 0.13, 0.15), "loops": Interval(0.02, 0.01, 0.03)}
+BASE = {
+    "auc": Interval(0.9, 0.85, 0.95),
+    "rep": Interval(0.1, 0.09, 0.11),
+    "loops": Interval(0.8, 0.78, 0.82),
+    "kl": Interval(0, 0, 0),
 }
-ROWS = [Row("tuned", "tuned", TUNED), Row("base", "pretrained", BASE), Row("music", "real", REAL)]
+TUNED = {
+    "auc": Interval(0.6, 0.55, 0.65),
+    "rep": Interval(0.1, 0.09, 0.11),
+    "loops": Interval(0.9, 0.88, 0.92),
+    "kl": Interval(7, 6, 8),
+}
+ROWS = [SystemRow("tuned", "tuned", TUNED), SystemRow("base", "pretrained", BASE), SystemRow("music", "real", REAL)]
 
 
 @pytest.fixture(scope="module")
 def html():
     examples = [
-        Example("first prompt", "jazz", "typical", [take("music", 0), take("base", 1)]),
-        Example(NASTY, "jazz", "worst", [take("tuned", 2), Take("silent", take("", 3).notes, None)], "by the judge"),
+        Example("first prompt", "jazz", "typical", [example_piece("music", 0), example_piece("base", 1)]),
+        Example(
+            NASTY,
+            "jazz",
+            "worst",
+            [example_piece("tuned", 2), ExamplePiece("silent", example_piece("", 3).notes, None)],
+            "by the judge",
+        ),
     ]
     curves = [Curve("loss", "nats", {"train": ([0, 1, 2], [3.0, 2.0, 1.0]), NASTY: ([0, 2], [3.0, 1.5])})]
     facts = {"seed": "1", "config": "a: 1\nb: 2", NASTY: NASTY}
     values = {"music": [0.1, 0.2, np.nan], "base": [0.1, 0.1, 0.1], NASTY: [0.3, 0.2, 0.1]}
     spread = [Distribution("rep", NASTY, NASTY, NASTY, values, "music", group) for group in ("", NASTY)]
-    sections = [Section(NASTY, NASTY, Table([NASTY, "x"], [[NASTY, 1.0], ["b", NASTY]], note=NASTY), NASTY)]
+    sections = [Section(NASTY, NASTY, PlainTable([NASTY, "x"], [[NASTY, 1.0], ["b", NASTY]], note=NASTY), NASTY)]
     limits = [NASTY, "one seed"]
     return render_report(NASTY, ROWS, COLUMNS, curves, examples, facts, limits, None, spread, sections)
 
@@ -120,14 +122,14 @@ def test_every_picture_has_words_or_is_hidden_and_what_scrolls_can_be_reached(pa
     assert regions and all(region["tabindex"] == "0" and region["aria-label"] for region in regions)
 
 
-def players(html):
+def systems(html):
     """Names down the first table of numbers."""
     body = html.split('id="numbers"')[1].split("<tbody>")[1].split("</tbody>")[0]
     return [name.strip() for name in re.findall(r'<th scope="row">([^<]+)', body)]
 
 
 def test_real_music_is_the_first_row_and_the_pretrained_model_the_second(html):
-    assert players(html) == ["music", "base", "tuned"]
+    assert systems(html) == ["music", "base", "tuned"]
 
 
 def test_the_table_shows_numbers_intervals_directions_and_verdicts(html, page):
@@ -150,16 +152,16 @@ def test_the_headline_counts(page):
 
 
 def test_the_headline_of_no_change(page):
-    rows = [ROWS[1], Row("same", "tuned", ROWS[1].cells), ROWS[2]]
+    rows = [ROWS[1], SystemRow("same", "tuned", ROWS[1].metrics), ROWS[2]]
     text = Page(render_report("t", rows, COLUMNS, [], [], {}, [])).text
     assert "same: no clear change from the pretrained model in any of 3 numbers." in text
     assert "▲ better" not in text.replace("▲ clearly better", "")
 
 
 def test_all_audio_decodes_and_has_sound(page):
-    players = page.all("audio")
-    assert len(players) == 3  # the fourth take has none
-    for player in players:
+    systems = page.all("audio")
+    assert len(systems) == 3  # the fourth piece has none
+    for player in systems:
         kind, _, text = player["src"].partition(",")
         sound, rate = soundfile.read(io.BytesIO(base64.b64decode(text, validate=True)))
         assert kind == "data:audio/ogg;base64" and rate == audio.SAMPLE_RATE
@@ -167,12 +169,12 @@ def test_all_audio_decodes_and_has_sound(page):
         assert "controls" in player and player["aria-label"]
 
 
-def test_every_note_of_every_take_is_drawn(html, page):
+def test_every_note_of_every_piece_is_drawn(html, page):
     assert sum("pr-note" in rect.get("class", "") for rect in page.all("rect")) == 4 * 16
     assert sum("pr-given" in rect.get("class", "") for rect in page.all("rect")) == 3 * 4  # one has no prompt
 
 
-def test_takes_of_a_prompt_share_their_axes(html):
+def test_pieces_of_a_prompt_share_their_axes(html):
     example = html.split('<article class="example"')[1]
     assert len(set(re.findall(r'data-step="([\d.]+)"', example))) == 1
     cs = [re.findall(r'class="pr-c"[^>]*y1="([\d.]+)"', svg) for svg in example.split("<svg")[1:]]
@@ -180,7 +182,7 @@ def test_takes_of_a_prompt_share_their_axes(html):
 
 
 def test_the_playing_head_knows_the_tempo():
-    example = Example("p", "jazz", "best", [Take("a", Notes.from_scores([tune(0)]), None, tempo=90.0)])
+    example = Example("p", "jazz", "best", [ExamplePiece("a", Notes.from_scores([tune(0)]), None, tempo=90.0)])
     assert Page(render_report("t", [], [], [], [example], {}, [])).all(
         "figure", **{"data-rate": "36.0000"}
     )  # 24 steps a quarter, 1.5 quarters a second
@@ -192,7 +194,7 @@ def test_facts_limits_and_own_findings_are_shown():
 
 
 def test_a_report_of_nothing_is_still_a_page():
-    assert "nothing is compared" in Page(render_report("empty", [], [], [], [], {}, [])).text
+    assert "no comparisons" in Page(render_report("empty", [], [], [], [], {}, [])).text
 
 
 # ---------------------------------------------------------------- many rows and columns
@@ -203,38 +205,46 @@ def report(rows=(), columns=COLUMNS, **others):
     return render_report("t", rows, columns, others.pop("curves", []), others.pop("examples", []), {}, [], **others)
 
 
-CONTROL = Row("best of 8", "low_cost_baseline", {**BASE, "auc": Cell(0.51, 0.5, 0.52), "loops": Cell(0.1, 0.08, 0.12)})
+CONTROL = SystemRow(
+    "best of 8", "low_cost_baseline", {**BASE, "auc": Interval(0.51, 0.5, 0.52), "loops": Interval(0.1, 0.08, 0.12)}
+)
 
 
 def test_the_headline_says_which_controls_a_tuned_model_loses_to():
     # tuned has 0.60 told apart and 0.90 loops: the control's 0.51 and 0.10 are both clearly nearer the aim
     (line,) = re.findall(r'class="lead">([^<]+)', report([*ROWS, CONTROL]))
     assert line.endswith("Told apart: better (0.90 → 0.60). It loses to best of 8.")
-    cheap = Row("chain", "baseline", {**BASE, "auc": Cell(1.0, 0.99, 1.0)})
+    cheap = SystemRow("chain", "baseline", {**BASE, "auc": Interval(1.0, 0.99, 1.0)})
     (line,) = re.findall(r'class="lead">([^<]+)', report([*ROWS, CONTROL, cheap]))
     assert line.endswith("It loses to best of 8. It is level with chain.")
 
 
 def test_a_control_is_compared_in_the_table_and_a_reference_is_only_shown():
-    html = report([*ROWS, CONTROL, Row("prompts", "reference", TUNED)])
-    assert players(html) == ["music", "prompts", "base", "tuned", "best of 8"]
+    html = report([*ROWS, CONTROL, SystemRow("prompts", "reference", TUNED)])
+    assert systems(html) == ["music", "prompts", "base", "tuned", "best of 8"]
     rows = dict(re.findall(r'<tr class="role-(\w+)[^>]*>(.*?)</tr>', html.split('id="numbers"')[1], re.DOTALL))
     assert re.findall(r'class="mark (\w+)"', rows["low_cost_baseline"]) == ["better", "better"]
     assert not re.findall(r'class="mark (\w+)"', rows["reference"])
     assert len(Page(html).all("article", **{"class": "card"})) == 1  # the tuned row's
 
 
-MANY = [Column(f"{part}{i}", f"{part} {i}", "as real", group=part, main=i == 0) for part in "abc" for i in range(5)]
+MANY = [
+    MetricColumn(f"{part}{i}", f"{part} {i}", "as real", group=part, main=i == 0) for part in "abc" for i in range(5)
+]
 
 
 def test_many_columns_have_a_short_table_and_one_for_each_group():
-    cells = {column.key: Cell(1, 0.9, 1.1) for column in MANY}
-    rows = [Row("music", "real", cells), Row("base", "pretrained", cells), Row("tuned", "tuned", cells)]
+    cells = {column.key: Interval(1, 0.9, 1.1) for column in MANY}
+    rows = [
+        SystemRow("music", "real", cells),
+        SystemRow("base", "pretrained", cells),
+        SystemRow("tuned", "tuned", cells),
+    ]
     html = report(rows, MANY)
     tables = re.findall(r"<caption>([^<]+)</caption>.*?<thead>(.*?)</thead>", html, re.DOTALL)
     found = [(name, re.findall(r'<th scope="col">([abc] \d)', head)) for name, head in tables]
     assert found == [
-        ("All players", ["a 0", "b 0", "c 0"]),
+        ("All systems", ["a 0", "b 0", "c 0"]),
         *((part, [f"{part} {i}" for i in range(5)]) for part in "abc"),
     ]
     card = html.split('<article class="card">')[1].split("</article>")[0]
@@ -244,59 +254,63 @@ def test_many_columns_have_a_short_table_and_one_for_each_group():
 
 def test_the_main_columns_are_those_marked_or_the_first_of_each_group():
     assert [column.key for column in main_columns(MANY)] == ["a0", "b0", "c0"]
-    plain = [Column(column.key, column.title, "lower", group=column.group) for column in MANY]
+    plain = [MetricColumn(column.key, column.title, "lower", group=column.group) for column in MANY]
     assert [column.key for column in main_columns(plain)] == ["a0", "b0", "c0"]
     assert main_columns(plain[:12]) == plain[:12]
 
 
 def test_groups_of_rows_are_titled_before_their_colon():
-    text = Page(report([Row("base", "pretrained", BASE, "continue: from the test split")])).text
-    assert "continue Player" in text and "continue: from the test split." in text
+    text = Page(report([SystemRow("base", "pretrained", BASE, "continue: from the test split")])).text
+    assert "continue System" in text and "continue: from the test split." in text
 
 
-def test_seeds_are_rings_and_said_to_be():
-    with_seeds = Row("tuned", "tuned", {**TUNED, "auc": Cell(0.6, 0.55, 0.65, seeds=(0.58, 0.62))})
+def test_seeds_are_rings_and_explained():
+    with_seeds = SystemRow("tuned", "tuned", {**TUNED, "auc": Interval(0.6, 0.55, 0.65, seeds=(0.58, 0.62))})
     html = report([*ROWS[1:], with_seeds])
     assert html.count('class="seed"') == 2 and "rings are single seeds" in html
     assert "rings are single seeds" not in report(ROWS)
 
 
-def test_undefined_pieces_are_stated_beside_the_number():
-    row = Row("tuned", "tuned", {"auc": Interval(0.6, 0.55, 0.65, undefined=7)})
+def test_undefined_pieces_are_stated_with_the_number():
+    row = SystemRow("tuned", "tuned", {"auc": Interval(0.6, 0.55, 0.65, undefined=7)})
     assert "0.55 to 0.65 7 undefined" in Page(report([*ROWS[1:], row])).text
 
 
 def test_without_a_pretrained_model_rows_are_set_beside_what_is_aimed_at():
-    html = report([ROWS[2], Row("folder", "midi", {**TUNED, "rep": Cell(0.14, 0.13, 0.15)})])
+    html = report([ROWS[2], SystemRow("folder", "midi", {**TUNED, "rep": Interval(0.14, 0.13, 0.15)})])
     text = Page(html).text
     off = text.split("clearly off the aim")[1].split("not clearly off it")[0]
     assert "told apart (0.60; ideal 0.50)" in off
     assert "repeats (0.14; real 0.14)" in text.split("not clearly off it")[1]
-    assert "No pretrained model is shown" in text
+    assert "There is no pretrained model" in text
 
 
-def test_takes_of_controls_and_rivals_are_folded_away():
-    example = Example("p", "jazz", "best", [take("music", 0), take("tuned", 1), take("best of 8", 2)])
+def test_pieces_of_baselines_are_folded():
+    example = Example(
+        "p", "jazz", "best", [example_piece("music", 0), example_piece("tuned", 1), example_piece("best of 8", 2)]
+    )
     html = report([*ROWS, CONTROL], examples=[example])
     shown, folded = html.split('<details class="extra">')
-    assert shown.count('<figure class="take') == 2 and folded.count('<figure class="take') == 1
+    assert shown.count('<figure class="piece') == 2 and folded.count('<figure class="piece') == 1
     assert "1 more: best of 8" in folded
 
 
 def test_a_section_has_its_table_with_intervals_and_words():
-    table = Table(["check", "AUC", "needed"], [["real", Cell(0.5, 0.45, 0.55), "0.5 inside"], ["bars", 1.0, "0.75"]], 2)
+    table = PlainTable(
+        ["check", "AUC", "needed"], [["real", Interval(0.5, 0.45, 0.55), "0.5 inside"], ["bars", 1.0, "0.75"]], 2
+    )
     html = report(sections=[Section("Self-check of the test", "Real beside real.", table, "Self-check")])
     text = Page(html).text
     assert "Real beside real. check AUC needed real 0.50 0.45 to 0.55 0.5 inside bars 1.00 0.75" in text
     assert '<a href="#part-1">Self-check</a>' in html
     assert "<td><b>\N{EN DASH}</b></td>" in report(
-        sections=[Section("a", "b", Table(["x", "y"], [["z", float("nan")]]))]
+        sections=[Section("a", "b", PlainTable(["x", "y"], [["z", float("nan")]]))]
     )
 
 
 def test_a_row_of_a_table_has_as_many_entries_as_its_head():
-    with pytest.raises(MgenError, match="expected 2 entries as in the head, came 3"):
-        Table(["a", "b"], [["x", 1.0, 2.0]])
+    with pytest.raises(MgenError, match="expected 2 entries as in the head, found 3"):
+        PlainTable(["a", "b"], [["x", 1.0, 2.0]])
 
 
 def test_distributions_are_shown_by_kind_of_prompt():
@@ -306,7 +320,7 @@ def test_distributions_are_shown_by_kind_of_prompt():
         for group in ("continuation", "transfer", "continuation")
     ]
     html = report(ROWS, distributions=spread)
-    parts = html.split('id="spread"')[1].split("</section>")[0].split("<details")[1:]
+    parts = html.split('id="distributions"')[1].split("</section>")[0].split("<details")[1:]
     assert [part.count("<figure>") for part in parts] == [2, 1]
     assert [re.findall(r"<summary>([^<]+)", part) for part in parts] == [["continuation"], ["transfer"]]
     assert "lane role-tuned" in parts[0] and "heard before" in parts[0]
@@ -318,20 +332,20 @@ def test_long_facts_are_folded():
     assert html.count("<details>") == 1 and "<summary>line 0</summary>" in html and "line 39" in html
 
 
-def test_the_first_main_number_is_said_for_each_kind_of_prompt():
+def test_the_first_main_number_is_reported_for_each_prompt_type():
     # 0.90 before; 0.60 is better, 0.88 overlaps with it, 0.99 is worse
     values = {
-        "continuation: a": Cell(0.6, 0.55, 0.65),
-        "transfer: b": Cell(0.88, 0.83, 0.93),
-        "unconditional": Cell(0.99, 0.97, 1),
+        "continuation: a": Interval(0.6, 0.55, 0.65),
+        "transfer: b": Interval(0.88, 0.83, 0.93),
+        "unconditional": Interval(0.99, 0.97, 1),
     }
-    rows = [Row("base", "pretrained", BASE, group) for group in values]
-    rows += [Row("tuned", "tuned", {"auc": auc}, group) for group, auc in values.items()]
+    rows = [SystemRow("base", "pretrained", BASE, group) for group in values]
+    rows += [SystemRow("tuned", "tuned", {"auc": auc}, group) for group, auc in values.items()]
     (line,) = re.findall(r'class="lead">([^<]+)', report(rows))
     assert line.endswith(
         "Told apart: continuation, better (0.90 → 0.60); transfer, no clear change (0.90 → 0.88); "
         "unconditional, worse (0.90 → 0.99)."
     )
-    against = report([*rows, *(Row("best of 8", "low_cost_baseline", BASE, group) for group in values)])
-    duel = against.split('<th scope="row">best of 8')[1].split("</tr>")[0]
-    assert "1 better, 1 worse of 3" in duel
+    against = report([*rows, *(SystemRow("best of 8", "low_cost_baseline", BASE, group) for group in values)])
+    comparison = against.split('<th scope="row">best of 8')[1].split("</tr>")[0]
+    assert "1 better, 1 worse of 3" in comparison

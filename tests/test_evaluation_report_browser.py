@@ -9,22 +9,15 @@ import numpy as np
 import pytest
 from symusic import core
 
-from mgen.evaluation.report import (
-    Cell,
-    Column,
-    Curve,
-    Distribution,
-    Example,
-    Row,
-    Section,
-    Table,
-    Take,
-    render_report,
-)
+from mgen.evaluation.columns import MetricColumn
+from mgen.evaluation.comparisons import SystemRow
+from mgen.evaluation.report import Example, ExamplePiece, PlainTable, Section, render_report
 from mgen.notes import Notes
 from mgen.render import audio
+from mgen.render.charts import Curve, Distribution
+from mgen.stats.intervals import Interval
 
-PLAYERS = {
+SYSTEMS = {
     "real jazz": "real",
     "the prompts' own music": "reference",
     "pretrained": "pretrained",
@@ -39,7 +32,7 @@ GROUPS = ("continue jazz: the prompt is jazz of the test split", "from nothing: 
 PARTS = ("told apart", "style", "repetition", "harmony", "rhythm", "form")
 
 
-def take(row, seed):
+def example_piece(system, seed):
     rng = np.random.default_rng(seed)
     score = core.ScoreTick(24)
     score.tempos.append(core.TempoTick(0, qpm=120))
@@ -48,34 +41,41 @@ def take(row, seed):
         for i in range(16):
             track.notes.append(core.NoteTick(24 * i, 24, int(rng.integers(40, 80)), 80))
         score.tracks.append(track)
-    return Take(row, Notes.from_scores([score]), 96, audio.ogg(audio.synthesise(score)), "16 notes")
+    return ExamplePiece(system, Notes.from_scores([score]), 96, audio.ogg(audio.synthesise(score)), "16 notes")
 
 
 def full_page():
     """A page with all there can be: nine players, thirty columns, every section."""
     rng = np.random.default_rng(0)
     columns = [
-        Column(f"{part}{i}", f"{part}, a longer title {i}".replace(",", ""), "as real", 3, "said", "", part, i == 0)
+        MetricColumn(
+            f"{part}{i}", f"{part}, a longer title {i}".replace(",", ""), "as real", 3, "explained", "", part, i == 0
+        )
         for part in PARTS
         for i in range(5)
     ]
     rows = []
     for group in GROUPS:
-        for name, kind in PLAYERS.items():
+        for name, kind in SYSTEMS.items():
             values = {column.key: float(rng.uniform()) for column in columns}
             cells = {
-                key: Cell(value, value - 0.1, value + 0.1, (value - 0.05, value + 0.05), 3)
+                key: Interval(value, value - 0.1, value + 0.1, (value - 0.05, value + 0.05), 3)
                 for key, value in values.items()
             }
-            rows.append(Row(name, kind, cells, group))
-    values = {name: rng.normal(size=64) for name in PLAYERS}
-    spread = [Distribution("rep4", "repeats", "share", "said", values, "real jazz", group) for group in GROUPS]
+            rows.append(SystemRow(name, kind, cells, group))
+    values = {name: rng.normal(size=64) for name in SYSTEMS}
+    spread = [Distribution("rep4", "repeats", "share", "explained", values, "real jazz", group) for group in GROUPS]
     curve = Curve("KL from the pretrained model", "nats", {name: ([0, 1, 2], [0.0, 1.0, 3.0]) for name in PARTS})
     examples = [
-        Example("a very long name of a work " * 3, "jazz", tag, [take(name, i) for i, name in enumerate(PLAYERS)][::2])
+        Example(
+            "a very long name of a work " * 3,
+            "jazz",
+            tag,
+            [example_piece(name, i) for i, name in enumerate(SYSTEMS)][::2],
+        )
         for tag in ("best", "worst")
     ]
-    table = Table(["corruption", *(f"metric {i}" for i in range(12))], [["bars shuffled", *([0.5] * 12)]])
+    table = PlainTable(["corruption", *(f"metric {i}" for i in range(12))], [["bars shuffled", *([0.5] * 12)]])
     sections = [Section("How the metrics hear broken music", "420 solos.", table, "Corruptions")]
     facts = {"config": "\n".join(f"a_long_option_{i}: {i}" for i in range(30)), "path": "/a/long/path" * 20}
     return render_report("mgen: a report", rows, columns, [curve], examples, facts, ["one"], None, spread, sections)
@@ -161,32 +161,32 @@ def test_the_keyboard_plays(opened):
         page.keyboard.press("Tab")
 
 
-def test_one_take_plays_at_a_time_and_its_head_moves(opened):
+def test_one_piece_plays_at_a_time_and_its_head_moves(opened):
     tab = opened()
     page = tab.page
-    place = "take => +take.querySelector('.pr-head').getAttribute('x1')"
-    takes = page.locator(".take:has(audio)")
-    start = takes.nth(0).evaluate(place)
-    takes.nth(0).locator("audio").evaluate("audio => audio.play()")
+    place = "piece => +piece.querySelector('.pr-head').getAttribute('x1')"
+    pieces = page.locator(".piece:has(audio)")
+    start = pieces.nth(0).evaluate(place)
+    pieces.nth(0).locator("audio").evaluate("audio => audio.play()")
     page.wait_for_function("() => document.querySelector('audio').currentTime > 0.2")
-    assert takes.nth(0).evaluate(place) > start
-    assert takes.nth(0).locator(".pr-head").get_attribute("visibility") == "visible"
-    takes.nth(1).locator("audio").evaluate("audio => audio.play()")
+    assert pieces.nth(0).evaluate(place) > start
+    assert pieces.nth(0).locator(".pr-head").get_attribute("visibility") == "visible"
+    pieces.nth(1).locator("audio").evaluate("audio => audio.play()")
     page.wait_for_function("() => document.querySelectorAll('audio')[1].currentTime > 0.1")  # of 9 seconds
-    assert [takes.nth(i).locator("audio").evaluate("audio => audio.paused") for i in (0, 1)] == [True, False]
+    assert [pieces.nth(i).locator("audio").evaluate("audio => audio.paused") for i in (0, 1)] == [True, False]
     tab.assert_quiet()
 
 
 def test_a_click_in_a_roll_plays_from_there(opened):
     page = opened().page
-    take = page.locator(".take:has(audio)").first
-    roll = take.locator(".pr")
+    piece = page.locator(".piece:has(audio)").first
+    roll = piece.locator(".pr")
     left, step = (float(roll.get_attribute(name)) for name in ("data-left", "data-step"))
     box, width = roll.bounding_box(), float(roll.get_attribute("viewBox").split()[2])
     # the third bar begins after 192 steps: at 24 a quarter and 120 quarters a minute, after 4 seconds
     roll.click(position={"x": (left + 192 * step) / width * box["width"], "y": box["height"] / 2})
     page.wait_for_function("() => !document.querySelector('audio').paused")
-    assert take.locator("audio").evaluate("audio => audio.currentTime") == pytest.approx(4, abs=0.5)
+    assert piece.locator("audio").evaluate("audio => audio.currentTime") == pytest.approx(4, abs=0.5)
 
 
 def test_the_first_column_stays_where_a_table_scrolls(opened):
@@ -213,5 +213,5 @@ def test_it_prints(opened):
 
 def test_without_scripts_everything_is_there(opened):
     page = opened(java_script_enabled=False).page
-    assert page.locator(".take").count() == 10 and page.locator("audio").first.is_visible()
+    assert page.locator(".piece").count() == 10 and page.locator("audio").first.is_visible()
     assert page.locator("summary").first.is_visible()

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from mgen.errors import MgenError
-from mgen.evaluation.comparisons import Cell
 from mgen.render.charts import (
     Curve,
     Distribution,
@@ -17,6 +16,7 @@ from mgen.render.charts import (
     ticks,
     whisker,
 )
+from mgen.stats.intervals import Interval
 
 # ---------------------------------------------------------------- curves
 
@@ -76,7 +76,7 @@ def test_ticks_are_round_and_span_the_data(low, high, expected):
 
 
 def test_a_whisker_shows_number_interval_aim_and_seeds():
-    svg = ElementTree.fromstring(whisker(Cell(5, 2, 10, seeds=(0, 10, float("nan"))), Cell(5, 4, 6), (0, 10)))
+    svg = ElementTree.fromstring(whisker(Interval(5, 2, 10, seeds=(0, 10, float("nan"))), Interval(5, 4, 6), (0, 10)))
     # 72 units for 0 to 10, from 4
     line, (*seeds, dot), band = svg.find("line"), svg.findall("circle"), svg.find("rect")
     assert (line.get("x1"), line.get("x2")) == ("18.4", "76.0")
@@ -86,13 +86,13 @@ def test_a_whisker_shows_number_interval_aim_and_seeds():
 
 @pytest.mark.parametrize(("value", "beyond"), [(20, "M80"), (-20, "M0 ")])
 def test_what_lies_outside_the_span_is_an_arrowhead_at_its_end(value, beyond):
-    svg = ElementTree.fromstring(whisker(Cell(value, value - 1, value + 1), None, (0, 10)))
+    svg = ElementTree.fromstring(whisker(Interval(value, value - 1, value + 1), None, (0, 10)))
     assert svg.find("path").get("d").startswith(beyond) and svg.find("circle") is None
     assert all(4 <= float(svg.find("line").get(key)) <= 76 for key in ("x1", "x2"))
 
 
 def test_an_unknown_interval_has_no_whisker():
-    assert whisker(Cell(1, float("nan"), 2), None, (0, 2)) == ""
+    assert whisker(Interval(1, float("nan"), 2), None, (0, 2)) == ""
 
 
 # ---------------------------------------------------------------- distributions

@@ -1,143 +1,145 @@
-"""The columns of the report, as data: each number's name, aim and words."""
+"""The columns of the report: title, aim and explanation of each metric of metrics.json."""
 
 from __future__ import annotations
 
-from mgen.evaluation.comparisons import Column
+import math
+from dataclasses import dataclass
 
-_TABLE = {
-    "told from real music": [
-        (
-            "c2st_auc",
-            "two-sample AUC",
-            "0.5",
-            2,
-            "how well a fresh classifier tells them from real music, 0.5: not at all; the larger of two classifiers",
-            "",
-        ),
-        (
-            "c2st_feature",
-            "AUC, features",
-            "0.5",
-            2,
-            "how well a fresh classifier tells them from real music, 0.5: not at all; boosting and logistic regression",
-            "",
-        ),
-        (
-            "c2st_sequence",
-            "AUC, sequence",
-            "0.5",
-            2,
-            "how well a fresh classifier tells them from real music, 0.5: not at all; a network over the notes",
-            "",
-        ),
+from mgen.errors import MgenError
+
+AIMS = ("as real", "lower", "higher", "stated")
+
+
+@dataclass(frozen=True, slots=True)
+class MetricColumn:
+    """One metric.
+
+    Attributes:
+        key: in metrics.json.
+        title: as shown; without commas, because it is part of lists.
+        better: `as real`, `lower`, `higher`, `stated` (never compared) or the best value, such as `0.5`.
+        digits: after the decimal point.
+        explanation: one or two sentences for readers who do not know the metric.
+        unit: shown after the title.
+        group: such as `harmony`; columns of one group share a table.
+        main: whether it is in the short table and in the summary.
+    """
+
+    key: str
+    title: str
+    better: str
+    digits: int = 2
+    explanation: str = ""
+    unit: str = ""
+    group: str = ""
+    main: bool = False
+
+    def __post_init__(self) -> None:
+        if self.better not in AIMS and self.best_value is None:
+            raise MgenError(f"column {self.key}: better is {self.better!r}; expected {', '.join(AIMS)} or a number")
+
+    @property
+    def best_value(self) -> float | None:
+        """`better` as a number; None if it is a word."""
+        try:
+            value = float(self.better)
+        except ValueError:
+            return None
+        return value if math.isfinite(value) else None
+
+    @property
+    def aim_in_words(self) -> str:
+        """Such as `↓ lower is better`."""
+        return {
+            "as real": "best: as real music",
+            "lower": "↓ lower is better",
+            "higher": "↑ higher is better",
+            "stated": "stated",
+        }.get(self.better, f"best: {self.better}")
+
+
+_AUC = "how well a new classifier separates the pieces from real music, 0.5: not at all"
+_LOOPS = "share of pieces with more than 0.6 of pitch 4-grams repeated"
+_DISTANCE = "Wasserstein-1 distance of the distribution over pieces from real music's, in the unit of the metric"
+
+_TABLE: dict[str, list[tuple[str, str, str, int, str, str]]] = {
+    "distance from real music": [
+        ("c2st_auc", "two-sample AUC", "0.5", 2, f"{_AUC}; the larger of two classifiers", ""),
+        ("c2st_feature", "AUC, features", "0.5", 2, f"{_AUC}; boosting and logistic regression on features", ""),
+        ("c2st_sequence", "AUC, sequence", "0.5", 2, f"{_AUC}; a network over the notes", ""),
         ("frechet", "Fréchet ratio", "1", 2, "Fréchet distance of features over that between halves of real music", ""),
         ("frechet_critic", "Fréchet ratio, critic", "1", 2, "the same in a style critic's hidden states", ""),
         ("frechet_clamp", "Fréchet ratio, CLaMP", "1", 2, "the same in CLaMP's embedding", ""),
         ("oa", "overlapping area", "1", 2, "of distances within the set and to real music, nine features", ""),
         ("kld", "KL of distances", "0", 2, "of the same distances", "nats"),
     ],
-    "is it {target}": [
+    "style {target}": [
         ("judge_{target}", "judged {target}", "as real", 2, "share that the evaluation's judge calls {target}", ""),
     ],
     "repetition": [
-        (
-            "loop_rate",
-            "loops",
-            "as real",
-            3,
-            "share of pieces with more than 0.6 of pitch 4-grams repeated, sampled at temperature 1",
-            "",
-        ),
-        (
-            "loop_rate_08",
-            "loops at 0.8",
-            "lower",
-            2,
-            "share of pieces with more than 0.6 of pitch 4-grams repeated, sampled at temperature 0.8",
-            "",
-        ),
-        (
-            "loop_rate_greedy",
-            "greedy loops",
-            "lower",
-            2,
-            "share of pieces with more than 0.6 of pitch 4-grams repeated, decoded greedily",
-            "",
-        ),
-        ("rep4", "repeated 4-grams", "as real", 3, "share of pitch 4-grams heard before in the piece", ""),
-        (
-            "rep4_distance",
-            "4-grams: distance",
-            "0",
-            3,
-            "how far the distribution over pieces lies from real music's (Wasserstein-1), in the metric's own unit",
-            "",
-        ),
-        ("rep8", "repeated 8-grams", "as real", 3, "share of pitch 8-grams heard before in the piece", ""),
-        ("interval_rep8", "repeated intervals", "as real", 3, "share of 8 intervals in a row heard before", ""),
-        ("longest_loop", "longest loop", "as real", 1, "longest stretch that repeats at once", "beats"),
+        ("loop_rate", "loops", "as real", 3, f"{_LOOPS}, sampled at temperature 1", ""),
+        ("loop_rate_08", "loops at 0.8", "lower", 2, f"{_LOOPS}, sampled at temperature 0.8", ""),
+        ("loop_rate_greedy", "greedy loops", "lower", 2, f"{_LOOPS}, decoded greedily", ""),
+        ("rep4", "repeated 4-grams", "as real", 3, "share of pitch 4-grams that occur earlier in the piece", ""),
+        ("rep4_distance", "4-grams: distance", "0", 3, _DISTANCE, ""),
+        ("rep8", "repeated 8-grams", "as real", 3, "share of pitch 8-grams that occur earlier in the piece", ""),
+        ("interval_rep8", "repeated intervals", "as real", 3, "share of interval 8-grams that occur earlier", ""),
+        ("longest_loop", "longest loop", "as real", 1, "longest passage that repeats at once", "beats"),
         ("compression", "compression", "as real", 3, "size of the zipped pitches; lower repeats more", ""),
     ],
     "harmony": [
         ("H1", "entropy H1", "as real", 2, "entropy of pitch classes in a bar", "bits"),
-        (
-            "H1_distance",
-            "H1: distance",
-            "0",
-            3,
-            "how far the distribution over pieces lies from real music's (Wasserstein-1), in the metric's own unit",
-            "",
-        ),
+        ("H1_distance", "H1: distance", "0", 3, _DISTANCE, ""),
         ("H4", "entropy H4", "as real", 2, "entropy of pitch classes in four bars", "bits"),
         ("CPI", "chord irregularity", "as real", 2, "share of different chord trigrams", ""),
         ("scale_consistency", "scale fit", "as real", 2, "largest share of notes in one scale", ""),
     ],
     "rhythm": [
         ("swing", "swing ratio", "as real", 2, "median ratio of the two halves of a beat", ""),
-        (
-            "swing_distance",
-            "swing: distance",
-            "0",
-            3,
-            "how far the distribution over pieces lies from real music's (Wasserstein-1), in the metric's own unit",
-            "",
-        ),
+        ("swing_distance", "swing: distance", "0", 3, _DISTANCE, ""),
         ("triplet_share", "triplets", "as real", 2, "share of onsets in triplet subdivisions", ""),
-        ("GS", "grooving similarity", "as real", 3, "how alike the rhythms of bars are", ""),
-        ("empty_beats", "empty beats", "as real", 3, "share of beats in which nothing sounds", ""),
+        ("GS", "grooving similarity", "as real", 3, "similarity of the rhythms of bars", ""),
+        ("empty_beats", "empty beats", "as real", 3, "share of beats without a sounding note", ""),
     ],
     "form": [
-        ("SI_short", "structure, short", "as real", 3, "how much returns at the scale of bars", ""),
-        ("SI", "structure, mid", "as real", 3, "how much returns at the scale of phrases", ""),
-        ("SI_long", "structure, long", "as real", 3, "how much returns at the scale of sections", ""),
+        ("SI_short", "structure, short", "as real", 3, "similarity at the scale of bars", ""),
+        ("SI", "structure, mid", "as real", 3, "similarity at the scale of phrases", ""),
+        ("SI_long", "structure, long", "as real", 3, "similarity at the scale of sections", ""),
     ],
     "texture": [
         ("polyphony", "polyphony", "as real", 2, "notes sounding at a time, where any does", ""),
-        ("density", "notes a beat", "as real", 2, "onsets a quarter note", ""),
+        ("density", "notes per beat", "as real", 2, "onsets per quarter note", ""),
         ("pitch_range", "range", "as real", 1, "highest minus lowest pitch", "semitones"),
     ],
     "variety": [
         ("vendi_ratio", "Vendi ratio", "1", 2, "effective number of different pieces, over real music's", ""),
-        ("self_bleu", "self-BLEU", "as real", 3, "how alike the pieces are to one another", ""),
+        ("self_bleu", "self-BLEU", "as real", 3, "similarity of the pieces to one another", ""),
         ("distinct4", "distinct 4-grams", "as real", 3, "share of different note 4-grams in the set", ""),
         (
             "copy_rate",
             "copies",
             "0.01",
             3,
-            "share of pieces with a longer run from the training music than 99 % of held-out music has",
+            "share of pieces that share a longer passage with the training set than 99 % of held-out music does",
             "",
         ),
     ],
     "the model": [
         ("valid", "valid", "higher", 2, "share of pieces without a token that breaks the grammar", ""),
         ("broken_tokens", "broken tokens", "0", 4, "share of tokens that break the grammar", ""),
-        ("nll_note", "surprise", "lower", 2, "by real {target} of the test split", "nats a note"),
-        ("kl_piece", "KL", "stated", 1, "distance from the pretrained model, on own pieces", "nats a piece"),
-        ("kl_bound", "KL at most", "stated", 1, "bound for best of n", "nats a piece"),
+        (
+            "nll_note",
+            "NLL",
+            "lower",
+            2,
+            "negative log-likelihood of real {target} from the test split",
+            "nats per note",
+        ),
+        ("kl_piece", "KL", "stated", 1, "from the pretrained model, on own pieces", "nats per piece"),
+        ("kl_bound", "KL bound", "stated", 1, "upper bound for best of n", "nats per piece"),
     ],
 }
-"""Group -> key, title, aim, digits, explanation, unit of each; `{target}` is the style that is asked for."""
+"""Group -> key, title, aim, digits, explanation, unit of each column; `{target}` is the target style."""
 
 _MAIN = {
     "c2st_auc",
@@ -153,13 +155,12 @@ _MAIN = {
     "valid",
     "kl_piece",
 }
-"""What stands in the short table and in the words."""
 
 
-def columns(target: str) -> list[Column]:
+def columns(target: str) -> list[MetricColumn]:
     """The report's columns, in the order of the tables."""
     return [
-        Column(
+        MetricColumn(
             key.format(target=target),
             title.format(target=target),
             better,

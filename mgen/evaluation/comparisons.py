@@ -1,6 +1,6 @@
-"""What may be said of a model's numbers: better or worse than another's, as far as the intervals carry it.
+"""Comparisons of systems: better or worse than another, as far as the intervals support it.
 
-Everything comes in as plain data; nothing here measures, and nothing draws.
+Everything is passed in as plain data; nothing here measures or draws.
 """
 
 from __future__ import annotations
@@ -10,130 +10,83 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from mgen.errors import MgenError
-from mgen.stats.intervals import Bounded, is_known
-
-BETTER = ("as real", "lower", "higher", "stated")
+from mgen.evaluation.columns import MetricColumn
+from mgen.stats.intervals import Bounded, Interval, is_known
 
 ROLES = ("real", "reference", "pretrained", "tuned", "low_cost_baseline", "baseline")
-"""What a row may be, in the order of a table; any other word is taken as a low-cost baseline."""
+"""Roles of rows, in the order of a table; any other word is taken as a low-cost baseline."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """A number with its 95 % interval.
+class SystemRow:
+    """The numbers of one system, or of real music, for one prompt type.
 
     Attributes:
-        seeds: the same number of each training seed; shown as dots, no claim rests on them.
-        undefined: pieces left out because the number is not defined for them.
-    """
-
-    value: float
-    low: float
-    high: float
-    seeds: Sequence[float] = ()
-    undefined: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One player's numbers: real music's or a model's.
-
-    Attributes:
-        name: as shown; the same player has the same name everywhere.
-        role: `real`, `reference` (other music, shown only), `pretrained` (what the others are compared with),
-            `tuned` (what the page is about), `low_cost_baseline` (costs less than tuning) or `baseline`.
-        cells: by the key of the column; a missing one, or NaN, is shown as undefined.
-        group: the role of prompt; each group is a table of its own.
-        changes: where known, intervals of the difference from the pretrained row, by key; they decide whether
-            a change is clear. Without one, the two rows' own intervals must lie apart.
-        against: the same for other rows, by their names: this row minus that one.
+        name: as shown; the same system has the same name everywhere.
+        role: `real`, `reference` (other music, shown only), `pretrained` (the others are compared with it), `tuned`
+            (the subject of the page), `low_cost_baseline` (costs less than tuning) or `baseline`.
+        metrics: by the key of the column; a missing one, or NaN, is shown as undefined.
+        group: title of the prompt type; each group is a table.
+        changes: differences from the pretrained row, by key, where known; they decide whether a change is clear.
+            Otherwise the two rows' own intervals must not overlap.
+        against: other row's name -> differences from it, by key.
     """
 
     name: str
     role: str
-    cells: Mapping[str, Bounded]
+    metrics: Mapping[str, Bounded]
     group: str = ""
     changes: Mapping[str, Bounded] = field(default_factory=dict)
     against: Mapping[str, Mapping[str, Bounded]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One metric.
-
-    Attributes:
-        key: of the rows' cells.
-        title: as shown; without commas, it stands in lists.
-        better: `as real`, `lower`, `higher`, `stated` (never judged) or a number to be near to: `0.5`.
-        digits: behind the point.
-        explanation: a sentence or two for who does not know the metric.
-        unit: shown beside the title.
-        group: what it speaks of, such as `harmony`; columns of one group share a table.
-        main: whether it stands in the short table and in the words.
-    """
-
-    key: str
-    title: str
-    better: str
-    digits: int = 2
-    explanation: str = ""
-    unit: str = ""
-    group: str = ""
-    main: bool = False
-
-    def __post_init__(self) -> None:
-        if self.better not in BETTER and not _is_number(self.better):
-            raise MgenError(f"column {self.key}: better is {self.better!r}; expected {', '.join(BETTER)} or a number")
-
-
 class Verdict(StrEnum):
-    """What may be said of a number against another row's."""
+    """Result of comparing a number with another row's."""
 
     BETTER = "better"
     WORSE = "worse"
-    MOVED = "moved"
+    CHANGED = "changed"
     UNCLEAR = "no clear change"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One number of a row beside another row's; `aim` is what both should be near to, if there is such a thing."""
+class MetricComparison:
+    """One number of a row and of the row before it; `aim` is the best value, if there is one."""
 
-    column: Column
+    column: MetricColumn
     before: Bounded
     after: Bounded
     aim: Bounded | None
     verdict: Verdict
 
     @property
-    def off(self) -> bool:
-        """Whether the number is still clearly off its aim."""
-        return self.aim is not None and apart(self.after, self.aim)
+    def off_aim(self) -> bool:
+        """Whether the interval of the number does not overlap that of the aim."""
+        return self.aim is not None and disjoint(self.after, self.aim)
 
-    def in_words(self) -> str:
-        """`told apart (0.90 → 0.60; ideal 0.50)`; without numbers where nothing clear changed."""
+    def describe(self) -> str:
+        """`two-sample AUC (0.90 → 0.60; ideal 0.50)`; the title alone where nothing clear changed."""
         if self.verdict is Verdict.UNCLEAR:
             return self.column.title
         ideal = "real" if self.column.better == "as real" else "ideal"
-        beside = f"; {ideal} {number(self.aim.value, self.column.digits)}" if self.aim else ""
-        return f"{self.column.title} ({self.step}{beside})"
+        aimed = f"; {ideal} {format_number(self.aim.value, self.column.digits)}" if self.aim else ""
+        return f"{self.column.title} ({self.step}{aimed})"
 
     @property
     def step(self) -> str:
         """`0.90 → 0.60`."""
-        return _pair(self.before.value, self.after.value, self.column.digits)
+        return _format_pair(self.before.value, self.after.value, self.column.digits)
 
 
 @dataclass(frozen=True, slots=True)
-class Duel:
-    """A row against another, over all kinds of prompt: in how many numbers it is better, worse, and so on.
+class SystemComparison:
+    """A row compared with another over all prompt types: how many numbers are better, worse, and so on.
 
     Attributes:
         row, other: names.
         role: of the other.
         counts: over all numbers.
-        by_key: over the kinds of prompt, for each column's key.
+        by_key: over the prompt types, for each column's key.
     """
 
     row: str
@@ -148,51 +101,51 @@ class Duel:
 
     @property
     def result(self) -> str:
-        """`ahead`, `behind`, `level`, or `no clear difference`: which of the two is clearly nearer to the aim in
-        more numbers. Numbers hang together, so this is a count and not a test.
+        """`ahead`, `behind`, `level` or `no clear difference`: the row that is clearly nearer to the aim in more
+        numbers is ahead. Metrics are correlated, so this is a count and not a test.
         """
-        won, lost = self.counts[Verdict.BETTER], self.counts[Verdict.WORSE]
-        if won != lost:
-            return "ahead" if won > lost else "behind"
-        return "level" if won else "no clear difference"
+        better, worse = self.counts[Verdict.BETTER], self.counts[Verdict.WORSE]
+        if better != worse:
+            return "ahead" if better > worse else "behind"
+        return "level" if better else "no clear difference"
 
-    def in_words(self) -> str:
-        """One sentence, the losing side said as plainly as the winning one."""
-        won, lost = self.counts[Verdict.BETTER], self.counts[Verdict.WORSE]
+    def describe(self) -> str:
+        """One sentence with the result and both counts."""
+        better, worse = self.counts[Verdict.BETTER], self.counts[Verdict.WORSE]
         of = f"of {self.total} numbers"
         match self.result:
             case "ahead":
-                return f"{self.row} is ahead of {self.other}: better in {won} and worse in {lost} {of}."
+                return f"{self.row} is ahead of {self.other}: better in {better} and worse in {worse} {of}."
             case "behind":
-                return f"{self.row} loses to {self.other}: worse in {lost} and better in {won} {of}."
+                return f"{self.row} loses to {self.other}: worse in {worse} and better in {better} {of}."
             case "level":
-                return f"{self.row} and {self.other} are level: each is better in {won} {of}."
+                return f"{self.row} and {self.other} are level: each is better in {better} {of}."
         return f"{self.row} is not clearly better or worse than {self.other} in any {of}."
 
 
 def verdict(
     before: Bounded,
     after: Bounded,
-    column: Column,
+    column: MetricColumn,
     real: Bounded | None = None,
     change: Bounded | None = None,
 ) -> Verdict | None:
-    """Whether `after` is better than `before`, as far as the intervals carry the claim.
+    """Compares two numbers, as far as their intervals support it.
 
-    A change is clear where the interval of the difference leaves out 0 or, if that is not known, the two
-    intervals lie apart. It is an improvement where what is aimed at lies on the new side of the midpoint of
-    both numbers, beyond the joint margin of aim and midpoint; `moved`: neither number is clearly nearer.
+    A change is clear where the interval of the difference excludes 0 or, if it is not known, the two intervals do not
+    overlap. It is an improvement where the aim is on the new number's side of the midpoint of both, by more than the
+    joint margin of aim and midpoint; `CHANGED`: neither number is clearly nearer.
 
     Returns:
-        None where nothing can be claimed: a stated column, an undefined number, or no real music to be like.
+        None where there is no claim: a stated column, an undefined number, or no real music to compare with.
 
-    Source: one-sided margins joined as the root of their squares' sum, Zou and Donner 2008 (MOVER), which is
-    for independent estimates. Rows that share prompts are positively dependent: their margin is too wide.
+    Source: one-sided margins joined as the root of the sum of squares, Zou and Donner 2008 (MOVER), for independent
+    estimates. Rows that share prompts are positively correlated, so their margin is conservative.
     """
     if not (is_known(before) and is_known(after)) or column.better == "stated":
         return None
-    pull = _pull(before, after, column, real)
-    if pull is None:
+    preferred = _preferred_direction(before, after, column, real)
+    if preferred is None:
         return None
     if change is not None and is_known(change):
         direction = int(change.low > 0) - int(change.high < 0)
@@ -200,95 +153,100 @@ def verdict(
         direction = int(after.low > before.high) - int(after.high < before.low)
     if not direction:
         return Verdict.UNCLEAR
-    return {1: Verdict.BETTER, 0: Verdict.MOVED, -1: Verdict.WORSE}[direction * pull]
+    return {1: Verdict.BETTER, 0: Verdict.CHANGED, -1: Verdict.WORSE}[direction * preferred]
 
 
-def compare(row: Row, other: Row, columns: Sequence[Column], real: Row | None) -> list[Finding]:
-    """What may be said of each number that both rows have, `other` being what was there before."""
-    known_changes = row.against.get(other.name) or (row.changes if other.role == "pretrained" else {})
-    found = []
+def compare_rows(
+    row: SystemRow, other: SystemRow, columns: Sequence[MetricColumn], real: SystemRow | None
+) -> list[MetricComparison]:
+    """Compares each number that both rows have; `other` is the row before."""
+    differences = row.against.get(other.name) or (row.changes if other.role == "pretrained" else {})
+    comparisons = []
     for column in columns:
-        before, after = other.cells.get(column.key), row.cells.get(column.key)
+        before, after = other.metrics.get(column.key), row.metrics.get(column.key)
         if before is None or after is None:
             continue
         near = aim(column, real)
-        word = verdict(before, after, column, near, known_changes.get(column.key))
-        if word is not None:
-            found.append(Finding(column, before, after, near, word))
-    return found
+        result = verdict(before, after, column, near, differences.get(column.key))
+        if result is not None:
+            comparisons.append(MetricComparison(column, before, after, near, result))
+    return comparisons
 
 
-def from_pretrained(rows: Sequence[Row], columns: Sequence[Column]) -> list[tuple[Row, list[Finding]]]:
-    """Each model beside its group's pretrained one."""
-    found = []
+def compare_with_pretrained(
+    rows: Sequence[SystemRow], columns: Sequence[MetricColumn]
+) -> list[tuple[SystemRow, list[MetricComparison]]]:
+    """Compares each model with the pretrained one of its group."""
+    comparisons = []
     for members in groups(rows).values():
-        base, real = of_role(members, "pretrained"), of_role(members, "real")
+        base, real = first_of_role(members, "pretrained"), first_of_role(members, "real")
         for row in members:
             if base is not None and row.role not in ("real", "reference", "pretrained"):
-                found.append((row, compare(row, base, columns, real)))
-    return found
+                comparisons.append((row, compare_rows(row, base, columns, real)))
+    return comparisons
 
 
-def duels(rows: Sequence[Row], columns: Sequence[Column]) -> dict[str, list[Duel]]:
-    """For each tuned row's name: how it stands against the pretrained model, the baselines."""
-    found: dict[tuple[str, str, str], list[Finding]] = {}
+def compare_systems(rows: Sequence[SystemRow], columns: Sequence[MetricColumn]) -> dict[str, list[SystemComparison]]:
+    """Compares each tuned row with the pretrained model and with the baselines: tuned row's name -> comparisons."""
+    found: dict[tuple[str, str, str], list[MetricComparison]] = {}
     for members in groups(rows).values():
-        real = of_role(members, "real")
+        real = first_of_role(members, "real")
         for row in (row for row in members if row.role == "tuned"):
             for other in (other for other in members if other.role not in ("real", "reference", "tuned")):
-                findings = found.setdefault((row.name, other.name, other.role), [])
-                findings += compare(row, other, columns, real)
-    out: dict[str, list[Duel]] = {}
-    for (name, opponent, role), findings in found.items():
-        keys = {finding.column.key for finding in findings}
-        by_key = {key: counted([one for one in findings if one.column.key == key]) for key in keys}
-        if findings:
-            out.setdefault(name, []).append(Duel(name, opponent, role, counted(findings), by_key))
+                comparisons = found.setdefault((row.name, other.name, other.role), [])
+                comparisons += compare_rows(row, other, columns, real)
+    out: dict[str, list[SystemComparison]] = {}
+    for (name, other_name, role), comparisons in found.items():
+        keys = {comparison.column.key for comparison in comparisons}
+        by_key = {key: count_verdicts([one for one in comparisons if one.column.key == key]) for key in keys}
+        if comparisons:
+            summary = SystemComparison(name, other_name, role, count_verdicts(comparisons), by_key)
+            out.setdefault(name, []).append(summary)
     return out
 
 
-def counted(findings: Iterable[Finding]) -> dict[Verdict, int]:
-    """How many findings there are of each verdict."""
-    words = [finding.verdict for finding in findings]
-    return {word: words.count(word) for word in Verdict}
+def count_verdicts(comparisons: Iterable[MetricComparison]) -> dict[Verdict, int]:
+    """Number of comparisons with each verdict."""
+    verdicts = [comparison.verdict for comparison in comparisons]
+    return {one: verdicts.count(one) for one in Verdict}
 
 
-SAID = {
+_PHRASES = {
     Verdict.BETTER: "better in",
     Verdict.WORSE: "worse in",
-    Verdict.MOVED: "changed, but not clearly for better or worse, in",
+    Verdict.CHANGED: "changed, but not clearly for better or worse, in",
     Verdict.UNCLEAR: "no clear change in",
 }
 
 
-def in_words(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
-    """A line for each model beside its pretrained one, and one for each baseline."""
+def describe_rows(rows: Sequence[SystemRow], columns: Sequence[MetricColumn]) -> list[str]:
+    """A line for each model compared with the pretrained one, and one for each tuned model and baseline."""
     lines = []
-    for row, findings in from_pretrained(rows, columns):
-        if not findings:
+    for row, comparisons in compare_with_pretrained(rows, columns):
+        if not comparisons:
             continue
-        by_word = {word: [finding.in_words() for finding in findings if finding.verdict is word] for word in SAID}
-        clauses = "; ".join(f"{SAID[word]} {listed(items)}" for word, items in by_word.items() if items)
-        off = [finding.column.title for finding in findings if finding.off]
-        still = f" Still clearly off the aim: {listed(off)}." if off else ""
+        by_verdict = {one: [part.describe() for part in comparisons if part.verdict is one] for one in _PHRASES}
+        clauses = "; ".join(f"{_PHRASES[one]} {join_names(items)}" for one, items in by_verdict.items() if items)
+        off = [comparison.column.title for comparison in comparisons if comparison.off_aim]
+        still = f" Still clearly off the aim: {join_names(off)}." if off else ""
         lines.append(f"{', '.join(filter(None, (row.name, row.group)))}: {clauses}.{still}")
-    for met in duels(rows, columns).values():
-        lines += [duel.in_words() for duel in met if duel.role != "pretrained"]
+    for comparisons_of_row in compare_systems(rows, columns).values():
+        lines += [comparison.describe() for comparison in comparisons_of_row if comparison.role != "pretrained"]
     return lines
 
 
 # ---------------------------------------------------------------- rows and numbers
 
 
-def groups(rows: Iterable[Row]) -> dict[str, list[Row]]:
+def groups(rows: Iterable[SystemRow]) -> dict[str, list[SystemRow]]:
     """Rows by group, each in the order of `ROLES`."""
-    found: dict[str, list[Row]] = {}
+    found: dict[str, list[SystemRow]] = {}
     for row in rows:
         found.setdefault(row.group, []).append(row)
     return {name: sorted(members, key=lambda row: ROLES.index(role_of(row))) for name, members in found.items()}
 
 
-def role_of(row: Row) -> str:
+def role_of(row: SystemRow) -> str:
     """Its role as one of `ROLES`."""
     return row.role if row.role in ROLES else "low_cost_baseline"
 
@@ -298,56 +256,47 @@ def role_in_words(role: str) -> str:
     return role.replace("low_cost", "low-cost").replace("_", " ")
 
 
-def of_role(rows: Sequence[Row], role: str) -> Row | None:
+def first_of_role(rows: Sequence[SystemRow], role: str) -> SystemRow | None:
     """The first row of a role."""
     return next((row for row in rows if row.role == role), None)
 
 
-def apart(one: Bounded, other: Bounded) -> bool:
-    """Whether two intervals have nothing in common."""
+def disjoint(one: Bounded, other: Bounded) -> bool:
+    """Whether two intervals do not overlap."""
     return one.low > other.high or one.high < other.low
 
 
-def aim(column: Column, real: Row | Bounded | None) -> Bounded | None:
-    """What to be near to: a number, or real music's; None if there is no such thing."""
+def aim(column: MetricColumn, real: SystemRow | Bounded | None) -> Bounded | None:
+    """The best value of a column: a constant, or real music's; None if there is no such value."""
     if column.better == "as real":
-        cell = real.cells.get(column.key) if isinstance(real, Row) else real
-        return cell if is_known(cell) else None
-    if not _is_number(column.better):
-        return None
-    wanted = float(column.better)
-    return Cell(wanted, wanted, wanted)
+        number = real.metrics.get(column.key) if isinstance(real, SystemRow) else real
+        return number if is_known(number) else None
+    best = column.best_value
+    return None if best is None else Interval(best, best, best)
 
 
-def listed(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     """`a, b and c`."""
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def number(value: float, digits: int) -> str:
-    """With a true minus, and none before a zero; an en dash for what is not finite."""
+def format_number(value: float, digits: int) -> str:
+    """With a true minus, and none before a zero; an en dash for a value that is not finite."""
     if not math.isfinite(value):
         return "\N{EN DASH}"
     words = f"{value:.{digits}f}"
     return words.replace("-", "\N{MINUS SIGN}" if float(words) else "")
 
 
-def _pair(before: float, after: float, digits: int) -> str:
-    """`before → after`, with as many more digits as it takes to tell them apart."""
-    while number(before, digits) == number(after, digits) and before != after and digits < 8:
+def _format_pair(before: float, after: float, digits: int) -> str:
+    """`before → after`, with more digits where both would look equal."""
+    while format_number(before, digits) == format_number(after, digits) and before != after and digits < 8:
         digits += 1
-    return f"{number(before, digits)} → {number(after, digits)}"
+    return f"{format_number(before, digits)} → {format_number(after, digits)}"
 
 
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _pull(before: Bounded, after: Bounded, column: Column, real: Bounded | None) -> int | None:
-    """+1 if larger is better between the two, -1 if smaller, 0 if that is not clear, None without an aim."""
+def _preferred_direction(before: Bounded, after: Bounded, column: MetricColumn, real: Bounded | None) -> int | None:
+    """+1 if the larger of the two is better, -1 if the smaller, 0 if that is not clear, None without an aim."""
     if column.better in ("lower", "higher"):
         return 1 if column.better == "higher" else -1
     near = aim(column, real)

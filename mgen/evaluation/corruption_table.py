@@ -1,6 +1,6 @@
-"""Who hears that music was broken: every way of breaking it against every metric and judge, piece by piece.
+"""Which metrics and judges detect which corruption: each corruption against each measure, piece by piece.
 
-Takes functions of pieces to numbers, and knows neither rewards nor critics.
+Measures are functions from pieces to numbers; this module knows neither rewards nor critics.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from mgen.stats.replicates import works_of
 from mgen.transforms.rebuild import Transform
 
 REAL = "real"
-"""Name of the row of music as it was."""
+"""Name of the row of uncorrupted music."""
 
 SAME = 1e-9
-"""Differences below it are rounding."""
+"""Smaller differences are rounding errors."""
 
 Measure = Callable[[Notes], Floats]
 """B pieces to (B,) numbers, NaN where undefined."""
 
 
 @dataclass(frozen=True)
-class Cell:
+class CorruptionCell:
     """One measure of one row.
 
     Attributes:
         mean: over pieces.
-        change: mean difference from the same pieces unbroken; of the row `real`, 0.
+        change: mean difference from the same pieces uncorrupted; 0 for the row `real`.
     """
 
     mean: Interval
@@ -62,23 +62,23 @@ class CorruptionTable:
         works: different works.
     """
 
-    cells: dict[str, dict[str, Cell]]
+    cells: dict[str, dict[str, CorruptionCell]]
     rows: tuple[str, ...]
     n: int
     works: int
 
-    def told(self, measure: str) -> dict[str, str]:
-        """Rows that a measure tells from real music, with `+` or `-`."""
+    def detected(self, measure: str) -> dict[str, str]:
+        """Rows that a measure separates from real music, with `+` or `-`."""
         signs = {row: self.cells[measure][row].sign for row in self.rows}
         return {row: sign for row, sign in signs.items() if sign in "+-"}
 
-    def not_told(self, measure: str) -> list[str]:
-        """Rows that a measure cannot tell from real music: no difference, or none that is defined."""
-        told = self.told(measure)
-        return [row for row in self.rows if row not in told]
+    def undetected(self, measure: str) -> list[str]:
+        """Rows that a measure does not separate from real music: no difference, or an undefined one."""
+        detected = self.detected(measure)
+        return [row for row in self.rows if row not in detected]
 
     def to_json(self) -> dict[str, Any]:
-        """`rows` and `changes` (row -> measure -> number), `told` (measure -> row -> sign) and `not_told`."""
+        """`rows` and `changes` (row -> measure -> number), `detected` (measure -> row -> sign), `undetected`."""
         every = (REAL, *self.rows)
         return {
             "n": self.n,
@@ -87,12 +87,12 @@ class CorruptionTable:
             "changes": {
                 row: {name: self.cells[name][row].change.to_json() for name in self.cells} for row in self.rows
             },
-            "told": {name: self.told(name) for name in self.cells},
-            "not_told": {name: self.not_told(name) for name in self.cells},
+            "detected": {name: self.detected(name) for name in self.cells},
+            "undetected": {name: self.undetected(name) for name in self.cells},
         }
 
     def to_csv(self) -> str:
-        """A line for each measure and row."""
+        """One line for each measure and row."""
         out = io.StringIO()
         lines = csv.writer(out, lineterminator="\n")
         ends = ("", "_low", "_high")
@@ -111,46 +111,48 @@ def corruption_table(
     corruptions: Mapping[str, Transform],
     seed: int = 0,
 ) -> CorruptionTable:
-    """Measure real pieces and each way of breaking them, and test the differences piece by piece.
+    """Measures real pieces and each corruption of them, and the differences piece by piece.
 
     Args:
         notes: B real pieces. Chains and foreign bars are drawn from all of them.
         works: (B,) their works; intervals resample them.
         measures: name -> measure.
-        corruptions: name -> way of breaking.
-        seed: of what is broken how, and of resamples.
+        corruptions: name -> corruption.
+        seed: of corruptions and resamples.
 
     Raises:
-        MgenError: There are no pieces, or a measure gives another number of values.
+        MgenError: There are no pieces, or a measure returns another number of values.
     """
     names = works_of(works, notes.n_pieces, REAL)
     if not notes.n_pieces:
-        raise MgenError("corruptions: expected real pieces, came none; give a split or folder that has some")
-    real = _measured(notes, measures)
-    cells: dict[str, dict[str, Cell]] = {name: {} for name in measures}
-    for row, change in {REAL: None, **corruptions}.items():
-        # The same generator for each way: a row does not depend on which others there are.
-        values = real if change is None else _measured(change(notes, np.random.default_rng(seed)), measures)
-        apart = values - real
-        apart[np.abs(apart) < SAME] = 0
-        for name, mean, differ in zip(measures, _means(values, names, seed), _means(apart, names, seed), strict=True):
-            cells[name][row] = Cell(mean, differ)
+        raise MgenError("corruptions: expected real pieces, found none; give a split or folder that has some")
+    real = _measure(notes, measures)
+    cells: dict[str, dict[str, CorruptionCell]] = {name: {} for name in measures}
+    for row, corrupt in {REAL: None, **corruptions}.items():
+        # the same generator for each corruption: a row does not depend on the others
+        values = real if corrupt is None else _measure(corrupt(notes, np.random.default_rng(seed)), measures)
+        differences = values - real
+        differences[np.abs(differences) < SAME] = 0
+        means = _means(values, names, seed), _means(differences, names, seed)
+        for name, mean, change in zip(measures, *means, strict=True):
+            cells[name][row] = CorruptionCell(mean, change)
     return CorruptionTable(cells, tuple(corruptions), notes.n_pieces, len(np.unique(names)))
 
 
-def _measured(notes: Notes, measures: Mapping[str, Measure]) -> Floats:
-    """(B, C) one column a measure."""
+def _measure(notes: Notes, measures: Mapping[str, Measure]) -> Floats:
+    """(B, C) values, one column per measure."""
     out = np.full((notes.n_pieces, len(measures)), np.nan)
     for place, (name, measure) in enumerate(measures.items()):
         values = np.asarray(measure(notes), np.float64)
         if values.shape != (notes.n_pieces,):
-            raise MgenError(f"measure '{name}': expected ({notes.n_pieces},) numbers, came {values.shape}; mend it")
+            expected = f"({notes.n_pieces},)"
+            raise MgenError(f"measure '{name}': expected {expected} numbers, found {values.shape}; correct the measure")
         out[:, place] = values
     return out
 
 
 def _means(values: Floats, works: np.ndarray[tuple[int], np.dtype[np.str_]], seed: int) -> list[Interval]:
-    """Means of columns (B, C) with their intervals by work; what `bootstrap` says of each, from the same resamples."""
+    """Means of columns (B, C) with intervals by work: `bootstrap` of each, from shared resamples."""
     known = ~np.isnan(values)
     filled, there = np.where(known, values, 0.0), known.astype(np.float64)
     draws = np.concatenate([divide(w @ filled, w @ there) for w in resamples(works, REPLICATES, seed)])

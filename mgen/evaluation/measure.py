@@ -1,13 +1,14 @@
-"""Every number of one set of pieces beside real music: what `mgen evaluate` says, of models and of folders alike.
+"""All metrics of one set of pieces, compared with real music; the same for models and for folders.
 
 Nothing here samples, reads files or knows a model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,14 +28,14 @@ DISTANCES = tuple(name for name in METRICS if name not in {"valid", "broken_toke
 
 
 @dataclass(frozen=True)
-class Pieces:
-    """B pieces of one player.
+class PieceSet:
+    """B pieces of one system.
 
     Attributes:
-        notes: of the pieces; a prompt is not among them.
-        work: (B,) what each belongs to; pieces of one work are not independent.
-        seed: (B,) number of the seed that drew each, 0 upwards.
-        runs: training runs that the seeds go round in turn; 1 where one model played all of them.
+        notes: of the pieces, without the prompts.
+        work: (B,) work of each piece; pieces of one work are not independent.
+        seed: (B,) index of the seed that drew each piece, from 0.
+        runs: number of training runs that the seeds cycle through; 1 for a single model.
     """
 
     notes: Notes
@@ -42,53 +43,61 @@ class Pieces:
     seed: NDArray[np.int64]
     runs: int = 1
 
+    @classmethod
+    def of_seeds(cls, notes: Sequence[Notes], works: Sequence[NDArray[np.str_]], runs: int = 1) -> PieceSet:
+        """Concatenates the pieces of several seeds."""
+        seed = np.repeat(np.arange(len(notes)), [part.n_pieces for part in notes])
+        return cls(Notes.concat(notes), np.concatenate(works), seed, runs)
+
     @cached_property
-    def values(self) -> dict[str, Floats]:
-        """Name -> (B,) of every metric."""
+    def metrics(self) -> dict[str, Floats]:
+        """Metric -> (B,) value of each piece."""
         return {name: metric(self.notes) for name, metric in METRICS.items()}
 
-    def of_works(self, chosen: NDArray[np.str_]) -> Pieces:
-        """The pieces of some works."""
-        return self._rows(np.flatnonzero(np.isin(self.work, chosen)))
-
-    def first(self, n: int) -> Pieces:
+    def first(self, n: int) -> PieceSet:
         """The first n pieces."""
-        return self if n >= len(self.work) else self._rows(np.arange(n))
+        return self if n >= len(self.work) else self._select(np.arange(n))
 
-    def _rows(self, rows: NDArray[np.int64]) -> Pieces:
-        return Pieces(self.notes.pieces(rows), self.work[rows], self.seed[rows], self.runs)
-
-    def halves(self, seed: int = 0) -> tuple[Pieces, Pieces]:
+    def halves(self, seed: int = 0) -> tuple[PieceSet, PieceSet]:
         """The pieces of a random half of the works, and the others."""
         works = np.random.default_rng(seed).permutation(np.unique(self.work))
-        return self.of_works(works[: len(works) // 2]), self.of_works(works[len(works) // 2 :])
+        parts = works[: len(works) // 2], works[len(works) // 2 :]
+        first, second = (self._select(np.flatnonzero(np.isin(self.work, part))) for part in parts)
+        return first, second
+
+    def _select(self, rows: NDArray[np.int64]) -> PieceSet:
+        return PieceSet(self.notes.pieces(rows), self.work[rows], self.seed[rows], self.runs)
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """One player's numbers.
+class Measurements:
+    """All numbers of one system for one prompt type.
 
     Attributes:
-        cells: name -> number with its interval; NaN where it is undefined.
-        pieces: name -> (B,) value of each piece, where the number is a mean over pieces; in the order of the
-            pieces, so that two players of the same prompts can be compared prompt by prompt.
-        remarks: name -> what has to be said with a number: why it is undefined, or not to be quoted.
+        metrics: name -> number with its interval; NaN where it is undefined.
+        per_piece: name -> (B,) value of each piece, of the metrics that are means over pieces; two systems with the
+            same prompts can be compared pair by pair.
+        remarks: metric -> why it is undefined, or why it must not be quoted.
     """
 
-    cells: dict[str, Interval]
-    pieces: dict[str, Floats] = field(default_factory=dict)
+    metrics: dict[str, Interval]
+    per_piece: dict[str, Floats] = field(default_factory=dict)
     remarks: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Metric -> `value`, `low`, `high`."""
+        return {name: interval.to_json() for name, interval in self.metrics.items()}
 
 
 @dataclass(frozen=True)
-class Beside:
-    """What sets of pieces are measured beside.
+class MetricOptions:
+    """Optional parts of `measure`.
 
     Attributes:
-        copies: of the music that a model was trained on, for `copy_rate`; None leaves it out.
-        embedders: by name, for Fréchet distances beside that of the features.
-        sequence: whether the sequence model of the two-sample test takes part; it takes most of the time.
-        two_sample: whether the two-sample test is done at all.
+        copies: index of the training set, for `copy_rate`; None leaves the metric out.
+        embedders: by name, for further Fréchet distances.
+        sequence: whether the two-sample test has its sequence model, which takes most of the time.
+        two_sample: whether there is a two-sample test.
     """
 
     copies: CopyIndex | None = None
@@ -97,56 +106,51 @@ class Beside:
     two_sample: bool = True
 
 
-def measure(own: Pieces, real: Pieces, beside: Beside, more: Mapping[str, Floats] | None = None) -> Numbers:
-    """Every number of a set of pieces.
+def measure(
+    own: PieceSet, real: PieceSet, options: MetricOptions, more: Mapping[str, Floats] | None = None
+) -> Measurements:
+    """Computes all metrics of a set of pieces.
 
     Args:
         own: the pieces.
-        real: real music to compare with, as many pieces and as long. If it is `own` itself, numbers that compare two
-            sets compare two halves of its works: they show what no difference looks like with half as many pieces.
-        more: further (B,) numbers of pieces whose mean is told.
+        real: real pieces, as many and as long. If it is `own` itself, metrics that compare two sets compare two halves
+            of its works; they are a reference for "no difference" with half as many pieces.
+        more: further (B,) values of pieces, to be averaged.
     """
-    pieces = {**own.values, **(more or {})}
-    cells = {name: over_seeds(values, own.work, own.seed, own.runs) for name, values in pieces.items()}
-    compared, remarks = _compared(*(own.halves() if own is real else (own, real)), beside)
-    if own is real:  # these are of one set and depend on its size: of the whole set, as for the others
-        compared |= alone(own.notes, own.work, train=beside.copies)
-    return Numbers({**compared, **cells}, pieces, remarks)
+    per_piece = {**own.metrics, **(more or {})}
+    means = {name: over_seeds(values, own.work, own.seed, own.runs) for name, values in per_piece.items()}
+    compared, remarks = _compare(*(own.halves() if own is real else (own, real)), options)
+    if own is real:  # metrics of one set depend on its size: use the complete set, as for other systems
+        compared |= alone(own.notes, own.work, train=options.copies)
+    return Measurements({**compared, **means}, per_piece, remarks)
 
 
-def _compared(own: Pieces, real: Pieces, beside: Beside) -> tuple[dict[str, Interval], dict[str, str]]:
-    """Numbers that compare two sets, and remarks on them."""
-    cells: dict[str, Interval] = {}
+def _compare(own: PieceSet, real: PieceSet, options: MetricOptions) -> tuple[dict[str, Interval], dict[str, str]]:
+    """Metrics that compare two sets, and remarks on them."""
+    metrics: dict[str, Interval] = {}
     remarks: dict[str, str] = {}
-    if beside.two_sample:
+    sets = real.notes, own.notes, real.work, own.work
+    if options.two_sample:
         try:
-            found = two_sample(real.notes, own.notes, real.work, own.work, sequence=beside.sequence)
-            cells["c2st_auc"], cells["c2st_feature"] = found.larger, found.feature
-            if found.sequence is not None:
-                cells["c2st_sequence"] = found.sequence
-            if not found.quotable:
-                remarks["c2st_auc"] = f"{found.n} pieces a side: too few to quote it, the protocol asks for 512"
+            test = two_sample(*sets, sequence=options.sequence)
+            metrics["c2st_auc"], metrics["c2st_feature"] = test.larger, test.feature
+            if test.sequence is not None:
+                metrics["c2st_sequence"] = test.sequence
+            if not test.quotable:
+                remarks["c2st_auc"] = f"{test.n} pieces per side: too few to quote it, the protocol asks for 512"
         except MgenError as error:
-            cells["c2st_auc"] = UNDEFINED
+            metrics["c2st_auc"] = UNDEFINED
             remarks["c2st_auc"] = str(error)
     try:
-        cells |= set_metrics(
-            real.notes, own.notes, real.work, own.work, train=beside.copies, embedders=beside.embedders
-        )
+        metrics |= set_metrics(*sets, train=options.copies, embedders=options.embedders)
     except MgenError as error:
         remarks["sets"] = str(error)
     for name in DISTANCES:
-        cells[f"{name}_distance"] = distance_to_real(real.values[name], own.values[name], real.work, own.work)
-    return cells, remarks
+        metrics[f"{name}_distance"] = distance_to_real(real.metrics[name], own.metrics[name], real.work, own.work)
+    return metrics, remarks
 
 
-def changes(after: Numbers, before: Numbers, work: NDArray[np.str_]) -> dict[str, Interval]:
-    """Differences prompt by prompt, after minus before, of every number that is a mean over pieces."""
-    shared = [name for name in after.pieces if name in before.pieces]
-    return {name: bootstrap(after.pieces[name] - before.pieces[name], work) for name in shared}
-
-
-def joined(parts: list[Notes], works: list[NDArray[np.str_]], runs: int = 1) -> Pieces:
-    """The pieces of several seeds as one set."""
-    seed = np.repeat(np.arange(len(parts)), [part.n_pieces for part in parts])
-    return Pieces(Notes.concat(parts), np.concatenate(works), seed, runs)
+def paired_differences(after: Measurements, before: Measurements, work: NDArray[np.str_]) -> dict[str, Interval]:
+    """Mean differences over equal prompts, after minus before, of every metric that is a mean over pieces."""
+    shared = [name for name in after.per_piece if name in before.per_piece]
+    return {name: bootstrap(after.per_piece[name] - before.per_piece[name], work) for name in shared}

@@ -1,14 +1,17 @@
-"""The protocol: every player continues the same prompts of the test split, and all are measured alike.
+"""The protocol: every system completes the same prompts of the test split, and all completions are measured alike.
 
-A player is a model, a control, a rival, or real music. Its pieces are the completions alone; the prompt is never
-judged. The evaluation's judge is trained on the works of the split `judge`, which no critic saw, and never gives
-reward.
+`run_protocol` in order: the evaluation's judge, the index of the training set, the prompts, and for each prompt type
+and system the completions and their metrics. Only completions are measured, never the prompt. The judge is trained on
+the works of the split `judge`, which no critic saw, and never gives reward.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,227 +21,342 @@ from transformers import PreTrainedModel
 from mgen.arrays import Floats
 from mgen.corpus.shards import Corpus
 from mgen.encoding.remi import Remi
-from mgen.evaluation.judge import Judge, fit_judge
-from mgen.evaluation.measure import Beside, Numbers, Pieces, joined, measure
+from mgen.evaluation.judge import EvaluationJudge, fit_judge
+from mgen.evaluation.measure import Measurements, MetricOptions, PieceSet, measure
 from mgen.music.metrics import METRICS
 from mgen.notes import Notes
-from mgen.sampling.prompts import Prompts, draw_prompts
+from mgen.sampling.prompts import PROMPT_TYPES, Prompts, draw_prompts
 from mgen.sampling.rollout import completion_logprobs
+from mgen.sampling.samples import SamplePrompt, write_samples
 from mgen.sampling.systems import BestOf, Completions, ModelSystem, System
+from mgen.stats.frechet import Embedder
 from mgen.stats.intervals import Interval, bootstrap
 from mgen.stats.memorisation import CopyIndex
 
-COOLER = {"loop_rate_08": 0.8, "loop_rate_greedy": 0.0}
-"""Loop rates that are told beside that at temperature 1, and their temperatures."""
+REAL = "real"
+"""Name and role of the row of real music."""
+
+LOOP_TEMPERATURES = {"loop_rate_08": 0.8, "loop_rate_greedy": 0.0}
+"""Loop rates at other temperatures than 1."""
+
+_JUDGE_DRAW, _COPY_DRAW = 100, 101  # their prompts differ from those of the prompt types (0, 1, 2)
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is asked of every player; the numbers of two protocols do not compare.
+    """Constants of an evaluation; numbers of two different protocols are not comparable.
 
     Attributes:
-        n: pieces of each kind of prompt, over all seeds; a two-sample number is quoted from 512 on.
-        seeds: the pieces are drawn in so many equal parts, each with prompts and samples of its own.
-        n_greedy: of these prompts, how many are also continued greedily and at temperature 0.8.
-        target: style that is asked for.
+        target: target style.
+        n: pieces of each prompt type, over all seeds; a two-sample number is quoted from 512 on.
+        seeds: number of equal parts of the pieces, each with its own prompts and samples.
+        n_greedy: number of prompts that are also completed greedily and at temperature 0.8.
         prompt_tokens, completion_tokens: tokens of music.
-        seed: of everything drawn; every player gets the same prompts.
+        seed: of everything drawn; every system has the same prompts.
         sequence: whether the two-sample test has its sequence model.
     """
 
+    target: str
     n: int = 1024
     seeds: int = 1
     n_greedy: int = 64
-    target: str = "jazz"
     prompt_tokens: int = 64
     completion_tokens: int = 192
     seed: int = 1
     sequence: bool = True
 
-    def draw(self, corpus: Corpus, split: str, kind: str, *use: int, n: int | None = None) -> Prompts:
-        """n prompts of a kind, with what real music did next; another `use`, others."""
-        music = 0 if kind == "unconditional" else self.prompt_tokens
+    def draw(self, corpus: Corpus, split: str, prompt_type: str, *use: int, n: int | None = None) -> Prompts:
+        """Draws n prompts of a type with the real continuations; another `use` gives others."""
+        music = 0 if prompt_type == "unconditional" else self.prompt_tokens
         rng = np.random.default_rng([self.seed, *use])
-        return draw_prompts(corpus, split, kind, n or self.n, music, self.completion_tokens, self.target, rng)
+        return draw_prompts(corpus, split, prompt_type, n or self.n, music, self.completion_tokens, self.target, rng)
 
 
 @dataclass(frozen=True)
 class PromptSet:
-    """The prompts of one type, a part for each seed."""
+    """The prompts of one type, one part for each seed."""
 
     prompt_type: str
     parts: list[Prompts]
 
     @classmethod
-    def draw(cls, protocol: Protocol, corpus: Corpus, split: str, kind: str, use: int) -> PromptSet:
-        """The protocol's prompts of a kind; another `use`, others."""
-        size = np.bincount(np.arange(protocol.n) % protocol.seeds, minlength=protocol.seeds)
-        parts = [protocol.draw(corpus, split, kind, use, s, n=int(n)) for s, n in enumerate(size)]
-        return cls(kind, parts)
+    def draw(cls, protocol: Protocol, corpus: Corpus, prompt_type: str) -> PromptSet:
+        """Draws the protocol's prompts of a type from the test split."""
+        sizes = np.bincount(np.arange(protocol.n) % protocol.seeds, minlength=protocol.seeds)
+        use = PROMPT_TYPES.index(prompt_type)
+        parts = [protocol.draw(corpus, "test", prompt_type, use, s, n=int(n)) for s, n in enumerate(sizes)]
+        return cls(prompt_type, parts)
 
     @property
     def work(self) -> NDArray[np.str_]:
-        """(B,) work that each prompt came from."""
+        """(B,) work of each prompt."""
         return np.concatenate([part.work for part in self.parts])
 
     @property
     def ids(self) -> list[list[int]]:
-        """B prompts' tokens."""
+        """Tokens of B prompts."""
         return [row for part in self.parts for row in part.ids.tolist()]
 
-    def real(self, remi: Remi) -> Pieces:
-        """How real music went on."""
-        return joined([part.real(remi) for part in self.parts], [part.work for part in self.parts])
+    def real_output(self, remi: Remi) -> SystemOutput:
+        """The real continuations, as if a system had completed the prompts."""
+        pieces = PieceSet.of_seeds([part.real(remi) for part in self.parts], [part.work for part in self.parts])
+        return SystemOutput(pieces, [row for part in self.parts for row in _continuations(part)])
 
-    @property
-    def real_completions(self) -> list[list[int]]:
-        """B: the tokens with which real music went on."""
-        return [row for part in self.parts for row in part.windows[:, part.prompt_tokens :].tolist()]
+
+def _continuations(prompts: Prompts) -> list[list[int]]:
+    """Tokens of the real continuations."""
+    rows: list[list[int]] = prompts.windows[:, prompts.prompt_tokens :].tolist()
+    return rows
 
 
 @dataclass(frozen=True)
 class EvaluatedSystem:
-    """A player as a row of the tables.
+    """A system as a row of the tables.
 
     Attributes:
         name: as shown.
-        role: `pretrained`, `tuned`, `low_cost_baseline`, `baseline`, or `reference`, which is only shown.
-        players: one, or one for each of several training runs that the seeds go round in turn.
-        remark: what a reader has to know of it.
+        role: `pretrained`, `tuned`, `low_cost_baseline`, `baseline`, or `reference`, which is shown only.
+        systems: one, or one for each of several training runs that the seeds cycle through.
+        remark: for the reader of the tables.
     """
 
     name: str
     role: str
-    players: Sequence[System]
+    systems: Sequence[System]
     remark: str = ""
 
 
 @dataclass(frozen=True)
 class SystemOutput:
-    """What one player made of the prompts of one kind.
+    """A system's completions of the prompts of one type.
 
     Attributes:
-        pieces: the completions.
-        completions: B token id lists; real music's own for real music.
-        more: name -> (B,) numbers of pieces that only a model has, such as `kl_piece`.
-        cells: numbers that are no mean over these pieces, such as greedy loops.
+        pieces: the completions as notes.
+        completions: B token id lists.
+        per_piece: name -> (B,) values that only models have, such as `kl_piece`.
+        metrics: numbers that are not means over these pieces, such as greedy loop rates.
     """
 
-    pieces: Pieces
+    pieces: PieceSet
     completions: list[list[int]]
-    more: dict[str, Floats] = field(default_factory=dict)
-    cells: dict[str, Interval] = field(default_factory=dict)
+    per_piece: dict[str, Floats] = field(default_factory=dict)
+    metrics: dict[str, Interval] = field(default_factory=dict)
 
 
-def real_music(asked: PromptSet, remi: Remi) -> SystemOutput:
-    """Real music as a player: it went on as it did."""
-    return SystemOutput(asked.real(remi), asked.real_completions)
+@dataclass(frozen=True)
+class Evaluation:
+    """All results of a protocol.
+
+    Attributes:
+        protocol: its constants.
+        corpus: of the prompts.
+        systems: by name, the pretrained model first; real music is not among them.
+        prompts: prompt type -> prompts.
+        outputs, measurements: name -> prompt type -> completions, and their metrics; real music is first, as `real`.
+        judge_auc: of the evaluation's judge, on the test split.
+        seconds: how long it took.
+    """
+
+    protocol: Protocol
+    corpus: Corpus
+    systems: Mapping[str, EvaluatedSystem]
+    prompts: Mapping[str, PromptSet]
+    outputs: Mapping[str, Mapping[str, SystemOutput]]
+    measurements: Mapping[str, Mapping[str, Measurements]]
+    judge_auc: Interval
+    seconds: float
+
+    @property
+    def remarks(self) -> dict[str, str]:
+        """Remarks on systems and on single numbers."""
+        out = {name: system.remark for name, system in self.systems.items() if system.remark}
+        for name, by_type in self.measurements.items():
+            for prompt_type, part in by_type.items():
+                out |= {f"{name}, {prompt_type}, {metric}": remark for metric, remark in part.remarks.items()}
+        return out
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of metrics.json."""
+        manifest = self.corpus.manifest
+        return {
+            "protocol": {**asdict(self.protocol), "data": self.corpus.fingerprint},
+            "judge_auc": self.judge_auc.to_json(),
+            "systems": {REAL: REAL, **{name: system.role for name, system in self.systems.items()}},
+            "remarks": self.remarks,
+            "rows": {
+                name: {prompt_type: part.to_json() for prompt_type, part in by_type.items()}
+                for name, by_type in self.measurements.items()
+            },
+            "corpus": {
+                "fingerprint": self.corpus.fingerprint,
+                "collections": manifest["collections"],
+                "pieces": manifest["pieces"],
+            },
+            "seconds": round(self.seconds, 1),
+        }
+
+    def write_samples(self, folder: Path, count: int) -> None:
+        """Writes the completions of the first `count` prompts of each type, by every system."""
+        prompts: list[SamplePrompt] = []
+        completions: dict[str, list[list[int]]] = {name: [] for name in self.outputs}
+        for prompt_type, part in self.prompts.items():
+            works = part.work.tolist()
+            rows = list(enumerate(part.ids))[:count]
+            prompts += [SamplePrompt(f"{prompt_type}/{i:04d}", prompt_type, works[i], ids) for i, ids in rows]
+            for name, by_type in self.outputs.items():
+                completions[name] += by_type[prompt_type].completions[: len(rows)]
+        write_samples(folder, self.protocol.target, prompts, completions, self.corpus.remi)
 
 
-def play(
-    system: EvaluatedSystem, reference: PreTrainedModel | None, asked: PromptSet, remi: Remi, protocol: Protocol
+def run_protocol(
+    protocol: Protocol,
+    corpus: Corpus,
+    systems: Sequence[EvaluatedSystem],
+    *,
+    prompt_types: Sequence[str] = PROMPT_TYPES,
+    embedders: Mapping[str, Embedder] | None = None,
+    two_sample: bool = True,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Evaluation:
+    """Lets all systems complete the same prompts and measures the completions.
+
+    Args:
+        systems: the pretrained model first; `kl_piece` is measured from it.
+        prompt_types: some of `PROMPT_TYPES`, `continuation` first: its real music is what `transfer` is compared with.
+        embedders: by name, for further Fréchet distances.
+        two_sample: whether there is a two-sample test.
+        progress: takes a line after each system.
+    """
+    started = time.monotonic()
+    pretrained = systems[0].systems[0]
+    reference = pretrained.model if isinstance(pretrained, ModelSystem) else None
+    judge, judge_auc = train_judge(corpus, protocol)
+    options = MetricOptions(copy_index(corpus, protocol), embedders or {}, protocol.sequence, two_sample)
+    prompts = {name: PromptSet.draw(protocol, corpus, name) for name in prompt_types}
+    outputs: dict[str, dict[str, SystemOutput]] = {name: {} for name in (REAL, *(system.name for system in systems))}
+    measurements: dict[str, dict[str, Measurements]] = {name: {} for name in outputs}
+    for name, part in prompts.items():
+        outputs[REAL][name] = part.real_output(corpus.remi)
+        # completions of other styles' prompts are compared with the target style, not with their own continuations
+        target = outputs[REAL]["continuation" if name == "transfer" else name].pieces
+        measurements[REAL][name] = measure_output(outputs[REAL][name], target, judge, options)
+        for system in systems:
+            output = complete_prompts(system, reference, part, corpus.remi, protocol)
+            outputs[system.name][name] = output
+            measurements[system.name][name] = measure_output(output, target, judge, options)
+            progress(f"{name}: {system.name}, {time.monotonic() - started:.0f} s")
+    by_name = {system.name: system for system in systems}
+    seconds = time.monotonic() - started
+    return Evaluation(protocol, corpus, by_name, prompts, outputs, measurements, judge_auc, seconds)
+
+
+def train_judge(corpus: Corpus, protocol: Protocol) -> tuple[EvaluationJudge, Interval]:
+    """Trains the evaluation's judge; returns it with its AUC on the test split."""
+    parts = []
+    for split in ("judge", "test"):
+        target, other = (protocol.draw(corpus, split, name, _JUDGE_DRAW) for name in ("continuation", "transfer"))
+        parts.append((target.real(corpus.remi), other.real(corpus.remi), target.work, other.work))
+    judge = fit_judge(*parts[0], style=protocol.target, seed=protocol.seed)
+    return judge, judge.auc(*parts[1])
+
+
+def copy_index(corpus: Corpus, protocol: Protocol) -> CopyIndex:
+    """Indexes the training set for `copy_rate`; its threshold is measured on real music of the split `valid`."""
+    remi = corpus.remi
+    table = corpus.table("train")
+    train = Notes.from_ids([table[i] for i in range(len(table))], remi)
+    types = ("continuation", "transfer")
+    held_out = [protocol.draw(corpus, "valid", name, _COPY_DRAW).real(remi) for name in types]
+    return CopyIndex.of(train, Notes.concat(held_out))
+
+
+def complete_prompts(
+    system: EvaluatedSystem, reference: PreTrainedModel | None, prompts: PromptSet, remi: Remi, protocol: Protocol
 ) -> SystemOutput:
-    """Let an system continue the prompts at temperature 1, and some of them cooler.
+    """Lets a system complete the prompts at temperature 1, and some of them at lower temperatures.
 
     Args:
         reference: that `kl_piece` is measured from; None leaves it out.
     """
     completions, kl = [], []
-    for s, part in enumerate(asked.parts):
-        player = system.players[s % len(system.players)]
-        # The same seed for every player: what differs is the player.
-        done = player.complete(part, protocol.completion_tokens, seed=1000 * protocol.seed + s)
-        completions.append(done)
-        if reference is not None and done.logprobs is not None:
-            kl.append(log_ratio(done, part, reference, remi))
-    ids = [row for done in completions for row in done.token_ids]
+    for s, part in enumerate(prompts.parts):
+        # the same seed for every system: only the systems differ
+        drawn = system.systems[s % len(system.systems)].complete(
+            part, protocol.completion_tokens, seed=1000 * protocol.seed + s
+        )
+        completions.append(drawn)
+        if reference is not None and drawn.logprobs is not None:
+            kl.append(log_ratio(drawn, part, reference, remi))
     notes = [
-        Notes.from_completions(part.ids.tolist(), done.token_ids, remi)
-        for part, done in zip(asked.parts, completions, strict=True)
+        Notes.from_completions(part.ids.tolist(), drawn.token_ids, remi)
+        for part, drawn in zip(prompts.parts, completions, strict=True)
     ]
-    pieces = joined(notes, [part.work for part in asked.parts], len(system.players))
-    more = {"kl_piece": np.concatenate(kl)} if len(kl) == len(asked.parts) else {}
-    cells = cooler(system, asked, remi, protocol)
-    first = system.players[0]
-    if isinstance(first, ModelSystem) and first.is_plain and asked.prompt_type == "continuation":
-        cells["nll_note"] = nll_note(first.model, asked, remi)
+    pieces = PieceSet.of_seeds(notes, [part.work for part in prompts.parts], len(system.systems))
+    per_piece = {"kl_piece": np.concatenate(kl)} if len(kl) == len(prompts.parts) else {}
+    metrics: dict[str, Interval] = {}
+    first = system.systems[0]
+    if isinstance(first, ModelSystem):
+        metrics |= loop_rates(first, prompts.parts[0], remi, protocol)
+        if first.is_plain and prompts.prompt_type == "continuation":
+            metrics["nll_note"] = nll_note(first.model, prompts, remi)
     if isinstance(first, BestOf):
-        cells["kl_bound"] = Interval(first.kl_bound, first.kl_bound, first.kl_bound)
-    return SystemOutput(pieces, ids, more, cells)
+        metrics["kl_bound"] = Interval(first.kl_bound, first.kl_bound, first.kl_bound)
+    return SystemOutput(pieces, [row for drawn in completions for row in drawn.token_ids], per_piece, metrics)
 
 
-def log_ratio(done: Completions, prompts: Prompts, reference: PreTrainedModel, remi: Remi) -> Floats:
-    """(B,) log p_player - log p_reference of each completion, in nats: its mean is the KL of a piece."""
-    assert done.logprobs is not None
-    told = logprobs_of(reference, prompts.ids.tolist(), done.token_ids, remi)
-    out: Floats = np.array([sum(row) for row in done.logprobs]) - np.array([row.sum() for row in told])
+def log_ratio(drawn: Completions, prompts: Prompts, reference: PreTrainedModel, remi: Remi) -> Floats:
+    """(B,) log p_system - log p_reference of each completion, in nats; its mean estimates the KL per piece."""
+    assert drawn.logprobs is not None
+    under_reference = logprobs_of(reference, prompts.ids.tolist(), drawn.token_ids, remi)
+    out: Floats = np.array([sum(row) for row in drawn.logprobs]) - np.array([row.sum() for row in under_reference])
     return out
 
 
 def logprobs_of(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], remi: Remi
 ) -> list[Floats]:
-    """B: log-probabilities, in nats, that a model gives each token of each completion; prompts are of one length."""
+    """Log-probabilities, in nats, of each token of B completions under a model; prompts have one length."""
     longest = max(map(len, completions))
     rows = [[*p, *c, *[remi.pad_id] * (longest - len(c))] for p, c in zip(prompts, completions, strict=True)]
-    # No attention mask: behind a causal mask nothing attends to padding on the right.
-    told = completion_logprobs(model, torch.tensor(rows, device=model.device), longest).double().cpu().numpy()
-    return [row[: len(c)] for row, c in zip(told, completions, strict=True)]
+    # no attention mask: with causal attention no token attends to padding on its right
+    ids = torch.tensor(rows, device=model.device)
+    logprobs = completion_logprobs(model, ids, longest).double().cpu().numpy()
+    return [row[: len(c)] for row, c in zip(logprobs, completions, strict=True)]
 
 
-def nll_note(model: PreTrainedModel, asked: PromptSet, remi: Remi) -> Interval:
-    """Nats a note that a model is surprised by on how real music went on: comparable across encodings."""
+def nll_note(model: PreTrainedModel, prompts: PromptSet, remi: Remi) -> Interval:
+    """Negative log-likelihood of the real continuations, in nats per note; comparable across encodings."""
     nats, notes = [], []
-    for part in asked.parts:
-        real = part.windows[:, part.prompt_tokens :].tolist()
-        nats += [-row.sum() for row in logprobs_of(model, part.ids.tolist(), real, remi)]
+    for part in prompts.parts:
+        nats += [-row.sum() for row in logprobs_of(model, part.ids.tolist(), _continuations(part), remi)]
         notes += part.real(remi).counts.tolist()
     count = np.array(notes, np.float64)
-    return bootstrap(nats, asked.work, lambda values, weights: (weights @ values) / (weights @ count))
+    return bootstrap(nats, prompts.work, lambda values, weights: (weights @ values) / (weights @ count))
 
 
-def cooler(system: EvaluatedSystem, asked: PromptSet, remi: Remi, protocol: Protocol) -> dict[str, Interval]:
-    """Loop rates at temperature 0.8 and greedily, of some of the prompts; only models have a temperature."""
-    player = system.players[0]
-    if not (protocol.n_greedy and isinstance(player, ModelSystem)):
+def loop_rates(system: ModelSystem, prompts: Prompts, remi: Remi, protocol: Protocol) -> dict[str, Interval]:
+    """Loop rates at temperature 0.8 and with greedy decoding, on `n_greedy` of the prompts."""
+    if not protocol.n_greedy:
         return {}
-    part = asked.parts[0]
-    rows = np.linspace(0, len(part.ids) - 1, min(protocol.n_greedy, len(part.ids))).astype(int)
-    some = replace(part, ids=part.ids[rows], windows=part.windows[rows], work=part.work[rows])
-    cells = {}
-    for name, temperature in COOLER.items():
-        cool = replace(player, decoding=replace(player.decoding, temperature=temperature))
-        done = cool.complete(some, protocol.completion_tokens, seed=1000 * protocol.seed)
-        notes = Notes.from_completions(some.ids.tolist(), done.token_ids, remi)
-        cells[name] = bootstrap(METRICS["loop_rate"](notes), some.work)
-    return cells
+    rows = np.linspace(0, len(prompts.ids) - 1, min(protocol.n_greedy, len(prompts.ids))).astype(int)
+    some = replace(prompts, ids=prompts.ids[rows], windows=prompts.windows[rows], work=prompts.work[rows])
+    rates = {}
+    for name, temperature in LOOP_TEMPERATURES.items():
+        cooler = replace(system, decoding=replace(system.decoding, temperature=temperature))
+        drawn = cooler.complete(some, protocol.completion_tokens, seed=1000 * protocol.seed)
+        notes = Notes.from_completions(some.ids.tolist(), drawn.token_ids, remi)
+        rates[name] = bootstrap(METRICS["loop_rate"](notes), some.work)
+    return rates
 
 
-def train_judge(corpus: Corpus, protocol: Protocol) -> tuple[Judge, Interval]:
-    """The evaluation's own judge, and its AUC on the test split."""
-    parts = []
-    for split in ("judge", "test"):
-        target, other = (protocol.draw(corpus, split, kind, 100) for kind in ("continuation", "transfer"))
-        parts.append((target.real(corpus.remi), other.real(corpus.remi), target.work, other.work))
-    judge = fit_judge(*parts[0], seed=protocol.seed, name=protocol.target)
-    return judge, judge.auc(*parts[1])
-
-
-def copy_index(corpus: Corpus, protocol: Protocol) -> CopyIndex:
-    """What copying is looked for in: all of train; what real music of `valid` shares with it is the threshold."""
-    remi = corpus.remi
-    table = corpus.table("train")
-    train = Notes.from_ids([table[i] for i in range(len(table))], remi)
-    held = [protocol.draw(corpus, "valid", kind, 101).real(remi) for kind in ("continuation", "transfer")]
-    return CopyIndex.of(train, Notes.concat(held))
-
-
-def judged(played: SystemOutput, target: Pieces, judge: Judge, beside: Beside) -> Numbers:
-    """Every number of a player on one kind of prompt.
+def measure_output(
+    output: SystemOutput, target: PieceSet, judge: EvaluationJudge, options: MetricOptions
+) -> Measurements:
+    """Computes all numbers of a system for one prompt type.
 
     Args:
-        target: real music of the style that was asked for, in excerpts as long.
+        target: real music of the target style, in excerpts as long.
     """
-    says = {f"judge_{judge.name}": (judge.probability(played.pieces.notes) > 0.5).astype(float)}
-    numbers = measure(played.pieces, target, beside, {**says, **played.more})
-    return Numbers({**numbers.cells, **played.cells}, numbers.pieces, numbers.remarks)
+    verdicts = (judge.probability(output.pieces.notes) > 0.5).astype(float)
+    found = measure(output.pieces, target, options, {f"judge_{judge.style}": verdicts, **output.per_piece})
+    return Measurements({**found.metrics, **output.metrics}, found.per_piece, found.remarks)

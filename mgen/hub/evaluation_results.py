@@ -20,9 +20,9 @@ import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml, parse_eval_result_entries
 
 from mgen.errors import MgenError
-from mgen.evaluation.columns import columns
-from mgen.evaluation.comparisons import Column, Verdict, role_in_words, verdict
-from mgen.evaluation.summary import PROMPT_TITLES
+from mgen.evaluation.columns import MetricColumn, columns
+from mgen.evaluation.comparisons import Verdict, role_in_words, verdict
+from mgen.evaluation.report_content import PROMPT_TITLES
 from mgen.renames import check_metrics_keys
 from mgen.stats.intervals import Interval
 
@@ -129,7 +129,7 @@ class EvaluationResults:
         """Numbers of real music to compare with; transfer is compared with real music of the target style."""
         return self.rows[REAL].get("continuation" if prompt_type == "transfer" else prompt_type, {})
 
-    def columns(self) -> list[Column]:
+    def columns(self) -> list[MetricColumn]:
         """Columns of the report that any system has a number for."""
         known = {metric for by_type in self.rows.values() for cells in by_type.values() for metric in cells}
         return [column for column in columns(self.target) if column.key in known]
@@ -452,9 +452,9 @@ def _quote(name: str) -> str:
     return f"`{re.sub(r'[`<>|]+', ' ', name)}`"
 
 
-def _title(column: Column) -> str:
+def _title(column: MetricColumn) -> str:
     return f"{column.title}, {column.unit}" if column.unit else column.title
 
 
-def _best(column: Column) -> str:
+def _best(column: MetricColumn) -> str:
     return {"stated": _UNDEFINED}.get(column.better, column.better)

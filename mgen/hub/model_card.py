@@ -512,7 +512,7 @@ def _changes(results: EvaluationResults | None) -> list[str]:
     words = {
         Verdict.BETTER: "better",
         Verdict.WORSE: "worse",
-        Verdict.MOVED: "changed, not clearly for better or worse",
+        Verdict.CHANGED: "changed, not clearly for better or worse",
     }
     return [
         f"**{prompt_type}**: "

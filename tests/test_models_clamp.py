@@ -13,7 +13,7 @@ from evaluation_pieces import demo, line, nothing, solos
 from transformers import BertConfig, BertModel
 
 from mgen.errors import MgenError
-from mgen.evaluation.clamp import TICKS, ClampEmbedder, messages, patches
+from mgen.models.clamp import TICKS, ClampEmbedder, messages, patches
 from mgen.notes import Notes
 from mgen.stats.set_metrics import set_metrics
 

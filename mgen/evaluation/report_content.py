@@ -1,0 +1,300 @@
+"""The content of a report, from an evaluation or a comparison of folders: rows, examples, curves, limits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mgen.evaluation.columns import columns
+from mgen.evaluation.comparisons import SystemRow
+from mgen.evaluation.folders import FolderComparison
+from mgen.evaluation.measure import Measurements, paired_differences
+from mgen.evaluation.protocol import REAL, Evaluation
+from mgen.evaluation.report import Example, ExamplePiece, render_report
+from mgen.music.metrics import METRICS
+from mgen.notes import Notes
+from mgen.render.audio import ogg, synthesise, synthesiser
+from mgen.render.charts import Curve, Distribution
+from mgen.runs.run import RUN_FILE, read_metrics
+from mgen.sampling.samples import PromptedPiece, decode_with_prompt
+from mgen.stats.intervals import Interval
+
+PROMPT_TITLES = {
+    "continuation": "continuation: the prompt is {target} from the test split",
+    "transfer": "transfer: the prompt is other music from the test split, with the style token of {target}",
+    "unconditional": "unconditional: the prompt is the style token of {target} alone",
+}
+
+LIMITS = (
+    "Every interval is a 95 % bootstrap over works. It does not cover other training seeds, except in rows of several "
+    "training runs, whose intervals include the spread of the runs.",
+    "The two-sample test detects only differences that its two classifiers can use; the judge uses the features of "
+    "one of them. No number here shows what both miss.",
+    "Loop rates at other temperatures are measured on fewer prompts; their intervals are wide.",
+    "Numbers that compare real music with itself compare two halves of it, with half as many pieces per side.",
+    "Audio is a plain synthesis at one tempo: the models write neither tempo nor sound.",
+)
+
+DISTRIBUTIONS = (
+    *("rep4", "interval_rep8", "H1", "CPI", "GS", "SI_short"),
+    *("swing", "triplet_share", "polyphony", "density"),
+)
+"""Metrics whose distribution over pieces is drawn."""
+
+
+def evaluation_page(evaluation: Evaluation, run_folders: Mapping[str, Path], title: str, examples: int) -> str:
+    """report.html of an evaluation.
+
+    Args:
+        run_folders: system -> folder of its run, for training curves, options and versions.
+        examples: examples of each prompt type, at most 3.
+    """
+    remarks = [f"{name}: {system.remark}" for name, system in evaluation.systems.items() if system.remark]
+    return render_report(
+        title,
+        system_rows(evaluation),
+        columns(evaluation.protocol.target),
+        training_curves(run_folders),
+        select_examples(evaluation, examples),
+        {**run_facts(evaluation, run_folders), "sound": synthesiser()},
+        [*LIMITS, *remarks],
+        distributions=distributions(evaluation),
+    )
+
+
+def system_rows(evaluation: Evaluation) -> list[SystemRow]:
+    """A row for each system and prompt type, with paired differences from the pretrained model."""
+    target, measurements = evaluation.protocol.target, evaluation.measurements
+    pretrained = next(iter(evaluation.systems))
+    out = []
+    for prompt_type, prompts in evaluation.prompts.items():
+        group = PROMPT_TITLES[prompt_type].format(target=target)
+        out.append(SystemRow(f"real {target}", "real", _real(evaluation, prompt_type).metrics, group))
+        if prompt_type == "transfer":
+            own_music = measurements[REAL][prompt_type].metrics
+            out.append(SystemRow("the prompts' own music", "reference", own_music, group))
+        for name, system in evaluation.systems.items():
+            own = measurements[name][prompt_type]
+            if name == pretrained:
+                out.append(SystemRow(name, system.role, own.metrics, group))
+                continue
+            compared = [
+                other
+                for other, row in evaluation.systems.items()
+                if system.role == "tuned" and row.role in ("low_cost_baseline", "baseline")
+            ]
+            changes, *against = (
+                paired_differences(own, measurements[other][prompt_type], prompts.work)
+                for other in (pretrained, *compared)
+            )
+            by_name = dict(zip(compared, against, strict=True))
+            out.append(SystemRow(name, system.role, own.metrics, group, changes, by_name))
+    return out
+
+
+def _real(evaluation: Evaluation, prompt_type: str) -> Measurements:
+    """Measurements of the real music that a prompt type is compared with."""
+    return evaluation.measurements[REAL]["continuation" if prompt_type == "transfer" else prompt_type]
+
+
+def distributions(evaluation: Evaluation) -> list[Distribution]:
+    """Values of all pieces of each system and of real music, for each prompt type."""
+    target = evaluation.protocol.target
+    out = []
+    for prompt_type in evaluation.prompts:
+        by_name = {f"real {target}": _real(evaluation, prompt_type)}
+        by_name |= {name: evaluation.measurements[name][prompt_type] for name in evaluation.systems}
+        out += _distributions(by_name, target, PROMPT_TITLES[prompt_type].format(target=target))
+    return out
+
+
+def _distributions(measurements: Mapping[str, Measurements], target: str, group: str) -> list[Distribution]:
+    """The distributions of several systems; the first one is real music."""
+    by_key = {column.key: column for column in columns(target)}
+    real = next(iter(measurements))
+    return [
+        Distribution(
+            key,
+            by_key[key].title,
+            by_key[key].unit,
+            by_key[key].explanation,
+            {name: part.per_piece[key] for name, part in measurements.items()},
+            real,
+            group,
+        )
+        for key in DISTRIBUTIONS
+    ]
+
+
+# ---------------------------------------------------------------- examples
+
+
+def select_examples(evaluation: Evaluation, count: int) -> list[Example]:
+    """For each prompt type the best, the worst and a typical piece of the last tuned model, with the completions of the
+    same prompt by real music and every model.
+    """
+    target = evaluation.protocol.target
+    models = [name for name, system in evaluation.systems.items() if system.role in ("pretrained", "tuned")]
+    last = models[-1]
+    out = []
+    for prompt_type, prompts in evaluation.prompts.items():
+        own, real = (evaluation.measurements[name][prompt_type] for name in (last, REAL))
+        reasons = {
+            "best": f"judged {target}, repeats as real music does",
+            "worst": f"last by the judge, then by repetition, of {len(prompts.work)} pieces of {last}",
+            "typical": "in the middle of that order",
+        }
+        for tag, row in list(_best_worst_typical(own, real, target).items())[:count]:
+            pieces = []
+            for name in (REAL, *models):
+                output = evaluation.outputs[name][prompt_type]
+                piece = decode_with_prompt(prompts.ids[row], output.completions[row], evaluation.corpus.remi)
+                pieces.append(_example_piece(name, piece, output.pieces.notes.pieces([row])))
+            name = f"{prompt_type}: {prompts.work[row]}"
+            out.append(Example(name, target, tag, pieces, reasons[tag]))
+    return out
+
+
+def _best_worst_typical(own: Measurements, real: Measurements, target: str) -> dict[str, int]:
+    """Indices of pieces, ordered by the judge, then by the distance of rep4 from real music's median."""
+    rep4 = np.nan_to_num(own.per_piece["rep4"], nan=1.0)
+    distance = np.abs(rep4 - np.nanmedian(real.per_piece["rep4"]))
+    order = np.lexsort((distance, -own.per_piece.get(f"judge_{target}", np.zeros(len(distance)))))
+    return {"best": int(order[0]), "worst": int(order[-1]), "typical": int(order[len(order) // 2])}
+
+
+def _example_piece(system: str, piece: PromptedPiece, completion: Notes, tempo: float = 120.0) -> ExamplePiece:
+    rep4 = float(METRICS["rep4"](completion)[0])
+    caption = f"{len(completion)} notes" + (f", {rep4:.0%} of 4-grams repeated" if np.isfinite(rep4) else "")
+    audio = ogg(synthesise(piece.notes.to_score(0, tempo)))
+    return ExamplePiece(system, piece.notes, piece.prompt_end, audio, caption, tempo)
+
+
+# ---------------------------------------------------------------- training
+
+
+CURVES = (
+    ("style critic's score, mean over completions", "nats", ("rewards/style/mean",)),
+    ("KL from the pretrained model", "nats per piece", ("policy/kl",)),
+    ("entropy of the policy", "nats per token", ("entropy",)),
+    ("discriminator: accuracy on pieces before it is trained on them", "share", ("realism/accuracy",)),
+    (
+        "repetition rules",
+        "band widths",
+        ("rewards/repetition_pitch/mean", "rewards/repetition_interval/mean", "rewards/longest_run/mean"),
+    ),
+    ("grammar rule", "nats", ("rewards/grammar/mean",)),
+)
+
+MOST_SHARES = 6
+"""Judges in a chart of shares of the advantage: those with the largest."""
+
+
+def training_curves(folders: Mapping[str, Path]) -> list[Curve]:
+    """Training curves from the metrics.jsonl of each run that has one."""
+    logs = {name: read_metrics(folder) for name, folder in folders.items()}
+    out = []
+    for name, log in logs.items():
+        loss = {
+            title: _series(log, key)
+            for title, key in (("train", "loss"), ("valid", "eval_loss"))
+            if any("eval_loss" in line for line in log) and any(key in line for line in log)
+        }
+        if loss:
+            out.append(Curve(f"{name}: next-token loss", "nats per token", loss))
+    for title, unit, keys in CURVES:
+        series = {}
+        for name, log in logs.items():
+            for key in keys:
+                if any(key in line for line in log):
+                    label = name if len(keys) == 1 else f"{name}: {key.split('/')[1].replace('_', ' ')}"
+                    series[label] = _series(log, key)
+        if series:
+            out.append(Curve(title, unit, series))
+    for name, log in logs.items():
+        shares = {key: _series(log, key) for line in log for key in line if key.startswith("share/")}
+        if shares:
+            largest = sorted(shares, key=lambda key: -sum(shares[key][1]))[:MOST_SHARES]
+            series = {key.removeprefix("share/").replace("_", " "): shares[key] for key in largest}
+            out.append(Curve(f"{name}: share of the advantage, the {len(largest)} largest", "share", series))
+    return out
+
+
+def _series(log: list[dict[str, Any]], key: str) -> tuple[list[float], list[float]]:
+    points = [(float(line["step"]), float(line[key])) for line in log if line.get(key) is not None]
+    return [step for step, _ in points], [value for _, value in points]
+
+
+def run_facts(evaluation: Evaluation, folders: Mapping[str, Path]) -> dict[str, str]:
+    """The protocol, and of each model the options, time, machine and versions of its run."""
+    out = {
+        "protocol": ", ".join(f"{name} {value}" for name, value in vars(evaluation.protocol).items()),
+        "judge": f"trained on the split judge, AUC on test {format_interval(evaluation.judge_auc)}",
+    }
+    for name, folder in folders.items():
+        path = folder / RUN_FILE
+        if path.is_file():
+            run: dict[str, Any] = json.loads(path.read_text())
+            config = (folder / "config.yaml").read_text().strip()
+            versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items())
+            machine = ", ".join(f"{key} {value}" for key, value in run["machine"].items() if value)
+            out[name] = f"{run.get('seconds', '?')} s, {machine}\n{versions}\n{config}"
+    return out
+
+
+def format_interval(interval: Interval) -> str:
+    """`0.512 [0.480, 0.544]`."""
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+# ---------------------------------------------------------------- folders
+
+FOLDER_LIMITS = (
+    "Every interval is a 95 % bootstrap over works, which are identified by file names.",
+    "Files were cleaned as in a corpus: tempo, pedal, instruments and ranges of velocity are not compared.",
+    "For music without a beat grid, swing, grooving and bars have no meaning.",
+    *LIMITS[1:2],
+    *LIMITS[3:4],
+)
+
+
+def folder_page(comparison: FolderComparison, title: str, examples: int) -> str:
+    """report.html of a comparison of folders."""
+    rows = zip(comparison.names, ("real", "midi"), comparison.measurements, strict=True)
+    unit = f"excerpts of {comparison.length} notes" if comparison.length else "complete pieces"
+    n = comparison.excerpts[1].notes.n_pieces
+    return render_report(
+        title,
+        [SystemRow(name, role, part.metrics) for name, role, part in rows],
+        columns("the style"),
+        [],
+        select_folder_examples(comparison, examples),
+        {"compared": f"{n} {unit} per side", "sound": synthesiser(), **comparison.remarks},
+        FOLDER_LIMITS,
+        distributions=_distributions(
+            dict(zip(comparison.names, comparison.measurements, strict=True)), "the style", ""
+        ),
+        listening="Pieces of the folder, ordered by how close their repetition is to the reference.",
+    )
+
+
+def select_folder_examples(comparison: FolderComparison, count: int) -> list[Example]:
+    """The pieces whose repetition is closest to the reference, farthest from it, and in between."""
+    real, own = comparison.measurements
+    reasons = {
+        "best": "repeats as the reference does",
+        "worst": "its repetition is farthest from the reference",
+        "typical": "in the middle of that order",
+    }
+    excerpts, folder = comparison.excerpts[1], comparison.names[1]
+    out = []
+    for tag, row in list(_best_worst_typical(own, real, "").items())[:count]:
+        notes = excerpts.notes.pieces([row])
+        name = f"{'an excerpt' if comparison.length else 'a piece'} of {folder}"
+        piece = _example_piece(name, PromptedPiece(notes, None), notes)
+        out.append(Example(str(excerpts.work[row]), folder, tag, [piece], reasons[tag]))
+    return out

@@ -1,0 +1,205 @@
+"""Which metrics, rewards and critics detect which corruption of real music.
+
+`mgen.workflows.corruptions.measure_corruptions("corpus")`
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from critics.style.critic import StyleCritic
+from critics.validation.card import BROKEN, FORMAT
+from mgen.corpus.shards import Corpus
+from mgen.corpus.windows import sample_windows
+from mgen.evaluation.corruption_table import REAL, CorruptionTable, Measure, corruption_table
+from mgen.evaluation.folders import MusicFolder, draw_excerpts, read_folder
+from mgen.files import check_new_folder
+from mgen.judgement import Judge
+from mgen.music.metrics import METRICS
+from mgen.notes import Notes
+from mgen.options import from_keywords, target_style
+from mgen.stats.intervals import Interval
+from mgen.stats.set_metrics import set_metrics
+from mgen.transforms.corruptions import EXTRA_CORRUPTIONS
+from mgen.transforms.rebuild import Transform
+from rewards import REWARDS
+from rewards.bands import fit_bands
+
+BASS = range(32, 40)
+"""Programs of basses, which `solo` leaves out."""
+
+JUDGE_PREFIXES = ("reward ", "critic ")
+"""Prefixes of the columns whose values are higher for better music."""
+
+CORRUPTION_ROWS: dict[str, Transform] = {**BROKEN, **EXTRA_CORRUPTIONS}
+FORMAT_ROWS: dict[str, Transform] = FORMAT
+
+
+@dataclass
+class CorruptionsConfig:
+    """Options of `mgen corruptions`."""
+
+    corpus: str = field(default="", metadata={"help": "Folder written by mgen prepare: the real music."})
+    midi: str = field(default="", metadata={"help": "Folder of music files instead of a corpus."})
+    split: str = field(default="test", metadata={"help": "Split of the corpus."})
+    style: str = field(
+        default="", metadata={"help": "Style of the corpus; may be left out if it has one style and `other`."}
+    )
+    n: int = field(default=256, metadata={"help": "Pieces, at most."})
+    excerpt_tokens: int = field(default=512, metadata={"help": "Tokens of an excerpt of a corpus."})
+    excerpt_notes: int = field(default=128, metadata={"help": "Notes of an excerpt of a file; 0: complete files."})
+    solo: bool = field(default=False, metadata={"help": "Files: without basses (programs 32 to 39) and drums."})
+    rewards: list[str] = field(default_factory=lambda: list(REWARDS), metadata={"help": "Rewards; all by default."})
+    critic: str = field(default="", metadata={"help": "Model folder of a style critic, for one more column."})
+    sets: bool = field(default=True, metadata={"help": "Also compare each row as a set with real music."})
+    out: str = field(default="", metadata={"help": "Folder for corruptions.json and .csv; must be new or empty."})
+    seed: int = field(default=0, metadata={"help": "Of excerpts, corruptions and resamples."})
+
+    def __post_init__(self) -> None:
+        if bool(self.corpus) == bool(self.midi):
+            raise ValueError("expected either --corpus or --midi; see --help")
+        for name, least in (("n", 2), ("excerpt_tokens", 16), ("excerpt_notes", 0), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} ({getattr(self, name)}) must be at least {least}")
+        unknown = [name for name in self.rewards if name not in REWARDS]
+        if unknown:
+            raise ValueError(f"rewards: no reward is called '{unknown[0]}'; expected some of {', '.join(REWARDS)}")
+
+
+@dataclass(frozen=True)
+class RealMusic:
+    """The music that is corrupted.
+
+    Attributes:
+        notes: B pieces.
+        work: (B,) their works.
+        band_notes: real pieces of the same length, on which the bands of rewards are measured.
+        about: a description.
+    """
+
+    notes: Notes
+    work: NDArray[np.str_]
+    band_notes: Notes
+    about: str
+
+
+@dataclass(frozen=True)
+class CorruptionsResult:
+    """The table of measures and corruptions.
+
+    Attributes:
+        table: of metrics, rewards and critic.
+        sets: row -> set metrics; empty without them.
+        facts: the content of corruptions.json.
+    """
+
+    table: CorruptionTable
+    sets: dict[str, dict[str, Interval]]
+    facts: dict[str, Any]
+
+
+def measure_corruptions(
+    corpus: Path | str = "", *, midi: Path | str = "", out: Path | str = "", **options: Any
+) -> CorruptionsResult:
+    """Measures corruptions of real music with every metric, reward and critic.
+
+    Args:
+        corpus: folder written by `mgen prepare`; or
+        midi: a folder of music files.
+        out: for corruptions.json and corruptions.csv, new or empty; nothing is written without it.
+        options: other fields of `CorruptionsConfig`.
+
+    Raises:
+        MgenError: An option does not exist or is out of range, there is no such music, or `out` is not empty.
+    """
+    options |= {"corpus": str(corpus), "midi": str(midi), "out": str(out)}
+    return run_corruptions(from_keywords(CorruptionsConfig, "corruptions", options))
+
+
+def run_corruptions(config: CorruptionsConfig) -> CorruptionsResult:
+    """As `measure_corruptions`, for options that are a `CorruptionsConfig` already."""
+    out = Path(config.out) if config.out else None
+    if out is not None:
+        check_new_folder(out)
+    started = time.monotonic()
+    music = _from_corpus(config) if config.corpus else _from_folder(config)
+    rows = {**CORRUPTION_ROWS, **FORMAT_ROWS}
+    table = corruption_table(music.notes, music.work, build_measures(config, music.band_notes), rows, config.seed)
+    sets = _compare_sets(music, config.seed) if config.sets else {}
+    facts = {
+        "about": music.about,
+        **table.to_json(),
+        "format": list(FORMAT_ROWS),
+        "sets": {row: {name: cell.to_json() for name, cell in cells.items()} for row, cells in sets.items()},
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "corruptions.csv").write_text(table.to_csv(), encoding="utf-8")
+        (out / "corruptions.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    return CorruptionsResult(table, sets, facts)
+
+
+def build_measures(config: CorruptionsConfig, band_notes: Notes) -> dict[str, Measure]:
+    """The columns: all metrics, the rewards with bands of `band_notes`, and the critic."""
+    out: dict[str, Measure] = dict(METRICS)
+    reward, critic = JUDGE_PREFIXES
+    if config.rewards:
+        bands = fit_bands(band_notes)
+        available = [name for name in config.rewards if name not in bands.left_out]
+        out |= {f"{reward}{name}": _score(REWARDS[name](bands)) for name in available}
+    if config.critic:
+        judge = StyleCritic.from_pretrained(config.critic)
+        out[f"{critic}{judge.positive}"] = _score(judge)
+    return out
+
+
+def _score(judge: Judge) -> Measure:
+    """A judge's score; its worst value where it is undefined, as in training."""
+    return lambda notes: judge(notes).score.astype(np.float64)
+
+
+def _from_corpus(config: CorruptionsConfig) -> RealMusic:
+    """Excerpts of equal length of a split; the bands are measured on the split train."""
+    corpus = Corpus.open(config.corpus)
+    style = target_style(config.style, corpus.remi.style_ids, "style")
+    parts: list[tuple[Notes, NDArray[np.str_]]] = []
+    for split, n in ((config.split, config.n), ("train", max(config.n, 256))):
+        table = corpus.table(split, style)
+        rng = np.random.default_rng([config.seed, len(parts)])
+        windows, piece = sample_windows(table, corpus.remi, n, config.excerpt_tokens, rng)
+        work = table.rows["group"].to_numpy(str)[piece]
+        parts.append((Notes.from_ids(list(windows), corpus.remi), work))
+    (notes, work), (band_notes, _) = parts
+    about = f"{config.n} excerpts of {config.excerpt_tokens} tokens, {style}, {config.split}"
+    return RealMusic(notes, work, band_notes, f"{about}; bands of rewards from train")
+
+
+def _from_folder(config: CorruptionsConfig) -> RealMusic:
+    """Excerpts of files; the bands are measured on the same excerpts."""
+    folder = read_folder(Path(config.midi), "band" if config.solo else "piano")
+    if config.solo:
+        program = folder.notes.program
+        solo = folder.notes.select((program >= 0) & ~np.isin(program, BASS))
+        some = np.flatnonzero(solo.counts > 0)
+        folder = MusicFolder(solo.pieces(some), folder.work[some], folder.scanned, folder.rejected)
+    drawn = draw_excerpts(folder, config.n, config.excerpt_notes, np.random.default_rng(config.seed))
+    unit = f"excerpts of {config.excerpt_notes} notes" if config.excerpt_notes else "complete files"
+    about = f"{drawn.notes.n_pieces} {unit} of {config.midi}; bands of rewards from the same pieces"
+    return RealMusic(drawn.notes, drawn.work, drawn.notes, about)
+
+
+def _compare_sets(music: RealMusic, seed: int) -> dict[str, dict[str, Interval]]:
+    """Set metrics of each row."""
+    out = {REAL: set_metrics(music.notes, music.notes, music.work, music.work, seed=seed)}
+    for row, transform in {**CORRUPTION_ROWS, **FORMAT_ROWS}.items():
+        notes = transform(music.notes, np.random.default_rng(seed))  # as in the table
+        out[row] = set_metrics(music.notes, notes, music.work, music.work, seed=seed)
+    return out

@@ -1,0 +1,197 @@
+"""`mgen.generate`: samples MIDI files from a model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from mgen.corpus.clean import normalise
+from mgen.encoding.remi import Remi
+from mgen.errors import MgenError, RejectedFile
+from mgen.files import check_new_folder, read_music
+from mgen.models.transformer import load_policy
+from mgen.notes import Notes
+from mgen.options import from_keywords
+from mgen.runs.judges import judges_of_options, judges_of_run
+from mgen.sampling.prompts import Prompts, check_style
+from mgen.sampling.rollout import Decoding
+from mgen.sampling.systems import BestOf, Completions, ModelSystem, System
+from mgen.workflows.judges import JUDGES
+
+DECODING = ("temperature", "top_k", "top_p", "guidance", "repetition_penalty", "best_of")
+"""Options of decoding, as recorded in index.json."""
+
+
+@dataclass
+class GenerateConfig:
+    """Options of `mgen generate`."""
+
+    model: str = field(default="", metadata={"help": "Model folder (RUN/model)."})
+    out: str = field(default="", metadata={"help": "Folder for the MIDI files and index.json; must be new or empty."})
+    n: int = field(default=4, metadata={"help": "Number of pieces."})
+    style: str = field(default="", metadata={"help": "Style token of the prompt; none by default."})
+    prompt: str = field(default="", metadata={"help": "MIDI file to continue."})
+    prompt_tokens: int = field(
+        default=64, metadata={"help": "Tokens of the prompt's music that are used, from its beginning."}
+    )
+    max_new_tokens: int = field(default=0, metadata={"help": "Tokens to add, at most; 0: to the end of the context."})
+    temperature: float = field(default=1.0, metadata={"help": "0 is greedy."})
+    top_k: int = field(default=0, metadata={"help": "Sample among the k most likely tokens; 0: all."})
+    top_p: float = field(default=1.0, metadata={"help": "Sample among the likeliest tokens of this total probability."})
+    guidance: float = field(
+        default=1.0, metadata={"help": "Weight of classifier-free guidance on the style token; 1 is none."}
+    )
+    repetition_penalty: float = field(
+        default=1.0, metadata={"help": "Above 1, pitches that have occurred become less likely; 1 is none."}
+    )
+    best_of: int = field(default=1, metadata={"help": "Completions per piece, of which the judges' best is kept."})
+    judges_of: str = field(default="", metadata={"help": "best_of: run of mgen finetune whose judges choose."})
+    critic: str = field(default="", metadata={"help": "best_of: model folder of a style critic."})
+    judges: list[str] = field(
+        default_factory=list,
+        metadata={"help": "best_of: judges with weights, as in mgen finetune; style=1 by default."},
+    )
+    bands: str = field(
+        default="", metadata={"help": "best_of: bands.json of a fine-tuning, for judges that are rules."}
+    )
+    tempo: float = field(
+        default=120.0, metadata={"help": "Quarter notes per minute in the files; the model knows no tempo."}
+    )
+    seed: int = field(default=0, metadata={"help": "The same seed gives the same pieces."})
+
+    def __post_init__(self) -> None:
+        for name in ("model", "out"):
+            if not getattr(self, name):
+                raise ValueError(f"expected --{name}, got none; see --help")
+        if self.n < 1 or self.tempo <= 0:
+            raise ValueError(f"n ({self.n}) must be at least 1 and tempo ({self.tempo}) above 0")
+        if self.best_of < 1:
+            raise ValueError(f"best_of ({self.best_of}) must be at least 1")
+        named = self.critic or self.judges or self.bands
+        if self.best_of == 1 and (named or self.judges_of):
+            raise ValueError("critic, judges, bands and judges_of choose among completions; give --best_of 8 as well")
+        if named and self.judges_of:
+            raise ValueError("judges_of takes the judges of a run; leave out critic, judges and bands")
+        if self.best_of > 1 and self.temperature == 0:
+            raise ValueError(
+                f"best_of ({self.best_of}) with greedy decoding has only one completion; give a temperature above 0"
+            )
+
+
+@dataclass(frozen=True)
+class GenerateResult:
+    """Generated pieces.
+
+    Attributes:
+        folder: of the MIDI files.
+        notes: the pieces, prompts included.
+        facts: the content of index.json.
+    """
+
+    folder: Path
+    notes: Notes
+    facts: dict[str, Any]
+
+
+def generate(model: Path | str, out: Path | str, **options: Any) -> GenerateResult:
+    """Samples pieces from a model and writes them as MIDI files.
+
+    Args:
+        model: model folder, RUN/model.
+        out: for the files and index.json; new or empty.
+        options: other fields of `GenerateConfig`.
+
+    Raises:
+        MgenError: An option does not exist or is out of range, the model or the prompt cannot be read, or `out` is not
+            empty.
+    """
+    return run_generate(from_keywords(GenerateConfig, "generate", {"model": str(model), "out": str(out), **options}))
+
+
+def run_generate(config: GenerateConfig) -> GenerateResult:
+    """As `generate`, for options that are a `GenerateConfig` already."""
+    out = Path(config.out)
+    check_new_folder(out)
+    model, remi = load_policy(config.model)
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    prompts = make_prompts(config, remi)
+    length = config.max_new_tokens or model.config.max_position_embeddings - prompts.ids.shape[1]
+    try:
+        drawn = _build_system(config, model, remi, length).complete(prompts, length, config.seed)
+    except ValueError as error:
+        raise MgenError(f"mgen generate: {error}") from error
+    pairs = zip(prompts.ids.tolist(), drawn.token_ids, strict=True)
+    notes = Notes.from_ids([[*prompt, *completion] for prompt, completion in pairs], remi)
+    out.mkdir(parents=True, exist_ok=True)
+    for i in range(config.n):
+        notes.to_score(i, config.tempo).dump_midi(out / _file(i))
+    facts = {
+        "model": config.model,
+        "style": config.style,
+        "prompt": config.prompt,
+        "seed": config.seed,
+        "decoding": {name: getattr(config, name) for name in DECODING},
+        "pieces": [_describe(i, drawn, notes, remi) for i in range(config.n)],
+    }
+    (out / "index.json").write_text(json.dumps(facts, indent=1))
+    return GenerateResult(out, notes, facts)
+
+
+def make_prompts(config: GenerateConfig, remi: Remi) -> Prompts:
+    """The one prompt, n times.
+
+    Raises:
+        MgenError: The style does not exist or the MIDI file cannot be read.
+    """
+    head = [remi.bos_id]
+    if config.style:
+        check_style(config.style, remi)
+        head.append(remi.style_ids[config.style])
+    music = np.zeros(0, np.int64)
+    if config.prompt:
+        try:
+            score = read_music(Path(config.prompt)).score
+            music = remi.encode(normalise(score, "band" if remi.multi else "piano"))[0][: config.prompt_tokens]
+        except RejectedFile as error:
+            raise MgenError(f"--prompt {config.prompt}: {error}; give another MIDI file") from error
+    ids = np.tile(np.concatenate([head, music]).astype(np.int64), (config.n, 1))
+    prompt_type = "continuation" if config.prompt else "unconditional"
+    return Prompts(prompt_type, ids, ids[:, len(head) :], len(music), np.full(config.n, config.prompt))
+
+
+def _build_system(config: GenerateConfig, model: PreTrainedModel, remi: Remi, length: int) -> System:
+    decoding = Decoding(
+        config.temperature, config.top_k, config.top_p, length, config.guidance, config.repetition_penalty
+    )
+    system = ModelSystem(model, remi, decoding)
+    if config.best_of == 1:
+        return system
+    if config.judges_of:
+        judges = judges_of_run(config.judges_of, JUDGES, remi)
+    else:
+        judges = judges_of_options(config.judges, JUDGES, remi, config.critic, config.bands)
+    return BestOf(system, remi, config.best_of, judges)
+
+
+def _file(piece: int) -> str:
+    return f"{piece:04d}.mid"
+
+
+def _describe(piece: int, drawn: Completions, notes: Notes, remi: Remi) -> dict[str, Any]:
+    """A piece's entry in index.json."""
+    completion = drawn.token_ids[piece]
+    return {
+        "file": _file(piece),
+        "notes": int(notes.counts[piece]),
+        "bars": int(np.diff(notes.bar_starts)[piece]),
+        "tokens": len(completion),
+        "ended": completion[-1] == remi.eos_id,
+        "broken_tokens": int(notes.n_broken[piece]),
+        "nats_per_token": None if drawn.logprobs is None else -float(np.mean(drawn.logprobs[piece])),
+    }

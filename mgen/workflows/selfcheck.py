@@ -1,0 +1,118 @@
+"""The self-check of the two-sample test on a corpus.
+
+`mgen.workflows.selfcheck.check_two_sample_test("corpus")`
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mgen.corpus.shards import Corpus
+from mgen.corpus.split import SPLITS
+from mgen.errors import MgenError
+from mgen.evaluation.self_check import BarExcerpts, SelfCheck, bar_excerpts, self_check
+from mgen.files import check_new_folder
+from mgen.notes import Notes
+from mgen.options import from_keywords, target_style
+from mgen.stats.two_sample import MAX_NOTES, QUOTABLE
+
+FILE = "selfcheck.json"
+
+
+@dataclass
+class SelfcheckConfig:
+    """Options of `mgen selfcheck`."""
+
+    corpus: str = field(default="", metadata={"help": "Folder written by mgen prepare; all its splits are used."})
+    style: str = field(
+        default="", metadata={"help": "Style of the corpus; may be left out if it has one style and `other`."}
+    )
+    collections: list[str] = field(default_factory=list, metadata={"help": "Only these collections, if any."})
+    n: int = field(default=QUOTABLE, metadata={"help": "Pieces per side, at most; requirements are judged at 512."})
+    per_work: int = field(default=4, metadata={"help": "Excerpts of a piece, at most."})
+    splits: int = field(default=100, metadata={"help": "Random splits, real against real, feature model."})
+    sequence_splits: int = field(default=20, metadata={"help": "The same for the sequence model, 10 s each."})
+    out: str = field(default="", metadata={"help": f"Folder for {FILE}; must be new or empty."})
+    seed: int = field(default=0, metadata={"help": "Of splits and corruptions."})
+
+    def __post_init__(self) -> None:
+        if not self.corpus:
+            raise ValueError("expected --corpus, got none; see --help")
+        for name, least in (("n", 8), ("per_work", 1), ("splits", 0), ("sequence_splits", 0), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} ({getattr(self, name)}) must be at least {least}")
+        if self.n > QUOTABLE:
+            raise ValueError(f"n ({self.n}) must be at most {QUOTABLE}: the test uses no more")
+
+
+@dataclass(frozen=True)
+class SelfcheckResult:
+    """The self-check, and the content of selfcheck.json."""
+
+    check: SelfCheck
+    facts: dict[str, Any]
+
+
+def check_two_sample_test(
+    corpus: Path | str, *, progress: Callable[[str], None] | None = None, **options: Any
+) -> SelfcheckResult:
+    """Checks that the two-sample test detects corrupted music and no difference between real and real music.
+
+    Args:
+        corpus: folder written by `mgen prepare`.
+        progress: takes a line after each test.
+        options: other fields of `SelfcheckConfig`.
+
+    Raises:
+        MgenError: An option does not exist or is out of range, the corpus has too little such music, or `out` is not
+            empty.
+    """
+    return run_selfcheck(from_keywords(SelfcheckConfig, "selfcheck", {"corpus": str(corpus), **options}), progress)
+
+
+def run_selfcheck(config: SelfcheckConfig, progress: Callable[[str], None] | None = None) -> SelfcheckResult:
+    """As `check_two_sample_test`, for options that are a `SelfcheckConfig` already."""
+    out = Path(config.out) if config.out else None
+    if out is not None:
+        check_new_folder(out)
+    started = time.monotonic()
+    real = read_excerpts(Corpus.open(config.corpus), config)
+    check = self_check(
+        real,
+        n=config.n,
+        splits=config.splits,
+        sequence_splits=config.sequence_splits,
+        seed=config.seed,
+        progress=progress or (lambda line: None),
+    )
+    facts = {**check.to_json(), "excerpts": len(real.work), "notes": MAX_NOTES}
+    facts["seconds"] = round(time.monotonic() - started, 1)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    return SelfcheckResult(check, facts)
+
+
+def read_excerpts(corpus: Corpus, config: SelfcheckConfig) -> BarExcerpts:
+    """Excerpts of the style's pieces of all splits; at most 4 n pieces of each split are read."""
+    style = target_style(config.style, corpus.remi.style_ids, "style")
+    parts, works = [], []
+    for split in SPLITS:
+        table = corpus.table(split, style)
+        collection = table.rows["collection"].to_numpy(str)
+        chosen = np.isin(collection, config.collections) if config.collections else np.ones(len(table), bool)
+        rows = np.random.default_rng(config.seed).permutation(np.flatnonzero(chosen))[: 4 * config.n]
+        if len(rows):
+            parts.append(Notes.from_ids([table[i].astype(np.int64) for i in rows.tolist()], corpus.remi))
+            works.append(table.rows["group"].to_numpy(str)[rows])
+    if not parts:
+        names = ", ".join(config.collections) or "any collection"
+        raise MgenError(f"{corpus.folder}: has no {style} of {names}; choose another --style or --collections")
+    return bar_excerpts(Notes.concat(parts), np.concatenate(works), config.per_work)
