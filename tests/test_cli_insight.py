@@ -13,14 +13,14 @@ def test_the_page_is_written_into_the_corpus(small_corpus, tmp_path, capsys):
     corpus = tmp_path / "corpus"
     shutil.copytree(small_corpus, corpus)
     assert main([str(corpus), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)  # and nothing else
+    report = json.loads(capsys.readouterr().out)  # and nothing else
     page = (corpus / "insight.html").read_text(encoding="utf-8")
-    assert "What leaks the label" in page and "blues_piano" in page and "pop_takes" in page
+    assert "Shortcuts to the style" in page and "blues_piano" in page and "pop_takes" in page
     assert not list(corpus.glob(".*insight*"))  # nothing half-written
-    swing = {place["collection"]: place["swing"] for place in told["places"]}
+    swing = {row["collection"]: row["swing"] for row in report["collections"]}
     assert swing["combo_charts"] == 2.0 and swing["chorales"] == 1.0  # as it is composed
     assert swing["club_takes"] is None  # performed, off the grid
-    phase = next(leak for leak in told["marginals"] if leak["key"] == "phase")
+    phase = next(one for one in report["note_shortcuts"] if one["key"] == "phase")
     assert phase["works"]["accuracy"] > 0.8
 
 
@@ -30,7 +30,7 @@ def test_a_sample_and_another_place(small_corpus, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "96 pieces of" in out and f"{page}: written" in out
     assert "8 of 48 pieces of jazz" in page.read_text(encoding="utf-8")
-    assert "drawn by chance with seed 3" in page.read_text(encoding="utf-8")
+    assert "sampled with seed 3" in page.read_text(encoding="utf-8")
     assert not (small_corpus / "insight.html").exists()
 
 

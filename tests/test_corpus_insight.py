@@ -12,10 +12,10 @@ from html_page import Page
 from symusic import core
 
 from mgen.corpus.clean import CLEANING_STEPS
-from mgen.corpus.insight import Chart, listen, measure_corpus
-from mgen.corpus.insight_page import chart_svg, leak_svg, phase_svg, render_insight
+from mgen.corpus.insight import Chart, count_notes, measure_corpus
+from mgen.corpus.insight_page import chart_svg, phase_svg, render_insight, shortcut_svg
 from mgen.corpus.shards import VERSION, Corpus
-from mgen.corpus.shortcuts import COLUMNS, MARGINALS, Guess, Leak, in_words
+from mgen.corpus.shortcuts import COLUMNS, NOTE_COUNTS, Shortcut, StyleAccuracy, describe
 from mgen.errors import MgenError
 from mgen.notes import Notes
 
@@ -116,8 +116,8 @@ def test_durations_have_their_names_and_shares(found):
         "eighth triplet, 1/3": 8, "eighth, 1/2": 4, "quarter triplet, 2/3": 8, "dotted quarter, 3/2": 4,
     }  # fmt: skip
     assert "jazz: 16.7% dotted, 66.7% triplet" in durations.note  # 1 and 4 of 6
-    place = found.places[0]
-    assert (place.style, place.dotted, place.triplet) == ("jazz", pytest.approx(1 / 6), pytest.approx(4 / 6))
+    row_ = found.collections[0]
+    assert (row_.style, row_.dotted, row_.triplet) == ("jazz", pytest.approx(1 / 6), pytest.approx(4 / 6))
     other = dict(zip(durations.labels, durations.counts["other"], strict=True))
     assert other["dotted eighth, 3/4"] == 4 and other["any other"] == 0
 
@@ -127,12 +127,12 @@ def test_onsets_swing_and_polyphony(found):
     phase = dict(enumerate(chart(found, "phase").counts["jazz"]))
     assert {step: n for step, n in phase.items() if n} == {0: 12, 12: 4, 16: 8}
     swing = chart(found, "swing")
-    assert swing.middle == {"jazz": 2.0, "other": 1.0}  # 16 : 8 and 12 : 12
+    assert swing.medians == {"jazz": 2.0, "other": 1.0}  # 16 : 8 and 12 : 12
     class_of_two = np.searchsorted(swing.edges, 2.0) - 1
     assert swing.counts["jazz"][class_of_two] == 4 and sum(swing.counts["jazz"]) == 4
     polyphony = chart(found, "polyphony")
     # straight: 12 + 12 + 24 + 24 + 18 + 6 steps of notes over 66 steps
-    assert polyphony.middle["other"] == pytest.approx(96 / 66)
+    assert polyphony.medians["other"] == pytest.approx(96 / 66)
 
 
 def test_pieces_off_the_grid_stay_out_of_swing_and_named_durations(tmp_path, remi):
@@ -141,7 +141,7 @@ def test_pieces_off_the_grid_stay_out_of_swing_and_named_durations(tmp_path, rem
     assert sum(chart(found, "swing").counts["jazz"]) == 3
     assert sum(chart(found, "durations").counts["jazz"]) == 18
     assert sum(chart(found, "phase").counts["jazz"]) == 23  # straight has a chord
-    assert found.places[0].on_grid == 0.75
+    assert found.collections[0].on_grid == 0.75
 
 
 def test_hours_are_quarters_at_the_tempo(tmp_path, remi):
@@ -149,9 +149,9 @@ def test_hours_are_quarters_at_the_tempo(tmp_path, remi):
     assert measure_corpus(write_corpus(tmp_path / "a", remi, rows, [SWUNG] * 4)).hours["jazz"] == pytest.approx(
         16 / 3600
     )
-    clocked = [entry | {"on_grid": False} for entry in rows]
+    retimed = [entry | {"on_grid": False} for entry in rows]
     cleaning = {"clock": {"notes": 24, "files": 4}}
-    corpus = write_corpus(tmp_path / "b", remi, clocked, [SWUNG] * 4, cleaning=cleaning)
+    corpus = write_corpus(tmp_path / "b", remi, retimed, [SWUNG] * 4, cleaning=cleaning)
     assert measure_corpus(corpus).hours["jazz"] == pytest.approx(8 / 3600)  # bars of two seconds
 
 
@@ -159,9 +159,9 @@ def test_pieces_are_known_in_any_order_of_the_shards(tmp_path, remi):
     rows = [row(i, "jazz") for i in range(4)]
     music = [[(0, 24, 60 + i)] for i in range(4)]
     corpus = write_corpus(tmp_path / "c", remi, rows, music, order=[2, 0, 3, 1])
-    heard = listen(corpus, corpus.pieces, np.array([True, False, True, True]))
-    assert heard.rows["work"].tolist() == ["jazz 0", "jazz 2", "jazz 3"]
-    assert heard.pitch.argmax(axis=1).tolist() == [60, 62, 63]
+    counts = count_notes(corpus, corpus.pieces, np.array([True, False, True, True]))
+    assert counts.rows["work"].tolist() == ["jazz 0", "jazz 2", "jazz 3"]
+    assert counts.pitch.argmax(axis=1).tolist() == [60, 62, 63]
 
 
 def test_the_recipe_band_counts_programs(tmp_path, remi):
@@ -180,15 +180,18 @@ def test_a_sample_is_of_each_style_and_its_seeds(swing_and_straight):
     assert "2 of 4 pieces of jazz" in Page(render_insight(first)).text
 
 
-def test_marginals_of_swing_tell_it_from_straight(tmp_path, remi):
+def test_note_counts_of_swing_distinguish_it_from_straight(tmp_path, remi):
     rows = [row(i, style, collection=f"{style} {i % 2}") for style in ("jazz", "other") for i in range(24)]
     found = measure_corpus(write_corpus(tmp_path / "c", remi, rows, [SWUNG] * 24 + [STRAIGHT] * 24))
-    leaks = {leak.key: leak for leak in found.marginals}
+    shortcuts = {shortcut.key: shortcut for shortcut in found.note_shortcuts}
     assert (
-        leaks["phase"].works.accuracy == leaks["phase"].on_grid.accuracy == leaks["phase"].collections.accuracy == 1.0
+        shortcuts["phase"].works.accuracy
+        == shortcuts["phase"].on_grid.accuracy
+        == shortcuts["phase"].collections.accuracy
+        == 1.0
     )
-    assert leaks["velocity"].works.accuracy == leaks["length"].works.accuracy == 0.5
-    assert "still 100" in in_words(leaks["phase"])
+    assert shortcuts["velocity"].works.accuracy == shortcuts["length"].works.accuracy == 0.5
+    assert "still 100 %" in describe(shortcuts["phase"])
 
 
 # ---------------------------------------------------------------- page
@@ -238,7 +241,7 @@ def test_the_page_has_every_part_and_nothing_from_outside(full):
     html = render_insight(full)
     page = Page(html)
     ids = {attrs["id"] for _, attrs in page.elements if "id" in attrs}
-    assert ids >= {"main", "leaks", "music", "files", "collections", "splits", "cleaning", "limits", "run"}
+    assert ids >= {"main", "shortcuts", "music", "files", "collections", "splits", "cleaning", "limits", "run"}
     keys = ("notes", "pitch", "classes", "octaves", "durations", "tempo", "beats", "swing", "polyphony", "instrument")
     assert {f"chart-{key}" for key in keys} <= ids
     targets = {attrs["href"] for tag, attrs in page.elements if tag == "a"}
@@ -250,16 +253,16 @@ def test_the_page_has_every_part_and_nothing_from_outside(full):
     policy = next(attrs["content"] for tag, attrs in page.elements if attrs.get("http-equiv"))
     assert policy.startswith("default-src 'none'") and "script" not in policy
     for said in (
-        "Ticks a quarter alone: 100 in 100",
+        "Ticks per quarter alone predicts the style of 100 %",
         "1,234",
         "9/4 is long (1)",
         "62 % of",
         "c/d.mid",
         "< 1 %",
         "near pairs 7",
-        "4,321 chunks, of which 16 were kept; dropped: mostly rests 4,300, short chunk 5.",
+        "4,321 chunks; 16 were kept; dropped: mostly rests 4,300, short chunk 5.",
         "Splits: a track is split at long rests, 17 times; a chunk is cut",
-        "in the other. In test c/d.mid In train a/b.mid",
+        "are in the other. In test c/d.mid In train a/b.mid",
     ):
         assert said in page.text, said
     assert CLEANING_STEPS["short_notes"] in page.text
@@ -275,26 +278,26 @@ def test_names_are_escaped_everywhere(full):
 def test_what_there_is_none_of_is_said(found):
     text = Page(render_insight(found)).text
     for said in (
-        "Tempo of the file: no piece has any.",
-        "No test piece shares enough with a train piece",
+        "Tempo of the file: no data.",
+        "No test piece overlaps a train piece.",
         "None of 8 files was rejected.",
     ):
         assert said in text, said
     assert "chart-tempo" not in render_insight(found) and "chunks" not in text
 
 
-def test_one_style_has_nothing_to_tell_apart(tmp_path, remi):
+def test_one_style_has_nothing_to_classify(tmp_path, remi):
     rows = [row(i, "jazz") for i in range(4)]
     found = measure_corpus(write_corpus(tmp_path / "c", remi, rows, [SWUNG] * 4))
-    assert found.columns == found.marginals == []
-    assert "One style, so there is nothing to tell apart." in Page(render_insight(found)).text
+    assert found.column_shortcuts == found.note_shortcuts == []
+    assert "There is only one style, so there is nothing to classify." in Page(render_insight(found)).text
 
 
 def test_seven_styles_one_piece_each(tmp_path, remi):
     rows = [row(0, f"style_{i}") for i in range(7)]
     found = measure_corpus(write_corpus(tmp_path / "c", remi, rows, [[(0, 500, 60)]] * 7))
     text = Page(render_insight(found)).text
-    assert "style_6" in text and found.marginals == []
+    assert "style_6" in text and found.note_shortcuts == []
 
 
 def test_a_work_in_two_splits_is_said(tmp_path, remi):
@@ -308,7 +311,7 @@ def test_json_holds_all_and_no_nan(full):
     plain = full.to_json()
     again = json.loads(json.dumps(plain, allow_nan=False))
     assert again["styles"]["jazz"]["pieces"] == 8 and again["rejected"][0][:2] == ["time signature", 2]
-    assert {leak["key"] for leak in again["columns"]} >= {"ticks_per_quarter", "pedal"}
+    assert {shortcut["key"] for shortcut in again["column_shortcuts"]} >= {"ticks_per_quarter", "pedal"}
 
 
 def heights(svg, name):
@@ -339,8 +342,8 @@ def test_lying_bars_and_steps_keep_to_their_frame():
 def test_little_pictures():
     assert phase_svg([0] * 24, 0) == ""
     assert phase_svg([2] + [1] * 2 + [0] * 21, 3).count("<rect") == 3
-    leak = Leak("phase", MARGINALS["phase"], Guess(0.75, 0.05, 0.5, 9))
-    svg = leak_svg(leak)
+    shortcut = Shortcut("phase", NOTE_COUNTS["phase"], StyleAccuracy(0.75, 0.05, 0.5, 9))
+    svg = shortcut_svg(shortcut)
     assert svg.count("<circle") == 1 and 'cx="103.0"' in svg  # 4 + 132 * 0.75
 
 
@@ -378,7 +381,7 @@ def more_pieces(folder):
         (without_column, "expected the column on_grid"),
         (without_pieces, "expected pieces, found none"),
         (fewer_pieces, "holds a piece that is not in pieces.parquet"),
-        (more_pieces, "4 of the 8 pieces drawn"),
+        (more_pieces, "found 4 of the 8 pieces sampled"),
         (lambda folder: (folder / "tokens" / "train-00000.parquet").write_bytes(b"PAR1"), "cannot be read"),
         (lambda folder: (folder / "tokens" / "train-00000.parquet").unlink(), "cannot be read"),
         (lambda folder: (folder / "pieces.parquet").unlink(), "cannot be read"),

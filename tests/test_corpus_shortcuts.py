@@ -5,17 +5,17 @@ import pandas as pd
 import pytest
 
 from mgen.corpus.shortcuts import (
+    ALL_COUNTS,
+    COLLECTION_SIZE,
     COLUMNS,
-    COUNTED,
-    MARGINALS,
-    TOGETHER,
-    Guess,
-    Leak,
-    _dealt,
-    column_leaks,
-    count_leaks,
-    guess,
-    in_words,
+    NOTE_COUNTS,
+    Shortcut,
+    StyleAccuracy,
+    _assign_folds,
+    column_shortcuts,
+    describe,
+    note_shortcuts,
+    predict_style,
 )
 
 
@@ -33,52 +33,58 @@ def table(n=200, seed=0):
     )
 
 
-def test_a_column_that_decides_the_style_is_a_leak_and_a_random_one_is_not():
+def test_a_column_that_decides_the_style_is_a_shortcut_and_a_random_one_is_not():
     rng, pieces = table()
     pieces["ticks_per_quarter"] = np.where(pieces["style"] == "jazz", 480, 96)
     pieces["n_tracks"] = rng.integers(1, 5, len(pieces))
     pieces["format"] = rng.choice(["midi", "gp5"], len(pieces))
     pieces["pedal"] = pieces["style"] == "jazz"
-    leaks = {leak.key: leak for leak in column_leaks(pieces)}
-    assert leaks["ticks_per_quarter"].works == Guess(1.0, 0.0, 0.5, 400)
-    assert leaks["ticks_per_quarter"].collections.accuracy == 1.0
-    assert leaks["pedal"].works.accuracy == 1.0
-    assert not leaks["n_tracks"].works.above and not leaks["format"].works.above
-    assert next(iter(leaks)) in ("ticks_per_quarter", "pedal")  # worst first
-    said = in_words(leaks["ticks_per_quarter"])
-    assert said.startswith("Ticks a quarter alone: 100 in 100 pieces of works not seen before, 100 of collections")
-    assert "(blind: 50)" in said and "no token holds it" in said and "holds across collections" in said
+    shortcuts = {shortcut.key: shortcut for shortcut in column_shortcuts(pieces)}
+    assert shortcuts["ticks_per_quarter"].works == StyleAccuracy(1.0, 0.0, 0.5, 400)
+    assert shortcuts["ticks_per_quarter"].collections.accuracy == 1.0
+    assert shortcuts["pedal"].works.accuracy == 1.0
+    assert not shortcuts["n_tracks"].works.is_above_chance and not shortcuts["format"].works.is_above_chance
+    assert next(iter(shortcuts)) in ("ticks_per_quarter", "pedal")  # strongest first
+    text = describe(shortcuts["ticks_per_quarter"])
+    assert text.startswith("Ticks per quarter alone predicts the style of 100 % of unseen works, 100 % of unseen")
+    assert "(chance: 50 %)" in text and "no token holds it" in text and "holds across collections" in text
 
 
-def test_words_and_missing_values_can_leak():
+def test_strings_and_missing_values_can_be_shortcuts():
     _, pieces = table()
     pieces["time_signature"] = np.where(pieces["style"] == "jazz", "4/4", "")
     pieces["tempo"] = np.where(pieces["style"] == "jazz", 120.0, np.nan)
-    assert {leak.key: leak.works.accuracy for leak in column_leaks(pieces)} == {"time_signature": 1.0, "tempo": 1.0}
+    assert {shortcut.key: shortcut.works.accuracy for shortcut in column_shortcuts(pieces)} == {
+        "time_signature": 1.0,
+        "tempo": 1.0,
+    }
 
 
-def test_a_fingerprint_of_collections_is_told_from_a_habit_of_the_style():
+def test_a_property_of_collections_is_distinguished_from_one_of_the_style():
     _, pieces = table()
-    place = {name: i for i, name in enumerate(np.random.default_rng(1).permutation(pieces["collection"].unique()))}
-    pieces["ticks_per_quarter"] = pieces["collection"].map(place)
-    (leak,) = column_leaks(pieces)
-    assert leak.works.accuracy == 1.0 and not leak.collections.above
-    assert "It knows the collections, not the style." in in_words(leak)
+    number = {name: i for i, name in enumerate(np.random.default_rng(1).permutation(pieces["collection"].unique()))}
+    pieces["ticks_per_quarter"] = pieces["collection"].map(number)
+    (shortcut,) = column_shortcuts(pieces)
+    assert shortcut.works.accuracy == 1.0 and not shortcut.collections.is_above_chance
+    assert "It identifies the collections, not the style." in describe(shortcut)
 
 
-def test_the_size_of_a_collection_can_leak_and_a_column_of_one_value_is_not_looked_at():
+def test_the_size_of_a_collection_can_be_a_shortcut_and_a_constant_column_is_left_out():
     _, pieces = table()
     pieces["format"] = "midi"
-    assert column_leaks(pieces) == []  # collections are all of one size
+    assert column_shortcuts(pieces) == []  # collections are all of one size
     pieces.loc[pieces["style"] == "jazz", "collection"] = "one"
-    (leak,) = column_leaks(pieces)
-    assert (leak.key, leak.works.accuracy, leak.collections) == ("collection_size", 1.0, None)
+    (shortcut,) = column_shortcuts(pieces)
+    assert (shortcut.key, shortcut.works.accuracy, shortcut.collections) == ("collection_size", 1.0, None)
 
 
 def test_the_recipe_band_keeps_instruments():
     _, pieces = table()
     pieces["instrument"] = np.where(pieces["style"] == "jazz", "Tenor Sax", "Violin")
-    assert [column_leaks(pieces, recipe=recipe)[0].clue.kept for recipe in ("piano", "band")] == [False, True]
+    assert [column_shortcuts(pieces, recipe=recipe)[0].property.in_tokens for recipe in ("piano", "band")] == [
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize("width", [1, 3])
@@ -88,16 +94,16 @@ def test_pieces_of_one_work_are_never_on_both_sides(width):
     work = np.repeat(np.arange(60), 10)
     style = np.array(["jazz", "other"])[rng.permutation(np.arange(60) % 2)][work]
     features = np.column_stack([work.astype(float)] * width)
-    assert not guess(features, style, work).above
-    assert guess(features, style, np.arange(600)).accuracy > 0.9
+    assert not predict_style(features, style, work).is_above_chance
+    assert predict_style(features, style, np.arange(600)).accuracy > 0.9
 
 
 def test_every_style_weighs_the_same():
     style = np.array(["jazz"] * 90 + ["other"] * 10)
     group = np.arange(100)
-    assert guess(np.zeros(100), style, group).accuracy == 0.5  # always jazz would be right in 90 of 100
+    assert predict_style(np.zeros(100), style, group).accuracy == 0.5  # always jazz would be right in 90 of 100
     three = np.array(["a", "b", "c"] * 30)
-    assert guess(np.zeros(90), three, np.arange(90)).blind == pytest.approx(1 / 3)
+    assert predict_style(np.zeros(90), three, np.arange(90)).chance == pytest.approx(1 / 3)
 
 
 def test_the_error_counts_works_not_pieces():
@@ -105,40 +111,40 @@ def test_the_error_counts_works_not_pieces():
     rng = np.random.default_rng(0)
     style = np.array(["jazz", "other"] * 50)
     feature = (style == "jazz") + rng.normal(size=100) * 0.8
-    alone = guess(feature, style, np.arange(100))
-    copies = guess(np.repeat(feature, 10), np.repeat(style, 10), np.repeat(np.arange(100), 10))
+    alone = predict_style(feature, style, np.arange(100))
+    copies = predict_style(np.repeat(feature, 10), np.repeat(style, 10), np.repeat(np.arange(100), 10))
     assert copies.error == pytest.approx(alone.error, rel=0.35) and copies.error > 0.02
 
 
 @pytest.mark.parametrize(("style", "group"), [("aaaa", "wxyz"), ("aabb", "wxyy"), ("", "")])
 def test_nothing_is_guessed_of_one_style_or_one_work(style, group):
-    assert guess(np.arange(len(style)), np.array(list(style)), np.array(list(group))) is None
+    assert predict_style(np.arange(len(style)), np.array(list(style)), np.array(list(group))) is None
 
 
 def test_parts_have_every_style_and_none_has_all_of_one():
     rng = np.random.default_rng(0)
     of = np.repeat([0, 1, 2], [2, 30, 7])
     group = rng.permutation(len(of))
-    part = _dealt(of, group, 2, 0)
+    part = _assign_folds(of, group, 2, 0)
     assert [np.bincount(part[of == style]).min() for style in range(3)] == [1, 15, 3]
 
 
 @pytest.mark.parametrize(
-    ("collections", "on_grid", "says", "not_said"),
+    ("collections", "on_grid", "says", "excluded"),
     [
-        (None, None, "(blind: 50)", "collections"),
-        (Guess(0.88, 0.01, 0.5, 9), None, "holds across collections", "better"),
-        (Guess(0.6, 0.01, 0.5, 9), None, "knows the collections better than the style", "holds"),
-        (Guess(0.55, 0.1, 0.5, 9), None, "knows the collections, not the style", "few"),
-        (Guess(0.8, 0.2, 0.5, 9), None, "too few collections", "knows"),
-        (None, Guess(0.6, 0.02, 0.5, 9), "falls to 60: mgen prepare --on-grid-only", "still"),
-        (None, Guess(0.93, 0.02, 0.5, 9), "still 93, so --on-grid-only does not mend it", "falls"),
+        (None, None, "(chance: 50 %)", "collections"),
+        (StyleAccuracy(0.88, 0.01, 0.5, 9), None, "holds across collections", "better"),
+        (StyleAccuracy(0.6, 0.01, 0.5, 9), None, "identifies the collections better than the style", "holds"),
+        (StyleAccuracy(0.55, 0.1, 0.5, 9), None, "identifies the collections, not the style", "few"),
+        (StyleAccuracy(0.8, 0.2, 0.5, 9), None, "too few collections", "identifies"),
+        (None, StyleAccuracy(0.6, 0.02, 0.5, 9), "falls to 60 %: mgen prepare --on_grid_only", "still"),
+        (None, StyleAccuracy(0.93, 0.02, 0.5, 9), "still 93 %, so --on_grid_only does not help", "falls"),
     ],
 )
-def test_words_follow_the_numbers(collections, on_grid, says, not_said):
-    leak = Leak("phase", MARGINALS["phase"], Guess(0.9, 0.01, 0.5, 9), collections, on_grid)
-    said = in_words(leak)
-    assert says in said and not_said not in said and "90 in 100" in said and said.endswith(".")
+def test_words_follow_the_numbers(collections, on_grid, says, excluded):
+    shortcut = Shortcut("phase", NOTE_COUNTS["phase"], StyleAccuracy(0.9, 0.01, 0.5, 9), collections, on_grid)
+    text = describe(shortcut)
+    assert says in text and excluded not in text and "90 %" in text and text.endswith(".")
 
 
 def test_counts_are_guessed_alone_together_and_on_the_grid():
@@ -152,23 +158,23 @@ def test_counts_are_guessed_alone_together_and_on_the_grid():
         "range": np.column_stack([jazz, jazz]).astype(float),
         "polyphony": rng.normal(size=(len(pieces), 1)),
     }
-    leaks = {leak.key: leak for leak in count_leaks(counts, pieces)}
-    assert list(leaks) == sorted(leaks, key=lambda key: -leaks[key].works.accuracy)
-    assert leaks["range"].works.accuracy == leaks["range"].on_grid.accuracy == 1.0
-    assert leaks["density"].works.above and leaks["density"].on_grid.accuracy == 0.5
-    assert leaks["range"].on_grid.pieces == 200 and leaks["range"].works.pieces == 400
-    assert not leaks["polyphony"].works.above and leaks[TOGETHER].works.accuracy > 0.99
+    shortcuts = {shortcut.key: shortcut for shortcut in note_shortcuts(counts, pieces)}
+    assert list(shortcuts) == sorted(shortcuts, key=lambda key: -shortcuts[key].works.accuracy)
+    assert shortcuts["range"].works.accuracy == shortcuts["range"].on_grid.accuracy == 1.0
+    assert shortcuts["density"].works.is_above_chance and shortcuts["density"].on_grid.accuracy == 0.5
+    assert shortcuts["range"].on_grid.pieces == 200 and shortcuts["range"].works.pieces == 400
+    assert not shortcuts["polyphony"].works.is_above_chance and shortcuts[ALL_COUNTS].works.accuracy > 0.99
 
 
-def test_without_every_style_on_the_grid_nothing_is_said_of_it():
+def test_without_every_style_on_the_grid_nothing_is_text_of_it():
     _, pieces = table(30)
     third = pieces.iloc[:30].assign(style="third", group=[f"third {i}" for i in range(30)])
     pieces = pd.concat([pieces, third], ignore_index=True).assign(on_grid=[True] * 60 + [False] * 30)
-    (alone, _) = count_leaks({"density": np.arange(90.0)[:, None]}, pieces)
-    assert alone.works.blind == pytest.approx(1 / 3) and alone.on_grid is None  # two of three are another guess
+    (alone, _) = note_shortcuts({"density": np.arange(90.0)[:, None]}, pieces)
+    assert alone.works.chance == pytest.approx(1 / 3) and alone.on_grid is None  # two of three are another guess
 
 
-def test_every_clue_ends_what_is_said_of_it():
-    for clue in (COLUMNS | COUNTED | MARGINALS).values():
-        said = in_words(Leak("key", clue, Guess(0.5, 0.1, 0.5, 9)))
-        assert said == f"{clue.title} alone: 50 in 100 pieces of works not seen before (blind: 50). {clue.advice}"
+def test_advice_ends_every_description():
+    for one in (COLUMNS | COLLECTION_SIZE | NOTE_COUNTS).values():
+        text = describe(Shortcut("key", one, StyleAccuracy(0.5, 0.1, 0.5, 9)))
+        assert text == (f"{one.title} alone predicts the style of 50 % of unseen works (chance: 50 %). {one.advice}")

@@ -76,7 +76,7 @@ Retime = Callable[[NDArray[Any]], NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class BeatRepair:
-    """What `repaired` found and did.
+    """What `repair_beats` found and did.
 
     Attributes:
         offset: quarter notes that the music came after the beat, in (-1/2, 1/2]; removed, 0.0 if there were none.
@@ -128,7 +128,7 @@ def repair_beats(score: core.ScoreTick, steps: Collection[str] = BEAT_STEPS) -> 
             that its bars begin on bar lines; `clock` makes bars of two seconds where there are no beats.
 
     Returns:
-        The score and its `Beats`. Notes keep their order and, but for `clock`, their durations in ticks.
+        The score and its `BeatRepair`. Notes keep their order and, but for `clock`, their durations in ticks.
 
     Raises:
         MgenError: `steps` names no repair.

@@ -59,7 +59,7 @@ def normalise(score: core.ScoreTick, recipe: Recipe) -> Notes:
 
 
 def clean(notes: Notes, recipe: Recipe) -> Notes:
-    """`cleaned` with every step, without the counts. Cleaning again changes nothing."""
+    """`clean_and_count` with every step, without the counts. Cleaning again changes nothing."""
     return clean_and_count(notes, recipe)[0]
 
 
@@ -73,7 +73,7 @@ def clean_and_count(
             held pedal is not written, or pieces with a pedal would be told by their durations.
         recipe: `piano` and `tabs` drop the drums and play all other notes on program 0; `band` keeps programs
             and drums.
-        skip: names of `STEPS` to leave out.
+        skip: names of `CLEANING_STEPS` to leave out.
         pitches: lowest and highest pitch kept, within the piano's range.
 
     Returns:
@@ -123,7 +123,7 @@ def clean_and_count(
 
 
 def drop_short_notes(score: core.ScoreTick) -> tuple[core.ScoreTick, int]:
-    """The score without notes shorter than `SHORTEST`, drums aside, and how many there were.
+    """The score without notes shorter than `MIN_QUARTERS`, drums aside, and how many there were.
 
     Where they are most of a file's notes, they are its music, written without lengths, and stay.
     """
@@ -184,7 +184,7 @@ def _merge_unisons(program: Ints, notes: Notes) -> tuple[NDArray[np.intp], Ints,
 
 
 def _steps_to_repeat(program: Ints, pitch: Ints, onset: Ints) -> NDArray[np.int64]:
-    """(N,) grid steps from each note to the next of its program and pitch; notes as `_joined` orders them."""
+    """(N,) grid steps from each note to the next of its program and pitch; notes as `_merge_unisons` orders them."""
     room = np.full(len(onset), np.iinfo(np.int32).max, np.int64)
     again = (np.diff(program) == 0) & (np.diff(pitch) == 0)
     room[:-1][again] = np.diff(onset)[again]

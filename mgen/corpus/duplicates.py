@@ -141,7 +141,7 @@ class Shingles:
         Figures that everyone plays would make a short piece look like a part of a long one.
 
         Args:
-            most: the larger of `MAX_PIECES` and `MAX_SHARE` of the works, if None.
+            most: the larger of `MAX_COMMON_WORKS` and `MAX_COMMON_SHARE` of the works, if None.
             work: (P,) number of each piece's work, as far as it is known; a song's own riff is in many of its
                 parts. Each piece is one by itself if None.
         """
@@ -311,13 +311,13 @@ def near_duplicates(
 
     Args:
         signatures: (P, K) one `signature` a row.
-        table: shingles of the same P pieces; best without the commonplaces, see `Shingles.uncommon`.
+        table: shingles of the same P pieces; best without the commonplaces, see `Shingles.drop_common`.
         work: (P,) number of each piece's work, as far as it is known: what few works have is rare.
-        close: containment, 0..1, that is enough if `many` shingles are shared, or half as many that are `WHOLE` of
-            a piece, or `min_shared` rare ones.
-        threshold: containment that is enough if rare shingles alone make it up.
-        min_shared: least number of shared shingles, so that a short piece is not found by chance.
-        min_matches: least number of hashes, of K, in which two signatures agree.
+        min_containment: containment, 0..1, that suffices with `many_shared` shared shingles, or half that number if
+            they are `NEARLY_WHOLE` of a piece, or `min_shared` rare ones.
+        min_rare_containment: containment by rare shingles alone that suffices.
+        min_shared: fewest shared shingles, so that a short piece does not match by chance.
+        min_matches: fewest hashes, of K, in which two signatures agree.
 
     Returns:
         Pairs in order, with what they share in the whole `table`.
@@ -396,7 +396,7 @@ def _smaller_size(one: Shingles, other: Shingles, pairs: Integers) -> NDArray[np
 
 
 def _count_up_to(table: Shingles, index: Integers, complete_up_to: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """(M,) hashes of piece `index` (M,) that are at most `reach` (M,)."""
+    """(M,) hashes of piece `index` (M,) that are at most `complete_up_to` (M,)."""
     taken, place = np.unique(index, return_inverse=True)
     part = table.pieces(taken)
     end = np.searchsorted(_keys(part.owner, part.hashes), _keys(place, complete_up_to), side="right")

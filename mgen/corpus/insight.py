@@ -1,7 +1,6 @@
-"""What a corpus holds: a prepared corpus to plain data.
+"""Statistics of a prepared corpus as plain data, for a page or JSON.
 
-Knows nothing of pages, nor of how a style is guessed. The table of pieces is read whole; of the notes, a sample of each
-style, a few pieces at a time.
+Reads the whole table of pieces, and the notes of a sample of each style a few pieces at a time. Knows no HTML.
 """
 
 from __future__ import annotations
@@ -24,35 +23,35 @@ from pretty_midi import program_to_instrument_name
 from mgen.arrays import Floats, divide
 from mgen.corpus.clean import CLEANING_STEPS
 from mgen.corpus.shards import PIECES, REJECTED, TOKENS, Corpus
-from mgen.corpus.shortcuts import COLUMNS, UNSAID, Leak, column_leaks, count_leaks, numbers, words
+from mgen.corpus.shortcuts import COLUMNS, NOT_STATED, Shortcut, column_shortcuts, note_shortcuts, to_labels, to_numbers
 from mgen.corpus.split import SPLITS
 from mgen.errors import MgenError
 from mgen.music import metrics
 from mgen.notes import MAX_BEATS, MAX_DURATION, STEPS_PER_QUARTER, Notes
 
 SAMPLE = 2000
-"""Pieces of a style whose notes are read."""
+"""Pieces per style whose notes are read, at most."""
 
-GUESSED = 1000
-"""Pieces of a style that the style is guessed of from their notes."""
+MAX_PREDICTED = 1000
+"""Pieces per style in the cross-validation of note counts, at most."""
 
-READ_AT_ONCE = 32  # pieces; decoding takes some hundred bytes a token
-DRUMS = 128  # a program after all others
-MOST_LABELS = 12
-CLOCK = 120.0
-"""Quarters a minute of what has no tempo, and of a performance whose bars cleaning made two seconds long."""
+PIECES_PER_BATCH = 32  # decoding takes some hundred bytes per token
+DRUMS = 128  # column of drums, after the programs
+MAX_LABELS = 12
+DEFAULT_TEMPO = 120.0
+"""Quarters per minute of a file without a tempo, and of performances whose bars cleaning made two seconds long."""
 
-SECOND_EIGHTH = np.arange(8, 22) - 0.5  # grid steps between those where the metric swing looks for it
+SECOND_EIGHTH_STEPS = np.arange(8, 22) - 0.5  # edges between the grid steps where `metrics.swing` looks for it
 
-NAMED = {
+DURATION_NAMES = {
     2: "32nd triplet", 3: "32nd", 4: "16th triplet", 6: "16th", 8: "eighth triplet", 9: "dotted 16th", 12: "eighth",
     16: "quarter triplet", 18: "dotted eighth", 24: "quarter", 32: "half triplet", 36: "dotted quarter", 48: "half",
     72: "dotted half", 96: "whole", 144: "dotted whole",
 }  # fmt: skip
-"""Durations in grid steps that have a name."""
+"""Duration in grid steps -> its name."""
 
-DOTTED = tuple(steps for steps, name in NAMED.items() if name.startswith("dotted"))
-TRIPLET = tuple(steps for steps, name in NAMED.items() if name.endswith("triplet"))
+DOTTED = tuple(steps for steps, name in DURATION_NAMES.items() if name.startswith("dotted"))
+TRIPLET = tuple(steps for steps, name in DURATION_NAMES.items() if name.endswith("triplet"))
 
 REQUIRED = ("style", "collection", "group", "split", "n_notes", "n_bars", "n_tokens", *COLUMNS)
 CLASSES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
@@ -60,18 +59,18 @@ CLASSES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭",
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Counts of one quantity, by style.
+    """Histogram of one quantity, by style.
 
     Attributes:
         x: the quantity and its unit.
         of: what is counted.
-        labels: the K values where they are names; empty where they are numbers.
-        edges: the K + 1 limits where they are numbers; what is beyond is in the first and the last class.
-        marks: (value, name) of the places that an axis of numbers names; without, round numbers.
-        counts: K of each style; styles that have nothing to count are not there.
-        middle: the median of each style where the values are numbers.
-        log: whether the axis is one of ratios.
-        note: what else to know.
+        labels: K categories; empty for numbers.
+        edges: K + 1 bin edges for numbers; values beyond are in the first or the last bin.
+        marks: (value, label) of ticks; round numbers if empty.
+        counts: style -> K counts; styles with nothing to count are left out.
+        medians: style -> median, for numbers.
+        log: whether the axis is logarithmic.
+        note: remark below the chart.
     """
 
     key: str
@@ -82,7 +81,7 @@ class Chart:
     labels: tuple[str, ...] = ()
     edges: tuple[float, ...] = ()
     marks: tuple[tuple[float, str], ...] = ()
-    middle: dict[str, float] = field(default_factory=dict)
+    medians: dict[str, float] = field(default_factory=dict)
     log: bool = False
     note: str = ""
 
@@ -99,17 +98,17 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One collection of one style; numbers of notes are of its sampled pieces, None where nothing was defined.
+class CollectionStats:
+    """One collection of one style; statistics of notes are of its sampled pieces, None where undefined.
 
     Attributes:
-        median_notes: a piece.
-        on_grid: share of its pieces.
-        tempo: median, quarters a minute.
-        swing: median ratio of its pieces on the grid.
-        polyphony: median number of notes at once.
+        median_notes: median number of notes per piece.
+        on_grid: share of pieces on the grid.
+        tempo: median, quarters per minute.
+        swing: median swing ratio of pieces on the grid.
+        polyphony: median number of simultaneous notes.
         dotted, triplet: share of notes with such a duration, of pieces on the grid.
-        phase: (24,) onsets in each step of the quarter.
+        phase: (24,) number of onsets in each step of the quarter.
     """
 
     style: str
@@ -129,20 +128,20 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Insight:
-    """All that the page says.
+    """All content of the page.
 
     Attributes:
-        works: of all styles; one may be in several. Pieces of one group, and so of one split, are one work.
-        hours: of each style, estimated from the sample.
-        sampled: pieces of each style whose notes were read.
+        works: number of groups (which share a split) over all styles; a group may be in several styles.
+        hours: style -> hours, estimated from the sample.
+        sampled: style -> number of pieces whose notes were read.
         splits: style -> split -> sizes.
-        shared_works: works that are in more than one split.
-        columns: what the table of pieces tells of the style, worst first.
-        marginals: what the cleaned notes tell of it, worst first.
-        rejected: (reason, files, commonest details).
-        cleaning: (step, what it does, counts by name) of each step.
-        chunks: found, kept, dropped by reason, and splits by step; empty where tracks stay whole.
-        missing: a line for each chart that this corpus has no numbers for.
+        shared_works: number of groups in more than one split.
+        column_shortcuts: how well columns of the table predict the style, best first.
+        note_shortcuts: how well counts of the cleaned notes predict it, best first.
+        rejected: (reason, number of files, most frequent details).
+        cleaning: (step, description, counts by name) of each step.
+        chunks: counts found, kept, dropped by reason, and split by step; empty unless the recipe is `tabs`.
+        missing: a line for each chart without data.
     """
 
     name: str
@@ -155,11 +154,11 @@ class Insight:
     hours: dict[str, float]
     sampled: dict[str, int]
     charts: list[Chart]
-    places: list[Place]
+    collections: list[CollectionStats]
     splits: dict[str, dict[str, Totals]]
     shared_works: int
-    columns: list[Leak]
-    marginals: list[Leak]
+    column_shortcuts: list[Shortcut]
+    note_shortcuts: list[Shortcut]
     rejected: list[tuple[str, int, list[str]]]
     cleaning: list[tuple[str, str, dict[str, int]]]
     chunks: dict[str, Any]
@@ -170,26 +169,26 @@ class Insight:
     missing: list[str]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as JSON takes it."""
+        """The content as plain dicts and lists."""
         return asdict(self)
 
 
 def measure_corpus(corpus: Corpus, sample: int = SAMPLE, seed: int = 0) -> Insight:
-    """Measure a corpus.
+    """Measures a corpus.
 
     Args:
-        corpus: as `mgen prepare` wrote it.
-        sample: pieces of each style whose notes are read, at most.
-        seed: of the sample and of the guessing.
+        corpus: written by `mgen prepare`.
+        sample: pieces per style whose notes are read, at most.
+        seed: of the sample and of the classifiers.
 
     Raises:
         MgenError: The corpus has no pieces, its table lacks a column, or its shards are missing or damaged.
     """
-    pieces, manifest = _checked(corpus), corpus.manifest
-    heard = listen(corpus, pieces, _drawn(pieces, sample, seed))
-    charts = [*_table_charts(pieces), *_note_charts(heard, manifest["recipe"])]
-    few = _drawn(heard.rows, GUESSED, seed)
-    marginals = {name: features[few] for name, features in _marginals(heard).items()}
+    pieces, manifest = _check_table(corpus), corpus.manifest
+    counts = count_notes(corpus, pieces, _sample(pieces, sample, seed))
+    charts = [*_table_charts(pieces), *_note_charts(counts, manifest["recipe"])]
+    few = _sample(counts.rows, MAX_PREDICTED, seed)
+    features = {name: table[few] for name, table in _note_features(counts).items()}
     by_style = {str(style): rows for style, rows in pieces.groupby("style")}
     return Insight(
         name=corpus.folder.resolve().name,
@@ -199,34 +198,35 @@ def measure_corpus(corpus: Corpus, sample: int = SAMPLE, seed: int = 0) -> Insig
         seed=seed,
         styles={style: _totals(rows) for style, rows in by_style.items()},
         works=pieces["group"].nunique(),
-        hours=_hours(pieces, heard, "clock" in manifest["cleaning"]),
-        sampled=dict(Counter(heard.style.tolist())),
+        hours=_hours(pieces, counts, "clock" in manifest["cleaning"]),
+        sampled=dict(Counter(counts.style.tolist())),
         charts=[chart for chart in charts if chart.counts],
-        places=_places(pieces, heard),
+        collections=_collection_stats(pieces, counts),
         splits={
             style: {name: _totals(rows[rows["split"] == name]) for name in SPLITS} for style, rows in by_style.items()
         },
         shared_works=int((pieces.groupby("group")["split"].nunique() > 1).sum()),
-        columns=column_leaks(pieces, manifest["recipe"], seed),
-        marginals=count_leaks(marginals, heard.rows[few], seed),
+        column_shortcuts=column_shortcuts(pieces, manifest["recipe"], seed),
+        note_shortcuts=note_shortcuts(features, counts.rows[few], seed),
         rejected=_rejected(corpus),
         cleaning=[
-            (step, (CLEANING_STEPS | _ALWAYS).get(step, ""), counts) for step, counts in manifest["cleaning"].items()
+            (step, (CLEANING_STEPS | FIXED_STEPS).get(step, ""), counts)
+            for step, counts in manifest["cleaning"].items()
         ],
         chunks=manifest.get("chunks", {}),
         duplicates=manifest["duplicates"],
         overlap=manifest.get("overlap", {}),
         collection_overlap=manifest["collection_overlap"],
         options=manifest["options"],
-        missing=[f"{chart.title}: no piece has any." for chart in charts if not chart.counts],
+        missing=[f"{chart.title}: no data." for chart in charts if not chart.counts],
     )
 
 
-_ALWAYS = {"doubled": "notes that start together on one pitch are joined", "percussion": "drums are dropped"}
-"""Steps of cleaning that cannot be left out, and so are not among `STEPS`."""
+FIXED_STEPS = {"doubled": "notes that start together on one pitch are merged", "percussion": "drums are dropped"}
+"""Cleaning steps that cannot be left out, and so are not among `CLEANING_STEPS`."""
 
 
-def _checked(corpus: Corpus) -> pd.DataFrame:
+def _check_table(corpus: Corpus) -> pd.DataFrame:
     pieces, path = corpus.pieces, corpus.folder / PIECES
     lacking = [name for name in REQUIRED if name not in pieces]
     if lacking:
@@ -241,8 +241,8 @@ def _checked(corpus: Corpus) -> pd.DataFrame:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Heard:
-    """What the notes of S sampled pieces come to, a row a piece. Drums count as onsets and programs only."""
+class NoteCounts:
+    """Counts of the notes of S sampled pieces, one row per piece. Drums count as onsets and programs only."""
 
     rows: pd.DataFrame  # S rows of the table of pieces
     pitch: NDArray[np.int64]  # (S, 128) notes of each pitch
@@ -271,35 +271,35 @@ class Heard:
         return np.stack([self.pitch[:, k::12].sum(axis=1) for k in range(12)], axis=1)
 
 
-def listen(corpus: Corpus, pieces: pd.DataFrame, taken: NDArray[np.bool_]) -> Heard:
-    """Count the notes of the pieces where `taken` (P,) is True, in the order of the table.
+def count_notes(corpus: Corpus, pieces: pd.DataFrame, chosen: NDArray[np.bool_]) -> NoteCounts:
+    """Counts the notes of the pieces where `chosen` (P,) is True, in the order of the table.
 
     Raises:
-        MgenError: A shard is missing or damaged, or does not hold what the table says.
+        MgenError: A shard is missing or damaged, or does not match the table.
     """
-    parts = [(piece, _heard(Notes.from_ids(ids, corpus.remi))) for piece, ids in _batches(corpus, taken)]
+    parts = [(piece, _count_batch(Notes.from_ids(ids, corpus.remi))) for piece, ids in _batches(corpus, chosen)]
     piece = np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in parts)])
-    there = len(np.unique(piece))
-    if not there == len(piece) == taken.sum():
+    n_found = len(np.unique(piece))
+    if not n_found == len(piece) == chosen.sum():
         raise MgenError(
-            f"{corpus.folder / TOKENS}: {there} of the {taken.sum()} pieces drawn from {PIECES} are there; "
+            f"{corpus.folder / TOKENS}: found {n_found} of the {chosen.sum()} pieces sampled from {PIECES}; "
             "prepare it again"
         )
     order = np.argsort(piece)
     columns = {name: np.concatenate([part[name] for _, part in parts])[order] for name in parts[0][1]}
-    return Heard(rows=pieces.loc[piece[order]].reset_index(drop=True), **columns)
+    return NoteCounts(rows=pieces.loc[piece[order]].reset_index(drop=True), **columns)
 
 
-def _batches(corpus: Corpus, taken: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], list[NDArray[np.uint16]]]]:
-    """Numbers and ids of the pieces that are taken, a few at a time."""
+def _batches(corpus: Corpus, chosen: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], list[NDArray[np.uint16]]]]:
+    """Row numbers and token ids of the chosen pieces, a few at a time."""
     for shard in corpus.manifest["shards"]:
         path = corpus.folder / TOKENS / str(shard["file"])
         try:
-            for batch in pq.ParquetFile(path).iter_batches(READ_AT_ONCE):
+            for batch in pq.ParquetFile(path).iter_batches(PIECES_PER_BATCH):
                 piece = batch["piece"].to_numpy()
-                if len(piece) and not 0 <= piece.min() <= piece.max() < len(taken):
+                if len(piece) and not 0 <= piece.min() <= piece.max() < len(chosen):
                     raise MgenError(f"{path}: holds a piece that is not in {PIECES}; prepare it again")
-                wanted = taken[piece]
+                wanted = chosen[piece]
                 if wanted.any():
                     ids = batch.filter(pa.array(wanted))["ids"]
                     yield piece[wanted].astype(np.int64), [one.values.to_numpy() for one in ids]
@@ -307,62 +307,62 @@ def _batches(corpus: Corpus, taken: NDArray[np.bool_]) -> Iterator[tuple[NDArray
             raise MgenError(f"{path}: cannot be read ({error}); prepare it again") from error
 
 
-def _heard(notes: Notes) -> dict[str, NDArray[Any]]:
-    """The columns of `Heard` for the pieces of `notes`."""
+def _count_batch(notes: Notes) -> dict[str, NDArray[Any]]:
+    """The columns of `NoteCounts` for the pieces of `notes`."""
     n = notes.n_pieces
     pitched = notes.pitched()
     begins, onset = metrics.onsets(notes)
     return {
-        "pitch": _counted(pitched.piece, pitched.pitch, n, 128),
-        "duration": _counted(pitched.piece, np.minimum(pitched.duration, MAX_DURATION), n, MAX_DURATION + 1),
-        "velocity": _counted(pitched.piece, pitched.velocity, n, 128),
-        "program": _counted(notes.piece, np.where(notes.program < 0, DRUMS, notes.program), n, DRUMS + 1),
-        "phase": _counted(begins, onset % STEPS_PER_QUARTER, n, STEPS_PER_QUARTER),
-        "beats": _counted(notes.bars.piece, notes.bars.beats, n, MAX_BEATS + 1),
+        "pitch": _histogram2d(pitched.piece, pitched.pitch, n, 128),
+        "duration": _histogram2d(pitched.piece, np.minimum(pitched.duration, MAX_DURATION), n, MAX_DURATION + 1),
+        "velocity": _histogram2d(pitched.piece, pitched.velocity, n, 128),
+        "program": _histogram2d(notes.piece, np.where(notes.program < 0, DRUMS, notes.program), n, DRUMS + 1),
+        "phase": _histogram2d(begins, onset % STEPS_PER_QUARTER, n, STEPS_PER_QUARTER),
+        "beats": _histogram2d(notes.bars.piece, notes.bars.beats, n, MAX_BEATS + 1),
         "swing": metrics.swing(notes),
         "polyphony": metrics.polyphony(notes),
         "density": metrics.density(notes),
     }
 
 
-def _counted(piece: NDArray[Any], value: NDArray[Any], n: int, size: int) -> NDArray[np.int64]:
-    """(n, size) how often each piece has each value."""
+def _histogram2d(piece: NDArray[Any], value: NDArray[Any], n: int, size: int) -> NDArray[np.int64]:
+    """(n, size) number of times that each piece has each value."""
     return np.bincount(piece * np.int64(size) + value, minlength=n * size).reshape(n, size)
 
 
-def _drawn(pieces: pd.DataFrame, most: int, seed: int) -> NDArray[np.bool_]:
-    """(P,) at most `most` pieces of each style, by chance."""
+def _sample(pieces: pd.DataFrame, most: int, seed: int) -> NDArray[np.bool_]:
+    """(P,) mask of at most `most` random pieces per style."""
     rng = np.random.default_rng(seed)
-    taken = np.zeros(len(pieces), bool)
+    chosen = np.zeros(len(pieces), bool)
     for _, rows in pieces.groupby("style"):
         own = rows.index.to_numpy()
-        taken[own if len(own) <= most else rng.choice(own, most, replace=False)] = True
-    return taken
+        chosen[own if len(own) <= most else rng.choice(own, most, replace=False)] = True
+    return chosen
 
 
 _EDGES = np.array([*range(1, 25), 25, 48, 49, 72, 73, 96, 97])  # grid steps: each up to a quarter, then the named ones
 
 
-def _marginals(heard: Heard) -> dict[str, Floats]:
-    """(S, F) features of each piece under the names of `MARGINALS`."""
-    some = heard.pitch > 0
-    notes = heard.pitch.sum(axis=1)
+def _note_features(counts: NoteCounts) -> dict[str, Floats]:
+    """Name in `NOTE_COUNTS` -> (S, F) features of each piece."""
+    some = counts.pitch > 0
+    notes = counts.pitch.sum(axis=1)
     low, high = some.argmax(axis=1), 127 - some[:, ::-1].argmax(axis=1)
-    velocities = np.add.reduceat(heard.velocity, np.arange(0, 128, 16), axis=1)
+    velocities = np.add.reduceat(counts.velocity, np.arange(0, 128, 16), axis=1)
     return {
-        "phase": _shares_of_row(heard.phase),
-        "duration": _shares_of_row(np.add.reduceat(heard.duration, _EDGES, axis=1)),
-        "velocity": np.column_stack([_shares_of_row(velocities), (heard.velocity > 0).sum(axis=1)]),
-        "density": heard.density[:, None],
-        "polyphony": heard.polyphony[:, None],
-        "range": np.column_stack([low, high, high - low, divide(heard.pitch @ np.arange(128), notes)]),
-        "classes": _shares_of_row(heard.classes),
-        "bars": _shares_of_row(heard.beats[:, 1:]),
-        "length": np.column_stack([notes, heard.beats.sum(axis=1)]).astype(np.float64),
+        "phase": _row_shares(counts.phase),
+        "duration": _row_shares(np.add.reduceat(counts.duration, _EDGES, axis=1)),
+        "velocity": np.column_stack([_row_shares(velocities), (counts.velocity > 0).sum(axis=1)]),
+        "density": counts.density[:, None],
+        "polyphony": counts.polyphony[:, None],
+        "range": np.column_stack([low, high, high - low, divide(counts.pitch @ np.arange(128), notes)]),
+        "classes": _row_shares(counts.classes),
+        "bars": _row_shares(counts.beats[:, 1:]),
+        "length": np.column_stack([notes, counts.beats.sum(axis=1)]).astype(np.float64),
     }
 
 
-def _shares_of_row(counts: NDArray[np.int64]) -> Floats:
+def _row_shares(counts: NDArray[np.int64]) -> Floats:
     return divide(counts, counts.sum(axis=1, keepdims=True))
 
 
@@ -370,99 +370,100 @@ def _shares_of_row(counts: NDArray[np.int64]) -> Floats:
 
 
 def _table_charts(pieces: pd.DataFrame) -> list[Chart]:
-    """What the table says of all pieces."""
+    """Charts of the table of all pieces."""
     style = pieces["style"].to_numpy(str)
     return [
-        _spread(Chart("notes", "Notes a piece", "notes, log scale", "pieces", log=True,
+        _with_histogram(Chart("notes", "Notes per piece", "notes, log scale", "pieces", log=True,
                       edges=tuple(2.0 ** np.arange(4, 16.1, 0.5)),
                       marks=tuple((2**power, f"{2**power:,}") for power in range(4, 17, 2))),
                 style, pieces["n_notes"].to_numpy(float)),
-        _spread(Chart("tempo", "Tempo of the file", "quarters a minute", "pieces",
+        _with_histogram(Chart("tempo", "Tempo of the file", "quarters per minute", "pieces",
                       edges=tuple(np.arange(30, 301, 10.0)),
-                      note="What the file claims. A recorder that nobody told writes 120."),
-                style, numbers(pieces["tempo"])),
-        _names(Chart("time_signature", "Time signature of the file", "as written", "pieces"), pieces),
-        _names(Chart("instrument", "Instruments", "as the file names them", "pieces"), pieces),
-        _names(Chart("format", "File format", "as scanned", "pieces"), pieces),
-        _names(Chart("ticks_per_quarter", "Ticks a quarter", "ticks", "pieces"), pieces),
-        _names(Chart("n_tracks", "Tracks of the file", "tracks", "pieces"), pieces),
+                      note="As the file states it; recorders without a tempo write 120."),
+                style, to_numbers(pieces["tempo"])),
+        _with_categories(Chart("time_signature", "Time signature of the file", "as written", "pieces"), pieces),
+        _with_categories(Chart("instrument", "Instruments", "as the file names them", "pieces"), pieces),
+        _with_categories(Chart("format", "File format", "as scanned", "pieces"), pieces),
+        _with_categories(Chart("ticks_per_quarter", "Ticks per quarter", "ticks", "pieces"), pieces),
+        _with_categories(Chart("n_tracks", "Tracks of the file", "tracks", "pieces"), pieces),
     ]  # fmt: skip
 
 
-def _note_charts(heard: Heard, recipe: str) -> list[Chart]:
-    """What the notes of the sampled pieces say."""
-    style, grid = heard.style, heard.on_grid
+def _note_charts(counts: NoteCounts, recipe: str) -> list[Chart]:
+    """Charts of the notes of the sampled pieces."""
+    style, grid = counts.style, counts.on_grid
     beat = ((0.0, "beat"), (6.0, "¼"), (8.0, "⅓"), (12.0, "½"), (16.0, "⅔"), (18.0, "¾"))
     steps = tuple(np.arange(STEPS_PER_QUARTER + 1.0) - 0.5)
-    named = (*(f"{name}, {Fraction(step, STEPS_PER_QUARTER)}" for step, name in NAMED.items()), "any other")
-    octaves = np.add.reduceat(heard.pitch, np.arange(0, 128, 12), axis=1)
+    named = (*(f"{name}, {Fraction(step, STEPS_PER_QUARTER)}" for step, name in DURATION_NAMES.items()), "any other")
+    octaves = np.add.reduceat(counts.pitch, np.arange(0, 128, 12), axis=1)
     charts = [
-        Chart("pitch", "Pitches", "pitch", "notes", _summed(heard.pitch[:, 12:120], style),
+        Chart("pitch", "Pitches", "pitch", "notes", _sum_by_style(counts.pitch[:, 12:120], style),
               edges=tuple(np.arange(12, 121) - 0.5), marks=tuple((c, f"C{c // 12 - 1}") for c in range(24, 120, 12))),
-        Chart("classes", "Pitch classes", "pitch class", "notes", _summed(heard.classes, style), labels=CLASSES),
-        Chart("octaves", "Octaves", "octave (C4 is middle C)", "notes", _summed(octaves[:, 1:10], style),
+        Chart("classes", "Pitch classes", "pitch class", "notes", _sum_by_style(counts.classes, style), labels=CLASSES),
+        Chart("octaves", "Octaves", "octave (C4 is medians C)", "notes", _sum_by_style(octaves[:, 1:10], style),
               labels=tuple(map(str, range(9)))),
         Chart("durations", "Durations, pieces on the grid", "name and quarters", "notes",
-              _summed(_with_rest(heard.duration, list(NAMED))[grid], style[grid]), named, note=_dotted_in_words(heard)),
-        Chart("fine", "Durations to the step, all pieces", "length, 24 steps a quarter", "notes",
-              _summed(heard.duration[:, 1:51], style), edges=tuple(np.arange(1, 52) - 0.5),
+              _sum_by_style(_with_rest(counts.duration, list(DURATION_NAMES))[grid], style[grid]), named,
+              note=_describe_dotted(counts)),
+        Chart("fine", "Durations to the step, all pieces", "length, 24 steps per quarter", "notes",
+              _sum_by_style(counts.duration[:, 1:51], style), edges=tuple(np.arange(1, 52) - 0.5),
               marks=((6.0, "16th"), (12.0, "eighth"), (24.0, "quarter"), (36.0, "dotted"), (48.0, "half")),
-              note="Longer notes are not drawn. Teeth a step before a name: exporters that end their notes early."),
+              note="Longer notes are not shown. Peaks one step below a named length: exporters that end notes early."),
         Chart("phase", "Onsets in the quarter, all pieces", "step of the quarter, of 24", "onsets",
-              _summed(heard.phase, style), edges=steps, marks=beat,
-              note="A flat line is free playing; a comb is the resolution of the files, rounded to 24 steps."),
+              _sum_by_style(counts.phase, style), edges=steps, marks=beat,
+              note="A flat line is free playing; a comb pattern is the resolution of the files, rounded to 24 steps."),
         Chart("phase_on_grid", "Onsets in the quarter, pieces on the grid", "step of the quarter, of 24", "onsets",
-              _summed(heard.phase[grid], style[grid]), edges=steps, marks=beat),
-        Chart("beats", "Bars", "quarters in a bar", "bars", _summed(heard.beats[:, 1:], style),
+              _sum_by_style(counts.phase[grid], style[grid]), edges=steps, marks=beat),
+        Chart("beats", "Bars", "quarters in a bar", "bars", _sum_by_style(counts.beats[:, 1:], style),
               labels=tuple(map(str, range(1, MAX_BEATS + 1)))),
-        _spread(Chart("swing", "Swing, pieces on the grid", "first eighth : second eighth", "pieces",
-                      edges=tuple(SECOND_EIGHTH / (STEPS_PER_QUARTER - SECOND_EIGHTH)), log=True,
+        _with_histogram(Chart("swing", "Swing, pieces on the grid", "first eighth : second eighth", "pieces",
+                      edges=tuple(SECOND_EIGHTH_STEPS / (STEPS_PER_QUARTER - SECOND_EIGHTH_STEPS)), log=True,
                       marks=((0.5, "½"), (1, "1 straight"), (1.5, "1½"), (2, "2 triplet"), (3, "3")),
-                      note="Median of the beats with just two onsets, on the 13 ratios that the grid can write."),
-                style, np.where(grid, heard.swing, np.nan)),
-        _spread(Chart("polyphony", "Polyphony", "notes at once, mean of the piece", "pieces",
-                      edges=tuple(np.arange(1, 8.1, 0.25))), style, heard.polyphony),
-        _spread(Chart("density", "Density", "notes a quarter", "pieces", edges=tuple(np.arange(0, 16.1, 0.5))),
-                style, heard.density),
+                      note="Median over beats with exactly two onsets; the grid can represent 13 ratios."),
+                style, np.where(grid, counts.swing, np.nan)),
+        _with_histogram(Chart("polyphony", "Polyphony", "simultaneous notes, mean of the piece", "pieces",
+                      edges=tuple(np.arange(1, 8.1, 0.25))), style, counts.polyphony),
+        _with_histogram(Chart("density", "Density", "notes per quarter", "pieces",
+                      edges=tuple(np.arange(0, 16.1, 0.5))), style, counts.density),
     ]  # fmt: skip
     if recipe == "band":
-        total = heard.program.sum(axis=0)
-        used = [p for p in np.argsort(-total, kind="stable").tolist() if total[p]][:MOST_LABELS]
+        total = counts.program.sum(axis=0)
+        used = [p for p in np.argsort(-total, kind="stable").tolist() if total[p]][:MAX_LABELS]
         names = ["drums" if p == DRUMS else program_to_instrument_name(p).lower() for p in used]
-        counts = _summed(_with_rest(heard.program, used), style)
-        charts.append(Chart("programs", "Instruments of the notes", "program", "notes", counts, (*names, "any other")))
+        sums = _sum_by_style(_with_rest(counts.program, used), style)
+        charts.append(Chart("programs", "Instruments of the notes", "program", "notes", sums, (*names, "any other")))
     return charts
 
 
 def _with_rest(counts: NDArray[np.int64], columns: Sequence[int]) -> NDArray[np.int64]:
-    """Some columns, and the sum of all others as the last one."""
+    """Selected columns, and the sum of all others as the last column."""
     some = counts[:, columns]
     return np.column_stack([some, counts.sum(axis=1) - some.sum(axis=1)])
 
 
-def _summed(counts: NDArray[np.int64], style: NDArray[np.str_]) -> dict[str, list[int]]:
-    """Sum over the pieces of each style; styles without anything are left out."""
+def _sum_by_style(counts: NDArray[np.int64], style: NDArray[np.str_]) -> dict[str, list[int]]:
+    """Sum over the pieces of each style; styles with a sum of 0 are left out."""
     sums = {name: counts[style == name].sum(axis=0).tolist() for name in np.unique(style).tolist()}
     return {name: total for name, total in sums.items() if sum(total)}
 
 
-def _spread(chart: Chart, style: NDArray[np.str_], values: Floats) -> Chart:
-    """The chart with one number a piece counted between its edges."""
-    counts, middle = {}, {}
+def _with_histogram(chart: Chart, style: NDArray[np.str_], values: Floats) -> Chart:
+    """The chart with a histogram of one number per piece."""
+    counts, medians = {}, {}
     inside = np.clip(values, chart.edges[0], chart.edges[-1])  # the last edge is in the last class
     for name in np.unique(style[np.isfinite(values)]).tolist():
         own = (style == name) & np.isfinite(values)
         counts[name] = np.histogram(inside[own], chart.edges)[0].tolist()
-        middle[name] = float(np.median(values[own]))
-    return replace(chart, counts=counts, middle=middle)
+        medians[name] = float(np.median(values[own]))
+    return replace(chart, counts=counts, medians=medians)
 
 
-def _names(chart: Chart, pieces: pd.DataFrame) -> Chart:
-    """The chart with the commonest values of its column; those of few pieces are counted together."""
-    values = words(pieces[chart.key])
-    common = values.value_counts().index[:MOST_LABELS].tolist()
+def _with_categories(chart: Chart, pieces: pd.DataFrame) -> Chart:
+    """The chart with the most frequent values of its column; other values are pooled."""
+    values = to_labels(pieces[chart.key])
+    common = values.value_counts().index[:MAX_LABELS].tolist()
     if pd.api.types.is_numeric_dtype(pieces[chart.key]):
-        common.sort(key=lambda word: float(word) if word != UNSAID else math.inf)
+        common.sort(key=lambda word: float(word) if word != NOT_STATED else math.inf)
     labels = (*common, "any other") if values.nunique() > len(common) else tuple(common)
     shown = values.where(values.isin(common), "any other")
     counts = pd.crosstab(pieces["style"], shown).reindex(columns=list(labels))
@@ -475,13 +476,13 @@ def _shares(counts: NDArray[np.int64], steps: Sequence[int]) -> float | None:
     return float(counts[:, list(steps)].sum() / total) if total else None
 
 
-def _dotted_in_words(heard: Heard) -> str:
+def _describe_dotted(counts: NoteCounts) -> str:
     """Dotted and triplet shares of each style."""
-    said = []
-    for style, counts in _summed(heard.duration[heard.on_grid], heard.style[heard.on_grid]).items():
-        dotted, triplet = (sum(counts[i] for i in steps) / sum(counts) for steps in (DOTTED, TRIPLET))
-        said.append(f"{style}: {dotted:.1%} dotted, {triplet:.1%} triplet")
-    return f"Lengths as held, to the step. {'; '.join(said)}." if said else ""
+    shares = []
+    for style, sums in _sum_by_style(counts.duration[counts.on_grid], counts.style[counts.on_grid]).items():
+        dotted, triplet = (sum(sums[i] for i in steps) / sum(sums) for steps in (DOTTED, TRIPLET))
+        shares.append(f"{style}: {dotted:.1%} dotted, {triplet:.1%} triplet")
+    return f"Lengths as played, rounded to the step. {'; '.join(shares)}." if shares else ""
 
 
 # ---------------------------------------------------------------- tables
@@ -492,28 +493,28 @@ def _totals(rows: pd.DataFrame) -> Totals:
     return Totals(len(rows), rows["group"].nunique(), notes, bars, tokens)
 
 
-def _hours(pieces: pd.DataFrame, heard: Heard, clocked: bool) -> dict[str, float]:
-    """Hours of each style at the first tempo of each file: the mean of the sampled pieces, for all of them.
+def _hours(pieces: pd.DataFrame, counts: NoteCounts, retimed: bool) -> dict[str, float]:
+    """Style -> hours at the first tempo of each file, extrapolated from the mean of the sampled pieces.
 
     Args:
-        clocked: cleaning gave pieces off the grid half a second a quarter, whatever the tempo of their file.
+        retimed: cleaning retimed pieces off the grid to half a second per quarter, whatever the tempo of their file.
     """
-    tempo = numbers(heard.rows["tempo"])
-    tempo = np.where((tempo > 0) & (heard.on_grid | (not clocked)), tempo, CLOCK)
-    hours = heard.beats @ np.arange(MAX_BEATS + 1) / tempo / 60
+    tempo = to_numbers(counts.rows["tempo"])
+    tempo = np.where((tempo > 0) & (counts.on_grid | (not retimed)), tempo, DEFAULT_TEMPO)
+    hours = counts.beats @ np.arange(MAX_BEATS + 1) / tempo / 60
     sizes = sorted(Counter(pieces["style"]).items())
-    return {style: float(hours[heard.style == style].mean() * n) for style, n in sizes}
+    return {style: float(hours[counts.style == style].mean() * n) for style, n in sizes}
 
 
-def _places(pieces: pd.DataFrame, heard: Heard) -> list[Place]:
-    """A row a collection, by style and name."""
-    sampled = heard.rows.groupby(["style", "collection"]).indices
-    places = []
+def _collection_stats(pieces: pd.DataFrame, counts: NoteCounts) -> list[CollectionStats]:
+    """One row per collection, by style and name."""
+    sampled = counts.rows.groupby(["style", "collection"]).indices
+    collections = []
     for (style, collection), rows in pieces.groupby(["style", "collection"]):
         at = sampled.get((style, collection), np.zeros(0, np.int64))
-        grid = at[heard.on_grid[at]]
-        places.append(
-            Place(
+        grid = at[counts.on_grid[at]]
+        collections.append(
+            CollectionStats(
                 style=str(style),
                 collection=str(collection),
                 pieces=len(rows),
@@ -521,15 +522,15 @@ def _places(pieces: pd.DataFrame, heard: Heard) -> list[Place]:
                 sampled=len(at),
                 median_notes=float(rows["n_notes"].median()),
                 on_grid=float(rows["on_grid"].mean()),
-                tempo=_median(numbers(rows["tempo"])),
-                swing=_median(heard.swing[grid]),
-                polyphony=_median(heard.polyphony[at]),
-                dotted=_shares(heard.duration[grid], DOTTED),
-                triplet=_shares(heard.duration[grid], TRIPLET),
-                phase=heard.phase[at].sum(axis=0).tolist(),
+                tempo=_median(to_numbers(rows["tempo"])),
+                swing=_median(counts.swing[grid]),
+                polyphony=_median(counts.polyphony[at]),
+                dotted=_shares(counts.duration[grid], DOTTED),
+                triplet=_shares(counts.duration[grid], TRIPLET),
+                phase=counts.phase[at].sum(axis=0).tolist(),
             )
         )
-    return places
+    return collections
 
 
 def _median(values: Floats) -> float | None:
@@ -538,7 +539,7 @@ def _median(values: Floats) -> float | None:
 
 
 def _rejected(corpus: Corpus, most: int = 3) -> list[tuple[str, int, list[str]]]:
-    """Reasons, how many files each, and the commonest details; the most files first."""
+    """Reasons with their number of files and most frequent details; most files first."""
     details: defaultdict[str, Counter[str]] = defaultdict(Counter)
     path = corpus.folder / REJECTED
     if path.is_file():

@@ -1,6 +1,6 @@
-"""insight.html: what a corpus holds, in words, charts and tables, in one file that needs nothing else.
+"""insight.html: the contents of a corpus as text, charts and tables, in one self-contained file.
 
-Everything comes in as an `Insight`; nothing here reads or measures.
+Renders an `Insight`; nothing here reads or measures.
 """
 
 from __future__ import annotations
@@ -13,91 +13,86 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from mgen.corpus.clean import CLEANING_STEPS
-from mgen.corpus.insight import GUESSED, Chart, Insight
-from mgen.corpus.shortcuts import LEAST, SURE, TOGETHER, Guess, Leak, in_words
+from mgen.corpus.insight import MAX_PREDICTED, Chart, Insight
+from mgen.corpus.shortcuts import ALL_COUNTS, MIN_MARGIN, MIN_STANDARD_ERRORS, Shortcut, StyleAccuracy, describe
 from mgen.corpus.split import SPLITS
 from mgen.render.charts import ticks
 
-_SERIES = 6  # colours and dashes
+_SERIES = 6  # number of colours
 _WIDTH = 400.0
 _NONE = "\N{EN DASH}"  # not defined
-_SHORT = 3  # letters of a label that stands below an upright bar
+_SHORT = 3  # characters of a label that fits below a vertical bar
 
 _FILES = ("format", "ticks_per_quarter", "tempo", "time_signature", "n_tracks")
 
 
-def render_insight(found: Insight) -> str:
-    """The page, whole."""
+def render_insight(insight: Insight) -> str:
+    """The HTML of the page."""
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters["share"] = _share
     page.filters["plain"] = _plain
-    styles = list(found.styles)
-    colours = {style: i % _SERIES for i, style in enumerate(styles)}
-    leaks = sorted([*found.columns, *found.marginals], key=lambda leak: -leak.works.accuracy)
-    charts = [_chart(chart, colours) for chart in found.charts]
+    colours = {style: i % _SERIES for i, style in enumerate(insight.styles)}
+    shortcuts = sorted([*insight.column_shortcuts, *insight.note_shortcuts], key=lambda one: -one.works.accuracy)
+    found = [one for one in shortcuts if one.works.is_above_chance]
+    charts = [_chart(chart, colours) for chart in insight.charts]
     return page.from_string(files(__package__).joinpath("insight.html.jinja").read_text("utf-8")).render(
-        found=found,
-        styles=styles,
-        lead=summary_lines(found),
-        kept=[_said(leak) for leak in leaks if leak.clue.kept and leak.works.above and leak.key != TOGETHER],
-        gone=[_said(leak) for leak in leaks if not leak.clue.kept and leak.works.above],
-        together=next((_said(leak) for leak in leaks if leak.key == TOGETHER), None),
-        counted=list(dict.fromkeys(name for *_, counts in found.cleaning for name in counts)),
-        cuts=[(CLEANING_STEPS[name].removeprefix("tabs: "), n) for name, n in found.chunks.get("split", {}).items()],
-        quiet=[leak.clue.title for leak in leaks if not leak.works.above],
-        leaks=[(leak, Markup(leak_svg(leak))) for leak in leaks],
+        insight=insight,
+        lead=summary_lines(insight),
+        in_tokens=[_title_and_text(one) for one in found if one.property.in_tokens and one.key != ALL_COUNTS],
+        removed=[_title_and_text(one) for one in found if not one.property.in_tokens],
+        all_counts=next((_title_and_text(one) for one in shortcuts if one.key == ALL_COUNTS), None),
+        no_shortcut=[one.property.title for one in shortcuts if not one.works.is_above_chance],
+        shortcuts=[(one, Markup(shortcut_svg(one))) for one in shortcuts],
+        count_names=list(dict.fromkeys(name for *_, counts in insight.cleaning for name in counts)),
+        cuts=[(CLEANING_STEPS[name].removeprefix("tabs: "), n) for name, n in insight.chunks.get("split", {}).items()],
         music=[chart for chart in charts if chart["key"] not in _FILES],
         files=[chart for chart in charts if chart["key"] in _FILES],
-        places=[(place, Markup(phase_svg(place.phase, colours[place.style]))) for place in found.places],
+        collections=[(one, Markup(phase_svg(one.phase, colours[one.style]))) for one in insight.collections],
         splits=SPLITS,
-        matrix=_matrix(found.collection_overlap),
-        guessed=GUESSED,
-        sure=int(SURE),
-        least=round(100 * LEAST),
+        matrix=_matrix(insight.collection_overlap),
+        max_predicted=MAX_PREDICTED,
+        min_standard_errors=int(MIN_STANDARD_ERRORS),
+        min_margin=round(100 * MIN_MARGIN),
     )
 
 
-# ---------------------------------------------------------------- words
+# ---------------------------------------------------------------- text
 
 
-def summary_lines(found: Insight) -> list[str]:
-    """The opening sentences: how much there is, and the worst that a judge could cheat with."""
-    total = [sum(getattr(part, name) for part in found.styles.values()) for name in ("pieces", "notes", "tokens")]
+def summary_lines(insight: Insight) -> list[str]:
+    """The opening sentences: the size of the corpus, and its strongest shortcut."""
+    total = [sum(getattr(part, name) for part in insight.styles.values()) for name in ("pieces", "notes", "tokens")]
     parts = ", ".join(
-        f"{part.pieces:,} pieces and {found.hours[style]:,.0f} hours of {style}" for style, part in found.styles.items()
+        f"{part.pieces:,} pieces and {insight.hours[style]:,.0f} hours of {style}"
+        for style, part in insight.styles.items()
     )
     lines = [
-        f"{total[0]:,} pieces of {found.works:,} works: {_large(total[1])} notes in {_large(total[2])} tokens, "
-        f"about {sum(found.hours.values()):,.0f} hours at the first tempo of each file. {parts}."
+        f"{total[0]:,} pieces of {insight.works:,} works: {_large(total[1])} notes in {_large(total[2])} tokens, "
+        f"about {sum(insight.hours.values()):,.0f} hours at the first tempo of each file. {parts}."
     ]
-    worst = [leak for leak in found.marginals if leak.key != TOGETHER and leak.works.above]
-    if worst:
-        told = round(100 * worst[0].works.accuracy)
+    found = [one for one in insight.note_shortcuts if one.key != ALL_COUNTS and one.works.is_above_chance]
+    if found:
         lines.append(
-            f"From {_small(worst[0].clue.title)} alone the style of {told} in 100 pieces can be told: "
-            "the worst leak that survives cleaning."
+            f"{found[0].property.title} alone predicts the style of {100 * found[0].works.accuracy:.0f} % of unseen "
+            "works: the strongest shortcut that survives cleaning."
         )
-    elif found.marginals:
-        lines.append("No simple count of the cleaned notes tells the style better than a blind guess.")
+    elif insight.note_shortcuts:
+        lines.append("No simple count of the cleaned notes predicts the style better than chance.")
     return lines
 
 
-def _said(leak: Leak) -> tuple[str, str]:
-    """The title of a leak, and the rest of what is said of it."""
-    return leak.clue.title, in_words(leak).removeprefix(leak.clue.title)
-
-
-def _small(title: str) -> str:
-    return title[:1].lower() + title[1:]
+def _title_and_text(shortcut: Shortcut) -> tuple[str, str]:
+    """The title of a shortcut, and the rest of its description."""
+    return shortcut.property.title, describe(shortcut).removeprefix(shortcut.property.title)
 
 
 def _large(number: int) -> str:
-    """A count to three digits, in words from a million on."""
+    """A count; from a million on with three digits, in millions."""
     return f"{number:,}" if number < 1_000_000 else f"{number / 1e6:.3g} million"
 
 
 def _share(part: float | None, digits: int = 0) -> str:
-    """Percent; what is there but rounds to nothing is said to be less than the least."""
+    """Percent; a share that is above 0 but would be rounded to 0 is shown as `< 1 %`."""
     if part is None:
         return _NONE
     least = 10.0**-digits
@@ -128,7 +123,7 @@ def _chart(chart: Chart, colours: Mapping[str, int]) -> dict[str, object]:
     legend = []
     for style, counts in chart.counts.items():
         n = sum(counts)
-        middle = f", median {_plain(chart.middle[style])}" if style in chart.middle else ""
+        middle = f", median {_plain(chart.medians[style])}" if style in chart.medians else ""
         legend.append((style, colours[style], f"{n:,} {unit if n == 1 else chart.of}{middle}"))
     names = list(chart.labels) or _ranges(chart)
     rows = [
@@ -163,17 +158,17 @@ def _ranges(chart: Chart) -> list[str]:
 def chart_svg(chart: Chart, colours: Mapping[str, int]) -> str:
     """Shares of each style: steps for numbers, upright bars for short names, lying bars for long ones."""
     if chart.edges:
-        return _steps(chart, colours)
-    return (_upright if max(map(len, chart.labels)) <= _SHORT else _lying)(chart, colours)
+        return _outlines(chart, colours)
+    return (_vertical_bars if max(map(len, chart.labels)) <= _SHORT else _horizontal_bars)(chart, colours)
 
 
 def _svg(chart: Chart, height: float, parts: Sequence[str]) -> str:
-    told = []
+    maxima = []
     for style, counts in chart.counts.items():
         top = int(np.argmax(counts))
         name = chart.labels[top] if chart.labels else _ranges(chart)[top]
-        told.append(f"{style} most at {name}, {_share(counts[top] / sum(counts))}")
-    label = escape(f"{chart.title}, share of {chart.of} by {chart.x}: {'; '.join(told)}")
+        maxima.append(f"{style} most at {name}, {_share(counts[top] / sum(counts))}")
+    label = escape(f"{chart.title}, share of {chart.of} by {chart.x}: {'; '.join(maxima)}")
     return (
         f'<svg class="chart" viewBox="0 0 {_WIDTH:g} {height:g}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
     )
@@ -209,7 +204,7 @@ def _frame(
     return parts, y
 
 
-def _steps(chart: Chart, colours: Mapping[str, int]) -> str:
+def _outlines(chart: Chart, colours: Mapping[str, int]) -> str:
     """Outlines of histograms over an axis of numbers."""
     left, right, above, below, height = 44.0, _WIDTH - 10, 22.0, 186.0, 222.0
     shares = _shares(chart)
@@ -238,7 +233,7 @@ def _steps(chart: Chart, colours: Mapping[str, int]) -> str:
     return _svg(chart, height, parts)
 
 
-def _upright(chart: Chart, colours: Mapping[str, int]) -> str:
+def _vertical_bars(chart: Chart, colours: Mapping[str, int]) -> str:
     """Bars side by side over short names."""
     left, right, above, below, height = 44.0, _WIDTH - 10, 22.0, 186.0, 222.0
     shares = _shares(chart)
@@ -252,12 +247,12 @@ def _upright(chart: Chart, colours: Mapping[str, int]) -> str:
             at = middle + (k - len(shares) / 2) * wide
             parts.append(
                 f'<rect class="f{colours[style]}" x="{at:.1f}" y="{y(share[i]):.1f}" width="{wide - 1:.1f}" '
-                f'height="{below - y(share[i]):.1f}"><title>{_told(chart, style, i)}</title></rect>'
+                f'height="{below - y(share[i]):.1f}"><title>{_tooltip(chart, style, i)}</title></rect>'
             )
     return _svg(chart, height, parts)
 
 
-def _lying(chart: Chart, colours: Mapping[str, int]) -> str:
+def _horizontal_bars(chart: Chart, colours: Mapping[str, int]) -> str:
     """Bars to the right of long names."""
     shares = _shares(chart)
     left, right, above = 138.0, _WIDTH - 44, 24.0
@@ -279,12 +274,13 @@ def _lying(chart: Chart, colours: Mapping[str, int]) -> str:
         for k, (style, share) in enumerate(shares.items()):
             parts.append(
                 f'<rect class="f{colours[style]}" x="{left}" y="{top + k * thick:.1f}" '
-                f'width="{x(share[i]) - left:.1f}" height="{thick - 1}"><title>{_told(chart, style, i)}</title></rect>'
+                f'width="{x(share[i]) - left:.1f}" height="{thick - 1}">'
+                f"<title>{_tooltip(chart, style, i)}</title></rect>"
             )
     return _svg(chart, below + 22, parts)
 
 
-def _told(chart: Chart, style: str, i: int) -> str:
+def _tooltip(chart: Chart, style: str, i: int) -> str:
     counts = chart.counts[style]
     return str(
         escape(
@@ -303,29 +299,29 @@ def phase_svg(phase: Sequence[int], colour: int) -> str:
         for step, count in enumerate(phase)
         if count
     )
-    told = f"{_share(phase[0] / sum(phase))} of onsets on the beat"
-    return f'<svg class="phase f{colour}" viewBox="0 0 96 24" role="img" aria-label="{told}">{bars}</svg>'
+    label = f"{_share(phase[0] / sum(phase))} of onsets on the beat"
+    return f'<svg class="phase f{colour}" viewBox="0 0 96 24" role="img" aria-label="{label}">{bars}</svg>'
 
 
-def leak_svg(leak: Leak) -> str:
+def shortcut_svg(shortcut: Shortcut) -> str:
     """Dots with their standard errors on an axis from 0 to 1, and a line at the blind guess."""
 
     def x(value: float) -> float:
         return 4 + 132 * min(max(value, 0), 1)
 
-    def mark(guess: Guess | None, y: int, name: str) -> str:
-        if guess is None:
+    def mark(result: StyleAccuracy | None, y: int, name: str) -> str:
+        if result is None:
             return ""
-        low, high = x(guess.accuracy - 2 * guess.error), x(guess.accuracy + 2 * guess.error)
+        low, high = x(result.accuracy - 2 * result.error), x(result.accuracy + 2 * result.error)
         return (
             f'<g class="{name}"><line x1="{low:.1f}" x2="{high:.1f}" y1="{y}" y2="{y}"/>'
-            f'<circle cx="{x(guess.accuracy):.1f}" cy="{y}" r="3"/></g>'
+            f'<circle cx="{x(result.accuracy):.1f}" cy="{y}" r="3"/></g>'
         )
 
-    blind = x(leak.works.blind)
+    chance = x(shortcut.works.chance)
     return (
-        '<svg class="guess" viewBox="0 0 140 26" aria-hidden="true">'
+        '<svg class="accuracy" viewBox="0 0 140 26" aria-hidden="true">'
         '<line class="axis" x1="4" x2="136" y1="25" y2="25"/>'
-        f'<line class="blind" x1="{blind:.1f}" x2="{blind:.1f}" y1="0" y2="25"/>{mark(leak.works, 5, "works")}'
-        f"{mark(leak.collections, 12, 'unseen')}{mark(leak.on_grid, 19, 'grid-only')}</svg>"
+        f'<line class="chance" x1="{chance:.1f}" x2="{chance:.1f}" y1="0" y2="25"/>{mark(shortcut.works, 5, "works")}'
+        f"{mark(shortcut.collections, 12, 'unseen')}{mark(shortcut.on_grid, 19, 'grid-only')}</svg>"
     )

@@ -22,9 +22,9 @@ Result = TypeVar("Result")
 def run_on_ray(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, limits: Limits
 ) -> Generator[tuple[Item, Result | Failure]]:
-    """As `workers.in_workers`.
+    """As `workers.run_in_processes`.
 
-    A library that hangs without ever coming back to Python is ended only after `PATIENCE` seconds more.
+    A library that hangs without ever coming back to Python is ended only after `STALL_SECONDS` seconds more.
 
     Raises:
         MgenError: Ray is not installed.

@@ -1,6 +1,7 @@
-"""What tells the style of a piece without its music: guessed by small trees from columns and counts, put in words.
+"""Shortcuts: properties of a piece that reveal its style without its music, and that a critic could learn instead.
 
-Takes tables of numbers and words, a row a piece; knows nothing of notes, corpora or pages.
+Small trees classify the style from one column or one count at a time, and the results are put in words. Takes tables of
+numbers and strings, one row per piece; knows nothing of notes, corpora or pages.
 """
 
 from __future__ import annotations
@@ -19,147 +20,156 @@ from sklearn.tree import DecisionTreeClassifier
 from mgen.arrays import Floats
 
 FOLDS = 5
-DEALS = 3
-"""How often collections are dealt into parts: they are few and of all sizes."""
+COLLECTION_REPEATS = 3
+"""Repetitions of cross-validation over collections, because they are few and differ in size."""
 
-SURE = 3.0
-"""Standard errors above a blind guess from which a guess counts as a leak; some thirty are looked at."""
+MIN_STANDARD_ERRORS = 3.0
+"""Standard errors above chance from which an accuracy counts as a shortcut; about 30 properties are tested."""
 
-LEAST = 0.02
-"""Share of pieces above a blind guess below which a leak is not worth a line."""
+MIN_MARGIN = 0.02
+"""Accuracy above chance below which a shortcut is not reported."""
 
-COMMON = 30
-"""Words of a column that are told apart."""
+MAX_CATEGORIES = 30
+"""Distinct values of a text column; rarer values are pooled."""
 
-UNSAID = "not said"
+NOT_STATED = "not stated"
 
 
 @dataclass(frozen=True, slots=True)
-class Clue:
-    """Something that may tell the style.
+class Property:
+    """Something other than the music that may reveal the style.
 
     Attributes:
         title: as shown.
-        kept: whether the tokens still hold it.
-        advice: what becomes of it in cleaning, and what to do.
+        in_tokens: whether the tokens still contain it.
+        advice: what cleaning does with it, and what to do.
     """
 
     title: str
-    kept: bool
+    in_tokens: bool
     advice: str
 
 
 _GONE = "Cleaning removes it: no token holds it."
-_ON_GRID = "Compare on-grid with on-grid: mgen prepare --on-grid-only."
-_ONE = "Only the recipe band writes instruments."
+_ON_GRID = "Compare on-grid music only: mgen prepare --on_grid_only."
+_BAND_ONLY = "Only the recipe band writes instruments."
 
 COLUMNS = {
-    "format": Clue("File format", False, _GONE),
-    "ticks_per_quarter": Clue("Ticks a quarter", False, f"{_GONE} Onsets on 24 steps may keep a comb."),
-    "tempo": Clue("Tempo of the file", False, f"{_GONE} Notes a quarter may keep its trace."),
-    "n_tempos": Clue("Number of tempos", False, _GONE),
-    "n_tracks": Clue("Number of tracks", False, _GONE),
-    "n_programs": Clue("Number of instruments", False, _ONE),
-    "instrument": Clue("Instrument", False, _ONE),
-    "pedal": Clue("Sustain pedal", False, f"{_GONE} Durations are as the keys were held."),
-    "velocities": Clue("Number of velocities", True, "Their ranks stay: a file of one velocity still shows."),
-    "time_signature": Clue("Time signature of the file", True, "Unless replaced, it stays as bar length (6/8 as 3/4)."),
-    "metre": Clue("Metre that cleaning replaced", False, "It is replaced: no token holds it."),
-    "on_grid": Clue("On the beat grid or not", True, f"It stays in the onsets. {_ON_GRID}"),
-    "grid_strength": Clue("How strongly onsets keep to the grid", True, f"It stays in the onsets. {_ON_GRID}"),
-    "grid_offset": Clue("Offset from the grid", False, "Cleaning removes it where notes are on a grid."),
-    "voices": Clue("Notes at once", True, "It is music: choose collections of like texture in every style."),
-    "track": Clue("Which track it was", False, _GONE),
-    "chunk": Clue("Which part of its file it was", False, _GONE),
-    "dropped_notes": Clue("Number of notes out of range", False, "They are dropped: no token writes them."),
+    "format": Property("File format", False, _GONE),
+    "ticks_per_quarter": Property("Ticks per quarter", False, f"{_GONE} Onsets on 24 steps may keep a comb pattern."),
+    "tempo": Property("Tempo of the file", False, f"{_GONE} Notes per quarter may keep a trace of it."),
+    "n_tempos": Property("Number of tempos", False, _GONE),
+    "n_tracks": Property("Number of tracks", False, _GONE),
+    "n_programs": Property("Number of instruments", False, _BAND_ONLY),
+    "instrument": Property("Instrument", False, _BAND_ONLY),
+    "pedal": Property("Sustain pedal", False, f"{_GONE} Durations are those of the keys."),
+    "velocities": Property("Number of velocities", True, "Ranks stay: a file with a single velocity still shows."),
+    "time_signature": Property(
+        "Time signature of the file", True, "Unless replaced, it stays as the bar length (6/8 as 3/4)."
+    ),
+    "metre": Property("Metre that cleaning replaced", False, "It is replaced: no token holds it."),
+    "on_grid": Property("On the beat grid or not", True, f"It stays in the onsets. {_ON_GRID}"),
+    "grid_strength": Property("How strongly onsets keep to the grid", True, f"It stays in the onsets. {_ON_GRID}"),
+    "grid_offset": Property("Offset from the grid", False, "Cleaning removes it where notes are on a grid."),
+    "voices": Property(
+        "Simultaneous notes", True, "It is music: choose collections of similar texture in every style."
+    ),
+    "track": Property("Track number", False, _GONE),
+    "chunk": Property("Place of the chunk in its file", False, _GONE),
+    "dropped_notes": Property("Number of notes out of range", False, "They are dropped: no token writes them."),
 }
-"""What a row of pieces.parquet says of the file, in order."""
+"""Columns of pieces.parquet that describe the file, in order."""
 
-_EVENLY = "No token holds it. Draw collections evenly, or a large one stands for its style."
-COUNTED = {"collection_size": Clue("Size of the collection", False, _EVENLY)}
+COLLECTION_SIZE = {
+    "collection_size": Property(
+        "Size of the collection",
+        False,
+        "No token holds it. Sample collections evenly, or a large one dominates its style.",
+    )
+}
 
-BAND = {
-    name: Clue(COLUMNS[name].title, True, "The recipe band writes instruments: judge the recipe piano.")
+BAND_COLUMNS = {
+    name: Property(COLUMNS[name].title, True, "The recipe band writes instruments: train critics on the recipe piano.")
     for name in ("n_programs", "instrument")
 }
-"""What differs in the recipe that keeps instruments."""
+"""Properties that the recipe `band` keeps."""
 
-TOGETHER = "together"
-TIMED = ("phase", "duration")
+ALL_COUNTS = "all"
+TIMING_COUNTS = ("phase", "duration")
 
-MARGINALS = {
-    "phase": Clue("Onset phase", True, "It is how the file was made before it is rhythm."),
-    "duration": Clue("Durations", True, "Exact lengths are a habit of exporters: distrust a judge that needs them."),
-    "velocity": Clue("Velocities", True, "Their ranks stay: set all to one and see what a judge still knows."),
-    "density": Clue("Notes a quarter", True, "At a nominal tempo they are anything: hold rewards to a band."),
-    "polyphony": Clue("Polyphony", True, "Choose collections of like texture in every style."),
-    "range": Clue("Pitch range", True, "Transpose in training, and choose collections of like instruments."),
-    "classes": Clue("Pitch classes", True, "Keys show, and so does harmony: transpose in training."),
-    "bars": Clue("Lengths of bars", True, "Judge music of one metre, or leave bar lengths out."),
-    "length": Clue("Length of the piece", True, "Judge excerpts of one length, never whole pieces."),
-    TOGETHER: Clue(
-        "All counts of notes together", True, "It takes no order of notes to reach this: ask a judge for more."
+NOTE_COUNTS = {
+    "phase": Property("Onset phase", True, "It shows how the file was made before it shows rhythm."),
+    "duration": Property(
+        "Durations", True, "Exact durations depend on the exporter: distrust a critic that needs them."
     ),
+    "velocity": Property("Velocities", True, "Ranks stay: set all to one value and see what a critic still knows."),
+    "density": Property("Notes per quarter", True, "Arbitrary under a nominal tempo: keep rewards within a band."),
+    "polyphony": Property("Polyphony", True, "Choose collections of similar texture in every style."),
+    "range": Property("Pitch range", True, "Transpose in training, and choose collections of similar instruments."),
+    "classes": Property("Pitch classes", True, "Keys show, and so does harmony: transpose in training."),
+    "bars": Property("Bar lengths", True, "Compare music of one metre, or leave bar lengths out."),
+    "length": Property("Length of the piece", True, "Compare excerpts of equal length, never whole pieces."),
+    ALL_COUNTS: Property("All note counts together", True, "This needs no order of notes: require more of a critic."),
 }
-"""Simple counts of a piece's cleaned notes that a judge can read without hearing music."""
+"""Counts of a piece's cleaned notes that a critic can use without musical context."""
 
 
 @dataclass(frozen=True, slots=True)
-class Guess:
-    """How well the style was guessed of pieces that the guesser had not seen.
+class StyleAccuracy:
+    """How well the style of pieces is predicted by a classifier that was not trained on them.
 
     Attributes:
-        accuracy: share guessed right, every style weighing the same, 0..1.
-        error: its standard error, from groups that were held out as one.
-        blind: what a guess without looking reaches: 1 / number of styles.
-        pieces: how many were guessed.
+        accuracy: balanced accuracy (mean recall of the styles), 0..1.
+        error: its standard error, with held-out groups as units.
+        chance: 1 / number of styles.
+        pieces: number of predictions.
     """
 
     accuracy: float
     error: float
-    blind: float
+    chance: float
     pieces: int
 
     @property
-    def above(self) -> bool:
-        """Whether it is surely better than blind."""
-        return self.accuracy - self.blind > max(LEAST, SURE * self.error)
+    def is_above_chance(self) -> bool:
+        return self.accuracy - self.chance > max(MIN_MARGIN, MIN_STANDARD_ERRORS * self.error)
 
 
 @dataclass(frozen=True, slots=True)
-class Leak:
-    """What one clue tells of the style.
+class Shortcut:
+    """How well one property predicts the style.
 
     Attributes:
-        works: guessed of works that were not seen.
-        collections: of collections that were not seen; None where a style has fewer than two.
-        on_grid: of works not seen, among pieces on the grid only; None for columns of the table and where a
-            style has too few of them.
+        works: accuracy on unseen works.
+        collections: on unseen collections; None if a style has fewer than two.
+        on_grid: on unseen works, among pieces on the grid only; None for columns, and if a style has too few.
     """
 
     key: str
-    clue: Clue
-    works: Guess
-    collections: Guess | None = None
-    on_grid: Guess | None = None
+    property: Property
+    works: StyleAccuracy
+    collections: StyleAccuracy | None = None
+    on_grid: StyleAccuracy | None = None
 
 
-def guess(features: ArrayLike, style: NDArray[Any], group: NDArray[Any], seed: int = 0, deals: int = 1) -> Guess | None:
-    """How well the style is guessed from features, of groups that were not seen.
+def predict_style(
+    features: ArrayLike, style: NDArray[Any], group: NDArray[Any], seed: int = 0, repeats: int = 1
+) -> StyleAccuracy | None:
+    """Cross-validates a classifier of the style on groups that it was not trained on.
 
-    A decision tree for one feature, a random forest for several; cross-validated in up to five parts that keep
-    groups together; every style weighs the same in training and in the score.
+    A decision tree for one feature, a random forest for several; up to five folds that keep groups together; styles
+    have equal weight in training and in the accuracy.
 
     Args:
         features: (P,) or (P, F) numbers; NaN where undefined.
         style: (P,) names.
         group: (P,) pieces that must be held out together share it, such as those of a work.
-        seed: of the parts and of the forest.
-        deals: how often the groups are dealt into parts anew; the more, the less it matters which few large groups
-            happen to be held out together.
+        seed: of the folds and of the forest.
+        repeats: number of random assignments of groups to folds; with more, the result depends less on which large
+            groups are held out together.
 
     Returns:
-        None where nothing can be guessed: one style only, or a style in fewer than two groups.
+        None with one style only, or if a style has fewer than two groups.
     """
     styles, of = np.unique(style, return_inverse=True)
     _, group = np.unique(group, return_inverse=True)
@@ -167,134 +177,145 @@ def guess(features: ArrayLike, style: NDArray[Any], group: NDArray[Any], seed: i
     if folds < 2:
         return None
     table = np.reshape(np.asarray(features, np.float64), (len(of), -1))
-    right = np.zeros(len(of))
-    for deal in range(deals):
-        part = _dealt(of, group, folds, seed + deal)
-        for test in (part == number for number in range(folds)):
-            model = _guesser(table.shape[1], seed).fit(table[~test], of[~test])
-            right[test] += (model.predict(table[test]) == of[test]) / deals
-    recall, variance = zip(*(_recall(right[of == k], group[of == k]) for k in range(len(styles))), strict=True)
+    correct = np.zeros(len(of))
+    for repeat in range(repeats):
+        fold = _assign_folds(of, group, folds, seed + repeat)
+        for test in (fold == number for number in range(folds)):
+            model = _classifier(table.shape[1], seed).fit(table[~test], of[~test])
+            correct[test] += (model.predict(table[test]) == of[test]) / repeats
+    recall, variance = zip(*(_recall(correct[of == k], group[of == k]) for k in range(len(styles))), strict=True)
     error = math.sqrt(sum(variance)) / len(styles)
-    return Guess(float(np.mean(recall)), error, 1 / len(styles), len(of))
+    return StyleAccuracy(float(np.mean(recall)), error, 1 / len(styles), len(of))
 
 
-def _dealt(of: NDArray[np.intp], group: NDArray[np.intp], folds: int, seed: int) -> NDArray[np.int64]:
-    """(P,) part of each piece: the groups, shuffled and put in the order of their styles, are dealt out in turn.
+def _assign_folds(of: NDArray[np.intp], group: NDArray[np.intp], folds: int, seed: int) -> NDArray[np.int64]:
+    """(P,) fold of each piece: groups are shuffled, sorted by style and assigned to folds in turn.
 
-    So each part has groups of every style, and none has all of one.
+    So each fold has groups of every style, and no fold has all groups of one.
     """
     _, first = np.unique(group, return_index=True)
     shuffled = np.random.default_rng(seed).permutation(len(first))
     order = shuffled[np.argsort(of[first[shuffled]], kind="stable")]
-    part = np.empty(len(first), np.int64)
-    part[order] = np.arange(len(first)) % folds
-    return part[group]
+    fold = np.empty(len(first), np.int64)
+    fold[order] = np.arange(len(first)) % folds
+    return fold[group]
 
 
-def _guesser(n_features: int, seed: int) -> DecisionTreeClassifier | RandomForestClassifier:
+def _classifier(n_features: int, seed: int) -> DecisionTreeClassifier | RandomForestClassifier:
     rules: dict[str, Any] = {"min_samples_leaf": 4, "class_weight": "balanced", "random_state": seed}
     if n_features == 1:
         return DecisionTreeClassifier(max_leaf_nodes=32, **rules)
     return RandomForestClassifier(n_estimators=20, max_leaf_nodes=128, n_jobs=1, **rules)
 
 
-def _recall(right: Floats, group: NDArray[np.integer]) -> tuple[float, float]:
-    """Share guessed right, and its variance with groups as the units."""
-    share = float(right.mean())
+def _recall(correct: Floats, group: NDArray[np.integer]) -> tuple[float, float]:
+    """Share of correct predictions, and its variance with groups as the units."""
+    share = float(correct.mean())
     _, owner = np.unique(group, return_inverse=True)
-    off = np.bincount(owner, weights=right - share)
-    return share, float((off**2).sum() / len(right) ** 2 * len(off) / max(len(off) - 1, 1))
+    deviation = np.bincount(owner, weights=correct - share)
+    return share, float((deviation**2).sum() / len(correct) ** 2 * len(deviation) / max(len(deviation) - 1, 1))
 
 
-def column_leaks(pieces: pd.DataFrame, recipe: str = "piano", seed: int = 0) -> list[Leak]:
-    """What each column of `COLUMNS` that is there tells of the style, worst first; a column of one value is left out.
+def column_shortcuts(pieces: pd.DataFrame, recipe: str = "piano", seed: int = 0) -> list[Shortcut]:
+    """How well each column of `COLUMNS` predicts the style, best first; constant columns are left out.
 
     Args:
         pieces: P rows with style, collection and group.
         recipe: `band` keeps instruments.
-        seed: of the parts.
+        seed: of the folds.
     """
     table = pieces.assign(collection_size=pieces.groupby("collection")["collection"].transform("size"))
-    clues = COLUMNS | COUNTED | (BAND if recipe == "band" else {})
-    codes = {name: _codes(table[name]) for name in clues if name in table}
-    return _leaks({name: code for name, code in codes.items() if len(np.unique(code)) > 1}, clues, pieces, seed)
+    properties = COLUMNS | COLLECTION_SIZE | (BAND_COLUMNS if recipe == "band" else {})
+    codes = {name: _codes(table[name]) for name in properties if name in table}
+    return _shortcuts(
+        {name: code for name, code in codes.items() if len(np.unique(code)) > 1}, properties, pieces, seed
+    )
 
 
-def count_leaks(counts: Mapping[str, Floats], pieces: pd.DataFrame, seed: int = 0) -> list[Leak]:
-    """What counts of notes tell of the style, each alone and all together, worst first.
+def note_shortcuts(counts: Mapping[str, Floats], pieces: pd.DataFrame, seed: int = 0) -> list[Shortcut]:
+    """How well counts of notes predict the style, each alone and all together, best first.
 
     Args:
-        counts: (P, F) numbers under names of `MARGINALS`; NaN where undefined.
+        counts: (P, F) numbers under names of `NOTE_COUNTS`; NaN where undefined.
         pieces: P rows with style, collection, group and on_grid.
-        seed: of the parts and of the forests.
+        seed: of the folds and of the forests.
     """
     grid = pieces["on_grid"].to_numpy(bool)
-    tables = {**counts, TOGETHER: np.column_stack(list(counts.values()))}
-    leaks = _leaks(tables, MARGINALS, pieces, seed)
+    tables = {**counts, ALL_COUNTS: np.column_stack(list(counts.values()))}
+    shortcuts = _shortcuts(tables, NOTE_COUNTS, pieces, seed)
     if set(pieces["style"]) != set(pieces["style"][grid]):
-        return leaks
-    return [replace(leak, on_grid=_guessed(tables[leak.key][grid], pieces[grid], "group", seed)) for leak in leaks]
+        return shortcuts
+    return [replace(one, on_grid=_predict(tables[one.key][grid], pieces[grid], "group", seed)) for one in shortcuts]
 
 
-def _leaks(tables: Mapping[str, Floats], clues: Mapping[str, Clue], pieces: pd.DataFrame, seed: int) -> list[Leak]:
-    """What can be guessed of works and of collections, worst first."""
-    leaks = []
+def _shortcuts(
+    tables: Mapping[str, Floats], properties: Mapping[str, Property], pieces: pd.DataFrame, seed: int
+) -> list[Shortcut]:
+    """Accuracies on works and on collections, best first."""
+    shortcuts = []
     for name, table in tables.items():
-        works = _guessed(table, pieces, "group", seed)
+        works = _predict(table, pieces, "group", seed)
         if works is not None:
-            leaks.append(Leak(name, clues[name], works, _guessed(table, pieces, "collection", seed, DEALS)))
-    return sorted(leaks, key=lambda leak: -leak.works.accuracy)
+            collections = _predict(table, pieces, "collection", seed, COLLECTION_REPEATS)
+            shortcuts.append(Shortcut(name, properties[name], works, collections))
+    return sorted(shortcuts, key=lambda shortcut: -shortcut.works.accuracy)
 
 
-def _guessed(table: Floats, pieces: pd.DataFrame, by: str, seed: int, deals: int = 1) -> Guess | None:
-    return guess(table, pieces["style"].to_numpy(str), pieces[by].to_numpy(str), seed, deals)
+def _predict(table: Floats, pieces: pd.DataFrame, by: str, seed: int, repeats: int = 1) -> StyleAccuracy | None:
+    return predict_style(table, pieces["style"].to_numpy(str), pieces[by].to_numpy(str), seed, repeats)
 
 
-def in_words(leak: Leak) -> str:
-    """What a leak tells, what that means, and what to do."""
-    works, collections, on_grid = leak.works, leak.collections, leak.on_grid
-    unseen = f", {100 * collections.accuracy:.0f} of collections not seen before" if collections else ""
-    told = f"{leak.clue.title} alone: {100 * works.accuracy:.0f} in 100 pieces of works not seen before{unseen}"
-    said = [f"{told} (blind: {100 * works.blind:.0f})"]
-    if collections and works.above:
-        said.append(_across(works, collections))
-    said.append(leak.clue.advice)
-    if on_grid and works.above:
+def describe(shortcut: Shortcut) -> str:
+    """How well a shortcut predicts the style, what that means, and what to do."""
+    works, collections, on_grid = shortcut.works, shortcut.collections, shortcut.on_grid
+    unseen = f", {_percent(collections)} of unseen collections" if collections else ""
+    sentences = [
+        f"{shortcut.property.title} alone predicts the style of {_percent(works)} of unseen works{unseen} "
+        f"(chance: {100 * works.chance:.0f} %)"
+    ]
+    if collections and works.is_above_chance:
+        sentences.append(_compare_collections(works, collections))
+    sentences.append(shortcut.property.advice)
+    if on_grid and works.is_above_chance:
         if on_grid.accuracy + on_grid.error < works.accuracy - works.error:
-            said.append(f"On the grid it falls to {100 * on_grid.accuracy:.0f}: mgen prepare --on-grid-only")
-        elif leak.key in TIMED:
-            said.append(
-                f"On the grid it is still {100 * on_grid.accuracy:.0f}, so --on-grid-only does not mend it: "
+            sentences.append(f"On the grid it falls to {_percent(on_grid)}: mgen prepare --on_grid_only")
+        elif shortcut.key in TIMING_COUNTS:
+            sentences.append(
+                f"On the grid it is still {_percent(on_grid)}, so --on_grid_only does not help: "
                 "choose collections made the same way in every style"
             )
-    return " ".join(f"{sentence.rstrip('.')}." for sentence in said)
+    return " ".join(f"{sentence.rstrip('.')}." for sentence in sentences)
 
 
-def _across(works: Guess, collections: Guess) -> str:
-    """What it means that collections not seen before are guessed worse, or no worse, than works."""
-    if collections.above:
-        if collections.accuracy - collections.blind < (works.accuracy - works.blind) / 2:
-            return "It knows the collections better than the style"
-        return "It holds across collections: music, or a habit of all files of a style"
+def _percent(accuracy: StyleAccuracy) -> str:
+    return f"{100 * accuracy.accuracy:.0f} %"
+
+
+def _compare_collections(works: StyleAccuracy, collections: StyleAccuracy) -> str:
+    """What it means that unseen collections are predicted worse, or no worse, than unseen works."""
+    if collections.is_above_chance:
+        if collections.accuracy - collections.chance < (works.accuracy - works.chance) / 2:
+            return "It identifies the collections better than the style"
+        return "It holds across collections: music, or a habit common to all files of a style"
     if collections.accuracy + 2 * collections.error < works.accuracy:
-        return "It knows the collections, not the style"
-    return "There are too few collections to say whether it is more than their habit"
+        return "It identifies the collections, not the style"
+    return "There are too few collections to tell whether it is more than their habit"
 
 
 def _codes(column: pd.Series[Any]) -> Floats:
-    """(P,) numbers as they are, words by how common they are; rare words share a number."""
+    """(P,) numbers unchanged, strings as ranks by frequency; rare strings share a number."""
     if pd.api.types.is_numeric_dtype(column):
-        return numbers(column)
-    said = words(column)
-    return np.minimum(said.value_counts().index.get_indexer(pd.Index(said)), COMMON).astype(np.float64)
+        return to_numbers(column)
+    values = to_labels(column)
+    return np.minimum(values.value_counts().index.get_indexer(pd.Index(values)), MAX_CATEGORIES).astype(np.float64)
 
 
-def numbers(column: pd.Series[Any]) -> Floats:
-    """(P,) the column as numbers; NaN where it says none."""
+def to_numbers(column: pd.Series[Any]) -> Floats:
+    """(P,) the column as numbers; NaN where there is none."""
     return pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
 
 
-def words(column: pd.Series[Any]) -> pd.Series[str]:
-    """Values as they are shown; an empty or missing one is `UNSAID`."""
-    said = column.map(lambda value: f"{value:g}" if isinstance(value, float) else str(value), na_action="ignore")
-    return said.astype(object).where(column.notna() & (said != ""), UNSAID).astype(str)
+def to_labels(column: pd.Series[Any]) -> pd.Series[str]:
+    """Values as strings to show; an empty or missing one is `NOT_STATED`."""
+    text = column.map(lambda value: f"{value:g}" if isinstance(value, float) else str(value), na_action="ignore")
+    return text.astype(object).where(column.notna() & (text != ""), NOT_STATED).astype(str)

@@ -53,7 +53,7 @@ class Limits:
 
     Attributes:
         seconds: of processor time, so that a busy machine changes no result; an item that only waits is ended after
-            `WAITING` times as long.
+            `WALL_PER_CPU_SECOND` times as long.
         memory: MiB beyond what the worker held before. Held to on Linux only.
     """
 
@@ -67,7 +67,7 @@ WALL_PER_CPU_SECOND = 6.0
 
 @dataclass(frozen=True)
 class LimitedCall(Generic[Item, Result]):
-    """`function` under `limits`: what a worker calls, of whatever engine. Faults become `Lost`."""
+    """`function` under `limits`: what a worker calls, of whatever engine. Faults become `Failure`."""
 
     function: Callable[[Item], Result]
     limits: Limits
@@ -98,7 +98,7 @@ def _raise_out_of_time(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _start_timers(seconds: float) -> None:
-    """Raise `OutOfTime` after so many seconds of processor time, or `WAITING` times as many on the clock; 0 stops."""
+    """Raises `OutOfTime` after `seconds` of processor time or `WALL_PER_CPU_SECOND` times that on the clock; 0 stops."""
     if hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread():
         for number, timer, limit in (
             (signal.SIGPROF, signal.ITIMER_PROF, seconds),
