@@ -98,7 +98,7 @@ def _raise_out_of_time(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _start_timers(seconds: float) -> None:
-    """Raises `OutOfTime` after `seconds` of processor time or `WALL_PER_CPU_SECOND` times that on the clock; 0 stops."""
+    """Raises `OutOfTime` after `seconds` of CPU time or `WALL_PER_CPU_SECOND` times that on the clock; 0 stops."""
     if hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread():
         for number, timer, limit in (
             (signal.SIGPROF, signal.ITIMER_PROF, seconds),
