@@ -140,10 +140,10 @@ def test_a_folder_with_sets_and_one_reward(tmp_path, capsys):
     for i in range(24):
         compose("lead_sheets", i).dump_midi(tmp_path / f"tune_{i}.mid")
     assert main(["--midi", str(tmp_path), "--solo", "true", "--excerpt_notes", "40", "--rewards", "longest_run"]) == 0
-    said = capsys.readouterr().out
-    assert "reward longest_run" in said and "reward grammar" not in said
-    assert "set frechet" in said and "not detected" in said
-    assert "excerpts of 40 notes" in said
+    message = capsys.readouterr().out
+    assert "reward longest_run" in message and "reward grammar" not in message
+    assert "set frechet" in message and "not detected" in message
+    assert "excerpts of 40 notes" in message
 
 
 def test_a_critic_is_a_column(small_corpus, tmp_path, capsys):
@@ -163,7 +163,7 @@ def test_a_critic_is_a_column(small_corpus, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ([], "expected either --corpus or --midi"),
         (["--corpus", "a", "--midi", "b"], "expected either --corpus or --midi"),
@@ -173,9 +173,9 @@ def test_a_critic_is_a_column(small_corpus, tmp_path, capsys):
         (["--midi", "nowhere"], "nowhere"),
     ],
 )
-def test_mistakes_are_one_line(words, said, tmp_path, monkeypatch):
+def test_mistakes_are_one_line(words, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(MgenError, match=said) as raised:
+    with pytest.raises(MgenError, match=message) as raised:
         main(words)
     assert "\n" not in str(raised.value)
 

@@ -10,6 +10,7 @@ from evaluation_pieces import line, solo
 from mgen.cli import evaluate
 from mgen.cli.main import run
 from mgen.errors import MgenError
+from mgen.workflows.evaluate import evaluate_folders
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +52,16 @@ def test_without_out_nothing_is_written(music, tmp_path, capsys, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_call_on_folders_prints_nothing(music, tmp_path, capsys):
+    result = evaluate_folders(music / "own", music / "real", excerpt_notes=48, two_sample=False, workers=1)
+    assert result.folder is None and result.facts["H1"]["value"] > 0 and result.measured.names == ("real", "own")
+    assert capsys.readouterr().out == ""
+    with pytest.raises(MgenError, match="no option 'excerpt_note'; did you mean 'excerpt_notes'"):
+        evaluate_folders(music / "own", music / "real", excerpt_note=48)
+
+
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ([], "either --model NAME=FOLDER ... with --corpus, or --midi"),
         (["--midi", "a"], "expected --reference"),
@@ -69,9 +78,9 @@ def test_without_out_nothing_is_written(music, tmp_path, capsys, monkeypatch):
         (["--midi", "{music}/own", "--reference", "{music}/real", "--clamp", "{music}/one"], "CLaMP|expected"),
     ],
 )
-def test_mistakes_are_one_line_and_exit_code_2(words, said, music, capsys):
+def test_mistakes_are_one_line_and_exit_code_2(words, message, music, capsys):
     words = [word.replace("{music}", str(music)) for word in words]
-    with pytest.raises(MgenError, match=said):
+    with pytest.raises(MgenError, match=message):
         evaluate.main(words)
     assert run(evaluate.main, words) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""`mgen generate`: guidance, a repetition penalty, and the best of several tries; judges by name and of a run."""
+"""`mgen generate`: guidance, a repetition penalty, and the best of several completions; judges by name and of a run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 import yaml
 from symusic import Score
 
+import mgen
 from critics.realism.critic import RealismCritic
 from critics.sequence import SequenceCritic
 from critics.style.critic import StyleCritic
@@ -75,7 +76,13 @@ def test_every_option_changes_the_music(base, tmp_path):
     assert index(tmp_path / "guided")["decoding"]["guidance"] == 4
 
 
-def test_best_of_keeps_what_the_critic_likes(base, critic, remi, tmp_path, capsys):
+def test_the_call_gives_the_pieces_and_prints_nothing(base, tmp_path, capsys):
+    result = mgen.generate(base, tmp_path / "out", n=2, max_new_tokens=20, style="jazz")
+    assert result.notes.n_pieces == 2 and result.facts == index(tmp_path / "out")
+    assert capsys.readouterr().out == ""
+
+
+def test_best_of_keeps_the_critics_best(base, critic, remi, tmp_path, capsys):
     judge = StyleCritic.from_pretrained(critic, remi)
     means = []
     for tries in ("1", "12"):
@@ -92,7 +99,7 @@ def test_best_of_keeps_what_the_critic_likes(base, critic, remi, tmp_path, capsy
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         (["--best_of", "4"], "best_of needs judges: give --judges_of RUN, --critic"),
         (["--best_of", "4", "--judges", "grammar=1"], "expected --bands FILE"),
@@ -110,8 +117,8 @@ def test_best_of_keeps_what_the_critic_likes(base, critic, remi, tmp_path, capsy
         (["--repetition_penalty", "0"], r"repetition_penalty \(0.0\) must be above 0"),
     ],
 )
-def test_mistakes_are_one_line_and_leave_nothing(more, said, base, tmp_path):
-    with pytest.raises(MgenError, match=said) as caught:
+def test_mistakes_are_one_line_and_leave_nothing(more, message, base, tmp_path):
+    with pytest.raises(MgenError, match=message) as caught:
         generate.main(words(base, tmp_path / "out", *more))
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
@@ -162,7 +169,7 @@ def test_judges_of_a_run(run_folder, base, critic, excerpts, remi):
 
 
 @pytest.mark.parametrize(
-    ("break_it", "said"),
+    ("break_it", "message"),
     [
         (lambda folder: (folder / "config.yaml").unlink(), "expected a run of mgen finetune"),
         (lambda folder: (folder / "config.yaml").write_text("- 1"), "not of a run of mgen finetune"),
@@ -170,14 +177,14 @@ def test_judges_of_a_run(run_folder, base, critic, excerpts, remi):
         (lambda folder: (folder / "bands.json").unlink(), "expected bands as JSON"),
     ],
 )
-def test_a_run_without_its_judges_is_told_in_a_line(break_it, said, run_folder, remi):
+def test_a_run_without_its_judges_is_one_line(break_it, message, run_folder, remi):
     break_it(run_folder)
-    with pytest.raises(MgenError, match=said):
+    with pytest.raises(MgenError, match=message):
         judges_of_run(run_folder, JUDGES, remi)
 
 
 def test_pretraining_goes_on_from_a_policy_on_one_style(base, small_corpus, tmp_path):
-    """The jazz-only control: weights start from the policy's, and only jazz is counted."""
+    """The low-cost baseline trained on jazz: weights start from the policy's, and only jazz is counted."""
     corpus = Corpus.open(small_corpus)
     more = ["--corpus", str(small_corpus), "--init", str(base), "--style", "jazz", "--context", "128"]
     more += ["--max_steps", "2", "--eval_steps", "2", "--valid_windows", "16", "--per_device_train_batch_size", "64"]
@@ -193,14 +200,14 @@ def test_pretraining_goes_on_from_a_policy_on_one_style(base, small_corpus, tmp_
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         (["--style", "polka"], "style 'polka': the corpus has jazz, other"),
         (["--context", "512"], "its context is 256 tokens, 512 were asked for"),
         (["--style", "jazz", "--streaming", "true"], "cannot be streamed"),
     ],
 )
-def test_mistakes_in_going_on_are_one_line(more, said, base, small_corpus, tmp_path):
+def test_mistakes_in_going_on_are_one_line(more, message, base, small_corpus, tmp_path):
     options = ["--corpus", str(small_corpus), "--init", str(base), "--context", "128", "--out", str(tmp_path / "run")]
-    with pytest.raises(MgenError, match=said):
+    with pytest.raises(MgenError, match=message):
         pretrain.main([*options, *QUIET, *more])

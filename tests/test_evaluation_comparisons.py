@@ -17,7 +17,7 @@ from mgen.evaluation.comparisons import (
 from mgen.stats.intervals import Interval
 
 COLUMNS = [
-    MetricColumn("auc", "told apart", "0.5", 2),
+    MetricColumn("auc", "two-sample AUC", "0.5", 2),
     MetricColumn("rep", "repeats", "as real", 2),
     MetricColumn("loops", "greedy loops", "lower", 2),
     MetricColumn("kl", "KL", "stated", 1, "distance from the pretrained model", "nats"),
@@ -91,8 +91,8 @@ def test_a_number_to_be_near_to_can_be_overshot():
 
 def test_in_words():
     assert describe_rows(ROWS, COLUMNS) == [
-        "tuned: better in told apart (0.90 → 0.60; ideal 0.50); worse in greedy loops (0.80 → 0.90); "
-        "no clear change in repeats. Still clearly off the aim: told apart and repeats."
+        "tuned: better in two-sample AUC (0.90 → 0.60; ideal 0.50); worse in greedy loops (0.80 → 0.90); "
+        "no clear change in repeats. Still clearly off the aim: two-sample AUC and repeats."
     ]
 
 
@@ -117,7 +117,7 @@ def test_in_words_shows_as_many_digits_as_a_change_needs():
         SystemRow("a", "pretrained", {"x": Interval(0.0012, 0.0011, 0.0013)}),
         SystemRow("b", "tuned", {"x": Interval(0.0031, 0.003, 0.0032)}),
     ]
-    assert describe_rows(rows, [MetricColumn("x", "broken", "lower", 2)]) == ["b: worse in broken (0.001 → 0.003)."]
+    assert describe_rows(rows, [MetricColumn("x", "invalid", "lower", 2)]) == ["b: worse in invalid (0.001 → 0.003)."]
 
 
 def test_in_words_has_nothing_to_say_without_a_pretrained_row():
@@ -207,11 +207,11 @@ def test_a_tuned_row_that_loses_to_a_baseline_is_reported_so(other, result, word
         SystemRow("best of 8", "low_cost_baseline", other),
     ]
     (met,) = compare_systems(rows, LOWER).values()
-    assert [(duel.other, duel.result) for duel in met] == [("base", "ahead"), ("best of 8", result)]
+    assert [(comparison.other, comparison.result) for comparison in met] == [("base", "ahead"), ("best of 8", result)]
     assert describe_rows(rows, LOWER)[-1] == words
 
 
-def test_duels_count_over_all_kinds_of_prompt_and_only_for_tuned_rows():
+def test_comparisons_count_over_all_prompt_types_and_only_for_tuned_rows():
     def cells(value):
         return {"a": Interval(value, value - 0.1, value + 0.1)}
 
@@ -221,12 +221,12 @@ def test_duels_count_over_all_kinds_of_prompt_and_only_for_tuned_rows():
         SystemRow("chain", "baseline", cells(0), "transfer"),
     ]
     rows += [SystemRow("real", "real", cells(1), "transfer"), SystemRow("other", "tuned", {}, "transfer")]
-    assert {name: [duel.other for duel in met] for name, met in compare_systems(rows, LOWER).items()} == {
+    assert {name: [comparison.other for comparison in met] for name, met in compare_systems(rows, LOWER).items()} == {
         "nats": ["chain"]
     }
-    ((duel,),) = compare_systems(rows, LOWER).values()
-    assert (duel.counts[Verdict.BETTER], duel.counts[Verdict.WORSE], duel.total) == (1, 1, 2)
-    assert duel.result == "level"
+    ((comparison,),) = compare_systems(rows, LOWER).values()
+    assert (comparison.counts[Verdict.BETTER], comparison.counts[Verdict.WORSE], comparison.total) == (1, 1, 2)
+    assert comparison.result == "level"
 
 
 def test_the_interval_of_the_difference_from_a_control_decides_where_it_is_known():
@@ -245,4 +245,4 @@ def test_a_change_from_the_pretrained_row_says_nothing_of_a_control():
     met = compare_systems(
         [tuned, SystemRow("base", "pretrained", wide), SystemRow("best of 8", "low_cost_baseline", wide)], LOWER
     )["nats"]
-    assert [duel.result for duel in met] == ["behind", "no clear difference"]
+    assert [comparison.result for comparison in met] == ["behind", "no clear difference"]

@@ -39,7 +39,7 @@ def example_piece(system, seed):
 
 
 COLUMNS = [
-    MetricColumn("auc", "told apart", "0.5", 2),
+    MetricColumn("auc", "two-sample AUC", "0.5", 2),
     MetricColumn("rep", "repeats", "as real", 2),
     MetricColumn("loops", "greedy loops", "lower", 2),
     MetricColumn("kl", "KL", "stated", 1, "distance from the pretrained model", "nats"),
@@ -190,7 +190,7 @@ def test_the_playing_head_knows_the_tempo():
 
 def test_facts_limits_and_own_findings_are_shown():
     text = Page(render_report("t", ROWS, COLUMNS, [], [], {"machine": "2 cores"}, ["one seed"], ["My own words."])).text
-    assert all(words in text for words in ("My own words.", "machine 2 cores", "one seed", "told apart (0.90"))
+    assert all(words in text for words in ("My own words.", "machine 2 cores", "one seed", "two-sample AUC (0.90"))
 
 
 def test_a_report_of_nothing_is_still_a_page():
@@ -205,22 +205,22 @@ def report(rows=(), columns=COLUMNS, **others):
     return render_report("t", rows, columns, others.pop("curves", []), others.pop("examples", []), {}, [], **others)
 
 
-CONTROL = SystemRow(
+BASELINE = SystemRow(
     "best of 8", "low_cost_baseline", {**BASE, "auc": Interval(0.51, 0.5, 0.52), "loops": Interval(0.1, 0.08, 0.12)}
 )
 
 
 def test_the_headline_says_which_controls_a_tuned_model_loses_to():
-    # tuned has 0.60 told apart and 0.90 loops: the control's 0.51 and 0.10 are both clearly nearer the aim
-    (line,) = re.findall(r'class="lead">([^<]+)', report([*ROWS, CONTROL]))
-    assert line.endswith("Told apart: better (0.90 → 0.60). It loses to best of 8.")
+    # tuned has 0.60 two-sample AUC and 0.90 loops: the baseline's 0.51 and 0.10 are both clearly nearer the aim
+    (line,) = re.findall(r'class="lead">([^<]+)', report([*ROWS, BASELINE]))
+    assert line.endswith("Two-sample AUC: better (0.90 → 0.60). It loses to best of 8.")
     cheap = SystemRow("chain", "baseline", {**BASE, "auc": Interval(1.0, 0.99, 1.0)})
-    (line,) = re.findall(r'class="lead">([^<]+)', report([*ROWS, CONTROL, cheap]))
+    (line,) = re.findall(r'class="lead">([^<]+)', report([*ROWS, BASELINE, cheap]))
     assert line.endswith("It loses to best of 8. It is level with chain.")
 
 
 def test_a_control_is_compared_in_the_table_and_a_reference_is_only_shown():
-    html = report([*ROWS, CONTROL, SystemRow("prompts", "reference", TUNED)])
+    html = report([*ROWS, BASELINE, SystemRow("prompts", "reference", TUNED)])
     assert systems(html) == ["music", "prompts", "base", "tuned", "best of 8"]
     rows = dict(re.findall(r'<tr class="role-(\w+)[^>]*>(.*?)</tr>', html.split('id="numbers"')[1], re.DOTALL))
     assert re.findall(r'class="mark (\w+)"', rows["low_cost_baseline"]) == ["better", "better"]
@@ -280,7 +280,7 @@ def test_without_a_pretrained_model_rows_are_set_beside_what_is_aimed_at():
     html = report([ROWS[2], SystemRow("folder", "midi", {**TUNED, "rep": Interval(0.14, 0.13, 0.15)})])
     text = Page(html).text
     off = text.split("clearly off the aim")[1].split("not clearly off it")[0]
-    assert "told apart (0.60; ideal 0.50)" in off
+    assert "two-sample AUC (0.60; ideal 0.50)" in off
     assert "repeats (0.14; real 0.14)" in text.split("not clearly off it")[1]
     assert "There is no pretrained model" in text
 
@@ -289,7 +289,7 @@ def test_pieces_of_baselines_are_folded():
     example = Example(
         "p", "jazz", "best", [example_piece("music", 0), example_piece("tuned", 1), example_piece("best of 8", 2)]
     )
-    html = report([*ROWS, CONTROL], examples=[example])
+    html = report([*ROWS, BASELINE], examples=[example])
     shown, folded = html.split('<details class="extra">')
     assert shown.count('<figure class="piece') == 2 and folded.count('<figure class="piece') == 1
     assert "1 more: best of 8" in folded
@@ -299,9 +299,9 @@ def test_a_section_has_its_table_with_intervals_and_words():
     table = PlainTable(
         ["check", "AUC", "needed"], [["real", Interval(0.5, 0.45, 0.55), "0.5 inside"], ["bars", 1.0, "0.75"]], 2
     )
-    html = report(sections=[Section("Self-check of the test", "Real beside real.", table, "Self-check")])
+    html = report(sections=[Section("Self-check of the test", "Real against real.", table, "Self-check")])
     text = Page(html).text
-    assert "Real beside real. check AUC needed real 0.50 0.45 to 0.55 0.5 inside bars 1.00 0.75" in text
+    assert "Real against real. check AUC needed real 0.50 0.45 to 0.55 0.5 inside bars 1.00 0.75" in text
     assert '<a href="#part-1">Self-check</a>' in html
     assert "<td><b>\N{EN DASH}</b></td>" in report(
         sections=[Section("a", "b", PlainTable(["x", "y"], [["z", float("nan")]]))]
@@ -316,14 +316,14 @@ def test_a_row_of_a_table_has_as_many_entries_as_its_head():
 def test_distributions_are_shown_by_kind_of_prompt():
     values = {"music": [0.1, 0.2], "tuned": [0.3, 0.4]}
     spread = [
-        Distribution("rep", "repeats", "", "heard before", values, "music", f"{group}: what it is")
+        Distribution("rep", "repeats", "", "occurs earlier", values, "music", f"{group}: what it is")
         for group in ("continuation", "transfer", "continuation")
     ]
     html = report(ROWS, distributions=spread)
     parts = html.split('id="distributions"')[1].split("</section>")[0].split("<details")[1:]
     assert [part.count("<figure>") for part in parts] == [2, 1]
     assert [re.findall(r"<summary>([^<]+)", part) for part in parts] == [["continuation"], ["transfer"]]
-    assert "lane role-tuned" in parts[0] and "heard before" in parts[0]
+    assert "lane role-tuned" in parts[0] and "occurs earlier" in parts[0]
 
 
 def test_long_facts_are_folded():
@@ -343,7 +343,7 @@ def test_the_first_main_number_is_reported_for_each_prompt_type():
     rows += [SystemRow("tuned", "tuned", {"auc": auc}, group) for group, auc in values.items()]
     (line,) = re.findall(r'class="lead">([^<]+)', report(rows))
     assert line.endswith(
-        "Told apart: continuation, better (0.90 → 0.60); transfer, no clear change (0.90 → 0.88); "
+        "Two-sample AUC: continuation, better (0.90 → 0.60); transfer, no clear change (0.90 → 0.88); "
         "unconditional, worse (0.90 → 0.99)."
     )
     against = report([*rows, *(SystemRow("best of 8", "low_cost_baseline", BASE, group) for group in values)])

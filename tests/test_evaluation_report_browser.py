@@ -29,7 +29,7 @@ SYSTEMS = {
     "Markov, order 5": "baseline",
 }
 GROUPS = ("continue jazz: the prompt is jazz of the test split", "from nothing: only the style is asked for")
-PARTS = ("told apart", "style", "repetition", "harmony", "rhythm", "form")
+PARTS = ("distance", "style", "repetition", "harmony", "rhythm", "form")
 
 
 def example_piece(system, seed):
@@ -76,7 +76,7 @@ def full_page():
         for tag in ("best", "worst")
     ]
     table = PlainTable(["corruption", *(f"metric {i}" for i in range(12))], [["bars shuffled", *([0.5] * 12)]])
-    sections = [Section("How the metrics hear broken music", "420 solos.", table, "Corruptions")]
+    sections = [Section("Which metrics detect corrupted music", "420 solos.", table, "Corruptions")]
     facts = {"config": "\n".join(f"a_long_option_{i}: {i}" for i in range(30)), "path": "/a/long/path" * 20}
     return render_report("mgen: a report", rows, columns, [curve], examples, facts, ["one"], None, spread, sections)
 

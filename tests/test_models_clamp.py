@@ -103,7 +103,7 @@ def test_safetensors_hold_the_same(tmp_path):
     notes = short(solos(2))
     both = [ClampEmbedder.load(tmp_path / name)(notes) for name in ("clamp.safetensors", "weights_clamp3_c2.pth")]
     np.testing.assert_array_equal(*both)
-    with pytest.raises(MgenError, match="a folder with just one, found 2"):
+    with pytest.raises(MgenError, match="a folder with exactly one, found 2"):
         ClampEmbedder.load(tmp_path)
 
 
@@ -165,7 +165,7 @@ def test_messages_of_one_type_share_a_patch_as_far_as_they_fit():
 
 
 def test_what_is_no_clamp_says_so(tmp_path):
-    with pytest.raises(MgenError, match="or a folder with just one, found 0"):
+    with pytest.raises(MgenError, match="or a folder with exactly one, found 0"):
         ClampEmbedder.load(tmp_path)
     with pytest.raises(MgenError, match="found 0"):
         ClampEmbedder.load(tmp_path / "nowhere")

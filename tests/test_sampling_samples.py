@@ -8,6 +8,7 @@ import symusic
 
 from mgen.errors import MgenError
 from mgen.notes import Notes
+from mgen.renames import METRICS_KEYS, check_metrics_keys
 from mgen.sampling.samples import SamplePrompt, decode_with_prompt, read_samples, write_samples
 
 
@@ -28,7 +29,7 @@ def test_prompt_and_completion_are_one_piece(remi, ids):
     assert decode_with_prompt([remi.bos_id], ids[0], remi).prompt_end is None
 
 
-def test_what_is_written_is_read(remi, ids, tmp_path):
+def test_samples_round_trip(remi, ids, tmp_path):
     head = [remi.bos_id, remi.style_ids["jazz"]]
     prompts = [
         SamplePrompt(f"continuation/{i:04d}", "continuation", f"work {i}", [*head, *row[:30]])
@@ -46,7 +47,7 @@ def test_what_is_written_is_read(remi, ids, tmp_path):
         assert score.tempos[0].qpm == pytest.approx(90.0, abs=1e-3)
 
 
-def test_what_cannot_be_read_is_named(remi, ids, tmp_path):
+def test_unreadable_samples_are_one_line(remi, ids, tmp_path):
     with pytest.raises(MgenError, match="give the folder of an evaluation"):
         read_samples(tmp_path)
     with pytest.raises(MgenError, match="make one folder name"):
@@ -66,3 +67,18 @@ def test_what_cannot_be_read_is_named(remi, ids, tmp_path):
         (tmp_path / "index.json").write_text(json.dumps(content))
         with pytest.raises(MgenError, match="not a file in"):
             read_samples(tmp_path)
+
+
+@pytest.mark.parametrize(("old", "new"), METRICS_KEYS.items())
+def test_old_keys_are_refused_with_the_new_name(old, new, tmp_path):
+    content = {"items": [{old: ""}]} if old in {"kind", "player"} else {"items": [], old: []}
+    (tmp_path / "index.json").write_text(json.dumps(content))
+    with pytest.raises(MgenError, match=f"key '{old}' is now '{new}'; make it again: mgen evaluate --model") as caught:
+        read_samples(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_names_of_systems_are_not_keys():
+    check_metrics_keys("metrics.json", {"systems": {"turn": "tuned"}, "rows": {"turn": {"transfer": {}}}})
+    with pytest.raises(MgenError, match="key 'turn' is now 'transfer'"):
+        check_metrics_keys("metrics.json", {"rows": {"base": {"turn": {}}}})

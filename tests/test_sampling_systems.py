@@ -46,11 +46,11 @@ def test_guidance_of_1_is_the_style_and_of_0_its_absence(tiny_policy, corpus, re
 
 
 def test_logprobs_are_of_what_was_drawn_from(tiny_policy, corpus, remi):
-    """Guided, and heard pitches alone penalised, by hand from the model's own forward passes."""
+    """Guidance and penalised pitches by hand from the model's own forward passes."""
     policy, prompts = tiny_policy(initializer_range=0.3), prompts_of(corpus, n=3)
-    played = ModelSystem(policy, remi, Decoding(guidance=2.0, repetition_penalty=1.5)).complete(prompts, 12, 5)
+    drawn = ModelSystem(policy, remi, Decoding(guidance=2.0, repetition_penalty=1.5)).complete(prompts, 12, 5)
     is_pitch = torch.from_numpy(remi.kind == Kind.PITCH)
-    for prompt, row, told in zip(prompts.ids.tolist(), played.token_ids, played.logprobs, strict=True):
+    for prompt, row, logprobs in zip(prompts.ids.tolist(), drawn.token_ids, drawn.logprobs, strict=True):
         bare = without_style(prompt, remi)
         for place, token in enumerate(row):
             with torch.no_grad():
@@ -58,9 +58,9 @@ def test_logprobs_are_of_what_was_drawn_from(tiny_policy, corpus, remi):
                     policy(torch.tensor([head + row[:place]])).logits[0, -1] for head in (prompt, bare)
                 )
             logits = 2 * with_style - without
-            for heard in {t for t in [*prompt, *row[:place]] if is_pitch[t]}:
-                logits[heard] = logits[heard] / 1.5 if logits[heard] > 0 else logits[heard] * 1.5
-            assert abs(float(logits.log_softmax(-1)[token]) - told[place]) < 1e-4
+            for used in {t for t in [*prompt, *row[:place]] if is_pitch[t]}:
+                logits[used] = logits[used] / 1.5 if logits[used] > 0 else logits[used] * 1.5
+            assert abs(float(logits.log_softmax(-1)[token]) - logprobs[place]) < 1e-4
 
 
 def test_greedy_has_no_logprobs_and_no_chance(tiny_policy, corpus, remi):
@@ -84,19 +84,19 @@ def test_every_row_completes_every_type_of_prompt(word, prompt_type, tiny_policy
         system = rows.baseline(word, corpus, "jazz")
     else:
         system = rows.low_cost_baseline(word, tiny_policy(), remi, lambda notes: notes.counts.astype(float))
-    played, again = system.complete(prompts, 32, 7), system.complete(prompts, 32, 7)
-    assert played == again and played != system.complete(prompts, 32, 8)
-    assert len(played.token_ids) == 6 and all(1 <= len(row) <= 32 for row in played.token_ids)
-    if played.logprobs is not None:
-        assert [len(row) for row in played.logprobs] == [len(row) for row in played.token_ids]
-    assert (played.logprobs is None) == (not system.decodes_greedily)
+    drawn, again = system.complete(prompts, 32, 7), system.complete(prompts, 32, 7)
+    assert drawn == again and drawn != system.complete(prompts, 32, 8)
+    assert len(drawn.token_ids) == 6 and all(1 <= len(row) <= 32 for row in drawn.token_ids)
+    if drawn.logprobs is not None:
+        assert [len(row) for row in drawn.logprobs] == [len(row) for row in drawn.token_ids]
+    assert (drawn.logprobs is None) == (not system.decodes_greedily)
     if not system.decodes_greedily:
         with pytest.raises(MgenError, match="greedy"):
             system.complete(prompts, 32, 7, greedy=True)
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("word", "message"),
     [
         ("markow1", "did you mean markov1"),
         ("markov", "did you mean markov"),
@@ -106,13 +106,13 @@ def test_every_row_completes_every_type_of_prompt(word, prompt_type, tiny_policy
         ("", "no row is called ''"),
     ],
 )
-def test_unknown_baselines(word, said, corpus):
-    with pytest.raises(MgenError, match=said):
+def test_unknown_baselines(word, message, corpus):
+    with pytest.raises(MgenError, match=message):
         rows.baseline(word, corpus, "jazz")
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("word", "message"),
     [
         ("best_of8", "did you mean best_of_8"),
         ("best_of_8", "needs the judges"),
@@ -122,9 +122,9 @@ def test_unknown_baselines(word, said, corpus):
         ("markov1", "no row is called"),
     ],
 )
-def test_unknown_low_cost_baselines(word, said, tiny_policy, remi):
+def test_unknown_low_cost_baselines(word, message, tiny_policy, remi):
     score = None if word == "best_of_8" else len
-    with pytest.raises(MgenError, match=said):
+    with pytest.raises(MgenError, match=message):
         rows.low_cost_baseline(word, tiny_policy(), remi, score)
 
 
@@ -150,7 +150,7 @@ def pitch_of(notes):
 
 @pytest.mark.parametrize("n", [1, 2, 4, 16])
 def test_best_of_n_stays_within_its_bound(n, remi):
-    """KL(best of n, system) on a die, exactly and as played: at most log n - (n-1)/n."""
+    """KL(best of n, system) on a die, exactly and as drawn: at most log n - (n-1)/n."""
     share = np.array([0.4, 0.3, 0.2, 0.07, 0.03])
     # The best of n is side i when all are at most i and not all below i.
     upto = np.cumsum(share)
@@ -159,8 +159,8 @@ def test_best_of_n_stays_within_its_bound(n, remi):
     ids = np.full((20000, 1), remi.bos_id)
     prompts = Prompts("unconditional", ids, ids[:, 1:], 0, np.full(20000, "x"))
     system = BestOf(Dice(remi, share), remi, n, pitch_of)
-    played = np.array(system.complete(prompts, 6, 0).token_ids)[:, 3]
-    count = np.bincount(remi.value[played] - 60, minlength=5)
+    drawn = np.array(system.complete(prompts, 6, 0).token_ids)[:, 3]
+    count = np.bincount(remi.value[drawn] - 60, minlength=5)
     np.testing.assert_allclose(count / 20000, exact, atol=0.015)  # 4 deviations
     assert system.kl_bound == pytest.approx(math.log(n) - (n - 1) / n)
     assert kl <= system.kl_bound + 1e-12
@@ -197,6 +197,6 @@ def test_copies_are_of_the_style_asked_for(corpus, remi):
         assert "," + ",".join(map(str, row)) + "," in text
 
 
-def test_too_long_a_completion_is_told_in_a_line(tiny_policy, corpus, remi):
+def test_too_long_a_completion_is_one_line(tiny_policy, corpus, remi):
     with pytest.raises(MgenError, match="at most 1024 tokens, the model's context"):
         ModelSystem(tiny_policy(), remi).complete(prompts_of(corpus), 1020, 0)

@@ -1,4 +1,6 @@
-"""How music is judged: metrics, the two-sample test, the evaluation's own judge.
+"""The evaluation protocol and its report; nothing here imports rewards or critics.
 
-Nothing here imports rewards or critics: a model is never judged with what rewarded it.
+Read `protocol.py` first: prompts, systems, and `run_protocol`. Then `measure.py`, all metrics of one set of pieces, and
+`comparisons.py`, what its intervals support. `report_content.py` selects the content of the page that `report.py` renders.
+`folders.py` compares two folders of files; `self_check.py` and `corruption_table.py` check the metrics themselves.
 """

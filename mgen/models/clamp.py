@@ -1,7 +1,7 @@
-"""CLaMP 2 and 3 as a space for Fréchet distances: their published weights, read from a local file.
+"""CLaMP 2 and 3 as embedders of pieces: their published weights, read from a local file.
 
-A piece is written as the text of its MIDI messages, cut in patches of characters as these models were trained, and
-embedded by the symbolic encoder; the text and audio towers are left unread. Nothing is downloaded.
+A piece is written as the text of its MIDI messages, split into patches of characters as in the training of these
+models, and embedded by the symbolic encoder. The text and audio towers are not used. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from mgen.errors import MgenError
 from mgen.notes import STEPS_PER_QUARTER, Notes
 
 TICKS = 480
-"""Ticks a quarter note in the text: what most MIDI files of the models' training have."""
+"""Ticks per quarter note in the text, as in most MIDI files of the models' training."""
 
 TEMPO = 500_000
-"""Microseconds a quarter note in the text; `Notes` know no tempo."""
+"""Microseconds per quarter note in the text; `Notes` have no tempo."""
 
 LETTERS = 128
-"""Characters that a patch is made of."""
+"""Size of the alphabet of a patch."""
 
 PAD, BEGIN, END = 0, 1, 2
 HEAD_SIZE = 64
@@ -37,16 +37,16 @@ HEAD_SIZE = 64
 TOWERS = {
     "symbolic_model.": "symbolic_proj.",  # CLaMP 3
     "music_model.": "music_proj.",  # CLaMP 2
-    "encoder.": None,  # M3, on which both are built: its mean patch, unprojected
+    "encoder.": None,  # M3, the base of both: mean over patches, no projection
 }
 SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
 class ClampEmbedder:
-    """B pieces to (B, D) embeddings; NaN for a piece without notes.
+    """Embeds B pieces as (B, D); NaN for a piece without notes.
 
-    Longer pieces than the encoder holds are embedded in parts, and the parts averaged by their lengths, as the models'
-    own code does. Tempo is 120 and 4/4 unless the bars say otherwise; that much is ours to choose.
+    Pieces longer than the encoder's context are embedded in parts, and the parts averaged with weights by length, as in
+    the models' own code. The tempo is 120; the metre is that of the bars.
 
     Args:
         encoder: the symbolic tower.
@@ -62,14 +62,14 @@ class ClampEmbedder:
 
     @classmethod
     def load(cls, path: Path | str) -> ClampEmbedder:
-        """Published weights: the file, or a folder that holds just one such file.
+        """Loads published weights from a file, or from a folder with exactly one such file.
 
-        Read are `weights_clamp3_*.pth`, `weights_clamp2_*.pth` and `weights_m3_*.pth` as their authors publish them
-        (a dict whose `model` is the state), or the same tensors in a safetensors file. All sizes come from the
-        tensors. Not supported: CLaMP 1, whose encoder reads ABC alone.
+        Supported are `weights_clamp3_*.pth`, `weights_clamp2_*.pth` and `weights_m3_*.pth` as their authors publish
+        them (a dict with the state in `model`), or the same tensors in a safetensors file. All sizes are taken from the
+        tensors. CLaMP 1 is not supported, because its encoder reads ABC notation only.
 
         Raises:
-            MgenError: There is no such file, or it holds no symbolic tower of this architecture.
+            MgenError: There is no such file, or no symbolic tower of this architecture in it.
         """
         file = _weights_file(Path(path))
         state = _state(file)
@@ -81,13 +81,13 @@ class ClampEmbedder:
             )
         tower = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
         try:
-            encoder, patches = _built(tower)
+            encoder, patch_embedding = _build_encoder(tower)
             projected = TOWERS[prefix]
             projection = _linear(state, projected) if projected else None
         except (KeyError, RuntimeError, ValueError) as error:
             why = " ".join(str(error).split())[:200]
             raise MgenError(f"{file}: its symbolic tower is of another architecture ({why})") from error
-        return cls(encoder, patches, projection)
+        return cls(encoder, patch_embedding, projection)
 
     @torch.no_grad()
     def __call__(self, notes: Notes) -> Floats:
@@ -95,10 +95,10 @@ class ClampEmbedder:
         for piece in np.flatnonzero(notes.counts > 0).tolist():
             ids = patches(messages(notes, piece), self.patch_size)
             starts = range(0, len(ids), self.context)
-            # the last part reaches back to be as long as the others, and counts only for what it adds
+            # the last part overlaps the one before, and is weighted by the patches that it adds
             parts = [ids[max(min(start, len(ids) - self.context), 0) :][: self.context] for start in starts]
             added = [min(self.context, len(ids) - start) for start in starts]
-            rows = np.stack([self._pooled(part) for part in parts])
+            rows = np.stack([self._embed(part) for part in parts])
             out[piece] = np.average(rows, axis=0, weights=added)
         return out
 
@@ -107,7 +107,7 @@ class ClampEmbedder:
         last = self.projection if isinstance(self.projection, nn.Linear) else self.patch_embedding
         return int(last.out_features)
 
-    def _pooled(self, ids: NDArray[np.int64]) -> Floats:
+    def _embed(self, ids: NDArray[np.int64]) -> Floats:
         hot = nn.functional.one_hot(torch.from_numpy(ids), LETTERS).flatten(1).float()
         embedded = self.patch_embedding(hot.to(self.patch_embedding.weight.device))[None]
         hidden = self.encoder(inputs_embeds=embedded).last_hidden_state.mean(dim=1)
@@ -119,8 +119,8 @@ class ClampEmbedder:
 
 
 def messages(notes: Notes, piece: int) -> list[str]:
-    """The MIDI messages of one piece in time order, each as its type and values: time since the one before, channel,
-    and so on; what the models' authors call MTF.
+    """The MIDI messages of one piece in time order, each with its type and values (time since the previous message,
+    channel, ...): the format that the models' authors call MTF.
     """
     one = notes.pieces([piece])
     scale = TICKS // STEPS_PER_QUARTER
@@ -135,10 +135,10 @@ def messages(notes: Notes, piece: int) -> list[str]:
     for begin, end, place, pitch, velocity in zip(*(column.tolist() for column in columns), strict=True):
         events.append((begin, 4, "note_on", f"{place} {pitch} {velocity}"))
         events.append((end, 3, "note_off", f"{place} {pitch} {velocity}"))
-    events.sort(key=lambda event: event[:2])  # of one time, ends first
+    events.sort(key=lambda event: event[:2])  # at equal times, note-offs first
     out, now = [f"ticks_per_beat {TICKS}"], 0
     for time, _, kind, values in events:
-        # in these messages the time comes second, but after the values of what is not music
+        # the time is the second word, but the last one in meta messages
         meta = kind in {"set_tempo", "time_signature"}
         out.append(f"{kind} {values} {time - now}" if meta else f"{kind} {time - now} {values}")
         now = time
@@ -146,14 +146,16 @@ def messages(notes: Notes, piece: int) -> list[str]:
 
 
 def _channels(program: NDArray[np.int32]) -> NDArray[np.int64]:
-    """(N,) a channel for each program, drums on 9; beyond fifteen programs, channels are shared."""
+    """(N,) one channel per program, drums on 9; more than 15 programs share channels."""
     free = np.array([channel for channel in range(16) if channel != 9])
     pitched = np.unique(program[program >= 0])
     return np.where(program < 0, 9, free[np.searchsorted(pitched, program) % len(free)])
 
 
 def patches(lines: Sequence[str], size: int) -> NDArray[np.int64]:
-    """(P, size) character codes: messages of one type share a patch as far as they fit, between two special patches."""
+    """(P, size) character codes; consecutive messages of one type share a patch if they fit, between two special
+    patches.
+    """
     texts: list[str] = []
     for line in lines:
         kind, _, values = line.partition(" ")
@@ -180,7 +182,7 @@ def _weights_file(path: Path) -> Path:
     found = sorted(file for file in path.glob("*") if file.suffix in SUFFIXES) if path.is_dir() else []
     if len(found) != 1:
         raise MgenError(
-            f"{path}: expected a file of CLaMP weights ({', '.join(SUFFIXES)}), or a folder with just one, "
+            f"{path}: expected a file of CLaMP weights ({', '.join(SUFFIXES)}), or a folder with exactly one, "
             f"found {len(found)}; give the path of weights_clamp3_*.pth"
         )
     return found[0]
@@ -191,7 +193,7 @@ def _state(file: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             return load_file(file)
         stored: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged, a foreign and an unsafe file each fail in kinds of their own
+    except Exception as error:  # damaged, foreign and unsafe files raise different exceptions
         why = " ".join(str(error).split())[:120]
         raise MgenError(f"{file}: cannot be read as weights ({why}); download it again") from error
     state = stored.get("model", stored) if isinstance(stored, dict) else {}
@@ -200,9 +202,9 @@ def _state(file: Path) -> dict[str, Tensor]:
     )
 
 
-def _built(tower: dict[str, Tensor]) -> tuple[BertModel, nn.Linear]:
+def _build_encoder(tower: dict[str, Tensor]) -> tuple[BertModel, nn.Linear]:
     base = {name.removeprefix("base."): value for name, value in tower.items() if name.startswith("base.")}
-    base.pop("embeddings.position_ids", None)  # a buffer of old versions
+    base.pop("embeddings.position_ids", None)  # a buffer in old versions of transformers
     hidden = tower["patch_embedding.weight"].shape[0]
     layers = {int(name.split(".")[2]) for name in base if name.startswith("encoder.layer.")}
     config = BertConfig(
