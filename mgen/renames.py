@@ -19,6 +19,13 @@ OPTIONS: dict[str, dict[str, str]] = {
         "turn_share": "transfer_share",
     },
     "selfcheck": {"a_work": "per_work"},
+    "critic": {
+        "hears": "input (traits is features)",
+        "transfer": "leave_one_collection_out",
+        "control": "shortcut_baseline",
+        "wrong_way": "degenerate_inputs",
+        "broken": "corrupted",
+    },
     "evaluate": {
         "control_model": "low_cost_model",
         "controls": "low_cost_baselines",

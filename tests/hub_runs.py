@@ -37,7 +37,7 @@ def policy_run(folder, policy, remi, command="finetune", **changes):
 def critic_run(folder, remi):
     """A run with an untrained style critic, and a card."""
     from critics.sequence import SequenceCritic
-    from critics.style.critic import StyleCritic
+    from critics.style import StyleCritic
     from critics.style.token_model import TokenModel
     from mgen.stats.calibration import Calibration
 
@@ -57,8 +57,8 @@ def feature_critic_run(folder):
     import numpy as np
     from critics_music import STRAIGHT, SWUNG, toy
 
-    from critics.style.critic import StyleCritic
-    from critics.style.ensemble import Material, Member, feature_table
+    from critics.style import StyleCritic
+    from critics.style.ensemble import TrainingSet, Member, feature_table
     from critics.style.feature_model import FeatureModel
     from mgen.notes import Notes
     from mgen.transforms.hard_negatives import HARD_NEGATIVES
@@ -70,7 +70,7 @@ def feature_critic_run(folder):
     real = Notes.concat([toy(SWUNG, 24, rng), toy(STRAIGHT, 24, rng)])
     yes = np.tile(np.arange(48) < 24, 2)
     table = np.concatenate([feature_table(real), feature_table(HARD_NEGATIVES["one_pitch"](real, rng))])
-    material = Material(table, yes, np.repeat(["", "one_pitch"], 48), np.ones(96))
+    material = TrainingSet(table, yes, np.repeat(["", "one_pitch"], 48), np.ones(96))
     members = (Member("style", "pitch", (), steps=20), Member("whole", "joints", ("one_pitch",), steps=20))
     model = FeatureModel.fit(material, material, members)
     far = dict.fromkeys(model.novelty.limit, 1e6)  # so few pieces do not say what is unlike them

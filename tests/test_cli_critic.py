@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from critics.style.critic import StyleCritic
+from critics.style import StyleCritic
 from critics.style.token_training import StyleTrainer
 from mgen.cli import critic as command
 from mgen.cli import prepare

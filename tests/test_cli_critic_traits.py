@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from critics.style.critic import StyleCritic
+from critics.style import StyleCritic
 from critics.style.ensemble import MEMBERS
 from critics.style.feature_model import WEIGHTS, FeatureModel
 from mgen.cli import critic as command

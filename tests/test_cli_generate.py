@@ -13,7 +13,7 @@ from symusic import Score
 import mgen
 from critics.realism.critic import RealismCritic
 from critics.sequence import SequenceCritic
-from critics.style.critic import StyleCritic
+from critics.style import StyleCritic
 from critics.style.token_model import TokenModel
 from mgen.cli import generate, pretrain
 from mgen.corpus.shards import Corpus

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from transformers import TrainingArguments
 
 from critics.sequence import SequenceCritic
-from critics.style.critic import StyleCritic
+from critics.style import StyleCritic
 from critics.style.token_model import TokenModel
 from critics.style.token_training import BLOCK, BREAKING, Music, StyleExcerpts, StyleTrainer, with_broken
 from mgen.encoding.remi import Kind, Remi

@@ -24,7 +24,7 @@ from critics.style.ensemble import (
     view_columns,
 )
 from critics.style.features import VIEWS
-from critics.style.training_set import WAYS
+from critics.style.feature_training import WAYS
 from mgen.notes import Notes
 from mgen.transforms.hard_negatives import HARD_NEGATIVES
 
@@ -42,7 +42,7 @@ def material(pieces: int, seed: int) -> Material:
     broken = HARD_NEGATIVES["one_pitch"](notes, np.random.default_rng(seed))
     n = len(yes)
     table = np.concatenate([feature_table(notes), feature_table(broken)])
-    return Material(table, np.tile(yes, 2), np.repeat(["", "one_pitch"], n), np.ones(2 * n))
+    return TrainingSet(table, np.tile(yes, 2), np.repeat(["", "one_pitch"], n), np.ones(2 * n))
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def saying(logit: float, question: str = "style"):
     member = replace(STYLE, question=question)
     table = feature_table(styles(1, 0)[0])
     network = fit_member(
-        Material(table, np.array([True, False]), np.array(["", ""]), np.ones(2)), replace(STYLE, steps=4)
+        TrainingSet(table, np.array([True, False]), np.array(["", ""]), np.ones(2)), replace(STYLE, steps=4)
     )
     with torch.no_grad():
         for weight in network.parameters():
@@ -121,7 +121,7 @@ def test_a_network_hears_its_view_and_no_trait_shouts(learned):
 def test_only_real_music_and_ways_that_it_is_told_are_learned_from(lessons):
     """Rows of another way, and real ones that weigh nothing, may hold anything at all."""
     unknown = np.full((6, lessons.table.shape[1]), np.nan)
-    more = Material(
+    more = TrainingSet(
         np.concatenate([lessons.table, unknown]),
         np.append(lessons.positive, [True, False] * 3),
         np.append(lessons.way, ["two_bar_loop"] * 4 + [""] * 2),
@@ -141,7 +141,7 @@ def test_a_missing_side_is_an_error(member, kept, lessons):
         "whole": real,
         "none": np.zeros(len(real), bool),
     }[kept]
-    part = Material(lessons.table[rows], lessons.positive[rows], lessons.way[rows], lessons.weight[rows])
+    part = TrainingSet(lessons.table[rows], lessons.positive[rows], lessons.way[rows], lessons.weight[rows])
     with pytest.raises(ValueError, match=f"{member.question}: expected both a yes and a no"):
         fit_member(part, member)
 

@@ -14,11 +14,11 @@ from evaluation_pieces import demo, each, line, nothing, piece
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 
-from critics.style.critic import StyleCritic
+from critics.style import StyleCritic
 from critics.style.ensemble import MEMBERS, Ensemble, feature_table
 from critics.style.feature_model import CORRUPTED_PRIOR, WEIGHTS, FeatureModel
 from critics.style.out_of_distribution import OutOfDistributionGuard
-from critics.style.training_set import prepared
+from critics.style.feature_training import prepared
 from mgen.errors import MgenError
 from mgen.notes import Notes
 from mgen.stats.calibration import expected_calibration_error

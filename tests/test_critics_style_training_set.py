@@ -11,7 +11,7 @@ from evaluation_pieces import demo, random_piece
 
 from critics.style.critic import training_set as material
 from critics.style.ensemble import feature_table
-from critics.style.training_set import CORRUPTED_SHARE, EVENNESS, FEWEST, WAYS, collection_weights, prepared
+from critics.style.feature_training import CORRUPTED_SHARE, EVENNESS, FEWEST, WAYS, collection_weights, prepared
 from mgen.notes import Notes
 from mgen.transforms.hard_negatives import HARD_NEGATIVES
 from mgen.transforms.rebuild import resolve_overlaps

@@ -10,7 +10,7 @@ from critics_music import SWUNG, toy
 from sklearn.metrics import roc_auc_score
 
 from critics.sequence import SequenceCritic
-from critics.style.critic import StyleCritic
+from critics.style import StyleCritic
 from critics.style.token_model import TokenModel
 from critics.style.token_training import Excerpts
 from critics.validation.card import auc_interval, score_changes, style_card, weighted_auc

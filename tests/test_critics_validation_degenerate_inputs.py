@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from evaluation_pieces import demo, line
 
-from critics.style.critic import StyleCritic
-from critics.style.training_set import WAYS
+from critics.style import StyleCritic
+from critics.style.feature_training import WAYS
 from critics.validation.degenerate_inputs import KINDS, wrong_way
 from mgen.notes import Notes
 

@@ -284,7 +284,7 @@ def test_without_an_evaluation_the_model_is_sampled(run, tmp_path):
 
 
 def test_a_critic_is_complete_too(critic_repository, remi):
-    from critics.style.critic import StyleCritic
+    from critics.style import StyleCritic
     from mgen.notes import Notes
     from mgen.stats.calibration import Calibration
 
@@ -355,7 +355,7 @@ def test_the_page_of_a_feature_critic_states_its_input_and_requirements(feature_
 
 
 def test_a_feature_critic_is_loaded_by_its_own_program(feature_repository, tmp_path):
-    from critics.style.critic import StyleCritic
+    from critics.style import StyleCritic
     from mgen.corpus.demo import compose
     from mgen.notes import Notes
 

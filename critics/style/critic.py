@@ -1,7 +1,7 @@
-"""The style critic: how surely is this piece jazz?
+"""The style critic: log P(style | piece), whatever the prompt was.
 
-Says log P(style | piece), whatever the prompt was. What it hears by is a `Model`: `critics/style/feature_model.py`,
-which is to give reward, or `critics/style/token_model.py`.
+Its model is one of features (`critics/style/feature_model.py`), the one for rewards, or one of tokens
+(`critics/style/token_model.py`).
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from critics.sequence import FILE, SequenceCritic
 from critics.style.feature_model import FeatureModel
 from critics.style.prefix_credit import prefix_credit
 from critics.style.token_model import TokenModel
+from mgen.arrays import Floats, Mask
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.judgement import Judgement
@@ -25,105 +25,109 @@ from mgen.notes import Notes
 from mgen.stats.calibration import Calibration
 
 WORST = float(np.log(1e-4))
-NOTHING_KNOWN = float(np.log(0.5))
+PRIOR = float(np.log(0.5))
 MIN_NOTES = 16
 
-HEARS = ("traits", "tokens")
-"""What a style critic may hear by: traits that all formats share, or the tokens themselves."""
+INPUTS = ("features", "tokens")
+"""Inputs of a style critic: style features, which do not depend on file formats, or tokens."""
 
 
-class Model(Protocol):
-    """What a critic hears by."""
+class StyleModel(Protocol):
+    """What a style critic computes its score with.
 
-    hears: str
+    Attributes:
+        input: one of `INPUTS`.
+    """
+
+    input: str
 
     @property
     def parameters(self) -> int: ...
 
-    def hear(self, notes: Notes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """(B,) log P(style | piece) in nats, calibrated; (B,) whether it is like anything that was learned from."""
+    def predict(self, notes: Notes) -> tuple[Floats, Mask]:
+        """(B,) log P(style | piece) in nats, calibrated; (B,) whether a piece resembles the training data."""
         ...
 
     def save(self, folder: Path) -> dict[str, Any]: ...
 
 
 class StyleCritic:
-    """log P(style | piece) in nats, between `worst` and 0, both styles equally likely beforehand.
+    """log P(style | piece) in nats, between `worst` and 0, at a prior of 1/2.
 
-    The score ends at `worst`, log 1e-4: a calibration fitted on a few hundred excerpts says nothing of odds beyond some
-    thousands to one, and a log-probability without end would let one confident network shout down all other judges.
+    The floor `worst` is log 1e-4: a calibration on a few hundred excerpts says nothing about odds beyond some thousands
+    to one, and an unbounded log-probability would let one confident network dominate all other judges.
 
-    It abstains where it cannot know: a piece of fewer than `min_notes` pitched notes, or one that is unlike all real
-    music it learned from, is not `defined` and gets `worst`. Credit, if it is wanted, is what each bar changes
-    (`critics/style/prefix_credit.py`); it costs as many judgements as a piece has bars.
+    The critic abstains (`defined` is False, the score is `worst`) for a piece with fewer than `min_notes` pitched
+    notes, or one unlike all real music in its training and calibration sets. Credit is what each bar changes
+    (`critics/style/prefix_credit.py`); it costs one prediction per bar.
 
-    Known exploit: thick chords far apart. A model of traits hears neither tempo nor density, and judges shares and
-    means, so a piece that mixes the parts of a style in the right proportions pleases it; pair with `density`, `rests`
-    and `realism`. A model of tokens hears timing and format long before pitch. See the card (`mgen card style`).
+    Known exploit: thick chords far apart. The features contain neither tempo nor density and are shares and means, so
+    a piece that mixes elements of a style in the right proportions scores well; pair with `density`, `rests` and
+    `realism`. A critic of tokens learns timing and format long before pitch. See the card (`mgen card style`).
 
     Args:
-        model: what it hears by.
+        model: computes the probability.
         positive: name of the style.
-        credit: give credit by bars.
+        credit: give credit per bar.
     """
 
     def __init__(
-        self, model: Model, positive: str, min_notes: int = MIN_NOTES, worst: float = WORST, credit: bool = False
+        self, model: StyleModel, positive: str, min_notes: int = MIN_NOTES, worst: float = WORST, credit: bool = False
     ) -> None:
         self.model, self.positive = model, positive
         self.min_notes, self.worst, self.credit = min_notes, worst, credit
 
     def __call__(self, notes: Notes) -> Judgement:
-        said, defined = self._said(notes)
-        score = np.where(defined, np.maximum(said, self.worst), self.worst)
-        credit = prefix_credit(self._so_far, notes, score) if self.credit else None
+        score, defined = self._scores(notes)
+        credit = prefix_credit(self._prefix_scores, notes, score) if self.credit else None
         return Judgement(score=score.astype(np.float32), credit=credit, defined=defined)
 
-    def probability(self, notes: Notes) -> NDArray[np.float64]:
-        """(B,) P(style | piece), 0 where it cannot be judged; without a floor."""
-        said, defined = self._said(notes)
-        return np.where(defined, np.exp(said), 0.0)
+    def probability(self, notes: Notes) -> Floats:
+        """(B,) P(style | piece) without a floor; 0 where the critic abstains."""
+        nats, defined = self._predict(notes)
+        return np.where(defined, np.exp(nats), 0.0)
 
-    def _said(self, notes: Notes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def _predict(self, notes: Notes) -> tuple[Floats, Mask]:
         defined = notes.pitched().counts >= self.min_notes
-        said = np.full(notes.n_pieces, -np.inf)
+        nats = np.full(notes.n_pieces, -np.inf)
         some = np.flatnonzero(defined)
         if len(some):
-            said[some], known = self.model.hear(notes.pieces(some))
-            defined[some] = known
-        return said, defined
+            nats[some], defined[some] = self.model.predict(notes.pieces(some))
+        return nats, defined
 
-    def _so_far(self, notes: Notes) -> NDArray[np.float64]:
-        """(B,) score of beginnings; one that is too short is as likely as a piece that has not begun."""
-        said, defined = self._said(notes)
-        short = notes.pitched().counts < self.min_notes
-        return np.where(short, NOTHING_KNOWN, np.where(defined, np.maximum(said, self.worst), self.worst))
+    def _scores(self, notes: Notes) -> tuple[Floats, Mask]:
+        nats, defined = self._predict(notes)
+        return np.where(defined, np.maximum(nats, self.worst), self.worst), defined
+
+    def _prefix_scores(self, notes: Notes) -> Floats:
+        """(B,) scores of beginnings of pieces; one that is too short has the prior."""
+        return np.where(notes.pitched().counts < self.min_notes, PRIOR, self._scores(notes)[0])
 
     def save_pretrained(self, folder: Path | str, **facts: Any) -> None:
-        """Write the model, and critic.json with its calibration and `facts`."""
+        """Writes the model, and critic.json with its calibration and `facts`."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        own = self.model.save(folder)
+        model_facts = self.model.save(folder)
         about = {
             "kind": "style",
-            "hears": self.model.hears,
+            "input": self.model.input,
             "positive": self.positive,
             "score": "log P(positive | piece), nats, both styles equally likely beforehand",
             "min_notes": self.min_notes,
             "worst": self.worst,
         }
-        (folder / FILE).write_text(json.dumps({**about, **own, **facts}, indent=1))
+        (folder / FILE).write_text(json.dumps({**about, **model_facts, **facts}, indent=1))
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, remi: Remi | None = None, credit: bool = False) -> StyleCritic:
-        """What `save_pretrained` wrote.
+        """Reads what `save_pretrained` wrote.
 
         Args:
-            remi: the encoding of the music to be judged, if it has to be the critic's own; traits have none.
-            credit: give credit by bars.
+            remi: encoding of the music to be judged, if it must be the critic's own; features need none.
+            credit: give credit per bar.
 
         Raises:
-            MgenError: The folder holds no style critic, or one of another vocabulary.
+            MgenError: The folder holds no style critic, one of another vocabulary, or one of an older mgen.
         """
         folder = Path(folder)
         facts = _facts(folder)
@@ -131,14 +135,16 @@ class StyleCritic:
             raise MgenError(
                 f"{folder}: expected a style critic, found '{facts.get('kind')}'; train one with mgen critic"
             )
-        hears = facts.get("hears", "tokens")
-        if hears not in HEARS:
+        if "hears" in facts:
+            raise MgenError(f"{folder}: a style critic of an older mgen; train it again with mgen critic")
+        if facts.get("input") not in INPUTS:
             raise MgenError(
-                f"{folder / FILE}: expected hears to be one of {', '.join(HEARS)}, came '{hears}'; train it again"
+                f"{folder / FILE}: expected input to be one of {', '.join(INPUTS)}, found '{facts.get('input')}'; "
+                "train it again with mgen critic"
             )
         try:
-            model: Model
-            if hears == "traits":
+            model: StyleModel
+            if facts["input"] == "features":
                 model = FeatureModel.load(folder, facts)
             else:
                 network, _ = SequenceCritic.from_pretrained(folder, remi)

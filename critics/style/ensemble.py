@@ -1,7 +1,7 @@
-"""An ensemble of small networks on traits, each with one question and one view: what the style critic judges by.
+"""An ensemble of small networks on style features, each with one question and one view of the features.
 
-Some members say whether music is of the style rather than other music, and some whether it is whole rather than broken.
-They disagree most where they know least, so what counts is their mean less a part of their spread.
+Some members tell the style from other music, some tell intact music from corrupted music. They disagree most far from
+their training set, so the answer is their mean minus a part of their spread.
 """
 
 from __future__ import annotations
@@ -16,29 +16,31 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from critics.style.features import VIEWS, columns, traits
+from critics.style.features import VIEWS, feature_columns, style_features
 from mgen.arrays import Floats
 from mgen.notes import Notes
 
-Question = Literal["style", "whole"]
+Question = Literal["style", "intact"]
 
 HIDDEN = 64
 DROPOUT = (0.15, 0.3)
-"""Of the traits, and of the hidden units."""
+"""Dropout rates of the features and of the hidden units."""
 
-FARTHEST = 6.0
-"""Deviations from the mean of what was trained on at which a trait is cut: no single one may shout."""
+CLIP = 6.0
+"""Standard deviations from the training mean to which a feature is clipped, so that none dominates."""
 
-MIXED = 0.4
-"""Of mixup (Zhang et al. 2018, arXiv:1710.09412): rows are trained on as mixtures of two, mostly of one of them.
-Between collections nobody has told the network what to think; a straight line is the modest guess.
+MIXUP = 0.4
+"""Parameter of the beta distribution of mixup (Zhang et al. 2018, arXiv:1710.09412): between collections, where there
+are no examples, the network then learns to interpolate.
 """
 
 SPREAD = 0.5
-"""Spreads that are taken off the members' mean. In transfer a whole one lowered the mean AUC by .001 to .004."""
+"""Standard deviations of the members that are subtracted from their mean. A whole one lowered the mean
+leave-one-collection-out AUC by .001 to .004.
+"""
 
-NARROWEST = 1e-3
-"""Least deviation of a trait, as one that hardly varied would be magnified without end."""
+MIN_SCALE = 1e-3
+"""Least scale that a feature is divided by: one that hardly varies would be magnified without limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +48,13 @@ class Member:
     """One network of an ensemble.
 
     Attributes:
-        question: `style` (the style or other music) or `whole` (real music or broken).
+        question: `style` (the style or other music) or `intact` (real or corrupted music).
         view: a name of `VIEWS`.
-        negatives: ways of breaking music (`critics.style.training_set.WAYS`) that are a no.
-        share: their weight, all together, beside that of real music.
+        negatives: names of `HARD_NEGATIVES` that count as a no.
+        share: their total weight, relative to that of real music.
         steps: optimizer steps.
-        mixed: how far rows are mixed; see `MIXED`. 0 trains on rows as they are.
-        seed: members that differ in nothing else differ in this.
+        mixup: see `MIXUP`; 0 trains on rows as they are.
+        seed: distinguishes members that are otherwise equal.
     """
 
     question: Question
@@ -60,11 +62,11 @@ class Member:
     negatives: tuple[str, ...]
     share: float = 0.1
     steps: int = 300
-    mixed: float = MIXED
+    mixup: float = MIXUP
     seed: int = 0
 
 
-_BREAKING = (
+_CORRUPTIONS = (
     "bars_shuffled",
     "bars_of_others",
     "markov_pitches",
@@ -76,54 +78,54 @@ _BREAKING = (
     "pitches_permuted",
 )
 
-# Shuffled segments and permuted gaps are left out: where breaking can hardly be heard, whole music is doubted as much.
+# Without segments_shuffled and gaps_permuted: corruptions this subtle make intact music doubtful as well.
 
 MEMBERS: tuple[Member, ...] = (
-    Member("style", "all", ("random_pitches",)),
-    Member("style", "all", ("random_pitches",), seed=1),
+    Member("style", "bar_free", ("random_pitches",)),
+    Member("style", "bar_free", ("random_pitches",), seed=1),
     Member("style", "pitch", ("random_pitches", "in_major")),
     Member("style", "rhythm", ("straight_eighths", "gaps_permuted"), share=0.2),
-    Member("whole", "everything", _BREAKING, share=1.0),
-    Member("whole", "joints", _BREAKING, share=1.0),
+    Member("intact", "all", _CORRUPTIONS, share=1.0),
+    Member("intact", "transitions", _CORRUPTIONS, share=1.0),
 )
-"""Views of style are told apart from broken music a little too, or chromatic noise reads as jazz."""
+"""Style members learn from a few hard negatives too; otherwise chromatic noise reads as jazz."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Material:
-    """R rows of traits to learn from: real excerpts, their copies in other formats, and broken copies.
+class TrainingSet:
+    """R rows of style features to learn from: real excerpts, augmented copies and hard negatives.
 
     Attributes:
-        table: (R, F) what `feature_table` makes of each.
-        positive: (R,) whether the real excerpt that it was made of is of the style.
-        way: (R,) how it was broken; empty for real music.
-        weight: (R,) what it counts among the real rows, or among those broken in its way.
+        table: (R, F) of `feature_table`.
+        positive: (R,) whether the real excerpt that the row was made from is of the style.
+        corruption: (R,) name in `HARD_NEGATIVES`; empty for real music.
+        weight: (R,) weight among the real rows, or among the rows of the same corruption.
     """
 
     table: Floats
     positive: NDArray[np.bool_]
-    way: NDArray[np.str_]
+    corruption: NDArray[np.str_]
     weight: Floats
 
 
 def feature_table(notes: Notes) -> Floats:
-    """(B, F) traits, and log2 of the number of pitched notes: longer pieces return to more."""
-    return np.concatenate([traits(notes), np.log2(np.maximum(notes.pitched().counts, 1))[:, None] / 8], axis=1)
+    """(B, F) style features, and log2 of the number of pitched notes: longer pieces repeat more."""
+    return np.concatenate([style_features(notes), np.log2(np.maximum(notes.pitched().counts, 1))[:, None] / 8], axis=1)
 
 
 def view_columns(view: str) -> NDArray[np.int64]:
-    """(K,) columns of `feature_table` in a view; the number of notes is in all."""
-    own = columns()
+    """(K,) columns of `feature_table` in a view; the number of notes is in every view."""
+    own = feature_columns()
     width = max(part.stop for part in own.values())
     return np.concatenate([*(np.arange(own[group].start, own[group].stop) for group in VIEWS[view]), [width]])
 
 
-class TraitNetwork(nn.Module):
-    """Standardised traits through one hidden layer to a logit.
+class FeatureNetwork(nn.Module):
+    """Standardises features and maps them through one hidden layer to a logit.
 
     Args:
-        columns: (K,) columns of `feature_table` that it hears.
-        mean, scale: (K,) of these columns in what it is trained on.
+        columns: (K,) columns of `feature_table` that it reads.
+        mean, scale: (K,) of these columns in the training set.
     """
 
     columns: Tensor
@@ -144,9 +146,9 @@ class TraitNetwork(nn.Module):
         )
 
     def standard(self, table: Floats) -> Tensor:
-        """(B, K) what enters the first layer."""
+        """(B, K) standardised and clipped features."""
         own = torch.from_numpy(table).float()[:, self.columns]
-        return ((own - self.mean) / self.scale).clamp(-FARTHEST, FARTHEST)
+        return ((own - self.mean) / self.scale).clamp(-CLIP, CLIP)
 
     def forward(self, standard: Tensor) -> Tensor:
         """(B,) logits."""
@@ -154,47 +156,47 @@ class TraitNetwork(nn.Module):
         return logits
 
 
-def fit_member(material: Material, member: Member, seed: int = 0, batch: int = 512) -> TraitNetwork:
-    """A network that answers a member's question.
+def fit_member(training_set: TrainingSet, member: Member, seed: int = 0, batch: int = 512) -> FeatureNetwork:
+    """Trains the network of a member.
 
-    For `style` the yes is real music of the style, and the no real other music and, of less weight, broken music; for
-    `whole` the yes is real music of both sides.
+    For `style` a yes is real music of the style, a no real other music and, with less weight, hard negatives; for
+    `intact` a yes is all real music.
 
     Raises:
-        ValueError: There is nothing that is a yes, or nothing that is a no.
+        ValueError: There is no example of a yes, or none of a no.
     """
-    own = view_columns(member.view)
-    real = material.way == ""
-    weight = np.where(real, material.weight, 0.0)
+    columns = view_columns(member.view)
+    real = training_set.corruption == ""
+    weight = np.where(real, training_set.weight, 0.0)
     weight /= max(weight.sum(), 1e-12)
-    present = [way for way in member.negatives if (material.way == way).any()]
-    for way in present:
-        broken = material.way == way
-        weight += np.where(broken, material.weight, 0.0) * member.share / len(present) / material.weight[broken].sum()
+    groups = [group for name in member.negatives if (group := training_set.corruption == name).any()]
+    for group in groups:
+        own = training_set.weight[group]
+        weight[group] += own * member.share / len(groups) / own.sum()
     rows = np.flatnonzero(weight > 0)
-    yes = real & material.positive if member.question == "style" else real
+    yes = real & training_set.positive if member.question == "style" else real
     if not 0 < yes[rows].sum() < len(rows):
-        raise ValueError(f"{member.question}: expected both a yes and a no to learn from, came {len(rows)} rows of one")
-    table = material.table[rows]
-    network = _blank(table[:, own], own, [seed, member.seed])
+        raise ValueError(f"{member.question}: expected examples of both classes, found {len(rows)} rows of one")
+    table = training_set.table[rows]
+    network = _new_network(table[:, columns], columns, [seed, member.seed])
     inputs = network.standard(table)
     target = torch.from_numpy(yes[rows]).float()
     chance = weight[rows] / weight[rows].sum()
     rng = np.random.default_rng([seed, member.seed, 1])
-    # One thread: the matrices are small, and beside other work a second thread waits for the first.
+    # One thread: the matrices are small, so a second thread costs more than it gains.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=3e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=member.steps)
     try:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_whole_number(seed, member.seed, 2))  # of dropout
+            torch.manual_seed(_torch_seed(seed, member.seed, 2))  # for dropout
             for _ in range(member.steps):
                 one, other = torch.from_numpy(rng.choice(len(rows), (2, batch), p=chance))
-                share = torch.from_numpy(_shares(rng, member.mixed, batch)).float()
-                mixed = torch.lerp(inputs[other], inputs[one], share[:, None])
-                wanted = torch.lerp(target[other], target[one], share)
-                loss = binary_cross_entropy_with_logits(network(mixed), wanted)
+                share = torch.from_numpy(_mixup_shares(rng, member.mixup, batch)).float()
+                rows_mixed = torch.lerp(inputs[other], inputs[one], share[:, None])
+                target_mixed = torch.lerp(target[other], target[one], share)
+                loss = binary_cross_entropy_with_logits(network(rows_mixed), target_mixed)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
@@ -204,79 +206,74 @@ def fit_member(material: Material, member: Member, seed: int = 0, batch: int = 5
     return network.eval()
 
 
-def _shares(rng: np.random.Generator, mixed: float, batch: int) -> Floats:
-    """(batch,) of the first row of each mixture."""
-    return rng.beta(mixed, mixed, batch) if mixed else np.ones(batch)
+def _mixup_shares(rng: np.random.Generator, mixup: float, batch: int) -> Floats:
+    """(batch,) share of the first of two rows in each mixture."""
+    return rng.beta(mixup, mixup, batch) if mixup else np.ones(batch)
 
 
-def _blank(table: Floats, own: NDArray[np.int64], seed: Sequence[int]) -> TraitNetwork:
+def _new_network(table: Floats, own: NDArray[np.int64], seed: Sequence[int]) -> FeatureNetwork:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_whole_number(*seed))
-        return TraitNetwork(own, table.mean(axis=0), np.maximum(table.std(axis=0), NARROWEST)).train()
+        torch.manual_seed(_torch_seed(*seed))
+        return FeatureNetwork(own, table.mean(axis=0), np.maximum(table.std(axis=0), MIN_SCALE)).train()
 
 
-def _whole_number(*seed: int) -> int:
+def _torch_seed(*seed: int) -> int:
     return int(np.random.SeedSequence(seed).generate_state(1)[0])
 
 
 class Ensemble:
-    """Networks and what each was asked.
+    """The networks of all members."""
 
-    Args:
-        members: what each network is.
-        networks: as many.
-    """
-
-    def __init__(self, members: Sequence[Member], networks: Sequence[TraitNetwork]) -> None:
+    def __init__(self, members: Sequence[Member], networks: Sequence[FeatureNetwork]) -> None:
         self.members, self.networks = tuple(members), tuple(network.eval() for network in networks)
 
     @classmethod
-    def fit(cls, material: Material, members: Sequence[Member] = MEMBERS, seed: int = 0) -> Ensemble:
-        """Train every member."""
-        return cls(members, [fit_member(material, member, seed) for member in members])
+    def fit(cls, training_set: TrainingSet, members: Sequence[Member] = MEMBERS, seed: int = 0) -> Ensemble:
+        """Trains every member."""
+        return cls(members, [fit_member(training_set, member, seed) for member in members])
 
     @torch.no_grad()
     def logits(self, table: Floats, question: Question, spread: float = SPREAD) -> Floats:
-        """(B,) mean less `spread` deviations of the members' logits for a question, in raw units.
+        """(B,) mean minus `spread` standard deviations of the members' raw logits for a question.
 
         Args:
             table: (B, F) of `feature_table`.
-            spread: infinite takes the least of the logits.
+            spread: infinite takes the least logit.
 
         Raises:
-            ValueError: No member answers it.
+            ValueError: No member has this question.
         """
-        said = [
+        logits = [
             network.forward(network.standard(table)).numpy()
             for member, network in zip(self.members, self.networks, strict=True)
             if member.question == question
         ]
-        if not said:
-            raise ValueError(f"no member is asked '{question}'")
-        each = np.stack(said).astype(np.float64)
+        if not logits:
+            raise ValueError(f"no member has the question '{question}'")
+        each = np.stack(logits).astype(np.float64)
         out: Floats = each.min(axis=0) if np.isinf(spread) else each.mean(axis=0) - spread * each.std(axis=0)
         return out
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that `from_tensors` needs beside the members' descriptions."""
+        """The weights, for `from_tensors`."""
         return {
             f"{number}.{name}": value.contiguous()
             for number, network in enumerate(self.networks)
             for name, value in network.state_dict().items()
         }
 
-    def described(self) -> list[dict[str, Any]]:
-        """The members as plain values."""
+    def to_json(self) -> list[dict[str, Any]]:
+        """The members, for `from_tensors`."""
         return [asdict(member) for member in self.members]
 
     @classmethod
-    def from_tensors(cls, described: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]) -> Ensemble:
-        """What `described` and `tensors` gave.
+    def from_tensors(cls, members_json: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]) -> Ensemble:
+        """Restores an ensemble from `to_json` and `tensors`.
 
         Raises:
             KeyError, RuntimeError: A tensor is missing or has another shape.
         """
-        members = [Member(**{**one, "negatives": tuple(one["negatives"])}) for one in described]
+        members = [Member(**{**one, "negatives": tuple(one["negatives"])}) for one in members_json]
         networks = []
         for number in range(len(members)):
             own = {
@@ -285,7 +282,7 @@ class Ensemble:
                 if name.startswith(f"{number}.")
             }
             hidden = own["body.1.bias"].shape[0]
-            network = TraitNetwork(own["columns"].numpy(), own["mean"].numpy(), own["scale"].numpy(), hidden)
+            network = FeatureNetwork(own["columns"].numpy(), own["mean"].numpy(), own["scale"].numpy(), hidden)
             network.load_state_dict(own)
             networks.append(network)
         return cls(members, networks)

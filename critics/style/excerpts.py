@@ -1,72 +1,87 @@
-"""Excerpts of every collection of a corpus, as many and as long of each: what critics are compared on.
+"""Excerpts of all collections of a corpus: what the style critic learns from and critics are compared on.
 
-An excerpt begins on a bar line and has so many notes, no more and no fewer: its length tells nothing. All splits of
-the corpus take part, because whole collections are held out. Knows nothing of critics.
+An excerpt begins on a bar line and has an exact number of notes, so that its length tells nothing. Knows no critic.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mgen.arrays import Longs, Mask
 from mgen.corpus.shards import Corpus
 from mgen.corpus.split import SPLITS
 from mgen.errors import MgenError
-from mgen.notes import Bars, Notes
+from mgen.notes import Notes
 from mgen.stats.two_sample import in_turns
+from mgen.transforms.rebuild import first_notes_of_bars, take_excerpts
 
-PIECES = 150
-"""Pieces drawn of a collection, of each kind."""
+PIECES_AT_ONCE = 200
+"""Whole pieces decoded at a time, to limit memory."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Collected:
-    """B excerpts of real music and where each came from."""
+class LabelledPieces:
+    """B pieces or excerpts of real music, with their labels."""
 
     notes: Notes
-    positive: NDArray[np.bool_]  # (B,) of the style that is the yes
-    collection: NDArray[np.str_]  # (B,) as the corpus names it
-    on_grid: NDArray[np.bool_]  # (B,) False where it was performed against a clock
+    positive: Mask  # (B,) of the positive style
+    collection: NDArray[np.str_]  # (B,)
     work: NDArray[np.str_]  # (B,) excerpts of one work are not independent
-    title: NDArray[np.str_]  # (B,) letters and digits of the song's name: a song may recur in other collections
-    path: NDArray[np.str_]  # (B,) the source file
-    start: NDArray[np.int64]  # (B,) the bar of the piece that it begins with
 
     def __len__(self) -> int:
         return len(self.positive)
 
-    def rows(self, index: NDArray[np.integer] | NDArray[np.bool_]) -> Collected:
-        """The excerpts of `index`, in that order, or those where it is True."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Excerpts(LabelledPieces):
+    """B excerpts of real music and where they are from."""
+
+    on_grid: Mask  # (B,) False where the music was performed against a clock
+    title: NDArray[np.str_]  # (B,) key of the song's name, which may recur in other collections
+    path: NDArray[np.str_]  # (B,) source file
+    start: Longs  # (B,) first bar, within the piece
+
+    def rows(self, index: NDArray[np.integer] | Mask) -> Excerpts:
+        """The excerpts of `index`, in that order, or those where a mask is True."""
         number = np.arange(len(self))[index]
-        rest = {f.name: getattr(self, f.name)[number] for f in fields(self) if f.name != "notes"}
-        return Collected(self.notes.pieces(number), **rest)
+        return Excerpts(self.notes.pieces(number), *(getattr(self, name)[number] for name in _LABELS))
+
+    @classmethod
+    def concat(cls, parts: Sequence[Excerpts]) -> Excerpts:
+        """All excerpts of `parts`, in order."""
+        labels = (np.concatenate([getattr(part, name) for part in parts]) for name in _LABELS)
+        return cls(Notes.concat([part.notes for part in parts]), *labels)
 
 
-def collected(
+_LABELS = [field.name for field in fields(Excerpts) if field.name != "notes"]
+
+
+def draw_excerpts(
     corpus: Corpus,
     positive: str,
     n_notes: int,
-    pieces: int = PIECES,
+    pieces: int,
     each: int = 1,
     seed: int = 0,
     splits: Collection[str] = SPLITS,
-) -> Collected:
-    """Excerpts of all collections of a corpus.
+) -> Excerpts:
+    """Draws excerpts of all collections of a corpus.
 
     Args:
-        positive: the style that is the yes.
+        positive: the positive style.
         n_notes: notes of an excerpt; shorter pieces are left out.
-        pieces: at most so many of a collection, of each kind (performed, on the grid), in turns of its works.
+        pieces: at most this many of a collection, of performed and of on-grid pieces each, in turns of its works.
         each: excerpts of a piece, from bars drawn at random; they may overlap.
-        seed: of what is drawn.
-        splits: parts of the corpus that take part.
+        seed: of all draws.
+        splits: of the corpus; all by default, for tests that hold out whole collections.
 
     Raises:
-        MgenError: The corpus has no such style, or one side has no piece of so many notes.
+        MgenError: The corpus does not have the style, or one side has no piece with that many notes.
     """
     styles = corpus.remi.style_ids
     if positive not in styles:
@@ -79,27 +94,26 @@ def collected(
     for _, rows in long.groupby(["style", "collection", "on_grid"]):
         kept = in_turns(rows["group"].to_numpy(str), min(pieces, len(rows)), rng)
         chosen += rows["piece"].to_numpy()[kept].tolist()
-    parts: list[Collected] = []
+    parts: list[Excerpts] = []
     for split in splits:
         tokens = corpus.table(split)
-        numbers = tokens.rows["piece"].to_numpy()
-        held = np.flatnonzero(np.isin(numbers, chosen))
-        for some in np.array_split(held, max(1, len(held) // 200)):  # whole pieces are long: not all at once
+        held = np.flatnonzero(np.isin(tokens.rows["piece"].to_numpy(), chosen))
+        for some in np.array_split(held, max(1, len(held) // PIECES_AT_ONCE)):
             if not len(some):
                 continue
-            whole = Notes.from_ids([tokens[row] for row in some.tolist()], corpus.remi)
-            piece, bar = starts(whole, n_notes, each, rng)
+            complete = Notes.from_ids([tokens[row] for row in some.tolist()], corpus.remi)
+            piece, bar = excerpt_starts(complete, n_notes, each, rng)
             info = tokens.rows.iloc[some[piece]]
             parts.append(
-                Collected(
-                    cut(whole, piece, bar, n_notes),
-                    info["style"].to_numpy(str) == positive,
-                    info["collection"].to_numpy(str),
-                    info["on_grid"].to_numpy(bool),
-                    info["group"].to_numpy(str),
-                    np.array([title(name) for name in info["song"].astype(str)], str),
-                    info["path"].to_numpy(str),
-                    bar,
+                Excerpts(
+                    notes=take_excerpts(complete, piece, bar, np.full(len(piece), n_notes)),
+                    positive=info["style"].to_numpy(str) == positive,
+                    collection=info["collection"].to_numpy(str),
+                    work=info["group"].to_numpy(str),
+                    on_grid=info["on_grid"].to_numpy(bool),
+                    title=np.array([title_key(name) for name in info["song"].astype(str)], str),
+                    path=info["path"].to_numpy(str),
+                    start=bar,
                 )
             )
     sides = {bool(side) for part in parts for side in part.positive}
@@ -108,32 +122,21 @@ def collected(
             f"{corpus.folder}: no piece that is {'not ' if True in sides else ''}{positive} has {n_notes} notes; "
             "lower --notes or add longer pieces"
         )
-    return joined(parts)
+    return Excerpts.concat(parts)
 
 
-def joined(parts: list[Collected]) -> Collected:
-    """All excerpts of `parts`, in order."""
-    rest = {
-        f.name: np.concatenate([getattr(part, f.name) for part in parts])
-        for f in fields(Collected)
-        if f.name != "notes"
-    }
-    return Collected(Notes.concat([part.notes for part in parts]), **rest)
-
-
-def title(name: str) -> str:
-    """What a song's name says without its collection's or player's prefix, as letters and digits; may be empty."""
+def title_key(name: str) -> str:
+    """Letters and digits of a song's name without the prefix of its collection or performer; may be empty."""
     return re.sub(r"[^a-z0-9]", "", name.rsplit("__", 1)[-1].lower())
 
 
-def starts(
-    notes: Notes, n_notes: int, each: int, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Piece and bar (E,) at which excerpts may begin: bars with a note and `n_notes` notes to come.
+def excerpt_starts(notes: Notes, n_notes: int, each: int, rng: np.random.Generator) -> tuple[Longs, Longs]:
+    """Draws where excerpts begin, evenly among bars with a note and `n_notes` notes to come.
 
-    `each` of a piece, drawn evenly, with as few repeats as can be; none of a piece that is too short.
+    Returns:
+        (E,) piece and (E,) bar: `each` per piece, with as few repeats as possible; none of a piece that is too short.
     """
-    first = _first_note(notes)
+    first = first_notes_of_bars(notes)
     piece = notes.bars.piece
     fits = (np.diff(first) > 0) & (notes.starts[piece + 1] - first[:-1] >= n_notes)
     able = np.flatnonzero(fits)
@@ -145,41 +148,3 @@ def starts(
     rows = able[(begin[some][:, None] + turn).reshape(-1)]
     owner = piece[rows].astype(np.int64)
     return owner, rows - notes.bar_starts[owner]
-
-
-def cut(notes: Notes, piece: NDArray[np.integer], bar: NDArray[np.integer], n_notes: int) -> Notes:
-    """Excerpts of `n_notes` notes from `bar` (E,) of `piece` (E,) on, with the bars up to their last note.
-
-    The pieces must have as many notes left; see `starts`.
-    """
-    row = notes.bar_starts[piece] + bar
-    first = _first_note(notes)[row]
-    at = (first[:, None] + np.arange(n_notes)).reshape(-1)
-    owner = np.repeat(np.arange(len(row), dtype=np.int32), n_notes)
-    last = notes.bar_starts[piece] + notes.bar[first + n_notes - 1]
-    size = last - row + 1
-    bar_owner = np.repeat(np.arange(len(row), dtype=np.int32), size)
-    bars = np.arange(size.sum()) - (np.cumsum(size) - size)[bar_owner] + row[bar_owner]
-    begin = notes.bars.onset[row]
-    none, whole = np.zeros(len(row), np.int32), np.zeros(len(at), np.int32)
-    return Notes(
-        n_pieces=len(row),
-        piece=owner,
-        onset=notes.onset[at] - begin[owner],
-        duration=notes.duration[at],
-        bar=(notes.bar[at] - bar[owner]).astype(np.int32),
-        pitch=notes.pitch[at],
-        velocity=notes.velocity[at],
-        program=notes.program[at],
-        token=whole - 1,
-        broken=whole,
-        bars=Bars(bar_owner, notes.bars.onset[bars] - begin[bar_owner], notes.bars.beats[bars]),
-        n_tokens=none,
-        n_broken=none,
-    )
-
-
-def _first_note(notes: Notes) -> NDArray[np.int64]:
-    """(M + 1,) row of the first note in or after each bar; the last entry is N."""
-    of_note = notes.bar_starts[notes.piece] + notes.bar
-    return np.searchsorted(of_note, np.arange(len(notes.bars.piece) + 1))

@@ -1,4 +1,4 @@
-"""P(style | piece) from traits: an ensemble, calibrated, that knows what it cannot judge."""
+"""log P(style | piece) from style features: an ensemble, calibrated, with an out-of-distribution guard."""
 
 from __future__ import annotations
 
@@ -8,46 +8,47 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from scipy.special import log_expit
 from threadpoolctl import threadpool_limits
 
-from critics.style.ensemble import MEMBERS, SPREAD, Ensemble, Material, Member, feature_table
+from critics.style.ensemble import MEMBERS, SPREAD, Ensemble, Member, TrainingSet, feature_table
 from critics.style.out_of_distribution import OutOfDistributionGuard
-from mgen.arrays import Floats
+from mgen.arrays import Floats, Mask
 from mgen.notes import Notes
 from mgen.stats.calibration import Calibration, fit_calibration
 
 WEIGHTS = "ensemble.safetensors"
 
 CORRUPTED_PRIOR = 0.1
-"""With more, real short excerpts are doubted by more than their calibration allows; with less, broken music costs
-less.
+"""A higher prior lowers the score of short real excerpts by more than their calibration allows; with a lower one,
+corruptions cost less.
 """
+
+_GUARD_TENSORS = ("mean", "root")
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureModel:
-    """log P(the style and whole | piece) = log P(style | whole music, piece) + log P(whole | piece), in nats.
+    """log P(style and intact | piece) = log P(style | intact, piece) + log P(intact | piece), in nats.
 
     Attributes:
-        ensemble: answers both questions in raw logits.
-        style: from these to log odds, both styles being equally likely.
-        whole: to log odds, whole and broken being equally likely.
-        novelty: says which pieces are unlike all real music that was learned from.
-        broken_prior: of the pieces that come in, the share that is no whole music; of the rest half is of the style.
-        spread: of the members' logits that is taken off their mean; the calibrations hold for it alone.
+        ensemble: gives the raw logits of both questions.
+        style: calibrates the first, at equal priors of both styles.
+        intact: calibrates the second, at equal priors of intact and corrupted.
+        guard: finds pieces unlike all real music in the training and calibration sets.
+        corrupted_prior: share of corrupted pieces among those to be judged; half of the others are of the style.
+        spread: of the ensemble; the calibrations hold for this value alone.
     """
 
     ensemble: Ensemble
     style: Calibration
-    whole: Calibration
-    novelty: OutOfDistributionGuard
-    broken_prior: float = CORRUPTED_PRIOR
+    intact: Calibration
+    guard: OutOfDistributionGuard
+    corrupted_prior: float = CORRUPTED_PRIOR
     spread: float = SPREAD
 
-    hears = "traits"
+    input = "features"
 
     @property
     def parameters(self) -> int:
@@ -56,82 +57,81 @@ class FeatureModel:
 
     @classmethod
     def fit(
-        cls, train: Material, valid: Material, members: tuple[Member, ...] = MEMBERS, seed: int = 0
+        cls, train: TrainingSet, valid: TrainingSet, members: tuple[Member, ...] = MEMBERS, seed: int = 0
     ) -> FeatureModel:
-        """Train on one part of the works, calibrate on another.
+        """Trains on one part of the works and calibrates on another.
 
         Raises:
-            ValueError: One of the parts lacks a side.
+            ValueError: One of the parts lacks a class.
         """
         ensemble = Ensemble.fit(train, members, seed)
-        real = valid.way == ""
-        labels = valid.positive[real]
-        style = fit_calibration(ensemble.logits(valid.table[real], "style"), labels)
-        whole = fit_calibration(ensemble.logits(valid.table, "whole"), real)
-        return cls(ensemble, style, whole, OutOfDistributionGuard.fit(train.table[train.way == ""], valid.table[real]))
+        real = valid.corruption == ""
+        style = fit_calibration(ensemble.logits(valid.table[real], "style"), valid.positive[real])
+        intact = fit_calibration(ensemble.logits(valid.table, "intact"), real)
+        guard = OutOfDistributionGuard.fit(train.table[train.corruption == ""], valid.table[real])
+        return cls(ensemble, style, intact, guard)
 
-    def hear(self, notes: Notes) -> tuple[Floats, NDArray[np.bool_]]:
-        """(B,) log-probability in nats, and (B,) whether a piece is like anything that was learned from."""
-        with threadpool_limits(1):  # the matrices are small: a second thread costs more than it gives
+    def predict(self, notes: Notes) -> tuple[Floats, Mask]:
+        """(B,) log-probability in nats, and (B,) whether a piece resembles the training data."""
+        with threadpool_limits(1):  # the matrices are small: a second thread costs more than it gains
             table = feature_table(notes)
-            return self.log_probability(table), self.novelty.distance(table) <= 1
+            return self.log_probability(table), self.guard.distance(table) <= 1
 
     def log_probability(self, table: Floats) -> Floats:
-        """(B,) from `critics.style.ensemble.feature_table`; see the class."""
-        whole = self.whole.log_odds(self.ensemble.logits(table, "whole", self.spread)) + np.log(
-            1 / self.broken_prior - 1
+        """(B,) log-probability in nats from `critics.style.ensemble.feature_table`."""
+        intact = self.intact.log_odds(self.ensemble.logits(table, "intact", self.spread)) + np.log(
+            1 / self.corrupted_prior - 1
         )
-        out: Floats = self.style.log_probability(self.ensemble.logits(table, "style", self.spread)) + log_expit(whole)
+        style = self.style.log_probability(self.ensemble.logits(table, "style", self.spread))
+        out: Floats = style + log_expit(intact)
         return out
 
     # --------------------------------------------------------------- files
 
     def save(self, folder: Path) -> dict[str, Any]:
-        """Write the weights; returns the rest as plain values."""
+        """Writes the weights; returns the rest as plain values."""
         tensors = self.ensemble.tensors()
-        for part in ("mean", "root"):
-            tensors |= {f"novelty.{part}.{name}": torch.from_numpy(value) for name, value in self._part(part).items()}
+        for part in _GUARD_TENSORS:
+            groups: dict[str, Floats] = getattr(self.guard, part)
+            tensors |= {f"guard.{part}.{name}": torch.from_numpy(value) for name, value in groups.items()}
         save_file({name: value.contiguous() for name, value in tensors.items()}, folder / WEIGHTS)
         return {
-            "members": self.ensemble.described(),
+            "members": self.ensemble.to_json(),
             "style": asdict(self.style),
-            "whole": asdict(self.whole),
-            "broken_prior": self.broken_prior,
+            "intact": asdict(self.intact),
+            "corrupted_prior": self.corrupted_prior,
             "spread": self.spread,
-            "novelty_limit": self.novelty.limit,
+            "guard_limit": self.guard.limit,
         }
-
-    def _part(self, name: str) -> dict[str, Floats]:
-        found: dict[str, Floats] = getattr(self.novelty, name)
-        return found
 
     @classmethod
     def load(cls, folder: Path, facts: dict[str, Any]) -> FeatureModel:
-        """What `save` wrote.
+        """Reads what `save` wrote.
 
         Raises:
             KeyError, OSError, RuntimeError, SafetensorError, TypeError, ValueError: Files or values are missing, or do
-                not fit each other or the traits of this version.
+                not fit each other or the features of this version.
         """
         tensors = load_file(folder / WEIGHTS)
-        parts = {
-            part: {
-                name.rsplit(".", 1)[1]: value.numpy()
+        mean, root = (
+            {
+                name.removeprefix(f"guard.{part}."): value.numpy()
                 for name, value in tensors.items()
-                if name.startswith(f"novelty.{part}.")
+                if name.startswith(f"guard.{part}.")
             }
-            for part in ("mean", "root")
-        }
-        limit = dict(facts["novelty_limit"])
-        if not parts["mean"].keys() == parts["root"].keys() == limit.keys():
-            raise ValueError("the limits of novelty are not those of its weights")
+            for part in _GUARD_TENSORS
+        )
+        limit = dict(facts["guard_limit"])
+        if not mean.keys() == root.keys() == limit.keys():
+            raise ValueError("guard_limit does not fit the weights")
         ensemble = Ensemble.from_tensors(facts["members"], tensors)
-        nothing = Notes.concat([])
-        known, now = {int(network.columns[-1]) + 1 for network in ensemble.networks}, feature_table(nothing).shape[1]
-        if known != {now}:
-            raise ValueError(f"it learned from {', '.join(map(str, known))} traits, this version hears {now}")
-        style, whole = Calibration(**facts["style"]), Calibration(**facts["whole"])
-        novelty = OutOfDistributionGuard(parts["mean"], parts["root"], limit)
-        model = cls(ensemble, style, whole, novelty, float(facts["broken_prior"]), float(facts["spread"]))
-        model.hear(nothing)  # parts that do not fit are told now, not in the middle of a run
+        empty = Notes.concat([])
+        n_features = feature_table(empty).shape[1]
+        trained_with = {int(network.columns[-1]) + 1 for network in ensemble.networks}
+        if trained_with != {n_features}:
+            raise ValueError(f"it has {', '.join(map(str, trained_with))} features, this version {n_features}")
+        style, intact = Calibration(**facts["style"]), Calibration(**facts["intact"])
+        guard = OutOfDistributionGuard(mean, root, limit)
+        model = cls(ensemble, style, intact, guard, float(facts["corrupted_prior"]), float(facts["spread"]))
+        model.predict(empty)  # parts that do not fit fail here and not in the middle of a run
         return model

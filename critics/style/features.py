@@ -1,8 +1,8 @@
-"""Traits: a piece as numbers of harmony, melody, rhythm and texture, for critics that must hear across file formats.
+"""Style features: a piece as numbers of harmony, melody, rhythm and texture, the same in all file formats.
 
-All are shares and means over moments (`mgen/music/onset_clusters.py`), so they are free of key, register, tempo,
-loudness, durations and bars. They are the critics' own: the features that evaluation judges by are others
-(`mgen/music/features.py`), or the judge would share its blind spots with what gave the reward.
+All are shares and means over onset clusters (`mgen/music/onset_clusters.py`), so they do not depend on key, register,
+tempo, loudness, durations or bars; only the group `bar_lines` uses bars. Evaluation uses other features
+(`mgen/music/features.py`), so that it does not share the blind spots of what gives the reward.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from mgen.music import ngrams
 from mgen.music.onset_clusters import OnsetClusters
 from mgen.notes import Notes
 
-_STEPS = np.array([-8, -4, -2, -1, 0, 1, 2, 3, 5, 8])  # lower edges, in semitones, of 11 classes of a melodic interval
+_STEPS = np.array([-8, -4, -2, -1, 0, 1, 2, 3, 5, 8])  # edges, in semitones, of 11 classes of a melodic interval
 _RATIOS = np.array([-1.2, -0.75, -0.25, 0.25, 0.75, 1.2])  # edges, in octaves, of 7 classes of a ratio of gaps
-_SPANS = np.array([1, 5, 8, 13, 20, 28])  # edges, in semitones, from a moment's lowest to its highest note
+_SPANS = np.array([1, 5, 8, 13, 20, 28])  # edges, in semitones, from the lowest to the highest note of a cluster
 
 SCALES = {
     "major": (0, 4, 7),
@@ -40,16 +40,16 @@ SCALES = {
     "blues": (0, 3, 5, 6, 7, 10),
     "harmonic_minor": (0, 2, 3, 5, 7, 8, 11),
 }
-"""Chords and scales, in semitones above their root, that windows of notes are held against."""
+"""Chords and scales, in semitones above their root, that windows of notes are compared with."""
 
 MAJOR_KEY = np.array([6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88])
 MINOR_KEY = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17])
-"""How well each pitch class fits a key, from its tonic up. Source: Krumhansl and Kessler 1982."""
+"""How well each pitch class fits a key, from the tonic up. Source: Krumhansl and Kessler 1982."""
 
 _FIFTHS = np.arange(12) * 7 % 12
 _SETS = np.arange(1 << 12)
-_TURNED = np.min([(_SETS >> k | _SETS << 12 - k) & 0xFFF for k in range(12)], axis=0)
-"""(4096,) each set of pitch classes in the transposition that all its transpositions share."""
+_NORMAL_FORM = np.min([(_SETS >> k | _SETS << 12 - k) & 0xFFF for k in range(12)], axis=0)
+"""(4096,) each set of pitch classes in a normal form that all its transpositions share."""
 
 
 def _templates() -> Floats:
@@ -61,14 +61,14 @@ def _templates() -> Floats:
     return out.reshape(12, -1)
 
 
-def _kinds(size: int) -> tuple[Longs, int]:
-    """(4096,) number of the kind of each set of `size` pitch classes, transpositions being alike; and how many."""
-    known = np.unique(_TURNED[np.bitwise_count(_SETS) == size])
-    return np.searchsorted(known, np.clip(_TURNED, known[0], known[-1])), len(known)
+def _set_classes(size: int) -> tuple[Longs, int]:
+    """(4096,) class of each set of `size` pitch classes, the same for all transpositions; and the number of classes."""
+    known = np.unique(_NORMAL_FORM[np.bitwise_count(_SETS) == size])
+    return np.searchsorted(known, np.clip(_NORMAL_FORM, known[0], known[-1])), len(known)
 
 
 _TEMPLATES = _templates()
-_TRICHORDS, _TETRACHORDS = _kinds(3), _kinds(4)
+_TRICHORDS, _TETRACHORDS = _set_classes(3), _set_classes(4)
 
 
 def _means(values: NDArray[Any], owner: NDArray[np.integer[Any]], n: int) -> Floats:
@@ -83,7 +83,7 @@ def _repeated(owner: NDArray[np.integer[Any]], values: NDArray[np.integer[Any]],
 
 
 def _melody(m: OnsetClusters) -> list[Floats]:
-    """Steps of the top line, in pairs, and pitch classes some moments apart."""
+    """Intervals of the top line, their pairs, and pitch classes 2 to 4 clusters apart."""
     interval, pairs = m.top.interval, m.after(2)
     step = np.searchsorted(_STEPS, interval, side="right")
     out = [
@@ -97,12 +97,12 @@ def _melody(m: OnsetClusters) -> list[Floats]:
 
 
 def _chords(m: OnsetClusters) -> list[Floats]:
-    """Kinds of chords of three and four pitch classes, of two, and intervals above the lowest note."""
+    """Set classes of chords of three and four pitch classes, intervals of two, and intervals above the lowest note."""
     size = np.bitwise_count(m.pitch_classes)
     out = []
-    for count, (kind, kinds) in ((3, _TRICHORDS), (4, _TETRACHORDS)):
+    for count, (set_class, n_classes) in ((3, _TRICHORDS), (4, _TETRACHORDS)):
         at = np.flatnonzero(size == count)
-        out.append(shares(m.cluster_piece[at], kind[m.pitch_classes[at]], kinds, m.n))
+        out.append(shares(m.cluster_piece[at], set_class[m.pitch_classes[at]], n_classes, m.n))
     two = np.flatnonzero(size == 2)
     out.append(shares(m.cluster_piece[two], (m.top.pitch - m.low.pitch)[two] % 12, 12, m.n))
     above = m.pitch - m.low.pitch[m.cluster]
@@ -111,9 +111,9 @@ def _chords(m: OnsetClusters) -> list[Floats]:
 
 
 def _harmony(m: OnsetClusters) -> list[Floats]:
-    """What windows of 5, 8 and 16 notes have in common with chords and scales, and which intervals their classes form.
+    """Fit of windows of 5, 8 and 16 notes to chords and scales, and the interval classes in them.
 
-    Of the windows of 16 also how far, in fifths, the diatonic scale has to move to the next: several may fit as well.
+    For windows of 16 also the distance in fifths from the best diatonic scale to that of the next window.
     """
     out = []
     for size in (5, 8, 16):
@@ -136,22 +136,22 @@ def _harmony(m: OnsetClusters) -> list[Floats]:
 
 
 def _key(m: OnsetClusters) -> list[Floats]:
-    """Pitch classes from the tonic of the best major key up, how well the best keys fit, and the classes by size."""
+    """Pitch classes relative to the best major key, the fit of the best keys, and pitch-class shares by size."""
     classes = shares(m.piece, m.pitch % 12, 12, m.n)
     centred = classes - 1 / 12
     length = np.linalg.norm(centred, axis=1)
     fits = []
     for profile in (MAJOR_KEY, MINOR_KEY):
         shape = profile - profile.mean()
-        turned = np.stack([np.roll(shape, k) for k in range(12)], axis=1)
-        fits.append(centred @ turned / np.maximum(length * np.linalg.norm(shape), 1e-9)[:, None])
+        keys = np.stack([np.roll(shape, k) for k in range(12)], axis=1)
+        fits.append(centred @ keys / np.maximum(length * np.linalg.norm(shape), 1e-9)[:, None])
     tonic = np.nan_to_num(fits[0], nan=-1).argmax(axis=1)
-    turned_to = np.take_along_axis(classes, (tonic[:, None] + np.arange(12)) % 12, axis=1)
-    return [turned_to, *(fit.max(axis=1, keepdims=True) for fit in fits), np.sort(classes, axis=1)]
+    relative = np.take_along_axis(classes, (tonic[:, None] + np.arange(12)) % 12, axis=1)
+    return [relative, *(fit.max(axis=1, keepdims=True) for fit in fits), np.sort(classes, axis=1)]
 
 
 def _bass(m: OnsetClusters) -> list[Floats]:
-    """Steps, without octaves, of the lowest note from moment to moment and over windows of 4 and 8 moments."""
+    """Interval classes of the lowest note from cluster to cluster, and over windows of 4 and 8 clusters."""
     after = m.after(1)
     out = [shares(m.cluster_piece[after], m.low.interval[after] % 12, 12, m.n)]
     for size in (4, 8):
@@ -164,31 +164,31 @@ def _bass(m: OnsetClusters) -> list[Floats]:
 
 
 def _rhythm(m: OnsetClusters) -> list[Floats]:
-    """Ratios of times between moments, in pairs; how often long and short alternate; gaps beside the usual one."""
+    """Ratios of times between clusters, their pairs, alternations of long and short, gaps relative to the median."""
     ratio = m.log_ratio
-    kind = np.searchsorted(_RATIOS, ratio, side="right")
+    ratio_class = np.searchsorted(_RATIOS, ratio, side="right")
     one, two, three = (np.flatnonzero(m.after(k)) for k in (1, 2, 3))
     last, before = ratio[three], ratio[three - 1]
     uneven = (np.abs(last) > 0.25) & (np.abs(last) < 1.6)
     swings = (np.sign(last) != np.sign(before)) & uneven & (np.abs(last + before) < 0.35)
     even = (np.abs(last) < 0.25) & (np.abs(before) < 0.25)
     usual = median_of(m.log_gap[one], m.cluster_piece[one], m.n)
-    beside = np.clip(np.rint(2 * (m.log_gap[one] - usual[m.cluster_piece[one]])), -5, 7)
+    relative = np.clip(np.rint(2 * (m.log_gap[one] - usual[m.cluster_piece[one]])), -5, 7)
     return [
         shares(m.cluster_piece[two], np.clip(np.rint(4 * ratio[two]), -8, 8).astype(np.int64) + 8, 17, m.n),
-        shares(m.cluster_piece[three], kind[three] * 7 + kind[three - 1], 49, m.n),
+        shares(m.cluster_piece[three], ratio_class[three] * 7 + ratio_class[three - 1], 49, m.n),
         _means(np.stack([swings, even], axis=1), m.cluster_piece[three], m.n),
-        shares(m.cluster_piece[one], beside.astype(np.int64) + 5, 13, m.n),
+        shares(m.cluster_piece[one], relative.astype(np.int64) + 5, 13, m.n),
     ]
 
 
 def _texture(m: OnsetClusters) -> list[Floats]:
-    """Notes a moment, and in pairs; spans and spacing; how notes lie around the middle; hands together and alone."""
+    """Cluster sizes, and pairs of them; spans and spacing; pitches around the median; hands together and alone."""
     pairs = np.flatnonzero(m.after(1))
     few = np.minimum(m.size, 3) - 1
     inside = np.flatnonzero(np.diff(m.cluster) == 0) + 1
     middle = median_of(m.pitch, m.piece, m.n)
-    beside = np.rint((m.pitch - middle[m.piece]) / 4)
+    height = np.rint((m.pitch - middle[m.piece]) / 4)
     span = np.searchsorted(_SPANS, m.top.pitch - m.low.pitch, side="right")
     left, right = m.low.pitch < middle[m.cluster_piece] - 5, m.top.pitch > middle[m.cluster_piece] + 2
     return [
@@ -196,33 +196,33 @@ def _texture(m: OnsetClusters) -> list[Floats]:
         shares(m.cluster_piece[pairs], few[pairs] * 3 + few[pairs - 1], 9, m.n),
         shares(m.cluster_piece, span, len(_SPANS) + 1, m.n),
         shares(m.piece[inside], np.minimum(np.diff(m.pitch)[inside - 1], 15), 16, m.n),
-        shares(m.piece, np.clip(beside, -8, 8).astype(np.int64) + 8, 17, m.n),
+        shares(m.piece, np.clip(height, -8, 8).astype(np.int64) + 8, 17, m.n),
         _means(np.stack([left, right, left & right], axis=1), m.cluster_piece, m.n),
     ]
 
 
-def _returns(m: OnsetClusters) -> list[Floats]:
-    """n-grams that came before: of pitches, of the top line, of its intervals, of chords and of kinds of chords."""
+def _repetition(m: OnsetClusters) -> list[Floats]:
+    """Repeated n-grams of pitches, of the top line, of its intervals, of set classes and of chords."""
     after = m.after(1)
     views = (
         (m.piece, m.pitch),
         (m.cluster_piece, m.top.pitch),
         (m.cluster_piece[after], m.top.interval[after]),
-        (m.cluster_piece, _TURNED[m.pitch_classes]),
+        (m.cluster_piece, _NORMAL_FORM[m.pitch_classes]),
         (m.cluster_piece, m.pitch_classes),
     )
     return [_repeated(owner, values, size, m.n) for size in (2, 3, 4, 6, 12) for owner, values in views]
 
 
-def _rhythm_returns(m: OnsetClusters) -> list[Floats]:
-    """n-grams of ratios of times that came before."""
+def _rhythm_repetition(m: OnsetClusters) -> list[Floats]:
+    """Repeated n-grams of time ratios."""
     known = m.after(2)
-    kind = np.searchsorted(_RATIOS, m.log_ratio, side="right")[known]
-    return [_repeated(m.cluster_piece[known], kind, size, m.n) for size in (3, 4, 6, 8)]
+    ratio_class = np.searchsorted(_RATIOS, m.log_ratio, side="right")[known]
+    return [_repeated(m.cluster_piece[known], ratio_class, size, m.n) for size in (3, 4, 6, 8)]
 
 
-def _leading(m: OnsetClusters) -> list[Floats]:
-    """How each note goes on from the one that leads to it, and how alike neighbouring windows of notes are."""
+def _voice_leading(m: OnsetClusters) -> list[Floats]:
+    """Leaps from each note's leading note, and the similarity of neighbouring windows of notes."""
     led, leap, _ = _leaps(m)
     out = [shares(m.piece[led], np.minimum(leap[led], 12), 13, m.n), _means(~led, m.piece, m.n)]
     for size in (8, 24):
@@ -235,14 +235,14 @@ def _leading(m: OnsetClusters) -> list[Floats]:
 
 
 def _leaps(m: OnsetClusters) -> tuple[NDArray[np.bool_], Longs, Longs]:
-    """(N,) whether another note leads to each, semitones from it, and bar lines between the two."""
+    """(N,) whether another note leads to each note, semitones from it, and bar lines between the two."""
     by = np.maximum(m.leader, 0)
     bar = m.cluster_bar[m.cluster]
     return m.leader >= 0, np.abs(m.pitch - m.pitch[by]), bar - bar[by]
 
 
 def _content(m: OnsetClusters, window: Longs, n: int) -> tuple[Floats, Floats]:
-    """(n, 12) pitch classes of each window as a unit vector, and (n,) its mean pitch; 0 for an empty one."""
+    """(n, 12) pitch classes of each window as a unit vector, and (n,) its mean pitch; 0 for an empty window."""
     counts = np.bincount(window * 12 + m.pitch % 12, minlength=n * 12).reshape(-1, 12).astype(float)
     return counts / np.maximum(np.linalg.norm(counts, axis=1, keepdims=True), 1e-9), np.nan_to_num(
         mean_of(m.pitch, window, n)
@@ -250,14 +250,14 @@ def _content(m: OnsetClusters, window: Longs, n: int) -> tuple[Floats, Floats]:
 
 
 def _change(unit: Floats, height: Floats, first: Longs, second: Longs) -> Floats:
-    """(K, 2) how alike the pitch classes of two windows are, and how far apart they lie."""
+    """(K, 2) cosine similarity of the pitch classes of two windows, and the distance of their mean pitches."""
     return np.stack([(unit[first] * unit[second]).sum(axis=1), np.abs(height[second] - height[first])], axis=1)
 
 
-def _seams(m: OnsetClusters) -> list[Floats]:
-    """What happens over bar lines beside what happens inside bars; the lines apart by turns, the rougher ones first.
+def _bar_lines(m: OnsetClusters) -> list[Floats]:
+    """Leaps and changes across bar lines compared with those inside bars; even and odd bar lines apart, lower first.
 
-    Where the bars are not the music's, the two are alike; music that was cut and joined at them is not.
+    Where the bars are not those of the music, the two are alike; in music that was cut and joined at bars they are not.
     """
     led, leap, lines = _leaps(m)
     bar = m.cluster_bar[m.cluster]
@@ -266,7 +266,7 @@ def _seams(m: OnsetClusters) -> list[Floats]:
     over = [led & (lines == 1) & (bar % 2 == turn) for turn in (0, 1)]
     turns = np.stack([_means(views[some], m.piece[some], m.n) for some in over])
 
-    # halves of bars by moments: the first of a bar to its second, and that to the first of the next
+    # halves of bars: the first half to the second, and that to the first half of the next bar
     new = run_starts(m.cluster_piece, m.cluster_bar)
     begin = np.flatnonzero(new)
     row = np.cumsum(new) - 1
@@ -277,20 +277,19 @@ def _seams(m: OnsetClusters) -> list[Floats]:
     owner, number = m.cluster_piece[begin], m.cluster_bar[begin]
     both = np.flatnonzero(size >= 2)
     within = _means(_change(unit, height, 2 * both, 2 * both + 1), owner[both], m.n)
-    joined = np.flatnonzero((np.diff(owner) == 0) & (np.diff(number) == 1) & (size[:-1] >= 2) & (size[1:] >= 2))
-    change = _change(unit, height, 2 * joined + 1, 2 * joined + 2)
-    by_turns = np.stack(
-        [_means(change[number[joined] % 2 == turn], owner[joined][number[joined] % 2 == turn], m.n) for turn in (0, 1)]
-    )
+    adjacent = np.flatnonzero((np.diff(owner) == 0) & (np.diff(number) == 1) & (size[:-1] >= 2) & (size[1:] >= 2))
+    change = _change(unit, height, 2 * adjacent + 1, 2 * adjacent + 2)
+    odd = number[adjacent] % 2 == 1
+    by_turns = np.stack([_means(change[some], owner[adjacent][some], m.n) for some in (~odd, odd)])
     out = []
-    for beside, each in ((inside, turns), (within, by_turns)):
+    for reference, each in ((inside, turns), (within, by_turns)):
         low, high = each.min(axis=0), each.max(axis=0)
-        out += [beside, low - beside, high - beside, high - low]
+        out += [reference, low - reference, high - reference, high - low]
     return out
 
 
 def _variety(m: OnsetClusters) -> list[Floats]:
-    """Different pitches, classes, gaps and moments among a piece's own, and the longest stretches without change."""
+    """Shares of distinct pitches, chords and gaps, and the longest runs without change."""
     out = []
     after = m.after(1)
     gap = np.rint(4 * m.log_gap[after]).astype(np.int64)
@@ -311,47 +310,45 @@ GROUPS: dict[str, Callable[[OnsetClusters], list[Floats]]] = {
     "harmony": _harmony,
     "key": _key,
     "bass": _bass,
-    "returns": _returns,
-    "leading": _leading,
-    "seams": _seams,
+    "repetition": _repetition,
+    "voice_leading": _voice_leading,
+    "bar_lines": _bar_lines,
     "rhythm": _rhythm,
-    "rhythm_returns": _rhythm_returns,
+    "rhythm_repetition": _rhythm_repetition,
     "texture": _texture,
     "variety": _variety,
 }
 
 VIEWS: dict[str, tuple[str, ...]] = {
-    "pitch": ("melody", "chords", "harmony", "key", "bass", "returns", "leading"),
-    "rhythm": ("rhythm", "rhythm_returns"),
-    "all": tuple(name for name in GROUPS if name != "seams"),
-    "joints": ("melody", "returns", "leading", "seams", "rhythm", "rhythm_returns", "variety"),
-    "everything": tuple(GROUPS),
+    "pitch": ("melody", "chords", "harmony", "key", "bass", "repetition", "voice_leading"),
+    "rhythm": ("rhythm", "rhythm_repetition"),
+    "bar_free": tuple(name for name in GROUPS if name != "bar_lines"),
+    "transitions": ("melody", "repetition", "voice_leading", "bar_lines", "rhythm", "rhythm_repetition", "variety"),
+    "all": tuple(GROUPS),
 }
-"""What the members of an ensemble may hear: pitches and their order, times alone, all but the bars, how one thing
-follows another, everything.
+"""Name -> groups of features that a member of an ensemble gets: pitches and their order, rhythm, all but the bars, how
+notes and bars follow each other, everything.
 
-Bars are the music's in some formats only, so whoever tells styles must not hear them.
+Only some formats have the bars of the music, so members that classify style must not get them.
 """
 
 
-def traits(notes: Notes) -> Floats:
-    """(B, F) traits of each piece, never NaN: one that is undefined is 0, as for a piece without notes.
+def style_features(notes: Notes) -> Floats:
+    """(B, F) style features of each piece; an undefined one is 0.
 
-    Shares enter as their square roots (Hellinger 1909): differences among rare things count as well.
-
-    Args:
-        notes: the pieces. Returns grow with length: compare pieces of one length, or tell the length beside.
+    Shares enter as their square roots (Hellinger 1909), so that differences among rare values count.
+    Repetition features grow with length: compare pieces of similar length, or add the length.
     """
-    moments = OnsetClusters(notes)
-    table = np.concatenate([part for group in GROUPS.values() for part in group(moments)], axis=1)
+    clusters = OnsetClusters(notes)
+    table = np.concatenate([part for group in GROUPS.values() for part in group(clusters)], axis=1)
     out: Floats = np.nan_to_num(np.sign(table) * np.sqrt(np.abs(table)))
     return out
 
 
 @cache
-def columns() -> Mapping[str, slice]:
-    """Group -> its columns in `traits`."""
-    nothing = OnsetClusters(Notes.concat([]))
-    width = [sum(part.shape[1] for part in group(nothing)) for group in GROUPS.values()]
+def feature_columns() -> Mapping[str, slice]:
+    """Group -> its columns in `style_features`."""
+    empty = OnsetClusters(Notes.concat([]))
+    width = [sum(part.shape[1] for part in group(empty)) for group in GROUPS.values()]
     end = np.cumsum(width).tolist()
     return MappingProxyType({name: slice(b - w, b) for name, w, b in zip(GROUPS, width, end, strict=True)})

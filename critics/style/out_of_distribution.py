@@ -1,4 +1,4 @@
-"""Is a piece like anything that was learned from? A critic should say nothing of what it cannot know."""
+"""The out-of-distribution guard: finds pieces that a critic cannot judge, because they are unlike its training data."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.covariance import LedoitWolf
 
-from critics.style.features import columns
+from critics.style.features import feature_columns
 from mgen.arrays import Floats
 
-GROUPS = ("key", "harmony", "returns", "leading", "rhythm", "texture", "variety")
-"""Traits that no real piece leaves far behind: groups of few and common things. Kinds of chords and pairs of steps are
-rare things, of which every piece has some that no other has.
+GUARDED_GROUPS = ("key", "harmony", "repetition", "voice_leading", "rhythm", "texture", "variety")
+"""Groups of few and common features. Set classes of chords and pairs of intervals are rare: every piece has some that
+no other piece has.
 """
 
 MARGIN = 1.1
-"""Of the largest distance of a real piece that is known: one of a new performer is a little further out."""
+"""Factor on the largest distance of a known real piece: a new performer's are a little farther out."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutOfDistributionGuard:
-    """How far a piece lies from real music, in groups of traits.
+    """Mahalanobis distances from real music, per group of features.
 
     Attributes:
         mean: group -> (K,).
-        root: group -> (K, K) inverse square root of the covariance, so that a distance is a length.
-        limit: group -> the largest distance that a known real piece has, times `MARGIN`.
+        root: group -> (K, K) inverse square root of the covariance, so that a distance is a norm.
+        limit: group -> the largest distance of a known real piece, times `MARGIN`.
     """
 
     mean: dict[str, Floats]
@@ -35,30 +35,31 @@ class OutOfDistributionGuard:
 
     @classmethod
     def fit(cls, table: Floats, others: Floats) -> OutOfDistributionGuard:
-        """From `critics.style.ensemble.feature_table` of real music.
+        """Fits the guard to `critics.style.ensemble.feature_table` of real music.
 
         Args:
-            table: (B, F) of pieces that mean and covariance are taken from.
-            others: (C, F) of pieces of other works, for the limits: from few pieces these lie further than any of them.
+            table: (B, F) of pieces for mean and covariance.
+            others: (C, F) of pieces of other works, for the limits; they lie farther out than those of a small fit.
 
         Source: Mahalanobis 1936, with the covariance of Ledoit and Wolf 2004.
         """
         mean, root, limit = {}, {}, {}
-        for name in GROUPS:
-            own = table[:, columns()[name]]
+        for name in GUARDED_GROUPS:
+            columns = feature_columns()[name]
+            own = table[:, columns]
             mean[name] = own.mean(axis=0)
             scale = np.maximum(own.std(axis=0), 1e-3)
             values, vectors = np.linalg.eigh(LedoitWolf().fit((own - mean[name]) / scale).covariance_)
             root[name] = vectors / np.sqrt(np.maximum(values, 1e-6)) / scale[:, None]
-            known = np.concatenate([own, others[:, columns()[name]]])
+            known = np.concatenate([own, others[:, columns]])
             limit[name] = MARGIN * float(np.linalg.norm((known - mean[name]) @ root[name], axis=1).max())
         return cls(mean, root, limit)
 
     def distance(self, table: Floats) -> Floats:
-        """(B,) largest distance of all groups, in limits: above 1 a piece is unlike all that was learned from."""
+        """(B,) largest distance over the groups, as a multiple of its limit; above 1 a piece is out of distribution."""
         each = [
-            np.linalg.norm((table[:, columns()[name]] - self.mean[name]) @ self.root[name], axis=1) / self.limit[name]
-            for name in self.limit
+            np.linalg.norm((table[:, feature_columns()[name]] - self.mean[name]) @ self.root[name], axis=1) / limit
+            for name, limit in self.limit.items()
         ]
         out: Floats = np.max(each, axis=0)
         return out

@@ -1,7 +1,7 @@
-"""How a style critic is trained: what it gets to hear, and the loop.
+"""How a critic of tokens is trained: its data and its trainer.
 
-It hears what it will have to judge: windows of real music decoded as completions are, half of them after a
-prompt, so in the middle of a bar. Knows nothing of calibration or of files.
+It learns from windows of real music decoded as completions are, half of them after a prompt, so in the middle of a bar.
+Knows nothing of calibration or files.
 """
 
 from __future__ import annotations
@@ -18,39 +18,30 @@ from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import Trainer, TrainingArguments
 
 from critics.sequence import Row, SequenceCritic
+from critics.style.excerpts import LabelledPieces
 from mgen.corpus.shards import Corpus, TokenTable
 from mgen.corpus.windows import sample_windows
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.notes import Notes
 from mgen.runs.checkpoints import VerifiedCheckpoints
-from mgen.transforms.corruptions import markov_pitches, one_pitch, random_pitches, two_bar_loop
+from mgen.transforms.corruptions import CORRUPTIONS
 
-BREAKING = (random_pitches, markov_pitches, one_pitch, two_bar_loop)
-"""How positive excerpts are broken for the other side."""
+NEGATIVES = ("random_pitches", "markov_pitches", "one_pitch", "two_bar_loop")
+"""Names of the `CORRUPTIONS` of positive excerpts that join the other side."""
 
 BLOCK = 256
 """Excerpts drawn at a time."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Excerpts:
-    """B excerpts of real music and where they came from."""
-
-    notes: Notes
-    positive: NDArray[np.bool_]  # (B,) of the style that is the yes
-    collection: NDArray[np.str_]  # (B,)
-    work: NDArray[np.str_]  # (B,) excerpts of one work are not independent
-
-
 @dataclass(frozen=True)
-class Music:
-    """Real music of two sides: the positive style, and all others.
+class TokenWindows:
+    """The pieces of two sides, the positive style and all others, to draw excerpts from.
 
     Attributes:
         tables: (style, collection) -> its pieces.
-        positive: the style that is the yes.
-        prompt_tokens: tokens of prompt before half of the excerpts.
+        positive: the positive style.
+        prompt_tokens: tokens of a prompt before half of the excerpts.
     """
 
     tables: dict[tuple[str, str], TokenTable]
@@ -59,11 +50,11 @@ class Music:
     prompt_tokens: int
 
     @classmethod
-    def of(cls, corpus: Corpus, split: str, positive: str, prompt_tokens: int) -> Music:
-        """A split of a corpus.
+    def of(cls, corpus: Corpus, split: str, positive: str, prompt_tokens: int) -> TokenWindows:
+        """The pieces of a split of a corpus.
 
         Raises:
-            MgenError: The corpus has no such style.
+            MgenError: The corpus does not have the style.
         """
         styles = corpus.remi.style_ids
         if positive not in styles:
@@ -78,14 +69,14 @@ class Music:
 
     def draw(
         self, n: int, tokens: int, rng: np.random.Generator, transpose: bool = False, retime: bool = False
-    ) -> Excerpts:
-        """n excerpts of `tokens` tokens, in random order.
+    ) -> LabelledPieces:
+        """Draws n excerpts of `tokens` tokens, in random order.
 
-        Both sides come up equally often, and so do all collections of a side, and all pieces of a collection.
-        A collection whose pieces are all too short is passed over.
+        Both sides are equally frequent, and so are the collections of a side and the pieces of a collection. A
+        collection whose pieces are all too short is skipped.
 
         Raises:
-            MgenError: On one of the sides no piece is long enough.
+            MgenError: One side has no piece that is long enough.
         """
         needed = tokens + self.prompt_tokens
         ids: list[Row] = []
@@ -112,12 +103,12 @@ class Music:
                 collection += [key[1]] * count
                 work += self.tables[key].rows["group"].to_numpy(str)[piece].tolist()
         prompted = rng.random(len(ids)) < 0.5
-        heard = [row if after else row[:tokens] for row, after in zip(ids, prompted, strict=True)]
-        notes = Notes.from_ids(heard, self.remi, start=np.where(prompted, self.prompt_tokens, 0))
+        windows_cut = [row if after else row[:tokens] for row, after in zip(ids, prompted, strict=True)]
+        notes = Notes.from_ids(windows_cut, self.remi, start=np.where(prompted, self.prompt_tokens, 0))
         if retime:
             notes = retime(notes, rng)
         order = rng.permutation(len(ids))
-        return Excerpts(
+        return LabelledPieces(
             notes.pieces(order),
             np.array(positive, bool)[order],
             np.array(collection, str)[order],
@@ -125,19 +116,20 @@ class Music:
         )
 
 
-def with_broken(excerpts: Excerpts, share: float, rng: np.random.Generator) -> Excerpts:
-    """`share` of the other side replaced by broken copies of positive excerpts, in the ways of `BREAKING` in turn.
+def with_negatives(excerpts: LabelledPieces, share: float, rng: np.random.Generator) -> LabelledPieces:
+    """Replaces `share` of the other side with corrupted copies of positive excerpts, by `NEGATIVES` in turn.
 
-    Timing and format of a copy are those of the piece, so a network that hears only them is wrong about one of
-    the two: it has to hear pitches as well.
+    A copy has the timing and format of its piece, so the network must learn pitches to tell them apart.
     """
     yes, no = np.flatnonzero(excerpts.positive), np.flatnonzero(~excerpts.positive)
     count = min(round(share * len(no)), len(yes))
-    parts = [part for part in np.array_split(yes[:count], len(BREAKING)) if len(part)]
-    broken = [change(excerpts.notes.pieces(part), rng) for part, change in zip(parts, BREAKING, strict=False)]
+    parts = [part for part in np.array_split(yes[:count], len(NEGATIVES)) if len(part)]
+    corrupted = [
+        CORRUPTIONS[name](excerpts.notes.pieces(part), rng) for part, name in zip(parts, NEGATIVES, strict=False)
+    ]
     pieces = np.arange(len(excerpts.positive))
     pieces[no[:count]] = len(pieces) + np.arange(count)
-    return replace(excerpts, notes=Notes.concat([excerpts.notes, *broken]).pieces(pieces))
+    return replace(excerpts, notes=Notes.concat([excerpts.notes, *corrupted]).pieces(pieces))
 
 
 def _longest(table: TokenTable) -> int:
@@ -153,28 +145,27 @@ def _take(table: TokenTable, rows: NDArray[np.int64]) -> TokenTable:
     )
 
 
-class StyleExcerpts(Dataset[tuple[Row, float]]):
-    """Training items: what the network reads of an excerpt, and 1 or 0.
+class StyleDataset(Dataset[tuple[Row, float]]):
+    """Training items: the token row of an excerpt, and its label 1 or 0.
 
     Item i is a function of `seed` and i alone, so that resuming is exact. Excerpts are drawn in blocks of one
-    length between `min_tokens` and the network's longest: length tells nothing of the style, and little is
-    padded.
+    length between `min_tokens` and the network's longest: length tells nothing about the style, and padding is rare.
     """
 
     def __init__(
         self,
-        music: Music,
+        windows: TokenWindows,
         network: SequenceCritic,
         min_tokens: int,
         length: int,
         transpose: bool = True,
         retime: bool = True,
-        broken: float = 0.0,
+        corrupted: float = 0.0,
         seed: int = 0,
     ) -> None:
-        self.music, self.network, self.min_tokens = music, network, min_tokens
+        self.windows, self.network, self.min_tokens = windows, network, min_tokens
         self.length, self.seed = length, seed
-        self.transpose, self.retime, self.broken = transpose, retime, broken
+        self.transpose, self.retime, self.corrupted = transpose, retime, corrupted
         self._block: tuple[int, list[Row], NDArray[np.bool_]] | None = None
 
     def __len__(self) -> int:
@@ -187,8 +178,8 @@ class StyleExcerpts(Dataset[tuple[Row, float]]):
         if self._block is None or self._block[0] != number:
             rng = np.random.Generator(np.random.Philox(key=[self.seed, number]))
             tokens = int(rng.integers(self.min_tokens, self.network.max_tokens + 1))
-            excerpts = self.music.draw(BLOCK, tokens, rng, self.transpose, self.retime)
-            excerpts = with_broken(excerpts, self.broken, rng)
+            excerpts = self.windows.draw(BLOCK, tokens, rng, self.transpose, self.retime)
+            excerpts = with_negatives(excerpts, self.corrupted, rng)
             self._block = number, self.network.rows(excerpts.notes), excerpts.positive
         return self._block[1][place], float(self._block[2][place])
 
@@ -198,8 +189,8 @@ class StyleTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
 
     Args:
         network: is trained in place.
-        train: items in the order in which they are learned.
-        valid: excerpts that every evaluation hears.
+        train: items in training order.
+        valid: excerpts of every evaluation.
     """
 
     control: Any
@@ -208,8 +199,8 @@ class StyleTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
         self,
         network: SequenceCritic,
         args: TrainingArguments,
-        train: StyleExcerpts,
-        valid: Excerpts,
+        train: StyleDataset,
+        valid: LabelledPieces,
         **rest: Any,
     ) -> None:
         self.network, self.valid = network, valid
@@ -217,7 +208,7 @@ class StyleTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
             model=network.model,
             args=args,
             train_dataset=train,
-            eval_dataset=train,  # unused: evaluate() has its own; Trainer asks for one
+            eval_dataset=train,  # unused, but required by Trainer
             data_collator=self._collate,
             processing_class=network.remi.tokenizer(),
             **rest,

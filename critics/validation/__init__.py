@@ -1,1 +1,8 @@
-"""How a style critic is accepted: leave-one-collection-out, shortcut baseline, degenerate inputs, card."""
+"""How a style critic is tested. Nothing here trains what is used later.
+
+- `leave_one_out.py`: leave-one-collection-out, AUC on pairs of collections that a critic was not trained on.
+- `fitters.py`: the critics that are compared so, among them the ablations of the style critic.
+- `shortcut_baseline.py`: how well two collections can be told by format alone.
+- `degenerate_inputs.py`: scores of inputs that are hardly music.
+- `card.py`: AUC, calibration and score changes on the test split, as `mgen critic` writes them to card.json.
+"""

@@ -1,14 +1,15 @@
-"""A style critic's card: how well it hears music that it has never seen, and what moves its score."""
+"""A style critic's card: AUC and calibration on the test split, and what changes its score."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from critics.style.critic import StyleCritic
+from critics.style.excerpts import LabelledPieces
 from mgen.arrays import Floats
 from mgen.notes import Notes
 from mgen.stats.calibration import expected_calibration_error, reliability
@@ -18,77 +19,62 @@ from mgen.transforms.format_augmentations import flat_velocities, humanise, sixt
 from mgen.transforms.hard_negatives import straighten_eighths
 from mgen.transforms.rebuild import Transform
 
-CHANGED = 256
-"""At most so many pieces are changed and judged again."""
+MAX_CHANGED = 256
+"""Largest number of pieces that are changed and judged again."""
 
-Number = dict[str, float | None]
+IntervalJson = dict[str, float | None]
 """`value` with the 95 % interval `low`..`high`."""
 
 
-class Labelled(Protocol):
-    """B excerpts of real music, as `critics.style.token_training.Excerpts` and `critics.style.excerpts.Collected`
-    hold them.
-    """
-
-    @property
-    def notes(self) -> Notes: ...
-    @property
-    def positive(self) -> NDArray[np.bool_]: ...
-    @property
-    def collection(self) -> NDArray[np.str_]: ...
-    @property
-    def work(self) -> NDArray[np.str_]: ...
-
-
-def style_card(critic: StyleCritic, test: Labelled, seed: int = 0, brief: bool = False) -> dict[str, Any]:
-    """Everything measured on excerpts of the test split; the intervals are bootstraps by work.
+def style_card(critic: StyleCritic, test: LabelledPieces, seed: int = 0, brief: bool = False) -> dict[str, Any]:
+    """Measures a critic on excerpts of the test split; the intervals are bootstraps by work.
 
     Args:
-        brief: without pairs and changes.
+        brief: without pairs and score changes.
 
     Returns:
         `auc`, `accuracy` (P > 1/2), `score` (nats) of each side, `ece`, `reliability` (see `calibration.reliability`),
-        `abstained` (share of each side that it would not judge), `pairs` (AUC of each collection of the positive style
-        against each other one), and two tables of changes of score, in nats, on the positive style: `format`, where it
-        should hear little or nothing, and `broken`, where the score should fall.
+        `abstained` (share of each side), `pairs` (AUC of each collection of the positive style against each other one),
+        and two tables of score changes, in nats, on the positive style: `format`, which should be near 0, and
+        `corrupted`, where the score should fall.
     """
     judged = critic(test.notes)
-    said, score = critic.probability(test.notes), judged.score.astype(np.float64)
+    probability, score = critic.probability(test.notes), judged.score.astype(np.float64)
     yes, work = test.positive, test.work
-    right = (said > 0.5) == yes
-    whole = {
+    correct = (probability > 0.5) == yes
+    card = {
         "n": len(yes),
         "works": len(np.unique(work)),
-        "auc": auc_interval(said, yes, work, seed).to_json(),
-        "accuracy": bootstrap(right, work, seed=seed).to_json(),
+        "auc": auc_interval(probability, yes, work, seed).to_json(),
+        "accuracy": bootstrap(correct, work, seed=seed).to_json(),
         "score": {
             side: bootstrap(score[rows], work[rows], seed=seed).to_json()
             for side, rows in {"positive": yes, "other": ~yes}.items()
         },
-        "ece": expected_calibration_error(said, yes),
-        "reliability": reliability(said, yes),
+        "ece": expected_calibration_error(probability, yes),
+        "reliability": reliability(probability, yes),
         "abstained": {
             side: float(1 - judged.defined[rows].mean()) for side, rows in {"positive": yes, "other": ~yes}.items()
         },
     }
     if brief:
-        return whole
+        return card
     pairs = {
         a: {
-            b: auc_interval(said[both], yes[both], work[both], seed).to_json()
+            b: auc_interval(probability[both], yes[both], work[both], seed).to_json()
             for b in np.unique(test.collection[~yes]).tolist()
             for both in [np.where(yes, test.collection == a, test.collection == b)]
         }
         for a in np.unique(test.collection[yes]).tolist()
     }
     rows = np.flatnonzero(yes)
-    rows = rows[:: -(-len(rows) // CHANGED)] if len(rows) else rows  # of all lengths and collections
-    heard = test.notes.pieces(rows)
+    rows = rows[:: -(-len(rows) // MAX_CHANGED)] if len(rows) else rows  # of all lengths and collections
+    changed = test.notes.pieces(rows)
     return {
-        **whole,
+        **card,
         "pairs": pairs,
-        "format": score_changes(critic, heard, work[rows], FORMAT, seed),
-        "broken": score_changes(critic, heard, work[rows], BROKEN, seed),
+        "format": score_changes(critic, changed, work[rows], FORMAT_TRANSFORMS, seed),
+        "corrupted": score_changes(critic, changed, work[rows], CORRUPTION_TRANSFORMS, seed),
     }
 
 
@@ -103,7 +89,7 @@ def weighted_auc(scores: Floats, positive: NDArray[np.bool_], weights: Floats) -
     Args:
         scores: (B,).
         positive: (B,).
-        weights: (R, B) of each piece in each of R resamples; 1/2 comes where a side is not drawn at all.
+        weights: (R, B) of each piece in each of R resamples; the result is 1/2 where a side is not drawn.
     """
     order = np.argsort(scores, kind="stable")
     ranked, yes, weights = scores[order], positive[order], weights[:, order]
@@ -114,30 +100,30 @@ def weighted_auc(scores: Floats, positive: NDArray[np.bool_], weights: Floats) -
     return np.where(pairs > 0, (beaten * weights * yes).sum(axis=1) / np.maximum(pairs, 1e-12), 0.5)
 
 
-# ------------------------------------------------------------ changed music
+# ------------------------------------------------------------ score changes
 
 
 def score_changes(
     critic: StyleCritic,
     notes: Notes,
     work: NDArray[np.str_],
-    changes: Mapping[str, Transform],
+    transforms: Mapping[str, Transform],
     seed: int = 0,
-) -> dict[str, Number]:
-    """Mean change of score, in nats, of the pieces that can be judged, when one thing in them changes."""
+) -> dict[str, IntervalJson]:
+    """Mean change of the score, in nats, under each transform, of the pieces that the critic judges."""
     rng = np.random.default_rng(seed)
     before = critic(notes)
     keep = before.defined
-    after = {name: critic(change(notes, rng)).score for name, change in changes.items()}
+    after = {name: critic(transform(notes, rng)).score for name, transform in transforms.items()}
     return {
         name: bootstrap((score - before.score)[keep], work[keep], seed=seed).to_json() for name, score in after.items()
     }
 
 
-FORMAT: dict[str, Transform] = {
+FORMAT_TRANSFORMS: dict[str, Transform] = {
     "flat_velocities": flat_velocities,
     "tritone_away": tritone_away,
     "humanised": humanise,
     "sixteenths": sixteenths,
 }
-BROKEN: dict[str, Transform] = {"straight_eighths": straighten_eighths, **CORRUPTIONS}
+CORRUPTION_TRANSFORMS: dict[str, Transform] = {"straight_eighths": straighten_eighths, **CORRUPTIONS}

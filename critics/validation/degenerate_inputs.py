@@ -1,90 +1,161 @@
-"""Wrong-way inputs: what must never score as good music of the style, also by a critic that never heard its kind."""
+"""Degenerate inputs: what must never score as good music of the style, also by a critic not trained on its like."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.random import Generator
+import torch
 
 from critics.style.critic import StyleCritic
+from critics.style.excerpts import draw_excerpts
+from mgen.corpus.shards import Corpus
+from mgen.models.transformer import check_vocabulary, load_policy
 from mgen.notes import Notes
-from mgen.transforms.corruptions import markov_pitches, one_pitch, random_pitches, shuffle_bars, two_bar_loop
-from mgen.transforms.degenerate import empty, held_note, single_note
+from mgen.sampling.prompts import draw_prompts
+from mgen.sampling.rollout import Decoding, sample
+from mgen.stats.two_sample import first_notes
+from mgen.transforms.corruptions import CORRUPTIONS
+from mgen.transforms.degenerate import DEGENERATE_INPUTS, random_tokens
+from mgen.transforms.rebuild import Transform
 
-Make = Callable[[Notes, Generator], Notes]
+MAX_INPUTS = 1000
+"""Inputs of each type, if the test split has as many excerpts."""
+
+TOKENS_PER_NOTE = 4
+PROMPT_TOKENS = 24
+SAMPLES_AT_ONCE = 250
+CONTEXT_MARGIN = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """One kind of input.
+class InputType:
+    """One type of input.
 
     Attributes:
-        make: real pieces -> as many wrong ones.
-        left_out: ways of breaking music that are of this kind: a critic that never heard it is not trained on them.
+        make: real pieces -> as many degenerate ones.
+        left_out: hard negatives of this type; the second critic is trained without them.
     """
 
-    make: Make
+    make: Transform
     left_out: tuple[str, ...] = ()
 
 
-KINDS: dict[str, Kind] = {
-    "random_pitches": Kind(random_pitches, ("random_pitches",)),
-    "one_pitch": Kind(one_pitch, ("one_pitch",)),
-    "held_note": Kind(held_note, ("one_pitch",)),
-    "single_note": Kind(single_note, ("one_pitch",)),
-    "two_bar_loop": Kind(two_bar_loop, ("two_bar_loop",)),
-    "markov_pitches": Kind(markov_pitches, ("markov_pitches",)),
-    "bars_shuffled": Kind(shuffle_bars, ("bars_shuffled", "segments_shuffled")),
-    "empty": Kind(empty),
+INPUT_TYPES: dict[str, InputType] = {
+    "random_pitches": InputType(CORRUPTIONS["random_pitches"], ("random_pitches",)),
+    "one_pitch": InputType(CORRUPTIONS["one_pitch"], ("one_pitch",)),
+    "held_note": InputType(DEGENERATE_INPUTS["held_note"], ("one_pitch",)),
+    "single_note": InputType(DEGENERATE_INPUTS["single_note"], ("one_pitch",)),
+    "two_bar_loop": InputType(CORRUPTIONS["two_bar_loop"], ("two_bar_loop",)),
+    "markov_pitches": InputType(CORRUPTIONS["markov_pitches"], ("markov_pitches",)),
+    "bars_shuffled": InputType(CORRUPTIONS["bars_shuffled"], ("bars_shuffled", "segments_shuffled")),
+    "empty": InputType(DEGENERATE_INPUTS["empty"]),
 }
-"""Random tokens and samples of policies come from outside: they need a vocabulary, or a policy."""
+"""Name -> input. Random tokens need a vocabulary and samples a policy: the caller adds them."""
 
 
-def wrong_way(
+TrainWithout = Callable[[Sequence[str]], StyleCritic]
+"""Names of hard negatives to a critic that is trained without them."""
+
+
+def degenerate_inputs(
     critic: StyleCritic,
-    without: Callable[[tuple[str, ...]], StyleCritic],
+    train_without: TrainWithout,
+    corpus: Corpus,
+    lengths: Sequence[int],
+    policies: Sequence[str] = (),
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Scores up to `MAX_INPUTS` inputs of each type, of the lengths of excerpts of the test split.
+
+    Args:
+        lengths: notes of the excerpts.
+        policies: model folders of policies fine-tuned against other critics, whose samples are inputs too.
+
+    Returns:
+        Length -> `compare_inputs`.
+    """
+    samples = {
+        f"samples of {Path(name).resolve().parent.name}": policy_samples(
+            name, corpus, critic.positive, TOKENS_PER_NOTE * max(lengths), seed
+        )
+        for name in policies
+    }
+    results = {}
+    for n_notes in lengths:
+        excerpts = draw_excerpts(corpus, critic.positive, n_notes, MAX_INPUTS, 4, seed, splits=("test",))
+        rows = np.flatnonzero(excerpts.positive)
+        real = excerpts.notes.pieces(np.random.default_rng(seed).permutation(rows)[:MAX_INPUTS])
+        tokens = random_tokens(real, np.random.default_rng(seed), corpus.remi, TOKENS_PER_NOTE * n_notes)
+        others = {"random_tokens": tokens}
+        others |= {name: first_notes(notes, np.full(notes.n_pieces, n_notes)) for name, notes in samples.items()}
+        results[str(n_notes)] = compare_inputs(critic, train_without, real, others, seed)
+    return results
+
+
+def policy_samples(model: str, corpus: Corpus, style: str, tokens: int, seed: int = 0) -> Notes:
+    """`MAX_INPUTS` completions by a policy, half of them of prompts in other styles."""
+    policy, remi = load_policy(model)
+    check_vocabulary(model, remi, str(corpus.folder), corpus.remi)
+    room = int(policy.config.max_position_embeddings) - CONTEXT_MARGIN
+    parts = []
+    for prompt_type, stream in (("continuation", 8), ("transfer", 4)):
+        rng = np.random.default_rng([seed, stream])
+        prompts = draw_prompts(corpus, "test", prompt_type, MAX_INPUTS // 2, PROMPT_TOKENS, 1, style, rng)
+        ids = [row.tolist() for row in prompts.ids]
+        for begin in range(0, len(ids), SAMPLES_AT_ONCE):
+            some = ids[begin : begin + SAMPLES_AT_ONCE]
+            generator = torch.Generator(policy.device).manual_seed(seed + begin)
+            decoding = Decoding(max_new_tokens=min(tokens, room))
+            completions, _ = sample(policy, some, decoding, remi.eos_id, remi.pad_id, generator).lists()
+            parts.append(Notes.from_completions(some, completions, remi))
+    return Notes.concat(parts)
+
+
+def compare_inputs(
+    critic: StyleCritic,
+    train_without: TrainWithout,
     real: Notes,
     others: Mapping[str, Notes],
     seed: int = 0,
 ) -> dict[str, dict[str, Any]]:
-    """How inputs of each kind score beside real music of the style.
+    """Compares the scores of degenerate inputs with those of real music of the style.
 
     Args:
-        critic: trained on everything.
-        without: trains one without some ways of breaking music.
-        real: pieces of works that neither learned from.
-        others: further inputs that no critic was trained on, by name.
+        critic: trained with all hard negatives.
+        real: pieces of works that neither was trained on.
+        others: further inputs that no critic is trained on, by name.
 
     Returns:
-        Kind -> `trained` and `left_out` (None where no training knew it), each with `above_median` (share above the
-        median of real music), `change` (mean score less the mean of real music, nats), `abstained` (share that was not
-        judged); and `n`.
+        Name -> `n`, `trained` (None where no hard negative is of this type) and `left_out`, scores of the two critics:
+        `above_median` (share above the median of real music), `change` (mean score minus that of real music, nats) and
+        `abstained` (share that was not judged).
     """
     critics: dict[tuple[str, ...], StyleCritic] = {(): critic}
-    rows: dict[str, dict[str, Any]] = {}
     inputs = {
-        name: (kind.make(real, np.random.default_rng([seed, place])), kind.left_out)
-        for place, (name, kind) in enumerate(KINDS.items())
+        name: (type_.make(real, np.random.default_rng([seed, number])), type_.left_out)
+        for number, (name, type_) in enumerate(INPUT_TYPES.items())
     }
     inputs |= {name: (notes, ()) for name, notes in others.items()}
+    rows: dict[str, dict[str, Any]] = {}
     for name, (notes, left_out) in inputs.items():
         if left_out not in critics:
-            critics[left_out] = without(left_out)
+            critics[left_out] = train_without(left_out)
         rows[name] = {
             "n": notes.n_pieces,
-            "trained": _beside(critic, notes, real) if left_out else None,
-            "left_out": _beside(critics[left_out], notes, real),
+            "trained": _compare(critic, notes, real) if left_out else None,
+            "left_out": _compare(critics[left_out], notes, real),
         }
     return rows
 
 
-def _beside(critic: StyleCritic, wrong: Notes, real: Notes) -> dict[str, float]:
-    judged, right = critic(wrong), critic(real).score
+def _compare(critic: StyleCritic, notes: Notes, real: Notes) -> dict[str, float]:
+    judged, reference = critic(notes), critic(real).score
     return {
-        "above_median": float((judged.score > np.median(right)).mean()),
-        "change": float(judged.score.mean() - right.mean()),
+        "above_median": float((judged.score > np.median(reference)).mean()),
+        "change": float(judged.score.mean() - reference.mean()),
         "abstained": float(1 - judged.defined.mean()),
     }

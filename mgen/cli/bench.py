@@ -24,8 +24,8 @@ import pandas as pd
 import torch
 from transformers import PrinterCallback, TrainerCallback
 
-from critics.style.critic import StyleCritic
-from critics.style.ensemble import MEMBERS, Material, feature_table
+from critics.style import StyleCritic
+from critics.style.ensemble import MEMBERS, TrainingSet, feature_table
 from critics.style.feature_model import FeatureModel
 from mgen.cli.options import parse
 from mgen.cli.rivals import miditok_ids, muspy_metrics, muspy_music, parsed_tab
@@ -225,7 +225,7 @@ def critic(config: BenchConfig) -> dict[str, Any]:
     notes = Notes.from_ids(rows, remi)
     number = np.arange(len(rows))
     way = np.where(number % 3 == 0, "one_pitch", "")
-    material = Material(feature_table(notes), number % 2 == 0, way, np.ones(len(rows)))
+    material = TrainingSet(feature_table(notes), number % 2 == 0, way, np.ones(len(rows)))
     members = tuple(replace(member, steps=2) for member in MEMBERS)
     model = FeatureModel.fit(material, material, members)
     judge, by_bars = StyleCritic(model, "jazz"), StyleCritic(model, "jazz", credit=True)

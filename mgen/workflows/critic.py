@@ -1,0 +1,410 @@
+"""`mgen.train_style_critic` and `mgen.leave_one_collection_out`.
+
+mgen.train_style_critic("corpus", "runs/critic", positive="jazz").card["test"]["auc"]
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from transformers import TrainingArguments
+
+from critics.sequence import SequenceCritic
+from critics.style import INPUTS, MIN_NOTES, WORST, StyleCritic
+from critics.style.excerpts import LabelledPieces
+from critics.style.feature_training import LENGTHS, FeatureTraining, excerpts_of_lengths
+from critics.style.token_model import TokenModel
+from critics.style.token_training import NEGATIVES, StyleDataset, StyleTrainer, TokenWindows
+from critics.validation import report
+from critics.validation.card import style_card
+from critics.validation.degenerate_inputs import degenerate_inputs
+from critics.validation.fitters import FITTERS
+from critics.validation.leave_one_out import MIN_PIECES
+from critics.validation.report import LeaveOneOutReport, Progress
+from mgen.corpus.shards import Corpus
+from mgen.errors import MgenError
+from mgen.options import as_dict, from_keywords, target_style
+from mgen.render.charts import reliability_svg
+from mgen.runs.checkpoints import write_manifest
+from mgen.runs.run import Run
+from mgen.runs.tracking import TrackingOptions, check_tracking
+from mgen.stats.calibration import Calibration, expected_calibration_error, fit_calibration
+from mgen.transforms.hard_negatives import HARD_NEGATIVES
+
+CARD = "card.json"
+
+PIECES = 120
+"""Largest number of pieces of a collection for a critic of features."""
+
+REPORT = "leave_one_collection_out"
+"""Name of the files of `leave_one_collection_out`."""
+
+TOKENS_ONLY = (
+    "init",
+    "size",
+    "max_tokens",
+    "min_tokens",
+    "prompt_tokens",
+    "transpose",
+    "retime",
+    "corrupted",
+    "valid_excerpts",
+    "test_excerpts",
+    "max_steps",
+    "learning_rate",
+)
+"""Options without effect on a critic of features."""
+
+
+@dataclass
+class CriticConfig(TrackingOptions, TrainingArguments):  # type: ignore[misc]
+    """Options of `mgen critic`: those of `transformers.TrainingArguments`, with other defaults, and these."""
+
+    corpus: str = field(default="", metadata={"help": "Folder written by mgen prepare."})
+    out: str = field(
+        default="", metadata={"help": "Run folder; the model is written to OUT/model, the results to OUT/card.json."}
+    )
+    positive: str = field(
+        default="",
+        metadata={"help": "Style whose probability is the score; in a corpus of one style and other it is that one."},
+    )
+    input: str = field(
+        default="features",
+        metadata={"help": "features: the same in all file formats; tokens: a network that plain TRL can load."},
+    )
+    notes: list[int] = field(
+        default_factory=list,
+        metadata={"help": "Notes of excerpts; by default 24 to 256, and 256 and 100 to leave collections out."},
+    )
+    pieces: int = field(
+        default=0,
+        metadata={"help": "Most pieces of a collection per length; 0: 120, and 400 to leave collections out."},
+    )
+    each: int = field(default=2, metadata={"help": "Excerpts of a piece."})
+    degenerate_inputs: bool = field(
+        default=False,
+        metadata={"help": "Features: also score degenerate inputs, by critics trained without their like too."},
+    )
+    hacked: list[str] = field(
+        default_factory=list,
+        metadata={"help": "degenerate_inputs: policies tuned against other critics, whose samples are scored."},
+    )
+    init: str = field(
+        default="",
+        metadata={"help": "Tokens: model folder of a pretrained policy to start from; random weights without it."},
+    )
+    size: str = field(default="tiny", metadata={"help": "Without init: tiny (1 M), small (25 M) or base (85 M)."})
+    max_tokens: int = field(
+        default=256, metadata={"help": "Longest excerpt, in tokens; longer pieces are cut when judged."}
+    )
+    min_tokens: int = field(default=96, metadata={"help": "Shortest excerpt in training."})
+    prompt_tokens: int = field(
+        default=64, metadata={"help": "Tokens of the prompt before half of the excerpts, as for completions."}
+    )
+    transpose: bool = field(default=True, metadata={"help": "Train in all twelve keys."})
+    retime: bool = field(
+        default=True, metadata={"help": "Train on other grids and uneven timing too, against learning the file format."}
+    )
+    corrupted: float = field(
+        default=0.3,
+        metadata={"help": "Share of the other side that is corrupted music of the style, for learning pitches."},
+    )
+    min_notes: int = field(
+        default=MIN_NOTES, metadata={"help": "Pieces with fewer pitched notes are not judged: the worst score."}
+    )
+    worst: float = field(default=WORST, metadata={"help": "The worst score, in nats; log 1e-4 by default."})
+    valid_excerpts: int = field(
+        default=512, metadata={"help": "Excerpts of valid, for choosing the weights and for calibration."}
+    )
+    test_excerpts: int = field(default=1024, metadata={"help": "Excerpts of test, for the card."})
+    max_steps: int = field(default=300, metadata={"help": "Optimizer steps."})
+    learning_rate: float = field(default=3e-4, metadata={"help": "Highest learning rate."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "As in transformers."})
+    warmup_steps: float = field(default=0.05, metadata={"help": "Steps, or a share of all steps if below 1."})
+    weight_decay: float = field(default=0.1, metadata={"help": "Of adamw."})
+    adam_beta2: float = field(default=0.95, metadata={"help": "Of adamw."})
+    per_device_train_batch_size: int = field(default=16, metadata={"help": "Excerpts per step and device."})
+    per_device_eval_batch_size: int = field(default=64, metadata={"help": "Excerpts judged at once."})
+    eval_strategy: str = field(default="steps", metadata={"help": "As in transformers."})
+    eval_steps: float = field(default=50, metadata={"help": "Steps between evaluations, and between checkpoints."})
+    save_total_limit: int = field(
+        default=2, metadata={"help": "Checkpoints kept; at least 2, so that one is always complete."}
+    )
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the weights that were best on valid."})
+    logging_steps: float = field(default=10, metadata={"help": "Steps between log lines."})
+
+    def __post_init__(self) -> None:
+        if not self.corpus:
+            raise ValueError("expected --corpus, got none; see --help")
+        if self.input not in INPUTS:
+            raise ValueError(f"input '{self.input}': expected one of {', '.join(INPUTS)}")
+        if self.input == "features":
+            defaults = {entry.name: entry.default for entry in fields(self)}
+            for name in TOKENS_ONLY:
+                if getattr(self, name) != defaults[name]:
+                    raise ValueError(f"{name} is for a critic of tokens: leave it out, or give --input tokens")
+        if self.notes and min(self.notes) < self.min_notes:
+            raise ValueError(f"notes ({min(self.notes)}) must be at least min_notes ({self.min_notes})")
+        if self.pieces < 0 or self.each < 1:
+            raise ValueError(f"pieces ({self.pieces}) must be at least 0 and each ({self.each}) at least 1")
+        if not 0 < self.min_tokens <= self.max_tokens:
+            raise ValueError(f"min_tokens ({self.min_tokens}) must be between 1 and max_tokens ({self.max_tokens})")
+        if self.prompt_tokens < 0:
+            raise ValueError(f"prompt_tokens ({self.prompt_tokens}) must be at least 0")
+        if not 0 <= self.corrupted < 1:
+            raise ValueError(f"corrupted ({self.corrupted}) must be at least 0 and below 1: the rest is real music")
+        if self.worst >= np.log(0.5):
+            raise ValueError(f"worst ({self.worst}) must be below log 1/2, the score of not knowing; try {WORST:.2f}")
+        if min(self.valid_excerpts, self.test_excerpts) < 32:
+            raise ValueError(
+                f"valid_excerpts ({self.valid_excerpts}) and test_excerpts ({self.test_excerpts}) must be at "
+                "least 32; a calibration on fewer says nothing"
+            )
+        if self.save_total_limit is not None and self.save_total_limit < 2:
+            raise ValueError(
+                f"save_total_limit ({self.save_total_limit}) must be at least 2: one is complete at any time"
+            )
+        check_tracking(self)
+        self.output_dir = f"{self.out or '.'}/checkpoints"
+        self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        self.save_strategy, self.save_steps = self.eval_strategy, self.eval_steps
+        self.metric_for_best_model, self.greater_is_better = "loss", False
+        self.remove_unused_columns = False
+        self.dataloader_pin_memory = torch.cuda.is_available()
+        super().__post_init__()
+
+
+@dataclass(frozen=True)
+class CriticResult:
+    """A trained style critic.
+
+    Attributes:
+        folder: of the run.
+        card: content of card.json.
+        seconds: of training and measuring.
+        resumed: whether the run was finished before this call.
+    """
+
+    folder: Path
+    card: dict[str, Any]
+    seconds: float
+    resumed: bool
+
+    @property
+    def model(self) -> Path:
+        """Folder for `StyleCritic.from_pretrained`."""
+        return self.folder / "model"
+
+
+def train_style_critic(corpus: Path | str, out: Path | str, **options: Any) -> CriticResult:
+    """Trains a style critic on the split train, calibrates it on valid and measures it on test.
+
+    An interrupted critic of tokens resumes from its last checkpoint; one of features starts again.
+
+    Args:
+        corpus: folder written by `prepare`.
+        out: run folder; a finished run is read and not trained again.
+        options: fields of `CriticConfig`.
+
+    Raises:
+        MgenError: An option is invalid, or the corpus does not have the style or enough music.
+    """
+    return train_with(from_keywords(CriticConfig, "critic", {"corpus": str(corpus), "out": str(out), **options}))
+
+
+def train_with(config: CriticConfig) -> CriticResult:
+    """`train_style_critic` with checked options."""
+    if not config.out:
+        raise MgenError("mgen critic: expected --out, got none; see --help")
+    corpus = Corpus.open(config.corpus)
+    config.positive = target_style(config.positive, corpus.remi.style_ids, "positive")
+    train = {"features": _train_on_features, "tokens": _train_on_tokens}[config.input]
+    return train(config, corpus)
+
+
+def _open_run(config: CriticConfig, corpus: Corpus) -> Run:
+    return Run.open(config.out, "critic", as_dict(config), seed=config.seed, data=corpus.fingerprint)
+
+
+def _train_on_features(config: CriticConfig, corpus: Corpus) -> CriticResult:
+    """Trains in the main process alone."""
+    lengths, pieces = config.notes or list(LENGTHS), config.pieces or PIECES
+    test = excerpts_of_lengths(corpus, config.positive, "test", lengths, pieces, config.each, config.seed)
+    run = _open_run(config, corpus)
+    if run.finished:
+        return _result(run, resumed=True)
+    if PartialState().is_main_process:
+        training = FeatureTraining.of(corpus, config.positive, lengths, pieces, config.each, config.seed)
+
+        def train_without(left_out: Sequence[str] = ()) -> StyleCritic:
+            negatives = [name for name in HARD_NEGATIVES if name not in left_out]
+            return StyleCritic(training.fit(config.seed, negatives), config.positive, config.min_notes, config.worst)
+
+        critic = _save(run, train_without(), training.to_json(), corpus)
+        card = {
+            "parameters": critic.model.parameters,
+            "by_length": {
+                str(n): style_card(critic, test.rows(test.notes.counts == n), config.seed, brief=True)
+                for n in np.unique(test.notes.counts).tolist()
+            },
+        }
+        if config.degenerate_inputs:
+            card["degenerate_inputs"] = degenerate_inputs(
+                critic, train_without, corpus, config.notes or report.LENGTHS, config.hacked, config.seed
+            )
+        _finish(run, config, critic, test, card)
+    PartialState().wait_for_everyone()
+    return _result(run, resumed=False)
+
+
+def _train_on_tokens(config: CriticConfig, corpus: Corpus) -> CriticResult:
+    def windows(split: str) -> TokenWindows:
+        return TokenWindows.of(corpus, split, config.positive, config.prompt_tokens)
+
+    def draw(split: str, n: int) -> LabelledPieces:
+        return windows(split).draw(n, config.max_tokens, np.random.default_rng([config.seed, n]))
+
+    valid, test = draw("valid", config.valid_excerpts), draw("test", config.test_excerpts)
+    network = SequenceCritic.new(
+        corpus.remi, config.init or None, config.size, config.max_tokens, config.positive, config.seed
+    )
+    run = _open_run(config, corpus)
+    if run.finished:
+        return _result(run, resumed=True)
+    train_windows = windows("train")
+    dataset = StyleDataset(
+        train_windows,
+        network,
+        config.min_tokens,
+        length=config.max_steps * config.train_batch_size * config.gradient_accumulation_steps * config.world_size,
+        transpose=config.transpose,
+        retime=config.retime,
+        corrupted=config.corrupted,
+        seed=config.seed,
+    )
+    trainer = StyleTrainer(network, config, dataset, valid)
+    run.follow(trainer)
+    trainer.train(resume_from_checkpoint=run.last_checkpoint())
+    if PartialState().is_main_process:
+        logits = network.logits(valid.notes)
+        calibration = fit_calibration(logits, valid.positive)
+        critic = StyleCritic(TokenModel(network, calibration), config.positive, config.min_notes, config.worst)
+        collections: dict[str, list[str]] = {}
+        for style, collection in train_windows.tables:
+            collections.setdefault(style, []).append(collection)
+        about = {
+            "data": corpus.fingerprint,
+            "collections": collections,
+            "negatives": list(NEGATIVES) if config.corrupted else [],
+        }
+        ece = {
+            name: expected_calibration_error(np.exp(line.log_probability(logits)), valid.positive)
+            for name, line in {"ece_raw": Calibration(), "ece": calibration}.items()
+        }
+        card = {
+            "parameters": network.model.num_parameters(),
+            "max_tokens": config.max_tokens,
+            "valid": {"n": len(logits), "scale": calibration.scale, "bias": calibration.bias, **ece},
+        }
+        _finish(run, config, _save(run, critic, about, corpus), test, card)
+    PartialState().wait_for_everyone()
+    return _result(run, resumed=False)
+
+
+def _save(run: Run, critic: StyleCritic, trained_on: dict[str, Any], corpus: Corpus) -> StyleCritic:
+    """Writes RUN/model, in one rename, and reads it again."""
+    part = run.folder / "model.part"
+    critic.save_pretrained(part, trained_on=trained_on)
+    write_manifest(part)
+    if run.model_folder.exists():  # left by an interrupted run
+        shutil.rmtree(run.model_folder)
+    part.rename(run.model_folder)
+    return StyleCritic.from_pretrained(run.model_folder, corpus.remi)
+
+
+def _finish(run: Run, config: CriticConfig, critic: StyleCritic, test: LabelledPieces, card: dict[str, Any]) -> None:
+    """Measures what was saved."""
+    card = {
+        "positive": config.positive,
+        "input": config.input,
+        "prior": 0.5,
+        "worst": config.worst,
+        "min_notes": config.min_notes,
+        **card,
+        "test": style_card(critic, test, config.seed),
+    }
+    (run.folder / CARD).write_text(json.dumps(card, indent=1))
+    (run.folder / "reliability.svg").write_text(reliability_svg(card["test"]["reliability"]))
+    run.finish(card=card, parameters=card["parameters"])
+
+
+def _result(run: Run, resumed: bool) -> CriticResult:
+    card = json.loads((run.folder / CARD).read_text())
+    return CriticResult(run.folder, card, run.facts.get("seconds", 0.0), resumed)
+
+
+def leave_one_collection_out(
+    corpus: Path | str,
+    out: Path | str = "",
+    *,
+    positive: str = "",
+    notes: Sequence[int] = (),
+    critics: Sequence[str] = ("naive", "ensemble"),
+    pieces: int = 0,
+    each: int = 2,
+    min_pieces: int = MIN_PIECES,
+    shortcut_baseline: bool = True,
+    seed: int = 42,
+    progress: Progress = lambda step, done, total: None,
+) -> LeaveOneOutReport:
+    """Trains critics without two collections and measures them on these two, for every pair.
+
+    Args:
+        corpus: folder written by `prepare`.
+        out: folder for leave_one_collection_out.json and .md; none is written without it.
+        positive: the style; may be empty in a corpus of one style and other.
+        notes: notes of an excerpt; 256 and 100 by default.
+        critics: names of `critics.validation.fitters.FITTERS`.
+        pieces: most pieces of a collection, performed and on grid each; 400 by default.
+        each: excerpts of a piece.
+        min_pieces: pieces below which a collection is only trained on.
+        shortcut_baseline: also measure how well format alone separates the pairs of one type.
+        progress: called with the step, the trainings done and their total.
+
+    Raises:
+        MgenError: No critic has such a name, a length is below 16 notes, or there are too few collections.
+    """
+    for name in critics:
+        if name not in FITTERS:
+            raise MgenError(f"mgen critic: critics '{name}': expected some of {', '.join(FITTERS)}")
+    for count in notes:
+        if count < MIN_NOTES:
+            raise MgenError(f"mgen critic: notes ({count}) must be at least {MIN_NOTES}; try 100")
+    opened = Corpus.open(str(corpus))
+    positive = target_style(positive, opened.remi.style_ids, "positive")
+    result = report.measure(
+        opened,
+        positive,
+        notes or report.LENGTHS,
+        critics,
+        pieces or 400,
+        each,
+        min_pieces,
+        shortcut_baseline,
+        seed,
+        progress,
+    )
+    if out:
+        folder = Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{REPORT}.json").write_text(json.dumps(result.to_json(), indent=1), encoding="utf-8")
+        (folder / f"{REPORT}.md").write_text(result.to_markdown(), encoding="utf-8")
+    return result
