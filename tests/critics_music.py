@@ -7,7 +7,7 @@ import pandas as pd
 import symusic
 from numpy.typing import NDArray
 
-from critics.style.excerpts import Collected
+from critics.style.excerpts import Excerpts
 from mgen.corpus.shards import TokenTable
 from mgen.encoding.remi import Remi
 from mgen.notes import STEPS_PER_QUARTER, Notes
@@ -38,13 +38,13 @@ def toy(style: str, pieces: int, rng: np.random.Generator, bars: int = 4) -> Not
     return Notes.from_scores(scores)
 
 
-def gathered(*parts: tuple[str, Notes, bool, bool]) -> Collected:
+def gathered(*parts: tuple[str, Notes, bool, bool]) -> Excerpts:
     """Excerpts of (collection, pieces, of the style, on the grid), each a work of its own."""
     size = [notes.n_pieces for _, notes, _, _ in parts]
     names, positive, on_grid = (np.repeat([part[column] for part in parts], size) for column in (0, 2, 3))
     work = np.arange(sum(size)).astype(str)
     notes = Notes.concat([notes for _, notes, _, _ in parts])
-    return Collected(notes, positive, names, on_grid, work, work, work, np.zeros(sum(size), np.int64))
+    return Excerpts(notes, positive, names, work, on_grid, work, work, np.zeros(sum(size), np.int64))
 
 
 def table(remi: Remi, rows: list[NDArray[np.int64]], works: list[str] | None = None) -> TokenTable:

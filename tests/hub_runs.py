@@ -63,7 +63,7 @@ def feature_critic_run(folder):
     from mgen.notes import Notes
     from mgen.transforms.hard_negatives import HARD_NEGATIVES
 
-    config = {"corpus": f"{HOME}/corpus", "positive": "jazz", "out": str(folder), "hears": "traits", "init": ""}
+    config = {"corpus": f"{HOME}/corpus", "positive": "jazz", "out": str(folder), "input": "features", "init": ""}
     config |= {"hacked": [f"{HOME}/runs/jazz/model"]}
     run = Run.open(folder, "critic", config, seed=7, data="feedfacefeedface")
     rng = np.random.default_rng(0)
@@ -71,20 +71,20 @@ def feature_critic_run(folder):
     yes = np.tile(np.arange(48) < 24, 2)
     table = np.concatenate([feature_table(real), feature_table(HARD_NEGATIVES["one_pitch"](real, rng))])
     material = TrainingSet(table, yes, np.repeat(["", "one_pitch"], 48), np.ones(96))
-    members = (Member("style", "pitch", (), steps=20), Member("whole", "joints", ("one_pitch",), steps=20))
+    members = (Member("style", "pitch", (), steps=20), Member("intact", "transitions", ("one_pitch",), steps=20))
     model = FeatureModel.fit(material, material, members)
-    far = dict.fromkeys(model.novelty.limit, 1e6)  # so few pieces do not say what is unlike them
-    critic = StyleCritic(replace(model, novelty=replace(model.novelty, limit=far)), "jazz")
-    about = {"collections": {"jazz": ["a|b"]}, "broken": ["one_pitch"], "excerpts": 1048, "works": 48, "lengths": [32]}
+    far = dict.fromkeys(model.guard.limit, 1e6)  # so few pieces do not say what is unlike them
+    critic = StyleCritic(replace(model, guard=replace(model.guard, limit=far)), "jazz")
+    about = {"collections": {"jazz": ["a|b"]}, "negatives": ["one_pitch"], "excerpts": 1048, "works": 48, "lengths": [32]}
     critic.save_pretrained(run.model_folder, trained_on={"data": "feedfacefeedface", **about})
     card = critic_card()
     beside = {"above_median": 0.004, "change": -6.5, "abstained": 0.25}
     part = {"n": 64, "auc": cell(0.9, 0.8, 0.95), "accuracy": cell(0.8), "ece": 0.04}
     card = {
         **{key: value for key, value in card.items() if key != "valid"},
-        "hears": "traits",
+        "input": "features",
         "by_length": {"24": part, "256": part},
-        "wrong_way": {"100": {"one_pitch": {"n": 1000, "trained": None, "left_out": beside}}},
+        "degenerate_inputs": {"100": {"one_pitch": {"n": 1000, "trained": None, "left_out": beside}}},
     }
     (folder / "card.json").write_text(json.dumps(card))
     (folder / "reliability.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
@@ -107,7 +107,7 @@ def critic_card():
             "score": {"positive": cell(-0.3), "other": cell(-2.5)},
             "pairs": {"a|b": {"folk": cell(0.95, 0.9, 0.99), "pop": cell(0.61, 0.5, 0.72)}},
             "format": {"humanised": cell(-0.1, -0.2, 0.0)},
-            "broken": {"random_pitches": cell(-4.0, -4.4, -3.6)},
+            "corrupted": {"random_pitches": cell(-4.0, -4.4, -3.6)},
         },
     }
 

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from critics.style.critic import StyleCritic
+from critics.style import StyleCritic
 from mgen.cli import card as command
 from mgen.cli.main import run
 from mgen.corpus.shards import Corpus

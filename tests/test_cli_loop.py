@@ -49,7 +49,7 @@ def base(small_corpus, tmp_path_factory):
 def style_critic(small_corpus, base, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "critic"
     words = ["--corpus", str(small_corpus), "--out", str(out), "--init", str(base), "--max_steps", "8"]
-    words += ["--hears", "tokens"]
+    words += ["--input", "tokens"]
     words += ["--eval_steps", "8", "--max_tokens", "128", "--min_tokens", "64", "--prompt_tokens", "32"]
     words += ["--valid_excerpts", "64", "--test_excerpts", "64", "--per_device_train_batch_size", "8"]
     assert critic.main([*words, *QUIET]) == 0

@@ -1,4 +1,4 @@
-"""The style critic: what it hears in training, that it learns, and what it says."""
+"""The style critic of tokens: its training data, that it learns, and its scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transformers import TrainingArguments
 from critics.sequence import SequenceCritic
 from critics.style import StyleCritic
 from critics.style.token_model import TokenModel
-from critics.style.token_training import BLOCK, BREAKING, Music, StyleExcerpts, StyleTrainer, with_broken
+from critics.style.token_training import BLOCK, NEGATIVES, StyleDataset, StyleTrainer, TokenWindows, with_negatives
 from mgen.encoding.remi import Kind, Remi
 from mgen.errors import MgenError
 from mgen.notes import Notes
@@ -45,7 +45,7 @@ def music(remi):
         ("other", "one"): collection(STRAIGHT, 30),
         ("other", "short"): collection(STRAIGHT, 30, bars=3),
     }
-    return Music(tables, remi, "jazz", prompt_tokens=24)
+    return TokenWindows(tables, remi, "jazz", prompt_tokens=24)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def trained(network, music, tmp_path_factory):
         dataloader_pin_memory=False,
     )
     valid = music.draw(128, 96, np.random.default_rng(1))
-    trainer = StyleTrainer(network, args, StyleExcerpts(music, network, 48, 640, retime=False), valid)
+    trainer = StyleTrainer(network, args, StyleDataset(music, network, 48, 640, retime=False), valid)
     trainer.train()
     metrics = trainer.evaluate()
     calibration = fit_calibration(network.logits(valid.notes), valid.positive)
@@ -94,8 +94,8 @@ def test_the_score_is_log_probability_in_nats_within_its_bounds(trained, remi):
     assert judged.score.dtype == np.float32 and judged.defined.all() and judged.credit is None
     assert (judged.score <= 0).all() and (judged.score >= critic.worst).all()
     assert judged.score[jazz].mean() > math.log(0.5) > judged.score[~jazz].mean()
-    said = critic.model.calibration.log_probability(critic.model.network.logits(notes))
-    np.testing.assert_allclose(judged.score, np.maximum(said, math.log(1e-4)), atol=1e-5)
+    nats = critic.model.calibration.log_probability(critic.model.network.logits(notes))
+    np.testing.assert_allclose(judged.score, np.maximum(nats, math.log(1e-4)), atol=1e-5)
 
 
 def test_the_worst_score_is_a_bound_however_sure_the_network_is(trained, remi):
@@ -167,13 +167,13 @@ def test_a_collection_of_short_pieces_is_passed_over_and_a_side_of_them_is_an_er
     assert set(music.draw(64, 120, np.random.default_rng(0)).collection) == {"large", "small", "one"}
     with pytest.raises(MgenError, match=r"no piece that is jazz has the 5024 tokens"):
         music.draw(8, 5000, np.random.default_rng(0))
-    only = Music({key: value for key, value in music.tables.items() if key[0] == "jazz"}, remi, "jazz", 0)
+    only = TokenWindows({key: value for key, value in music.tables.items() if key[0] == "jazz"}, remi, "jazz", 0)
     with pytest.raises(MgenError, match="no piece that is not jazz"):
         only.draw(8, 48, np.random.default_rng(0))
 
 
 def test_items_are_a_function_of_seed_and_number(music, network):
-    first, again, other = (StyleExcerpts(music, network, 48, 3 * BLOCK, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (StyleDataset(music, network, 48, 3 * BLOCK, seed=seed) for seed in (1, 1, 2))
     for i in (2 * BLOCK + 5, 0, BLOCK, 7):
         (row, label), (same, same_label) = first[i], again[i]
         np.testing.assert_array_equal(row, same)
@@ -183,8 +183,8 @@ def test_items_are_a_function_of_seed_and_number(music, network):
         first[3 * BLOCK]
 
 
-def test_training_hears_all_keys_and_lengths(music, network, remi):
-    items = StyleExcerpts(music, network, 24, 8 * BLOCK)
+def test_training_covers_all_keys_and_lengths(music, network, remi):
+    items = StyleDataset(music, network, 24, 8 * BLOCK)
     lengths = {len(items[i * BLOCK][0]) for i in range(8)}
     assert min(lengths) < 60 and max(lengths) > 70
     classes = set()
@@ -194,9 +194,9 @@ def test_training_hears_all_keys_and_lengths(music, network, remi):
     assert classes == set(range(12))
 
 
-def test_broken_copies_of_the_style_take_places_of_the_other_side(music):
+def test_corrupted_copies_of_the_style_replace_some_of_the_other_side(music):
     excerpts = music.draw(80, 48, np.random.default_rng(0))
-    mixed = with_broken(excerpts, 0.5, np.random.default_rng(1))
+    mixed = with_negatives(excerpts, 0.5, np.random.default_rng(1))
     np.testing.assert_array_equal(mixed.positive, excerpts.positive)
 
     def timing(notes, piece):
@@ -205,9 +205,9 @@ def test_broken_copies_of_the_style_take_places_of_the_other_side(music):
     jazz = [timing(excerpts.notes, i) for i in np.flatnonzero(excerpts.positive)]
     others = np.flatnonzero(~excerpts.positive)
     changed = [i for i in others if timing(mixed.notes, i) != timing(excerpts.notes, i)]
-    assert len(changed) == 20 and len(BREAKING) == 4
-    # Three in four breakings keep the rhythm of the piece that they broke; the loop repeats two bars of it.
+    assert len(changed) == 20 and len(NEGATIVES) == 4
+    # Three of four corruptions keep the rhythm of the piece; the loop repeats two bars of it.
     assert sum(timing(mixed.notes, i) in jazz for i in changed) >= 15
     for i in np.flatnonzero(excerpts.positive):
         assert timing(mixed.notes, i) == timing(excerpts.notes, i)
-    assert with_broken(excerpts, 0.0, RNG).notes.n_pieces == 80
+    assert with_negatives(excerpts, 0.0, RNG).notes.n_pieces == 80

@@ -1,4 +1,4 @@
-"""The critic of traits as a whole: taught a little on the demo's music, what it says, and of what it says nothing."""
+"""The critic of features, trained briefly on the demo's music: its scores, and where it abstains."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sklearn.metrics import roc_auc_score
 from critics.style import StyleCritic
 from critics.style.ensemble import MEMBERS, Ensemble, feature_table
 from critics.style.feature_model import CORRUPTED_PRIOR, WEIGHTS, FeatureModel
+from critics.style.feature_training import FeatureRows
 from critics.style.out_of_distribution import OutOfDistributionGuard
-from critics.style.feature_training import prepared
 from mgen.errors import MgenError
 from mgen.notes import Notes
 from mgen.stats.calibration import expected_calibration_error
@@ -39,19 +39,19 @@ def excerpts(first: int, last: int):
     return gathered(*parts)
 
 
-def material(first: int, last: int, copies: int):
+def training_set(first: int, last: int, copies: int):
     some = excerpts(first, last)
-    return prepared(some, copies=copies).of(some, np.ones(len(some), bool))
+    return FeatureRows.compute(some, copies=copies).training_set(np.ones(len(some), bool))
 
 
 @pytest.fixture(scope="module")
-def lessons():
-    return material(0, 24, 1), material(24, 36, 0)
+def training_sets():
+    return training_set(0, 24, 1), training_set(24, 36, 0)
 
 
 @pytest.fixture(scope="module")
-def model(lessons):
-    return FeatureModel.fit(*lessons, tuple(replace(member, steps=60) for member in MEMBERS))
+def model(training_sets):
+    return FeatureModel.fit(*training_sets, tuple(replace(member, steps=60) for member in MEMBERS))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test():
     return excerpts(36, 48)
 
 
-def test_it_tells_works_that_it_never_heard(critic, test):
+def test_it_classifies_held_out_works(critic, test):
     judged = critic(test.notes)
     known = judged.defined
     assert known.mean() > 0.9 and judged.score.dtype == np.float32
@@ -72,12 +72,12 @@ def test_it_tells_works_that_it_never_heard(critic, test):
     assert expected_calibration_error(np.exp(judged.score[known]), test.positive[known]) < 0.15
 
 
-def test_the_score_is_of_the_style_and_of_whole_music(model, critic, test):
-    """By hand, from the two questions: log P(style) + log P(whole), of which broken music has its prior."""
+def test_the_score_is_of_the_style_and_of_intact_music(model, critic, test):
+    """By hand, from the two questions: log P(style) + log P(intact), with the prior of corrupted music."""
     table = feature_table(test.notes)
-    style, whole = (model.ensemble.logits(table, question) for question in ("style", "whole"))
+    style, intact = (model.ensemble.logits(table, question) for question in ("style", "intact"))
     p_style = 1 / (1 + np.exp(-(model.style.scale * style + model.style.bias)))
-    odds = np.exp(model.whole.scale * whole + model.whole.bias) * (1 - CORRUPTED_PRIOR) / CORRUPTED_PRIOR
+    odds = np.exp(model.intact.scale * intact + model.intact.bias) * (1 - CORRUPTED_PRIOR) / CORRUPTED_PRIOR
     expected = np.log(p_style * odds / (1 + odds))
     np.testing.assert_allclose(model.log_probability(table), expected, rtol=1e-6)
     judged = critic(test.notes)
@@ -95,7 +95,7 @@ def test_each_piece_is_judged_alone(critic, test):
     np.testing.assert_array_equal(together.defined, np.concatenate([one.defined for one in alone]))
 
 
-def test_it_is_silent_about_what_is_no_music(critic, test, remi):
+def test_it_abstains_on_degenerate_inputs(critic, test, remi):
     tokens = random_tokens(test.notes, np.random.default_rng(0), remi, 4 * LENGTH)
     odd = {
         "empty": nothing(4),
@@ -121,10 +121,10 @@ def _mostly_drums(notes: Notes) -> Notes:
 
 
 @pytest.mark.parametrize("change", [random_pitches, markov_pitches, two_bar_loop, shuffle_bars])
-def test_broken_music_scores_below_whole(change, critic, test):
+def test_corrupted_music_scores_below_intact_music(change, critic, test):
     jazz = test.notes.pieces(np.flatnonzero(test.positive))
-    broken = critic(change(jazz, np.random.default_rng(0))).score
-    assert broken.mean() < critic(jazz).score.mean() - 0.3
+    corrupted = critic(change(jazz, np.random.default_rng(0))).score
+    assert corrupted.mean() < critic(jazz).score.mean() - 0.3
 
 
 def test_threads_decide_nothing(critic, test):
@@ -152,14 +152,14 @@ def test_saved_and_loaded_it_judges_the_same(saved, critic, test):
     assert (loaded.positive, loaded.min_notes, loaded.worst, loaded.credit) == ("jazz", 16, critic.worst, False)
     assert loaded.model.parameters == critic.model.parameters == sum(w.numel() for w in _weights(critic))
     about = json.loads((saved / "critic.json").read_text())
-    assert about["kind"] == "style" and about["hears"] == "traits" and about["trained_on"] == {"data": "abc"}
+    assert about["kind"] == "style" and about["input"] == "features" and about["trained_on"] == {"data": "abc"}
 
 
 def test_the_prior_is_the_one_it_was_saved_with(model, test, tmp_path):
-    StyleCritic(replace(model, broken_prior=0.5), "jazz").save_pretrained(tmp_path)
+    StyleCritic(replace(model, corrupted_prior=0.5), "jazz").save_pretrained(tmp_path)
     loaded = StyleCritic.from_pretrained(tmp_path).model
     table = feature_table(test.notes)
-    assert loaded.broken_prior == 0.5
+    assert loaded.corrupted_prior == 0.5
     assert (loaded.log_probability(table) < model.log_probability(table)).all()
 
 
@@ -176,7 +176,7 @@ def test_read_with_credit_it_gives_credit_by_bars(saved, test):
     alone = critic(first)
     known = np.flatnonzero(alone.defined)
     early = few.bar <= 3
-    # up to its last bar, a beginning was told what it would be told by itself
+    # up to its last bar, a beginning has the credit that it has alone
     np.testing.assert_allclose(
         np.bincount(few.piece[early], judged.credit[early])[known], alone.score[known], atol=1e-5
     )
@@ -202,7 +202,7 @@ def tensors(change):
 
 
 @pytest.mark.parametrize(
-    ("broken", "said"),
+    ("damage", "message"),
     [
         (lambda folder: (folder / WEIGHTS).unlink(), "No such file"),
         (lambda folder: (folder / WEIGHTS).write_bytes(b""), "header too small"),
@@ -212,38 +212,39 @@ def tensors(change):
         (lambda folder: (folder / "critic.json").write_bytes(b"\xff\xfe"), "cannot be read"),
         (lambda folder: (folder / "critic.json").write_text("[]"), "expected an object"),
         (facts(lambda content: content.pop("members")), "members"),
-        (facts(lambda content: content.update(members=[])), "traits"),
-        (facts(lambda content: content.update(members=content["members"][:4])), "no member is asked 'whole'"),
-        (facts(lambda content: content["members"][0].update(ears=2)), "ears"),
+        (facts(lambda content: content.update(members=[])), "features"),
+        (facts(lambda content: content.update(members=content["members"][:4])), "no member has the question 'intact'"),
+        (facts(lambda content: content["members"][0].update(hidden=2)), "hidden"),
         (facts(lambda content: content.update(style={"scale": "a"})), "multiply"),
         (facts(lambda content: content.update(worst="a")), "could not convert"),
-        (facts(lambda content: content.update(hears="smells")), "expected hears to be one of traits, tokens"),
-        (facts(lambda content: content["novelty_limit"].pop("key")), "limits of novelty"),
+        (facts(lambda content: content.update(input="audio")), "expected input to be one of features, tokens"),
+        (facts(lambda content: content.update(hears="traits")), "an older mgen; train it again with mgen critic"),
+        (facts(lambda content: content["guard_limit"].pop("key")), "guard_limit does not fit"),
         (tensors(lambda content: content.pop("2.mean")), "mean"),
         (tensors(lambda content: content.update({"0.mean": torch.zeros(5)})), "must match"),
-        (tensors(lambda content: content["0.columns"].add_(7)), "this version hears"),
-        (tensors(lambda content: content.pop("novelty.root.key")), "limits of novelty"),
-        (tensors(lambda content: content.update({"novelty.mean.key": torch.zeros(3)})), "broadcast"),
+        (tensors(lambda content: content["0.columns"].add_(7)), "this version"),
+        (tensors(lambda content: content.pop("guard.root.key")), "guard_limit does not fit"),
+        (tensors(lambda content: content.update({"guard.mean.key": torch.zeros(3)})), "broadcast"),
     ],
 )
-def test_a_folder_that_is_not_whole_is_told_in_a_line(broken, said, saved, tmp_path):
+def test_a_damaged_folder_is_an_error_in_one_line(damage, message, saved, tmp_path):
     folder = tmp_path / "critic"
     shutil.copytree(saved, folder)
-    broken(folder)
-    with pytest.raises(MgenError, match=said) as caught:
+    damage(folder)
+    with pytest.raises(MgenError, match=message) as caught:
         StyleCritic.from_pretrained(folder)
     assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
     assert "train" in str(caught.value) or "RUN/model" in str(caught.value)
 
 
-def test_a_missing_side_is_an_error(lessons):
-    train, valid = lessons
+def test_a_missing_side_is_an_error(training_sets):
+    train, valid = training_sets
     one_sided = replace(valid, positive=np.ones_like(valid.positive))
     with pytest.raises(ValueError, match="calibration needs both sides"):
         FeatureModel.fit(train, one_sided, (replace(MEMBERS[0], steps=4), replace(MEMBERS[-1], steps=4)))
 
 
-def test_novelty_is_learned_from_real_music_only(model, lessons):
-    expected = OutOfDistributionGuard.fit(*(part.table[part.way == ""] for part in lessons))
-    assert model.novelty.limit == expected.limit
+def test_the_guard_is_fitted_to_real_music_only(model, training_sets):
+    expected = OutOfDistributionGuard.fit(*(part.table[part.corruption == ""] for part in training_sets))
+    assert model.guard.limit == expected.limit
     assert isinstance(model.ensemble, Ensemble) and len(model.ensemble.members) == len(MEMBERS)

@@ -1,4 +1,4 @@
-"""Traits: by paper and pencil on a bar or two, and what must not change them."""
+"""Style features: by paper and pencil on a bar or two, and what must not change them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from evaluation_pieces import demo, each, line, nothing, piece, random_piece, solos
 
 from critics.style.ensemble import MEMBERS, feature_table, view_columns
-from critics.style.features import GROUPS, MAJOR_KEY, MINOR_KEY, SCALES, VIEWS, columns, traits
+from critics.style.features import GROUPS, MAJOR_KEY, MINOR_KEY, SCALES, VIEWS, feature_columns, style_features
 from mgen.corpus.demo import COLLECTIONS
 from mgen.music.onset_clusters import OnsetClusters
 from mgen.notes import Notes, sort_order
@@ -103,12 +103,12 @@ def test_fifths_in_the_bass():
 
 
 def test_what_returns():
-    found = np.array(group("returns", line([C, D, E, C, D, E]))).reshape(5, 5)
+    found = np.array(group("repetition", line([C, D, E, C, D, E]))).reshape(5, 5)
     # pairs CD DE EC CD DE: 2 of 5 came before; steps +2 +2 -4 +2 +2: 1 pair of 4; all notes are one kind of chord
     np.testing.assert_allclose(found[0], [2 / 5, 2 / 5, 1 / 4, 4 / 5, 2 / 5])
     np.testing.assert_allclose(found[1], [1 / 4, 1 / 4, 0, 3 / 4, 1 / 4])
     assert np.isnan(found[4]).all()  # no 12 in a row
-    chorale = np.array(group("returns", chords((C, E), (D, F), (C, E), (D, F)))).reshape(5, 5)
+    chorale = np.array(group("repetition", chords((C, E), (D, F), (C, E), (D, F)))).reshape(5, 5)
     np.testing.assert_allclose(chorale[0], [3 / 7, 1 / 3, 0, 1 / 3, 1 / 3])
 
 
@@ -130,7 +130,7 @@ def test_swung_and_even_lines():
 def test_rhythms_that_return():
     # gaps 24 24 48 24 24 48 24 24: ratios 1 2 1/2 1 2 1/2 1; triples of them: the last two of 5 came before
     onsets = np.cumsum([0, 24, 24, 48, 24, 24, 48, 24, 24])
-    found = np.concatenate(group("rhythm_returns", piece(*((onset, 8, C) for onset in onsets.tolist()))))
+    found = np.concatenate(group("rhythm_repetition", piece(*((onset, 8, C) for onset in onsets.tolist()))))
     np.testing.assert_allclose(found, [2 / 5, 1 / 4, 0, np.nan])
 
 
@@ -146,10 +146,10 @@ def test_texture_by_hand():
 
 
 def test_leading_by_hand():
-    leap, unled, *rest = group("leading", line([C, D, E, F, G]))
+    leap, unled, *rest = group("voice_leading", line([C, D, E, F, G]))
     assert shares(leap) == {2: 3 / 4, 1: 1 / 4} and unled.tolist() == [1 / 5]
     assert np.isnan(rest).all()  # five notes are one window
-    alike, apart = group("leading", line([C, E, G, C, E, G, C, E] + [C + 12, E + 12, G + 12, C + 12] * 2))[2]
+    alike, apart = group("voice_leading", line([C, E, G, C, E, G, C, E] + [C + 12, E + 12, G + 12, C + 12] * 2))[2]
     # C E G as 3 3 2, and as 4 2 2
     assert alike == pytest.approx((3 * 4 + 3 * 2 + 2 * 2) / np.sqrt(22 * 24))
     assert apart == pytest.approx(12 + (4 * C + 2 * E + 2 * G) / 8 - (3 * C + 3 * E + 2 * G) / 8)
@@ -159,18 +159,18 @@ def test_seams_are_what_is_rougher_over_bar_lines():
     def up(*firsts: int) -> Notes:
         return line([first + k for first in firsts for k in range(4)])
 
-    inside, low, high, apart, *_ = group("seams", up(60, 70, 85, 95))
+    inside, low, high, apart, *_ = group("bar_lines", up(60, 70, 85, 95))
     # inside bars semitones; over the lines 7, 12 and 7: those to odd bars and to even ones apart
     assert inside.tolist() == [1, 1, 0]
     assert low.tolist() == [6, -1, 0] and high.tolist() == [11, -1, 0] and apart.tolist() == [5, 0, 0]
-    smooth = group("seams", up(60, 64, 68))
+    smooth = group("bar_lines", up(60, 64, 68))
     assert smooth[1].tolist() == smooth[2].tolist() == [0, 0, 0]
     # halves of bars: no pitch class in common, 2 semitones apart inside, and 2, or 8, over the lines
-    within, low, high, apart = group("seams", up(60, 64, 74, 78))[4:]
+    within, low, high, apart = group("bar_lines", up(60, 64, 74, 78))[4:]
     assert within.tolist() == [0, 2] and low.tolist() == [0, 0] and high.tolist() == [0, 6] and apart.tolist() == [0, 6]
     # empty bars between: nothing goes over a line
     apart = piece(*((96 * bar + 24 * k, 24, C + bar + k) for bar in (0, 3, 5, 8) for k in range(4)))
-    inside, low, high, _, within, *over = group("seams", apart)
+    inside, low, high, _, within, *over = group("bar_lines", apart)
     assert inside.tolist() == [1, 1, 0] and within.tolist() == [0, 2]
     assert np.isnan([low, high]).all() and np.isnan(over).all()
 
@@ -185,12 +185,14 @@ def test_variety_by_hand():
 
 def test_a_trait_is_the_root_of_its_share():
     notes = chords((C, E, G), (C,))
-    table, texture = traits(notes), np.concatenate(group("texture", notes))
-    np.testing.assert_allclose(table[0, columns()["texture"]], np.sqrt(np.nan_to_num(texture)))
+    table, texture = style_features(notes), np.concatenate(group("texture", notes))
+    np.testing.assert_allclose(table[0, feature_columns()["texture"]], np.sqrt(np.nan_to_num(texture)))
     high = line([C, C - 1, C - 2, C - 3, C - 10, C - 11, C - 12, C - 13, C - 20])
-    raw = np.nan_to_num(np.concatenate(group("seams", high)))
+    raw = np.nan_to_num(np.concatenate(group("bar_lines", high)))
     assert (raw < 0).any()  # what is below 0 keeps its sign
-    np.testing.assert_allclose(traits(high)[0, columns()["seams"]], np.sign(raw) * np.sqrt(np.abs(raw)))
+    np.testing.assert_allclose(
+        style_features(high)[0, feature_columns()["bar_lines"]], np.sign(raw) * np.sqrt(np.abs(raw))
+    )
 
 
 # ------------------------------------------------------------ what must not change them
@@ -250,7 +252,7 @@ def pieces():
 @pytest.mark.parametrize("name", GROUPS)
 def test_a_change_of_format_is_not_heard(name, change, pieces):
     notes, before = pieces
-    own = columns()[name]
+    own = feature_columns()[name]
     np.testing.assert_allclose(feature_table(UNHEARD[change](notes))[:, own], before[:, own], rtol=0, atol=1e-12)
 
 
@@ -262,17 +264,17 @@ def test_drums_do_not_make_a_piece_longer(pieces):
 @pytest.mark.parametrize("name", GROUPS)
 def test_each_piece_is_heard_alone(name, pieces):
     notes, together = pieces
-    own = columns()[name]
-    alone = np.concatenate([traits(one)[:, own] for one in each(notes)])
+    own = feature_columns()[name]
+    alone = np.concatenate([style_features(one)[:, own] for one in each(notes)])
     np.testing.assert_allclose(alone, together[:, own], rtol=0, atol=1e-12)
     turned = np.random.default_rng(2).permutation(notes.n_pieces)
-    np.testing.assert_allclose(traits(notes.pieces(turned))[:, own], together[turned, own], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(style_features(notes.pieces(turned))[:, own], together[turned, own], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", GROUPS)
 def test_every_group_hears_music(name, pieces):
     """No group is silent: it differs between any two of the demo's pieces."""
-    own = pieces[1][: len(COLLECTIONS), columns()[name]]
+    own = pieces[1][: len(COLLECTIONS), feature_columns()[name]]
     assert len(np.unique(own.round(9), axis=0)) == len(own)
 
 
@@ -300,13 +302,13 @@ def test_what_is_no_music_is_survived_without_a_warning():
 def test_columns_are_those_of_the_table(pieces):
     notes, table = pieces
     end = 0
-    for name, own in columns().items():
+    for name, own in feature_columns().items():
         parts = np.concatenate(GROUPS[name](OnsetClusters(notes)), axis=1)
         expected = np.nan_to_num(np.sign(parts) * np.sqrt(np.abs(parts)))
         np.testing.assert_array_equal(table[:, own], expected)
         assert own.start == end
         end = own.stop
-    assert list(columns()) == list(GROUPS) and traits(notes).shape == (notes.n_pieces, end)
+    assert list(feature_columns()) == list(GROUPS) and style_features(notes).shape == (notes.n_pieces, end)
     assert table.shape[1] == end + 1  # and the number of notes
 
 
@@ -315,9 +317,9 @@ def test_a_view_is_its_groups_and_the_number_of_notes(view, pieces):
     table = pieces[1]
     own = view_columns(view)
     assert own[-1] == table.shape[1] - 1 and len(np.unique(own)) == len(own)
-    inside = {name for name, part in columns().items() if np.isin(np.arange(part.start, part.stop), own).all()}
+    inside = {name for name, part in feature_columns().items() if np.isin(np.arange(part.start, part.stop), own).all()}
     assert inside == set(VIEWS[view])
 
 
 def test_who_tells_styles_does_not_hear_bars():
-    assert all("seams" not in VIEWS[member.view] for member in MEMBERS if member.question == "style")
+    assert all("bar_lines" not in VIEWS[member.view] for member in MEMBERS if member.question == "style")

@@ -1,4 +1,4 @@
-"""OutOfDistributionGuard: distances of another library, limits by hand, and what is like nothing."""
+"""OutOfDistributionGuard: distances of another library, limits by hand, and unlike pieces."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from sklearn.covariance import LedoitWolf
 
 from critics.style.ensemble import feature_table
 from critics.style.features import GROUPS as ALL_GROUPS
-from critics.style.features import columns
-from critics.style.out_of_distribution import GROUPS, MARGIN, OutOfDistributionGuard
+from critics.style.features import feature_columns
+from critics.style.out_of_distribution import GUARDED_GROUPS, MARGIN, OutOfDistributionGuard
 from mgen.corpus.demo import COLLECTIONS
 from mgen.notes import Notes
 
@@ -21,42 +21,42 @@ def real():
 
 
 @pytest.fixture(scope="module")
-def novelty(real):
+def guard(real):
     return OutOfDistributionGuard.fit(real, real[:0])
 
 
-@pytest.mark.parametrize("name", GROUPS)
-def test_a_distance_is_that_of_mahalanobis(name, novelty, real):
+@pytest.mark.parametrize("name", GUARDED_GROUPS)
+def test_a_distance_is_that_of_mahalanobis(name, guard, real):
     """With the mean and the covariance of scikit-learn, of deviations."""
-    own = real[:, columns()[name]]
+    own = real[:, feature_columns()[name]]
     deviations = (own - own.mean(axis=0)) / np.maximum(own.std(axis=0), 1e-3)
     squares = LedoitWolf().fit(deviations).mahalanobis(deviations)
-    found = np.linalg.norm((own - novelty.mean[name]) @ novelty.root[name], axis=1)
+    found = np.linalg.norm((own - guard.mean[name]) @ guard.root[name], axis=1)
     np.testing.assert_allclose(found, np.sqrt(squares), rtol=1e-6)
-    assert novelty.limit[name] == pytest.approx(MARGIN * np.sqrt(squares.max()))
+    assert guard.limit[name] == pytest.approx(MARGIN * np.sqrt(squares.max()))
 
 
-def test_what_was_learned_from_is_known_and_the_farthest_lies_at_the_margin(novelty, real):
-    distance = novelty.distance(real)
+def test_what_was_learned_from_is_known_and_the_farthest_lies_at_the_margin(guard, real):
+    distance = guard.distance(real)
     assert distance.shape == (len(real),) and (distance >= 0).all()
     assert distance.max() == pytest.approx(1 / MARGIN)
 
 
-def test_the_farthest_group_counts_and_rare_things_do_not(novelty, real):
+def test_the_farthest_group_counts_and_rare_things_do_not(guard, real):
     one = real[:1]
     for name in ALL_GROUPS:
         moved = one.copy()
-        moved[:, columns()[name]] += 50
-        if name in GROUPS:
-            own = moved[:, columns()[name]] - novelty.mean[name]
-            expected = np.linalg.norm(own @ novelty.root[name], axis=1) / novelty.limit[name]
-            np.testing.assert_allclose(novelty.distance(moved), expected)
+        moved[:, feature_columns()[name]] += 50
+        if name in GUARDED_GROUPS:
+            own = moved[:, feature_columns()[name]] - guard.mean[name]
+            expected = np.linalg.norm(own @ guard.root[name], axis=1) / guard.limit[name]
+            np.testing.assert_allclose(guard.distance(moved), expected)
             assert expected[0] > 1
         else:
-            np.testing.assert_array_equal(novelty.distance(moved), novelty.distance(one))
+            np.testing.assert_array_equal(guard.distance(moved), guard.distance(one))
 
 
-def test_what_is_no_music_is_like_nothing(novelty):
+def test_what_is_no_music_is_like_nothing(guard):
     odd = [
         nothing(),
         line([60]),
@@ -65,7 +65,7 @@ def test_what_is_no_music_is_like_nothing(novelty):
         piece(*((0, 24, 30 + k) for k in range(60))),
         piece(*((24 * k, 12, 36) for k in range(80)), drums=True),
     ]
-    distance = novelty.distance(feature_table(Notes.concat(odd)))
+    distance = guard.distance(feature_table(Notes.concat(odd)))
     assert np.isfinite(distance).all() and (distance > 1).all()
 
 
@@ -82,17 +82,17 @@ def test_works_that_were_not_learned_from_tell_how_far_real_music_lies():
     learned, others, test = (
         table[(number >= first) & (number < last)] for first, last in ((0, 12), (12, 26), (26, 40))
     )
-    without, told = OutOfDistributionGuard.fit(learned, others[:0]), OutOfDistributionGuard.fit(learned, others)
-    assert (without.distance(test) <= 1).mean() + 0.3 < (told.distance(test) <= 1).mean()
-    assert told.distance(np.concatenate([learned, others])).max() == pytest.approx(1 / MARGIN)
-    for name in GROUPS:
-        np.testing.assert_array_equal(told.mean[name], without.mean[name])
-        np.testing.assert_array_equal(told.root[name], without.root[name])
+    without, wider = OutOfDistributionGuard.fit(learned, others[:0]), OutOfDistributionGuard.fit(learned, others)
+    assert (without.distance(test) <= 1).mean() + 0.3 < (wider.distance(test) <= 1).mean()
+    assert wider.distance(np.concatenate([learned, others])).max() == pytest.approx(1 / MARGIN)
+    for name in GUARDED_GROUPS:
+        np.testing.assert_array_equal(wider.mean[name], without.mean[name])
+        np.testing.assert_array_equal(wider.root[name], without.root[name])
 
 
 def test_a_trait_that_never_varied_is_not_magnified_without_end(real):
     still = real.copy()
-    still[:, columns()["rhythm"]] = 0.25
-    still[0, columns()["rhythm"].start] += 1e-9
-    novelty = OutOfDistributionGuard.fit(still, still[:0])
-    assert np.isfinite(novelty.root["rhythm"]).all() and np.isfinite(novelty.distance(real)).all()
+    still[:, feature_columns()["rhythm"]] = 0.25
+    still[0, feature_columns()["rhythm"].start] += 1e-9
+    guard = OutOfDistributionGuard.fit(still, still[:0])
+    assert np.isfinite(guard.root["rhythm"]).all() and np.isfinite(guard.distance(real)).all()

@@ -8,8 +8,9 @@ from evaluation_pieces import demo, each, nothing, piece
 from hypothesis import given
 from hypothesis import strategies as st
 
-from critics.style.critic import NOTHING_KNOWN, StyleCritic
-from critics.style.critic import prefix_credit as credit
+from critics.style import StyleCritic
+from critics.style import prefix_credit as credit
+from critics.style.critic import PRIOR
 from critics.style.prefix_credit import prefix_credit
 from mgen.notes import Notes
 
@@ -46,7 +47,7 @@ def test_bars_without_notes_change_nothing():
 
 
 def test_the_last_bar_answers_for_the_piece_itself():
-    """What is said of the whole is not asked again; it may be a floor that beginnings do not know."""
+    """The score of the piece itself is not computed again; it may have a floor that beginnings do not have."""
     notes = bars(2, 1, 3)
     asked: list[list[int]] = []
 
@@ -60,14 +61,14 @@ def test_the_last_bar_answers_for_the_piece_itself():
 
 def test_beginnings_are_pieces_with_their_bars_and_nothing_of_what_comes_later():
     notes = Notes.concat([bars(1, 0, 2, 1), nothing(), bars(3), bars(1, 1)])
-    heard: list[Notes] = []
+    received: list[Notes] = []
 
     def score(some: Notes) -> np.ndarray:
-        heard.append(some)
+        received.append(some)
         return fewer(some)
 
     prefix_credit(score, notes, fewer(notes))
-    (some,) = heard
+    (some,) = received
     assert some.n_pieces == 3 and some.counts.tolist() == [1, 3, 1]
     assert np.diff(some.bar_starts).tolist() == [1, 3, 1]
     first = notes.pieces([0]).select(notes.pieces([0]).bar <= 2)
@@ -85,7 +86,7 @@ def test_credit_sums_to_the_score_and_each_piece_is_judged_alone(pieces):
     np.testing.assert_array_equal(np.concatenate(alone), found)
 
 
-def test_what_comes_later_does_not_change_what_a_bar_was_told():
+def test_later_bars_do_not_change_the_credit_of_a_bar():
     longer, shorter = bars(2, 1, 3, 4), bars(2, 1, 3)
     found = prefix_credit(squared, longer, squared(longer))
     np.testing.assert_array_equal(found[:6], prefix_credit(squared, shorter, squared(shorter)))
@@ -94,7 +95,7 @@ def test_what_comes_later_does_not_change_what_a_bar_was_told():
 def test_beginnings_are_judged_some_at_a_time(monkeypatch):
     notes = Notes.concat([bars(1, 2, 3, 4), bars(2, 2), bars(5, 1, 1)])
     expected = prefix_credit(squared, notes, squared(notes))
-    monkeypatch.setattr(credit, "AT_ONCE", 2)
+    monkeypatch.setattr(credit, "BATCH", 2)
     sizes: list[int] = []
 
     def score(some: Notes) -> np.ndarray:
@@ -111,11 +112,11 @@ def test_pieces_without_notes_have_no_credit():
 
 
 class Counts:
-    """A model for the style critic: -0.1 for each note; pieces of more than 40 are unlike all it knows."""
+    """A model for the style critic: -0.1 for each note; pieces of more than 40 are out of distribution."""
 
-    hears = "notes"
+    input = "notes"
 
-    def hear(self, notes: Notes) -> tuple[np.ndarray, np.ndarray]:
+    def predict(self, notes: Notes) -> tuple[np.ndarray, np.ndarray]:
         return -0.1 * notes.counts, notes.counts <= 40
 
     def save(self, folder):
@@ -130,8 +131,8 @@ def test_a_style_critic_gives_credit_that_sums_to_its_score():
     np.testing.assert_allclose(
         np.bincount(notes.piece, judged.credit, minlength=5)[[0, 1, 2, 4]], judged.score[[0, 1, 2, 4]], rtol=1e-5
     )
-    # 3 notes are too few: as likely as a piece that has not begun; then -0.5, then -0.9
-    expected = [NOTHING_KNOWN / 3] * 3 + [(-0.5 - NOTHING_KNOWN) / 2] * 2 + [-0.4 / 4] * 4
+    # 3 notes are too few and have the prior; then -0.5, then -0.9
+    expected = [PRIOR / 3] * 3 + [(-0.5 - PRIOR) / 2] * 2 + [-0.4 / 4] * 4
     np.testing.assert_allclose(judged.credit[:9], expected, rtol=1e-5)
     assert judged.credit.dtype == np.float32 and np.isfinite(judged.credit).all()
     without = StyleCritic(Counts(), "jazz", min_notes=4)(notes)

@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score
 
 from critics.sequence import SequenceCritic
 from critics.style import StyleCritic
+from critics.style.excerpts import LabelledPieces
 from critics.style.token_model import TokenModel
-from critics.style.token_training import Excerpts
 from critics.validation.card import auc_interval, score_changes, style_card, weighted_auc
 from mgen.stats.calibration import Calibration, reliability
 from mgen.transforms.corruptions import CORRUPTIONS
@@ -53,27 +53,27 @@ def test_a_card_has_every_number_and_flat_velocities_change_nothing(critic):
     notes = toy(SWUNG, 24, rng, 3)
     positive = np.arange(24) % 2 == 0
     collection = np.where(positive, np.where(np.arange(24) < 12, "a", "b"), "c")
-    card = style_card(critic, Excerpts(notes, positive, collection, np.arange(24).astype(str)))
+    card = style_card(critic, LabelledPieces(notes, positive, collection, np.arange(24).astype(str)))
     assert card["format"]["flat_velocities"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert card["format"]["tritone_away"]["value"] != 0
-    assert set(card["broken"]) == {"straight_eighths", *CORRUPTIONS}
+    assert set(card["corrupted"]) == {"straight_eighths", *CORRUPTIONS}
     assert card["auc"]["value"] == pytest.approx(roc_auc_score(positive, critic.model.network.logits(notes)))
     assert {(a, b) for a, others in card["pairs"].items() for b in others} == {("a", "c"), ("b", "c")}
     assert card["n"] == card["works"] == 24
 
 
-def test_what_was_not_judged_is_told_and_a_brief_card_is_the_first_part_of_a_whole_one(critic):
+def test_abstentions_are_counted_and_a_brief_card_is_part_of_a_complete_one(critic):
     rng = np.random.default_rng(0)
     notes = toy(SWUNG, 12, rng, 3)
     notes = notes.select((notes.piece > 2) | (notes.onset < 48))  # 4 notes of the first three
     positive = np.arange(12) < 8
-    music = Excerpts(notes, positive, np.where(positive, "a", "b"), np.arange(12).astype(str))
-    whole, brief = style_card(critic, music), style_card(critic, music, brief=True)
-    assert whole["abstained"] == {"positive": pytest.approx(3 / 8), "other": 0.0}
-    assert brief == {key: value for key, value in whole.items() if key not in {"pairs", "format", "broken"}}
-    assert set(whole) - set(brief) == {"pairs", "format", "broken"}
-    said = critic.probability(notes)
-    assert whole["reliability"] == reliability(said, positive) and (said[:3] == 0).all()
+    music = LabelledPieces(notes, positive, np.where(positive, "a", "b"), np.arange(12).astype(str))
+    complete, brief = style_card(critic, music), style_card(critic, music, brief=True)
+    assert complete["abstained"] == {"positive": pytest.approx(3 / 8), "other": 0.0}
+    assert brief == {key: value for key, value in complete.items() if key not in {"pairs", "format", "corrupted"}}
+    assert set(complete) - set(brief) == {"pairs", "format", "corrupted"}
+    probability = critic.probability(notes)
+    assert complete["reliability"] == reliability(probability, positive) and (probability[:3] == 0).all()
 
 
 def test_a_change_of_score_is_after_minus_before_and_skips_what_is_undefined(critic):

@@ -1,4 +1,4 @@
-"""Wrong-way inputs: who is asked about what, by critics that say what a hand can follow."""
+"""Degenerate inputs: which critic scores what, with critics that can be computed by hand."""
 
 from __future__ import annotations
 
@@ -7,46 +7,46 @@ import pytest
 from evaluation_pieces import demo, line
 
 from critics.style import StyleCritic
-from critics.style.feature_training import WAYS
-from critics.validation.degenerate_inputs import KINDS, wrong_way
+from critics.validation.degenerate_inputs import INPUT_TYPES, compare_inputs
 from mgen.notes import Notes
+from mgen.transforms.hard_negatives import HARD_NEGATIVES
 
 
 class Pitches:
-    """Says -0.1 for each different pitch that a piece lacks of ten, if it was told of such inputs; else -0.5 always."""
+    """-0.1 for each distinct pitch that a piece lacks of ten, if trained on such inputs; otherwise -0.5."""
 
-    hears = "pitches"
+    input = "pitches"
     parameters = 0
 
-    def __init__(self, told: bool = True) -> None:
-        self.told = told
+    def __init__(self, trained: bool = True) -> None:
+        self.trained = trained
 
-    def hear(self, notes: Notes) -> tuple[np.ndarray, np.ndarray]:
-        different = np.array([len(np.unique(notes.pitch[notes.piece == i])) for i in range(notes.n_pieces)])
-        said = -0.1 * (10 - np.minimum(different, 10)) if self.told else np.full(notes.n_pieces, -0.5)
-        return said, different > 2
+    def predict(self, notes: Notes) -> tuple[np.ndarray, np.ndarray]:
+        distinct = np.array([len(np.unique(notes.pitch[notes.piece == i])) for i in range(notes.n_pieces)])
+        nats = -0.1 * (10 - np.minimum(distinct, 10)) if self.trained else np.full(notes.n_pieces, -0.5)
+        return nats, distinct > 2
 
     def save(self, folder):
         return {}
 
 
-def test_every_kind_is_tried_on_a_critic_that_never_heard_it():
+def test_every_type_is_scored_by_a_critic_trained_without_it():
     real = demo("lead_sheets", works=6)
     asked: list[tuple[str, ...]] = []
 
     def without(left_out: tuple[str, ...]) -> StyleCritic:
         asked.append(tuple(left_out))
-        return StyleCritic(Pitches(told=False), "jazz")
+        return StyleCritic(Pitches(trained=False), "jazz")
 
     three = Notes.concat([line([60, 62, 64] * 10)] * 5)
-    found = wrong_way(StyleCritic(Pitches(), "jazz"), without, real, {"three pitches": three, "the same": real})
-    assert list(found) == [*KINDS, "three pitches", "the same"]
-    # each set of ways is left out once, however many kinds it belongs to
-    assert sorted(asked) == sorted({kind.left_out for kind in KINDS.values() if kind.left_out})
+    found = compare_inputs(StyleCritic(Pitches(), "jazz"), without, real, {"three pitches": three, "the same": real})
+    assert list(found) == [*INPUT_TYPES, "three pitches", "the same"]
+    # each set of hard negatives is left out once
+    assert sorted(asked) == sorted({type_.left_out for type_ in INPUT_TYPES.values() if type_.left_out})
     for name, row in found.items():
         assert row["n"] == (5 if name == "three pitches" else 6)
-        known = name in KINDS and KINDS[name].left_out
-        assert (row["trained"] is None) == (not known)
+        tested = name in INPUT_TYPES and INPUT_TYPES[name].left_out
+        assert (row["trained"] is None) == (not tested)
     worst = float(np.log(1e-4))
     for name in ("one_pitch", "held_note", "single_note"):
         for column in ("trained", "left_out"):  # neither judges what has fewer than three pitches
@@ -56,25 +56,25 @@ def test_every_kind_is_tried_on_a_critic_that_never_heard_it():
                 "change": pytest.approx(worst - real_mean, abs=1e-5),
                 "abstained": 1.0,
             }
-    # real music has ten pitches and more: 0; three are -0.7
+    # real music has ten pitches and more: 0; three give -0.7
     assert found["three pitches"]["left_out"] == {
         "above_median": 0.0, "change": pytest.approx(-0.7, abs=1e-6), "abstained": 0.0
     }  # fmt: skip
     assert found["the same"]["left_out"] == {"above_median": 0.0, "change": 0.0, "abstained": 0.0}
-    assert found["random_pitches"]["left_out"]["change"] == 0.0  # who never heard of it says what it always says
+    assert found["random_pitches"]["left_out"]["change"] == 0.0  # the critic trained without it is constant
 
 
 def test_the_share_above_the_median_of_real_music():
     poor = line([60, 62, 64, 65] * 8)
     rich = line(range(60, 72))
     real = Notes.concat([line(range(60, 67), 12), line(range(60, 67), 6), line(range(60, 64))])
-    found = wrong_way(
+    found = compare_inputs(
         StyleCritic(Pitches(), "jazz", min_notes=1), lambda _: StyleCritic(Pitches(), "jazz"), real,
         {"half": Notes.concat([poor, rich])},
     )["half"]["left_out"]  # fmt: skip
-    assert found["above_median"] == 0.5  # 4 pitches and 12 beside a median of 7
+    assert found["above_median"] == 0.5  # 4 pitches and 12 against a median of 7
     assert found["change"] == pytest.approx((-0.6 + 0) / 2 - (-0.3 - 0.3 - 0.6) / 3)
 
 
-def test_what_is_left_out_are_ways_that_there_are():
-    assert {way for kind in KINDS.values() for way in kind.left_out} <= set(WAYS)
+def test_what_is_left_out_are_hard_negatives():
+    assert {name for type_ in INPUT_TYPES.values() for name in type_.left_out} <= set(HARD_NEGATIVES)

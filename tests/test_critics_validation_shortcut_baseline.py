@@ -1,4 +1,4 @@
-"""What format alone tells, where it tells all and where it cannot."""
+"""How well format alone separates collections, where it does and where it cannot."""
 
 from __future__ import annotations
 
@@ -10,8 +10,15 @@ import pytest
 from test_critics_validation_leave_one_out import collections
 from test_transforms_format_augmentations import written
 
-from critics.style.excerpts import collected
-from critics.validation.shortcut_baseline import MARGINALS, format_control, marginals, raw, stage, summary
+from critics.style.excerpts import draw_excerpts
+from critics.validation.shortcut_baseline import (
+    MARGINALS,
+    Stage,
+    from_source_files,
+    marginals,
+    shortcut_baseline,
+    summarise,
+)
 from mgen.corpus.shards import Corpus
 from mgen.notes import Notes
 from mgen.transforms.format_augmentations import flat_velocities
@@ -37,24 +44,24 @@ def test_marginals_by_hand():
 def test_loudness_tells_collections_until_it_is_flat():
     excerpts = collections(n=10, music=False)
     flat = flat_velocities(excerpts.notes, np.random.default_rng(0))
-    stages = {"files": stage(excerpts.notes), "heard": stage(format_invariant_view(flat, "none"))}
-    controls = format_control(excerpts, stages, fewest=10, parts=True)
-    assert len(controls) == 6
-    for control in controls:
-        files, after = control.auc["files"], control.auc["heard"]
+    stages = {"files": Stage.complete(excerpts.notes), "view": Stage.complete(format_invariant_view(flat, "none"))}
+    results = shortcut_baseline(excerpts, stages, min_pieces=10, parts=True)
+    assert len(results) == 6
+    for result in results:
+        files, after = result.auc["files"], result.auc["view"]
         assert files["loudness"].value == files["format"].value == files["all"].value == 1
         assert files["phase"].value == 0.5  # all pieces are of the same rhythm
         assert {name: value.value for name, value in after.items()} == dict.fromkeys(after, 0.5)
-        assert control.missing == {"files": 0, "heard": 0}
-    found = summary(controls)["on grid"]
+        assert result.missing == {"files": 0, "view": 0}
+    found = summarise(results)["on grid"]
     assert found["files"]["loudness"] == {"mean": 1.0, "highest": 1.0}
-    assert json.loads(json.dumps([control.to_json() for control in controls]))[0]["kind"] == "on grid"
+    assert json.loads(json.dumps([result.to_json() for result in results]))[0]["type"] == "on grid"
 
 
 def test_only_pairs_of_one_kind_on_request():
     excerpts = collections(n=10, on_grid=np.repeat([True, False, True, False, False], 10))
-    controls = format_control(excerpts, {"here": stage(excerpts.notes)}, fewest=10, same_kind=True)
-    assert [(control.positive, control.other) for control in controls] == [
+    results = shortcut_baseline(excerpts, {"here": Stage.complete(excerpts.notes)}, min_pieces=10, same_type=True)
+    assert [(result.positive, result.other) for result in results] == [
         ("club", "church"),
         ("hall", "game"),
         ("hall", "school"),
@@ -62,10 +69,10 @@ def test_only_pairs_of_one_kind_on_request():
 
 
 def test_raw_excerpts_come_from_the_files_and_missing_ones_are_counted(small_corpus):
-    excerpts = collected(Corpus.open(small_corpus), "jazz", 48, pieces=3)
+    excerpts = draw_excerpts(Corpus.open(small_corpus), "jazz", 48, pieces=3)
     gone = excerpts.path.copy()
     gone[1] = "nowhere.mid"
-    found = raw(replace(excerpts, path=gone), 48)
+    found = from_source_files(replace(excerpts, path=gone), 48)
     assert found.known.tolist() == [k != 1 for k in range(len(excerpts))]
     assert found.notes.counts.tolist() == [48 if known else 0 for known in found.known]
     assert len(np.unique(found.notes.velocity)) > 1
@@ -79,6 +86,8 @@ def test_excerpts_of_one_work_are_held_out_together():
     notes = replace(excerpts.notes, velocity=loud[excerpts.notes.piece])
     found = []
     for work in (excerpts.work, number.astype(str)):
-        (pair,) = format_control(replace(excerpts, work=work), {"here": stage(notes)}, fewest=24, parts=True)
+        (pair,) = shortcut_baseline(
+            replace(excerpts, work=work), {"here": Stage.complete(notes)}, min_pieces=24, parts=True
+        )
         found.append(pair.auc["here"]["loudness"].value)
     assert found[0] > 0.9 and found[1] < 0.7

@@ -133,7 +133,7 @@ def test_weaknesses_that_a_critics_card_shows():
     test = {
         "pairs": {"solos": {"folk": cell(0.9), "pop": cell(0.61, 0.5, 0.72)}},
         "format": {"humanised": cell(-0.1), "sixteenths": cell(-0.6)},
-        "broken": {"random_pitches": cell(-0.05), "one_pitch": cell(-3.9)},
+        "corrupted": {"random_pitches": cell(-0.05), "one_pitch": cell(-3.9)},
     }
     assert critic_limits({"test": test}) == [
         "Its worst pair of collections is `solos` against `pop`: AUC 0.610 [0.500, 0.720].",

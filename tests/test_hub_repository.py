@@ -344,7 +344,7 @@ def test_the_page_of_a_feature_critic_states_its_input_and_requirements(feature_
         "style features: statistics of harmony, melody, rhythm" in card
         and "1,048 excerpts of 48 works, of 32 to 32 notes" in card
     )
-    assert "members for intact against corrupted music: features joints" in card and "pipeline(" not in card
+    assert "members for intact against corrupted music: features transitions" in card and "pipeline(" not in card
     assert "a piece of fewer than 16 notes" in card and "-9.21 nats" in card
     assert "Expected calibration error on test 0.030" in card
     assert "Abstentions, counted as negative: 1.5% of jazz, 25.0% of other music." in card

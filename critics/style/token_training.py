@@ -26,6 +26,7 @@ from mgen.errors import MgenError
 from mgen.notes import Notes
 from mgen.runs.checkpoints import VerifiedCheckpoints
 from mgen.transforms.corruptions import CORRUPTIONS
+from mgen.transforms.format_augmentations import FORMAT_AUGMENTATIONS
 
 NEGATIVES = ("random_pitches", "markov_pitches", "one_pitch", "two_bar_loop")
 """Names of the `CORRUPTIONS` of positive excerpts that join the other side."""
@@ -103,10 +104,10 @@ class TokenWindows:
                 collection += [key[1]] * count
                 work += self.tables[key].rows["group"].to_numpy(str)[piece].tolist()
         prompted = rng.random(len(ids)) < 0.5
-        windows_cut = [row if after else row[:tokens] for row, after in zip(ids, prompted, strict=True)]
-        notes = Notes.from_ids(windows_cut, self.remi, start=np.where(prompted, self.prompt_tokens, 0))
+        rows = [row if after else row[:tokens] for row, after in zip(ids, prompted, strict=True)]
+        notes = Notes.from_ids(rows, self.remi, start=np.where(prompted, self.prompt_tokens, 0))
         if retime:
-            notes = retime(notes, rng)
+            notes = FORMAT_AUGMENTATIONS["retimed"](notes, rng)
         order = rng.permutation(len(ids))
         return LabelledPieces(
             notes.pieces(order),

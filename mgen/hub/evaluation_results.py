@@ -245,7 +245,7 @@ def critic_tables(card: Mapping[str, Any]) -> list[CardTable]:
     )
     moved = [
         [name.replace("_", " "), _text(_interval(cell), 2), best]
-        for part, best in (("format", "0: only the format changed"), ("broken", "far below 0: the music is corrupted"))
+        for part, best in (("format", "0: only the format changed"), ("corrupted", "far below 0: the music is corrupted"))
         for name, cell in (test.get(part) or {}).items()
     ]
     out = [discrimination]
@@ -273,7 +273,7 @@ def critic_more(card: Mapping[str, Any]) -> list[CardTable]:
         out.append(
             CardTable("By the number of notes", ["notes", "excerpts", "AUC", "accuracy", "calibration error"], rows)
         )
-    out += [_degenerate_inputs(count, kinds) for count, kinds in (card.get("wrong_way") or {}).items()]
+    out += [_degenerate_inputs(count, kinds) for count, kinds in (card.get("degenerate_inputs") or {}).items()]
     bins = test.get("reliability") or []
     if bins:
         style = card.get("positive", "the style")
@@ -330,9 +330,9 @@ def critic_limits(card: Mapping[str, Any]) -> list[str]:
         out.append(f"Its worst pair of collections is {_quote(a)} against {_quote(b)}: AUC {_text(worst, 3)}.")
     moved = {
         part: {name.replace("_", " "): _interval(cell) for name, cell in (test.get(part) or {}).items()}
-        for part in ("format", "broken")
+        for part in ("format", "corrupted")
     }
-    missed = [f"{name} ({cell.value:.2f})" for name, cell in moved["broken"].items() if cell.value > -SENSITIVE]
+    missed = [f"{name} ({cell.value:.2f})" for name, cell in moved["corrupted"].items() if cell.value > -SENSITIVE]
     if missed:
         out.append(
             f"It hardly reacts to some corruptions (the score falls by less than {SENSITIVE} nats): "

@@ -29,7 +29,7 @@ def training(run: TrainedRun) -> str:
     counts = f"{data['excerpts']:,} excerpts of {data['works']:,} works, " if "excerpts" in data else "excerpts "
     lengths = data.get("lengths") or []
     span = f"of {min(lengths)} to {max(lengths)} notes, " if lengths else ""
-    ways = f" in {len(data['broken'])} ways" if data.get("broken") else ""
+    ways = f" in {len(data['negatives'])} ways" if data.get("negatives") else ""
     return (
         f"It was trained on {counts}{span}on format augmentations of them (other grids, uneven timing, other keys, "
         f"other loudness), and against music that was corrupted{ways} with its format kept."
@@ -41,7 +41,7 @@ def shape(run: TrainedRun, parameters: str) -> list[tuple[str, str]]:
     views: dict[str, list[str]] = {}
     for member in _members(run):
         views.setdefault(str(member.get("question")), []).append(str(member.get("view")))
-    tasks = {"style": "the style against other music", "whole": "intact against corrupted music"}
+    tasks = {"style": "the style against other music", "intact": "intact against corrupted music"}
     return [
         ("architecture", "networks with one hidden layer on style features, in files of mgen: no `transformers` model"),
         ("parameters", parameters),
@@ -54,10 +54,10 @@ def calibration(run: TrainedRun, test: dict[str, Any]) -> list[str]:
     """How the score becomes a log-probability."""
     parts = [
         f"{name} scale {line['scale']:.3f}, bias {line['bias']:.3f}"
-        for key, name in (("style", "style"), ("whole", "intact music"))
+        for key, name in (("style", "style"), ("intact", "intact music"))
         if isinstance(line := run.critic.get(key), dict)
     ]
-    prior = run.critic.get("broken_prior")
+    prior = run.critic.get("corrupted_prior")
     assumed = f"; {prior:.0%} of the inputs are assumed to be corrupted" if prior else ""
     return [
         f"Calibrated on the valid split: {'; '.join(parts)}{assumed}. Expected calibration error on test "

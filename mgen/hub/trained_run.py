@@ -25,8 +25,8 @@ from mgen.runs.checkpoints import MANIFEST, check_manifest
 
 CRITIC_FILE = "critic.json"
 POLICY, CRITIC, REWARD_MODEL = "policy", "critic", "reward model"
-FEATURES = "traits"
-"""Value of `hears` in critic.json for a feature critic."""
+FEATURES = "features"
+"""Value of `input` in critic.json for a feature critic."""
 
 COMMANDS = ("pretrain", "finetune", "critic", "prefer")
 """The commands whose runs hold a model."""
@@ -79,7 +79,7 @@ class TrainedRun:
             raise MgenError(f"{folder}: is not finished; give its mgen {command} command again, then push")
         model = folder / "model"
         critic = _read_json(model / CRITIC_FILE, required=False)
-        reads_features = critic.get("hears") == FEATURES
+        reads_features = critic.get("input") == FEATURES
         if not (reads_features or (model / "config.json").is_file()) or not list(model.glob("*.safetensors")):
             raise MgenError(f"{model}: expected config.json and *.safetensors, found none; train again")
         if (model / MANIFEST).is_file():

@@ -7,8 +7,8 @@ import pytest
 from critics_music import STRAIGHT, SWUNG, gathered, toy
 from sklearn.metrics import roc_auc_score
 
-from critics.validation import ablation
-from critics.validation.ablation import ABLATIONS, STYLE
+from critics.validation import fitters
+from critics.validation.fitters import ABLATIONS, STYLE_MEMBERS
 
 
 @pytest.fixture(scope="module")
@@ -24,39 +24,39 @@ def excerpts():
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
-def test_each_differs_from_the_critic_of_style_in_one_thing(name, excerpts, monkeypatch):
-    """What is trained: recorded, and trained only in the cheapest way."""
+def test_each_ablation_differs_from_the_style_members_in_one_respect(name, excerpts, monkeypatch):
+    """Compares what is trained, without training."""
     fitted: list[tuple] = []
     spreads: list[float] = []
 
-    class Recorded:
+    class FakeEnsemble:
         def logits(self, table, question, spread):
             assert question == "style"
             spreads.append(spread)
             return table[:, 0]
 
-    def fit(material, members, seed):
-        fitted.append((material, tuple(members)))
-        return Recorded()
+    def fit(training_set, members, seed):
+        fitted.append((training_set, tuple(members)))
+        return FakeEnsemble()
 
-    monkeypatch.setattr(ablation, "Ensemble", type("Ensemble", (), {"fit": staticmethod(fit)}))
+    monkeypatch.setattr(fitters, "Ensemble", type("Ensemble", (), {"fit": staticmethod(fit)}))
     train = np.arange(48) % 4 > 0
     ABLATIONS[name](excerpts, 0)(train, ~train, 0)
-    ABLATIONS["style"](excerpts, 0)(train, ~train, 0)
-    (material, members), (usual, _) = fitted
-    real, usual_real = ((part.way == "").sum() for part in (material, usual))
+    ABLATIONS["style members"](excerpts, 0)(train, ~train, 0)
+    (training_set, members), (usual, _) = fitted
+    real, usual_real = ((part.corruption == "").sum() for part in (training_set, usual))
     differs = {
-        "members": members != STYLE,
+        "members": members != STYLE_MEMBERS,
         "copies": real != usual_real,
-        "weights": real == usual_real and not np.array_equal(material.weight, usual.weight),
+        "weights": real == usual_real and not np.array_equal(training_set.weight, usual.weight),
         "spread": spreads[0] != spreads[1],
     }
-    assert sum(differs.values()) == (name != "style"), differs
+    assert sum(differs.values()) == (name != "style members"), differs
     assert members and {member.question for member in members} == {"style"}
 
 
-@pytest.mark.parametrize("name", ["rhythm alone", "pitch alone"])
+@pytest.mark.parametrize("name", ["rhythm only", "pitch only"])
 def test_a_view_by_itself_learns_a_toy(name, excerpts):
     train = np.arange(48) % 4 > 0
-    said = ABLATIONS[name](excerpts, 0)(train, ~train, 0)
-    assert said.shape == (12,) and roc_auc_score(excerpts.positive[~train], said) > 0.9
+    score = ABLATIONS[name](excerpts, 0)(train, ~train, 0)
+    assert score.shape == (12,) and roc_auc_score(excerpts.positive[~train], score) > 0.9

@@ -1,4 +1,4 @@
-"""What the commands make of a critic that hears traits, and of rules that a corpus has no band for."""
+"""A critic of features in other commands, and rules that a corpus has no band for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from critics_music import STRAIGHT, SWUNG, toy
 from hub_runs import feature_critic_run
 
 from mgen.cli import evaluate, finetune, recipe
-from mgen.cli.critic import CriticConfig
 from mgen.cli.options import parse
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
@@ -20,6 +19,7 @@ from mgen.notes import Notes
 from mgen.rl.credit import group_advantages, returns_to_go, token_rewards
 from mgen.rl.prompt_mix import PromptMix
 from mgen.runs.judges import build_judges, judge_specs, judges_of_run
+from mgen.workflows.critic import CriticConfig
 from mgen.workflows.finetune import FinetuneConfig, available_judges
 from mgen.workflows.judges import JUDGES
 from mgen.workflows.pretrain import PretrainConfig
@@ -80,13 +80,13 @@ def test_credit_by_bars_moves_what_is_to_come_and_not_the_whole(small_corpus, cr
     torch.testing.assert_close(advantages[True][:, 0], advantages[False][:, 0], atol=1e-5, rtol=0)
     assert (rewards[False] != 0).sum(1).max() == 1 < (rewards[True] != 0).sum(1).min()
     assert not torch.allclose(advantages[True][mask], advantages[False][mask], atol=0.05)
-    # no bar is told of what came later: the first bar's credit is that of the bar alone
+    # no bar is remarks of what came later: the first bar's credit is that of the bar alone
     first = notes.bar == np.minimum.reduceat(notes.bar, notes.starts[:-1])[notes.piece]
     judge = style_judge(small_corpus, critic)
     alone = judge(notes.select(first))
-    heard = np.where(alone.defined, alone.score, np.log(0.5))
+    score = np.where(alone.defined, alone.score, np.log(0.5))
     np.testing.assert_allclose(
-        np.bincount(notes.piece[first], judge(notes).credit[first], minlength=8), heard, atol=1e-5
+        np.bincount(notes.piece[first], judge(notes).credit[first], minlength=8), score, atol=1e-5
     )
 
 
@@ -107,9 +107,9 @@ def test_a_rule_that_the_corpus_has_no_band_for_is_left_out_and_told(
     run = tmp_path / "run"
     asked = ["structure_long=1", "density=0.5", "style=1"]
     assert finetune.main(words(small_corpus, policy, critic, run, *asked)) == 0
-    said = capsys.readouterr().err.splitlines()
-    told = [line for line in said if "structure_long" in line]
-    assert len(told) == 1 and told[0].startswith("judge structure_long is left out: only 0 of ")
+    printed = capsys.readouterr().err.splitlines()
+    remarks = [line for line in printed if "structure_long" in line]
+    assert len(remarks) == 1 and remarks[0].startswith("judge structure_long is left out: only 0 of ")
     facts = json.loads((run / "run.json").read_text())
     assert list(facts["left_out"]) == ["structure_long"]
     (line,) = [line for line in map(json.loads, (run / "metrics.jsonl").open()) if "policy/kl" in line]
@@ -141,11 +141,11 @@ def test_only_what_the_corpus_itself_does_not_have_is_left_out(remi):
 
 
 @pytest.mark.parametrize("what", ["midi", "model"])
-def test_evaluate_says_that_traits_have_no_hidden_states(what, small_corpus, policy, critic, tmp_path):
+def test_evaluate_needs_hidden_states(what, small_corpus, policy, critic, tmp_path):
     models = ["--model", str(policy), "--corpus", str(small_corpus), "--out", str(tmp_path / "e"), "--n", "64"]
     music = str(small_corpus.parent / "music")
     asked = {"midi": ["--midi", music, "--reference", music], "model": models}[what]
-    with pytest.raises(MgenError, match=r"--critic .*expected a critic that hears tokens, this one hears traits"):
+    with pytest.raises(MgenError, match=r"--critic .*expected a critic of tokens, this one is of features"):
         evaluate.main([*asked, "--critic", str(critic)])
     assert list(tmp_path.iterdir()) == []
 
@@ -172,7 +172,7 @@ def test_every_step_of_a_recipe_takes_its_options(name, target, small_corpus, mo
             ["--config", str(path), *options], types[command], program=command, example=""
         )
     assert {command for command, _ in parsed} == set(types)
-    assert parsed["critic", name].hears == "traits" and parsed["critic", name].positive == target
+    assert parsed["critic", name].input == "features" and parsed["critic", name].positive == target
     objectives = {config.out: config.objective for config in parsed.values() if isinstance(config, FinetuneConfig)}
     assert objectives == {str(tmp_path / name): name for name in ("kl_in_return", "grpo")}
     assert parsed["finetune", name].target == parsed["evaluate", name].target == target

@@ -1,4 +1,4 @@
-"""`mgen critic` as it is given: a critic of traits, from a corpus to a card and to the judges of other commands."""
+"""`mgen critic` by default: a critic of features, from a corpus to a card and to the judges of other commands."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from critics.style import StyleCritic
+from critics.style import StyleCritic, feature_training
 from critics.style.ensemble import MEMBERS
 from critics.style.feature_model import WEIGHTS, FeatureModel
+from critics.style.feature_training import excerpts_of_lengths
 from mgen.cli import critic as command
-from mgen.cli import traits
-from mgen.cli.traits import excerpts_of
 from mgen.corpus.demo import compose
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
@@ -26,6 +25,7 @@ from mgen.notes import Notes
 from mgen.runs.checkpoints import check_manifest
 from mgen.runs.judges import judges_of_options
 from mgen.transforms.corruptions import CORRUPTIONS
+from mgen.workflows import critic as workflow
 from mgen.workflows.judges import JUDGES
 
 LENGTHS = (24, 60)
@@ -49,29 +49,29 @@ def card(run):
     return json.loads((run / "card.json").read_text())
 
 
-def test_its_card_says_how_well_it_hears(card, run, small_corpus):
-    assert (card["hears"], card["positive"], card["prior"], card["min_notes"]) == ("traits", "jazz", 0.5, 16)
+def test_its_card_measures_it(card, run, small_corpus):
+    assert (card["input"], card["positive"], card["prior"], card["min_notes"]) == ("features", "jazz", 0.5, 16)
     test = card["test"]
     assert test["auc"]["low"] <= test["auc"]["value"] <= test["auc"]["high"] and test["auc"]["value"] > 0.8
-    assert set(test["broken"]) == {"straight_eighths", *CORRUPTIONS} and "reliability" in test
-    # neither loudness nor key are heard
+    assert set(test["corrupted"]) == {"straight_eighths", *CORRUPTIONS} and "reliability" in test
+    # features contain neither loudness nor key
     for change in ("flat_velocities", "tritone_away"):
         assert test["format"][change]["value"] == pytest.approx(0, abs=1e-6)
-    assert test["broken"]["one_pitch"]["high"] < test["broken"]["bars_shuffled"]["value"] < 0
+    assert test["corrupted"]["one_pitch"]["high"] < test["corrupted"]["bars_shuffled"]["value"] < 0
     # each length by itself, of the excerpts that all together are the test
     assert list(card["by_length"]) == ["24", "60"]
     assert sum(part["n"] for part in card["by_length"].values()) == test["n"]
-    assert "pairs" not in card["by_length"]["24"] and "wrong_way" not in card
+    assert "pairs" not in card["by_length"]["24"] and "degenerate_inputs" not in card
     critic = StyleCritic.from_pretrained(run / "model")
     assert card["parameters"] == critic.model.parameters
-    music = excerpts_of(Corpus.open(small_corpus), "jazz", "test", LENGTHS, 6, 2, 42)
+    music = excerpts_of_lengths(Corpus.open(small_corpus), "jazz", "test", LENGTHS, 6, 2, 42)
     judged = critic(music.notes)
     assert test["n"] == len(music)
     assert test["score"]["positive"]["value"] == pytest.approx(judged.score[music.positive].mean(), abs=1e-5)
     assert test["abstained"]["other"] == pytest.approx(1 - judged.defined[~music.positive].mean())
 
 
-def test_it_tells_what_it_was_trained_on(run, small_corpus):
+def test_it_states_what_it_was_trained_on(run, small_corpus):
     check_manifest(run / "model")
     corpus = Corpus.open(small_corpus)
     about = json.loads((run / "model" / "critic.json").read_text())["trained_on"]
@@ -89,7 +89,7 @@ def test_the_reliability_diagram_has_a_dot_for_each_bin(run, card):
     dots = drawing.findall(".//{http://www.w3.org/2000/svg}circle")
     bins = card["test"]["reliability"]
     assert len(dots) == len(bins) and sum(part["n"] for part in bins) == card["test"]["n"]
-    # the diagonal says what is true: where said and true are equal, a dot lies on it
+    # a dot lies on the diagonal where both values are equal
     left, bottom = 42.0, 10 + 280 - 52.0
     for dot, part in zip(dots, bins, strict=True):
         assert float(dot.get("cx")) == pytest.approx(left + part["said"] * 228, abs=0.06)
@@ -119,33 +119,35 @@ def test_a_finished_run_says_so_and_is_not_trained_again(run, small_corpus, caps
     assert "\n" not in str(caught.value)
 
 
-def test_a_run_cut_off_after_its_weights_begins_anew_and_ends_the_same(small_corpus, tmp_path, monkeypatch):
+def test_a_run_interrupted_after_its_weights_starts_again_and_ends_the_same(small_corpus, tmp_path, monkeypatch):
     quick = tuple(replace(member, steps=10) for member in MEMBERS)
-    monkeypatch.setattr(traits, "FeatureModel", SimpleNamespace(fit=partial(FeatureModel.fit, members=quick)))
+    monkeypatch.setattr(feature_training, "FeatureModel", SimpleNamespace(fit=partial(FeatureModel.fit, members=quick)))
 
     def cut(*args, **kwargs):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(command, "style_card", cut)
+        patch.setattr(workflow, "style_card", cut)
         with pytest.raises(KeyboardInterrupt):
             command.main(words(small_corpus, tmp_path / "cut"))
     assert (tmp_path / "cut" / "model").is_dir() and not (tmp_path / "cut" / "card.json").exists()
-    for name in ("cut", "whole"):
+    for name in ("cut", "complete"):
         assert command.main(words(small_corpus, tmp_path / name)) == 0
-    first, again = (load_file(tmp_path / name / "model" / WEIGHTS) for name in ("whole", "cut"))
+    first, again = (load_file(tmp_path / name / "model" / WEIGHTS) for name in ("complete", "cut"))
     assert first.keys() == again.keys() and all((first[name] == again[name]).all() for name in first)
-    one, other = (json.loads((tmp_path / name / "card.json").read_text()) for name in ("whole", "cut"))
+    one, other = (json.loads((tmp_path / name / "card.json").read_text()) for name in ("complete", "cut"))
     assert one == other
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"positive": "polka"}, "positive 'polka': the corpus has jazz, other"),
-        ({"hears": "smells"}, "hears 'smells': expected one of traits, tokens"),
-        ({"init": "runs/base/model"}, "init is for a critic that hears tokens"),
-        ({"max_steps": 5}, "max_steps is for a critic that hears tokens"),
+        ({"positive": "polka"}, "positive: style 'polka': the corpus has jazz, other"),
+        ({"input": "audio"}, "input 'audio': expected one of features, tokens"),
+        ({"hears": "tokens"}, "option 'hears' is now 'input'"),
+        ({"wrong_way": "true"}, "option 'wrong_way' is now 'degenerate_inputs'"),
+        ({"init": "runs/base/model"}, "init is for a critic of tokens"),
+        ({"max_steps": 5}, "max_steps is for a critic of tokens"),
         ({"notes": (10, 60)}, r"notes \(10\) must be at least min_notes \(16\)"),
         ({"notes": (100_000,)}, "no piece .* has 100000 notes"),
         ({"each": 0}, r"each \(0\) at least 1"),

@@ -1,4 +1,4 @@
-"""`mgen critic`: from a corpus to a calibrated critic with a card."""
+"""`mgen critic --input tokens`: from a corpus to a calibrated critic with a card."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def policy(tiny_policy, corpus, tmp_path_factory):
 
 def words(corpus, policy, out, **changes):
     options = {
-        "hears": "tokens",
+        "input": "tokens",
         "corpus": corpus,
         "init": policy,
         "out": out,
@@ -65,7 +65,7 @@ def run(corpus, policy, tmp_path_factory):
     return out
 
 
-def test_it_learns_and_its_card_says_how_well(run, policy):
+def test_it_learns_and_its_card_measures_it(run, policy):
     card = json.loads((run / "card.json").read_text())
     assert card["test"]["auc"]["low"] <= card["test"]["auc"]["value"] <= card["test"]["auc"]["high"]
     assert card["test"]["auc"]["value"] > 0.8
@@ -88,26 +88,26 @@ def test_the_model_judges_pieces_in_calibrated_nats(run, corpus):
     assert set(facts["trained_on"]["collections"]) == {"jazz", "other"}
 
 
-def test_a_finished_run_says_so_and_json_is_the_card(run, corpus, policy, capsys):
+def test_a_finished_run_is_not_trained_again_and_json_is_the_card(run, corpus, policy, capsys):
     assert command.main([*words(corpus, policy, run), "--json", "true"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads((run / "card.json").read_text())
 
 
-def test_a_run_cut_off_and_taken_up_again_ends_with_the_same_weights(run, corpus, policy, tmp_path, monkeypatch):
-    honest = StyleTrainer.compute_loss
+def test_an_interrupted_run_resumes_to_the_same_weights(run, corpus, policy, tmp_path, monkeypatch):
+    compute_loss = StyleTrainer.compute_loss
 
     def cut(self, *args, **kwargs):
         if self.state.global_step == 27:
             raise KeyboardInterrupt
-        return honest(self, *args, **kwargs)
+        return compute_loss(self, *args, **kwargs)
 
     monkeypatch.setattr(StyleTrainer, "compute_loss", cut)
     with pytest.raises(KeyboardInterrupt):
         command.main(words(corpus, policy, tmp_path / "cut"))
     monkeypatch.undo()
     assert command.main(words(corpus, policy, tmp_path / "cut")) == 0
-    whole, resumed = (load_file(out / "model" / "model.safetensors") for out in (run, tmp_path / "cut"))
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    complete, resumed = (load_file(out / "model" / "model.safetensors") for out in (run, tmp_path / "cut"))
+    assert all(torch.equal(complete[name], resumed[name]) for name in complete)
     steps = [json.loads(line)["step"] for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
     assert np.all(np.diff(steps) >= 0) and steps[-1] == 40
 
@@ -115,7 +115,7 @@ def test_a_run_cut_off_and_taken_up_again_ends_with_the_same_weights(run, corpus
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"positive": "polka"}, "positive 'polka': the corpus has jazz, other"),
+        ({"positive": "polka"}, "positive: style 'polka': the corpus has jazz, other"),
         ({"max_tokens": 1024}, "max_tokens"),
         ({"min_tokens": 200}, r"min_tokens \(200\) must be between 1 and max_tokens \(96\)"),
         ({"worst": -0.1}, r"worst \(-0.1\) must be below log 1/2"),

@@ -1,4 +1,4 @@
-"""What an ensemble learns from: what is made of which excerpt, and how much it counts."""
+"""The training set of a critic of features: what is made from which excerpt, and its weight."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from critics_music import STRAIGHT, SWUNG, gathered, toy
 from evaluation_pieces import demo, random_piece
 
-from critics.style.critic import training_set as material
+from critics.style import feature_training
 from critics.style.ensemble import feature_table
-from critics.style.feature_training import CORRUPTED_SHARE, EVENNESS, FEWEST, WAYS, collection_weights, prepared
+from critics.style.feature_training import CORRUPTED_SHARE, EVENNESS, MIN_CORRUPTED, FeatureRows, collection_weights
 from mgen.notes import Notes
 from mgen.transforms.hard_negatives import HARD_NEGATIVES
 from mgen.transforms.rebuild import resolve_overlaps
@@ -27,28 +27,28 @@ def collections():
     )
 
 
-def test_real_rows_come_first_then_copies_then_what_is_broken():
+def test_real_rows_are_first_then_copies_then_hard_negatives():
     excerpts = collections()
-    made = prepared(excerpts, copies=2)
+    made = FeatureRows.compute(excerpts, copies=2)
     n = len(excerpts)
     np.testing.assert_array_equal(made.table[:n], feature_table(excerpts.notes))
     assert made.source[: 3 * n].tolist() == 3 * list(range(n))
-    assert (made.way[: 3 * n] == "").all() and (made.way[3 * n :] != "").all()
-    assert set(made.way.tolist()) == {"", *WAYS} == {"", *HARD_NEGATIVES}
+    assert (made.corruption[: 3 * n] == "").all() and (made.corruption[3 * n :] != "").all()
+    assert set(made.corruption.tolist()) == {"", *HARD_NEGATIVES} == {"", *HARD_NEGATIVES}
     assert np.isfinite(made.table).all() and made.table.shape == (len(made.source), made.table.shape[1])
-    again, other = prepared(excerpts, copies=2), prepared(excerpts, seed=1, copies=2)
+    again, other = FeatureRows.compute(excerpts, copies=2), FeatureRows.compute(excerpts, seed=1, copies=2)
     np.testing.assert_array_equal(again.table, made.table)
     assert len(other.table) != len(made.table) or (other.table != made.table).any()
 
 
-def test_a_third_of_a_collection_is_broken_in_each_way_and_some_at_least():
+def test_each_hard_negative_is_made_from_a_third_of_a_collection_and_at_least_some():
     rng = np.random.default_rng(0)
     large = gathered(("large", toy(SWUNG, 90, rng, 2), True, True), ("other", toy(STRAIGHT, 3, rng, 2), False, True))
-    made = prepared(large, copies=0)
-    way = made.way == "random_pitches"
-    assert (way & (made.source < 90)).sum() == round(90 * CORRUPTED_SHARE) > FEWEST
-    assert (way & (made.source >= 90)).sum() == 3  # all that there are
-    assert len(np.unique(made.source[way])) == way.sum()
+    made = FeatureRows.compute(large, copies=0)
+    negative = made.corruption == "random_pitches"
+    assert (negative & (made.source < 90)).sum() == round(90 * CORRUPTED_SHARE) > MIN_CORRUPTED
+    assert (negative & (made.source >= 90)).sum() == 3  # all that there are
+    assert len(np.unique(made.source[negative])) == negative.sum()
 
 
 def test_what_is_made_of_an_excerpt_comes_from_its_own_collection(monkeypatch):
@@ -61,12 +61,12 @@ def test_what_is_made_of_an_excerpt_comes_from_its_own_collection(monkeypatch):
         parts.append((f"c{number}", resolve_overlaps(replace(notes, pitch=pitch.astype(np.int32))), number < 2, True))
     excerpts = gathered(*parts)
     exchanging = ("bars_of_others", "rhythm_of_others", "chords_of_others", "pitches_permuted", "markov_pitches")
-    monkeypatch.setattr(material, "HARD_NEGATIVES", {name: HARD_NEGATIVES[name] for name in exchanging})
-    monkeypatch.setattr(material, "augmented", lambda notes, rng: notes)
-    monkeypatch.setattr(material, "feature_table", _range)
-    made = prepared(excerpts)
+    monkeypatch.setattr(feature_training, "HARD_NEGATIVES", {name: HARD_NEGATIVES[name] for name in exchanging})
+    monkeypatch.setattr(feature_training, "augment", lambda notes, rng: notes)
+    monkeypatch.setattr(feature_training, "feature_table", _range)
+    made = FeatureRows.compute(excerpts)
     lowest = 30 + 20 * (made.source // 8)
-    assert set(made.way.tolist()) == {"", *exchanging}
+    assert set(made.corruption.tolist()) == {"", *exchanging}
     assert (made.table[:, 0] >= lowest).all() and (made.table[:, 1] < lowest + 12).all()
 
 
@@ -86,22 +86,26 @@ def test_eighths_are_straightened_where_the_beat_is_the_music_s():
         ("shuffles", swung, False, True),
         ("takes", swung, False, False),
     )
-    made = prepared(excerpts)
-    where = {way: set(excerpts.collection[made.source[made.way == way]].tolist()) for way in WAYS}
+    made = FeatureRows.compute(excerpts)
+    where = {name: set(excerpts.collection[made.source[made.corruption == name]].tolist()) for name in HARD_NEGATIVES}
     assert where.pop("straight_eighths") == {"tabs"}  # neither what was played, nor the other side
     assert all(names == {"tabs", "solos", "shuffles", "takes"} for names in where.values())
 
 
-def test_a_copy_that_turned_out_whole_is_no_broken_music():
+def test_an_unchanged_copy_is_no_hard_negative():
     """Straight eighths of the style have no swing to take out; triads in major no note to move."""
     rng = np.random.default_rng(0)
     excerpts = gathered(("a", toy(STRAIGHT, 6, rng), True, True), ("b", toy(STRAIGHT, 6, rng), False, True))
-    made = prepared(excerpts)
-    assert "straight_eighths" not in made.way and "in_major" not in made.way and "one_pitch" in made.way
+    made = FeatureRows.compute(excerpts)
+    assert (
+        "straight_eighths" not in made.corruption
+        and "in_major" not in made.corruption
+        and "one_pitch" in made.corruption
+    )
     mixed = Notes.concat([toy(style, 3, rng) for style in (STRAIGHT, SWUNG, STRAIGHT)])
     excerpts = gathered(("a", mixed, True, True), ("b", toy(STRAIGHT, 6, rng), False, True))
-    made = prepared(excerpts)
-    assert sorted(made.source[made.way == "straight_eighths"]) == [3, 4, 5]
+    made = FeatureRows.compute(excerpts)
+    assert sorted(made.source[made.corruption == "straight_eighths"]) == [3, 4, 5]
 
 
 def test_the_sides_weigh_alike_and_collections_by_a_power_of_their_size():
@@ -130,12 +134,12 @@ def test_the_sides_weigh_alike_and_collections_by_a_power_of_their_size():
 
 def test_what_is_taken_of_some_excerpts_was_made_of_these():
     excerpts = collections()
-    made = prepared(excerpts)
+    made = FeatureRows.compute(excerpts)
     some = np.arange(len(excerpts)) % 2 == 0
-    part = made.of(excerpts, some, ["one_pitch", "in_major"])
-    assert set(part.way.tolist()) == {"", "one_pitch", "in_major"}
-    rows = some[made.source] & np.isin(made.way, ["", "one_pitch", "in_major"])
+    part = made.training_set(some, ["one_pitch", "in_major"])
+    assert set(part.corruption.tolist()) == {"", "one_pitch", "in_major"}
+    rows = some[made.source] & np.isin(made.corruption, ["", "one_pitch", "in_major"])
     np.testing.assert_array_equal(part.table, made.table[rows])
     np.testing.assert_array_equal(part.positive, excerpts.positive[made.source[rows]])
     np.testing.assert_array_equal(part.weight, collection_weights(excerpts, some)[made.source[rows]])
-    assert set(made.of(excerpts, some).way.tolist()) == {"", *WAYS}
+    assert set(made.training_set(some).corruption.tolist()) == {"", *HARD_NEGATIVES}
