@@ -58,7 +58,7 @@ def feature_critic_run(folder):
     from critics_music import STRAIGHT, SWUNG, toy
 
     from critics.style import StyleCritic
-    from critics.style.ensemble import TrainingSet, Member, feature_table
+    from critics.style.ensemble import Member, TrainingSet, feature_table
     from critics.style.feature_model import FeatureModel
     from mgen.notes import Notes
     from mgen.transforms.hard_negatives import HARD_NEGATIVES
@@ -75,7 +75,13 @@ def feature_critic_run(folder):
     model = FeatureModel.fit(material, material, members)
     far = dict.fromkeys(model.guard.limit, 1e6)  # so few pieces do not say what is unlike them
     critic = StyleCritic(replace(model, guard=replace(model.guard, limit=far)), "jazz")
-    about = {"collections": {"jazz": ["a|b"]}, "negatives": ["one_pitch"], "excerpts": 1048, "works": 48, "lengths": [32]}
+    about = {
+        "collections": {"jazz": ["a|b"]},
+        "negatives": ["one_pitch"],
+        "excerpts": 1048,
+        "works": 48,
+        "lengths": [32],
+    }
     critic.save_pretrained(run.model_folder, trained_on={"data": "feedfacefeedface", **about})
     card = critic_card()
     beside = {"above_median": 0.004, "change": -6.5, "abstained": 0.25}

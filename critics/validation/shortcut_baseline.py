@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from critics.style.excerpts import Excerpts, excerpt_starts
 from critics.validation.leave_one_out import MIN_PIECES, collection_pairs, collection_parts
-from mgen.arrays import Floats, Longs, Mask, divide, mean_of, run_starts
+from mgen.arrays import Floats, Longs, Mask, max_of, mean_of, run_starts, shares
 from mgen.errors import RejectedFile
 from mgen.files import read_music
 from mgen.notes import STEPS_PER_QUARTER, Notes
@@ -32,18 +32,17 @@ DURATIONS = np.array([1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 16, 18, 20, 23, 24,
 """Upper edges, in grid steps, of the bins of durations; each notated value has its own bin."""
 
 
-def _share(owner: NDArray[np.integer], bins: NDArray[np.integer], size: int, n: int) -> Floats:
+def _shares(owner: NDArray[np.integer], bins: NDArray[np.integer], size: int, n: int) -> Floats:
     """(n, size) share of each bin among a piece's values; 0 for a piece without any."""
-    count = np.bincount(owner.astype(np.int64) * size + bins, minlength=n * size).reshape(n, size)
-    return np.nan_to_num(divide(count, count.sum(axis=1, keepdims=True)))
+    return np.nan_to_num(shares(owner, bins, size, n))
 
 
 def _loudness(notes: Notes) -> Floats:
     """Histogram of velocities, and the number of distinct ones."""
-    share = _share(
+    share = _shares(
         notes.piece, np.minimum(notes.velocity * LOUDNESS_BINS // 128, LOUDNESS_BINS - 1), LOUDNESS_BINS, notes.n_pieces
     )
-    distinct = (_share(notes.piece, np.clip(notes.velocity, 0, 127), 128, notes.n_pieces) > 0).sum(axis=1)
+    distinct = (_shares(notes.piece, np.clip(notes.velocity, 0, 127), 128, notes.n_pieces) > 0).sum(axis=1)
     return np.column_stack([share, distinct])
 
 
@@ -51,20 +50,19 @@ def _phase(notes: Notes) -> Floats:
     """Share of onsets at each step of a quarter, and on each beat of the bar."""
     first = run_starts(notes.piece, notes.onset)
     owner, onset, position = notes.piece[first], notes.onset[first], notes.position[first]
-    step = _share(owner, onset % STEPS_PER_QUARTER, STEPS_PER_QUARTER, notes.n_pieces)
-    beat = _share(owner, np.clip(position // STEPS_PER_QUARTER, 0, 7), 8, notes.n_pieces)
+    step = _shares(owner, onset % STEPS_PER_QUARTER, STEPS_PER_QUARTER, notes.n_pieces)
+    beat = _shares(owner, np.clip(position // STEPS_PER_QUARTER, 0, 7), 8, notes.n_pieces)
     return np.column_stack([step, beat])
 
 
 def _durations(notes: Notes) -> Floats:
     """Histogram of durations."""
-    return _share(notes.piece, np.searchsorted(DURATIONS, notes.duration), len(DURATIONS) + 1, notes.n_pieces)
+    return _shares(notes.piece, np.searchsorted(DURATIONS, notes.duration), len(DURATIONS) + 1, notes.n_pieces)
 
 
 def _density(notes: Notes) -> Floats:
     """Onsets per quarter."""
-    last = np.zeros(notes.n_pieces)
-    np.maximum.at(last, notes.piece, notes.onset)
+    last = max_of(notes.onset, notes.piece, notes.n_pieces)
     onsets = np.bincount(notes.piece[run_starts(notes.piece, notes.onset)], minlength=notes.n_pieces)
     return (np.maximum(onsets - 1, 0) * STEPS_PER_QUARTER / np.maximum(last, 1))[:, None]
 
@@ -75,7 +73,7 @@ def _texture(notes: Notes) -> Floats:
     size = np.bincount(np.cumsum(first) - 1, minlength=int(first.sum()))
     owner = notes.piece[first]
     mean = np.nan_to_num(mean_of(size, owner, notes.n_pieces))
-    return np.column_stack([_share(owner, np.minimum(size, 6) - 1, 6, notes.n_pieces), mean])
+    return np.column_stack([_shares(owner, np.minimum(size, 6) - 1, 6, notes.n_pieces), mean])
 
 
 def _length(notes: Notes) -> Floats:

@@ -245,7 +245,10 @@ def critic_tables(card: Mapping[str, Any]) -> list[CardTable]:
     )
     moved = [
         [name.replace("_", " "), _text(_interval(cell), 2), best]
-        for part, best in (("format", "0: only the format changed"), ("corrupted", "far below 0: the music is corrupted"))
+        for part, best in (
+            ("format", "0: only the format changed"),
+            ("corrupted", "far below 0: the music is corrupted"),
+        )
         for name, cell in (test.get(part) or {}).items()
     ]
     out = [discrimination]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from mgen.arrays import Longs, Mask, run_starts
+from mgen.arrays import Longs, Mask, max_of, run_starts
 from mgen.encoding.remi import PITCH_RANGE
 from mgen.notes import STEPS_PER_QUARTER, Notes
 from mgen.transforms.rebuild import equal_bars
@@ -79,8 +79,6 @@ def notes_from_arrays(arrays: Sequence[NoteArray]) -> Notes:
     rows = np.concatenate([*arrays, np.zeros((0, 4), np.int64)]).astype(np.int32)
     piece = np.repeat(np.arange(len(arrays), dtype=np.int32), size)
     bar = rows[:, ONSET] // BAR
-    last = np.zeros(len(arrays), np.int64)
-    np.maximum.at(last, piece, bar)
     none, zero = np.zeros(len(arrays), np.int32), np.zeros(len(rows), np.int32)
     return Notes(
         n_pieces=len(arrays),
@@ -93,7 +91,7 @@ def notes_from_arrays(arrays: Sequence[NoteArray]) -> Notes:
         program=zero,
         token=zero - 1,
         broken=zero,
-        bars=equal_bars(last + 1, np.full(len(arrays), BEATS)),
+        bars=equal_bars(max_of(bar, piece, len(arrays)) + 1, np.full(len(arrays), BEATS)),
         n_tokens=none,
         n_broken=none,
     )

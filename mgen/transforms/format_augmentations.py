@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.random import Generator
 
-from mgen.arrays import Floats, Longs, ranges, run_starts
+from mgen.arrays import Floats, Longs, max_of, ranges, run_starts
 from mgen.encoding.remi import PITCH_RANGE
 from mgen.notes import MAX_DURATION, STEPS_PER_QUARTER, Ints, Notes
 from mgen.transforms.rebuild import (
@@ -63,8 +63,7 @@ def reshape_velocities(notes: Notes, rng: Generator) -> Notes:
 
 def tritone_away(notes: Notes, rng: Generator) -> Notes:
     """Transposes each piece by six semitones: up, or down where it would leave the range."""
-    highest = np.zeros(notes.n_pieces, np.int32)
-    np.maximum.at(highest, notes.piece, notes.pitch)
+    highest = max_of(notes.pitch, notes.piece, notes.n_pieces)
     shift = np.where(highest + 6 <= PITCH_RANGE[1], 6, -6)[notes.piece]
     return replace(notes, pitch=np.clip(notes.pitch + shift, *PITCH_RANGE).astype(np.int32))
 
@@ -121,8 +120,7 @@ def scale_time(notes: Notes, factor: Floats) -> Notes:
 
 def rubato(notes: Notes, rng: Generator) -> Notes:
     """Plays each piece in a tempo that sways by up to a quarter, over 4 to 32 beats, against bars of a clock."""
-    last = np.zeros(notes.n_pieces, np.int64)
-    np.maximum.at(last, notes.piece, notes.onset + notes.duration)
+    last = max_of(notes.onset + notes.duration, notes.piece, notes.n_pieces)
     beats = last // STEPS_PER_QUARTER + 2
     first = np.cumsum(beats) - beats
     beat, owner = ranges(np.zeros_like(beats), beats)

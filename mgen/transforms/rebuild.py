@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from mgen.arrays import Longs, Mask, ranges, run_starts
+from mgen.arrays import Longs, Mask, max_of, ranges, run_starts
 from mgen.notes import MAX_BEATS, MAX_DURATION, STEPS_PER_QUARTER, Bars, Ints, Notes, sort_order
 
 Transform = Callable[[Notes, Generator], Notes]
@@ -103,8 +103,7 @@ def with_onsets(notes: Notes, onset: NDArray[np.integer]) -> Notes:
     """Moves the notes to `onset` (N,), in new bars of each piece's usual length from 0 to its last onset."""
     beats = usual_beats(notes)
     bar = onset // (beats * STEPS_PER_QUARTER)[notes.piece]
-    count = np.ones(notes.n_pieces, np.int64)
-    np.maximum.at(count, notes.piece, bar + 1)
+    count = max_of(bar, notes.piece, notes.n_pieces) + 1
     moved = replace(notes, onset=onset.astype(np.int32), bar=bar.astype(np.int32), bars=equal_bars(count, beats))
     return resolve_overlaps(moved)
 
@@ -114,10 +113,10 @@ def with_onsets_in_bars(notes: Notes, onset: NDArray[np.integer]) -> Notes:
     bars, starts = notes.bars, notes.bar_starts
     last = starts[1:] - 1
     end = bars.onset[last] + STEPS_PER_QUARTER * bars.beats[last]
-    onset = np.clip(onset, 0, end[notes.piece] - 1).astype(np.int32)
+    inside: Ints = np.clip(onset, 0, end[notes.piece] - 1).astype(np.int32)
     far = np.int64(end.max(initial=0)) + 1
-    row = np.searchsorted(bars.piece * far + bars.onset, notes.piece * far + onset, side="right") - 1
-    return resolve_overlaps(replace(notes, onset=onset, bar=(row - starts[notes.piece]).astype(np.int32)))
+    row = np.searchsorted(bars.piece * far + bars.onset, notes.piece * far + inside, side="right") - 1
+    return resolve_overlaps(replace(notes, onset=inside, bar=(row - starts[notes.piece]).astype(np.int32)))
 
 
 def rearrange_bars(notes: Notes, source: Longs) -> Notes:
