@@ -16,7 +16,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from critics.realism.critic import RealismCritic
-from critics.style.critic import StyleCritic
+from critics.style import StyleCritic
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.runs.judges import JudgeFactory

@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mgen.workflows.critic import leave_one_collection_out, train_style_critic
     from mgen.workflows.evaluate import evaluate
     from mgen.workflows.finetune import finetune
     from mgen.workflows.generate import generate
@@ -23,6 +24,8 @@ __version__ = "0.1.0"
 _CALLS = {
     "prepare": "prepare",
     "pretrain": "pretrain",
+    "train_style_critic": "critic",
+    "leave_one_collection_out": "critic",
     "finetune": "finetune",
     "generate": "generate",
     "evaluate": "evaluate",
@@ -30,7 +33,17 @@ _CALLS = {
 }
 """Call -> its module in `mgen.workflows`; they import torch, which takes seconds."""
 
-__all__ = ["__version__", "evaluate", "finetune", "generate", "prepare", "pretrain", "push"]
+__all__ = [
+    "__version__",
+    "evaluate",
+    "finetune",
+    "generate",
+    "leave_one_collection_out",
+    "prepare",
+    "pretrain",
+    "push",
+    "train_style_critic",
+]
 
 
 def __getattr__(name: str) -> Any:

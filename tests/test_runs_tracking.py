@@ -260,7 +260,7 @@ def test_finetuning_is_heard_from_before_its_first_step_and_samples_as_it_would_
 def test_a_critic_is_followed_too(small_corpus, tmp_path):
     argv = ["--corpus", str(small_corpus), "--out", str(tmp_path / "critic"), "--max_steps", "2", "--eval_steps", "2"]
     argv += ["--max_tokens", "64", "--min_tokens", "32", "--valid_excerpts", "32", "--test_excerpts", "32"]
-    argv += ["--hears", "tokens"]
+    argv += ["--input", "tokens"]
     argv += [
         "--per_device_train_batch_size",
         "4",

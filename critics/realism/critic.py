@@ -26,7 +26,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from critics.realism.regularisation import BOUNDED, bound, gradient_penalty, unbound
 from critics.sequence import Row, SequenceCritic, transposed
-from critics.style.critic import MIN_NOTES
+from critics.style import MIN_NOTES
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.judgement import Judgement, UnavailableJudge

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from critics.style.critic import StyleCritic
+from critics.style import StyleCritic
 from critics.style.excerpts import LabelledPieces
 from mgen.arrays import Floats
 from mgen.notes import Notes

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from critics.style.critic import StyleCritic
+from critics.style import StyleCritic
 from critics.style.excerpts import draw_excerpts
 from mgen.corpus.shards import Corpus
 from mgen.models.transformer import check_vocabulary, load_policy

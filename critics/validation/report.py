@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,12 +12,10 @@ from critics.validation.fitters import FITTERS
 from critics.validation.leave_one_out import MIN_PIECES, collection_parts, leave_one_out_matrix
 from critics.validation.shortcut_baseline import STAGES, shortcut_baseline, summarise
 from mgen.corpus.shards import Corpus
+from mgen.runs.run import Progress
 
 LENGTHS = (256, 100)
 """Notes of an excerpt."""
-
-Progress = Callable[[str, int, int], None]
-"""Step in words, trainings done, and trainings in total (0 if not known)."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def measure(
     min_pieces: int = MIN_PIECES,
     baseline: bool = True,
     seed: int = 0,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = lambda line: None,
 ) -> LeaveOneOutReport:
     """Measures critics, and the shortcut baseline for pairs of one type.
 
@@ -82,6 +80,7 @@ def measure(
         each: excerpts of a piece.
         min_pieces: pieces below which a collection is only trained on.
         baseline: with the shortcut baseline.
+        progress: takes a line after each training.
 
     Raises:
         MgenError: There are too few collections.
@@ -92,13 +91,12 @@ def measure(
         matrices = {}
         for name in critics:
             began, step = time.monotonic(), f"{n_notes} notes, {name}"
-            progress(step, 0, 0)
             matrix = leave_one_out_matrix(
                 excerpts,
                 FITTERS[name](corpus.remi),
                 seed,
                 min_pieces,
-                lambda done, total, step=step: progress(step, done, total),  # type: ignore[misc]
+                lambda done, total, step=step: progress(f"{step}: {done} of {total} pairs"),  # type: ignore[misc]
             )
             matrices[name] = {"seconds": round(time.monotonic() - began, 1), **matrix.to_json()}
         report[str(n_notes)] = {
@@ -110,7 +108,7 @@ def measure(
             "critics": matrices,
         }
         if baseline:
-            progress(f"{n_notes} notes, shortcut baseline", 0, 0)
+            progress(f"{n_notes} notes, shortcut baseline")
             stages = {name: make(excerpts, n_notes, seed) for name, make in STAGES.items()}
             results = shortcut_baseline(excerpts, stages, seed, min_pieces, same_type=True)
             report[str(n_notes)]["shortcut_baseline"] = {

@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
-from mgen.cli.options import Output, parse, print_result
-from mgen.workflows.critic import CriticConfig, CriticResult, leave_one_collection_out, train_with
+from mgen.cli.options import Output, parse, print_result, to_stderr
+from mgen.workflows.critic import CriticConfig, CriticResult, leave_one_collection_out, run_critic
 
 
 @dataclass
@@ -50,17 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     if left_out.leave_one_collection_out:
         return _leave_one_collection_out(config, left_out, output.json)
-    result = train_with(config)
+    result = run_critic(config, to_stderr)
     return print_result(_summary(result), result.card, output.json)
 
 
 def _leave_one_collection_out(config: CriticConfig, left_out: LeaveOneOutConfig, as_json: bool) -> int:
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("")
-
-        def show(step: str, done: int, total: int) -> None:
-            bar.update(task, description=step, completed=done, total=total or None)
-
+    with Console(stderr=True).status("excerpts") as status:
         report = leave_one_collection_out(
             config.corpus,
             config.out,
@@ -71,14 +65,14 @@ def _leave_one_collection_out(config: CriticConfig, left_out: LeaveOneOutConfig,
             each=config.each,
             shortcut_baseline=left_out.shortcut_baseline,
             seed=config.seed,
-            progress=show,
+            progress=status.update,
         )
     return print_result(report.to_markdown(pairs=False), report.to_json(), as_json)
 
 
 def _summary(result: CriticResult) -> str:
     test = result.card["test"]
-    state = "was finished before" if result.resumed else "finished"
+    state = "was finished before" if result.already_finished else "finished"
     table = Table("on test", "value", "95 % interval", title=f"{result.folder} {state}, {result.seconds:.0f} s")
     rows = {"AUC": test["auc"], "accuracy": test["accuracy"]}
     rows |= {f"AUC {a} / {b}": pair for a, others in test["pairs"].items() for b, pair in others.items()}

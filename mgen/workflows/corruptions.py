@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from critics.style.critic import StyleCritic
-from critics.validation.card import BROKEN, FORMAT
+from critics.style import StyleCritic
+from critics.validation.card import CORRUPTION_TRANSFORMS, FORMAT_TRANSFORMS
 from mgen.corpus.shards import Corpus
 from mgen.corpus.windows import sample_windows
 from mgen.evaluation.corruption_table import REAL, CorruptionTable, Measure, corruption_table
@@ -38,8 +38,8 @@ BASS = range(32, 40)
 JUDGE_PREFIXES = ("reward ", "critic ")
 """Prefixes of the columns whose values are higher for better music."""
 
-CORRUPTION_ROWS: dict[str, Transform] = {**BROKEN, **EXTRA_CORRUPTIONS}
-FORMAT_ROWS: dict[str, Transform] = FORMAT
+CORRUPTION_ROWS: dict[str, Transform] = {**CORRUPTION_TRANSFORMS, **EXTRA_CORRUPTIONS}
+FORMAT_ROWS: dict[str, Transform] = FORMAT_TRANSFORMS
 
 
 @dataclass

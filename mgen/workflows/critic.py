@@ -6,7 +6,6 @@ mgen.train_style_critic("corpus", "runs/critic", positive="jazz").card["test"]["
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -28,13 +27,13 @@ from critics.validation.card import style_card
 from critics.validation.degenerate_inputs import degenerate_inputs
 from critics.validation.fitters import FITTERS
 from critics.validation.leave_one_out import MIN_PIECES
-from critics.validation.report import LeaveOneOutReport, Progress
+from critics.validation.report import LeaveOneOutReport
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
 from mgen.options import as_dict, from_keywords, target_style
 from mgen.render.charts import reliability_svg
-from mgen.runs.checkpoints import write_manifest
-from mgen.runs.run import Run
+from mgen.runs.checkpoints import replace_folder
+from mgen.runs.run import Progress, Run
 from mgen.runs.tracking import TrackingOptions, check_tracking
 from mgen.stats.calibration import Calibration, expected_calibration_error, fit_calibration
 from mgen.transforms.hard_negatives import HARD_NEGATIVES
@@ -190,13 +189,13 @@ class CriticResult:
         folder: of the run.
         card: content of card.json.
         seconds: of training and measuring.
-        resumed: whether the run was finished before this call.
+        already_finished: whether the run was finished before this call.
     """
 
     folder: Path
     card: dict[str, Any]
     seconds: float
-    resumed: bool
+    already_finished: bool
 
     @property
     def model(self) -> Path:
@@ -204,7 +203,9 @@ class CriticResult:
         return self.folder / "model"
 
 
-def train_style_critic(corpus: Path | str, out: Path | str, **options: Any) -> CriticResult:
+def train_style_critic(
+    corpus: Path | str, out: Path | str, *, progress: Progress | None = None, **options: Any
+) -> CriticResult:
     """Trains a style critic on the split train, calibrates it on valid and measures it on test.
 
     An interrupted critic of tokens resumes from its last checkpoint; one of features starts again.
@@ -212,22 +213,25 @@ def train_style_critic(corpus: Path | str, out: Path | str, **options: Any) -> C
     Args:
         corpus: folder written by `prepare`.
         out: run folder; a finished run is read and not trained again.
+        progress: takes a line with the main metrics at every tenth of the steps, for a critic of tokens.
         options: fields of `CriticConfig`.
 
     Raises:
         MgenError: An option is invalid, or the corpus does not have the style or enough music.
     """
-    return train_with(from_keywords(CriticConfig, "critic", {"corpus": str(corpus), "out": str(out), **options}))
+    config = from_keywords(CriticConfig, "critic", {"corpus": str(corpus), "out": str(out), **options})
+    return run_critic(config, progress)
 
 
-def train_with(config: CriticConfig) -> CriticResult:
+def run_critic(config: CriticConfig, progress: Progress | None = None) -> CriticResult:
     """`train_style_critic` with checked options."""
     if not config.out:
         raise MgenError("mgen critic: expected --out, got none; see --help")
     corpus = Corpus.open(config.corpus)
     config.positive = target_style(config.positive, corpus.remi.style_ids, "positive")
-    train = {"features": _train_on_features, "tokens": _train_on_tokens}[config.input]
-    return train(config, corpus)
+    if config.input == "features":
+        return _train_on_features(config, corpus)
+    return _train_on_tokens(config, corpus, progress)
 
 
 def _open_run(config: CriticConfig, corpus: Corpus) -> Run:
@@ -240,7 +244,7 @@ def _train_on_features(config: CriticConfig, corpus: Corpus) -> CriticResult:
     test = excerpts_of_lengths(corpus, config.positive, "test", lengths, pieces, config.each, config.seed)
     run = _open_run(config, corpus)
     if run.finished:
-        return _result(run, resumed=True)
+        return _result(run, already_finished=True)
     if PartialState().is_main_process:
         training = FeatureTraining.of(corpus, config.positive, lengths, pieces, config.each, config.seed)
 
@@ -262,10 +266,10 @@ def _train_on_features(config: CriticConfig, corpus: Corpus) -> CriticResult:
             )
         _finish(run, config, critic, test, card)
     PartialState().wait_for_everyone()
-    return _result(run, resumed=False)
+    return _result(run, already_finished=False)
 
 
-def _train_on_tokens(config: CriticConfig, corpus: Corpus) -> CriticResult:
+def _train_on_tokens(config: CriticConfig, corpus: Corpus, progress: Progress | None) -> CriticResult:
     def windows(split: str) -> TokenWindows:
         return TokenWindows.of(corpus, split, config.positive, config.prompt_tokens)
 
@@ -278,7 +282,7 @@ def _train_on_tokens(config: CriticConfig, corpus: Corpus) -> CriticResult:
     )
     run = _open_run(config, corpus)
     if run.finished:
-        return _result(run, resumed=True)
+        return _result(run, already_finished=True)
     train_windows = windows("train")
     dataset = StyleDataset(
         train_windows,
@@ -291,7 +295,7 @@ def _train_on_tokens(config: CriticConfig, corpus: Corpus) -> CriticResult:
         seed=config.seed,
     )
     trainer = StyleTrainer(network, config, dataset, valid)
-    run.follow(trainer)
+    run.follow(trainer, progress)
     trainer.train(resume_from_checkpoint=run.last_checkpoint())
     if PartialState().is_main_process:
         logits = network.logits(valid.notes)
@@ -316,17 +320,14 @@ def _train_on_tokens(config: CriticConfig, corpus: Corpus) -> CriticResult:
         }
         _finish(run, config, _save(run, critic, about, corpus), test, card)
     PartialState().wait_for_everyone()
-    return _result(run, resumed=False)
+    return _result(run, already_finished=False)
 
 
 def _save(run: Run, critic: StyleCritic, trained_on: dict[str, Any], corpus: Corpus) -> StyleCritic:
     """Writes RUN/model, in one rename, and reads it again."""
     part = run.folder / "model.part"
     critic.save_pretrained(part, trained_on=trained_on)
-    write_manifest(part)
-    if run.model_folder.exists():  # left by an interrupted run
-        shutil.rmtree(run.model_folder)
-    part.rename(run.model_folder)
+    replace_folder(part, run.model_folder)
     return StyleCritic.from_pretrained(run.model_folder, corpus.remi)
 
 
@@ -346,9 +347,9 @@ def _finish(run: Run, config: CriticConfig, critic: StyleCritic, test: LabelledP
     run.finish(card=card, parameters=card["parameters"])
 
 
-def _result(run: Run, resumed: bool) -> CriticResult:
+def _result(run: Run, already_finished: bool) -> CriticResult:
     card = json.loads((run.folder / CARD).read_text())
-    return CriticResult(run.folder, card, run.facts.get("seconds", 0.0), resumed)
+    return CriticResult(run.folder, card, run.facts.get("seconds", 0.0), already_finished)
 
 
 def leave_one_collection_out(
@@ -363,7 +364,7 @@ def leave_one_collection_out(
     min_pieces: int = MIN_PIECES,
     shortcut_baseline: bool = True,
     seed: int = 42,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = lambda line: None,
 ) -> LeaveOneOutReport:
     """Trains critics without two collections and measures them on these two, for every pair.
 
@@ -377,7 +378,7 @@ def leave_one_collection_out(
         each: excerpts of a piece.
         min_pieces: pieces below which a collection is only trained on.
         shortcut_baseline: also measure how well format alone separates the pairs of one type.
-        progress: called with the step, the trainings done and their total.
+        progress: takes a line after each training.
 
     Raises:
         MgenError: No critic has such a name, a length is below 16 notes, or there are too few collections.
