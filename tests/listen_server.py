@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import uvicorn
 from listen_voter import study
 
-from mgen.listen.server import Server
-from mgen.listen.store import Store
+from mgen.listen.server import ListeningServer
+from mgen.listen.vote_store import VoteStore
 
 
 @dataclass
@@ -30,7 +30,7 @@ class FakeSound:
 
 
 class FakeSounds:
-    """Sounds that say who plays, so that a test can see who was served."""
+    """PairAudioCache that say who plays, so that a test can see who was served."""
 
     def __init__(self):
         self.asked, self.made_ahead = [], []
@@ -99,7 +99,7 @@ def running(app, listener=None):
     """Serves an app; gives the port."""
     listener = listener or socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_level="critical", server_header=False)
-    server = uvicorn.Server(config)
+    server = uvicorn.ListeningServer(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     while not server.started:
@@ -112,6 +112,6 @@ def running(app, listener=None):
 
 
 if __name__ == "__main__":
-    app = Server(Store.open(sys.argv[1], study(400)), FakeSounds(), hosts={"127.0.0.1"}).app
+    app = ListeningServer(VoteStore.open(sys.argv[1], study(400)), FakeSounds(), hosts={"127.0.0.1"}).app
     listener = socket.create_server(("127.0.0.1", int(sys.argv[2])))
-    uvicorn.Server(uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_level="critical")).run([listener])
+    uvicorn.ListeningServer(uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_level="critical")).run([listener])

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import sys
 
-from mgen.listen.store import Store, Study, Take, Vote
+from mgen.listen.vote_store import VoteStore, Study, StudyClip, Vote
 
 PLACES = 50
 
 
-def study(pairs=PLACES, players=("real", "model")):
-    takes = [Take(player, f"prompt {i}", f"work {i // 2}", f"{player} {i}") for i in range(pairs) for player in players]
-    return Study("Which?", 20.0, 0, tuple(players), tuple(takes), tuple((2 * i, 2 * i + 1) for i in range(pairs)))
+def study(pairs=PLACES, systems=("real", "model")):
+    clips = [StudyClip(system, f"prompt {i}", f"work {i // 2}", f"{system} {i}") for i in range(pairs) for system in systems]
+    return Study("Which?", 20.0, 0, tuple(systems), tuple(clips), tuple((2 * i, 2 * i + 1) for i in range(pairs)))
 
 
 def intended(number):
@@ -22,7 +22,7 @@ def intended(number):
 
 
 if __name__ == "__main__":
-    store = Store.open(sys.argv[1], study())
+    store = VoteStore.open(sys.argv[1], study())
     rater = store.rater("Ann")
     number = int(sys.argv[2])
     while True:

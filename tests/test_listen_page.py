@@ -10,12 +10,12 @@ import pytest
 from listen_server import FakeSound, FakeSounds, running
 from listen_voter import study
 
-from mgen.listen.server import Server
-from mgen.listen.sound import wav
-from mgen.listen.store import Store
+from mgen.listen.server import ListeningServer
+from mgen.listen.pair_audio import wav
+from mgen.listen.vote_store import VoteStore
 from mgen.render.audio import SAMPLE_RATE
 
-READY = ".takes:not(.waiting)"
+READY = ".clips:not(.waiting)"
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(1)</script>"
 
 
@@ -36,14 +36,14 @@ def chromium():
 
 @pytest.fixture
 def store(tmp_path):
-    opened = Store.open(tmp_path / "votes.sqlite", study(4))
+    opened = VoteStore.open(tmp_path / "votes.sqlite", study(4))
     yield opened
     opened.close()
 
 
 @pytest.fixture
 def address(store):
-    with running(Server(store, Tones(), hosts={"127.0.0.1"}).app) as port:
+    with running(ListeningServer(store, Tones(), hosts={"127.0.0.1"}).app) as port:
         yield f"http://127.0.0.1:{port}/"
 
 
@@ -57,7 +57,7 @@ def enter(page, address, name="Ann"):
 
 def hear(page, side, key):
     page.keyboard.press(key)
-    page.wait_for_selector(f'.take[data-side="{side}"] .heard:text("✓ heard")')
+    page.wait_for_selector(f'.clip[data-side="{side}"] .heard:text("✓ heard")')
 
 
 def vote(page, key, count):
@@ -93,8 +93,8 @@ def test_a_session_by_keyboard_with_a_reload_and_a_second_thought(chromium, addr
         page.wait_for_selector("#done:not([hidden])")
         tab.assert_quiet()
         addresses = tab.requests
-    assert [ballot.chose for ballot in store.ballots()] == ["a", "tie", "b", "a"]
-    assert all(0.5 < min(ballot.heard_a, ballot.heard_b) < 1.1 for ballot in store.ballots())
+    assert [preference.choice for preference in store.preferences()] == ["a", "tie", "b", "a"]
+    assert all(0.5 < min(preference.seconds_a, preference.seconds_b) < 1.1 for preference in store.preferences())
     assert store.counts()["appended"] == 6
     assert all(
         re.search(r"/(api/(state|rater|pair|vote|sound/[\w-]{22})|page\.\w+)?$|^blob:|^data:", a) for a in addresses
@@ -106,8 +106,8 @@ def test_no_cue_in_the_page(chromium, address):
     with browser.tab(chromium) as tab:
         enter(tab.page, address)
         html = tab.page.content()
-        takes = [tab.page.inner_html(f'.take[data-side="{side}"]') for side in "ab"]
-        assert re.sub(r"\bB\b", "A", takes[1]) == takes[0]
+        clips = [tab.page.inner_html(f'.clip[data-side="{side}"]') for side in "ab"]
+        assert re.sub(r"\bB\b", "A", clips[1]) == clips[0]
         assert not re.search(r"\breal\b|\bmodel\b|\bwork\b|prompt \d|\.mid|\.wav", html)
         stored = tab.page.evaluate("JSON.stringify({...localStorage}) + document.cookie + document.title")
         assert not re.search(r"real|model|work|prompt", stored)
@@ -137,7 +137,7 @@ def test_one_plays_at_a_time_and_pauses(chromium, address):
             page.keyboard.press(key)
             for side in "ab":
                 page.wait_for_selector(
-                    f'.take[data-side="{side}"]' + (".playing" if side == expected else ":not(.playing)")
+                    f'.clip[data-side="{side}"]' + (".playing" if side == expected else ":not(.playing)")
                 )
         tab.assert_quiet()
 
@@ -150,7 +150,7 @@ def test_a_vote_survives_a_server_that_is_away(chromium, store):
     port = listener.getsockname()[1]
     with browser.tab(chromium) as tab:
         page = tab.page
-        with running(Server(store, Tones(), hosts={"127.0.0.1"}).app, listener):
+        with running(ListeningServer(store, Tones(), hosts={"127.0.0.1"}).app, listener):
             enter(page, f"http://127.0.0.1:{port}/")
             hear(page, "a", "1")
             hear(page, "b", "2")
@@ -161,18 +161,18 @@ def test_a_vote_survives_a_server_that_is_away(chromium, store):
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))
         listener.listen()
-        with running(Server(store, Tones(), hosts={"127.0.0.1"}).app, listener):  # it knows no session of before
+        with running(ListeningServer(store, Tones(), hosts={"127.0.0.1"}).app, listener):  # it knows no session of before
             page.wait_for_selector('#count:text("2 of 4")', timeout=15000)
             page.wait_for_selector(READY)
             assert page.is_hidden("#trouble")
-    assert [ballot.chose for ballot in store.ballots()] == ["b"] and store.counts()["appended"] == 1
+    assert [preference.choice for preference in store.preferences()] == ["b"] and store.counts()["appended"] == 1
 
 
 def test_a_name_and_a_question_are_text(chromium, tmp_path):
     from dataclasses import replace
 
-    store = Store.open(tmp_path / "votes.sqlite", replace(study(4), question=HOSTILE))
-    with running(Server(store, Tones(), hosts={"127.0.0.1"}).app) as port, browser.tab(chromium) as tab:
+    store = VoteStore.open(tmp_path / "votes.sqlite", replace(study(4), question=HOSTILE))
+    with running(ListeningServer(store, Tones(), hosts={"127.0.0.1"}).app) as port, browser.tab(chromium) as tab:
         enter(tab.page, f"http://127.0.0.1:{port}/", HOSTILE)
         assert tab.page.inner_text("#who") == HOSTILE and tab.page.inner_text("#question") == HOSTILE
         assert tab.page.locator("img").count() == 0 and tab.page.locator("script").count() == 1
@@ -181,7 +181,7 @@ def test_a_name_and_a_question_are_text(chromium, tmp_path):
 
 
 def test_the_token_is_asked_for_and_leaves_the_address(chromium, store):
-    with running(Server(store, Tones(), "a-long-token", {"127.0.0.1"}).app) as port:
+    with running(ListeningServer(store, Tones(), "a-long-token", {"127.0.0.1"}).app) as port:
         address = f"http://127.0.0.1:{port}/"
         with browser.tab(chromium) as tab:
             tab.page.goto(f"{address}#token=a-long-token")

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from mgen.listen.ranking import Votes, bradley_terry, connected, results, share, two_way, wins
-from mgen.listen.store import Ballot, Take
+from mgen.listen.ranking import VoteTable, bradley_terry, connected, results, share, two_way, wins
+from mgen.listen.vote_store import Preference, StudyClip
 
 NAMES = ("Milwaukee", "Detroit", "Toronto", "New York", "Boston", "Cleveland", "Baltimore")
 # American League, 1987: games that the row's team won against the column's, and the strengths that Agresti
@@ -23,9 +23,9 @@ GAMES = [
 AGRESTI = [1.5814, 1.4364, 1.2945, 1.2476, 1.1077, 0.6839, 0.0]
 
 
-def ballot(first, second, preferred, rater="Ann", work="w", chose="a", pair=0, heard=9.0):
-    takes = (Take(player, f"{work} {pair}", work, f"{player} {work} {pair}") for player in (first, second))
-    return Ballot(rater, pair, *takes, preferred, chose, heard, heard)
+def preference(first, second, preferred, rater="Ann", work="w", choice="a", pair=0, heard=9.0):
+    clips = (StudyClip(system, f"{work} {pair}", work, f"{system} {work} {pair}") for system in (first, second))
+    return Preference(rater, pair, *clips, preferred, choice, heard, heard)
 
 
 # ----------------------------------------------------------------------------------------------------- Bradley-Terry
@@ -131,14 +131,14 @@ def test_an_interval_holds_the_truth_about_as_often_as_it_says():
 
 
 def test_results_by_hand():
-    ballots = [
-        ballot("real", "base", 0, "Ann", "w1", "a"),
-        ballot("real", "base", 0, "Bob", "w1", "b"),
-        ballot("real", "base", 1, "Ann", "w2", "a"),
-        ballot("real", "base", None, "Bob", "w2", "tie", heard=1.0),
-        ballot("base", "jazz", 1, "Ann", "w3", "b"),
+    preferences = [
+        preference("real", "base", 0, "Ann", "w1", "a"),
+        preference("real", "base", 0, "Bob", "w1", "b"),
+        preference("real", "base", 1, "Ann", "w2", "a"),
+        preference("real", "base", None, "Bob", "w2", "tie", heard=1.0),
+        preference("base", "jazz", 1, "Ann", "w3", "b"),
     ]
-    found = results(ballots, ["real", "base", "jazz"])
+    found = results(preferences, ["real", "base", "jazz"])
     assert (found["raters"], found["pieces"], found["votes"], found["unheard"]) == (2, 3, 5, 1)
     first, second = found["pairs"]
     assert {key: first[key] for key in ("first", "second", "wins", "ties", "losses")} == {
@@ -147,43 +147,43 @@ def test_results_by_hand():
     assert first["share"]["value"] == 0.625 and first["share"]["low"] <= 0.5 <= first["share"]["high"]
     assert (second["first"], second["second"], second["wins"], second["losses"]) == ("base", "jazz", 0, 1)
     assert found["a_share"]["value"] == pytest.approx((1 + 0 + 1 + 0.5 + 0) / 5)
-    assert [row["player"] for row in found["ranking"]] == ["jazz", "real", "base"]
+    assert [row["system"] for row in found["ranking"]] == ["jazz", "real", "base"]
     for row in found["ranking"]:
         assert row["strength"]["low"] <= row["strength"]["value"] <= row["strength"]["high"]
 
 
 def test_the_order_within_a_pair_does_not_matter():
-    one = [ballot("x", "y", 0, work=f"w{i}") for i in range(4)]
-    other = [ballot("y", "x", 1, work=f"w{i}") for i in range(4)]
+    one = [preference("x", "y", 0, work=f"w{i}") for i in range(4)]
+    other = [preference("y", "x", 1, work=f"w{i}") for i in range(4)]
     assert results(one, ["x", "y"]) == results(other, ["x", "y"])
 
 
 def test_two_prompts_of_one_work_are_one_piece():
-    ballots = [ballot("x", "y", 0, work="w", pair=i) for i in range(5)]
-    assert results(ballots, ["x", "y"])["pieces"] == 1
-    assert results([ballot("x", "y", 0, work="", pair=i) for i in range(5)], ["x", "y"])["pieces"] == 5
+    preferences = [preference("x", "y", 0, work="w", pair=i) for i in range(5)]
+    assert results(preferences, ["x", "y"])["pieces"] == 1
+    assert results([preference("x", "y", 0, work="", pair=i) for i in range(5)], ["x", "y"])["pieces"] == 5
 
 
 def test_no_ranking_over_players_who_never_met():
-    ballots = [ballot("a", "b", 0), ballot("c", "d", 1)]
-    assert results(ballots, ["a", "b", "c", "d"])["ranking"] is None
-    assert results([*ballots, ballot("b", "c", None)], ["a", "b", "c", "d"])["ranking"] is not None
+    preferences = [preference("a", "b", 0), preference("c", "d", 1)]
+    assert results(preferences, ["a", "b", "c", "d"])["ranking"] is None
+    assert results([*preferences, preference("b", "c", None)], ["a", "b", "c", "d"])["ranking"] is not None
 
 
 def test_ties_are_half_a_win_to_each():
-    votes = Votes.of([ballot("x", "y", None), ballot("y", "x", 0)], ["x", "y"])
+    votes = VoteTable.of([preference("x", "y", None), preference("y", "x", 0)], ["x", "y"])
     np.testing.assert_array_equal(wins(votes, np.ones((1, 2))), [[[0, 0.5], [1.5, 0]]])
 
 
 def test_a_true_order_is_found_from_drawn_votes():
     rng = np.random.default_rng(2)
     strength = {"a": 0.8, "b": 0.0, "c": -0.8}
-    ballots = []
+    preferences = []
     for i in range(600):
         one, two = rng.choice(list(strength), 2, replace=False)
         first = rng.random() < 1 / (1 + math.exp(strength[two] - strength[one]))
-        ballots.append(ballot(one, two, int(not first), f"r{i % 10}", f"w{i % 30}", pair=i))
-    found = results(ballots, list(strength))
-    assert [row["player"] for row in found["ranking"]] == ["a", "b", "c"]
+        preferences.append(preference(one, two, int(not first), f"r{i % 10}", f"w{i % 30}", pair=i))
+    found = results(preferences, list(strength))
+    assert [row["system"] for row in found["ranking"]] == ["a", "b", "c"]
     for row in found["ranking"]:
-        assert row["strength"]["low"] <= strength[row["player"]] <= row["strength"]["high"]
+        assert row["strength"]["low"] <= strength[row["system"]] <= row["strength"]["high"]

@@ -16,8 +16,8 @@ from listen_server import Client, FakeSounds, running
 from listen_voter import study
 
 from mgen.errors import MgenError
-from mgen.listen.server import MAX_BODY, Server
-from mgen.listen.store import Store
+from mgen.listen.server import MAX_BODY, ListeningServer
+from mgen.listen.vote_store import VoteStore
 
 TESTS = Path(__file__).parent
 TOKEN = "a-token-nobody-guesses"
@@ -25,7 +25,7 @@ TOKEN = "a-token-nobody-guesses"
 
 @pytest.fixture
 def store(tmp_path):
-    opened = Store.open(tmp_path / "votes.sqlite", study(6))
+    opened = VoteStore.open(tmp_path / "votes.sqlite", study(6))
     yield opened
     opened.close()
 
@@ -37,15 +37,15 @@ def sounds():
 
 @pytest.fixture
 def port(store, sounds):
-    with running(Server(store, sounds, hosts={"127.0.0.1", "localhost"}).app) as found:
+    with running(ListeningServer(store, sounds, hosts={"127.0.0.1", "localhost"}).app) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     """A server, and its votes file, for tests whose every request is refused: its port and its store."""
-    opened = Store.open(tmp_path_factory.mktemp("shared") / "votes.sqlite", study(6))
-    with running(Server(opened, FakeSounds(), hosts={"127.0.0.1", "localhost"}).app) as found:
+    opened = VoteStore.open(tmp_path_factory.mktemp("shared") / "votes.sqlite", study(6))
+    with running(ListeningServer(opened, FakeSounds(), hosts={"127.0.0.1", "localhost"}).app) as found:
         yield found, opened
     opened.close()
 
@@ -53,12 +53,12 @@ def shared(tmp_path_factory):
 @pytest.fixture
 def guarded(store, sounds):
     """A server that asks for a token."""
-    with running(Server(store, sounds, TOKEN, {"127.0.0.1"}).app) as found:
+    with running(ListeningServer(store, sounds, TOKEN, {"127.0.0.1"}).app) as found:
         yield found
 
 
 def vote(pair, choice, key, **more):
-    return {"id": key, "place": pair["place"], "choice": choice, "heard_a": 3.5, "heard_b": 4, **more}
+    return {"id": key, "place": pair["place"], "choice": choice, "seconds_a": 3.5, "seconds_b": 4, **more}
 
 
 # --------------------------------------------------------------------------------------------------------- a session
@@ -77,13 +77,13 @@ def test_a_rater_votes_through_all_pairs_and_comes_back(port, store):
         answer = ann.post("/api/vote", vote(pair, "a", f"vote000{i}"))
         assert answer.status == 200 and answer.json == {"done": i + 1, "total": 6, "undo": i}
     assert ann.get("/api/pair").json == {"done": 6, "total": 6, "undo": 5}
-    turns = {turn.place: turn for turn in store.turns(1)}
+    trials = {trial.place: trial for trial in store.trials(1)}
     for place, sides in heard.items():
-        names = ("model", "real ") if turns[place].swapped else ("real ", "model")
-        assert sides == tuple(f"RIFF {name} {turns[place].pair:3d}".encode() for name in names)
-    for ballot in store.ballots():
-        swapped = next(turn.swapped for turn in turns.values() if turn.pair == ballot.pair)
-        assert ballot.preferred == int(swapped) and ballot.heard_a == 3.5
+        names = ("model", "real ") if trials[place].swapped else ("real ", "model")
+        assert sides == tuple(f"RIFF {name} {trials[place].pair:3d}".encode() for name in names)
+    for preference in store.preferences():
+        swapped = next(trial.swapped for trial in trials.values() if trial.pair == preference.pair)
+        assert preference.preferred == int(swapped) and preference.seconds_a == 3.5
 
 
 def test_undo_asks_the_pair_again(port, store):
@@ -93,7 +93,7 @@ def test_undo_asks_the_pair_again(port, store):
     answer = ann.post("/api/vote", vote(pair, "undo", "vote0001"))
     assert answer.json == {"done": 0, "total": 6, "undo": None}
     assert ann.get("/api/pair").json["place"] == pair["place"]
-    assert store.counts()["appended"] == 2 and not store.ballots()
+    assert store.counts()["appended"] == 2 and not store.preferences()
 
 
 def test_a_vote_sent_again_is_one(port, store):
@@ -106,7 +106,7 @@ def test_a_vote_sent_again_is_one(port, store):
 
 def test_the_next_pair_is_made_ahead(port, sounds, store):
     Client(port).enter().get("/api/pair")
-    first, second = store.turns(1)[:2]
+    first, second = store.trials(1)[:2]
     assert sounds.asked == [first.pair] and sounds.made_ahead == [second.pair]
 
 
@@ -118,7 +118,7 @@ def test_a_vote_that_cannot_be_written_is_not_acknowledged(port, store, monkeypa
         raise MgenError("/elsewhere/somebody/votes.sqlite: cannot be written (disk is full)")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Store, "vote", full)
+        patched.setattr(VoteStore, "vote", full)
         answer = ann.post("/api/vote", vote(pair, "a", "vote0000"))
     assert answer.status == 503 and b"somebody" not in answer.body
     assert "disk is full" in capsys.readouterr().out
@@ -160,7 +160,7 @@ def test_kill_9_over_http_loses_and_doubles_no_vote(tmp_path):
         finally:
             server.kill()
             server.wait()
-    store = Store.read(path)
+    store = VoteStore.read(path)
     found = store._rows("SELECT id, place, choice FROM vote ORDER BY seq")
     store.close()
     assert found == [(f"vote{i:06d}", i % 400, ("a", "b", "tie")[i % 3]) for i in range(sent)]
@@ -171,7 +171,7 @@ def test_kill_9_over_http_loses_and_doubles_no_vote(tmp_path):
 
 
 def test_names_of_sounds_tell_nothing(port, store):
-    """New for every rater, session and time of asking; no name twice, none of them of the players or the files."""
+    """New for every rater, session and time of asking; no name twice, none of them of the systems or the files."""
     names = set()
     for name in ("Ann", "Ann", "Bob"):
         client = Client(port).enter(name)
@@ -270,7 +270,7 @@ def test_own_hosts_are_known_under_any_port(port):
 
 
 def test_any_address_in_numbers_may_pass_where_told(store, sounds):
-    with running(Server(store, sounds, TOKEN, {"box"}, any_address=True).app) as port:
+    with running(ListeningServer(store, sounds, TOKEN, {"box"}, any_address=True).app) as port:
         for host, status in (("192.168.0.7:8765", 200), ("[fe80::1]:8765", 200), ("box", 200), ("evil.example", 421)):
             client = Client(port)
             client.host = host
@@ -370,10 +370,10 @@ def test_what_is_too_long_is_not_read(port, store):
         {"id": "vote 000; --", "place": 0, "choice": "a"},
         {"id": 12345678, "place": 0, "choice": "a"},
         {"id": "v" * 65, "place": 0, "choice": "a"},
-        {"id": "vote0000", "place": 0, "choice": "a", "heard_a": -1},
-        {"id": "vote0000", "place": 0, "choice": "a", "heard_a": "3"},
-        b'{"id": "vote0000", "place": 0, "choice": "a", "heard_a": NaN}',
-        b'{"id": "vote0000", "place": 0, "choice": "a", "heard_a": 1e999}',
+        {"id": "vote0000", "place": 0, "choice": "a", "seconds_a": -1},
+        {"id": "vote0000", "place": 0, "choice": "a", "seconds_a": "3"},
+        b'{"id": "vote0000", "place": 0, "choice": "a", "seconds_a": NaN}',
+        b'{"id": "vote0000", "place": 0, "choice": "a", "seconds_a": 1e999}',
     ],
 )
 def test_what_is_no_vote_is_refused(shared, body):
@@ -408,5 +408,5 @@ def test_a_rater_is_text(port, store):
     client = Client(port).enter(name)
     pair = client.get("/api/pair").json
     client.post("/api/vote", vote(pair, "tie", "vote0000"))
-    assert store.ballots()[0].rater == name
+    assert store.preferences()[0].rater == name
     assert b"alert(" not in client.get("/").body + client.get("/api/state").body + client.get("/api/pair").body

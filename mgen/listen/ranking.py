@@ -1,43 +1,43 @@
-"""What the votes say: shares of every two players, a ranking, and how sure either is.
+"""Results of a listening study: pairwise shares and a Bradley-Terry ranking with intervals.
 
-Votes of one rater lean one way, and so do votes on one piece, so intervals resample raters and pieces, never single
-votes. Nothing here knows SQLite or pages.
+Votes of one rater are correlated, and so are votes on one piece, so intervals resample raters and pieces, not votes.
+Nothing here knows SQLite or pages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mgen.arrays import Floats
-from mgen.listen.store import Ballot
+from mgen.listen.vote_store import Preference
 from mgen.stats.intervals import REPLICATES, TAIL, Interval
 
 Ints = NDArray[np.int64]
 
-PRIOR = 0.1  # ties that every two players are taken to have had: keeps one who never lost finite
-ENOUGH_SECONDS = 2.0  # of a take, after what both share; a vote after less was given unheard
+PRIOR = 0.1  # ties added between every two systems: the strength of a system that never lost stays finite
+MIN_SECONDS = 2.0  # played of each clip after the common prompt; a vote after less is an early vote
 _NEWTON_STEPS = 100
 _CLOSE = 1e-10  # nats
 
 
 @dataclass(frozen=True, slots=True)
-class Votes:
-    """V votes as numbers.
+class VoteTable:
+    """V votes as arrays.
 
     Attributes:
-        players: names, P of them.
-        rater, piece: (V,) numbers of who voted and on what; two prompts of one work are one piece.
-        first, second: (V,) indices into `players`.
-        won: (V,) 1 where the first was preferred, 0 where the second, 0.5 for a tie.
-        a_won: (V,) the same for the take that was shown as A.
+        systems: names, P of them.
+        rater, piece: (V,) numbers of the rater and of the piece; prompts of one work are one piece.
+        first, second: (V,) indices into `systems`.
+        won: (V,) 1 if the first was preferred, 0 if the second, 0.5 for a tie.
+        a_won: (V,) the same for the clip displayed as A.
     """
 
-    players: tuple[str, ...]
+    systems: tuple[str, ...]
     rater: Ints
     piece: Ints
     first: Ints
@@ -46,31 +46,29 @@ class Votes:
     a_won: Floats
 
     @classmethod
-    def of(cls, ballots: Sequence[Ballot], players: Sequence[str]) -> Votes:
-        index = {player: i for i, player in enumerate(players)}
+    def of(cls, preferences: Sequence[Preference], systems: Sequence[str]) -> VoteTable:
+        index = {system: i for i, system in enumerate(systems)}
 
         def numbers(names: list[str]) -> Ints:
             return np.unique(np.array(names, dtype=str), return_inverse=True)[1].astype(np.int64)
 
         won = {None: 0.5, 0: 1.0, 1: 0.0}
         return cls(
-            tuple(players),
-            numbers([ballot.rater for ballot in ballots]),
-            numbers([ballot.first.work or ballot.first.prompt for ballot in ballots]),
-            np.array([index[ballot.first.player] for ballot in ballots], np.int64),
-            np.array([index[ballot.second.player] for ballot in ballots], np.int64),
-            np.array([won[ballot.preferred] for ballot in ballots], np.float64),
-            np.array([{"a": 1.0, "b": 0.0}.get(ballot.chose, 0.5) for ballot in ballots], np.float64),
+            tuple(systems),
+            numbers([vote.rater for vote in preferences]),
+            numbers([vote.first.work or vote.first.prompt for vote in preferences]),
+            np.array([index[vote.first.system] for vote in preferences], np.int64),
+            np.array([index[vote.second.system] for vote in preferences], np.int64),
+            np.array([won[vote.preferred] for vote in preferences], np.float64),
+            np.array([{"a": 1.0, "b": 0.0}.get(vote.choice, 0.5) for vote in preferences], np.float64),
         )
 
 
 def two_way(rater: ArrayLike, piece: ArrayLike, n: int = REPLICATES, seed: int = 0) -> Floats:
-    """Weights (R, V) of resamples of raters and, independently, of pieces: a vote's is the product of its two.
+    """Draws weights (R, V) by resampling raters and, independently, pieces: a vote's weight is the product of the two.
 
-    Of n resamples those are left out that drew no vote at all.
-
-    A margin too wide where only one of the two matters, never too narrow by treating votes of one rater as strangers.
-    With one rater only pieces are resampled: the interval then speaks of that rater alone.
+    Resamples without any vote are dropped, so that R <= n. The interval is conservative if only one of the two factors
+    matters. With one rater only pieces are resampled: the interval is then valid for that rater alone.
 
     Source: Owen 2007, "The pigeonhole bootstrap", Annals of Applied Statistics 1(2).
     """
@@ -84,7 +82,7 @@ def two_way(rater: ArrayLike, piece: ArrayLike, n: int = REPLICATES, seed: int =
 
 
 def share(won: Floats, weights: Floats) -> Interval:
-    """Mean of `won` (V,) with percentiles over weights (R, V); resamples that drew none of the votes are left out."""
+    """Mean of `won` (V,) with percentiles over weights (R, V); resamples without any of these votes are dropped."""
     if not len(won):
         return Interval(np.nan, np.nan, np.nan)
     total = weights.sum(axis=1)
@@ -93,13 +91,13 @@ def share(won: Floats, weights: Floats) -> Interval:
     return Interval(float(won.mean()), low, high)
 
 
-def wins(votes: Votes, weights: Floats) -> Floats:
-    """(R, P, P) how often the row's player was preferred to the column's, a tie half to each, under weights (R, V)."""
-    size = len(votes.players)
+def wins(table: VoteTable, weights: Floats) -> Floats:
+    """(R, P, P) how often the row's system was preferred to the column's under weights (R, V); a tie is half a win."""
+    size = len(table.systems)
     out = np.zeros((len(weights), size * size))
     for cell, part in (
-        (votes.first * size + votes.second, votes.won),
-        (votes.second * size + votes.first, 1 - votes.won),
+        (table.first * size + table.second, table.won),
+        (table.second * size + table.first, 1 - table.won),
     ):
         each = np.zeros((len(cell), size * size))
         each[np.arange(len(cell)), cell] = part
@@ -108,16 +106,16 @@ def wins(votes: Votes, weights: Floats) -> Floats:
 
 
 def bradley_terry(wins: ArrayLike, prior: float = PRIOR) -> Floats:
-    """Strengths under which the wins are likeliest; i is preferred to j with probability 1 / (1 + e^(s_j - s_i)).
+    """Maximum-likelihood strengths: i is preferred to j with probability 1 / (1 + e^(s_j - s_i)).
 
     Args:
-        wins: (R, P, P), or (P, P) for one table; row over column, ties counted half to each.
-        prior: ties added between every two players. With 0, a player who won or lost every time has no finite strength.
+        wins: (R, P, P), or (P, P) for one table; wins of the row over the column, a tie is half a win.
+        prior: ties added between every two systems. With 0, a system that won or lost every time has no finite strength.
 
     Returns:
-        (R, P), or (P,), in nats, with mean 0. Of two players who never met they speak through others.
+        (R, P), or (P,), in nats, with mean 0.
 
-    Source: Bradley & Terry 1952, Biometrika 39; found by Newton's method, as the likelihood is concave.
+    Source: Bradley & Terry 1952, Biometrika 39; Newton's method, as the likelihood is concave.
     """
     table = np.asarray(wins, np.float64)
     one = table.ndim == 2
@@ -133,7 +131,7 @@ def bradley_terry(wins: ArrayLike, prior: float = PRIOR) -> Floats:
         spread = games * expected * (1 - expected)
         curvature = -spread
         curvature[:, np.arange(size), np.arange(size)] += spread.sum(axis=2)
-        # Adding the same to all strengths changes nothing: the ones fix their sum.
+        # The likelihood is invariant to a constant added to all strengths: the ones fix their sum.
         step = np.linalg.solve(curvature + 1, gradient[..., None])[..., 0]
         strength += np.clip(step, -1, 1)
         strength -= strength.mean(axis=1, keepdims=True)
@@ -143,52 +141,101 @@ def bradley_terry(wins: ArrayLike, prior: float = PRIOR) -> Floats:
 
 
 def connected(wins: Floats) -> bool:
-    """Whether every two players met, directly or through others; else a ranking sets side by side what nobody heard."""
+    """Whether every two systems were compared, directly or through others; a ranking needs that."""
     met = (wins + wins.T > 0) | np.eye(len(wins), dtype=bool)
     for _ in range(len(met)):
         met = met @ met
     return bool(met.all())
 
 
-def results(ballots: Sequence[Ballot], players: Sequence[str], n: int = REPLICATES, seed: int = 0) -> dict[str, Any]:
-    """All that is told of a votes file, as `mgen votes --json` prints it.
+@dataclass(frozen=True, slots=True)
+class PairResult:
+    """Votes on two systems: `wins`, `ties` and `losses` of `first`, and its `share` (a tie is half a win)."""
 
-    Returns:
-        `raters`, `pieces`, `votes`; `pairs`: for every two players that met, `wins`, `ties`, `losses` of `first` and
-        its `share` (a tie is half a win); `ranking`: the strongest first, with `strength` in nats; None where not all
-        players met through others; `a_share`: how often A was preferred, 0.5 without a lean to one side; `unheard`:
-        votes given before both takes had been heard for two seconds.
+    first: str
+    second: str
+    wins: int
+    ties: int
+    losses: int
+    share: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResults:
+    """Results of a listening study.
+
+    Attributes:
+        raters, pieces, votes: numbers of each.
+        pairs: every two systems that were compared.
+        ranking: (system, strength in nats), the strongest first; None if not all systems were compared.
+        a_share: share of votes for A; 0.5 without a bias to one side.
+        early_votes: votes given before both clips had played for `MIN_SECONDS`.
     """
-    votes = Votes.of(ballots, players)
-    weights = two_way(votes.rater, votes.piece, n, seed)
+
+    raters: int
+    pieces: int
+    votes: int
+    pairs: tuple[PairResult, ...]
+    ranking: tuple[tuple[str, Interval], ...] | None
+    a_share: Interval
+    early_votes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The form that `mgen votes --json` prints."""
+        ranking = self.ranking and [{"system": name, "strength": strength.to_json()} for name, strength in self.ranking]
+        return {
+            "raters": self.raters,
+            "pieces": self.pieces,
+            "votes": self.votes,
+            "pairs": [
+                {field.name: getattr(pair, field.name) for field in fields(pair)} | {"share": pair.share.to_json()}
+                for pair in self.pairs
+            ],
+            "ranking": ranking,
+            "a_share": self.a_share.to_json(),
+            "early_votes": self.early_votes,
+        }
+
+
+def study_results(
+    preferences: Sequence[Preference], systems: Sequence[str], n: int = REPLICATES, seed: int = 0
+) -> StudyResults:
+    """Analyses the valid votes of a study.
+
+    Args:
+        systems: in the order of the tables.
+        n: resamples for the intervals.
+        seed: of the resamples.
+    """
+    table = VoteTable.of(preferences, systems)
+    weights = two_way(table.rater, table.piece, n, seed)
     pairs = []
-    for i, first in enumerate(players):
-        for j, second in enumerate(players[i + 1 :], i + 1):
-            straight, turned = ((votes.first == x) & (votes.second == y) for x, y in ((i, j), (j, i)))
-            here = straight | turned
-            if not here.any():
-                continue
-            won = np.where(straight, votes.won, 1 - votes.won)[here]
-            counts = {name: int((won == value).sum()) for name, value in (("wins", 1), ("ties", 0.5), ("losses", 0))}
-            pairs.append({"first": first, "second": second, **counts, "share": share(won, weights[:, here]).to_json()})
-    return {
-        "raters": len(np.unique(votes.rater)),
-        "pieces": len(np.unique(votes.piece)),
-        "votes": len(ballots),
-        "pairs": pairs,
-        "ranking": _ranking(votes, weights),
-        "a_share": share(votes.a_won, weights).to_json(),
-        "unheard": sum(min(ballot.heard_a, ballot.heard_b) < ENOUGH_SECONDS for ballot in ballots),
-    }
+    for i, first in enumerate(systems):
+        for j, second in enumerate(systems[i + 1 :], i + 1):
+            same, reversed_ = ((table.first == x) & (table.second == y) for x, y in ((i, j), (j, i)))
+            here = same | reversed_
+            if here.any():
+                won = np.where(same, table.won, 1 - table.won)[here]
+                counts = [int((won == value).sum()) for value in (1, 0.5, 0)]
+                pairs.append(PairResult(first, second, *counts, share(won, weights[:, here])))
+    return StudyResults(
+        raters=len(np.unique(table.rater)),
+        pieces=len(np.unique(table.piece)),
+        votes=len(preferences),
+        pairs=tuple(pairs),
+        ranking=_ranking(table, weights),
+        a_share=share(table.a_won, weights),
+        early_votes=sum(min(vote.seconds_a, vote.seconds_b) < MIN_SECONDS for vote in preferences),
+    )
 
 
-def _ranking(votes: Votes, weights: Floats) -> list[dict[str, Any]] | None:
-    table = wins(votes, np.ones((1, len(votes.won))))[0]
-    if not connected(table):
+def _ranking(table: VoteTable, weights: Floats) -> tuple[tuple[str, Interval], ...] | None:
+    won = wins(table, np.ones((1, len(table.won))))[0]
+    if not connected(won):
         return None
-    strength = bradley_terry(table)
-    low, high = np.quantile(bradley_terry(wins(votes, weights)), (TAIL, 1 - TAIL), axis=0)
-    return [
-        {"player": votes.players[i], "strength": Interval(float(strength[i]), float(low[i]), float(high[i])).to_json()}
+    strength = bradley_terry(won)
+    low, high = np.quantile(bradley_terry(wins(table, weights)), (TAIL, 1 - TAIL), axis=0)
+    return tuple(
+        (table.systems[i], Interval(float(strength[i]), float(low[i]), float(high[i])))
         for i in np.argsort(-strength, kind="stable")
-    ]
+    )

@@ -1,8 +1,8 @@
-"""The listening page over HTTP: a handful of addresses, none of them a file's.
+"""HTTP server of the listening page.
 
-Nothing that a rater's browser gets tells the players apart: sounds lie under random names made for one rater and one
-session, and the two of a pair differ in nothing but their samples. Every request is checked for the host it was sent
-to, every change for the page it came from; with a token set, nothing is answered before it was given.
+Nothing that a rater's browser gets identifies a system: sounds have random names that are valid for one session, and
+the two of a pair differ in their samples only. Every request is checked for its host, every change for its origin; if a
+token is set, it is required before anything else.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mgen.errors import MgenError
-from mgen.listen.store import CHOICES, MAX_ID, MAX_NAME, NameRefused, Store, Turn, Vote
+from mgen.listen.pair_audio import PairAudio
+from mgen.listen.vote_store import CHOICES, MAX_ID, MAX_NAME, InvalidName, Trial, Vote, VoteStore
 
 MAX_BODY = 4096  # bytes; the longest honest one has some 300
 MAX_SESSIONS = 1000
-_SOUNDS_KEPT = 8  # names of a session's latest sounds
+_SOUNDS_KEPT = 8  # latest sounds of a session with a name
 _LOGIN_PAUSE = 0.5  # seconds after a wrong token
 
 _PAGE = {
@@ -53,32 +54,19 @@ _HEADERS = {
 }
 
 
-class PairSound(Protocol):
-    """What the page needs of a pair's sounds."""
+class AudioSource(Protocol):
+    """Renders the audio of a pair by its number, on demand or ahead of time."""
 
-    @property
-    def first(self) -> bytes: ...
-    @property
-    def second(self) -> bytes: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def prompt_seconds(self) -> float: ...
-
-
-class SoundMaker(Protocol):
-    """Makes the sounds of a pair by its number, and begins to make one ahead of time."""
-
-    def __call__(self, pair: int) -> PairSound: ...
-    def ahead(self, pair: int) -> None: ...
+    def __call__(self, pair: int) -> PairAudio: ...
+    def prefetch(self, pair: int) -> None: ...
 
 
 @dataclass
 class _Session:
-    """One browser, after it gave the token: whose it is, and what its sounds are called."""
+    """State of one browser: its rater, and the names of its sounds."""
 
     rater: int | None = None
-    sounds: OrderedDict[str, tuple[int, int]] = field(default_factory=OrderedDict)  # name -> pair, take 0 or 1
+    sounds: OrderedDict[str, tuple[int, int]] = field(default_factory=OrderedDict)  # name -> pair, 0 or 1
 
 
 class _Refused(Exception):
@@ -87,29 +75,29 @@ class _Refused(Exception):
         self.status, self.content = status, {"error": error, **more}
 
 
-class Server:
-    """The application; `Server(...).app` is what uvicorn runs.
+class ListeningServer:
+    """The application; `ListeningServer(...).app` runs under uvicorn.
 
     Args:
         store: of the votes.
-        sounds: of the pairs.
-        token: asked for before anything else; empty for none.
-        hosts: names or addresses that the page may be asked for under, in small letters, without a port.
-        any_address: let any address written in numbers pass as well, for a machine that does not know all its own: a
-            rebound DNS entry needs a name.
-        cookie: name of the session's cookie: browsers do not tell ports of a machine apart.
+        audio: of the pairs.
+        token: required from every browser; empty for none.
+        hosts: host names or addresses that requests may be sent to, in lower case, without a port.
+        any_address: whether to accept any numeric address too, for a machine that does not know all of its own; DNS
+            rebinding needs a name.
+        cookie: name of the session cookie; browsers share cookies between the ports of a host.
     """
 
     def __init__(
         self,
-        store: Store,
-        sounds: SoundMaker,
+        store: VoteStore,
+        audio: AudioSource,
         token: str = "",
         hosts: Collection[str] = (),
         any_address: bool = False,
         cookie: str = "mgen_listen",
     ) -> None:
-        self._store, self._sounds = store, sounds
+        self._store, self._audio = store, audio
         self._token, self._cookie = token, cookie
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
         self._lock = threading.Lock()
@@ -131,18 +119,18 @@ class Server:
     # --------------------------------------------------------------- answers
 
     def _answer(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        async def answered(request: Request) -> Response:
+        async def answer(request: Request) -> Response:
             try:
                 if request.method == "POST":
                     _check_origin(request)
                 return await handler(request)
             except _Refused as refused:
                 return JSONResponse(refused.content, refused.status)
-            except MgenError as error:  # of the store or of a file: the line is for the person, without a path
+            except MgenError as error:  # the line may hold a path: it is for the terminal only
                 print(f"mgen listen: {error}", flush=True)
-                return JSONResponse({"error": "The server could not do this; its terminal says why."}, 503)
+                return JSONResponse({"error": "The server failed; see its terminal."}, 503)
 
-        return answered
+        return answer
 
     async def _file(self, request: Request) -> Response:
         content, kind = self._files[request.url.path]
@@ -156,7 +144,7 @@ class Server:
 
     async def _log_in(self, request: Request) -> Response:
         given = _text(await _body(request), "token", 512)
-        async with self._login:  # one at a time: a guess takes half a second
+        async with self._login:  # one at a time, to slow down guesses
             if not hmac.compare_digest(given.encode("utf-8", "backslashreplace"), self._token.encode()):
                 await asyncio.sleep(_LOGIN_PAUSE)
                 raise _Refused(403, "This is not the token.", need="token")
@@ -169,7 +157,7 @@ class Server:
             raise _Refused(401, "The token is needed.", need="token")
         try:
             rater = await run_in_threadpool(self._store.rater, _text(body, "name", 512))
-        except NameRefused as error:
+        except InvalidName as error:
             raise _Refused(400, f"Please give a name of 1 to {MAX_NAME} letters.") from error
         return self._open(_Session(rater), {"study": self._store.key}, request)
 
@@ -177,26 +165,25 @@ class Server:
         session = self._session(request)
         assert session.rater is not None
         progress = await self._progress(session.rater)
-        turns = await run_in_threadpool(self._store.turns, session.rater)
+        trials = await run_in_threadpool(self._store.trials, session.rater)
         places = await run_in_threadpool(self._store.open_places, session.rater)
         if not places:
             return JSONResponse(progress)
-        turn = turns[places[0]]
-        sound = await run_in_threadpool(self._sounds, turn.pair)
+        trial = trials[places[0]]
+        sound = await run_in_threadpool(self._audio, trial.pair)
         if len(places) > 1:
-            self._sounds.ahead(turns[places[1]].pair)
-        a, b = self._name(session, turn)
-        told = {"place": turn.place, "a": a, "b": b}
+            self._audio.prefetch(trials[places[1]].pair)
+        a, b = self._name(session, trial)
         length = {"seconds": round(sound.seconds, 3), "prompt_seconds": round(sound.prompt_seconds, 3)}
-        return JSONResponse({**progress, **told, **length})
+        return JSONResponse({**progress, "place": trial.place, "a": a, "b": b, **length})
 
     async def _sound(self, request: Request) -> Response:
         session = self._session(request)
         with self._lock:
             known = session.sounds.get(request.path_params["name"])
         if known is None:
-            raise _Refused(404, "There is no such sound any more.")
-        sound = await run_in_threadpool(self._sounds, known[0])
+            raise _Refused(404, "This sound has expired.")
+        sound = await run_in_threadpool(self._audio, known[0])
         return Response((sound.first, sound.second)[known[1]], media_type="audio/wav")
 
     async def _vote(self, request: Request) -> Response:
@@ -209,17 +196,17 @@ class Server:
         key = _text(body, "id", MAX_ID)
         if not 8 <= len(key) <= MAX_ID or not key.isascii() or not key.isalnum():
             raise _Refused(400, "This is not a vote.")
-        heard = [body.get(name, 0) for name in ("heard_a", "heard_b")]
-        if not all(type(seconds) in (int, float) and 0 <= seconds <= 86400 for seconds in heard):
+        played = [body.get(name, 0) for name in ("seconds_a", "seconds_b")]
+        if not all(type(seconds) in (int, float) and 0 <= seconds <= 86400 for seconds in played):
             raise _Refused(400, "This is not a vote.")
-        if place >= len(await run_in_threadpool(self._store.turns, session.rater)):
+        if place >= len(await run_in_threadpool(self._store.trials, session.rater)):
             raise _Refused(400, "This is not a vote.")
-        vote = Vote(key, session.rater, place, choice, float(heard[0]), float(heard[1]))
+        vote = Vote(key, session.rater, place, choice, float(played[0]), float(played[1]))
         await run_in_threadpool(self._store.vote, vote)
-        return JSONResponse(await self._progress(session.rater))  # only now: the vote is on the disk
+        return JSONResponse(await self._progress(session.rater))  # after the vote is on disk
 
     async def _progress(self, rater: int) -> dict[str, Any]:
-        total = len(await run_in_threadpool(self._store.turns, rater))
+        total = len(await run_in_threadpool(self._store.trials, rater))
         done = total - len(await run_in_threadpool(self._store.open_places, rater))
         return {"done": done, "total": total, "undo": await run_in_threadpool(self._store.last_place, rater)}
 
@@ -238,7 +225,7 @@ class Server:
         return session or _Session()
 
     def _open(self, session: _Session, answer: dict[str, Any], request: Request) -> Response:
-        """Answer with a new session, in place of the browser's old one."""
+        """Starts a new session, which replaces the browser's old one."""
         key = secrets.token_urlsafe(24)
         with self._lock:
             self._sessions.pop(request.cookies.get(self._cookie, ""), None)
@@ -249,19 +236,19 @@ class Server:
         response.set_cookie(self._cookie, key, httponly=True, samesite="strict", path="/")
         return response
 
-    def _name(self, session: _Session, turn: Turn) -> tuple[str, str]:
-        """New names of the takes that are shown as A and B."""
+    def _name(self, session: _Session, trial: Trial) -> tuple[str, str]:
+        """Returns new names for the sounds of A and B."""
         names = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
         with self._lock:
             for shown, name in enumerate(names):
-                session.sounds[name] = (turn.pair, int(turn.swapped) ^ shown)
+                session.sounds[name] = (trial.pair, int(trial.swapped) ^ shown)
             while len(session.sounds) > _SOUNDS_KEPT:
                 session.sounds.popitem(last=False)
         return names
 
 
 class _Guard:
-    """Refuses requests sent to another host's name (a rebound DNS entry), and adds the headers of every answer."""
+    """Refuses requests for another host name (DNS rebinding), and adds the headers of every response."""
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str], any_address: bool) -> None:
         self._app, self._hosts, self._any_address = app, hosts, any_address
@@ -283,7 +270,7 @@ class _Guard:
         if len(host) == 1 and self._known(host[0].decode("latin-1")):
             await self._app(scope, receive, with_headers)
         else:
-            refusal = PlainTextResponse("This page has another address; its terminal says which.", 421)
+            refusal = PlainTextResponse("This page has another address; see its terminal.", 421)
             await refusal(scope, receive, with_headers)
 
     def _known(self, host: str) -> bool:
@@ -298,7 +285,7 @@ class _Guard:
 
 
 def _check_origin(request: Request) -> None:
-    """A change must come from our own page, as JSON, which no form of another page can send unasked."""
+    """Accepts changes only from our own page, as JSON, which a form of another page cannot send."""
     origin = request.headers.get("origin", "")
     own = urlsplit(origin).netloc.lower() == request.headers["host"].lower()
     if not own or request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
@@ -308,7 +295,7 @@ def _check_origin(request: Request) -> None:
 
 
 async def _body(request: Request) -> dict[str, Any]:
-    """The JSON object that was sent; read no further than `MAX_BODY`."""
+    """Reads the JSON object of a request, at most `MAX_BODY` bytes."""
     data = b""
     async for chunk in request.stream():
         data += chunk

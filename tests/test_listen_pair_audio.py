@@ -10,15 +10,15 @@ from symusic import core
 
 from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.errors import MgenError
-from mgen.listen.sound import LEAST_AFTER_PROMPT, Sounds, alike, pair_sound, score_of, wav
-from mgen.listen.store import Take
-from mgen.listen.takes import Recording
+from mgen.listen.pair_audio import LEAST_AFTER_PROMPT, PairAudioCache, match_pair, pair_audio, read_clip, wav
+from mgen.listen.vote_store import StudyClip
+from mgen.listen.clips import ClipFile
 from mgen.render.audio import SAMPLE_RATE, loudness
 
 
-def recording(path, score, prompt_seconds=0.0):
+def clip_file(path, score, prompt_seconds=0.0):
     score.dump_midi(path)
-    return Recording(Take("x", "p", "", ""), path, prompt_seconds)
+    return ClipFile(StudyClip("x", "p", "", ""), path, prompt_seconds)
 
 
 def tune(*notes, drums=False):
@@ -51,7 +51,7 @@ CLICKS = [(2 * i, 0.05, 100, 127) for i in range(12)]
 )
 def test_two_takes_differ_in_nothing_but_the_music(tmp_path, one, other):
     """One size, one format, one loudness: from the notes to the bytes that are served."""
-    pair = pair_sound(recording(tmp_path / "1.mid", tune(*one)), recording(tmp_path / "2.mid", tune(*other)), 20)
+    pair = pair_audio(clip_file(tmp_path / "1.mid", tune(*one)), clip_file(tmp_path / "2.mid", tune(*other)), 20)
     assert len(pair.first) == len(pair.second) and pair.first[:44] == pair.second[:44] and pair.first != pair.second
     first, second = heard(pair.first), heard(pair.second)
     assert len(first) / SAMPLE_RATE == pytest.approx(pair.seconds)
@@ -61,16 +61,16 @@ def test_two_takes_differ_in_nothing_but_the_music(tmp_path, one, other):
 
 
 def test_all_demo_music_against_each_other(tmp_path):
-    pieces = [recording(tmp_path / f"{i}.mid", compose(name, i)) for i, name in enumerate(COLLECTIONS)]
+    pieces = [clip_file(tmp_path / f"{i}.mid", compose(name, i)) for i, name in enumerate(COLLECTIONS)]
     for one, other in zip(pieces, [*pieces[1:], pieces[0]], strict=True):
-        pair = pair_sound(one, other, 8)
+        pair = pair_audio(one, other, 8)
         assert abs(loudness(heard(pair.first)) - loudness(heard(pair.second))) < 0.1
         assert len(pair.first) == len(pair.second) == 44 + 2 * 8 * SAMPLE_RATE
 
 
 def test_the_longer_is_cut_to_the_shorter_and_fades(tmp_path):
     long, short = (tune(*[(i, 1, 60 + i % 5, 80) for i in range(n)]) for n in (60, 20))
-    pair = pair_sound(recording(tmp_path / "1.mid", long), recording(tmp_path / "2.mid", short), 20)
+    pair = pair_audio(clip_file(tmp_path / "1.mid", long), clip_file(tmp_path / "2.mid", short), 20)
     assert pair.seconds == pytest.approx(10.8, abs=0.01)  # twenty half seconds, and 0.8 of ringing
     first = heard(pair.first)
     assert np.abs(first[-200:]).max() < 0.02 and np.abs(first[-SAMPLE_RATE : -SAMPLE_RATE // 2]).max() > 0.02
@@ -79,49 +79,49 @@ def test_the_longer_is_cut_to_the_shorter_and_fades(tmp_path):
 def test_an_early_end_is_heard_as_silence_not_told_by_length(tmp_path):
     """Both last as far as the prompt and some seconds, even where one stopped with the prompt."""
     long, short = (tune(*[(i, 1, 60 + i % 5, 80) for i in range(n)]) for n in (60, 8))
-    made = [recording(tmp_path / f"{i}.mid", score, 4.0) for i, score in enumerate((long, short))]
-    pair = pair_sound(made[0], made[1], 20)
+    made = [clip_file(tmp_path / f"{i}.mid", score, 4.0) for i, score in enumerate((long, short))]
+    pair = pair_audio(made[0], made[1], 20)
     assert (pair.seconds, pair.prompt_seconds) == (pytest.approx(4 + LEAST_AFTER_PROMPT, abs=0.01), 4.0)
     assert len(pair.first) == len(pair.second)
     assert not heard(pair.second)[int(5 * SAMPLE_RATE) :].any()
 
 
 def test_no_more_than_asked_for_but_enough_after_the_prompt(tmp_path):
-    long = [recording(tmp_path / f"{i}.mid", tune(*[(j, 1, 60 + i, 80) for j in range(60)]), 8.0) for i in range(2)]
+    long = [clip_file(tmp_path / f"{i}.mid", tune(*[(j, 1, 60 + i, 80) for j in range(60)]), 8.0) for i in range(2)]
     for asked, seconds in ((5, 8 + LEAST_AFTER_PROMPT), (16, 16)):
-        pair = pair_sound(long[0], long[1], asked)
+        pair = pair_audio(long[0], long[1], asked)
         assert (pair.seconds, pair.prompt_seconds) == (seconds, 8.0)
 
 
 def test_the_louder_is_turned_down():
     time_ = np.arange(3 * SAMPLE_RATE) / SAMPLE_RATE
     loud, soft = (np.float32(level) * np.sin(2 * np.pi * 440 * time_, dtype=np.float32) for level in (0.5, 0.05))
-    one, other = alike(loud, soft, 1.0)
+    one, other = match_pair(loud, soft, 1.0)
     np.testing.assert_allclose(other, soft)
     np.testing.assert_allclose(one, soft, atol=1e-4)
 
 
 def test_silence_stays_silence(tmp_path):
-    empty = recording(tmp_path / "1.mid", core.ScoreTick(24))
-    pair = pair_sound(empty, recording(tmp_path / "2.mid", tune(*LOUD_LOW)), 20)
+    empty = clip_file(tmp_path / "1.mid", core.ScoreTick(24))
+    pair = pair_audio(empty, clip_file(tmp_path / "2.mid", tune(*LOUD_LOW)), 20)
     assert not heard(pair.first).any() and np.abs(heard(pair.second)).max() > 0.1
     assert pair.seconds == pytest.approx(LEAST_AFTER_PROMPT)
-    two = pair_sound(empty, empty, 20)
+    two = pair_audio(empty, empty, 20)
     assert len(two.first) == len(two.second) > 44 and not heard(two.first).any()
 
 
 def test_drums_alone_are_played(tmp_path):
-    drums = recording(tmp_path / "1.mid", tune((0, 1, 36, 100), (1, 1, 42, 100), drums=True))
-    assert score_of(drums).note_num() == 2
+    drums = clip_file(tmp_path / "1.mid", tune((0, 1, 36, 100), (1, 1, 42, 100), drums=True))
+    assert read_clip(drums).note_num() == 2
 
 
 def test_a_file_that_cannot_be_played(tmp_path):
-    broken = Recording(Take("x", "p", "", ""), tmp_path / "broken.mid")
+    broken = ClipFile(StudyClip("x", "p", "", ""), tmp_path / "broken.mid")
     with pytest.raises(MgenError, match=r"broken\.mid: missing"):
-        score_of(broken)
+        read_clip(broken)
     broken.file.write_bytes(b"MThd and no more")
     with pytest.raises(MgenError, match=r"broken\.mid: .*leave it out"):
-        Sounds([(broken, broken)], 5)(0)
+        PairAudioCache([(broken, broken)], 5)(0)
 
 
 def test_wav_rounds_and_never_wraps():
@@ -136,9 +136,9 @@ def test_sounds_are_made_once_ahead_and_kept(tmp_path, monkeypatch):
         time.sleep(0.05)
         return f"{first} {second} {seconds}"
 
-    monkeypatch.setattr("mgen.listen.sound.pair_sound", slow)
-    monkeypatch.setattr("mgen.listen.sound._KEPT", 3)
-    sounds = Sounds([(i, -i) for i in range(10)], 5)
+    monkeypatch.setattr("mgen.listen.pair_audio.pair_audio", slow)
+    monkeypatch.setattr("mgen.listen.pair_audio._KEPT", 3)
+    sounds = PairAudioCache([(i, -i) for i in range(10)], 5)
     sounds.ahead(1)
     assert sounds(0) == "0 0 5" and sounds(1) == "1 -1 5" and sounds(1) == "1 -1 5"
     assert made == [(1, -1), (0, 0)]

@@ -1,7 +1,7 @@
-"""Votes in one SQLite file: appended, never changed, and acknowledged only once they are on the disk.
+"""Votes of a listening study in one SQLite file: appended, never changed, acknowledged only once they are on disk.
 
-Imports nothing but the standard library, so that a process that writes votes starts at once. Who may vote is the
-server's affair; what votes mean is that of `ranking.py`.
+Imports the standard library only, so that a process that writes votes starts quickly. The server decides who may vote;
+`ranking.py` analyses the votes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 from mgen.errors import MgenError
 
-VERSION = 1
+VERSION = 2
 APPLICATION_ID = 0x6D67656E  # "mgen"
 CHOICES = ("a", "b", "tie", "undo")
 MAX_NAME = 60  # characters of a rater's name
@@ -31,20 +31,20 @@ MAX_ID = 64  # characters of a vote's id
 
 _SCHEMA = f"""
 CREATE TABLE study (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE take (
+CREATE TABLE clip (
   id INTEGER PRIMARY KEY,
-  player TEXT NOT NULL,
+  system TEXT NOT NULL,
   prompt TEXT NOT NULL,
   work TEXT NOT NULL,
   digest TEXT NOT NULL,
   prompt_ids TEXT,
   completion_ids TEXT,
-  UNIQUE (player, prompt)
+  UNIQUE (system, prompt)
 );
 CREATE TABLE pair (
   id INTEGER PRIMARY KEY,
-  first INTEGER NOT NULL REFERENCES take,
-  second INTEGER NOT NULL REFERENCES take,
+  first INTEGER NOT NULL REFERENCES clip,
+  second INTEGER NOT NULL REFERENCES clip,
   UNIQUE (first, second),
   CHECK (first <> second)
 );
@@ -54,7 +54,7 @@ CREATE TABLE rater (
   name TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND {MAX_NAME}),
   at REAL NOT NULL
 );
-CREATE TABLE turn (
+CREATE TABLE trial (
   rater INTEGER NOT NULL REFERENCES rater,
   place INTEGER NOT NULL CHECK (place >= 0),
   pair INTEGER NOT NULL REFERENCES pair,
@@ -68,30 +68,44 @@ CREATE TABLE vote (
   rater INTEGER NOT NULL,
   place INTEGER NOT NULL,
   choice TEXT NOT NULL CHECK (choice IN ('a', 'b', 'tie', 'undo')),
-  heard_a REAL NOT NULL CHECK (heard_a BETWEEN 0 AND 86400),
-  heard_b REAL NOT NULL CHECK (heard_b BETWEEN 0 AND 86400),
+  seconds_a REAL NOT NULL CHECK (seconds_a BETWEEN 0 AND 86400),
+  seconds_b REAL NOT NULL CHECK (seconds_b BETWEEN 0 AND 86400),
   at REAL NOT NULL,
-  FOREIGN KEY (rater, place) REFERENCES turn (rater, place)
+  FOREIGN KEY (rater, place) REFERENCES trial (rater, place)
 );
-CREATE INDEX vote_of_turn ON vote (rater, place, seq);
+CREATE INDEX vote_of_trial ON vote (rater, place, seq);
 """
-_TABLES = ("study", "take", "pair", "rater", "turn", "vote")
-_LAST = "SELECT max(seq) FROM vote GROUP BY rater, place"  # the last word on each turn counts
+_VERSION_1_TO_2 = (
+    "ALTER TABLE take RENAME TO clip",
+    "ALTER TABLE clip RENAME COLUMN player TO system",
+    "ALTER TABLE turn RENAME TO trial",
+    "ALTER TABLE vote RENAME COLUMN heard_a TO seconds_a",
+    "ALTER TABLE vote RENAME COLUMN heard_b TO seconds_b",
+    "DROP INDEX vote_of_turn",
+    "CREATE INDEX vote_of_trial ON vote (rater, place, seq)",
+    "UPDATE study SET name = 'systems' WHERE name = 'players'",
+    *(
+        f"UPDATE clip SET prompt = '{new}' || substr(prompt, {len(old) + 1}) WHERE prompt GLOB '{old}/*'"
+        for old, new in (("continue", "continuation"), ("turn", "transfer"), ("nothing", "unconditional"))
+    ),
+)
+_TABLES = ("study", "clip", "pair", "rater", "trial", "vote")
+_LAST = "SELECT max(seq) FROM vote GROUP BY rater, place"  # the last vote of each trial counts
 
 
 @dataclass(frozen=True, slots=True)
-class Take:
-    """What one player made of one prompt.
+class StudyClip:
+    """One system's completion of one prompt.
 
     Attributes:
-        player: who played; `real` is real music.
-        prompt: its name, the same for every player.
+        system: its name; `real` is real music.
+        prompt: its name, the same for every system.
         work: that the prompt was taken from; empty without one.
         digest: hash of the music.
-        prompt_ids, completion_ids: tokens; None for music that has none.
+        prompt_ids, completion_ids: tokens; None for music without tokens.
     """
 
-    player: str
+    system: str
     prompt: str
     work: str
     digest: str
@@ -101,37 +115,37 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """What is asked of every rater.
+    """The pairs that every rater compares.
 
     Attributes:
-        question: above each pair.
-        seconds: most that is played of a take.
+        question: shown above each pair.
+        seconds: longest playing time of a clip.
         seed: of pairs and orders.
-        players: in the order of the tables.
-        takes: all that are played.
-        pairs: indices of two takes of one prompt.
-        vocabulary: names of the tokens by id, where they are known.
+        systems: in the order of the tables.
+        clips: of all pairs.
+        pairs: indices of two clips of one prompt.
+        vocabulary: names of the tokens by id; None if unknown.
     """
 
     question: str
     seconds: float
     seed: int
-    players: tuple[str, ...]
-    takes: tuple[Take, ...]
+    systems: tuple[str, ...]
+    clips: tuple[StudyClip, ...]
     pairs: tuple[tuple[int, int], ...]
     vocabulary: tuple[str, ...] | None = None
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all that a rater hears and is asked; votes of two studies are never mixed."""
+        """Hash of everything a rater is played and asked; votes of two studies are never mixed."""
         content = asdict(self)
         del content["vocabulary"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """A pair as one rater meets it: at `place` 0.. of their list, the second take as A where `swapped`."""
+class Trial:
+    """One pair for one rater: number `place` (0..) of their list, with the second clip as A if `swapped`."""
 
     place: int
     pair: int
@@ -140,47 +154,47 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One word of a rater on one of their turns.
+    """A rater's answer to one of their trials.
 
     Attributes:
-        id: made by the client, the same at every try: what makes a second try harmless.
-        choice: one of `CHOICES`; `undo` takes back what was said before.
-        heard_a, heard_b: seconds played of each, without the prompt that both share.
+        id: chosen by the client and kept over retries, so that a retry is no second vote.
+        choice: one of `CHOICES`; `undo` withdraws the vote before it.
+        seconds_a, seconds_b: seconds played of each clip after the common prompt.
     """
 
     id: str
     rater: int
     place: int
     choice: str
-    heard_a: float = 0.0
-    heard_b: float = 0.0
+    seconds_a: float = 0.0
+    seconds_b: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ballot:
-    """A vote that counts, in the players' names.
+class Preference:
+    """A valid vote, with the clips that were compared.
 
     Attributes:
-        preferred: 0 the first take, 1 the second, None a tie.
-        chose: `a`, `b` or `tie`, as it was shown.
+        preferred: 0 for the first clip, 1 for the second, None for a tie.
+        choice: `a`, `b` or `tie`, as displayed.
     """
 
     rater: str
     pair: int
-    first: Take
-    second: Take
+    first: StudyClip
+    second: StudyClip
     preferred: int | None
-    chose: str
-    heard_a: float
-    heard_b: float
+    choice: str
+    seconds_a: float
+    seconds_b: float
 
 
-class NameRefused(MgenError):
-    """A rater's name that is none."""
+class InvalidName(MgenError):
+    """An invalid name of a rater."""
 
 
-class Store:
-    """An open votes file. Build with `Store.open` or `Store.read`; safe to use from several threads."""
+class VoteStore:
+    """An open votes file. Build with `VoteStore.open` or `VoteStore.read`; thread-safe."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
@@ -188,8 +202,8 @@ class Store:
         self._lock = threading.RLock()
 
     @classmethod
-    def open(cls, path: Path | str, study: Study) -> Store:
-        """Take up the votes of a study, or begin the file.
+    def open(cls, path: Path | str, study: Study) -> VoteStore:
+        """Opens the votes file of a study, or creates it; a file of an older version is migrated.
 
         Raises:
             MgenError: The file is no votes file, cannot be written, or holds the votes of another study.
@@ -197,12 +211,13 @@ class Store:
         path = Path(path)
         store = cls(path, _connect(path, "rwc"))
         try:
-            with _explained(path):
+            with _explain_errors(path):
                 for pragma in ("journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "foreign_keys=ON"):
                     store._connection.execute(f"PRAGMA {pragma}")
                 with store._transaction():
-                    if not store._exists():
-                        store._begin(study)
+                    if not store._version():
+                        store._create(study)
+                store._migrate()
             store._check(study)
         except MgenError:
             store.close()
@@ -210,8 +225,8 @@ class Store:
         return store
 
     @classmethod
-    def read(cls, path: Path | str) -> Store:
-        """Open a votes file to look at, also while raters vote.
+    def read(cls, path: Path | str) -> VoteStore:
+        """Opens a votes file read-only, also while raters vote; a file of an older version is migrated first.
 
         Raises:
             MgenError: There is no such file, or it is no votes file.
@@ -221,9 +236,14 @@ class Store:
             raise MgenError(f"{path}: no such file; give the votes file that mgen listen printed")
         store = cls(path, _connect(path, "ro"))
         try:
-            with _explained(path):
-                if not store._exists():
+            with _explain_errors(path):
+                version = store._version()
+                if not version:
                     raise MgenError(f"{path}: an empty database; give the votes file that mgen listen printed")
+                if version < VERSION:
+                    store.close()
+                    store = cls(path, _connect(path, "rw"))
+                    store._migrate()
         except MgenError:
             store.close()
             raise
@@ -234,48 +254,48 @@ class Store:
             self._connection.close()
 
     def settings(self) -> dict[str, Any]:
-        """How the database writes: `journal_mode` and `synchronous` (2 is FULL)."""
+        """Write settings of the database: `journal_mode` and `synchronous` (2 is FULL)."""
         return {name: self._rows(f"PRAGMA {name}")[0][0] for name in ("journal_mode", "synchronous")}
 
     # ---------------------------------------------------------------- raters
 
     def rater(self, name: str) -> int:
-        """The number of a rater, new or known; capitals do not tell two apart.
+        """Returns the number of a rater, new or known; names are compared without case.
 
         Raises:
-            NameRefused: The name is empty, too long, or holds control characters.
+            InvalidName: The name is empty, too long, or holds control characters.
         """
         name = " ".join(unicodedata.normalize("NFC", name).split())
         if not 1 <= len(name) <= MAX_NAME or any(unicodedata.category(letter)[0] == "C" for letter in name):
-            raise NameRefused(f"name: expected 1 to {MAX_NAME} letters, got {len(name)}; choose another")
+            raise InvalidName(f"name: expected 1 to {MAX_NAME} letters, got {len(name)}; choose another")
         with self._transaction() as run:
             run("INSERT INTO rater (key, name, at) VALUES (?, ?, ?) ON CONFLICT (key) DO NOTHING",
                 (name.casefold(), name, time.time()))  # fmt: skip
             (rater,) = run("SELECT id FROM rater WHERE key = ?", (name.casefold(),)).fetchone()
-            if not run("SELECT 1 FROM turn WHERE rater = ?", (rater,)).fetchone():
-                turns = draw_turns(self._players_of_pairs(), self.seed, rater - 1)
+            if not run("SELECT 1 FROM trial WHERE rater = ?", (rater,)).fetchone():
+                trials = draw_trials(self._systems_of_pairs(), self.seed, rater - 1)
                 run.many(
-                    "INSERT INTO turn (rater, place, pair, swapped) VALUES (?, ?, ?, ?)",
-                    [(rater, turn.place, turn.pair, int(turn.swapped)) for turn in turns],
+                    "INSERT INTO trial (rater, place, pair, swapped) VALUES (?, ?, ?, ?)",
+                    [(rater, trial.place, trial.pair, int(trial.swapped)) for trial in trials],
                 )
         return int(rater)
 
-    def turns(self, rater: int) -> list[Turn]:
-        """All turns of a rater, in their order."""
-        rows = self._rows("SELECT place, pair, swapped FROM turn WHERE rater = ? ORDER BY place", (rater,))
-        return [Turn(place, pair, bool(swapped)) for place, pair, swapped in rows]
+    def trials(self, rater: int) -> list[Trial]:
+        """All trials of a rater, in order."""
+        rows = self._rows("SELECT place, pair, swapped FROM trial WHERE rater = ? ORDER BY place", (rater,))
+        return [Trial(place, pair, bool(swapped)) for place, pair, swapped in rows]
 
     def open_places(self, rater: int) -> list[int]:
-        """Places that the rater has not voted on yet, or took the vote back."""
+        """Places without a vote of the rater, or whose vote was withdrawn."""
         rows = self._rows(
-            "SELECT place FROM turn WHERE rater = ? AND place NOT IN "
+            "SELECT place FROM trial WHERE rater = ? AND place NOT IN "
             f"(SELECT place FROM vote WHERE rater = ? AND choice <> 'undo' AND seq IN ({_LAST})) ORDER BY place",
             (rater, rater),
         )
         return [place for (place,) in rows]
 
     def last_place(self, rater: int) -> int | None:
-        """Where the rater's latest vote that counts is, to be taken back; None without one."""
+        """Place of the rater's latest valid vote, for undo; None without one."""
         row = self._rows(
             f"SELECT place FROM vote WHERE rater = ? AND choice <> 'undo' AND seq IN ({_LAST}) ORDER BY seq DESC",
             (rater,),
@@ -285,49 +305,49 @@ class Store:
     # ----------------------------------------------------------------- votes
 
     def vote(self, vote: Vote) -> bool:
-        """Append a vote; when this returns, it is on the disk.
+        """Appends a vote; it is on disk when this returns.
 
         Returns:
-            Whether it is new: the same vote given again is neither an error nor a second vote.
+            Whether it is new: a repeated vote is neither an error nor a second vote.
 
         Raises:
-            MgenError: The turn does not exist, a field is out of its range, the id was used for another vote, or the
-                file cannot be written.
+            MgenError: The trial does not exist, a field is out of range, the id was used for another vote, or the file
+                cannot be written.
         """
-        row = (vote.id, vote.rater, vote.place, vote.choice, vote.heard_a, vote.heard_b)
-        if not (math.isfinite(vote.heard_a) and math.isfinite(vote.heard_b)):
-            raise MgenError("vote: seconds heard must be finite numbers")
+        row = (vote.id, vote.rater, vote.place, vote.choice, vote.seconds_a, vote.seconds_b)
+        if not (math.isfinite(vote.seconds_a) and math.isfinite(vote.seconds_b)):
+            raise MgenError("vote: seconds played must be finite numbers")
         with self._transaction() as run:
             try:
                 done = run(
-                    "INSERT INTO vote (id, rater, place, choice, heard_a, heard_b, at) VALUES (?, ?, ?, ?, ?, ?, ?) "
+                    "INSERT INTO vote (id, rater, place, choice, seconds_a, seconds_b, at) VALUES (?, ?, ?, ?, ?, ?, ?) "
                     "ON CONFLICT (id) DO NOTHING",
                     (*row, time.time()),
                 ).rowcount
             except sqlite3.IntegrityError as error:
                 raise MgenError(f"vote: {error}; reload the page") from error
             if not done:
-                known = run("SELECT id, rater, place, choice, heard_a, heard_b FROM vote WHERE id = ?", (vote.id,))
+                known = run("SELECT id, rater, place, choice, seconds_a, seconds_b FROM vote WHERE id = ?", (vote.id,))
                 if known.fetchone()[:4] != row[:4]:
                     raise MgenError(f"vote: the id {vote.id} was used for another vote; reload the page")
         return bool(done)
 
-    def ballots(self) -> list[Ballot]:
-        """The votes that count: the last on each turn, unless it takes back the one before."""
-        takes = dict(enumerate(self.takes))
+    def preferences(self) -> list[Preference]:
+        """The valid votes: the last of each trial, unless it withdraws the one before."""
+        clips = dict(enumerate(self.clips))
         rows = self._rows(
-            "SELECT rater.name, pair.id, first, second, swapped, choice, heard_a, heard_b FROM vote "
-            "JOIN turn USING (rater, place) JOIN pair ON pair.id = turn.pair JOIN rater ON rater.id = vote.rater "
+            "SELECT rater.name, pair.id, first, second, swapped, choice, seconds_a, seconds_b FROM vote "
+            "JOIN trial USING (rater, place) JOIN pair ON pair.id = trial.pair JOIN rater ON rater.id = vote.rater "
             f"WHERE choice <> 'undo' AND seq IN ({_LAST}) ORDER BY seq"
         )
         out = []
-        for name, pair, first, second, swapped, choice, heard_a, heard_b in rows:
+        for name, pair, first, second, swapped, choice, seconds_a, seconds_b in rows:
             preferred = None if choice == "tie" else int((choice == "b") != bool(swapped))
-            out.append(Ballot(name, pair, takes[first], takes[second], preferred, choice, heard_a, heard_b))
+            out.append(Preference(name, pair, clips[first], clips[second], preferred, choice, seconds_a, seconds_b))
         return out
 
     def counts(self) -> dict[str, int]:
-        """How many `raters`, `pairs`, and `votes` that count, and `appended` in all."""
+        """Numbers of `raters`, `pairs`, valid `votes`, and all `appended` votes."""
         (appended,) = self._rows("SELECT count(*) FROM vote")[0]
         (raters,) = self._rows("SELECT count(*) FROM rater")[0]
         (pairs,) = self._rows("SELECT count(*) FROM pair")[0]
@@ -341,12 +361,12 @@ class Store:
         return int(self._setting("seed"))
 
     @property
-    def players(self) -> list[str]:
-        return list(json.loads(self._setting("players")))
+    def systems(self) -> list[str]:
+        return list(json.loads(self._setting("systems")))
 
     @property
     def key(self) -> str:
-        """Tells this file from any other, and nothing else."""
+        """Random identifier of this file."""
         return self._setting("key")
 
     @property
@@ -359,34 +379,63 @@ class Store:
         return names
 
     @property
-    def takes(self) -> list[Take]:
+    def clips(self) -> list[StudyClip]:
         def ids(text: str | None) -> tuple[int, ...] | None:
             return None if text is None else tuple(json.loads(text))
 
-        rows = self._rows("SELECT player, prompt, work, digest, prompt_ids, completion_ids FROM take ORDER BY id")
-        return [Take(row[0], row[1], row[2], row[3], ids(row[4]), ids(row[5])) for row in rows]
+        rows = self._rows("SELECT system, prompt, work, digest, prompt_ids, completion_ids FROM clip ORDER BY id")
+        return [StudyClip(row[0], row[1], row[2], row[3], ids(row[4]), ids(row[5])) for row in rows]
 
-    def _players_of_pairs(self) -> list[tuple[str, str]]:
+    def _systems_of_pairs(self) -> list[tuple[str, str]]:
         return self._rows(
-            "SELECT one.player, other.player FROM pair JOIN take AS one ON one.id = first "
-            "JOIN take AS other ON other.id = second ORDER BY pair.id"
+            "SELECT one.system, other.system FROM pair JOIN clip AS one ON one.id = first "
+            "JOIN clip AS other ON other.id = second ORDER BY pair.id"
         )
 
     def _setting(self, name: str) -> str:
         return str(self._rows("SELECT value FROM study WHERE name = ?", (name,))[0][0])
 
-    def _exists(self) -> bool:
+    def _version(self) -> int:
+        """Version of the file's schema; 0 for an empty file."""
         ((application,), (version,)) = (
             self._connection.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
         )
         (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if (tables or application) and application != APPLICATION_ID:
             raise MgenError(f"{self.path}: a database of another program; choose another file")
-        if tables and version != VERSION:
+        if tables and not 1 <= version <= VERSION:
             raise MgenError(f"{self.path}: is of version {version}, this mgen reads {VERSION}; choose another file")
-        return bool(tables)
+        return int(version) if tables else 0
 
-    def _begin(self, study: Study) -> None:
+    def _migrate(self) -> None:
+        """Renames what version 1 called otherwise, in one transaction; every vote stays."""
+        with self._transaction() as run:
+            if self._version() == VERSION:
+                return
+            for (trigger,) in run("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+                run(f"DROP TRIGGER {trigger}")
+            for statement in _VERSION_1_TO_2:
+                run(statement)
+            run("UPDATE study SET value = ? WHERE name = 'fingerprint'", (self._study().fingerprint,))
+            self._protect()
+
+    def _study(self) -> Study:
+        """The study that the file was created for."""
+        seconds, seed = (json.loads(self._setting(name)) for name in ("seconds", "seed"))
+        pairs = self._rows("SELECT first, second FROM pair ORDER BY id")
+        return Study(self.question, seconds, seed, tuple(self.systems), tuple(self.clips), tuple(pairs))
+
+    def _protect(self) -> None:
+        """Makes the tables append-only, and records the version."""
+        for table in _TABLES:
+            for verb in ("UPDATE", "DELETE"):
+                self._connection.execute(
+                    f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
+                    "BEGIN SELECT RAISE(ABORT, 'votes are only appended'); END"
+                )
+        self._connection.execute(f"PRAGMA user_version={VERSION}")
+
+    def _create(self, study: Study) -> None:
         run = self._connection.execute
         for statement in _SCHEMA.split(";\n"):
             run(statement)
@@ -394,47 +443,41 @@ class Store:
             "question": study.question,
             "seconds": study.seconds,
             "seed": study.seed,
-            "players": study.players,
+            "systems": study.systems,
             "vocabulary": study.vocabulary,
         }
         rows = [(name, json.dumps(value)) for name, value in settings.items()]
         for row in [*rows, ("fingerprint", study.fingerprint), ("key", os.urandom(8).hex())]:
             run("INSERT INTO study (name, value) VALUES (?, ?)", row)
-        for i, take in enumerate(study.takes):
-            ids = (None if ids is None else json.dumps(ids) for ids in (take.prompt_ids, take.completion_ids))
+        for i, clip in enumerate(study.clips):
+            ids = (None if ids is None else json.dumps(ids) for ids in (clip.prompt_ids, clip.completion_ids))
             run(
-                "INSERT INTO take (id, player, prompt, work, digest, prompt_ids, completion_ids) "
+                "INSERT INTO clip (id, system, prompt, work, digest, prompt_ids, completion_ids) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (i, take.player, take.prompt, take.work, take.digest, *ids),
+                (i, clip.system, clip.prompt, clip.work, clip.digest, *ids),
             )
         for i, (first, second) in enumerate(study.pairs):
             run("INSERT INTO pair (id, first, second) VALUES (?, ?, ?)", (i, first, second))
-        for table in _TABLES:
-            for verb in ("UPDATE", "DELETE"):
-                run(
-                    f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
-                    "BEGIN SELECT RAISE(ABORT, 'votes are only appended'); END"
-                )
         run(f"PRAGMA application_id={APPLICATION_ID}")
-        run(f"PRAGMA user_version={VERSION}")
+        self._protect()
 
     def _check(self, study: Study) -> None:
         if self._setting("fingerprint") != study.fingerprint:
             pairs, now = self.counts()["pairs"], len(study.pairs)
             raise MgenError(
-                f"{self.path}: holds votes of another study ({pairs} pairs of {', '.join(self.players)}; now {now} of "
-                f"{', '.join(study.players)}); choose another --out, or the runs and options it was begun with"
+                f"{self.path}: holds votes of another study ({pairs} pairs of {', '.join(self.systems)}; now {now} of "
+                f"{', '.join(study.systems)}); choose another --out, or its own runs and options"
             )
 
     # -------------------------------------------------------------- database
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._lock, _explained(self.path):
+        with self._lock, _explain_errors(self.path):
             return self._connection.execute(query, values).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[_Run]:
-        with self._lock, _explained(self.path):
+        with self._lock, _explain_errors(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield _Run(self._connection)
@@ -446,7 +489,7 @@ class Store:
 
 
 class _Run:
-    """`run(sql, values)` inside a transaction."""
+    """Executes statements inside a transaction: `run(sql, values)`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.many = connection.executemany
@@ -456,30 +499,30 @@ class _Run:
         return self._execute(query, values)
 
 
-def draw_turns(players: Sequence[tuple[str, str]], seed: int, number: int) -> list[Turn]:
-    """In which order rater `number` (0..) meets the pairs, and which take is A.
+def draw_trials(systems: Sequence[tuple[str, str]], seed: int, number: int) -> list[Trial]:
+    """Draws the order of the pairs for rater `number` (0..), and which clip is A.
 
-    Every two raters (0 and 1, 2 and 3, ...) hear each pair once in either order; within a rater, a player is A in half
-    of its pairs with another, to one.
+    Two consecutive raters (0 and 1, 2 and 3, ...) get each pair once in either order; for one rater, a system is A in
+    half of its pairs with another, plus or minus one.
 
     Args:
-        players: the two players of each pair.
+        systems: the two systems of each pair.
     """
     chance = random.Random(f"{seed} sides {number // 2}")
-    swapped = [False] * len(players)
-    for both in sorted(set(players)):
-        places = [i for i, names in enumerate(players) if names == both]
+    swapped = [False] * len(systems)
+    for both in sorted(set(systems)):
+        places = [i for i, names in enumerate(systems) if names == both]
         chance.shuffle(places)
         first = chance.random() < 0.5
         for i, place in enumerate(places):
             swapped[place] = bool(i % 2) != first
-    order = list(range(len(players)))
+    order = list(range(len(systems)))
     random.Random(f"{seed} order {number}").shuffle(order)
-    return [Turn(place, pair, swapped[pair] != bool(number % 2)) for place, pair in enumerate(order)]
+    return [Trial(place, pair, swapped[pair] != bool(number % 2)) for place, pair in enumerate(order)]
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    with _explained(path):
+    with _explain_errors(path):
         return sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={mode}",
             uri=True,
@@ -490,13 +533,13 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """SQLite's errors as one line of ours."""
+def _explain_errors(path: Path) -> Iterator[None]:
+    """Turns errors of SQLite into one line."""
     try:
         yield
     except sqlite3.OperationalError as error:
         raise MgenError(
-            f"{path}: cannot be opened or written ({error}); see to the disk or choose another file"
+            f"{path}: cannot be opened or written ({error}); check the disk or choose another file"
         ) from error
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.IntegrityError):

@@ -14,7 +14,7 @@ import pytest
 from listen_voter import intended, study
 
 from mgen.errors import MgenError
-from mgen.listen.store import NameRefused, Store, Study, Take, Vote, draw_turns
+from mgen.listen.vote_store import InvalidName, VoteStore, Study, StudyClip, Vote, draw_trials
 
 TESTS = Path(__file__).parent
 KILLS = int(os.environ.get("MGEN_KILLS", "40"))
@@ -22,7 +22,7 @@ KILLS = int(os.environ.get("MGEN_KILLS", "40"))
 
 @pytest.fixture
 def store(tmp_path):
-    opened = Store.open(tmp_path / "votes.sqlite", study(6))
+    opened = VoteStore.open(tmp_path / "votes.sqlite", study(6))
     yield opened
     opened.close()
 
@@ -82,7 +82,7 @@ def test_what_is_acknowledged_is_on_the_disk(store):
 
 def test_the_store_is_light():
     """What writes votes must start at once, after a crash too."""
-    script = "import sys; before = set(sys.modules); import mgen.listen.store; print(*(set(sys.modules) - before))"
+    script = "import sys; before = set(sys.modules); import mgen.listen.vote_store; print(*(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     tops = {name.split(".")[0] for name in done.stdout.split()}
     assert tops - {"mgen"} <= set(sys.stdlib_module_names)
@@ -104,7 +104,7 @@ def test_an_id_is_for_one_vote(store):
     for other in (Vote("aaaaaaaa", rater, 0, "b"), Vote("aaaaaaaa", rater, 1, "a"), Vote("aaaaaaaa", 2, 0, "a")):
         with pytest.raises(MgenError, match="another vote"):
             store.vote(other)
-    assert [vote.chose for vote in store.ballots()] == ["a"]
+    assert [vote.choice for vote in store.preferences()] == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -135,23 +135,23 @@ def test_the_last_word_counts_and_undo_opens_the_pair_again(store):
     assert store.open_places(rater) == [1, 2, 3, 4, 5] and store.last_place(rater) == 0
     store.vote(Vote("vote0003", rater, 1, "tie"))
     store.vote(Vote("vote0004", rater, 0, "b"))
-    assert [vote.chose for vote in store.ballots()] == ["tie", "b"]
+    assert [vote.choice for vote in store.preferences()] == ["tie", "b"]
     assert store.open_places(rater) == [2, 3, 4, 5] and store.last_place(rater) == 0
     assert store.counts() == {"raters": 1, "pairs": 6, "votes": 2, "appended": 5}
 
 
 def test_a_ballot_names_the_take_that_was_preferred(store):
-    """Whoever stood as A: a is the second take where the turn is swapped."""
+    """Whoever stood as A: a is the second clip where the trial is swapped."""
     rater = store.rater("Ann")
-    for turn in store.turns(rater):
-        store.vote(Vote(f"vote000{turn.place}", rater, turn.place, "a", 5, 6))
-    told = {ballot.pair: ballot for ballot in store.ballots()}
-    for turn in store.turns(rater):
-        ballot = told[turn.pair]
-        assert ballot.preferred == (1 if turn.swapped else 0)
-        assert (ballot.first.player, ballot.second.player) == ("real", "model")
-        assert ballot.first.prompt == ballot.second.prompt == f"prompt {turn.pair}"
-        assert (ballot.rater, ballot.heard_a, ballot.heard_b) == ("Ann", 5, 6)
+    for trial in store.trials(rater):
+        store.vote(Vote(f"vote000{trial.place}", rater, trial.place, "a", 5, 6))
+    told = {preference.pair: preference for preference in store.preferences()}
+    for trial in store.trials(rater):
+        preference = told[trial.pair]
+        assert preference.preferred == (1 if trial.swapped else 0)
+        assert (preference.first.system, preference.second.system) == ("real", "model")
+        assert preference.first.prompt == preference.second.prompt == f"prompt {trial.pair}"
+        assert (preference.rater, preference.seconds_a, preference.seconds_b) == ("Ann", 5, 6)
 
 
 def test_nothing_is_changed_or_deleted(store):
@@ -161,8 +161,8 @@ def test_nothing_is_changed_or_deleted(store):
     for statement in (
         "DELETE FROM vote",
         "UPDATE vote SET choice = 'b'",
-        "DELETE FROM turn",
-        "UPDATE take SET player = 'x'",
+        "DELETE FROM trial",
+        "UPDATE clip SET system = 'x'",
     ):
         with pytest.raises(sqlite3.IntegrityError, match="only appended"):
             connection.execute(statement)
@@ -170,7 +170,7 @@ def test_nothing_is_changed_or_deleted(store):
 
 
 def test_many_threads_and_two_servers_lose_nothing(store):
-    other = Store.open(store.path, study(6))
+    other = VoteStore.open(store.path, study(6))
     rater = store.rater("Ann")
 
     def many(which, name):
@@ -191,11 +191,11 @@ def test_many_threads_and_two_servers_lose_nothing(store):
 
 def test_a_rater_comes_back_by_name_and_goes_on(store):
     ann = store.rater("Ann  Lee")
-    turns = store.turns(ann)
+    trials = store.trials(ann)
     store.vote(Vote("aaaaaaaa", ann, 0, "a"))
     store.close()
-    again = Store.open(store.path, study(6))
-    assert again.rater(" ann lee ") == ann and again.turns(ann) == turns
+    again = VoteStore.open(store.path, study(6))
+    assert again.rater(" ann lee ") == ann and again.trials(ann) == trials
     assert again.open_places(ann) == [1, 2, 3, 4, 5]
     assert again.rater("Bob") != ann
     again.close()
@@ -203,7 +203,7 @@ def test_a_rater_comes_back_by_name_and_goes_on(store):
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 61, "a\x00b", "a\u202eb", "\ud800"])
 def test_a_name_that_is_none(store, name):
-    with pytest.raises(NameRefused):
+    with pytest.raises(InvalidName):
         store.rater(name)
     assert store.counts()["raters"] == 0
 
@@ -211,31 +211,31 @@ def test_a_name_that_is_none(store, name):
 def test_a_name_may_be_anything_that_can_be_read(store):
     for name in ("<script>alert(1)</script>", "'; DROP TABLE vote; --", "Åsa 🎷", "x" * 60):
         store.vote(Vote(f"{store.rater(name):08d}", store.rater(name), 0, "a"))
-    assert [ballot.rater for ballot in store.ballots()][:2] == ["<script>alert(1)</script>", "'; DROP TABLE vote; --"]
+    assert [preference.rater for preference in store.preferences()][:2] == ["<script>alert(1)</script>", "'; DROP TABLE vote; --"]
 
 
 def test_sides_are_balanced_within_a_rater_and_exactly_over_two():
-    players = [("a", "b")] * 10 + [("a", "c")] * 7 + [("b", "c")] * 8
+    systems = [("a", "b")] * 10 + [("a", "c")] * 7 + [("b", "c")] * 8
     sides = {}
     for number in range(4):
-        turns = draw_turns(players, 3, number)
-        assert sorted(turn.pair for turn in turns) == list(range(25))
-        assert [turn.place for turn in turns] == list(range(25))
-        sides[number] = {turn.pair: turn.swapped for turn in turns}
+        trials = draw_trials(systems, 3, number)
+        assert sorted(trial.pair for trial in trials) == list(range(25))
+        assert [trial.place for trial in trials] == list(range(25))
+        sides[number] = {trial.pair: trial.swapped for trial in trials}
         for both, n in (("ab", 10), ("ac", 7), ("bc", 8)):
-            swapped = sum(sides[number][i] for i, names in enumerate(players) if "".join(names) == both)
+            swapped = sum(sides[number][i] for i, names in enumerate(systems) if "".join(names) == both)
             assert abs(2 * swapped - n) <= 1
     for one, other in ((0, 1), (2, 3)):
         assert all(sides[one][pair] != sides[other][pair] for pair in range(25))
     assert sides[0] != sides[2] and sides[0] != sides[3]
-    orders = [[turn.pair for turn in draw_turns(players, 3, number)] for number in range(6)]
+    orders = [[trial.pair for trial in draw_trials(systems, 3, number)] for number in range(6)]
     assert len({tuple(order) for order in orders}) == 6
-    assert draw_turns(players, 3, 0) == draw_turns(players, 3, 0) != draw_turns(players, 4, 0)
+    assert draw_trials(systems, 3, 0) == draw_trials(systems, 3, 0) != draw_trials(systems, 4, 0)
 
 
 def test_orders_are_even_over_many_raters():
     """Each pair stands first about equally often: 60 of 600 raters, by 7.3 on average (binomial)."""
-    first = Counter(draw_turns([("a", "b")] * 10, 0, number)[0].pair for number in range(600))
+    first = Counter(draw_trials([("a", "b")] * 10, 0, number)[0].pair for number in range(600))
     assert len(first) == 10 and all(abs(count - 60) < 5 * 7.4 for count in first.values())
 
 
@@ -244,17 +244,17 @@ def test_orders_are_even_over_many_raters():
 
 def test_votes_of_another_study_are_not_mixed(store):
     with pytest.raises(MgenError, match=r"another study \(6 pairs of real, model; now 7 of real, model\)"):
-        Store.open(store.path, study(7))
+        VoteStore.open(store.path, study(7))
     with pytest.raises(MgenError, match="another study"):
-        Store.open(store.path, study(6, ("real", "other")))
+        VoteStore.open(store.path, study(6, ("real", "other")))
 
 
 def test_a_study_has_its_tokens_and_names_back(tmp_path):
-    takes = (Take("x", "p", "w", "1", (1, 2), (3,)), Take("y", "p", "w", "2"))
-    asked = Study("Q?", 9.0, 5, ("x", "y"), takes, ((0, 1),), ("PAD", "Bar"))
-    opened = Store.open(tmp_path / "a file #1?.sqlite", asked)
-    assert (tuple(opened.takes), opened.question, opened.seed) == (takes, "Q?", 5)
-    assert (opened.players, opened.vocabulary) == (["x", "y"], ["PAD", "Bar"])
+    clips = (StudyClip("x", "p", "w", "1", (1, 2), (3,)), StudyClip("y", "p", "w", "2"))
+    asked = Study("Q?", 9.0, 5, ("x", "y"), clips, ((0, 1),), ("PAD", "Bar"))
+    opened = VoteStore.open(tmp_path / "a file #1?.sqlite", asked)
+    assert (tuple(opened.clips), opened.question, opened.seed) == (clips, "Q?", 5)
+    assert (opened.systems, opened.vocabulary) == (["x", "y"], ["PAD", "Bar"])
     assert [path.name for path in tmp_path.glob("*.sqlite")] == ["a file #1?.sqlite"]
     opened.close()
 
@@ -274,29 +274,29 @@ def test_files_that_are_no_votes(tmp_path, store):
         (tmp_path / "none", "no such file"),
     ):
         with pytest.raises(MgenError, match=says) as caught:
-            Store.read(path)
+            VoteStore.read(path)
         assert "\n" not in str(caught.value) and str(path) in str(caught.value)
     for path in (noise, other, tmp_path, tmp_path / "no" / "folder"):
         with pytest.raises(MgenError) as caught:
-            Store.open(path, study(6))
+            VoteStore.open(path, study(6))
         assert "\n" not in str(caught.value) and str(path) in str(caught.value)
     connection = sqlite3.connect(store.path)
     connection.execute("PRAGMA user_version=2")
     connection.close()
     with pytest.raises(MgenError, match="version 2, this mgen reads 1"):
-        Store.read(store.path)
+        VoteStore.read(store.path)
 
 
 def test_votes_are_read_while_others_vote_and_after(store):
     store.vote(Vote("aaaaaaaa", store.rater("Ann"), 0, "a"))
-    reader = Store.read(store.path)
-    assert len(reader.ballots()) == 1
+    reader = VoteStore.read(store.path)
+    assert len(reader.preferences()) == 1
     store.vote(Vote("bbbbbbbb", 1, 1, "a"))
-    assert len(reader.ballots()) == 2
+    assert len(reader.preferences()) == 2
     with pytest.raises(MgenError, match="cannot be opened or written"):
         reader.rater("Bob")
     reader.close()
     store.close()
-    again = Store.read(store.path)
-    assert len(again.ballots()) == 2
+    again = VoteStore.read(store.path)
+    assert len(again.preferences()) == 2
     again.close()

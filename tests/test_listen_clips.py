@@ -4,18 +4,18 @@ import json
 from collections import Counter
 
 import pytest
-from instrument_scores import score_of
+from instrument_scores import read_clip
 
 from mgen.errors import MgenError
-from mgen.listen.store import Take
-from mgen.listen.takes import Recording, draw_pairs, from_midi, from_samples, is_evaluation, join
+from mgen.listen.vote_store import StudyClip
+from mgen.listen.clips import ClipFile, draw_pairs, from_midi, from_samples, is_evaluation, join
 from mgen.sampling.samples import SamplePrompt, write_samples
 
 
 def midi(folder, *names, pitch=0):
     folder.mkdir(parents=True, exist_ok=True)
     for i, name in enumerate(names):
-        score_of((0, False, "", 2 + (i + pitch) % 7)).dump_midi(folder / name)
+        read_clip((0, False, "", 2 + (i + pitch) % 7)).dump_midi(folder / name)
     return folder
 
 
@@ -29,14 +29,14 @@ def evaluation(folder, remi, completions, prompts=3, first=0):
     return folder
 
 
-def take(player, prompt, ids=None, digest=""):
-    return Recording(Take(player, prompt, "", digest or f"{player} {prompt}", ids, ids), None)
+def clip(system, prompt, ids=None, digest=""):
+    return ClipFile(StudyClip(system, prompt, "", digest or f"{system} {prompt}", ids, ids), None)
 
 
-def prompts_of(recordings):
+def prompts_of(clip_files):
     out = {}
-    for one in recordings:
-        out.setdefault(one.take.player, []).append(one.take.prompt)
+    for one in clip_files:
+        out.setdefault(one.clip.system, []).append(one.clip.prompt)
     return out
 
 
@@ -52,14 +52,14 @@ def test_an_evaluation_is_read_with_its_tokens(tmp_path, remi, demo_pieces):
     write_samples(tmp_path / "samples", "jazz", named, {"real": [rest], "m": [rest[:40]]}, remi)
     assert is_evaluation(tmp_path) and is_evaluation(tmp_path / "samples")
     found = from_samples(tmp_path)
-    assert [one.take.player for one in found] == ["real", "m"]
-    assert found[0].take.prompt == found[1].take.prompt and found[0].take.work == "a work"
-    assert found[0].take.prompt_ids == tuple(prompt) and found[1].take.completion_ids == tuple(rest[:40])
-    assert found[0].file.is_file() and found[0].take.digest != found[1].take.digest
+    assert [one.clip.system for one in found] == ["real", "m"]
+    assert found[0].clip.prompt == found[1].clip.prompt and found[0].clip.work == "a work"
+    assert found[0].clip.prompt_ids == tuple(prompt) and found[1].clip.completion_ids == tuple(rest[:40])
+    assert found[0].file.is_file() and found[0].clip.digest != found[1].clip.digest
     # The prompt ends with its last onset: at 120 quarters a minute a step is 1/48 s.
     steps = json.loads((tmp_path / "samples" / "index.json").read_text())["items"][0]["prompt_end"]
     assert found[0].prompt_seconds == pytest.approx(steps / 48) and steps > 24
-    assert [one.take.player for one in from_samples(tmp_path, ["m"])] == ["m"]
+    assert [one.clip.system for one in from_samples(tmp_path, ["m"])] == ["m"]
     with pytest.raises(MgenError, match="none of x among real, m"):
         from_samples(tmp_path, ["x"])
 
@@ -69,15 +69,15 @@ def test_a_folder_of_files_is_a_player(tmp_path):
     (folder / "notes.txt").write_text("not music")
     midi(folder / "deeper", "d.mid")
     found = from_midi(folder, "theirs")
-    assert [one.take.prompt for one in found] == ["a", "b", "c"]
-    assert {one.take.player for one in found} == {"theirs"} and found[0].take.completion_ids is None
+    assert [one.clip.prompt for one in found] == ["a", "b", "c"]
+    assert {one.clip.system for one in found} == {"theirs"} and found[0].clip.completion_ids is None
 
 
 def test_what_was_continued_is_part_of_the_prompt(tmp_path):
     for name, prompt in (("one", "x/theme.mid"), ("two", "y/theme.mid"), ("three", "")):
         midi(tmp_path / name, "0000.mid")
         (tmp_path / name / "index.json").write_text(json.dumps({"prompt": prompt, "pieces": []}))
-    prompts = [from_midi(tmp_path / name, name)[0].take.prompt for name in ("one", "two", "three")]
+    prompts = [from_midi(tmp_path / name, name)[0].clip.prompt for name in ("one", "two", "three")]
     assert prompts == ["0000 of theme.mid", "0000 of theme.mid", "0000"]
     assert not is_evaluation(tmp_path / "one")
 
@@ -100,7 +100,7 @@ def test_an_empty_folder(tmp_path):
 
 
 def test_players_of_two_evaluations(remi, tmp_path):
-    """Real music of the same prompts is one player; two models of one name are two."""
+    """Real music of the same prompts is one system; two models of one name are two."""
     bar = remi.names.index("Bar_None")
     one = from_samples(evaluation(tmp_path / "one", remi, {"real": [[bar]] * 3, "m": [[bar] * 2] * 3}))
     two = from_samples(evaluation(tmp_path / "two", remi, {"real": [[bar]] * 3, "m": [[bar] * 3] * 3}))
@@ -118,33 +118,33 @@ def test_prompts_of_one_name_and_other_tokens_are_two(remi, tmp_path):
 
 
 def test_files_of_one_name_share_a_prompt():
-    runs = {name: [take(name, f"tune {i}") for i in range(4)] for name in ("x", "y")}
+    runs = {name: [clip(name, f"tune {i}") for i in range(4)] for name in ("x", "y")}
     found = prompts_of(join(runs))
     assert found["x"] == found["y"] == [f"tune {i}" for i in range(4)]
 
 
 def test_files_of_other_names_meet_at_random():
-    runs = {"x": [take("x", f"x {i}") for i in range(5)], "y": [take("y", f"y {i}") for i in range(8)]}
+    runs = {"x": [clip("x", f"x {i}") for i in range(5)], "y": [clip("y", f"y {i}") for i in range(8)]}
     joined = join(runs)
     assert len(draw_pairs(joined, 99, 0)) == 5
-    digests = [one.take.digest for one in joined if one.take.player == "y"]
+    digests = [one.clip.digest for one in joined if one.clip.system == "y"]
     assert digests != sorted(digests) and set(digests) == {f"y y {i}" for i in range(8)}
-    assert [one.take.digest for one in join(runs, seed=1)] != [one.take.digest for one in joined]
+    assert [one.clip.digest for one in join(runs, seed=1)] != [one.clip.digest for one in joined]
 
 
 def test_files_meet_an_evaluation_at_random_on_its_works():
-    own = [Recording(Take(player, f"p{i}", f"w{i}", player, (1,), (i,)), None) for i in range(3) for player in "mn"]
-    found = join({"eval": own, "files": [take("files", f"f{i}") for i in range(9)]})
+    own = [ClipFile(StudyClip(system, f"p{i}", f"w{i}", system, (1,), (i,)), None) for i in range(3) for system in "mn"]
+    found = join({"eval": own, "files": [clip("files", f"f{i}") for i in range(9)]})
     assert prompts_of(found)["files"] == ["p0", "p1", "p2"]
-    assert {one.take.work for one in found if one.take.player == "files"} == {"w0", "w1", "w2"}
+    assert {one.clip.work for one in found if one.clip.system == "files"} == {"w0", "w1", "w2"}
 
 
 def test_chosen_players():
-    runs = {"r": [take(player, f"p{i}") for i in range(2) for player in "abc"]}
+    runs = {"r": [clip(system, f"p{i}") for i in range(2) for system in "abc"]}
     assert list(prompts_of(join(runs, ["c", "a"]))) == ["a", "c"]
-    with pytest.raises(MgenError, match="--players d: expected some of a, b, c"):
+    with pytest.raises(MgenError, match="--systems d: expected some of a, b, c"):
         join(runs, ["a", "d"])
-    with pytest.raises(MgenError, match="two or more players to compare, found a"):
+    with pytest.raises(MgenError, match="two or more systems to compare, found a"):
         join(runs, ["a"])
 
 
@@ -152,31 +152,31 @@ def test_chosen_players():
 
 
 def test_pairs_are_of_one_prompt_and_players_meet_equally_often():
-    recordings = [take(player, f"p{i}") for i in range(20) for player in "abcd"]
-    pairs = draw_pairs(recordings, 45, 0)
+    clip_files = [clip(system, f"p{i}") for i in range(20) for system in "abcd"]
+    pairs = draw_pairs(clip_files, 45, 0)
     assert len(set(pairs)) == 45
     met = Counter()
     for first, second in pairs:
-        one, two = recordings[first].take, recordings[second].take
-        assert one.prompt == two.prompt and one.player < two.player
-        met[one.player, two.player] += 1
+        one, two = clip_files[first].clip, clip_files[second].clip
+        assert one.prompt == two.prompt and one.system < two.system
+        met[one.system, two.system] += 1
     assert len(met) == 6 and set(met.values()) == {7, 8}
-    prompts = Counter(recordings[first].take.prompt for first, _ in pairs)
-    assert set(prompts.values()) == {2, 3}  # gone through in turn
+    prompts = Counter(clip_files[first].clip.prompt for first, _ in pairs)
+    assert set(prompts.values()) == {2, 3}  # gone through in trial
 
 
 def test_no_take_is_heard_twice_while_there_are_new_prompts():
-    recordings = [take(player, f"p{i}") for i in range(20) for player in "abc"]
-    heard = Counter(i for pair in draw_pairs(recordings, 20, 0) for i in pair)
+    clip_files = [clip(system, f"p{i}") for i in range(20) for system in "abc"]
+    heard = Counter(i for pair in draw_pairs(clip_files, 20, 0) for i in pair)
     assert set(heard.values()) == {1}
 
 
 def test_all_pairs_and_no_more():
-    recordings = [take(player, f"p{i}") for i in range(2) for player in "abc"]
-    assert len(draw_pairs(recordings, 99, 0)) == 6
-    assert draw_pairs(recordings, 4, 0) == draw_pairs(recordings, 4, 0) != draw_pairs(recordings, 4, 1)
+    clip_files = [clip(system, f"p{i}") for i in range(2) for system in "abc"]
+    assert len(draw_pairs(clip_files, 99, 0)) == 6
+    assert draw_pairs(clip_files, 4, 0) == draw_pairs(clip_files, 4, 0) != draw_pairs(clip_files, 4, 1)
 
 
 def test_prompts_that_one_player_continued_are_left_out():
-    recordings = [take("a", "p"), take("b", "p"), take("a", "q")]
-    assert draw_pairs(recordings, 9, 0) == [(0, 1)]
+    clip_files = [clip("a", "p"), clip("b", "p"), clip("a", "q")]
+    assert draw_pairs(clip_files, 9, 0) == [(0, 1)]

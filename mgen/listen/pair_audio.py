@@ -1,0 +1,162 @@
+"""Audio of a pair of clips with equal length, loudness and format, so that only the music differs."""
+
+from __future__ import annotations
+
+import io
+import math
+import threading
+import wave
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from symusic import core
+
+from mgen.errors import MgenError, RejectedFile
+from mgen.files import read_bytes
+from mgen.listen.clips import ClipFile
+from mgen.midi import parse_midi
+from mgen.render.audio import SAMPLE_RATE, loudness, synthesise
+
+Samples = NDArray[np.float32]
+
+MIN_AFTER_PROMPT = 6.0  # seconds played of both, even if one has ended: the rest of it is silence
+_FADE = 0.3  # seconds
+_CACHED = 24  # pairs in memory; a pair of 20 s takes 1.8 MB
+
+
+@dataclass(frozen=True, slots=True)
+class PairAudio:
+    """Audio of both clips of a pair.
+
+    Attributes:
+        first, second: WAV files of equal size: 16 bits, mono.
+        seconds: length of either.
+        prompt_seconds: length of the beginning that both share.
+    """
+
+    first: bytes
+    second: bytes
+    seconds: float
+    prompt_seconds: float
+
+
+class PairAudioCache:
+    """Renders the pairs of a study on demand, and caches the latest.
+
+    Args:
+        pairs: the two clip files of each pair.
+        seconds: longest playing time.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[ClipFile, ClipFile]], seconds: float) -> None:
+        self._pairs = pairs
+        self._seconds = seconds
+        self._made: OrderedDict[int, Future[PairAudio]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="audio")
+
+    def __call__(self, pair: int) -> PairAudio:
+        """Returns the audio of a pair; waits until it is rendered.
+
+        Raises:
+            MgenError: A file cannot be read.
+        """
+        return self._future(pair).result()
+
+    def prefetch(self, pair: int) -> None:
+        """Starts to render a pair in the background."""
+        self._future(pair)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _future(self, pair: int) -> Future[PairAudio]:
+        with self._lock:
+            future = self._made.get(pair)
+            if future is None or (future.done() and future.exception() is not None):
+                future = self._pool.submit(render_pair, *self._pairs[pair], self._seconds)
+                self._made[pair] = future
+            self._made.move_to_end(pair)
+            while len(self._made) > _CACHED:
+                self._made.popitem(last=False)
+            return future
+
+
+def render_pair(
+    first: ClipFile,
+    second: ClipFile,
+    seconds: float,
+    synthesiser: Callable[..., Samples] = synthesise,
+) -> PairAudio:
+    """Synthesises two clips with equal length and loudness.
+
+    Args:
+        seconds: longest playing time, though at least `MIN_AFTER_PROMPT` after the prompt.
+
+    Raises:
+        MgenError: A file cannot be read.
+    """
+    shared = min(first.prompt_seconds, second.prompt_seconds)
+    longest = max(seconds, shared + MIN_AFTER_PROMPT)
+    sounds = [synthesiser(read_clip(one), sample_rate=SAMPLE_RATE, max_seconds=longest) for one in (first, second)]
+    one, two = match_pair(sounds[0], sounds[1], shared + MIN_AFTER_PROMPT)
+    length = len(one) / SAMPLE_RATE
+    return PairAudio(wav(one), wav(two), length, min(shared, length))
+
+
+def match_pair(
+    first: Samples, second: Samples, min_seconds: float, sample_rate: int = SAMPLE_RATE
+) -> tuple[Samples, Samples]:
+    """Gives two sounds equal length and loudness.
+
+    Both are cut to the shorter one, with a fade, but not below `min_seconds`, up to which the shorter one is padded with
+    silence. The louder one is attenuated to the loudness of the other; silence stays silence.
+    """
+    size = max(min(len(first), len(second)), min(int(min_seconds * sample_rate), max(len(first), len(second))))
+    cut = [_with_length(sound, size, sample_rate) for sound in (first, second)]
+    levels = [loudness(sound, sample_rate) for sound in cut]
+    if all(math.isfinite(level) for level in levels):
+        cut = [sound * 10 ** ((min(levels) - level) / 20) for sound, level in zip(cut, levels, strict=True)]
+    return cut[0].astype(np.float32), cut[1].astype(np.float32)
+
+
+def wav(samples: Samples, sample_rate: int = SAMPLE_RATE) -> bytes:
+    """Encodes mono samples (S,) within -1..1 as a WAV file of 16 bits."""
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        file.writeframes((np.clip(samples, -1, 1) * 32767).round().astype("<i2").tobytes())
+    return out.getvalue()
+
+
+def _with_length(sound: Samples, size: int, sample_rate: int) -> Samples:
+    if len(sound) <= size:
+        return np.pad(sound, (0, size - len(sound)))
+    fade = min(int(_FADE * sample_rate), size)
+    out = sound[:size].copy()
+    out[size - fade :] *= np.linspace(1, 0, fade, dtype=np.float32)
+    return out
+
+
+def read_clip(clip_file: ClipFile) -> core.ScoreTick:
+    """Reads the music of a clip; a clip without notes, or with drums alone, is valid: a model may generate one.
+
+    Raises:
+        MgenError: The file cannot be read.
+    """
+    try:
+        data = read_bytes(clip_file.path)
+        try:
+            return parse_midi(data)
+        except RejectedFile as error:
+            if error.reason not in {"no notes", "only drums"}:
+                raise
+            return core.ScoreTick.from_midi(data)
+    except RejectedFile as error:
+        raise MgenError(f"{clip_file.path}: {error}; repair it or leave it out") from error

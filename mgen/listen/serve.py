@@ -1,0 +1,115 @@
+"""Serves the listening page on a socket until it is interrupted."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import secrets
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+from mgen.errors import MgenError
+from mgen.listen.pair_audio import PairAudioCache
+from mgen.listen.vote_store import VoteStore
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass
+class ServeConfig:
+    """Options of `mgen listen` for its server."""
+
+    host: str = field(default="127.0.0.1", metadata={"help": "Address to listen on; 0.0.0.0 for all of this machine."})
+    port: int = field(default=8765, metadata={"help": "Port to listen on; 0 takes any free one."})
+    token: str = field(
+        default="",
+        metadata={"help": "Token that the page requires; generated if --host is not this machine alone."},
+    )
+    names: list[str] = field(
+        default_factory=list, metadata={"help": "Further host names of the page, such as those of a proxy."}
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 2**16:
+            raise ValueError(f"port ({self.port}) must be from 0, any free one, to 65535")
+        if self.token and len(self.token) < 8:
+            raise ValueError(f"token ({len(self.token)} letters) must have at least 8; leave it out to generate one")
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Opens a listening socket.
+
+    Raises:
+        MgenError: The port is taken or forbidden, or the host is no address of this machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError) as error:
+        raise MgenError(f"--host {host}: no address of this machine ({error}); try 127.0.0.1") from error
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(64)
+    except OSError as error:
+        listener.close()
+        raise MgenError(
+            f"--port {port}: cannot listen on {host} ({error.strerror}); choose another --port, or 0 for any"
+        ) from error
+    return listener
+
+
+def serve(
+    store: VoteStore,
+    audio: PairAudioCache,
+    listener: socket.socket,
+    config: ServeConfig,
+    announce: Callable[[str], None],
+) -> None:
+    """Serves until Ctrl-C.
+
+    Args:
+        announce: receives the lines for the terminal: the study, the page's address, the token.
+    """
+    import uvicorn
+
+    from mgen.listen.server import ListeningServer
+
+    address, port = listener.getsockname()[:2]
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    token = config.token or ("" if ip.is_loopback else secrets.token_urlsafe(16))
+    names = {*LOOPBACK, address, config.host, *config.names}
+    if not ip.is_loopback:
+        names |= {socket.gethostname(), socket.getfqdn(), f"{socket.gethostname()}.local"}
+    hosts = {name.lower() for name in names}
+    server = ListeningServer(store, audio, token, hosts, ip.is_unspecified, cookie=f"mgen_listen_{port}")
+    shown = socket.gethostname() if ip.is_unspecified else address
+    place = f"[{shown}]" if ":" in shown else shown
+    counts = store.counts()
+    votes = f" ({counts['votes']} votes of {counts['raters']} raters so far)" if counts["raters"] else ""
+    announce(f"{counts['pairs']} pairs of {', '.join(store.systems)}; votes go to {store.path}{votes}")
+    announce(f"listen on  http://{place}:{port}/{f'#token={quote(token)}' if token else ''}")
+    if token:
+        announce(f"token      {token}")
+    announce("Ctrl-C ends; every vote is kept.")
+    logging.getLogger("uvicorn.error").addFilter(lambda record: "Invalid HTTP request" not in record.getMessage())
+    settings = uvicorn.Config(
+        server.app,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=2,
+        limit_concurrency=256,
+    )
+    try:
+        uvicorn.Server(settings).run(sockets=[listener])
+    except KeyboardInterrupt:  # passed on by uvicorn after a clean shutdown
+        return
