@@ -13,6 +13,7 @@ from typing import Any
 from mgen.errors import MgenError
 
 OPTIONS: dict[str, dict[str, str]] = {
+    "listen": {"players": "systems"},
     "finetune": {
         "form": "objective (nats is kl_in_return, normalised is grpo)",
         "loud_share": "dominant_share",

@@ -39,7 +39,7 @@ class FakeSounds:
         self.asked.append(pair)
         return FakeSound(f"RIFF real  {pair:3d}".encode(), f"RIFF model {pair:3d}".encode())
 
-    def ahead(self, pair):
+    def prefetch(self, pair):
         self.made_ahead.append(pair)
 
 
@@ -99,7 +99,7 @@ def running(app, listener=None):
     """Serves an app; gives the port."""
     listener = listener or socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_level="critical", server_header=False)
-    server = uvicorn.ListeningServer(config)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     while not server.started:
@@ -114,4 +114,4 @@ def running(app, listener=None):
 if __name__ == "__main__":
     app = ListeningServer(VoteStore.open(sys.argv[1], study(400)), FakeSounds(), hosts={"127.0.0.1"}).app
     listener = socket.create_server(("127.0.0.1", int(sys.argv[2])))
-    uvicorn.ListeningServer(uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_level="critical")).run([listener])
+    uvicorn.Server(uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_level="critical")).run([listener])

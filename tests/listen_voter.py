@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import sys
 
-from mgen.listen.vote_store import VoteStore, Study, StudyClip, Vote
+from mgen.listen.vote_store import Study, StudyClip, Vote, VoteStore
 
 PLACES = 50
 
 
 def study(pairs=PLACES, systems=("real", "model")):
-    clips = [StudyClip(system, f"prompt {i}", f"work {i // 2}", f"{system} {i}") for i in range(pairs) for system in systems]
+    clips = [
+        StudyClip(system, f"prompt {i}", f"work {i // 2}", f"{system} {i}") for i in range(pairs) for system in systems
+    ]
     return Study("Which?", 20.0, 0, tuple(systems), tuple(clips), tuple((2 * i, 2 * i + 1) for i in range(pairs)))
 
 

@@ -14,13 +14,14 @@ import uvicorn
 from listen_server import Client
 
 from mgen.cli import listen, votes
-from mgen.cli.listen import ListenConfig, bind, name_runs
 from mgen.cli.main import run
 from mgen.corpus.clean import normalise
 from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.errors import MgenError
-from mgen.listen.store import Store, Vote
+from mgen.listen.serve import bind
+from mgen.listen.vote_store import Vote, VoteStore
 from mgen.sampling.samples import SamplePrompt, write_samples
+from mgen.workflows.listen import ListenConfig, collect_clips, make_study, name_runs
 
 ROOT = Path(__file__).parents[1]
 COLLECTION = next(iter(COLLECTIONS))
@@ -28,13 +29,13 @@ COLLECTION = next(iter(COLLECTIONS))
 
 @pytest.fixture(scope="module")
 def evaluation(tmp_path_factory, remi):
-    """Samples of an evaluation: four prompts, real music and two models that play other demo music."""
+    """Samples of an evaluation: four prompts, real music and two models that continue with other demo music."""
     folder = tmp_path_factory.mktemp("evaluation")
     music = [remi.encode(normalise(compose(COLLECTION, i), "piano"))[0].tolist() for i in range(6)]
     head = [remi.bos_id, remi.style_ids["jazz"]]
     named = [SamplePrompt(f"continuation/{i:04d}", "continuation", f"work {i}", head + music[i][:64]) for i in range(4)]
     parts = {"real": 0, "base": 1, "jazz": 2}
-    completions = {player: [music[i + by][64:160] for i in range(4)] for player, by in parts.items()}
+    completions = {system: [music[i + by][64:160] for i in range(4)] for system, by in parts.items()}
     write_samples(folder / "samples", "jazz", named, completions, remi)
     return folder
 
@@ -69,8 +70,8 @@ def test_a_whole_session(evaluation, tmp_path, remi, capsys):
             sounds = [ann.get(f"/api/sound/{pair[side]}") for side in "ab"]
             assert len(sounds[0].body) == len(sounds[1].body) == pytest.approx(44100 * pair["seconds"], abs=100)
             assert 0 < pair["prompt_seconds"] < pair["seconds"] <= pair["prompt_seconds"] + 8
-            told = {"id": f"vote000{i}", "place": i, "choice": choice, "heard_a": 5, "heard_b": 5}
-            assert ann.post("/api/vote", told).json["done"] == i + 1
+            vote = {"id": f"vote000{i}", "place": i, "choice": choice, "seconds_a": 5, "seconds_b": 5}
+            assert ann.post("/api/vote", vote).json["done"] == i + 1
         server.send_signal(signal.SIGINT)
         out, err = server.communicate(timeout=20)
     finally:
@@ -89,24 +90,24 @@ def test_a_whole_session(evaluation, tmp_path, remi, capsys):
     index = json.loads((evaluation / "samples" / "index.json").read_text())["items"]
     tokenizer = remi.tokenizer()
     for row in rows:
-        assert row["rater"] == "Ann" and {row["chosen_player"], row["rejected_player"]} < {"real", "base", "jazz"}
+        assert row["rater"] == "Ann" and {row["chosen_system"], row["rejected_system"]} < {"real", "base", "jazz"}
         ids = {
             name: tokenizer(row[name], add_special_tokens=False)["input_ids"]
             for name in ("prompt", "chosen", "rejected")
         }
-        items = {item["player"]: item for item in index if item["prompt_ids"] == ids["prompt"]}
-        assert ids["chosen"] == items[row["chosen_player"]]["completion_ids"]
-        assert ids["rejected"] == items[row["rejected_player"]]["completion_ids"]
+        items = {item["system"]: item for item in index if item["prompt_ids"] == ids["prompt"]}
+        assert ids["chosen"] == items[row["chosen_system"]]["completion_ids"]
+        assert ids["rejected"] == items[row["rejected_system"]]["completion_ids"]
 
 
 def test_the_same_command_goes_on_and_another_study_is_refused(evaluation, tmp_path, served, capsys):
     words = [str(evaluation), "--out", str(tmp_path / "v.sqlite"), "--port", "0"]
     assert listen.main(words) == 0
-    store = Store.read(tmp_path / "v.sqlite")
+    store = VoteStore.read(tmp_path / "v.sqlite")
     store.close()
     assert "12 pairs of real, base, jazz" in capsys.readouterr().out
     assert listen.main(words) == 0
-    for more in (["--players", "real", "jazz"], ["--seconds", "9"], ["--seed", "1"], ["--question", "Which swings?"]):
+    for more in (["--systems", "real", "jazz"], ["--seconds", "9"], ["--seed", "1"], ["--question", "Which swings?"]):
         assert run(listen.main, [*words, *more]) == 2
         assert "another study" in capsys.readouterr().err
 
@@ -118,24 +119,24 @@ def test_models_and_real_music_continue_the_same_prompts(small_corpus, tiny_poli
     words = [str(tmp_path / "one"), f"second={tmp_path / 'two' / 'model'}", "--out", str(tmp_path / "v.sqlite")]
     more = ["--port", "0", "--pairs", "6", "--completion_tokens", "48"]
     assert run(listen.main, words + more) == 2
-    assert "one, second: models, which need prompts to continue; give --corpus" in capsys.readouterr().err
+    assert "one, second: models, which need prompts; give --corpus" in capsys.readouterr().err
     more += ["--corpus", str(small_corpus)]
     assert listen.main(words + more) == 0
     assert "6 pairs of real, one, second" in capsys.readouterr().out
-    index = json.loads((tmp_path / "v.takes" / "index.json").read_text())
+    index = json.loads((tmp_path / "v.samples" / "index.json").read_text())
     by_prompt = {}
     for item in index["items"]:
-        by_prompt.setdefault(item["prompt"], {})[item["player"]] = item
+        by_prompt.setdefault(item["prompt"], {})[item["system"]] = item
     assert len(by_prompt) == 6
-    for players in by_prompt.values():
-        assert list(players) == ["real", "one", "second"]
-        assert len({tuple(item["prompt_ids"]) for item in players.values()}) == 1
-    before = (tmp_path / "v.takes" / "index.json").stat().st_mtime_ns
-    assert listen.main(words + more) == 0  # the same takes again, not sampled again
-    assert (tmp_path / "v.takes" / "index.json").stat().st_mtime_ns == before
+    for systems in by_prompt.values():
+        assert list(systems) == ["real", "one", "second"]
+        assert len({tuple(item["prompt_ids"]) for item in systems.values()}) == 1
+    before = (tmp_path / "v.samples" / "index.json").stat().st_mtime_ns
+    assert listen.main(words + more) == 0  # the same samples, not drawn again
+    assert (tmp_path / "v.samples" / "index.json").stat().st_mtime_ns == before
     assert run(listen.main, [*words, *more, "--seed", "5"]) == 2
     assert "other models or options" in capsys.readouterr().err
-    store = Store.open(tmp_path / "v.sqlite", listen.make_study(*gathered(words, more), config_of(words, more))[0])
+    store = VoteStore.open(tmp_path / "v.sqlite", make_study(*clips_of(words, more), config_of(words, more))[0])
     store.vote(Vote("vote0000", store.rater("Ann"), 0, "a"))
     store.close()
     assert votes.main([str(tmp_path / "v.sqlite"), "--export", str(tmp_path / "p.jsonl")]) == 0
@@ -150,8 +151,8 @@ def config_of(words, more):
     )  # fmt: skip
 
 
-def gathered(words, more):
-    return listen.gather(name_runs(words[:2]), config_of(words, more))
+def clips_of(words, more):
+    return collect_clips(name_runs(words[:2]), config_of(words, more), print)
 
 
 def test_folders_of_files(tmp_path, served, capsys):
@@ -189,8 +190,8 @@ def test_another_host_means_a_token(evaluation, tmp_path, served, capsys):
         ([], "RUN"),
         (["{tmp}/none"], "no such folder"),
         (["{tmp}/empty"], "found none"),
-        (["{evaluation}", "--players", "real"], "two or more players to compare, found real"),
-        (["{evaluation}", "--players", "real", "nobody"], "expected some of real, base, jazz"),
+        (["{evaluation}", "--systems", "real"], "two or more systems to compare, found real"),
+        (["{evaluation}", "--systems", "real", "nobody"], "expected some of real, base, jazz"),
         (["{evaluation}", "{evaluation}"], "is taken"),
         (["{evaluation}", "--pairs", "0"], "pairs (0)"),
         (["{evaluation}", "--seconds", "1"], "seconds (1)"),
@@ -216,7 +217,7 @@ def test_bad_input_is_one_line(evaluation, tmp_path, served, capsys, words, says
     assert served == []
 
 
-def test_a_busy_port_is_told_at_once():
+def test_a_busy_port_is_an_error_before_the_work():
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
         with pytest.raises(MgenError, match=f"--port {port}: cannot listen on 127.0.0.1"):
@@ -233,20 +234,27 @@ def test_votes_of_nothing(evaluation, tmp_path, served, capsys):
 
 def test_votes_as_tables(evaluation, tmp_path, capsys):
     config = ListenConfig(out=str(tmp_path / "v.sqlite"), question="[bold]Which?[/]")
-    recordings, names = listen.gather({"run": evaluation}, config)
+    clip_files, names = collect_clips({"run": evaluation}, config, print)
     assert names[0] == "PAD_None"
-    study, _ = listen.make_study(recordings, None, config)
-    store = Store.open(config.out, study)
+    study, _ = make_study(clip_files, None, config)
+    store = VoteStore.open(config.out, study)
     rater = store.rater("[red]Ann[/]")
-    for turn in store.turns(rater):
+    for trial in store.trials(rater):
         store.vote(
-            Vote(f"vote{turn.place:04d}", rater, turn.place, ("a", "b", "tie")[turn.place % 3], 5, 5 * (turn.place > 0))
+            Vote(
+                f"vote{trial.place:04d}",
+                rater,
+                trial.place,
+                ("a", "b", "tie")[trial.place % 3],
+                5,
+                5 * (trial.place > 0),
+            )
         )
     store.close()
     assert votes.main([config.out]) == 0
     out = capsys.readouterr().out
     assert "[bold]Which?[/]  12 votes of 1 raters on 4 pieces" in out
-    for words in ("Bradley-Terry", "share of first", "1 votes were given before", "these raters alone"):
+    for words in ("Bradley-Terry", "share of first", "early votes: 1, given before", "one rater only"):
         assert words in out
     assert run(votes.main, [config.out, "--export", str(tmp_path / "p.jsonl")]) == 2
     assert "give --tokenizer" in capsys.readouterr().err and not (tmp_path / "p.jsonl").exists()

@@ -4,18 +4,18 @@ import json
 from collections import Counter
 
 import pytest
-from instrument_scores import read_clip
+from instrument_scores import score_of
 
 from mgen.errors import MgenError
+from mgen.listen.clips import ClipFile, draw_pairs, from_midi, from_samples, is_evaluation, match_prompts
 from mgen.listen.vote_store import StudyClip
-from mgen.listen.clips import ClipFile, draw_pairs, from_midi, from_samples, is_evaluation, join
 from mgen.sampling.samples import SamplePrompt, write_samples
 
 
 def midi(folder, *names, pitch=0):
     folder.mkdir(parents=True, exist_ok=True)
     for i, name in enumerate(names):
-        read_clip((0, False, "", 2 + (i + pitch) % 7)).dump_midi(folder / name)
+        score_of((0, False, "", 2 + (i + pitch) % 7)).dump_midi(folder / name)
     return folder
 
 
@@ -55,7 +55,7 @@ def test_an_evaluation_is_read_with_its_tokens(tmp_path, remi, demo_pieces):
     assert [one.clip.system for one in found] == ["real", "m"]
     assert found[0].clip.prompt == found[1].clip.prompt and found[0].clip.work == "a work"
     assert found[0].clip.prompt_ids == tuple(prompt) and found[1].clip.completion_ids == tuple(rest[:40])
-    assert found[0].file.is_file() and found[0].clip.digest != found[1].clip.digest
+    assert found[0].path.is_file() and found[0].clip.digest != found[1].clip.digest
     # The prompt ends with its last onset: at 120 quarters a minute a step is 1/48 s.
     steps = json.loads((tmp_path / "samples" / "index.json").read_text())["items"][0]["prompt_end"]
     assert found[0].prompt_seconds == pytest.approx(steps / 48) and steps > 24
@@ -64,7 +64,7 @@ def test_an_evaluation_is_read_with_its_tokens(tmp_path, remi, demo_pieces):
         from_samples(tmp_path, ["x"])
 
 
-def test_a_folder_of_files_is_a_player(tmp_path):
+def test_a_folder_of_files_is_a_system(tmp_path):
     folder = midi(tmp_path / "theirs", "b.mid", "a.MID", "c.midi")
     (folder / "notes.txt").write_text("not music")
     midi(folder / "deeper", "d.mid")
@@ -99,12 +99,12 @@ def test_an_empty_folder(tmp_path):
 # ------------------------------------------------------------------------------------------------------------ joining
 
 
-def test_players_of_two_evaluations(remi, tmp_path):
+def test_systems_of_two_evaluations(remi, tmp_path):
     """Real music of the same prompts is one system; two models of one name are two."""
     bar = remi.names.index("Bar_None")
     one = from_samples(evaluation(tmp_path / "one", remi, {"real": [[bar]] * 3, "m": [[bar] * 2] * 3}))
     two = from_samples(evaluation(tmp_path / "two", remi, {"real": [[bar]] * 3, "m": [[bar] * 3] * 3}))
-    found = prompts_of(join({"one": one, "two": two}))
+    found = prompts_of(match_prompts({"one": one, "two": two}))
     assert list(found) == ["real", "m", "two/m"]
     assert found["real"] == found["m"] == found["two/m"] and len(found["real"]) == 3
 
@@ -113,45 +113,45 @@ def test_prompts_of_one_name_and_other_tokens_are_two(remi, tmp_path):
     bar = remi.names.index("Bar_None")
     one = from_samples(evaluation(tmp_path / "one", remi, {"x": [[bar]] * 3}))
     two = from_samples(evaluation(tmp_path / "two", remi, {"y": [[bar]] * 3}, first=1))
-    with pytest.raises(MgenError, match="x, y: no prompt that two of them continued"):
-        draw_pairs(join({"one": one, "two": two}), 5, 0)
+    with pytest.raises(MgenError, match="x, y: no prompt that two of them completed"):
+        draw_pairs(match_prompts({"one": one, "two": two}), 5, 0)
 
 
 def test_files_of_one_name_share_a_prompt():
     runs = {name: [clip(name, f"tune {i}") for i in range(4)] for name in ("x", "y")}
-    found = prompts_of(join(runs))
+    found = prompts_of(match_prompts(runs))
     assert found["x"] == found["y"] == [f"tune {i}" for i in range(4)]
 
 
 def test_files_of_other_names_meet_at_random():
     runs = {"x": [clip("x", f"x {i}") for i in range(5)], "y": [clip("y", f"y {i}") for i in range(8)]}
-    joined = join(runs)
+    joined = match_prompts(runs)
     assert len(draw_pairs(joined, 99, 0)) == 5
     digests = [one.clip.digest for one in joined if one.clip.system == "y"]
     assert digests != sorted(digests) and set(digests) == {f"y y {i}" for i in range(8)}
-    assert [one.clip.digest for one in join(runs, seed=1)] != [one.clip.digest for one in joined]
+    assert [one.clip.digest for one in match_prompts(runs, seed=1)] != [one.clip.digest for one in joined]
 
 
 def test_files_meet_an_evaluation_at_random_on_its_works():
     own = [ClipFile(StudyClip(system, f"p{i}", f"w{i}", system, (1,), (i,)), None) for i in range(3) for system in "mn"]
-    found = join({"eval": own, "files": [clip("files", f"f{i}") for i in range(9)]})
+    found = match_prompts({"eval": own, "files": [clip("files", f"f{i}") for i in range(9)]})
     assert prompts_of(found)["files"] == ["p0", "p1", "p2"]
     assert {one.clip.work for one in found if one.clip.system == "files"} == {"w0", "w1", "w2"}
 
 
-def test_chosen_players():
+def test_chosen_systems():
     runs = {"r": [clip(system, f"p{i}") for i in range(2) for system in "abc"]}
-    assert list(prompts_of(join(runs, ["c", "a"]))) == ["a", "c"]
+    assert list(prompts_of(match_prompts(runs, ["c", "a"]))) == ["a", "c"]
     with pytest.raises(MgenError, match="--systems d: expected some of a, b, c"):
-        join(runs, ["a", "d"])
+        match_prompts(runs, ["a", "d"])
     with pytest.raises(MgenError, match="two or more systems to compare, found a"):
-        join(runs, ["a"])
+        match_prompts(runs, ["a"])
 
 
 # -------------------------------------------------------------------------------------------------------------- pairs
 
 
-def test_pairs_are_of_one_prompt_and_players_meet_equally_often():
+def test_pairs_are_of_one_prompt_and_systems_meet_equally_often():
     clip_files = [clip(system, f"p{i}") for i in range(20) for system in "abcd"]
     pairs = draw_pairs(clip_files, 45, 0)
     assert len(set(pairs)) == 45
@@ -177,6 +177,6 @@ def test_all_pairs_and_no_more():
     assert draw_pairs(clip_files, 4, 0) == draw_pairs(clip_files, 4, 0) != draw_pairs(clip_files, 4, 1)
 
 
-def test_prompts_that_one_player_continued_are_left_out():
+def test_prompts_that_one_system_continued_are_left_out():
     clip_files = [clip("a", "p"), clip("b", "p"), clip("a", "q")]
     assert draw_pairs(clip_files, 9, 0) == [(0, 1)]

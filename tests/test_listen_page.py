@@ -10,8 +10,8 @@ import pytest
 from listen_server import FakeSound, FakeSounds, running
 from listen_voter import study
 
-from mgen.listen.server import ListeningServer
 from mgen.listen.pair_audio import wav
+from mgen.listen.server import ListeningServer
 from mgen.listen.vote_store import VoteStore
 from mgen.render.audio import SAMPLE_RATE
 
@@ -55,14 +55,14 @@ def enter(page, address, name="Ann"):
     page.wait_for_selector(READY)
 
 
-def hear(page, side, key):
+def play(page, side, key):
     page.keyboard.press(key)
-    page.wait_for_selector(f'.clip[data-side="{side}"] .heard:text("✓ heard")')
+    page.wait_for_selector(f'.clip[data-side="{side}"] .status:text("✓ played")')
 
 
 def vote(page, key, count):
-    hear(page, "a", "1")
-    hear(page, "b", "b")
+    play(page, "a", "1")
+    play(page, "b", "b")
     page.keyboard.press(key)
     page.wait_for_selector(f'#progress[aria-valuenow="{count}"]', state="attached")
 
@@ -113,17 +113,17 @@ def test_no_cue_in_the_page(chromium, address):
         assert not re.search(r"real|model|work|prompt", stored)
 
 
-def test_both_must_be_heard(chromium, address, store):
+def test_both_must_be_played(chromium, address, store):
     with browser.tab(chromium) as tab:
         page = tab.page
         enter(page, address)
         page.keyboard.press("ArrowLeft")
-        assert "Please hear A and B first" in page.inner_text("#hint")
-        hear(page, "a", "a")
+        assert "Please listen to A and B first" in page.inner_text("#hint")
+        play(page, "a", "a")
         page.click('[data-choice="b"]')
-        assert "Please hear B first" in page.inner_text("#hint")
+        assert "Please listen to B first" in page.inner_text("#hint")
         assert page.locator(".choices.early").count() == 1
-        hear(page, "b", "2")
+        play(page, "b", "2")
         page.wait_for_selector("#hint:empty", state="attached")
         assert page.locator(".choices.early").count() == 0
         assert store.counts()["appended"] == 0
@@ -152,16 +152,16 @@ def test_a_vote_survives_a_server_that_is_away(chromium, store):
         page = tab.page
         with running(ListeningServer(store, Tones(), hosts={"127.0.0.1"}).app, listener):
             enter(page, f"http://127.0.0.1:{port}/")
-            hear(page, "a", "1")
-            hear(page, "b", "2")
+            play(page, "a", "1")
+            play(page, "b", "2")
         page.keyboard.press("ArrowRight")
         page.wait_for_selector("#trouble:not([hidden])")
-        assert "Nothing is lost" in page.inner_text("#trouble") and store.counts()["appended"] == 0
+        assert "No vote is lost" in page.inner_text("#trouble") and store.counts()["appended"] == 0
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))
         listener.listen()
-        with running(ListeningServer(store, Tones(), hosts={"127.0.0.1"}).app, listener):  # it knows no session of before
+        with running(ListeningServer(store, Tones(), hosts={"127.0.0.1"}).app, listener):  # without the old sessions
             page.wait_for_selector('#count:text("2 of 4")', timeout=15000)
             page.wait_for_selector(READY)
             assert page.is_hidden("#trouble")

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mgen.listen.ranking import VoteTable, bradley_terry, connected, results, share, two_way, wins
+from mgen.listen.ranking import PairResult, VoteTable, bradley_terry, connected, share, study_results, two_way, wins
 from mgen.listen.vote_store import Preference, StudyClip
 
 NAMES = ("Milwaukee", "Detroit", "Toronto", "New York", "Boston", "Cleveland", "Baltimore")
@@ -23,9 +23,9 @@ GAMES = [
 AGRESTI = [1.5814, 1.4364, 1.2945, 1.2476, 1.1077, 0.6839, 0.0]
 
 
-def preference(first, second, preferred, rater="Ann", work="w", choice="a", pair=0, heard=9.0):
+def preference(first, second, preferred, rater="Ann", work="w", choice="a", pair=0, seconds=9.0):
     clips = (StudyClip(system, f"{work} {pair}", work, f"{system} {work} {pair}") for system in (first, second))
-    return Preference(rater, pair, *clips, preferred, choice, heard, heard)
+    return Preference(rater, pair, *clips, preferred, choice, seconds, seconds)
 
 
 # ----------------------------------------------------------------------------------------------------- Bradley-Terry
@@ -36,14 +36,14 @@ def test_strengths_of_the_american_league():
     np.testing.assert_allclose(strength - strength[-1], AGRESTI, atol=5e-5)
 
 
-def test_two_players_by_hand():
+def test_two_systems_by_hand():
     # 3 wins, 1 loss, 2 ties: 4 to 2, so log 2 between them.
     np.testing.assert_allclose(bradley_terry([[0, 4], [2, 0]], prior=0), [math.log(2) / 2, -math.log(2) / 2])
     # With a tie added: 4.5 to 2.5.
     np.testing.assert_allclose(np.diff(bradley_terry([[0, 4], [2, 0]], prior=1)), [-math.log(4.5 / 2.5)])
 
 
-def test_three_players_whose_games_fit_exactly():
+def test_three_systems_whose_games_fit_exactly():
     # Strengths 1 : 2 : 4 foresee 1 to 2 of 3 games, 1 to 2 of 3, 1 to 4 of 5.
     strength = bradley_terry([[0, 1, 1], [2, 0, 1], [4, 2, 0]], prior=0)
     np.testing.assert_allclose(strength, np.log([1, 2, 4]) - np.log(2), atol=1e-9)
@@ -135,39 +135,42 @@ def test_results_by_hand():
         preference("real", "base", 0, "Ann", "w1", "a"),
         preference("real", "base", 0, "Bob", "w1", "b"),
         preference("real", "base", 1, "Ann", "w2", "a"),
-        preference("real", "base", None, "Bob", "w2", "tie", heard=1.0),
+        preference("real", "base", None, "Bob", "w2", "tie", seconds=1.0),
         preference("base", "jazz", 1, "Ann", "w3", "b"),
     ]
-    found = results(preferences, ["real", "base", "jazz"])
-    assert (found["raters"], found["pieces"], found["votes"], found["unheard"]) == (2, 3, 5, 1)
-    first, second = found["pairs"]
-    assert {key: first[key] for key in ("first", "second", "wins", "ties", "losses")} == {
-        "first": "real", "second": "base", "wins": 2, "ties": 1, "losses": 1,
+    found = study_results(preferences, ["real", "base", "jazz"])
+    assert (found.raters, found.pieces, found.votes, found.early_votes) == (2, 3, 5, 1)
+    first, second = found.pairs
+    assert first == PairResult("real", "base", 2, 1, 1, first.share)
+    assert first.share.value == 0.625 and first.share.low <= 0.5 <= first.share.high
+    assert second == PairResult("base", "jazz", 0, 0, 1, second.share)
+    assert found.a_share.value == pytest.approx((1 + 0 + 1 + 0.5 + 0) / 5)
+    assert [system for system, _ in found.ranking] == ["jazz", "real", "base"]
+    assert all(strength.low <= strength.value <= strength.high for _, strength in found.ranking)
+    content = found.to_json()
+    assert content["pairs"][0] == {
+        "first": "real", "second": "base", "wins": 2, "ties": 1, "losses": 1, "share": first.share.to_json(),
     }  # fmt: skip
-    assert first["share"]["value"] == 0.625 and first["share"]["low"] <= 0.5 <= first["share"]["high"]
-    assert (second["first"], second["second"], second["wins"], second["losses"]) == ("base", "jazz", 0, 1)
-    assert found["a_share"]["value"] == pytest.approx((1 + 0 + 1 + 0.5 + 0) / 5)
-    assert [row["system"] for row in found["ranking"]] == ["jazz", "real", "base"]
-    for row in found["ranking"]:
-        assert row["strength"]["low"] <= row["strength"]["value"] <= row["strength"]["high"]
+    assert content["ranking"][0] == {"system": "jazz", "strength": found.ranking[0][1].to_json()}
+    assert content["early_votes"] == 1 and content["a_share"]["value"] == found.a_share.value
 
 
 def test_the_order_within_a_pair_does_not_matter():
     one = [preference("x", "y", 0, work=f"w{i}") for i in range(4)]
     other = [preference("y", "x", 1, work=f"w{i}") for i in range(4)]
-    assert results(one, ["x", "y"]) == results(other, ["x", "y"])
+    assert study_results(one, ["x", "y"]) == study_results(other, ["x", "y"])
 
 
 def test_two_prompts_of_one_work_are_one_piece():
     preferences = [preference("x", "y", 0, work="w", pair=i) for i in range(5)]
-    assert results(preferences, ["x", "y"])["pieces"] == 1
-    assert results([preference("x", "y", 0, work="", pair=i) for i in range(5)], ["x", "y"])["pieces"] == 5
+    assert study_results(preferences, ["x", "y"]).pieces == 1
+    assert study_results([preference("x", "y", 0, work="", pair=i) for i in range(5)], ["x", "y"]).pieces == 5
 
 
-def test_no_ranking_over_players_who_never_met():
+def test_no_ranking_over_systems_who_never_met():
     preferences = [preference("a", "b", 0), preference("c", "d", 1)]
-    assert results(preferences, ["a", "b", "c", "d"])["ranking"] is None
-    assert results([*preferences, preference("b", "c", None)], ["a", "b", "c", "d"])["ranking"] is not None
+    assert study_results(preferences, ["a", "b", "c", "d"]).ranking is None
+    assert study_results([*preferences, preference("b", "c", None)], ["a", "b", "c", "d"]).ranking is not None
 
 
 def test_ties_are_half_a_win_to_each():
@@ -183,7 +186,6 @@ def test_a_true_order_is_found_from_drawn_votes():
         one, two = rng.choice(list(strength), 2, replace=False)
         first = rng.random() < 1 / (1 + math.exp(strength[two] - strength[one]))
         preferences.append(preference(one, two, int(not first), f"r{i % 10}", f"w{i % 30}", pair=i))
-    found = results(preferences, list(strength))
-    assert [row["system"] for row in found["ranking"]] == ["a", "b", "c"]
-    for row in found["ranking"]:
-        assert row["strength"]["low"] <= strength[row["system"]] <= row["strength"]["high"]
+    found = study_results(preferences, list(strength))
+    assert [system for system, _ in found.ranking] == ["a", "b", "c"]
+    assert all(interval.low <= strength[system] <= interval.high for system, interval in found.ranking)

@@ -66,11 +66,11 @@ def vote(pair, choice, key, **more):
 
 def test_a_rater_votes_through_all_pairs_and_comes_back(port, store):
     ann = Client(port).enter("Ann")
-    heard = {}
+    sounds = {}
     for i in range(6):
         pair = ann.get("/api/pair").json
         assert (pair["done"], pair["total"], pair["place"]) == (i, 6, i)
-        heard[i] = ann.get(f"/api/sound/{pair['a']}").body, ann.get(f"/api/sound/{pair['b']}").body
+        sounds[i] = ann.get(f"/api/sound/{pair['a']}").body, ann.get(f"/api/sound/{pair['b']}").body
         if i == 3:  # closed, and opened on another device
             ann = Client(port).enter("  ann ")
             assert ann.get("/api/pair").json["place"] == 3
@@ -78,7 +78,7 @@ def test_a_rater_votes_through_all_pairs_and_comes_back(port, store):
         assert answer.status == 200 and answer.json == {"done": i + 1, "total": 6, "undo": i}
     assert ann.get("/api/pair").json == {"done": 6, "total": 6, "undo": 5}
     trials = {trial.place: trial for trial in store.trials(1)}
-    for place, sides in heard.items():
+    for place, sides in sounds.items():
         names = ("model", "real ") if trials[place].swapped else ("real ", "model")
         assert sides == tuple(f"RIFF {name} {trials[place].pair:3d}".encode() for name in names)
     for preference in store.preferences():
@@ -127,7 +127,7 @@ def test_a_vote_that_cannot_be_written_is_not_acknowledged(port, store, monkeypa
 
 
 def test_kill_9_over_http_loses_and_doubles_no_vote(tmp_path):
-    """A browser that sends its vote until it hears of it, and a server killed again and again."""
+    """A browser that sends its vote until it is acknowledged, and a server killed again and again."""
     path, chance = tmp_path / "votes.sqlite", random.Random(1)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -204,7 +204,7 @@ def test_a_sound_is_for_its_session(port):
     assert ann.get(f"/api/sound/{pair['a']}").status == 404  # names do not pile up
 
 
-def test_no_answer_names_a_player_prompt_work_or_file(port):
+def test_no_answer_names_a_system_prompt_work_or_file(port):
     client = Client(port)
     answers = [client.get(path) for path in ("/", "/page.js", "/page.css", "/api/state")]
     client.enter()

@@ -14,7 +14,8 @@ import pytest
 from listen_voter import intended, study
 
 from mgen.errors import MgenError
-from mgen.listen.vote_store import InvalidName, VoteStore, Study, StudyClip, Vote, draw_trials
+from mgen.listen import vote_store
+from mgen.listen.vote_store import APPLICATION_ID, InvalidName, Study, StudyClip, Trial, Vote, VoteStore, draw_trials
 
 TESTS = Path(__file__).parent
 KILLS = int(os.environ.get("MGEN_KILLS", "40"))
@@ -75,7 +76,7 @@ def test_kill_9_loses_and_doubles_no_vote(tmp_path):
     assert len(found) > KILLS
 
 
-def test_what_is_acknowledged_is_on_the_disk(store):
+def test_acknowledged_votes_are_on_disk(store):
     """A kill spares the system's caches, a power cut does not: for that, SQLite is told to flush every commit."""
     assert store.settings() == {"journal_mode": "wal", "synchronous": 2}
 
@@ -211,7 +212,10 @@ def test_a_name_that_is_none(store, name):
 def test_a_name_may_be_anything_that_can_be_read(store):
     for name in ("<script>alert(1)</script>", "'; DROP TABLE vote; --", "Åsa 🎷", "x" * 60):
         store.vote(Vote(f"{store.rater(name):08d}", store.rater(name), 0, "a"))
-    assert [preference.rater for preference in store.preferences()][:2] == ["<script>alert(1)</script>", "'; DROP TABLE vote; --"]
+    assert [vote.rater for vote in store.preferences()][:2] == [
+        "<script>alert(1)</script>",
+        "'; DROP TABLE vote; --",
+    ]
 
 
 def test_sides_are_balanced_within_a_rater_and_exactly_over_two():
@@ -281,9 +285,9 @@ def test_files_that_are_no_votes(tmp_path, store):
             VoteStore.open(path, study(6))
         assert "\n" not in str(caught.value) and str(path) in str(caught.value)
     connection = sqlite3.connect(store.path)
-    connection.execute("PRAGMA user_version=2")
+    connection.execute("PRAGMA user_version=3")
     connection.close()
-    with pytest.raises(MgenError, match="version 2, this mgen reads 1"):
+    with pytest.raises(MgenError, match="version 3, this mgen reads 2"):
         VoteStore.read(store.path)
 
 
@@ -300,3 +304,71 @@ def test_votes_are_read_while_others_vote_and_after(store):
     again = VoteStore.read(store.path)
     assert len(again.preferences()) == 2
     again.close()
+
+
+# ---------------------------------------------------------------------------------------------------------- version 1
+
+
+@pytest.fixture
+def version_1(tmp_path):
+    """A file of version 1: three prompts, one of each type; votes of two raters, one of them withdrawn and replaced."""
+    path = tmp_path / "old.sqlite"
+    connection = sqlite3.connect(path)
+    connection.executescript((TESTS / "votes_version_1.sql").read_text())
+    connection.executescript(f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version=1; PRAGMA journal_mode=WAL")
+    connection.close()
+    return path
+
+
+def study_of_version_1():
+    types = ("continuation", "transfer", "unconditional")
+    clips = [
+        StudyClip(system, f"{new}/0000 abcd1234", "work 0", f"{system} {old} 0", (1, 2, 0), (3, 0))
+        for old, new in zip(("continue", "turn", "nothing"), types, strict=True)
+        for system in ("real", "model")
+    ]
+    return Study("Which?", 20.0, 0, ("real", "model"), tuple(clips), ((0, 1), (2, 3), (4, 5)))
+
+
+def schema(path):
+    tables = [name for (name,) in rows(path, "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
+    pragmas = ("table_info", "foreign_key_list", "index_list")
+    found = {(name, pragma): rows(path, f"PRAGMA {pragma}({name})") for name in tables for pragma in pragmas}
+    return found, rows(
+        path, "SELECT name, tbl_name FROM sqlite_master WHERE type IN ('index', 'trigger') ORDER BY name"
+    )
+
+
+@pytest.mark.parametrize("how", ["read", "open"])
+def test_a_file_of_version_1_is_migrated_with_all_votes(version_1, tmp_path, how):
+    before = rows(version_1, "SELECT seq, id, rater, place, choice, heard_a, heard_b, at FROM vote")
+    store = VoteStore.read(version_1) if how == "read" else VoteStore.open(version_1, study_of_version_1())
+    assert store.counts() == {"raters": 2, "pairs": 3, "votes": 4, "appended": 6}
+    assert [(v.rater, v.first.prompt.split("/")[0], v.preferred, v.choice) for v in store.preferences()] == [
+        ("Ann", "unconditional", 0, "a"),
+        ("Ann", "transfer", None, "tie"),
+        ("Bob", "continuation", 1, "b"),
+        ("Bob", "transfer", 0, "a"),
+    ]
+    assert store.trials(1) == [Trial(0, 2, False), Trial(1, 1, True), Trial(2, 0, True)]
+    assert store.vocabulary == ["PAD_None", "BOS_None", "Bar_None", "Pitch_60"]
+    store.close()
+    assert rows(version_1, "SELECT seq, id, rater, place, choice, seconds_a, seconds_b, at FROM vote") == before
+    VoteStore.open(tmp_path / "new.sqlite", study_of_version_1()).close()
+    assert schema(version_1) == schema(tmp_path / "new.sqlite")
+    assert rows(version_1, "PRAGMA integrity_check") == [("ok",)] and rows(version_1, "PRAGMA foreign_key_check") == []
+    again = VoteStore.open(version_1, study_of_version_1())  # the same study goes on
+    again.vote(Vote("newvote1", again.rater("Ann"), 2, "a", 5, 5))
+    assert again.counts()["votes"] == 5
+    again.close()
+
+
+def test_a_failed_migration_changes_nothing(version_1, monkeypatch):
+    before = version_1.read_bytes()
+    monkeypatch.setattr("mgen.listen.vote_store._VERSION_1_TO_2", (*vote_store._VERSION_1_TO_2, "DROP TABLE none"))
+    with pytest.raises(MgenError, match="cannot be opened or written"):
+        VoteStore.read(version_1)
+    monkeypatch.undo()
+    assert rows(version_1, "PRAGMA user_version") == [(1,)] and version_1.read_bytes() == before
+    VoteStore.read(version_1).close()
+    assert rows(version_1, "PRAGMA user_version") == [(2,)]

@@ -16,6 +16,7 @@ from mgen.listen.vote_store import StudyClip
 from mgen.notes import STEPS_PER_QUARTER
 from mgen.sampling.samples import INDEX, Sample, read_samples
 
+
 @dataclass(frozen=True, slots=True)
 class ClipFile:
     """A clip and its file.

@@ -1,18 +1,18 @@
 "use strict";
-// The listening page. It knows pairs by their place in this listener's own list, and sounds by names made for once.
+// The listening page. Pairs are numbered per listener, and sounds have random names valid for one session.
 
-const ENOUGH = 2; // seconds of each take, after what both share, that count as having heard it
+const MIN_SECONDS = 2; // to play of each clip after the common beginning before an answer
 const NAME = "mgen-listen-name";
 const SECTIONS = ["gate", "welcome", "listen", "done"];
 const $ = id => document.getElementById(id);
 
 const wait = seconds => new Promise(done => setTimeout(done, 1000 * seconds));
 const sides = {};
-let pair = null; // what is asked now
-let study = ""; // which votes file the server writes
+let pair = null; // the current pair
+let study = ""; // identifies the votes file of the server
 let undoPlace = null;
-let busy = false; // an answer is on its way
-let warned = false; // that a take is unheard
+let busy = false; // an answer is being sent
+let warned = false; // about an unplayed clip
 
 // ---------------------------------------------------------------- the server
 
@@ -33,7 +33,7 @@ async function ask(path, body) {
   return content;
 }
 
-// Asks until there is an answer. A refusal that trying again cannot mend is thrown.
+// Retries until there is an answer. A refusal that a retry cannot change is thrown.
 async function insist(path, body) {
   let entered = 0;
   for (let pause = 0.5; ; pause = Math.min(2 * pause, 8)) {
@@ -43,11 +43,11 @@ async function insist(path, body) {
       return content;
     } catch (error) {
       if (error instanceof Refused && error.need === "name" && remembered(NAME) && path !== "/api/rater" && !entered++) {
-        await enter(remembered(NAME)); // the server began anew
+        await enter(remembered(NAME)); // the server was restarted
         continue;
       }
       if (error instanceof Refused && error.status < 500) throw error;
-      trouble(error instanceof Refused ? error.message : "The server does not answer. Nothing is lost; trying again …");
+      trouble(error instanceof Refused ? error.message : "The server does not answer. No vote is lost; trying again …");
       await wait(pause);
     }
   }
@@ -60,7 +60,7 @@ async function enter(name) {
 }
 
 function remembered(key) {
-  try { return localStorage.getItem(key); } catch { return null; } // private windows may have none
+  try { return localStorage.getItem(key); } catch { return null; } // not available in some private windows
 }
 
 function remember(key, value) {
@@ -96,7 +96,7 @@ async function start() {
   try {
     const given = new URLSearchParams(location.hash.slice(1)).get("token");
     if (given) {
-      history.replaceState(null, "", location.pathname); // the token stays in no history
+      history.replaceState(null, "", location.pathname); // keeps the token out of the history
       await insist("/api/login", {token: given});
     }
     const state = await insist("/api/state");
@@ -129,35 +129,35 @@ function form(id, input, send) {
 
 async function next() {
   stop();
-  $("takes").classList.add("waiting");
+  $("clips").classList.add("waiting");
   hint("Preparing the next pair …");
-  const asked = await insist("/api/pair");
-  undoPlace = asked.undo;
-  progress(asked);
+  const found = await insist("/api/pair");
+  undoPlace = found.undo;
+  progress(found);
   for (const id of ["undo", "undo-done"]) $(id).hidden = undoPlace === null;
-  if (asked.place === undefined) {
+  if (found.place === undefined) {
     pair = null;
-    $("thanks").textContent = `${asked.total === 1 ? "The one pair is" : `All ${asked.total} pairs are`} answered. You can close this page.`;
+    $("thanks").textContent = `${found.total === 1 ? "The one pair is" : `All ${found.total} pairs are`} answered. You can close this page.`;
     show("done");
     $("done").querySelector("h1").focus();
     return;
   }
   show("listen");
-  const sounds = await Promise.all([asked.a, asked.b].map(fetchSound));
-  if (sounds.includes(null)) return next(); // the server forgot the names meanwhile
-  pair = asked;
+  const sounds = await Promise.all([found.a, found.b].map(fetchSound));
+  if (sounds.includes(null)) return next(); // the names have expired
+  pair = found;
   warned = false;
-  const part = `${(100 * asked.prompt_seconds / asked.seconds).toFixed(2)}%`;
+  const part = `${(100 * found.prompt_seconds / found.seconds).toFixed(2)}%`;
   ["a", "b"].forEach((side, i) => sides[side].load(sounds[i], part));
   $("shared").replaceChildren();
-  if (asked.prompt_seconds > 0) {
-    const seconds = Math.round(asked.prompt_seconds);
+  if (found.prompt_seconds > 0) {
+    const seconds = Math.round(found.prompt_seconds);
     const words = seconds > 1 ? `The first ${seconds} seconds are` : "The very beginning is";
     $("shared").append(document.createElement("i"), `${words} the same in both.`);
   }
-  $("takes").classList.remove("waiting");
+  $("clips").classList.remove("waiting");
   hint("");
-  judgeable();
+  unplayed();
   $("question").focus({preventScroll: true});
 }
 
@@ -167,7 +167,7 @@ async function fetchSound(name) {
       const response = await fetch(`/api/sound/${name}`, {credentials: "same-origin", cache: "no-store"});
       if (response.ok) { trouble(""); return await response.blob(); }
       if (response.status < 500) return null;
-    } catch { /* told below, and tried again */ }
+    } catch { /* reported below, then retried */ }
     trouble("The sound does not arrive; trying again …");
     await wait(pause);
   }
@@ -182,34 +182,34 @@ function progress({done, total}) {
 
 function hint(text) { $("hint").textContent = text; }
 
-// Whether both takes were heard; the buttons look ready only then.
-function judgeable() {
-  const unheard = ["a", "b"].filter(side => !sides[side].heardEnough());
-  document.querySelector(".choices").classList.toggle("early", unheard.length > 0);
-  if (!unheard.length && warned) { warned = false; hint(""); }
-  return unheard;
+// Returns the clips that have not played enough; the buttons look inactive until there are none.
+function unplayed() {
+  const missing = ["a", "b"].filter(side => !sides[side].playedEnough());
+  document.querySelector(".choices").classList.toggle("early", missing.length > 0);
+  if (!missing.length && warned) { warned = false; hint(""); }
+  return missing;
 }
 
 // --------------------------------------------------------------------- votes
 
 async function choose(choice) {
   if (busy || !pair) return;
-  const unheard = judgeable();
-  if (unheard.length) {
+  const missing = unplayed();
+  if (missing.length) {
     warned = true;
-    const names = unheard.map(side => side.toUpperCase()).join(" and ");
-    hint(`Please hear ${names} first, ${pair.prompt_seconds > 0 ? "beyond what both share" : "a little at least"}.`);
+    const names = missing.map(side => side.toUpperCase()).join(" and ");
+    hint(`Please listen to ${names} first${pair.prompt_seconds > 0 ? ", beyond the common beginning" : ""}.`);
     return;
   }
   await send({
     place: pair.place, choice,
-    heard_a: +sides.a.heard.toFixed(2), heard_b: +sides.b.heard.toFixed(2),
+    seconds_a: +sides.a.played.toFixed(2), seconds_b: +sides.b.played.toFixed(2),
   });
 }
 
 async function undo() {
   if (busy || undoPlace === null) return;
-  await send({place: undoPlace, choice: "undo", heard_a: 0, heard_b: 0});
+  await send({place: undoPlace, choice: "undo", seconds_a: 0, seconds_b: 0});
 }
 
 async function send(vote) {
@@ -217,7 +217,7 @@ async function send(vote) {
   stop();
   pair = null;
   unsaved = {id: fresh(), ...vote};
-  remember(pendingKey(), JSON.stringify(unsaved)); // until the server has it on disk
+  remember(pendingKey(), JSON.stringify(unsaved)); // until the server has written it to disk
   try {
     await deliver();
     await next();
@@ -225,11 +225,11 @@ async function send(vote) {
   finally { busy = false; }
 }
 
-let unsaved = null; // an answer that the server has not acknowledged
+let unsaved = null; // an answer without acknowledgement
 
 function pendingKey() { return `mgen-listen-pending ${study} ${remembered(NAME)}`; }
 
-// Sends what is not acknowledged: with the same id, however often it is sent, it is one vote.
+// Sends the unacknowledged answer again; its id makes repeated sends one vote.
 async function deliver() {
   const key = pendingKey(), kept = remembered(key);
   const vote = kept ? JSON.parse(kept) : unsaved;
@@ -245,22 +245,22 @@ class Side {
     this.element = element;
     this.button = element.querySelector(".play");
     this.range = element.querySelector("input");
-    this.note = element.querySelector(".heard");
+    this.note = element.querySelector(".status");
     this.letter = element.dataset.side.toUpperCase();
     this.audio = new Audio();
     this.audio.preload = "auto";
-    this.heard = 0;
+    this.played = 0;
     this.last = null;
     this.button.addEventListener("click", () => this.toggle());
     this.range.addEventListener("input", () => this.seek(this.range.value / 1000 * this.length()));
-    this.range.addEventListener("pointerup", () => this.range.blur()); // arrows are for choosing again
+    this.range.addEventListener("pointerup", () => this.range.blur()); // the arrow keys answer again
     for (const name of ["play", "pause", "ended", "timeupdate", "seeked"]) this.audio.addEventListener(name, () => this.draw());
   }
 
   load(blob, part) {
     if (this.audio.src) URL.revokeObjectURL(this.audio.src);
     this.audio.src = URL.createObjectURL(blob);
-    this.heard = 0;
+    this.played = 0;
     this.last = null;
     this.range.style.setProperty("--prompt", part);
     this.draw();
@@ -268,14 +268,14 @@ class Side {
 
   length() { return pair ? pair.seconds : 1; }
   shared() { return pair ? pair.prompt_seconds : 0; }
-  heardEnough() { return this.heard >= Math.min(ENOUGH, 0.8 * (this.length() - this.shared())); }
+  playedEnough() { return this.played >= Math.min(MIN_SECONDS, 0.8 * (this.length() - this.shared())); }
 
   toggle() {
     if (!pair) return;
     if (!this.audio.paused) { this.audio.pause(); return; }
     stop(this);
     if (this.audio.ended) this.audio.currentTime = 0;
-    this.audio.play().catch(error => trouble(`The browser does not play: ${error.message}`));
+    this.audio.play().catch(error => trouble(`The browser cannot play this: ${error.message}`));
     trouble("");
   }
 
@@ -288,7 +288,7 @@ class Side {
   draw() {
     const playing = !this.audio.paused && !this.audio.ended;
     const now = this.audio.currentTime;
-    if (this.last !== null && now - this.last < 2) this.heard += Math.max(0, now - Math.max(this.last, this.shared()));
+    if (this.last !== null && now - this.last < 2) this.played += Math.max(0, now - Math.max(this.last, this.shared()));
     this.last = playing ? now : null;
     const part = this.length() ? now / this.length() : 0;
     this.element.classList.toggle("playing", playing);
@@ -296,11 +296,11 @@ class Side {
     this.range.value = Math.round(1000 * part);
     this.range.style.setProperty("--at", `${(100 * part).toFixed(2)}%`);
     this.range.setAttribute("aria-valuetext", `${now.toFixed(0)} of ${this.length().toFixed(0)} seconds`);
-    this.note.textContent = this.heardEnough() ? "✓ heard" : playing ? "listening …" : "not heard yet";
-    if (pair) judgeable();
-    if (playing && !this.asked) {
-      this.asked = true;
-      requestAnimationFrame(() => { this.asked = false; if (!this.audio.paused) this.draw(); });
+    this.note.textContent = this.playedEnough() ? "✓ played" : playing ? "playing …" : "not played yet";
+    if (pair) unplayed();
+    if (playing && !this.scheduled) {
+      this.scheduled = true;
+      requestAnimationFrame(() => { this.scheduled = false; if (!this.audio.paused) this.draw(); });
     }
   }
 }
@@ -310,7 +310,7 @@ function stop(but) { for (const side of Object.values(sides)) if (side !== but) 
 function current() { return Object.values(sides).find(side => !side.audio.paused); }
 
 let recent = null;
-function pauseOrGo() {
+function pauseOrResume() {
   const playing = current();
   if (playing) { recent = playing; playing.toggle(); }
   else (recent || sides.a).toggle();
@@ -321,7 +321,7 @@ function pauseOrGo() {
 const KEYS = {
   "1": () => sides.a.toggle(), a: () => sides.a.toggle(),
   "2": () => sides.b.toggle(), b: () => sides.b.toggle(),
-  " ": pauseOrGo,
+  " ": pauseOrResume,
   s: () => { if (pair) for (const side of Object.values(sides)) side.seek(pair.prompt_seconds); },
   arrowleft: () => choose("a"), j: () => choose("a"),
   arrowright: () => choose("b"), k: () => choose("b"),
@@ -334,11 +334,11 @@ document.addEventListener("keydown", event => {
   if ($("listen").hidden && $("done").hidden) return;
   const tag = event.target.tagName, key = event.key.toLowerCase();
   if (tag === "INPUT" && (event.target.type !== "range" || key.startsWith("arrow"))) return;
-  if ((tag === "BUTTON" || tag === "SUMMARY") && key === " ") return; // presses what has the focus
+  if ((tag === "BUTTON" || tag === "SUMMARY") && key === " ") return; // activates the focused element
   if (KEYS[key]) { event.preventDefault(); KEYS[key](); }
 });
 
-for (const element of document.querySelectorAll(".take")) sides[element.dataset.side] = new Side(element);
+for (const element of document.querySelectorAll(".clip")) sides[element.dataset.side] = new Side(element);
 for (const button of document.querySelectorAll(".choice")) button.addEventListener("click", () => choose(button.dataset.choice));
 $("undo").addEventListener("click", undo);
 $("undo-done").addEventListener("click", undo);

@@ -113,8 +113,8 @@ def match_pair(
 ) -> tuple[Samples, Samples]:
     """Gives two sounds equal length and loudness.
 
-    Both are cut to the shorter one, with a fade, but not below `min_seconds`, up to which the shorter one is padded with
-    silence. The louder one is attenuated to the loudness of the other; silence stays silence.
+    Both are cut to the shorter one, with a fade, but not below `min_seconds`, up to which the shorter one is padded
+    with silence. The louder one is attenuated to the loudness of the other; silence stays silence.
     """
     size = max(min(len(first), len(second)), min(int(min_seconds * sample_rate), max(len(first), len(second))))
     cut = [_with_length(sound, size, sample_rate) for sound in (first, second)]

@@ -110,7 +110,7 @@ def bradley_terry(wins: ArrayLike, prior: float = PRIOR) -> Floats:
 
     Args:
         wins: (R, P, P), or (P, P) for one table; wins of the row over the column, a tie is half a win.
-        prior: ties added between every two systems. With 0, a system that won or lost every time has no finite strength.
+        prior: ties added between every two systems. With 0, a system that always won or lost has no finite strength.
 
     Returns:
         (R, P), or (P,), in nats, with mean 0.
@@ -216,8 +216,8 @@ def study_results(
             here = same | reversed_
             if here.any():
                 won = np.where(same, table.won, 1 - table.won)[here]
-                counts = [int((won == value).sum()) for value in (1, 0.5, 0)]
-                pairs.append(PairResult(first, second, *counts, share(won, weights[:, here])))
+                n_wins, n_ties, n_losses = (int((won == value).sum()) for value in (1, 0.5, 0))
+                pairs.append(PairResult(first, second, n_wins, n_ties, n_losses, share(won, weights[:, here])))
     return StudyResults(
         raters=len(np.unique(table.rater)),
         pieces=len(np.unique(table.piece)),

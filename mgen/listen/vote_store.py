@@ -244,6 +244,8 @@ class VoteStore:
                     store.close()
                     store = cls(path, _connect(path, "rw"))
                     store._migrate()
+                    store.close()
+                    store = cls(path, _connect(path, "ro"))
         except MgenError:
             store.close()
             raise
@@ -320,8 +322,8 @@ class VoteStore:
         with self._transaction() as run:
             try:
                 done = run(
-                    "INSERT INTO vote (id, rater, place, choice, seconds_a, seconds_b, at) VALUES (?, ?, ?, ?, ?, ?, ?) "
-                    "ON CONFLICT (id) DO NOTHING",
+                    "INSERT INTO vote (id, rater, place, choice, seconds_a, seconds_b, at) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
                     (*row, time.time()),
                 ).rowcount
             except sqlite3.IntegrityError as error:

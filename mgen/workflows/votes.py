@@ -21,7 +21,8 @@ class VotesConfig:
 
     export: str = field(default="", metadata={"help": "File for preference pairs, one JSON object per line."})
     tokenizer: str = field(
-        default="", metadata={"help": "Model folder with the vocabulary of the pairs, if the votes file names no tokens."}
+        default="",
+        metadata={"help": "Model folder with the vocabulary of the clips, if the votes file has none."},
     )
     seed: int = field(default=0, metadata={"help": "Seed of the intervals' resamples."})
 
@@ -81,8 +82,8 @@ def _export(preferences: Sequence[Preference], names: Sequence[str] | None, conf
     ]
     if not exported:
         raise MgenError(
-            f"--export {config.export}: no preference between clips with tokens among {len(preferences)} votes; vote on "
-            "samples of mgen evaluate or on models"
+            f"--export {config.export}: no preference between clips with tokens among {len(preferences)} votes; "
+            "vote on samples of mgen evaluate or on models"
         )
     if names is None:
         raise MgenError(
