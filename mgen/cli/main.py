@@ -1,4 +1,4 @@
-"""`mgen <command>`: the front, and the one place where errors become a line and an exit code."""
+"""`mgen <command>`: loads the command, and turns errors into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from mgen.errors import MgenError
 COMMANDS = {
     "demo": "the whole loop on the embedded corpus",
     "prepare": "music files to a corpus of tokens",
-    "insight": "a page about what is in a corpus",
+    "insight": "a page about the content of a corpus",
     "instruments": "which instruments play in music files",
     "pretrain": "next-token training on a corpus",
     "critic": "train and calibrate a style critic",
-    "finetune": "policy gradient against judges",
-    "card": "a judge's card: what it hears, what it costs, what fools it; bands of the rules",
+    "finetune": "policy gradient against rewards and critics",
+    "card": "reward cards: what a judge measures, what it costs, what fools it; bands of the rules",
     "generate": "sample MIDI files from a model",
-    "evaluate": "judge models, or a folder, against real music; report.html",
-    "selfcheck": "the two-sample test on real music against itself and against broken music",
-    "corruptions": "what each metric and judge says of music broken on purpose",
-    "listen": "a blind A/B page on loopback",
-    "votes": "results of listening, and preference pairs of them",
+    "evaluate": "compare models, or a folder, with real music; report.html",
+    "selfcheck": "the two-sample test on real music against real and against corrupted music",
+    "corruptions": "every metric and judge on corrupted music",
+    "listen": "a blind A/B listening test on this machine",
+    "votes": "results of a listening test, and preference pairs from them",
     "prefer": "train a policy or a reward model on votes",
-    "push": "a model to the Hugging Face Hub, or a folder of it",
+    "push": "upload a model to the Hugging Face Hub, or write its folder",
     "recipe": "all steps of a recipe, from files to report",
-    "bench": "speed figures, each beside its rival",
+    "bench": "speed, each measurement with its baseline",
 }
 
 app = typer.Typer(
@@ -41,18 +41,18 @@ app = typer.Typer(
 
 
 def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
-    """Call a command's main; a caller's mistake becomes one line on stderr and exit code 2.
+    """Runs a command; a mistake of the user becomes one line on stderr and exit code 2.
 
-    `--debug` among the words shows the traceback instead.
+    `--debug` anywhere in `argv` shows the traceback instead.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     if not debug:
-        _quieten()
+        _silence_libraries()
     try:
         code = main(words)
-        _leave_group()
+        _leave_process_group()
         return code
     except MgenError as error:
         if debug:
@@ -68,15 +68,15 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
     return 2
 
 
-def _leave_group() -> None:
-    """Several processes part before they end: one that ends with the group's threads running may abort."""
+def _leave_process_group() -> None:
+    """Closes the process group: a process that ends while its threads run may abort."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
 
 
-def _quieten() -> None:
-    """No bars and no deprecations of the libraries below us: what they are about, the user cannot change."""
+def _silence_libraries() -> None:
+    """Hides progress bars and deprecations of our dependencies, which a user cannot change."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()

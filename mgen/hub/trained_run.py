@@ -21,6 +21,7 @@ from transformers.models.auto.modeling_auto import (
 from mgen.corpus.shards import MANIFEST as CORPUS_MANIFEST
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
+from mgen.renames import check_run_folder
 from mgen.runs.checkpoints import MANIFEST, check_manifest
 
 CRITIC_FILE = "critic.json"
@@ -77,6 +78,8 @@ class TrainedRun:
             raise MgenError(f"{folder}: a run of mgen {command} has no model; expected one of {', '.join(COMMANDS)}")
         if not facts.get("finished"):
             raise MgenError(f"{folder}: is not finished; give its mgen {command} command again, then push")
+        options = _read_yaml(folder / "config.yaml")
+        check_run_folder(folder, str(command), options)
         model = folder / "model"
         critic = _read_json(model / CRITIC_FILE, required=False)
         reads_features = critic.get("input") == FEATURES
@@ -92,7 +95,7 @@ class TrainedRun:
             folder,
             CRITIC if config is None else _kind(model, config, critic),
             facts,
-            _read_yaml(folder / "config.yaml"),
+            options,
             config,
             critic,
             _read_json(folder / "card.json", required=False),

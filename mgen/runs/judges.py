@@ -30,6 +30,7 @@ from mgen.errors import MgenError
 from mgen.judgement import Judge, Judgement, UnavailableJudge, check_judgement
 from mgen.notes import Notes
 from mgen.options import nearest
+from mgen.renames import check_run_folder
 
 BANDS_FILE = "bands.json"
 """Where a run of `mgen finetune` keeps the bands that it measured."""
@@ -330,7 +331,7 @@ def run_config(folder: Path) -> dict[str, Any]:
     """The options of a run of `mgen finetune`.
 
     Raises:
-        MgenError: The folder is not such a run.
+        MgenError: The folder is not such a run, or one of an older mgen.
     """
     path = folder / "config.yaml"
     try:
@@ -339,7 +340,9 @@ def run_config(folder: Path) -> dict[str, Any]:
         raise MgenError(f"{folder}: expected a run of mgen finetune, {path.name}: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise MgenError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
-    missing = {"judges", "critic", "bands", "policy"} - set(config if isinstance(config, dict) else ())
+    config = config if isinstance(config, dict) else {}
+    check_run_folder(folder, "finetune", config)
+    missing = {"judges", "critic", "bands", "policy"} - set(config)
     if missing:
         raise MgenError(f"{path}: not of a run of mgen finetune (no {', '.join(sorted(missing))}); give such a run")
     return dict(config)
