@@ -59,7 +59,7 @@ def full_page():
         for name, kind in SYSTEMS.items():
             values = {column.key: float(rng.uniform()) for column in columns}
             cells = {
-                key: Interval(value, value - 0.1, value + 0.1, (value - 0.05, value + 0.05), 3)
+                key: Interval(value, value - 0.1, value + 0.1, 3, (value - 0.05, value + 0.05))
                 for key, value in values.items()
             }
             rows.append(SystemRow(name, kind, cells, group))
