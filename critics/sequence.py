@@ -16,12 +16,18 @@ import torch
 from accelerate import PartialState
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForSequenceClassification
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.modeling_layers import GenericForSequenceClassification
+from transformers.models.auto.configuration_auto import AutoConfig
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+)
 
 from mgen.corpus.windows import MAX_TRANSPOSITION
 from mgen.encoding.remi import PITCH_RANGE, Kind, Remi
 from mgen.errors import MgenError
-from mgen.models.transformer import llama_config, load_policy
+from mgen.models.transformer import context_length, llama_config, load_policy
 from mgen.notes import Notes
 
 FILE = "critic.json"
@@ -29,7 +35,7 @@ Row = NDArray[np.int64]
 
 
 class SequenceCritic:
-    """A stock `LlamaForSequenceClassification` with one raw logit, and how notes are written for it.
+    """A sequence classifier of any causal architecture with one raw logit, and how notes are written for it.
 
     Args:
         model: the network; `num_labels` is 1.
@@ -40,8 +46,8 @@ class SequenceCritic:
         MgenError: The network is too short for `max_tokens`, or its vocabulary is not that of `remi`.
     """
 
-    def __init__(self, model: LlamaForSequenceClassification, remi: Remi, max_tokens: int) -> None:
-        context = model.config.max_position_embeddings
+    def __init__(self, model: PreTrainedModel, remi: Remi, max_tokens: int) -> None:
+        context = context_length(model.config)
         if max_tokens + 1 > context:
             raise MgenError(
                 f"max_tokens ({max_tokens}) and an EOS do not fit the network's {context}; try {context - 1}"
@@ -79,22 +85,20 @@ class SequenceCritic:
             seed: of all weights that are new.
 
         Raises:
-            MgenError: The folder holds no Llama policy, or one with another vocabulary.
+            MgenError: The folder holds no policy, one with another vocabulary, or one that no critic can be built on.
         """
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             if init is None:
                 config = llama_config(size, remi, (max_tokens or 511) + 1)
-                model = LlamaForSequenceClassification(_classifier(config, label))
+                model = classifier(config, label)
             else:
                 policy, its_remi = load_policy(init)
-                if policy.config.model_type != "llama":
-                    raise MgenError(f"{init}: a critic starts from a llama policy, this is {policy.config.model_type}")
                 _check_fingerprint(init, its_remi, remi)
-                model = LlamaForSequenceClassification(_classifier(policy.config, label))
-                model.model.load_state_dict(policy.model.state_dict())
+                model = classifier(policy.config, label)
+                model.base_model.load_state_dict(policy.base_model.state_dict())
         model.to(PartialState().device)
-        return cls(model, remi, max_tokens or model.config.max_position_embeddings - 1)
+        return cls(model, remi, max_tokens or context_length(model.config) - 1)
 
     # ------------------------------------------------------------- hearing
 
@@ -165,7 +169,8 @@ class SequenceCritic:
         own = Remi.from_pretrained(folder)
         if remi is not None:
             _check_fingerprint(folder, own, remi)
-        model = LlamaForSequenceClassification.from_pretrained(folder, dtype="float32", use_safetensors=True)
+        kind = classifier_class(AutoConfig.from_pretrained(folder))
+        model = kind.from_pretrained(folder, dtype="float32", use_safetensors=True)
         return cls(model.to(PartialState().device).eval(), own, max_tokens), facts
 
 
@@ -192,10 +197,44 @@ def transposed(rows: Sequence[Row], remi: Remi, rng: np.random.Generator) -> lis
     return [remi.transpose(row, int(by)) for row, by in zip(rows, shift, strict=True)]
 
 
-def _classifier(config: LlamaConfig, label: str) -> LlamaConfig:
+def classifier(config: PreTrainedConfig, label: str) -> PreTrainedModel:
+    """An untrained classifier with one logit on the backbone that a policy's `config` describes.
+
+    It has no dropout: so training draws nothing from torch's global generator, and resuming is exact.
+
+    Args:
+        label: name of the class that the logit is for, for readers of config.json.
+
+    Raises:
+        MgenError: As `classifier_class`.
+    """
     changes = {"num_labels": 1, "id2label": {0: label}, "label2id": {label: 0}, "use_cache": False}
-    # Without dropout, training draws nothing from torch's global generator, and resuming is exact.
-    return LlamaConfig.from_dict({**config.to_dict(), **changes, "attention_dropout": 0.0, "architectures": None})
+    values = config.to_dict()
+    changes |= {name: 0.0 for name in values if _is_dropout(name) and isinstance(values[name], float)}
+    config = type(config).from_dict({**values, **changes, "architectures": None})
+    model: PreTrainedModel = classifier_class(config)(config)
+    return model
+
+
+def classifier_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    """The sequence classifier of an architecture: its own, or transformers' generic one over its backbone.
+
+    Raises:
+        MgenError: The architecture has no causal model, or its classifier has no linear layer `score`.
+    """
+    if type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        known: type[PreTrainedModel] = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+        return known
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise MgenError(f"a critic is built on a causal language model; {config.model_type} has none")
+    causal = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    base = next(kind for kind in causal.__mro__ if PreTrainedModel in kind.__bases__)
+    name = base.__name__.replace("PreTrainedModel", "ForSequenceClassification")
+    return type(name, (GenericForSequenceClassification, base), {"base_model_prefix": causal.base_model_prefix})
+
+
+def _is_dropout(name: str) -> bool:
+    return "dropout" in name or name.endswith("pdrop") or name == "layerdrop"
 
 
 def _check_fingerprint(folder: Path | str, found: Remi, expected: Remi) -> None:

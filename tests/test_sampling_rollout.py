@@ -102,8 +102,31 @@ def test_a_penalty_of_1_and_guidance_of_1_change_nothing(bold_policy, remi):
 
 def test_only_some_tokens_are_penalised():
     logits = torch.tensor([[2.0, -2.0, 2.0, -2.0]])
-    heard = torch.tensor([[True, True, False, False]])
-    torch.testing.assert_close(penalise(logits, heard, 2.0), torch.tensor([[1.0, -4.0, 2.0, -2.0]]))
+    seen = torch.tensor([[0, 1, 1]])
+    assert torch.equal(penalise(logits, seen, 2.0), torch.tensor([[1.0, -4.0, 2.0, -2.0]]))
+    assert torch.equal(penalise(logits, seen, 2.0, torch.arange(4) == 1), torch.tensor([[2.0, -4.0, 2.0, -2.0]]))
+
+
+@pytest.mark.parametrize(
+    ("decoding", "kept"),
+    [
+        (Decoding(temperature=0.7, top_k=7), lambda order, before: order < 7),
+        (Decoding(temperature=1.3, top_p=0.83), lambda order, before: before < 0.83),
+        (Decoding(top_k=7, top_p=0.6), lambda order, before: (order < 7) & (before < 0.6)),
+    ],
+)
+def test_draws_equal_the_definition_of_top_k_and_top_p(decoding, kept):
+    """Worked out here: tokens in falling order; top p counts the mass, after top k, of the tokens before each."""
+    logits = 3 * torch.randn(500, 60, generator=torch.Generator().manual_seed(4))
+    scaled = logits / decoding.temperature
+    rank = scaled.argsort(-1, descending=True).argsort(-1)
+    mass = scaled.masked_fill(rank >= (decoding.top_k or 60), -torch.inf).softmax(-1)
+    before = torch.stack([torch.where(rank < rank[:, [token]], mass, 0).sum(-1) for token in range(60)], dim=1)
+    expected = scaled.masked_fill(~kept(rank, before), -torch.inf).log_softmax(-1)
+    token = torch.multinomial(expected.exp(), 1, generator=torch.Generator().manual_seed(0))
+    ours, logprob = choose(logits, decoding, torch.Generator().manual_seed(0))
+    assert torch.equal(ours, token[:, 0])
+    torch.testing.assert_close(logprob, expected.gather(-1, token)[:, 0])
 
 
 def test_guidance_without_anything_to_lead_away_from_is_refused(policy, remi):

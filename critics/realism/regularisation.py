@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 BOUNDED = ("none", "head", "all")
 """Whose largest singular value is bounded: no layer's, the last one's, every linear layer's."""
@@ -75,7 +76,8 @@ def bound(model: PreTrainedModel, which: str, seed: int) -> None:
         raise ValueError(f"spectral_norm '{which}': expected one of {', '.join(BOUNDED)}")
     if which == "none":
         return
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)] if which == "all" else [model.score]
+    linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear | Conv1D)]
+    layers = linear if which == "all" else [model.score]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for layer in layers:

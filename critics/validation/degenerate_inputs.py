@@ -13,7 +13,7 @@ import torch
 from critics.style import StyleCritic
 from critics.style.excerpts import draw_excerpts
 from mgen.corpus.shards import Corpus
-from mgen.models.transformer import check_vocabulary, load_policy
+from mgen.models.transformer import check_vocabulary, context_length, load_policy
 from mgen.notes import Notes
 from mgen.sampling.prompts import draw_prompts
 from mgen.sampling.rollout import Decoding, sample
@@ -100,7 +100,7 @@ def policy_samples(model: str, corpus: Corpus, style: str, tokens: int, seed: in
     """`MAX_INPUTS` completions by a policy, half of them of prompts in other styles."""
     policy, remi = load_policy(model)
     check_vocabulary(model, remi, str(corpus.folder), corpus.remi)
-    room = int(policy.config.max_position_embeddings) - CONTEXT_MARGIN
+    room = context_length(policy.config) - CONTEXT_MARGIN
     parts = []
     for prompt_type, stream in (("continuation", 8), ("transfer", 4)):
         rng = np.random.default_rng([seed, stream])

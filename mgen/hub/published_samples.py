@@ -14,7 +14,7 @@ import torch
 
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.models.transformer import load_policy
+from mgen.models.transformer import load_policy, stated_context
 from mgen.notes import Notes
 from mgen.render.audio import ogg, synthesise
 from mgen.sampling.rollout import Decoding, sample
@@ -91,7 +91,7 @@ def from_model(model: Path, style: str, count: int) -> PublishedSamples | None:
         return None
     policy, remi = load_policy(model)
     prompt = [remi.bos_id, *([remi.style_ids[style]] if style else [])]
-    context = getattr(policy.config, "max_position_embeddings", None) or FALLBACK_CONTEXT
+    context = stated_context(policy.config) or FALLBACK_CONTEXT
     decoding = Decoding(max_new_tokens=context - len(prompt))
     generator = torch.Generator(policy.device).manual_seed(SEED)
     completions, _ = sample(policy, [prompt] * count, decoding, remi.eos_id, remi.pad_id, generator).lists()

@@ -21,6 +21,7 @@ from transformers.models.auto.modeling_auto import (
 from mgen.corpus.shards import MANIFEST as CORPUS_MANIFEST
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
+from mgen.models.transformer import stated_context
 from mgen.renames import check_run_folder
 from mgen.runs.checkpoints import MANIFEST, check_manifest
 
@@ -146,8 +147,7 @@ class TrainedRun:
     @property
     def context(self) -> int | None:
         """Longest sequence in tokens; None if the configuration sets none."""
-        length = getattr(self.model_config, "max_position_embeddings", None)
-        return int(length) if length else None
+        return stated_context(self.model_config) if self.model_config else None
 
     def initial_run(self) -> dict[str, Any]:
         """run.json of the run whose model this one started from; empty if there is none or it is gone."""

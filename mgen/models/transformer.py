@@ -1,12 +1,12 @@
-"""The policy: stock `LlamaForCausalLM` (RoPE, grouped-query attention) in three sizes."""
+"""The policy: any decoder-only causal model of transformers; a new one is a Llama of one of three sizes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from mgen.encoding.remi import Remi
+from mgen.encoding.remi import MIDITOK_FILE, Remi
 from mgen.errors import MgenError
 
 SIZES: dict[str, dict[str, int]] = {
@@ -25,6 +25,13 @@ SIZES: dict[str, dict[str, int]] = {
         "intermediate_size": 2304,
     },
 }
+
+
+CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx")
+"""What architectures call their longest sequence."""
+
+UNLIMITED_CONTEXT = 4096
+"""Tokens that a model is given whose architecture has no limit, such as one without positions."""
 
 
 def llama_config(size: str, remi: Remi, context: int, dropout: float = 0.0) -> LlamaConfig:
@@ -60,23 +67,77 @@ def new_policy(size: str, remi: Remi, context: int, dropout: float = 0.0) -> Lla
     return LlamaForCausalLM(llama_config(size, remi, context, dropout))
 
 
+def stated_context(config: PreTrainedConfig) -> int | None:
+    """Longest sequence that a model's configuration allows, in tokens; None if it sets no limit."""
+    lengths = (getattr(config.get_text_config(), name, None) for name in CONTEXT_NAMES)
+    return next((length for length in lengths if isinstance(length, int)), None)
+
+
+def context_length(config: PreTrainedConfig) -> int:
+    """Longest sequence that a model is given, in tokens: `stated_context`, or else `UNLIMITED_CONTEXT`."""
+    return stated_context(config) or UNLIMITED_CONTEXT
+
+
 def load_policy(folder: Path | str) -> tuple[PreTrainedModel, Remi]:
-    """A trained policy with its vocabulary, in float32.
+    """A trained policy of any architecture with its vocabulary, in float32.
 
     Raises:
-        MgenError: The folder holds no model, or one whose vocabulary is not its tokenizer's.
+        MgenError: The folder holds no causal model, or one whose vocabulary is not its tokenizer's.
     """
     folder = Path(folder)
-    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
-        raise MgenError(f"{folder}: expected a model (config.json and *.safetensors), found none; give RUN/model")
+    model = _load_causal_model(folder)
     remi = Remi.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32", use_safetensors=True)
     if model.config.vocab_size != remi.vocab_size:
         raise MgenError(
             f"{folder}: the model has {model.config.vocab_size} tokens, its tokenizer {remi.vocab_size}; "
             "the folder mixes two models"
         )
-    return model, remi
+    return _with_special_tokens(model, remi), remi
+
+
+def initial_policy(folder: Path | str, corpus: Path | str, remi: Remi, context: int) -> PreTrainedModel:
+    """A model to go on from in pretraining: a policy, or a model of another vocabulary, such as a language model.
+
+    The other vocabulary goes: embedding and output layer get one row per token of `remi`, and only the layers between
+    them keep what they learned.
+
+    Args:
+        corpus: folder of the corpus, for messages.
+        remi: its vocabulary.
+        context: longest sequence to train on, in tokens.
+
+    Raises:
+        MgenError: The folder holds no causal model, a policy of another REMI vocabulary, or one of a shorter context.
+    """
+    folder = Path(folder)
+    model = _load_causal_model(folder)
+    if (folder / MIDITOK_FILE).is_file():
+        model, own = load_policy(folder)
+        check_vocabulary(folder, own, corpus, remi)
+    else:
+        model.resize_token_embeddings(remi.vocab_size, mean_resizing=False)
+        model = _with_special_tokens(model, remi)
+    longest = context_length(model.config)
+    if context > longest:
+        raise MgenError(f"--init {folder}: its context is {longest} tokens, {context} were asked for")
+    return model
+
+
+def _load_causal_model(folder: Path) -> PreTrainedModel:
+    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+        raise MgenError(f"{folder}: expected a model (config.json and *.safetensors), found none; give RUN/model")
+    try:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype="float32", use_safetensors=True)
+    except ValueError as error:
+        kind = " ".join(str(error).split())[:120]
+        raise MgenError(f"{folder}: expected a decoder-only causal language model ({kind})") from error
+
+
+def _with_special_tokens(model: PreTrainedModel, remi: Remi) -> PreTrainedModel:
+    """The model, whose configurations name the vocabulary's special tokens: other architectures have other defaults."""
+    for config in (model.config, model.generation_config):
+        config.pad_token_id, config.bos_token_id, config.eos_token_id = remi.pad_id, remi.bos_id, remi.eos_id
+    return model
 
 
 def check_vocabulary(folder: Path | str, remi: Remi, corpus: Path | str, corpus_remi: Remi) -> None:

@@ -22,6 +22,7 @@ from transformers.integrations import TensorBoardCallback, TrackioCallback
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.extras import is_installed
+from mgen.models.transformer import context_length
 from mgen.runs.sample_callback import ClipLogger, SampleCallback, SampleClip
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ def attach_samples(
     every = options.sample_steps
     if every == 0 or (every is None and not clip_loggers):
         return None
-    context = trainer.model.config.max_position_embeddings
+    context = context_length(trainer.model.config)
     fitting = {name: ids for name, ids in prompts.items() if len(ids) < context}
     obstacle = ""
     if not fitting:

@@ -8,8 +8,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers import (
+    LogitsProcessorList,
+    PreTrainedModel,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+
+from mgen.models.transformer import context_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,17 @@ class Decoding:
         if not 0 < self.repetition_penalty < math.inf:
             raise ValueError(f"repetition_penalty ({self.repetition_penalty}) must be above 0; 1 is none, try 1.2")
 
+    def warpers(self) -> LogitsProcessorList:
+        """Temperature, top k and top p, as far as they change anything."""
+        warpers = LogitsProcessorList()
+        if self.temperature not in (0, 1):
+            warpers.append(TemperatureLogitsWarper(float(self.temperature)))
+        if self.top_k:
+            warpers.append(TopKLogitsWarper(self.top_k))
+        if self.top_p < 1:
+            warpers.append(TopPLogitsWarper(self.top_p))
+        return warpers
+
 
 class _Buffer(DynamicLayer):  # type: ignore[misc]
     """A layer's keys and values in memory taken once; `transformers` copies all of them at every step."""
@@ -122,7 +142,7 @@ def sample(
         ValueError: A prompt is empty, prompt and completion together exceed the model's context, or there is guidance
             and nothing to lead away from.
     """
-    context = model.config.max_position_embeddings
+    context = context_length(model.config)
     device = model.device
     steps = decoding.max_new_tokens
     if decoding.guidance == 1:
@@ -160,11 +180,12 @@ def sample(
 
 
 class _Reader:
-    """A model that reads token after token, and remembers."""
+    """A model that reads token after token, with its cache."""
 
     def __init__(self, model: PreTrainedModel, length: int) -> None:
         self.model = model
-        self.cache = Cache(layers=[_Buffer(length) for _ in range(model.config.num_hidden_layers)])
+        layers = DynamicCache(config=model.config).layers  # some architectures have layers of other kinds
+        self.cache = Cache(layers=[_Buffer(length) if type(layer) is DynamicLayer else layer for layer in layers])
 
     def __call__(self, ids: Tensor) -> Tensor:
         """(B, V) logits after the next tokens (B, T)."""
@@ -188,11 +209,7 @@ def _sample_batch(
     steps, device = decoding.max_new_tokens, prompt_ids.device
     read = _Reader(model, length + steps)
     read_bare = None if decoding.guidance == 1 else _Reader(model, bare_ids.shape[1] + steps)
-    heard = None
-    if decoding.repetition_penalty != 1:
-        heard = torch.zeros(batch, model.config.vocab_size, dtype=torch.bool, device=device)
-        heard.scatter_(1, prompt_ids, True)
-        penalised = torch.ones_like(heard[0]) if penalised is None else penalised.to(device)
+    seen = prompt_ids
     ids = torch.full((batch, steps), pad_id, device=device)
     logprobs = torch.zeros(batch, steps, device=device)
     done = torch.zeros(batch, dtype=torch.bool, device=device)
@@ -202,8 +219,8 @@ def _sample_batch(
         if read_bare is not None:
             bare = read_bare(bare_ids if step == 0 else step_ids)
             logits = bare + decoding.guidance * (logits - bare)
-        if heard is not None and penalised is not None:
-            logits = penalise(logits, heard & penalised, decoding.repetition_penalty)
+        if decoding.repetition_penalty != 1:
+            logits = penalise(logits, seen, decoding.repetition_penalty, penalised)
         token, logprob = choose(logits, decoding, generator)
         ids[:, step] = token.masked_fill(done, pad_id)
         logprobs[:, step] = logprob
@@ -211,37 +228,29 @@ def _sample_batch(
         if done.all():
             break
         step_ids = token[:, None]
-        if heard is not None:
-            heard.scatter_(1, step_ids, True)
+        if decoding.repetition_penalty != 1:
+            seen = torch.cat([seen, step_ids], dim=1)
     return ids, logprobs
 
 
-def penalise(logits: Tensor, heard: Tensor, penalty: float) -> Tensor:
-    """Logits (B, V), those of the tokens `heard` (B, V) divided by the penalty if positive, else multiplied by it."""
-    return torch.where(heard, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+def penalise(logits: Tensor, seen: Tensor, penalty: float, penalised: Tensor | None = None) -> Tensor:
+    """Logits (B, V) with the repetition penalty on the tokens `seen` (B, T) that are also `penalised` (V,) bool."""
+    changed: Tensor = RepetitionPenaltyLogitsProcessor(float(penalty))(seen, logits)
+    return changed if penalised is None else torch.where(penalised.to(logits.device), changed, logits)
 
 
 def choose(logits: Tensor, decoding: Decoding, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
     """Next token (B,) and its log-probability (B,) from logits (B, V).
 
-    The log-probability is that of the distribution really drawn from, so that a sum of log ratios to another model is
-    an unbiased sample of the KL: at the temperature, after top k and top p have cut it. Greedy draws nothing and
+    The log-probability is that of the distribution that the token is drawn from, so that a sum of log ratios to another
+    model is an unbiased sample of the KL: at the temperature, after top k and top p. Greedy decoding draws nothing and
     reports temperature 1.
     """
     if decoding.temperature == 0:
         token = logits.argmax(-1)
         return token, logits.log_softmax(-1).gather(-1, token[:, None])[:, 0]
-    kept = logits / decoding.temperature
-    if decoding.top_k:
-        floor = kept.topk(min(decoding.top_k, kept.shape[-1])).values[:, -1:]
-        kept = kept.masked_fill(kept < floor, -torch.inf)
-    if decoding.top_p < 1:
-        ordered, order = kept.sort(-1, descending=True)
-        share = ordered.softmax(-1)
-        # A token stays if those before it hold less than top_p; the first always does.
-        cut = share.cumsum(-1) - share >= decoding.top_p
-        kept = kept.masked_fill(cut.scatter(-1, order, cut), -torch.inf)
-    logprobs = kept.log_softmax(-1)
+    no_ids = torch.empty(len(logits), 0, dtype=torch.int64, device=logits.device)  # warpers do not look at tokens
+    logprobs = decoding.warpers()(no_ids, logits).log_softmax(-1)
     token = torch.multinomial(logprobs.exp(), 1, generator=generator)
     return token[:, 0], logprobs.gather(-1, token)[:, 0]
 

@@ -15,7 +15,7 @@ from mgen.corpus.clean import normalise
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError, RejectedFile
 from mgen.files import check_new_folder, read_music
-from mgen.models.transformer import load_policy
+from mgen.models.transformer import context_length, load_policy
 from mgen.notes import Notes
 from mgen.options import from_keywords
 from mgen.runs.judges import judges_of_options, judges_of_run
@@ -121,7 +121,7 @@ def run_generate(config: GenerateConfig) -> GenerateResult:
     model, remi = load_policy(config.model)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     prompts = make_prompts(config, remi)
-    length = config.max_new_tokens or model.config.max_position_embeddings - prompts.ids.shape[1]
+    length = config.max_new_tokens or context_length(model.config) - prompts.ids.shape[1]
     try:
         drawn = _build_system(config, model, remi, length).complete(prompts, length, config.seed)
     except ValueError as error:

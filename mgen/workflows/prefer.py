@@ -20,7 +20,7 @@ from trl import DPOConfig, RewardConfig
 from critics.sequence import SequenceCritic
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.models.transformer import load_policy
+from mgen.models.transformer import context_length, load_policy
 from mgen.options import as_dict, from_keywords
 from mgen.runs.run import Progress, Run, TrainingResult, on_main_process
 from mgen.runs.tracking import SampleOptions, TrackingOptions, attach_samples, check_tracking
@@ -162,7 +162,7 @@ def options_of(method: str) -> type[PreferOptions]:
 def run_prefer(config: Any, progress: Progress | None = None) -> TrainingResult:
     """As `prefer`, for options that are a `PolicyConfig` or a `RewardModelConfig` already."""
     policy, remi = load_policy(config.policy)
-    pairs = read_pairs(config.pairs, remi, policy.config.max_position_embeddings)
+    pairs = read_pairs(config.pairs, remi, context_length(policy.config))
     train, valid = split_pairs(pairs, config.valid_share, config.seed)
     data = hashlib.sha256(Path(config.pairs).read_bytes()).hexdigest()[:16]
     run = Run.open(config.out, "prefer", as_dict(config), seed=config.seed, data=data)

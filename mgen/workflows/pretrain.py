@@ -17,7 +17,7 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, TrainingArgumen
 from mgen.corpus.shards import Corpus
 from mgen.corpus.windows import Windows
 from mgen.errors import MgenError
-from mgen.models.transformer import check_vocabulary, load_policy, new_policy
+from mgen.models.transformer import initial_policy, new_policy
 from mgen.options import as_dict, from_keywords
 from mgen.runs.run import Progress, Run, TrainingResult, on_main_process
 from mgen.runs.sample_callback import fixed_prompts
@@ -175,12 +175,7 @@ def _policy(config: PretrainConfig, corpus: Corpus) -> PreTrainedModel:
     """A new policy, or the one to continue from."""
     if not config.init:
         return new_policy(config.size, corpus.remi, config.context, config.dropout)
-    policy, remi = load_policy(config.init)
-    check_vocabulary(config.init, remi, config.corpus, corpus.remi)
-    longest = policy.config.max_position_embeddings
-    if config.context > longest:
-        raise MgenError(f"--init {config.init}: its context is {longest} tokens, {config.context} were asked for")
-    return policy
+    return initial_policy(config.init, config.corpus, corpus.remi, config.context)
 
 
 def _train_windows(corpus: Corpus, config: PretrainConfig, length: int) -> Windows | StreamedWindows:
