@@ -107,7 +107,7 @@ def test_other_commands_judge_by_it(run, small_corpus):
     assert (judged.score <= 0).all() and (judged.score >= np.float32(critic.worst)).all()
 
 
-def test_a_finished_run_says_so_and_is_not_trained_again(run, small_corpus, capsys):
+def test_a_finished_run_is_not_trained_again(run, small_corpus, capsys):
     before = (run / "model" / WEIGHTS).stat().st_mtime_ns
     assert command.main(words(small_corpus, run)) == 0
     assert "was finished before" in re.sub(r"\s+", " ", capsys.readouterr().out)

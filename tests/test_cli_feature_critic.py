@@ -59,7 +59,7 @@ def test_the_style_critic_gives_credit_where_the_objective_uses_it(small_corpus,
     assert style_judge(small_corpus, critic, style_credit=True, **grpo).credit
 
 
-def test_credit_by_bars_moves_what_is_to_come_and_not_the_whole(small_corpus, critic, remi):
+def test_credit_by_bars_changes_the_returns_to_go_and_not_their_sum(small_corpus, critic, remi):
     """Both ways pay a completion the same, so the first token's advantage is the same; what a bar changed is no longer
     to come once the bar has been played.
     """
@@ -100,9 +100,7 @@ def words(corpus, policy, critic, out, *judges):
     return [word for key, value in options.items() for word in (f"--{key}", str(value))] + ["--judges", *judges]
 
 
-def test_a_rule_that_the_corpus_has_no_band_for_is_left_out_and_told(
-    small_corpus, policy, critic, remi, tmp_path, capsys
-):
+def test_a_rule_without_a_band_is_left_out_with_a_remark(small_corpus, policy, critic, remi, tmp_path, capsys):
     """Structure over many bars: 48 tokens have none of it."""
     run = tmp_path / "run"
     asked = ["structure_long=1", "density=0.5", "style=1"]

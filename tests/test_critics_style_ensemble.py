@@ -61,7 +61,7 @@ def test_it_learns_its_questions(learned):
     assert roc_auc_score(real, learned.logits(test.table, "intact")) > 0.95
 
 
-def test_its_seed_decides_and_nothing_else(examples):
+def test_only_its_seed_decides(examples):
     before = torch.get_rng_state()
     first = fit_member(examples, STYLE)
     assert torch.equal(torch.get_rng_state(), before)  # the global generator is untouched

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from test_transforms_format_augmentations import assert_whole, written
+from test_transforms_format_augmentations import assert_valid, written
 
 from critics.style.excerpts import Excerpts, draw_excerpts, excerpt_starts, title_key
 from mgen.corpus.shards import Corpus
@@ -18,7 +18,7 @@ def test_an_excerpt_by_hand():
     one = written([0, 30, 96, 97, 200, 290, 400], [60, 61, 62, 63, 64, 65, 66])
     both = Notes.concat([one, one])
     excerpt = take_excerpts(both, np.array([1, 0]), np.array([1, 0]), np.array([4, 4]))
-    assert_whole(excerpt)
+    assert_valid(excerpt)
     assert excerpt.pitch.tolist() == [62, 63, 64, 65, 60, 61, 62, 63]
     assert excerpt.onset.tolist() == [0, 1, 104, 194, 0, 30, 96, 97]
     assert excerpt.bars.onset.tolist() == [0, 96, 192, 0, 96]  # up to the bar of the last note
@@ -41,7 +41,7 @@ def test_titles():
 def test_excerpts_of_a_corpus_are_its_pieces_notes(small_corpus):
     corpus = Corpus.open(small_corpus)
     excerpts = draw_excerpts(corpus, "jazz", 48, pieces=5, each=2, seed=3)
-    assert_whole(excerpts.notes)
+    assert_valid(excerpts.notes)
     assert set(excerpts.notes.counts.tolist()) == {48}
     table = corpus.pieces
     for name in set(excerpts.collection.tolist()):

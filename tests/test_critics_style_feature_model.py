@@ -127,7 +127,7 @@ def test_corrupted_music_scores_below_intact_music(change, critic, test):
     assert corrupted.mean() < critic(jazz).score.mean() - 0.3
 
 
-def test_threads_decide_nothing(critic, test):
+def test_threads_do_not_matter(critic, test):
     threads, before = torch.get_num_threads(), critic(test.notes)
     torch.set_num_threads(2)
     try:

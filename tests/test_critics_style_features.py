@@ -228,7 +228,7 @@ def with_drums(notes: Notes) -> Notes:
 
 
 RNG = np.random.default_rng(1)
-UNHEARD: dict[str, Callable[[Notes], Notes]] = {
+INVARIANT: dict[str, Callable[[Notes], Notes]] = {
     "a semitone up": lambda notes: replace(notes, pitch=notes.pitch + 1),
     "a fifth down": lambda notes: replace(notes, pitch=notes.pitch - 7),
     "a tritone up": lambda notes: replace(notes, pitch=notes.pitch + 6),
@@ -248,12 +248,12 @@ def pieces():
     return notes, feature_table(notes)
 
 
-@pytest.mark.parametrize("change", UNHEARD)
+@pytest.mark.parametrize("change", INVARIANT)
 @pytest.mark.parametrize("name", GROUPS)
-def test_a_change_of_format_is_not_heard(name, change, pieces):
+def test_a_format_change_changes_no_feature(name, change, pieces):
     notes, before = pieces
     own = feature_columns()[name]
-    np.testing.assert_allclose(feature_table(UNHEARD[change](notes))[:, own], before[:, own], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(feature_table(INVARIANT[change](notes))[:, own], before[:, own], rtol=0, atol=1e-12)
 
 
 def test_drums_do_not_make_a_piece_longer(pieces):
@@ -262,7 +262,7 @@ def test_drums_do_not_make_a_piece_longer(pieces):
 
 
 @pytest.mark.parametrize("name", GROUPS)
-def test_each_piece_is_heard_alone(name, pieces):
+def test_each_piece_is_computed_alone(name, pieces):
     notes, together = pieces
     own = feature_columns()[name]
     alone = np.concatenate([style_features(one)[:, own] for one in each(notes)])
@@ -272,7 +272,7 @@ def test_each_piece_is_heard_alone(name, pieces):
 
 
 @pytest.mark.parametrize("name", GROUPS)
-def test_every_group_hears_music(name, pieces):
+def test_every_group_varies_on_music(name, pieces):
     """No group is silent: it differs between any two of the demo's pieces."""
     own = pieces[1][: len(COLLECTIONS), feature_columns()[name]]
     assert len(np.unique(own.round(9), axis=0)) == len(own)
@@ -321,5 +321,5 @@ def test_a_view_is_its_groups_and_the_number_of_notes(view, pieces):
     assert inside == set(VIEWS[view])
 
 
-def test_who_tells_styles_does_not_hear_bars():
+def test_style_members_have_no_bar_features():
     assert all("bar_lines" not in VIEWS[member.view] for member in MEMBERS if member.question == "style")

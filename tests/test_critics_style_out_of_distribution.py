@@ -56,7 +56,7 @@ def test_the_farthest_group_counts_and_rare_things_do_not(guard, real):
             np.testing.assert_array_equal(guard.distance(moved), guard.distance(one))
 
 
-def test_what_is_no_music_is_like_nothing(guard):
+def test_degenerate_inputs_are_out_of_distribution(guard):
     odd = [
         nothing(),
         line([60]),

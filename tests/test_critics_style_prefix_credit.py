@@ -59,7 +59,7 @@ def test_the_last_bar_answers_for_the_piece_itself():
     assert asked == [[2, 3]]
 
 
-def test_beginnings_are_pieces_with_their_bars_and_nothing_of_what_comes_later():
+def test_beginnings_are_pieces_with_their_bars_and_no_later_notes():
     notes = Notes.concat([bars(1, 0, 2, 1), nothing(), bars(3), bars(1, 1)])
     received: list[Notes] = []
 

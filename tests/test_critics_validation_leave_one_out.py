@@ -74,7 +74,7 @@ def test_format_that_separates_the_training_set_separates_no_held_out_collection
     assert all(pair.auc.value == 0.5 for pair in matrix.pairs) and matrix.mean["all"].value == 0.5
 
 
-def test_music_tells_and_without_music_nothing_does():
+def test_music_separates_and_without_music_nothing_does():
     matrix = leave_one_out_matrix(collections(), on_table(music_features, copies=1), min_pieces=8)
     assert matrix.mean["all"].value > 0.95 and matrix.minimum().auc.value > 0.9
     silent = leave_one_out_matrix(collections(n=30, music=False), on_table(music_features), min_pieces=30)
@@ -95,7 +95,7 @@ def test_the_style_critic_is_trained_on_some_and_scores_others():
     assert roc_auc_score(excerpts.positive[test], score) > 0.9
 
 
-def test_nothing_of_the_two_collections_is_learned_from_nor_their_works_and_songs():
+def test_held_out_are_two_collections_with_their_works_and_songs():
     excerpts = collections()
     work, song = excerpts.work.copy(), excerpts.title.copy()
     work[8] = work[16]  # hall and church share a work
@@ -169,7 +169,7 @@ def test_a_collection_has_two_parts_and_a_small_part_is_left_out():
     assert len(trained) == 6  # club is held out whole, once for both kinds
 
 
-def test_too_few_collections_and_broken_scores_are_said():
+def test_too_few_collections_and_invalid_scores_are_errors():
     excerpts = collections()
     with pytest.raises(MgenError, match="expected a collection of 9 pieces on both sides, found 0"):
         leave_one_out_matrix(excerpts, on_table(music_features), min_pieces=9)

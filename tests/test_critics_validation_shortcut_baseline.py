@@ -41,7 +41,7 @@ def test_marginals_by_hand():
     assert np.isfinite(marginals(empty)).all() and len(marginals(empty)) == 2
 
 
-def test_loudness_tells_collections_until_it_is_flat():
+def test_loudness_separates_collections_until_it_is_flat():
     excerpts = collections(n=10, music=False)
     flat = flat_velocities(excerpts.notes, np.random.default_rng(0))
     stages = {"files": Stage.complete(excerpts.notes), "view": Stage.complete(format_invariant_view(flat, "none"))}

@@ -1,4 +1,4 @@
-"""What a critic hears of a piece, by hand and by what may not be heard."""
+"""The format-invariant view, by hand and by what must not change it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_transforms_format_augmentations import assert_whole, written
+from test_transforms_format_augmentations import assert_valid, written
 
 from mgen.notes import Notes
 from mgen.transforms.format_augmentations import FORMAT_AUGMENTATIONS, scale_time
@@ -23,7 +23,7 @@ def test_nearly_simultaneous_notes_are_a_chord_that_is_not_too_wide():
     assert first.tolist() == [0, 3, 5, 6, 7, 8, 11, 13, 14, 15]
 
 
-def test_what_is_heard_by_hand():
+def test_the_view_by_hand():
     # Gaps 10, 10, 11, 20 and 5: the median is 10, which becomes 12 steps; 11 is in its class, 20 is an octave more,
     # 5 an octave less. The last note has no next onset: it lasts the usual time.
     one = written([7, 17, 18, 27, 38, 58, 63], [60, 62, 65, 64, 66, 68, 70], 3)
@@ -49,14 +49,14 @@ def test_less_of_the_rhythm_by_hand():
     assert out.bars.onset.tolist() == out.onset.tolist() and set(out.bars.beats.tolist()) == {1}
 
 
-def test_two_to_one_swing_is_heard_as_uneven_and_even_eighths_as_even():
+def test_two_to_one_swing_is_uneven_and_even_eighths_are_even():
     swung = format_invariant_view(written(np.add.outer(24 * np.arange(16), [0, 16]).reshape(-1), np.full(32, 60)))
     straight = format_invariant_view(written(12 * np.arange(32), np.full(32, 60)))
     assert len(set(np.diff(swung.onset).tolist())) == 2 and set(np.diff(straight.onset).tolist()) == {12}
 
 
 @pytest.mark.parametrize("name", ["flat_velocities", "reshaped_velocities", "articulated", "other_bar_phase"])
-def test_some_changes_of_format_are_not_heard_at_all(name, demo_pieces):
+def test_some_format_augmentations_do_not_change_the_view(name, demo_pieces):
     notes = Notes.from_scores(demo_pieces)
     notes = notes.select(notes.program >= 0)
     a, b = format_invariant_view(notes), format_invariant_view(FORMAT_AUGMENTATIONS[name](notes, RNG))
@@ -72,10 +72,10 @@ def test_slower_music_sounds_the_same_but_for_chords_that_were_close(demo_pieces
 
 
 @pytest.mark.parametrize("rhythm", ["classes", "contour", "none"])
-def test_it_is_a_whole_table_and_each_piece_is_heard_alone(demo_pieces, rhythm):
+def test_it_is_a_valid_table_and_each_piece_is_changed_alone(demo_pieces, rhythm):
     notes = Notes.from_scores(demo_pieces)
     out = format_invariant_view(notes, rhythm)
-    assert_whole(out)
+    assert_valid(out)
     struck = np.unique(np.stack([notes.piece, notes.onset, notes.pitch])[:, notes.program >= 0], axis=1)
     assert out.counts.tolist() == np.bincount(struck[0]).tolist()
     for piece in range(notes.n_pieces):

@@ -78,7 +78,7 @@ def _means(values: NDArray[Any], owner: NDArray[np.integer[Any]], n: int) -> Flo
 
 
 def _repeated(owner: NDArray[np.integer[Any]], values: NDArray[np.integer[Any]], size: int, n: int) -> Floats:
-    """(n, 1) share of n-grams of `values` that came before in the piece."""
+    """(n, 1) share of n-grams of `values` that occur earlier in the piece."""
     return ngrams.repeat_share(owner, values, size, n)[:, None]
 
 
@@ -257,7 +257,7 @@ def _change(unit: Floats, height: Floats, first: Longs, second: Longs) -> Floats
 def _bar_lines(m: OnsetClusters) -> list[Floats]:
     """Leaps and changes across bar lines compared with those inside bars; even and odd bar lines apart, lower first.
 
-    Where the bars are not those of the music, the two are alike; in music that was cut and joined at bars they are not.
+    Where the bars are not those of the music, the two are alike; in music that was cut at bar lines they are not.
     """
     led, leap, lines = _leaps(m)
     bar = m.cluster_bar[m.cluster]

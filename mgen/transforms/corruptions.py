@@ -110,13 +110,13 @@ def insert_invalid_tokens(notes: Notes, rng: Generator, share: float = 0.05) -> 
 
     Pieces without tokens stay as they are.
     """
-    broken = rng.random(len(notes)) < share
-    broken[notes.starts[:-1][notes.counts > 0]] = True
-    broken &= (notes.n_tokens > 0)[notes.piece]
-    added = np.bincount(notes.piece[broken], minlength=notes.n_pieces).astype(np.int32)
+    invalid = rng.random(len(notes)) < share
+    invalid[notes.starts[:-1][notes.counts > 0]] = True
+    invalid &= (notes.n_tokens > 0)[notes.piece]
+    added = np.bincount(notes.piece[invalid], minlength=notes.n_pieces).astype(np.int32)
     return replace(
         notes,
-        broken=(notes.broken + broken).astype(np.int32),
+        broken=(notes.broken + invalid).astype(np.int32),
         n_tokens=notes.n_tokens + added,
         n_broken=notes.n_broken + added,
     )

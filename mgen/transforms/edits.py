@@ -304,7 +304,7 @@ def noise(limits: SizeLimits, rng: Generator) -> NoteArray:
 
 def constructions(limits: SizeLimits) -> list[NoteArray]:
     """Simple patterns in even quarters, eighths and sixteenths: one pitch, two in alternation, the chromatic and a
-    major scale, a triad broken and as chords.
+    major scale, a triad as arpeggio and as chords.
     """
     patterns = ((60,), (60, 67), (60, 61), range(48, 84), (60, 62, 64, 65, 67, 69, 71, 72), (60, 64, 67))
     out = []
