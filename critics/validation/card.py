@@ -14,6 +14,7 @@ from mgen.arrays import Floats
 from mgen.notes import Notes
 from mgen.stats.calibration import expected_calibration_error, reliability
 from mgen.stats.intervals import Interval, bootstrap
+from mgen.stats.two_sample import auc
 from mgen.transforms.corruptions import CORRUPTIONS
 from mgen.transforms.format_augmentations import flat_velocities, humanise, sixteenths, tritone_away
 from mgen.transforms.hard_negatives import straighten_eighths
@@ -84,20 +85,8 @@ def auc_interval(scores: ArrayLike, positive: NDArray[np.bool_], work: NDArray[n
 
 
 def weighted_auc(scores: Floats, positive: NDArray[np.bool_], weights: Floats) -> Floats:
-    """(R,) share of weighted pairs in which the positive piece has the higher score; a tie is half a pair.
-
-    Args:
-        scores: (B,).
-        positive: (B,).
-        weights: (R, B) of each piece in each of R resamples; the result is 1/2 where a side is not drawn.
-    """
-    order = np.argsort(scores, kind="stable")
-    ranked, yes, weights = scores[order], positive[order], weights[:, order]
-    others = np.pad(np.cumsum(weights * ~yes, axis=1), ((0, 0), (1, 0)))
-    lower, not_higher = (others[:, np.searchsorted(ranked, ranked, side)] for side in ("left", "right"))
-    beaten = (lower + not_higher) / 2
-    pairs = (weights @ yes) * (weights @ ~yes)
-    return np.where(pairs > 0, (beaten * weights * yes).sum(axis=1) / np.maximum(pairs, 1e-12), 0.5)
+    """(R,) AUC under R weightings (R, B) of the pieces; 1/2 where a side has no weight."""
+    return np.nan_to_num(auc(scores, positive.astype(np.int64), weights), nan=0.5)
 
 
 # ------------------------------------------------------------ score changes

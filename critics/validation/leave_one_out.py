@@ -8,7 +8,7 @@ nothing about how a critic is trained: that is a `Fitter`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -106,14 +106,7 @@ class PairResult:
     trained_on: int
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "positive": self.positive,
-            "other": self.other,
-            "type": self.type,
-            "n": list(self.n),
-            "trained_on": self.trained_on,
-            "auc": self.auc.to_json(),
-        }
+        return {**asdict(self), "n": list(self.n), "auc": self.auc.to_json()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,16 +74,8 @@ def measure(
     """Measures critics, and the shortcut baseline for pairs of one type.
 
     Args:
-        lengths: notes of an excerpt.
-        critics: names in `FITTERS`.
-        pieces: largest number of pieces of a collection, performed and on grid each.
-        each: excerpts of a piece.
-        min_pieces: pieces below which a collection is only trained on.
-        baseline: with the shortcut baseline.
-        progress: takes a line after each training.
-
-    Raises:
-        MgenError: There are too few collections.
+        lengths, critics: notes of an excerpt; names in `FITTERS`.
+        pieces, each, seed: see `draw_excerpts`; `min_pieces`: see `leave_one_out_matrix`.
     """
     report: dict[str, dict[str, Any]] = {}
     for n_notes in lengths:
