@@ -109,7 +109,10 @@ def critic_card():
             "accuracy": cell(0.8, 0.7, 0.9),
             "ece": 0.03,
             "abstained": {"positive": 0.015, "other": 0.25},
-            "reliability": [{"said": 0.125, "true": 0.25, "n": 40}, {"said": 0.9, "true": 1.0, "n": 88}],
+            "reliability": [
+                {"predicted": 0.125, "observed": 0.25, "n": 40},
+                {"predicted": 0.9, "observed": 1.0, "n": 88},
+            ],
             "score": {"positive": cell(-0.3), "other": cell(-2.5)},
             "pairs": {"a|b": {"folk": cell(0.95, 0.9, 0.99), "pop": cell(0.61, 0.5, 0.72)}},
             "format": {"humanised": cell(-0.1, -0.2, 0.0)},

@@ -92,8 +92,8 @@ def test_the_reliability_diagram_has_a_dot_for_each_bin(run, card):
     # a dot lies on the diagonal where both values are equal
     left, bottom = 42.0, 10 + 280 - 52.0
     for dot, part in zip(dots, bins, strict=True):
-        assert float(dot.get("cx")) == pytest.approx(left + part["said"] * 228, abs=0.06)
-        assert float(dot.get("cy")) == pytest.approx(bottom - part["true"] * 228, abs=0.06)
+        assert float(dot.get("cx")) == pytest.approx(left + part["predicted"] * 228, abs=0.06)
+        assert float(dot.get("cy")) == pytest.approx(bottom - part["observed"] * 228, abs=0.06)
     assert f"{bins[0]['n']} pieces" in drawing.get("aria-label")
 
 

@@ -65,7 +65,7 @@ def test_bad_input():
         corruption_table(Notes.concat([]), [], {}, CORRUPTIONS)
     with pytest.raises(MgenError, match=r"measure 'odd': expected \(8,\) numbers, found \(3,\)"):
         corruption_table(solos(8), works(8), {"odd": lambda notes: np.zeros(3)}, CORRUPTIONS)
-    with pytest.raises(MgenError, match="expected a work for each of 8 real pieces, came 1"):
+    with pytest.raises(MgenError, match="expected a work for each of 8 real pieces, found 1"):
         corruption_table(solos(8), ["a"], METRICS, CORRUPTIONS)
 
 

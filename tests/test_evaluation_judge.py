@@ -74,5 +74,5 @@ def test_works_must_match_the_pieces():
     jazz = split(JAZZ)[0]
     with pytest.raises(MgenError, match=f"each of {2 * jazz.n_pieces} pieces, found {jazz.n_pieces + 1}"):
         fit_judge(jazz, jazz, np.arange(jazz.n_pieces), ["a"], style="jazz")
-    with pytest.raises(MgenError, match="at least 2 works a side"):
+    with pytest.raises(MgenError, match="at least 2 works per side"):
         fit_judge(jazz, jazz, np.arange(jazz.n_pieces), np.full(jazz.n_pieces, "x"), style="jazz")

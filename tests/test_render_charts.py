@@ -163,7 +163,7 @@ def test_a_metric_that_is_undefined_for_all_says_so():
 
 
 def test_a_distribution_needs_real_music_and_one_number_a_piece():
-    with pytest.raises(MgenError, match="distribution rep4: expected values of 'real', came model"):
+    with pytest.raises(MgenError, match="distribution rep4: expected values of 'real', found model"):
         spread({"model": [1.0]})
     with pytest.raises(MgenError, match="expected \\(B,\\) values of 'real'"):
         spread({"real": [[1.0]]})

@@ -81,9 +81,9 @@ def test_the_reliability_diagram_by_hand():
     # so each of two yes counts 1/4 and each of four no 1/8.
     found = reliability([0.05, 0.15, 0.9, 1.0, 0.15, 0.9], [0, 1, 1, 0, 0, 0], bins=5)
     assert [part["n"] for part in found] == [3, 3]
-    assert found[0]["said"] == pytest.approx((0.05 / 8 + 0.15 / 4 + 0.15 / 8) / (1 / 2))
-    assert found[0]["true"] == found[1]["true"] == pytest.approx((1 / 4) / (1 / 2))
-    assert found[1]["said"] == pytest.approx((0.9 / 4 + 1 / 8 + 0.9 / 8) / (1 / 2))
+    assert found[0]["predicted"] == pytest.approx((0.05 / 8 + 0.15 / 4 + 0.15 / 8) / (1 / 2))
+    assert found[0]["observed"] == found[1]["observed"] == pytest.approx((1 / 4) / (1 / 2))
+    assert found[1]["predicted"] == pytest.approx((0.9 / 4 + 1 / 8 + 0.9 / 8) / (1 / 2))
     rng = np.random.default_rng(0)
     said = rng.random(500)
     labels = rng.random(500) < said
@@ -91,7 +91,7 @@ def test_the_reliability_diagram_by_hand():
     # what the calibration error sums: the weight of a bin times its distance from the diagonal
     weight = np.where(labels, 0.5 / labels.sum(), 0.5 / (~labels).sum())
     bins = np.bincount(np.minimum((said * 15).astype(int), 14), weight, 15)
-    gaps = sum(w * abs(part["said"] - part["true"]) for w, part in zip(bins, parts, strict=True))
+    gaps = sum(w * abs(part["predicted"] - part["observed"]) for w, part in zip(bins, parts, strict=True))
     assert gaps == pytest.approx(expected_calibration_error(said, labels))
 
 

@@ -170,5 +170,5 @@ def test_what_is_undefined_is_counted():
     assert np.isnan(silent["oa"].value) and np.isnan(silent["kld_range"].value) and silent["oa"].undefined == 4
     alone = mgeval(solos(6), solos(1), replicates=5)  # nothing to be apart from
     assert np.isnan(alone["oa"].value)
-    with pytest.raises(MgenError, match="expected a work for each of 6 real pieces, came 2"):
+    with pytest.raises(MgenError, match="expected a work for each of 6 real pieces, found 2"):
         mgeval(solos(6), solos(6), ["a", "b"])

@@ -7,7 +7,7 @@ import pytest
 from evaluation_pieces import line, nothing, piece, solos, works
 
 from mgen.notes import Notes
-from mgen.stats.diversity import bleu_of_each, distinct, letters, self_bleu, standardised, vendi, vendi_ratio
+from mgen.stats.diversity import bleu_of_each, distinct, letters, self_bleu, standardise, vendi, vendi_ratio
 
 
 def words(notes: Notes) -> list[list[int]]:
@@ -113,7 +113,7 @@ def test_vendi_ratio():
 
 def test_standardising_is_real_musics_and_nothing_explodes():
     real = np.array([[0.0, 5, 1], [2.0, 5, 1]])
-    first, second = standardised(real, np.array([[1.0, 6, 1], [1000.0, 5, 1]]))
+    first, second = standardise(real, np.array([[1.0, 6, 1], [1000.0, 5, 1]]))
     np.testing.assert_allclose(first, [[-1, 0, 0], [1, 0, 0]])
     assert second[0, 0] == 0 and second[1, 0] == 8  # CLIP
     assert second[0, 1] > 0 and not second[:, 2].any()

@@ -83,7 +83,7 @@ def test_the_same_seed_gives_the_same_interval_and_a_single_work_has_no_width():
 
 
 def test_groups_and_values_must_be_as_many():
-    with pytest.raises(MgenError, match="3 values, came 2"):
+    with pytest.raises(MgenError, match="3 values, found 2"):
         bootstrap([1.0, 2.0, 3.0], ["a", "b"])
     with pytest.raises(MgenError, match="both"):
         distance_to_real([1.0, 2.0], [1.0, 2.0], groups_real=["a", "b"])

@@ -9,12 +9,12 @@ from evaluation_pieces import demo, each, line, nothing, piece, random_piece, so
 from sklearn.metrics import roc_auc_score
 
 from mgen.notes import Notes
-from mgen.stats.sequence_classifier import GRAMS, heard, last_heard, sequence_ranks
+from mgen.stats.sequence_classifier import GRAMS, last_occurrence, note_features, sequence_ranks
 
 
 def of(values: list[int], n: int, piece: list[int] | None = None) -> list[int]:
     owner = np.array(piece or [0] * len(values), np.int32)
-    return last_heard(owner, np.array(values))[GRAMS.index(n)].tolist()
+    return last_occurrence(owner, np.array(values))[GRAMS.index(n)].tolist()
 
 
 def test_how_long_ago_a_figure_was_heard():
@@ -44,13 +44,13 @@ def test_key_velocity_program_and_tokens_change_nothing():
     notes = Notes.concat([solos(3), demo("lead_sheets", works=1), random_piece(np.random.default_rng(0))])
     moved = replace(notes, pitch=notes.pitch - 5, velocity=127 - notes.velocity, token=notes.token + 9)
     for name in ("piece", "classes", "values"):
-        np.testing.assert_array_equal(getattr(heard(notes), name), getattr(heard(moved), name))
+        np.testing.assert_array_equal(getattr(note_features(notes), name), getattr(note_features(moved), name))
 
 
 def test_each_piece_is_read_alone():
     pieces = [*each(solos(2)), nothing(), line([60]), random_piece(np.random.default_rng(1))]
-    together = heard(Notes.concat(pieces))
-    alone = [heard(one) for one in pieces]
+    together = note_features(Notes.concat(pieces))
+    alone = [note_features(one) for one in pieces]
     np.testing.assert_array_equal(together.classes, np.concatenate([one.classes for one in alone]))
     np.testing.assert_allclose(together.values, np.concatenate([one.values for one in alone]), atol=1e-6)
     assert together.classes.min() >= 0 and together.classes.max() < together.n_classes
@@ -59,12 +59,12 @@ def test_each_piece_is_read_alone():
 def test_classes_of_a_column_keep_to_their_numbers():
     # what one column can say no other can: the largest of one is below the least of the next
     notes = Notes.concat([random_piece(np.random.default_rng(seed), 200) for seed in range(8)])
-    classes = heard(notes).classes
+    classes = note_features(notes).classes
     assert (classes.max(axis=0)[:-1] < classes.min(axis=0)[1:]).all()
 
 
 def wandering(rng: np.random.Generator, again: bool) -> Notes:
-    """48 random steps in even eighths; or 24, heard twice."""
+    """48 random steps in even eighths; or 24, note_features twice."""
     moves = rng.integers(-3, 4, 24 if again else 48)
     moves = np.tile(moves, 2) if again else moves
     return line((72 + np.clip(np.cumsum(moves), -24, 24)).tolist(), step=12)
@@ -78,7 +78,7 @@ def repeating() -> tuple[Notes, np.ndarray, np.ndarray]:
 
 
 def test_repetition_is_heard(repeating):
-    # Single intervals and rhythm are alike on both sides: only what was heard before tells.
+    # Single intervals and rhythm are alike on both sides: only what was note_features before tells.
     assert roc_auc_score(repeating[1], sequence_ranks(*repeating, seed=0)) > 0.9
 
 

@@ -10,9 +10,9 @@ from evaluation_pieces import line, nothing, solos, works
 from mgen.errors import MgenError
 from mgen.notes import Notes
 from mgen.stats.distributions import FEATURES
+from mgen.stats.intervals import centred_interval
 from mgen.stats.memorisation import CopyIndex
-from mgen.stats.replicates import moved
-from mgen.stats.set_metrics import alone, set_metrics
+from mgen.stats.set_metrics import set_metrics, single_set_metrics
 from mgen.transforms.corruptions import CORRUPTIONS
 
 PLAIN = {"oa", "kld", "self_bleu", "distinct2", "distinct4", "vendi_ratio", "frechet"}
@@ -30,7 +30,7 @@ def test_every_number_of_real_music_beside_itself_is_the_best_there_is(index):
     assert set(cells) == KEYS | {"copy_rate", "copied_run"}
     assert cells["oa"].value > 0.97 and cells["kld"].value < 0.01
     assert cells["vendi_ratio"].value == pytest.approx(1) and cells["frechet"].value == pytest.approx(1)
-    own = alone(real, works(40), train=index)
+    own = single_set_metrics(real, works(40), train=index)
     assert {name: cells[name] for name in own} == own
 
 
@@ -63,7 +63,7 @@ def test_further_embedders_have_a_name_each():
 
     cells = set_metrics(solos(12), solos(12, seed=1), embedders={"flat": flat})
     assert set(cells) == KEYS | {"frechet_flat"}
-    with pytest.raises(MgenError, match=r"embedder 'odd': expected \(12, D\) numbers, came \(3,\)"):
+    with pytest.raises(MgenError, match=r"embedder 'odd': expected \(12, D\) numbers, found \(3,\)"):
         set_metrics(solos(12), solos(12), embedders={"odd": lambda notes: np.zeros(3)})
 
 
@@ -80,18 +80,18 @@ def test_pieces_without_notes_are_counted_and_never_taken_for_music():
 
 @pytest.mark.parametrize(("real", "other", "side"), [(0, 9, "real"), (9, 0, "other"), (9, 1, "other"), (1, 9, "real")])
 def test_a_set_of_none_or_one_is_refused(real, other, side):
-    with pytest.raises(MgenError, match=f"expected at least 2 {side} pieces, came [01]"):
+    with pytest.raises(MgenError, match=f"expected at least 2 {side} pieces, found [01]"):
         set_metrics(solos(9).pieces(range(real)), solos(9).pieces(range(other)))
 
 
 def test_works_and_pieces_must_pair():
-    with pytest.raises(MgenError, match="expected a work for each of 9 other pieces, came 2"):
+    with pytest.raises(MgenError, match="expected a work for each of 9 other pieces, found 2"):
         set_metrics(solos(9), solos(9), None, ["a", "b"])
 
 
 def test_nan_draws_and_values():
-    assert moved(1.0, [0.0, np.nan, 2.0]).value == 1.0
-    assert np.isnan(moved(np.nan, [1.0]).low)
-    assert np.isnan(moved(1.0, []).low)
-    cell = moved(0.99, np.linspace(0, 1, 101), 2, 0, 1)
+    assert centred_interval(1.0, [0.0, np.nan, 2.0]).value == 1.0
+    assert np.isnan(centred_interval(np.nan, [1.0]).low)
+    assert np.isnan(centred_interval(1.0, []).low)
+    cell = centred_interval(0.99, np.linspace(0, 1, 101), 2, 0, 1)
     assert cell.high == 1 and cell.undefined == 2

@@ -21,11 +21,11 @@ from mgen.stats.two_sample import (
     MIN_NOTES,
     QUOTABLE,
     TwoSample,
+    assign_folds,
     auc,
     c2st_auc,
+    choose_evenly,
     equal_sides,
-    folds_of,
-    in_turns,
     two_sample,
 )
 from mgen.transforms.corruptions import CORRUPTIONS
@@ -46,7 +46,7 @@ def test_works_stay_whole_and_folds_are_balanced():
     rng = np.random.default_rng(0)
     groups = rng.integers(0, 30, 300).astype(str)
     label = np.repeat([0, 1], 150)
-    fold = folds_of(groups, label, 5, seed=0)
+    fold = assign_folds(groups, label, 5, seed=0)
     assert sorted(set(fold.tolist())) == [0, 1, 2, 3, 4]
     for work in np.unique(groups):
         assert len(set(fold[groups == work].tolist())) == 1
@@ -119,11 +119,11 @@ def test_bad_input_is_named():
     broken[0, :2] = np.nan, np.inf
     with pytest.raises(MgenError, match="2 features are not finite"):
         c2st_auc(broken, other, works, other_works)
-    with pytest.raises(MgenError, match="work for each of 40 pieces, came 39"):
+    with pytest.raises(MgenError, match="work for each of 40 pieces, found 39"):
         c2st_auc(real, other, works, other_works[1:])
-    with pytest.raises(MgenError, match="at least 2 works a side"):
+    with pytest.raises(MgenError, match="at least 2 works per side"):
         c2st_auc(real, other, works, np.zeros(20, int))
-    with pytest.raises(MgenError, match="at least 2 works a side"):
+    with pytest.raises(MgenError, match="at least 2 works per side"):
         c2st_auc(real[:1], other, works[:1], other_works)
 
 
@@ -153,10 +153,10 @@ def test_both_sides_are_cut_to_the_same_lengths():
 
 def test_pieces_are_drawn_in_turns_of_the_works():
     work = np.array(["a"] * 10 + ["b"] * 2 + ["c"])
-    chosen = in_turns(work, 5, np.random.default_rng(0))
+    chosen = choose_evenly(work, 5, np.random.default_rng(0))
     assert sorted(work[chosen].tolist()) == ["a", "a", "b", "b", "c"]
     assert (np.diff(chosen) > 0).all()
-    assert in_turns(work, 13, np.random.default_rng(0)).tolist() == list(range(13))
+    assert choose_evenly(work, 13, np.random.default_rng(0)).tolist() == list(range(13))
 
 
 def test_no_more_pieces_than_the_protocol_says_and_the_same_of_the_same_works():
@@ -237,15 +237,15 @@ def test_ticks_of_the_file_do_not_tell(ticks):
 
 def test_sets_that_cannot_be_told_apart_or_tested_are_named():
     some = of_lengths(20, 20, 20)
-    with pytest.raises(MgenError, match="expected generated pieces, came none"):
+    with pytest.raises(MgenError, match="expected generated pieces, found none"):
         two_sample(some, Notes.concat([]), works(3), works(0))
-    with pytest.raises(MgenError, match=r"at least 2 works a side .* came 1"):
+    with pytest.raises(MgenError, match=r"at least 2 works per side .* found 1"):
         two_sample(some, some.pieces([0]), works(3), works(1))
-    with pytest.raises(MgenError, match="a work for each of 3 generated pieces, came 2"):
+    with pytest.raises(MgenError, match="a work for each of 3 generated pieces, found 2"):
         two_sample(some, some, works(3), works(2))
     unknown = some.onset.astype(float)
     unknown[7] = np.nan
-    with pytest.raises(MgenError, match="1 values of onset are no numbers"):
+    with pytest.raises(MgenError, match="1 values of onset are not finite"):
         two_sample(some, replace(some, onset=unknown), works(3), works(3))
 
 

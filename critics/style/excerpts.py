@@ -17,7 +17,7 @@ from mgen.corpus.shards import Corpus
 from mgen.corpus.split import SPLITS
 from mgen.errors import MgenError
 from mgen.notes import Notes
-from mgen.stats.two_sample import in_turns
+from mgen.stats.two_sample import choose_evenly
 from mgen.transforms.rebuild import first_notes_of_bars, take_excerpts
 
 PIECES_AT_ONCE = 200
@@ -92,7 +92,7 @@ def draw_excerpts(
     rng = np.random.default_rng([seed, n_notes])
     chosen: list[int] = []
     for _, rows in long.groupby(["style", "collection", "on_grid"]):
-        kept = in_turns(rows["group"].to_numpy(str), min(pieces, len(rows)), rng)
+        kept = choose_evenly(rows["group"].to_numpy(str), min(pieces, len(rows)), rng)
         chosen += rows["piece"].to_numpy()[kept].tolist()
     parts: list[Excerpts] = []
     for split in splits:

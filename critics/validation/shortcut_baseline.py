@@ -22,7 +22,7 @@ from mgen.errors import RejectedFile
 from mgen.files import read_music
 from mgen.notes import STEPS_PER_QUARTER, Notes
 from mgen.stats.intervals import Interval
-from mgen.stats.two_sample import FOLDS, auc_interval, folds_of, held_out_ranks
+from mgen.stats.two_sample import FOLDS, assign_folds, auc_interval, held_out_ranks
 from mgen.transforms.format_augmentations import augment
 from mgen.transforms.format_invariant import format_invariant_view
 from mgen.transforms.rebuild import take_excerpts
@@ -230,7 +230,7 @@ def _auc(table: Floats, excerpts: Excerpts, rows: Longs, seed: int) -> Interval:
     label, work = excerpts.positive[rows].astype(np.int64), excerpts.work[rows]
     if not len(rows) or (table == table[:1]).all():
         return Interval(0.5, 0.5, 0.5)
-    score = held_out_ranks(table, label, folds_of(work, label, FOLDS, seed), seed)
+    score = held_out_ranks(table, label, assign_folds(work, label, FOLDS, seed), seed)
     return auc_interval(score, label, work, seed)
 
 

@@ -17,8 +17,7 @@ from numpy.typing import ArrayLike
 from mgen.arrays import Floats, divide
 from mgen.errors import MgenError
 from mgen.notes import Notes
-from mgen.stats.intervals import REPLICATES, TAIL, Interval, resamples
-from mgen.stats.replicates import works_of
+from mgen.stats.intervals import REPLICATES, TAIL, Interval, resamples, work_names
 from mgen.transforms.rebuild import Transform
 
 REAL = "real"
@@ -123,7 +122,7 @@ def corruption_table(
     Raises:
         MgenError: There are no pieces, or a measure returns another number of values.
     """
-    names = works_of(works, notes.n_pieces, REAL)
+    names = work_names(works, notes.n_pieces, REAL)
     if not notes.n_pieces:
         raise MgenError("corruptions: expected real pieces, found none; give a split or folder that has some")
     real = _measure(notes, measures)

@@ -19,7 +19,7 @@ from mgen.errors import MgenError
 from mgen.music.features import FORMAT_FREE, features
 from mgen.notes import Notes
 from mgen.stats.intervals import Interval
-from mgen.stats.two_sample import FOLDS, Models, auc_interval, folds_of, logits, train
+from mgen.stats.two_sample import FOLDS, Models, assign_folds, auc_interval, logits, train
 from mgen.transforms.corruptions import CORRUPTIONS
 
 CORRUPTED = ("markov_pitches", "random_pitches", "two_bar_loop", "one_pitch", "bars_of_others")
@@ -140,7 +140,7 @@ def _mean_logits(models: Models, table: Floats) -> Floats:
 
 def _fit(table: Floats, label: NDArray[np.int64], groups: NDArray[np.generic], seed: int) -> Classifier:
     """Fits on all pieces; slope and bias come from held-out folds (Platt scaling)."""
-    fold = folds_of(groups, label, FOLDS, seed)
+    fold = assign_folds(groups, label, FOLDS, seed)
     score = np.zeros(len(label))
     for held_out in (fold == number for number in range(int(fold.max()) + 1)):
         score[held_out] = _mean_logits(train(table[~held_out], label[~held_out], seed), table[held_out])

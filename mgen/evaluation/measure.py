@@ -18,9 +18,9 @@ from mgen.errors import MgenError
 from mgen.music.metrics import METRICS
 from mgen.notes import Notes
 from mgen.stats.frechet import Embedder
-from mgen.stats.intervals import UNDEFINED, Interval, bootstrap, distance_to_real, over_seeds
+from mgen.stats.intervals import Interval, bootstrap, distance_to_real, over_seeds, undefined_interval
 from mgen.stats.memorisation import CopyIndex
-from mgen.stats.set_metrics import alone, set_metrics
+from mgen.stats.set_metrics import set_metrics, single_set_metrics
 from mgen.stats.two_sample import two_sample
 
 DISTANCES = tuple(name for name in METRICS if name not in {"valid", "broken_tokens", "loop_rate"})
@@ -121,7 +121,7 @@ def measure(
     means = {name: over_seeds(values, own.work, own.seed, own.runs) for name, values in per_piece.items()}
     compared, remarks = _compare(*(own.halves() if own is real else (own, real)), options)
     if own is real:  # metrics of one set depend on its size: use the complete set, as for other systems
-        compared |= alone(own.notes, own.work, train=options.copies)
+        compared |= single_set_metrics(own.notes, own.work, train=options.copies)
     return Measurements({**compared, **means}, per_piece, remarks)
 
 
@@ -139,7 +139,7 @@ def _compare(own: PieceSet, real: PieceSet, options: MetricOptions) -> tuple[dic
             if not test.quotable:
                 remarks["c2st_auc"] = f"{test.n} pieces per side: too few to quote it, the protocol asks for 512"
         except MgenError as error:
-            metrics["c2st_auc"] = UNDEFINED
+            metrics["c2st_auc"] = undefined_interval()
             remarks["c2st_auc"] = str(error)
     try:
         metrics |= set_metrics(*sets, train=options.copies, embedders=options.embedders)

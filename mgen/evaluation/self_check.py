@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from mgen.errors import MgenError
 from mgen.notes import Bars, Notes
 from mgen.stats.intervals import Interval
-from mgen.stats.two_sample import MAX_NOTES, QUOTABLE, TwoSample, in_turns, two_sample
+from mgen.stats.two_sample import MAX_NOTES, QUOTABLE, TwoSample, choose_evenly, two_sample
 from mgen.transforms.corruptions import CORRUPTIONS
 
 REQUIRED = {"bars_shuffled": 0.75, "segments_shuffled": 0.68, "markov_pitches": 0.99}
@@ -207,7 +207,9 @@ def halves(real: BarExcerpts, n: int, seed: int) -> tuple[BarExcerpts, BarExcerp
     rng = np.random.default_rng(seed)
     first = np.isin(real.work, rng.permutation(works)[: len(works) // 2])
     n = min(n, int(first.sum()), int((~first).sum()))
-    one, other = (side[in_turns(real.work[side], n, rng)] for side in (np.flatnonzero(first), np.flatnonzero(~first)))
+    one, other = (
+        side[choose_evenly(real.work[side], n, rng)] for side in (np.flatnonzero(first), np.flatnonzero(~first))
+    )
     return real.select(one), real.select(other)
 
 

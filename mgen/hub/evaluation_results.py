@@ -280,7 +280,7 @@ def critic_more(card: Mapping[str, Any]) -> list[CardTable]:
     bins = test.get("reliability") or []
     if bins:
         style = card.get("positive", "the style")
-        rows = [[f"{cell['said']:.2f}", f"{cell['true']:.2f}", str(cell["n"])] for cell in bins]
+        rows = [[f"{cell['predicted']:.2f}", f"{cell['observed']:.2f}", str(cell["n"])] for cell in bins]
         out.append(CardTable("Reliability", [f"predicted P({style})", f"share of {style}", "excerpts"], rows))
     return out
 

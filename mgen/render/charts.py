@@ -1,6 +1,6 @@
-"""Charts as inline SVG: curves over training, distributions over real music's, and the whiskers of a table.
+"""Charts as inline SVG: curves over training, distributions compared with real music, and whiskers of a table.
 
-A drawing carries classes; the page that it stands in gives the colours. None needs a script.
+A drawing carries classes; the page that shows it has the colours. None needs a script.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ SERIES = 6  # colours and dashes
 
 _POINTS = 240  # of a curve; longer ones are averaged in equal bins
 _BINS = 36  # of a distribution
-_WIDTH, _LABELS = 420.0, 128.0  # of a distribution, and of its players' names
-_LANE, _TALL = 34.0, 28.0  # a player's lane, and the most that a bar in it may take
-_LONGEST = 18  # letters of a name beside a lane
+_WIDTH, _LABELS = 420.0, 128.0  # of a distribution, and of the names in it
+_LANE, _TALL = 34.0, 28.0  # a system's lane, and the tallest bar in it
+_LONGEST = 18  # letters of a name next to a lane
 
 Scale = Callable[[float], float]
-"""From a quantity to a place in the drawing."""
+"""From a quantity to a position in the drawing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +39,14 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """One metric of every piece, player by player, to be drawn over real music's.
+    """One metric of every piece of every system, drawn over that of real music.
 
     Attributes:
-        key: of the metric.
-        title, unit, explanation: as shown.
-        values: (B,) numbers of pieces for each row's name; what is not finite is undefined, and counted.
-        real: the name of real music's row.
-        group: the role of prompt.
+        key: name of the metric.
+        title, unit, explanation: texts shown.
+        values: (B,) numbers of pieces for each system's name; those not finite are undefined, and counted.
+        real: name of real music.
+        group: prompt type.
     """
 
     key: str
@@ -60,18 +60,18 @@ class Distribution:
     def __post_init__(self) -> None:
         if self.real not in self.values:
             raise MgenError(
-                f"distribution {self.key}: expected values of '{self.real}', came {', '.join(self.values) or 'none'}"
+                f"distribution {self.key}: expected values of '{self.real}', found {', '.join(self.values) or 'none'}"
             )
         for name, values in self.values.items():
             if np.asarray(values).ndim != 1:
-                raise MgenError(f"distribution {self.key}: expected (B,) values of '{name}', came {np.shape(values)}")
+                raise MgenError(f"distribution {self.key}: expected (B,) values of '{name}', found {np.shape(values)}")
 
 
 # ---------------------------------------------------------------- whiskers
 
 
 def whisker(cell: Bounded, aim: Bounded | None, span: tuple[float, float]) -> str:
-    """A dot on its interval, over the aim and its interval; rings are seeds, an arrowhead lies outside the span."""
+    """Draws a dot on its interval, over the aim and its interval; rings are seeds, an arrowhead is beyond the span."""
     if not is_known(cell):
         return ""
 
@@ -96,25 +96,24 @@ def whisker(cell: Bounded, aim: Bounded | None, span: tuple[float, float]) -> st
 
 
 def distribution_svg(distribution: Distribution, roles: Mapping[str, str] | None = None) -> str:
-    """A lane for each player: its histogram as a line over real music's as a ground, medians marked.
+    """Draws a lane for each system: its histogram as a line over that of real music as an area, medians marked.
 
-    Heights are square roots of shares, so that what is rare is seen beside what is common (Tukey's rootogram).
-    All share one axis, from the lowest 1st to the highest 99th percentile of any player; what lies beyond is in the
-    outermost bins.
+    Heights are square roots of shares, so that rare values stay visible (Tukey's rootogram). All share one axis, from
+    the lowest 1st to the highest 99th percentile of any system; values beyond it are in the outermost bins.
 
     Args:
         roles: of each row's name, one of `mgen.evaluation.comparisons.ROLES`; a class of its lane.
     """
     values = {name: np.asarray(of, np.float64) for name, of in distribution.values.items()}
     defined = {name: of[np.isfinite(of)] for name, of in values.items()}
-    heard = [of for of in defined.values() if len(of)]
+    some = [of for of in defined.values() if len(of)]
     height = _LANE * len(values) + 40
-    label = f"{distribution.title}{_in(distribution.unit)}: {_told(values, defined, distribution.real)}"
-    if not heard:
+    label = f"{distribution.title}{_in(distribution.unit)}: {_in_words(values, defined, distribution.real)}"
+    if not some:
         inside = '<text x="4" y="24">undefined for every piece</text>'
         return _figure(_WIDTH, 40, label, inside, "spread")
-    low = min(float(np.percentile(of, 1)) for of in heard)
-    high = max(float(np.percentile(of, 99)) for of in heard)
+    low = min(float(np.percentile(of, 1)) for of in some)
+    high = max(float(np.percentile(of, 99)) for of in some)
     marks = ticks(low, high, 4)
     if high <= low:
         low, high = marks[0], marks[-1]
@@ -154,13 +153,13 @@ def distribution_svg(distribution: Distribution, roles: Mapping[str, str] | None
 
 
 def _shares(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Share of the values in each bin, the outermost holding what lies beyond them."""
+    """Share of the values in each bin; the outermost bins include values beyond them."""
     counts = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0]
     return counts / max(len(values), 1)
 
 
-def _told(values: Mapping[str, NDArray[np.float64]], defined: Mapping[str, NDArray[np.float64]], real: str) -> str:
-    """The drawing in words: median and middle half of each player."""
+def _in_words(values: Mapping[str, NDArray[np.float64]], defined: Mapping[str, NDArray[np.float64]], real: str) -> str:
+    """The drawing in words: median and middle half of each system."""
     words = []
     for name in [real, *(name for name in values if name != real)]:
         of, missing = defined[name], len(values[name]) - len(defined[name])
@@ -175,7 +174,7 @@ def _told(values: Mapping[str, NDArray[np.float64]], defined: Mapping[str, NDArr
 
 
 def _name(name: str, count: int, defined: int, floor: float) -> str:
-    """A player's name beside its lane, and how many pieces have no number."""
+    """A system's name next to its lane, and how many pieces have no number."""
     short = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1].rstrip()}…"
     whole = f"<title>{escape(name)}</title>" if short != name else ""
     lost = _label(0, floor, f"{count - defined:,} of {count:,} undefined", "start", "lost") if defined < count else ""
@@ -191,7 +190,7 @@ def _clip(value: float, low: float, high: float) -> float:
 
 
 def curve_svg(curve: Curve, width: int = 440, height: int = 250) -> str:
-    """A line chart with its axes: steps to the right, `unit` upwards. What is not finite leaves a gap."""
+    """Draws a line chart with its axes: steps to the right, `unit` upwards. Values not finite leave a gap."""
     left, right, top, bottom = 48.0, 10.0, 24.0, 34.0
     series = {name: _points(*pair) for name, pair in curve.series.items()}
     steps = np.concatenate([points[0] for points in series.values()] or [np.zeros(0)])
@@ -221,8 +220,8 @@ def curve_svg(curve: Curve, width: int = 440, height: int = 250) -> str:
     parts.append(f'<text x="{width - right}" y="{height - 3}" text-anchor="end">step</text>')
     for i, (at, of) in enumerate(series.values()):
         parts.append(f'<g class="s{i % SERIES}">{"".join(_strokes(at, of, x, y))}</g>')
-    told = "; ".join(f"{name} from {of[0]:.3g} to {of[-1]:.3g}" for name, (_, of) in series.items() if len(of))
-    return _figure(width, height, f"{curve.title}{_in(curve.unit)}, steps {x0:g} to {x1:g}: {told}", "".join(parts))
+    words = "; ".join(f"{name} from {of[0]:.3g} to {of[-1]:.3g}" for name, (_, of) in series.items() if len(of))
+    return _figure(width, height, f"{curve.title}{_in(curve.unit)}, steps {x0:g} to {x1:g}: {words}", "".join(parts))
 
 
 def swatches(curve: Curve) -> list[tuple[str, int]]:
@@ -231,7 +230,7 @@ def swatches(curve: Curve) -> list[tuple[str, int]]:
 
 
 def averaged(curve: Curve) -> int:
-    """How many neighbouring points one drawn point averages."""
+    """Number of neighbouring points that one drawn point averages."""
     return max((-(-len(steps) // _POINTS) for steps, _ in curve.series.values()), default=1)
 
 
@@ -247,10 +246,10 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def _points(steps: Sequence[float], values: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """At most `_POINTS` points: means over equal bins of neighbours."""
+    """Reduces to at most `_POINTS` points: means over equal bins of neighbours."""
     at, of = np.asarray(steps, np.float64), np.asarray(values, np.float64)
     if at.shape != of.shape or at.ndim != 1:
-        raise MgenError(f"curve: {at.shape} steps but {of.shape} values; give one value a step")
+        raise MgenError(f"curve: {at.shape} steps but {of.shape} values; give one value per step")
     size = -(-len(at) // _POINTS)
     if size < 2:
         return at, of
@@ -260,7 +259,7 @@ def _points(steps: Sequence[float], values: Sequence[float]) -> tuple[NDArray[np
 
 
 def _strokes(at: NDArray[np.float64], of: NDArray[np.float64], x: Scale, y: Scale) -> Iterable[str]:
-    """One polyline for each stretch of finite values; a point that stands alone is a dot."""
+    """Yields one polyline for each run of finite values; a single point is a dot."""
     finite = np.isfinite(of)
     for stretch in np.split(np.arange(len(of)), np.flatnonzero(np.diff(finite)) + 1):
         if not len(stretch) or not finite[stretch[0]]:
@@ -276,12 +275,12 @@ def _strokes(at: NDArray[np.float64], of: NDArray[np.float64], x: Scale, y: Scal
 
 
 def reliability_svg(bins: Sequence[Mapping[str, float]], size: int = 280) -> str:
-    """What was said against what was true, both 0..1, a dot for each bin as large as its pieces are many.
+    """Draws predicted against observed shares, both 0..1: one dot per bin, its area the number of pieces.
 
-    The file stands alone: it brings its own colours.
+    The file needs no style sheet: it has its colours.
 
     Args:
-        bins: `said`, `true` and `n` of each.
+        bins: entries of `mgen.stats.calibration.reliability`.
     """
     left, room = 42.0, size - 52.0
 
@@ -302,15 +301,17 @@ def reliability_svg(bins: Sequence[Mapping[str, float]], size: int = 280) -> str
     parts.append(f'<path d="M{x(0):.1f} {y(0):.1f}L{x(1):.1f} {y(1):.1f}" stroke="#888" stroke-dasharray="4"/>')
     for part in bins:
         radius = 2 + 7 * math.sqrt(part["n"] / most)
-        at = f'cx="{x(part["said"]):.1f}" cy="{y(part["true"]):.1f}" r="{radius:.1f}"'
+        at = f'cx="{x(part["predicted"]):.1f}" cy="{y(part["observed"]):.1f}" r="{radius:.1f}"'
         parts.append(f'<circle {at} fill="#2a6f97" fill-opacity=".75"/>')
     parts.append(
-        f'<text x="{x(0.5):.1f}" y="{size - 4}" text-anchor="middle">said</text>'
-        f'<text transform="translate(11 {y(0.5):.1f}) rotate(-90)" text-anchor="middle">true</text>'
+        f'<text x="{x(0.5):.1f}" y="{size - 4}" text-anchor="middle">predicted</text>'
+        f'<text transform="translate(11 {y(0.5):.1f}) rotate(-90)" text-anchor="middle">observed</text>'
     )
-    told = "; ".join(f"said {part['said']:.2f}, true {part['true']:.2f}, {part['n']:.0f} pieces" for part in bins)
+    words = "; ".join(
+        f"predicted {part['predicted']:.2f}, observed {part['observed']:.2f}, {part['n']:.0f} pieces" for part in bins
+    )
     frame = f'width="{size}" height="{size}" viewBox="0 0 {size} {size}" font-family="sans-serif" font-size="11"'
-    label = f'role="img" aria-label="{escape(told)}"'
+    label = f'role="img" aria-label="{escape(words)}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {frame} {label}>{"".join(parts)}</svg>'
 
 

@@ -1,7 +1,4 @@
-"""From a network's raw logit to nats: a scale and a bias, fitted on music it did not learn from.
-
-Knows nothing of music: arrays of logits and labels in, a straight line out.
-"""
+"""Calibration of a network's raw logits to nats: a scale and a bias, fitted on pieces outside its training set."""
 
 from __future__ import annotations
 
@@ -20,13 +17,13 @@ BINS = 15
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """log P(yes) / P(no) = scale * logit + bias, where yes and no are equally likely beforehand."""
+    """log P(yes) / P(no) = scale * logit + bias, at equal priors of yes and no."""
 
     scale: float = 1.0
     bias: float = 0.0
 
     def log_odds(self, logits: ArrayLike) -> Floats:
-        """log P(yes) / P(no) in nats. At equal priors it is also the log density ratio of the two sides."""
+        """log P(yes) / P(no) in nats, which at equal priors is also the log density ratio of the two classes."""
         return self.scale * np.asarray(logits, np.float64) + self.bias
 
     def log_probability(self, logits: ArrayLike) -> Floats:
@@ -35,37 +32,36 @@ class Calibration:
 
 
 def balanced_weights(labels: ArrayLike) -> Floats:
-    """(B,) weights with which yes and no count one half each: the prior of every calibration here."""
+    """(B,) weights that sum to one half for yes and for no: the prior of every calibration here."""
     yes = np.asarray(labels, bool)
     n_yes, n_no = max(int(yes.sum()), 1), max(int((~yes).sum()), 1)
     return np.where(yes, 0.5 / n_yes, 0.5 / n_no)
 
 
 def fit_calibration(logits: ArrayLike, labels: ArrayLike) -> Calibration:
-    """The scale and bias of greatest likelihood, yes and no weighing one half each.
+    """Fits scale and bias by maximum likelihood, yes and no weighing one half each.
 
     Args:
-        logits: (B,) raw logits of pieces that the network did not learn from.
+        logits: (B,) raw logits of pieces outside the network's training set.
         labels: (B,) whether each is a yes.
 
     Returns:
-        A scale of at least 0: a network that is worse than chance becomes silent, it is never turned round.
-        Targets are Platt's, (n + 1) / (n + 2) of n pieces and not 1, so that a perfect separation gives a
-        finite scale.
+        A scale of at least 0: a network worse than chance gets a constant output, never an inverted one. Targets are
+        Platt's, (n + 1) / (n + 2) of n pieces and not 1, so that a perfect separation gives a finite scale.
 
     Raises:
-        ValueError: One of the two sides is missing.
+        ValueError: One of the two classes is missing.
 
     Source: Platt 1999, with the numerics of Lin, Lin and Weng 2007, doi:10.1007/s10994-007-5018-6.
     """
     x, yes = np.asarray(logits, np.float64), np.asarray(labels, bool)
     n_yes, n_no = int(yes.sum()), int((~yes).sum())
     if not n_yes or not n_no:
-        raise ValueError(f"calibration needs both sides, came {n_yes} yes and {n_no} no")
+        raise ValueError(f"calibration: expected pieces of both classes, found {n_yes} yes and {n_no} no")
     weight = balanced_weights(yes)
     target = np.where(yes, (n_yes + 1) / (n_yes + 2), 1 / (n_no + 2))
     centre, spread = float(weight @ x), max(float(np.std(x)), 1e-6)
-    z = (x - centre) / spread  # or the step sizes of the search depend on the network's scale
+    z = (x - centre) / spread  # so that the search does not depend on the network's scale
 
     def nats(line: Floats) -> tuple[float, Floats]:
         odds = line[0] * z + line[1]
@@ -86,31 +82,35 @@ def fit_calibration(logits: ArrayLike, labels: ArrayLike) -> Calibration:
 
 
 def expected_calibration_error(probability: ArrayLike, labels: ArrayLike, bins: int = BINS) -> float:
-    """Mean distance between what was said and what was true, over `bins` equal bins of P(yes); 0 is best, 1
-    worst.
+    """Mean distance between predicted and observed P(yes), over `bins` equal bins; 0 is best, 1 worst.
 
     Args:
-        probability: (B,) P(yes) that was said of each piece.
-        labels: (B,) whether it is a yes. Both sides weigh one half.
+        probability: (B,) predicted P(yes) of each piece.
+        labels: (B,) whether it is a yes. Both classes weigh one half.
 
     Source: Naeini et al. 2015; the variant for a binary P(yes), over all of 0..1.
     """
-    said, weight = np.asarray(probability, np.float64), balanced_weights(labels)
-    place = np.minimum((said * bins).astype(np.int64), bins - 1)
-    gap = np.bincount(place, weight * (said - np.asarray(labels, np.float64)), minlength=bins)
+    predicted, weight = np.asarray(probability, np.float64), balanced_weights(labels)
+    place = np.minimum((predicted * bins).astype(np.int64), bins - 1)
+    gap = np.bincount(place, weight * (predicted - np.asarray(labels, np.float64)), minlength=bins)
     return float(np.abs(gap).sum() / weight.sum())
 
 
 def reliability(probability: ArrayLike, labels: ArrayLike, bins: int = BINS) -> list[dict[str, float]]:
-    """The reliability diagram: for each of `bins` equal bins of P(yes) that holds a piece, the mean `said`, the share
-    `true` and `n`; a calibrated critic lies on said = true. Both sides weigh one half.
+    """The reliability diagram: one entry for each of `bins` equal bins of P(yes) that holds a piece.
+
+    Returns:
+        The mean `predicted` P(yes), the `observed` share of yes and the number of pieces `n` of each bin. A calibrated
+        critic has predicted = observed. Both classes weigh one half.
     """
-    said, yes, weight = np.asarray(probability, np.float64), np.asarray(labels, bool), balanced_weights(labels)
-    place = np.minimum((said * bins).astype(np.int64), bins - 1)
-    count, total, told, true = (
-        np.bincount(place, part, minlength=bins) for part in (np.ones(len(said)), weight, weight * said, weight * yes)
+    predicted, yes = np.asarray(probability, np.float64), np.asarray(labels, bool)
+    weight = balanced_weights(labels)
+    place = np.minimum((predicted * bins).astype(np.int64), bins - 1)
+    total, mean, share = (
+        np.bincount(place, part, minlength=bins) for part in (weight, weight * predicted, weight * yes)
     )
+    count = np.bincount(place, minlength=bins)
     return [
-        {"said": float(told[k] / total[k]), "true": float(true[k] / total[k]), "n": int(count[k])}
+        {"predicted": float(mean[k] / total[k]), "observed": float(share[k] / total[k]), "n": int(count[k])}
         for k in np.flatnonzero(count)
     ]

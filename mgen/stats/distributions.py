@@ -1,7 +1,7 @@
 """mgeval: are the pieces of two sets as far from each other as the pieces of one set are among themselves?
 
-Nine features of a piece, Euclidean distances inside a set and between two sets, and how far the two densities of
-distance agree. Knows nothing of models.
+Nine features of a piece, Euclidean distances inside a set and between two sets, and the agreement of the two densities
+of distance.
 """
 
 from __future__ import annotations
@@ -15,20 +15,19 @@ from scipy.special import rel_entr
 from mgen.arrays import Floats, divide, mean_of, shares
 from mgen.music import metrics, ngrams
 from mgen.notes import Notes
-from mgen.stats.intervals import Interval
-from mgen.stats.replicates import REPLICATES, Works, moved, nothing, works_of
+from mgen.stats.intervals import SET_REPLICATES, Interval, Works, centred_interval, undefined_interval, work_names
 
 LENGTHS = np.array([96, 48, 24, 12, 6, 72, 36, 18, 9, 32, 16, 8])
 """Note lengths in grid steps: whole to sixteenth, dotted half to dotted sixteenth, triplet half to triplet eighth."""
 
 BINS = 256
-"""Points of the grid on which both densities are."""
+"""Points of the grid of both densities."""
 
 GROUPS = 128
-"""Groups of works that are resampled, at most."""
+"""Most groups of works that are resampled."""
 
 FLOOR = 1e-10
-"""Added to the mass of every point before a ratio of two is taken, so that KL ends at about 23 nats."""
+"""Added to the mass of every point before the ratio of two is computed, which limits KL to about 23 nats."""
 
 
 def total_used_pitch(notes: Notes) -> Floats:
@@ -44,7 +43,7 @@ def total_used_note(notes: Notes) -> Floats:
 
 
 def pitch_class_histogram(notes: Notes) -> Floats:
-    """(B, 12) share of the sounding time that each pitch class has; mgeval weighs by velocity too."""
+    """(B, 12) share of the sounding time of each pitch class; mgeval also weights by velocity."""
     return shares(notes.piece, notes.pitch % 12, 12, notes.n_pieces, notes.duration)
 
 
@@ -76,7 +75,7 @@ def average_ioi(notes: Notes) -> Floats:
 
 
 def note_length_histogram(notes: Notes) -> Floats:
-    """(B, 12) share of notes that are nearest to each of `LENGTHS`; mgeval scales these by the bar."""
+    """(B, 12) share of notes nearest to each of `LENGTHS`; mgeval scales these by the bar."""
     return shares(notes.piece, _length(notes), len(LENGTHS), notes.n_pieces)
 
 
@@ -104,7 +103,7 @@ def _known(values: NDArray[np.integer], notes: Notes) -> Floats:
 
 
 def _length(notes: Notes) -> NDArray[np.int64]:
-    """(N,) the nearest of `LENGTHS`; the first named of two as near."""
+    """(N,) the nearest of `LENGTHS`; a tie goes to the first."""
     nearest: NDArray[np.int64] = np.abs(notes.duration[:, None] - LENGTHS).argmin(axis=1)
     return nearest
 
@@ -129,13 +128,13 @@ def distances(first: Floats, second: Floats) -> Floats:
 class Densities:
     """Densities of the distances inside `other` and between `other` and `real`, on one grid.
 
-    A Gaussian kernel of one width for both (Scott's rule for as many pieces, on the deviation of all distances) runs
-    over a histogram of `BINS` points that reaches four widths beyond the distances, so that no mass is lost and two
+    Both use one Gaussian kernel (Scott's rule for the smaller set, on the mean deviation of the two kinds of distances)
+    on a histogram of `BINS` points that reaches four widths beyond the distances, so that no mass is lost and two
     equal samples have equal densities.
 
     Args:
         real: (B, K) one feature of the real pieces, without NaN.
-        other: (C, K) of the others, C at least 2.
+        other: (C, K) of the other pieces, C at least 2.
         real_group, other_group: (B,), (C,) numbers below `groups`; pieces of one number are drawn together.
         groups: G.
     """
@@ -168,9 +167,9 @@ class Densities:
         self._kernel: Floats = kernel / kernel.sum(axis=1, keepdims=True)
 
     def of(self, weights: Floats) -> Floats:
-        """(R, 2, BINS) mass inside and between, each summing to 1, for groups that count `weights` (R, G) times.
+        """(R, 2, BINS) mass inside and between, each summing to 1, with each group drawn `weights` (R, G) times.
 
-        A piece is never compared with itself, however often it was drawn. NaN where a resample has no pair.
+        A piece is never compared with itself, however often it is drawn. NaN where a resample has no pair.
         """
         both = (weights[:, :, None] * weights[:, None, :]).reshape(len(weights), -1)
         mass = np.stack([both @ counts for counts in self._pairs], axis=1) @ self._kernel
@@ -192,10 +191,10 @@ def divergence(mass: Floats) -> Floats:
 
 
 def work_groups(real: Works, other: Works, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """The number of each piece's work, the same in both sets, and how many there are.
+    """Numbers the works of both sets in common; returns (B,), (C,) and how many numbers there are.
 
-    Beyond `GROUPS` works, random groups of works stand for them: a mean over drawn groups varies as one over drawn
-    works does, and pairs of groups can be counted once for all resamples.
+    More than `GROUPS` works are put into random groups: a mean over drawn groups varies as one over drawn works does,
+    and pairs of groups can be counted once for all resamples.
     """
     names, number = np.unique(np.concatenate([real, other]), return_inverse=True)
     if len(names) > GROUPS:
@@ -208,7 +207,7 @@ def mgeval(
     other: Notes,
     works_real: ArrayLike | None = None,
     works_other: ArrayLike | None = None,
-    replicates: int = REPLICATES,
+    replicates: int = SET_REPLICATES,
     seed: int = 0,
 ) -> dict[str, Interval]:
     """Overlapping area and KL of the distances inside `other` and those between `other` and `real`.
@@ -216,17 +215,17 @@ def mgeval(
     `oa_<feature>` and `kld_<feature>` for each of `FEATURES`, and their means `oa` (1 is best) and `kld` (nats, 0 is
     best). Distances inside are those of each piece from each other piece (leave one out).
 
-    Cannot see: order beyond pairs of notes; anything that the nine features do not hold; a set that copies the real
-    one. A feature that is as spread as real music's but elsewhere is seen only as far as it is moved. Pieces of which
-    a feature is undefined are left out of it and counted; with fewer than two in `other`, or none in `real`, the
-    number is NaN, and the means are of the features that are left.
+    Cannot see: order beyond pairs of notes; anything outside the nine features; a set that copies the real one. A
+    feature as spread as real music's but with another mean is seen only by the difference of the means. Pieces that
+    leave a feature undefined are left out of it and counted; with fewer than two in `other`, or none in `real`, the
+    number is NaN, and the means are of the remaining features.
 
-    Differs from the published code: both densities are on one grid with one kernel (there, KL divides densities taken
-    at different points, so that it depends on the ranges of the samples), and shares where that counts.
+    Differs from the published code: both densities are on one grid with one kernel (there, KL divides densities at
+    different points, so that it depends on the ranges of the samples), and features are shares where theirs are counts.
     Source: Yang and Lerch 2020, On the evaluation of generative models in music.
     """
     real, other = real.pitched(), other.pitched()
-    names = works_of(works_real, real.n_pieces, "real"), works_of(works_other, other.n_pieces, "other")
+    names = work_names(works_real, real.n_pieces, "real"), work_names(works_other, other.n_pieces, "other")
     *numbers, groups = work_groups(*names, seed)
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(groups, np.full(groups, 1 / groups), replicates) if groups else np.ones((0, 0))
@@ -241,16 +240,15 @@ def mgeval(
             own = [number[mask] for number, mask in zip(numbers, known, strict=True)]
             mass = Densities(tables[0][known[0]], tables[1][known[1]], own[0], own[1], groups).of(weights)
             found[name] = np.stack([overlap(mass), divergence(mass)])
-    every = max(undefined.values())
     cells: dict[str, Interval] = {}
-    for place, (kind, most) in enumerate({"oa": 1.0, "kld": np.inf}.items()):
-        rows = {name: row[place] for name, row in found.items()}
-        if rows:
-            mean = np.mean(list(rows.values()), axis=0)
-            cells[kind] = moved(float(mean[0]), mean[1:], every, 0, most)
-        else:
-            cells[kind] = nothing(every)
-        for name, lost in undefined.items():
-            row = rows.get(name)
-            cells[f"{kind}_{name}"] = nothing(lost) if row is None else moved(float(row[0]), row[1:], lost, 0, most)
+    for place, (name, most) in enumerate({"oa": 1.0, "kld": np.inf}.items()):
+        rows = {feature: row[place] for feature, row in found.items()}
+        mean = {name: np.mean(list(rows.values()), axis=0)} if rows else {}
+        every = {f"{name}_{feature}": row for feature, row in rows.items()} | mean
+        lost = {name: max(undefined.values())} | {f"{name}_{feature}": count for feature, count in undefined.items()}
+        for key, count in lost.items():
+            row = every.get(key)
+            cells[key] = (
+                undefined_interval(count) if row is None else centred_interval(float(row[0]), row[1:], count, 0, most)
+            )
     return cells

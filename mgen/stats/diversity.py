@@ -1,8 +1,8 @@
-"""How varied a set of pieces is: self-BLEU, distinct n-grams, the Vendi score. Knows nothing of quality.
+"""Diversity of a set of pieces, whatever its quality: self-BLEU, distinct n-grams, the Vendi score.
 
 A letter of an n-gram is a note: its interval from the note before, chords read upwards, and the time since then in
-half octaves of grid steps. Key, tempo by small factors, register, velocity and duration are not heard; drums are left
-out. All of these depend on the number of pieces: compare sets of one size.
+half octaves of grid steps. Key, small changes of tempo, register, velocity and duration make no difference; drums are
+left out. All of these depend on the number of pieces: compare sets of one size.
 """
 
 from __future__ import annotations
@@ -13,14 +13,23 @@ from numpy.typing import ArrayLike, NDArray
 from mgen.arrays import Floats, divide
 from mgen.music import ngrams
 from mgen.notes import Notes
-from mgen.stats.intervals import Interval, bootstrap, resamples
-from mgen.stats.replicates import REPLICATES, Works, joint_resamples, moved, nothing, works_of
+from mgen.stats.intervals import (
+    SET_REPLICATES,
+    Interval,
+    Works,
+    bootstrap,
+    centred_interval,
+    joint_resamples,
+    resamples,
+    undefined_interval,
+    work_names,
+)
 
 ORDER = 4
 """Longest n-gram of BLEU."""
 
 CLIP = 8.0
-"""Deviations of real music beyond which a feature says no more: one odd feature must not drown the others."""
+"""Standard deviations of real music at which features are clipped, so that no outlier dominates."""
 
 Integers = NDArray[np.int64]
 
@@ -29,7 +38,7 @@ Letters = tuple[NDArray[np.int32], NDArray[np.int64]]
 
 
 def letters(notes: Notes) -> Letters:
-    """The letters of B pieces: one for each note but a piece's first."""
+    """The letters of B pieces: one for each note except a piece's first."""
     notes = notes.pitched()
     to = np.flatnonzero(ngrams.complete(notes.piece, 2))
     step = np.diff(notes.pitch, prepend=np.int32(0))[to].astype(np.int64)
@@ -39,7 +48,7 @@ def letters(notes: Notes) -> Letters:
 
 
 def _grams(text: Letters, n: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Piece and number of each n-gram; equal ones have one number, 0 upwards."""
+    """Piece and number of each n-gram; equal n-grams share a number, 0 upwards."""
     piece, letter = text
     ends = np.flatnonzero(ngrams.complete(piece, n))
     code = np.zeros(len(ends), np.int64)
@@ -50,11 +59,11 @@ def _grams(text: Letters, n: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]
 
 
 def bleu_of_each(notes: Notes, works: Works, order: int = ORDER) -> Floats:
-    """(B,) BLEU of each piece against the pieces of other works; NaN for one with no letter, or without such pieces.
+    """(B,) BLEU of each piece with the pieces of other works as references; NaN without a letter or a reference.
 
-    The geometric mean of the shares of its n-grams, n = 1..order, that some such piece has as often (as many of them
-    as it has), times exp(1 - r/c) where r, the length among theirs that is nearest to its own c, is above c. A share
-    of 0 counts as half an n-gram; an order of which a piece has no n-gram is left out.
+    The geometric mean of its n-gram precisions, n = 1..order (counts clipped to the most of any one reference), times
+    the brevity penalty exp(1 - r/c) where r, the reference length nearest to its length c, is above c. A precision of
+    0 counts as half an n-gram; an order without n-grams is left out.
     """
     text, n_pieces = letters(notes), notes.n_pieces
     length = np.bincount(text[0], minlength=n_pieces)
@@ -78,7 +87,7 @@ def bleu_of_each(notes: Notes, works: Works, order: int = ORDER) -> Floats:
 
 
 def _elsewhere(gram: Integers, work: Integers, count: Integers) -> Integers:
-    """(M,) the most times that a piece of another work has the n-gram of each row."""
+    """(M,) the most occurrences of each row's n-gram in one piece of another work."""
     bound = int(gram.max(initial=-1)) + 1
     order = np.lexsort((-count, work, gram))
     fresh = np.append(True, (np.diff(gram[order]) != 0) | (np.diff(work[order]) != 0))[: len(order)]
@@ -94,48 +103,47 @@ def _elsewhere(gram: Integers, work: Integers, count: Integers) -> Integers:
 
 
 def self_bleu(notes: Notes, works: ArrayLike | None = None, seed: int = 0) -> Interval:
-    """Mean BLEU-4 of each piece against those of other works, 0..1; lower is more varied, real music's own is the aim.
+    """Mean BLEU-4 of each piece against those of other works, 0..1; lower is more varied, the aim is real music's.
 
-    Works, because excerpts of one real work overlap, and completions of one prompt do not. The interval is over pieces
-    by work, with the references as they are. Grows with the number of pieces, since one match among them is enough.
+    Other works, because excerpts of one real work overlap. The interval is over pieces by work, with fixed references.
+    Grows with the number of pieces, since one match among them is enough.
 
-    Cannot see: a set whose every piece is another kind of noise, which is as varied as can be. Undefined (NaN, and
-    counted): a piece of fewer than two notes; all, in a set of one work.
+    Cannot see: quality; noise is the most varied. Undefined (NaN, and counted): a piece of fewer than two notes; all
+    pieces of a set of one work.
     Source: Zhu et al. 2018 (Texygen), arXiv:1802.01886; BLEU of Papineni et al. 2002.
     """
-    names = works_of(works, notes.n_pieces, "other")
+    names = work_names(works, notes.n_pieces, "other")
     return bootstrap(bleu_of_each(notes, names), names, seed=seed)
 
 
 def distinct(notes: Notes, n: int, works: ArrayLike | None = None, seed: int = 0) -> Interval:
-    """Share of different n-grams among all n-grams of the set, 0..1; real music's own is the aim.
+    """Share of different n-grams among all n-grams of the set, 0..1; the aim is real music's.
 
-    Each n-gram counts one over the times that the set has it, so that the share is a mean over n-grams; the interval
-    resamples the works of these.
+    Each n-gram counts 1 / its occurrences in the set, so that the share is a mean over n-grams, which the interval
+    resamples by work.
 
-    Cannot see: order beyond n notes; noise has the most. Excerpts of one real work overlap and completions do not, so
-    of many excerpts of few works real music has less than a model by that alone. Undefined (NaN, and counted): a piece
-    of no n-gram.
+    Cannot see: order beyond n notes; noise has the most. Excerpts of one real work overlap and completions do not,
+    which lowers the share of many excerpts of few works. Undefined (NaN, and counted): a piece without an n-gram.
     Source: Li et al. 2016, arXiv:1510.03055.
     """
-    names = works_of(works, notes.n_pieces, "real")
+    names = work_names(works, notes.n_pieces, "real")
     piece, code = _grams(letters(notes), n)
     once = 1 / np.bincount(code)[code] if len(code) else np.zeros(0)
     different, total = (np.bincount(piece, w, minlength=notes.n_pieces) for w in (once, np.ones(len(piece))))
     undefined = int((total == 0).sum())
     if not total.any():
-        return nothing(undefined)
-    draws = np.concatenate([divide(w @ different, w @ total) for w in resamples(names, REPLICATES, seed)])
-    return moved(float(different.sum() / total.sum()), draws, undefined, 0, 1)
+        return undefined_interval(undefined)
+    draws = np.concatenate([divide(w @ different, w @ total) for w in resamples(names, SET_REPLICATES, seed)])
+    return centred_interval(float(different.sum() / total.sum()), draws, undefined, 0, 1)
 
 
 # ------------------------------------------------------------- Vendi
 
 
-def standardised(real: Floats, other: Floats) -> tuple[Floats, Floats]:
-    """Both tables (B, D), (C, D) with the real one's mean and deviation, within `CLIP` deviations.
+def standardise(real: Floats, other: Floats) -> tuple[Floats, Floats]:
+    """Standardises (B, D) and (C, D) by the mean and deviation of `real`, clipped to `CLIP` deviations.
 
-    A column in which real music does not vary has the deviation of both together, and is 0 if that is 0 too.
+    A column in which `real` does not vary is divided by the deviation of both tables, or is 0 if that is 0 too.
     """
     centre, spread = real.mean(axis=0), real.std(axis=0)
     both = np.concatenate([real, other]).std(axis=0)
@@ -147,10 +155,10 @@ def standardised(real: Floats, other: Floats) -> tuple[Floats, Floats]:
 
 
 def vendi(unit: Floats, weights: Floats) -> float:
-    """Vendi score of rows of length 1 (B, D), each counting `weights` (B,): how many different pieces there are.
+    """Vendi score of unit vectors (B, D) with `weights` (B,): the effective number of different pieces.
 
     exp of the entropy, in nats, of the eigenvalues of the cosine similarities divided by the number of pieces: 1 for
-    equal pieces, B for pieces at right angles. Rows beyond D add nothing to D.
+    equal pieces, B for orthogonal ones, D at most.
     """
     share = np.sqrt(weights / weights.sum())
     scaled = unit * share[:, None]
@@ -165,30 +173,30 @@ def vendi_ratio(
     other: Floats,
     works_real: ArrayLike | None = None,
     works_other: ArrayLike | None = None,
-    replicates: int = REPLICATES,
+    replicates: int = SET_REPLICATES,
     seed: int = 0,
 ) -> Interval:
-    """Vendi score of `other` over that of as many real pieces: 1 is best, below it is less varied.
+    """Vendi score of `other` over that of as many real pieces: 1 is best, below 1 is less varied.
 
-    Similarity is the cosine of two pieces' features after standardising by real music. Of the larger set, as many
-    pieces as the smaller has are drawn once.
+    Similarity is the cosine of two pieces' features after standardising by real music. The larger set is subsampled
+    once to the size of the smaller.
 
-    Cannot see: what the features do not hold; that the variety is of noise. Real excerpts of one work overlap, so many
-    of few works are less varied than as many completions by that alone. Rows with a NaN are left out and counted;
-    NaN with fewer than two rows a side.
+    Cannot see: properties outside the features; that the variety is noise. Real excerpts of one work overlap, which
+    lowers the score of many excerpts of few works. Rows with a NaN are left out and counted; NaN with fewer than two
+    rows per side.
     Source: Friedman and Dieng 2023, arXiv:2210.02410.
 
     Args:
         real: (B, D) features of real pieces.
         other: (C, D).
     """
-    groups = works_of(works_real, len(real), "real"), works_of(works_other, len(other), "other")
+    groups = work_names(works_real, len(real), "real"), work_names(works_other, len(other), "other")
     known = [np.isfinite(table).all(axis=1) for table in (real, other)]
     undefined = int(sum((~mask).sum() for mask in known))
     n = min(int(mask.sum()) for mask in known)
     if n < 2:
-        return nothing(undefined)
-    first, second = standardised(real[known[0]], other[known[1]])
+        return undefined_interval(undefined)
+    first, second = standardise(real[known[0]], other[known[1]])
     rng = np.random.default_rng(seed)
     picks = [np.sort(rng.permutation(len(table))[:n]) if len(table) > n else np.arange(n) for table in (first, second)]
     units = [_unit(table[pick]) for table, pick in zip((first, second), picks, strict=True)]
@@ -198,11 +206,11 @@ def vendi_ratio(
     draws = [
         vendi(units[1], w[1]) / vendi(units[0], w[0]) for w in joint_resamples(drawn[0], drawn[1], replicates, seed)
     ]
-    return moved(value, draws, undefined, 0)
+    return centred_interval(value, draws, undefined, 0)
 
 
 def _unit(table: Floats) -> Floats:
-    """Rows of length 1; one that is all 0, the mean of real music, gets a direction that no other has much of."""
+    """Scales rows to length 1; a row of zeros, the mean of real music, becomes the diagonal direction."""
     length = np.linalg.norm(table, axis=1, keepdims=True)
     flat = length[:, 0] < 1e-9
     out = table / np.where(flat[:, None], 1.0, length)

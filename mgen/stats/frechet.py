@@ -1,7 +1,7 @@
-"""Fréchet distance between two sets of pieces in a named space, measured in what halves of real music differ by.
+"""Fréchet distance between two sets of pieces, in units of the distance between halves of real music.
 
-An embedder is any function of pieces to rows of numbers: the feature vector is here, a network's hidden state is
-`pooled_embedder`. Knows no critics.
+An embedder is any function from pieces to vectors: the features of `mgen.music.features`, or a network's hidden states
+(`pooled_embedder`).
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ from transformers import PreTrainedModel
 from mgen.arrays import Floats
 from mgen.errors import MgenError
 from mgen.notes import Notes
-from mgen.stats.diversity import standardised
-from mgen.stats.intervals import TAIL, Interval
-from mgen.stats.replicates import Works, nothing, works_of
+from mgen.stats.diversity import standardise
+from mgen.stats.intervals import TAIL, Interval, Works, undefined_interval, work_names
 
 Embedder = Callable[[Notes], Floats]
-"""B pieces to (B, D); NaN rows for pieces that it cannot hear."""
+"""B pieces to (B, D); NaN rows for pieces without an embedding."""
 
 SPLITS = 100
-"""Random halves of the works: both of the value and of its interval."""
+"""Random halves of the works, for the value and for its interval."""
 
 DIMENSIONS = 256
-"""Wider spaces are cut to so many random directions: the cost grows with the cube."""
+"""Wider spaces are projected onto this many random directions: the cost grows with the cube."""
 
 
 def frechet_distance(first: tuple[Floats, Floats], second: tuple[Floats, Floats]) -> float:
@@ -72,32 +71,32 @@ def frechet_ratio(
 ) -> Interval:
     """Fréchet distance of `other` from real music over that of real music from itself: 1 is best, 0 upwards.
 
-    The works of both sets together are cut in random halves. The real pieces of one half are compared with the
-    others' pieces of the other half, and with the real pieces of that half; the ratio of the mean distances is the
-    value, and the spread of the ratio over the halves its interval: half-samples without replacement vary as much as
-    the whole set does from sample to sample (McCarthy 1969). As both distances are of equally many pieces (the larger
-    half is thinned out) and never share a work, the bias of small samples is in both, and pieces that continue real
-    works gain nothing by it. It drowns a small difference all the same: quote no ratio of few pieces.
+    The works of both sets are split into random halves. The real pieces of one half are compared with the other set's
+    pieces of the other half, and with the real pieces of that half. The value is the ratio of the mean distances, and
+    its interval the spread of the ratio over the splits: half-samples without replacement vary as much as the whole
+    set does from sample to sample (McCarthy 1969). Both distances are of equally many pieces (the larger half is
+    subsampled) that never share a work, so both have the bias of small samples, and pieces that continue real works
+    have no advantage. The bias still hides small differences: report no ratio of few pieces.
 
-    Spaces are standardised by real music (`standardised`); of more than `DIMENSIONS`, random directions are kept, the
-    same for every set.
+    Spaces are standardised by real music (`standardise`); more than `DIMENSIONS` are projected onto random directions,
+    the same for every set.
 
-    Cannot see: what the space does not hold; more than means and covariances; single copies.
+    Cannot see: properties outside the space; more than means and covariances; single copies.
     Rows with a NaN are left out and counted. NaN where a half has fewer than two pieces, or where real music's halves
     do not differ at all.
     """
     if real.shape[1] != other.shape[1]:
         raise MgenError(f"frechet: real has {real.shape[1]} dimensions, other {other.shape[1]}; use one embedder")
-    groups = works_of(works_real, len(real), "real"), works_of(works_other, len(other), "other")
+    groups = work_names(works_real, len(real), "real"), work_names(works_other, len(other), "other")
     known = [np.isfinite(table).all(axis=1) for table in (real, other)]
     undefined = int(sum((~mask).sum() for mask in known))
     if min(int(mask.sum()) for mask in known) < 4:
-        return nothing(undefined)
-    tables = standardised(real[known[0]], other[known[1]])
+        return undefined_interval(undefined)
+    tables = standardise(real[known[0]], other[known[1]])
     if real.shape[1] > DIMENSIONS:
         directions = np.linalg.qr(np.random.default_rng(0).normal(size=(real.shape[1], DIMENSIONS)))[0]
         tables = tables[0] @ directions, tables[1] @ directions
-    if len(tables[0]) + len(tables[1]) < tables[0].shape[1]:  # no distance changes where no piece goes
+    if len(tables[0]) + len(tables[1]) < tables[0].shape[1]:  # directions without pieces change no distance
         span = np.linalg.svd(np.concatenate(tables), full_matrices=False)[2].T
         tables = tables[0] @ span, tables[1] @ span
     names = groups[0][known[0]], groups[1][known[1]]
@@ -105,7 +104,7 @@ def frechet_ratio(
     pairs = np.array([_halves(tables, names, rng) for _ in range(splits)])
     pairs = pairs[~np.isnan(pairs).any(axis=1)]
     if not len(pairs) or pairs[:, 1].mean() <= 1e-9:
-        return nothing(undefined)
+        return undefined_interval(undefined)
     value = float(pairs[:, 0].mean() / pairs[:, 1].mean())
     ratios = pairs[:, 0] / np.maximum(pairs[:, 1], 1e-9)
     low, high = np.quantile(ratios, (TAIL, 1 - TAIL)).tolist()
@@ -113,18 +112,18 @@ def frechet_ratio(
 
 
 def _halves(tables: tuple[Floats, Floats], works: tuple[Works, Works], rng: np.random.Generator) -> tuple[float, float]:
-    """Distances of real music in one random half of the works from the others', and from the real, in the other."""
+    """Distances of real pieces in one random half of the works from `other` and from real pieces in the other half."""
     every = np.unique(np.concatenate(works))
     first = rng.permutation(len(every)) < len(every) / 2
     here = [first[np.searchsorted(every, names)] for names in works]
-    near, far, strange = tables[0][here[0]], tables[0][~here[0]], tables[1][~here[1]]
-    n = min(len(far), len(strange))
+    near, far, others = tables[0][here[0]], tables[0][~here[0]], tables[1][~here[1]]
+    n = min(len(far), len(others))
     if len(near) < 2 or n < 2:
         return np.nan, np.nan
-    far, strange = (rows[rng.permutation(len(rows))[:n]] if len(rows) > n else rows for rows in (far, strange))
+    far, others = (rows[rng.permutation(len(rows))[:n]] if len(rows) > n else rows for rows in (far, others))
     base = _gaussian(near)
     root = _root(base[1])
-    return _distance(base, _gaussian(strange), root), _distance(base, _gaussian(far), root)
+    return _distance(base, _gaussian(others), root), _distance(base, _gaussian(far), root)
 
 
 def pooled_embedder(
@@ -133,31 +132,32 @@ def pooled_embedder(
     pad_id: int,
     batch_size: int = 64,
 ) -> Embedder:
-    """The mean over tokens of a network's last hidden states, as an embedder.
+    """Builds an embedder from the mean over tokens of a network's last hidden states.
 
-    NaN for a piece without notes. Behind a causal mask nothing attends to padding on the right, so none is given.
+    NaN for a piece without notes. No attention mask is passed: with a causal mask no token attends to padding on the
+    right.
 
     Args:
         model: a transformers backbone without a head, such as `LlamaModel`.
-        write: B pieces to the B rows of ids that the network reads, one at least in each.
-        pad_id: what fills up shorter rows.
-        batch_size: pieces heard at once.
+        write: B pieces to the B rows of ids that the network reads, at least one id in each.
+        pad_id: padding of shorter rows.
+        batch_size: pieces per forward pass.
     """
 
     @torch.no_grad()
     def embed(notes: Notes) -> Floats:
         rows = write(notes)
         out = np.full((len(rows), int(model.config.hidden_size)), np.nan)
-        heard = np.flatnonzero(notes.counts > 0)
-        order = heard[np.argsort([len(rows[i]) for i in heard.tolist()], kind="stable")]
+        some = np.flatnonzero(notes.counts > 0)
+        order = some[np.argsort([len(rows[i]) for i in some.tolist()], kind="stable")]
         training = model.training
         model.eval()
         for begin in range(0, len(order), batch_size):
             part = order[begin : begin + batch_size]
-            some = [rows[i] for i in part.tolist()]
-            length = torch.tensor([len(row) for row in some])
+            batch = [rows[i] for i in part.tolist()]
+            length = torch.tensor([len(row) for row in batch])
             ids = torch.full((len(part), int(length.max())), pad_id)
-            for place, row in enumerate(some):
+            for place, row in enumerate(batch):
                 ids[place, : len(row)] = torch.from_numpy(row)
             mask = (torch.arange(ids.shape[1]) < length[:, None]).to(model.device)
             hidden = model(input_ids=ids.to(model.device)).last_hidden_state.float() * mask[..., None]

@@ -1,4 +1,9 @@
-"""Numbers with their 95 % intervals, by resampling whole works: excerpts of one work are not independent."""
+"""Numbers with their 95 % intervals, by resampling whole works: excerpts of one work are not independent.
+
+A mean over pieces has a percentile interval (`bootstrap`). A number of a whole set, such as a distance or a share of
+different n-grams, moves when works are drawn twice and others not at all; its interval is that of the resamples,
+shifted so that their mean is the value (`centred_interval`).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +22,14 @@ from mgen.errors import MgenError
 Statistic = Callable[[Floats, Floats], Floats]
 """(B,) values and (R, B) weights, how often each resample drew each value -> (R,) the statistic of each."""
 
+Works = NDArray[np.str_]
+
 REPLICATES = 1000
+"""Resamples of a mean over pieces."""
+
+SET_REPLICATES = 200
+"""Resamples of a number of a whole set: each takes all pairs of pieces."""
+
 TAIL = 0.025
 _CHUNK = 1 << 21  # weights in memory at once
 
@@ -35,13 +47,13 @@ class Bounded(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A number with its 95 % interval; all three NaN where nothing was defined.
+    """A number with its 95 % interval; all three NaN where it is undefined.
 
     Attributes:
-        value: of the data as it is.
-        low, high: percentiles of the bootstrap.
+        value: number of the data.
+        low, high: ends of the interval.
         undefined: pieces left out because the number is not defined for them.
-        seeds: the number for each seed alone, where there are several.
+        seeds: the number for each seed, where there are several.
     """
 
     value: float
@@ -66,7 +78,27 @@ def _number(value: float) -> float | None:
     return value if isfinite(value) else None
 
 
-UNDEFINED = Interval(np.nan, np.nan, np.nan)
+def undefined_interval(undefined: int = 0) -> Interval:
+    """The interval of a number that no piece defines."""
+    return Interval(np.nan, np.nan, np.nan, undefined)
+
+
+def centred_interval(
+    value: float, draws: ArrayLike, undefined: int = 0, least: float = -np.inf, most: float = np.inf
+) -> Interval:
+    """The interval of `draws` (R,), shifted so that their mean is `value`, and kept within `least`..`most`.
+
+    NaN draws are left out. Without a finite value all is NaN; without a draw, the ends are.
+    """
+    known: Floats = np.asarray(draws, dtype=np.float64)
+    known = known[~np.isnan(known)]
+    if not np.isfinite(value):
+        return undefined_interval(undefined)
+    if not len(known):
+        return Interval(value, np.nan, np.nan, undefined)
+    low, high = np.quantile(known - known.mean() + value, (TAIL, 1 - TAIL)).tolist()
+    value = float(value)
+    return Interval(value, min(max(low, least), value), max(min(high, most), value), undefined)
 
 
 def is_known(cell: Bounded | None) -> bool:
@@ -77,14 +109,14 @@ def is_known(cell: Bounded | None) -> bool:
 def over_seeds(values: ArrayLike, groups: ArrayLike, seed: ArrayLike, runs: int = 1) -> Interval:
     """A mean with its interval by work, and the mean of each seed.
 
-    Where the seeds belong to several training runs, pieces alone do not carry the interval: its margins are joined
-    with that of the mean of the runs (Student's t), as the root of the sum of squares.
+    Where the seeds belong to several training runs, the interval also covers the spread between runs
+    (`widen_by_runs`).
 
     Args:
         values: (B,) numbers of pieces; NaN are left out and counted.
         groups: (B,) their works.
         seed: (B,) their seeds, 0 upwards.
-        runs: training runs that the seeds go round in turn.
+        runs: number of training runs; seed s belongs to run s mod `runs`.
     """
     values, seed = np.asarray(values, np.float64), np.asarray(seed)
     found = bootstrap(values, groups)
@@ -92,7 +124,7 @@ def over_seeds(values: ArrayLike, groups: ArrayLike, seed: ArrayLike, runs: int 
         return found
     found = replace(found, seeds=tuple(_mean_of_known(values[seed == s]) for s in range(int(seed.max()) + 1)))
     means = [_mean_of_known(values[seed % runs == run]) for run in range(runs)]
-    return widened(found, means) if runs > 1 else found
+    return widen_by_runs(found, means) if runs > 1 else found
 
 
 def _mean_of_known(values: Floats) -> float:
@@ -100,8 +132,12 @@ def _mean_of_known(values: Floats) -> float:
     return float(known.mean()) if len(known) else np.nan
 
 
-def widened(found: Interval, runs: ArrayLike) -> Interval:
-    """An interval over pieces, joined with what the means of several training runs (K,) say of another run."""
+def widen_by_runs(found: Interval, runs: ArrayLike) -> Interval:
+    """Combines the margins of an interval over pieces with that of the mean of several training runs.
+
+    Args:
+        runs: (K,) mean of each run; their margin is Student's t. Margins add as the root of the sum of squares.
+    """
     known = np.asarray(runs, np.float64)
     known = known[~np.isnan(known)]
     if len(known) < 2:
@@ -126,7 +162,7 @@ def median(values: Floats, weights: Floats) -> Floats:
 
 
 def resamples(groups: NDArray[np.generic], n: int, seed: int) -> Iterator[Floats]:
-    """Weights (r, B) of n resamples of whole groups, a few at a time: how often each item was drawn."""
+    """Yields the weights (r, B) of n resamples of whole groups, in blocks: how often each item was drawn."""
     names, group = np.unique(groups, return_inverse=True)
     rng = np.random.default_rng(seed)
     rows = max(1, _CHUNK // max(len(group), 1))
@@ -147,7 +183,7 @@ def bootstrap(
 
     Args:
         values: (B,) numbers of pieces; NaN are left out and counted.
-        groups: (B,) work of each piece; None where each stands alone.
+        groups: (B,) work of each piece; None: each piece is a work.
         statistic: `mean`, `median`, or any function of values and weights.
         n: resamples.
         seed: of the resamples.
@@ -159,7 +195,7 @@ def bootstrap(
     known = ~np.isnan(values)
     undefined = int((~known).sum())
     if not known.any():
-        return Interval(np.nan, np.nan, np.nan, undefined)
+        return undefined_interval(undefined)
     values, groups = values[known], groups[known]
     draws = np.concatenate([statistic(values, weights) for weights in resamples(groups, n, seed)])
     low, high = np.quantile(draws, (TAIL, 1 - TAIL)).tolist()
@@ -177,12 +213,11 @@ def distance_to_real(
     """Wasserstein-1 distance between two samples of a metric, in the metric's unit; 0 upwards.
 
     W1 is the area between the two distribution functions. A work in both samples is drawn for both at once.
-    Two samples of the same music do not give 0: quote the distance of real music's halves beside it.
-    Resampling adds to a distance, so the interval is that of the resamples, moved to have the value as mean.
+    Two samples of the same music do not give 0: report the distance of real music's halves with it.
 
     Args:
         real, other: (B,) and (C,) values; NaN are left out, and counted in `undefined`.
-        groups_real, groups_other: works; None where each piece stands alone.
+        groups_real, groups_other: works; None: each piece is a work.
         n: resamples.
         seed: of the resamples.
 
@@ -191,7 +226,7 @@ def distance_to_real(
     """
     (first, first_groups), (second, second_groups) = _paired(real, groups_real), _paired(other, groups_other)
     if (groups_real is None) != (groups_other is None):
-        raise MgenError("distance: expected groups for both samples or for none, came for one; give both")
+        raise MgenError("distance: expected groups for both samples or for none, found one; give both")
     if groups_real is None:
         second_groups = second_groups + len(first)
     values = np.concatenate([first, second])
@@ -201,7 +236,7 @@ def distance_to_real(
     undefined = int((~known).sum())
     values, groups, is_real = values[known], groups[known], is_real[known]
     if is_real.all() or not is_real.any():
-        return Interval(np.nan, np.nan, np.nan, undefined)
+        return undefined_interval(undefined)
     order = np.argsort(values, kind="stable")
     values, groups, is_real = values[order], groups[order], is_real[order]
     gap = np.diff(values)
@@ -213,15 +248,37 @@ def distance_to_real(
         return out
 
     value = float(area(np.ones((1, len(values))))[0])
-    draws = np.concatenate([area(weights) for weights in resamples(groups, n, seed)])
-    draws = draws[~np.isnan(draws)]  # without the few that drew one side only
-    low, high = np.quantile(draws - draws.mean() + value, (TAIL, 1 - TAIL)).tolist() if len(draws) else (value, value)
-    return Interval(value, min(max(low, 0.0), value), max(high, value), undefined)
+    draws = np.concatenate([area(weights) for weights in resamples(groups, n, seed)])  # NaN where one side is empty
+    return centred_interval(value, draws, undefined, 0.0)
+
+
+def work_names(works: ArrayLike | None, n_pieces: int, side: str) -> Works:
+    """(B,) work of each piece as a string; each piece is a work where `works` is None.
+
+    Raises:
+        MgenError: There are not as many works as pieces.
+    """
+    names = np.array([f"{side} {i}" for i in range(n_pieces)]) if works is None else np.asarray(works).astype(str)
+    if names.shape != (n_pieces,):
+        raise MgenError(f"sets: expected a work for each of {n_pieces} {side} pieces, found {names.size}")
+    return names
+
+
+def joint_resamples(real: Works, other: Works, n: int, seed: int) -> Iterator[tuple[Floats, Floats]]:
+    """Yields n times the weights (B,) and (C,) of the pieces of both sets: how often each was drawn.
+
+    A work in both sets is drawn for both at once. Resamples that leave one set empty are skipped.
+    """
+    for block in resamples(np.concatenate([real, other]), n, seed):
+        for weights in block:
+            sides = weights[: len(real)], weights[len(real) :]
+            if sides[0].any() and sides[1].any():
+                yield sides
 
 
 def _paired(values: ArrayLike, groups: ArrayLike | None) -> tuple[Floats, NDArray[np.generic]]:
     numbers = np.asarray(values, dtype=np.float64)
     names = np.arange(len(numbers)) if groups is None else np.asarray(groups)
     if numbers.ndim != 1 or names.shape != numbers.shape:
-        raise MgenError(f"interval: expected a group for each of {len(numbers)} values, came {len(names)}")
+        raise MgenError(f"interval: expected a group for each of {len(numbers)} values, found {len(names)}")
     return numbers, names

@@ -1,8 +1,8 @@
 """Does a piece copy the training set? The longest run of intervals that it shares with any training piece.
 
-Runs are of semitone steps of the top line: the highest note at every onset of a pitched instrument, a repeated one
-once, since repeated notes are no one's. Transposed, at another speed or over another accompaniment, a copy is a copy.
-Exact; knows nothing of models.
+Runs are of semitone steps of the top line: the highest note at every onset of a pitched instrument, repeated notes
+once, since all music has those. A copy is found transposed, at another speed and over another accompaniment. The search
+is exact.
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ from mgen.arrays import Floats, max_of, run_starts
 from mgen.music.metrics import onsets
 from mgen.music.onset_clusters import OnsetClusters
 from mgen.notes import Notes
-from mgen.stats.intervals import Interval, bootstrap
-from mgen.stats.replicates import works_of
+from mgen.stats.intervals import Interval, bootstrap, work_names
 
 LEVELS = 10
-"""Runs are told up to 2**LEVELS - 1 intervals; a longer copy counts as that."""
+"""Runs are counted up to 2**LEVELS - 1 intervals; a longer copy counts as that."""
 
 QUANTILE = 0.99
-"""Of real held-out pieces, the share below the threshold."""
+"""Share of real held-out pieces below the threshold."""
 
 Integers = NDArray[np.int64]
 
 
 def _text(notes: Notes) -> tuple[Integers, NDArray[np.int32]]:
-    """(L,) the step to each note of the top lines, 1..255, and 0 at a piece's first note; and its piece."""
+    """(L,) semitone step to each note of the top lines, 1..255, 0 at a piece's first note; and (L,) its piece."""
     music = OnsetClusters(notes, gap=0)
     new = run_starts(music.cluster_piece, music.top.pitch)
     piece, pitch = music.cluster_piece[new], music.top.pitch[new]
@@ -42,12 +41,12 @@ class CopyIndex:
     """A suffix array of the training set's steps, and what real held-out pieces share with it.
 
     Attributes:
-        suffixes: (L,) places of the text in the order of what follows there, 2**LEVELS letters deep.
-        ranks: for each level k, (L + 2**LEVELS,) the number, in order, of the 2**k letters from each place on; -1
-            where they would leave the text.
-        codes: for each level, the codes that these numbers stand for, rising.
+        suffixes: (L,) positions of the text, sorted by the 2**LEVELS letters that follow.
+        ranks: for each level k, (L + 2**LEVELS,) the rank of the 2**k letters from each position on; -1 beyond the
+            end of the text.
+        codes: for each level, the codes of these ranks, rising.
         threshold: notes in a run above which a piece counts as copied: the 99th percentile of held-out pieces; NaN
-            where none was given that has two notes.
+            if no held-out piece has two notes.
     """
 
     suffixes: Integers
@@ -57,7 +56,7 @@ class CopyIndex:
 
     @classmethod
     def of(cls, train: Notes, held_out: Notes) -> CopyIndex:
-        """Index a training set. `held_out` are real pieces that are not in it, as long as those to be judged."""
+        """Indexes a training set. `held_out` are real pieces outside it, as long as those to be judged."""
         text, _ = _text(train)
         pad = np.full(1 << LEVELS, -1, np.int32)
         codes, ranks = [], []
@@ -66,7 +65,7 @@ class CopyIndex:
             unique, number = np.unique(code, return_inverse=True)
             codes.append(unique)
             ranks.append(np.concatenate([number.astype(np.int32), pad]))
-            code = _joined(ranks[-1], len(text), len(unique), 1 << level)
+            code = _pair_code(ranks[-1], len(text), len(unique), 1 << level)
         suffixes = np.argsort(code, kind="stable")
         index = cls(suffixes, ranks, codes, np.nan)
         runs = index.copied_run(held_out)
@@ -74,10 +73,10 @@ class CopyIndex:
         return cls(suffixes, ranks, codes, float(np.quantile(known, QUANTILE)) if len(known) else np.nan)
 
     def copied_run(self, notes: Notes) -> Floats:
-        """(B,) notes in the longest run that a piece shares with any training piece, 1 upwards, repeated ones once.
+        """(B,) notes in the longest run that a piece shares with any training piece, 1 upwards, repeated notes once.
 
-        1 for a piece that shares no step; at most 2**LEVELS. Scales and trills are shared by all music: read it
-        beside `threshold`. NaN: fewer than two onsets.
+        1 for a piece that shares no step; at most 2**LEVELS. All music shares scales and trills: compare with
+        `threshold`. NaN: fewer than two onsets.
         """
         text, piece = _text(notes)
         reach = self._matches(text)
@@ -93,18 +92,18 @@ class CopyIndex:
     def copy_rate(self, notes: Notes, works: ArrayLike | None = None, seed: int = 0) -> Interval:
         """Share of pieces that copy; real held-out music has 0.01.
 
-        Cannot see: a copy of the accompaniment under another line, of rhythm alone, or with a note changed now and
-        then; short pieces copy less than long ones.
+        Cannot see: a copy of the accompaniment under another line, of rhythm alone, or with some notes changed. Grows
+        with the length of pieces.
         Source: ours, after the longest shared subsequence of plagiarism studies (Yin et al. 2021, arXiv:2109.00663).
         """
-        return bootstrap(self.copied(notes), works_of(works, notes.n_pieces, "real"), seed=seed)
+        return bootstrap(self.copied(notes), work_names(works, notes.n_pieces, "real"), seed=seed)
 
     def mean_run(self, notes: Notes, works: ArrayLike | None = None, seed: int = 0) -> Interval:
         """Mean of `copied_run`, notes."""
-        return bootstrap(self.copied_run(notes), works_of(works, notes.n_pieces, "real"), seed=seed)
+        return bootstrap(self.copied_run(notes), work_names(works, notes.n_pieces, "real"), seed=seed)
 
     def _matches(self, text: Integers) -> Integers:
-        """(Q,) letters from each place of a text on that stand somewhere in the training text, no 0 among them."""
+        """(Q,) length of the longest match in the training text from each position of a text on, without a 0."""
         wanted = self._numbers(text)
         low = np.zeros(len(text), np.int64)
         high = np.full(len(text), len(self.suffixes))
@@ -124,7 +123,7 @@ class CopyIndex:
         return length
 
     def _numbers(self, text: Integers) -> list[Integers]:
-        """For each level the number (Q,) of the letters from each place on; -1 where training has none such."""
+        """For each level the rank (Q,) of the letters from each position on; -1 where training lacks them."""
         out = []
         code = np.where(text > 0, text, -1)
         for level, known in enumerate(self.codes):
@@ -139,7 +138,7 @@ class CopyIndex:
     def _place(
         self, level: int, low: Integers, high: Integers, length: Integers, number: Integers, *, right: bool
     ) -> Integers:
-        """Where `number` begins (or, `right`, ends) among the suffixes low..high, `length` letters on."""
+        """Searches the suffixes low..high for where rank `number` begins (or ends, if `right`), `length` letters on."""
         low, high = low.copy(), high.copy()
         ranks = self.ranks[level]
         while (low < high).any():
@@ -151,7 +150,7 @@ class CopyIndex:
         return low
 
 
-def _joined(ranks: NDArray[np.int32], n: int, size: int, step: int) -> Integers:
-    """(n,) one number for twice as many letters; where the second half leaves the text, it comes first."""
+def _pair_code(ranks: NDArray[np.int32], n: int, size: int, step: int) -> Integers:
+    """(n,) codes of twice as many letters; those whose second half is beyond the text sort first."""
     out: Integers = ranks[:n].astype(np.int64) * (size + 1) + ranks[step : step + n] + 1
     return out

@@ -1,9 +1,8 @@
 """The sequence classifier of the two-sample test: a small network that reads the notes in order.
 
-It is told of each note how it follows the note that leads to it, how it sounds in its surroundings, and whether the
-figure that it completes was heard before; never its key, register, velocity or instrument. It judges every note by
-what lies around it, and the piece by all of its notes: so it learns from each bar line of a piece, not only from
-the piece as a whole. Budget and sizes are constants of the protocol.
+Its input describes each note by how it follows its leader, its surroundings, and whether the figure that it completes
+occurred earlier, but not by key, register, velocity or instrument. It scores every note, and the piece by all of its
+notes: so it learns from each bar line, not only from whole pieces. Budget and sizes are constants of the protocol.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ BATCH = 16
 PEAK_RATE = 5e-3
 DECAY = 0.05
 DROPOUT = 0.1
-"""The budget: channels, passes over the training pieces, pieces a step, and the settings of AdamW."""
+"""The budget: channels, passes over the training pieces, pieces per step, and the settings of AdamW."""
 
 DECIMALS = 4
-"""Of a logit: what lies behind is residue of arithmetic, and would put equal pieces in an order."""
+"""Of a logit: further ones are rounding noise that would rank equal pieces."""
 
 MAX_LEAP = 14
 """Semitones beyond which an interval is a leap of that size."""
@@ -48,26 +47,25 @@ SLOT = 4
 SLOTS = 7 * STEPS_PER_QUARTER // SLOT
 
 AGO = np.array([1, 5, 13, 33, 65])
-"""Lower edges, in notes, of the classes of how long ago a figure was heard; the class before is never."""
+"""Lower edges, in notes, of the classes of how long ago a figure occurred; the class below is never."""
 
 GRAMS = (2, 3, 4, 8)
-"""Notes in the figures that are listened for."""
-
+"""Notes in the figures whose earlier occurrence is an input."""
 
 OVER = 4
-"""Ways to go on: inside a bar, over a bar line before an odd bar, over one before an even bar, farther."""
+"""Ways to continue: inside a bar, over a bar line before an odd bar, over one before an even bar, farther."""
 
 
 @dataclass(frozen=True)
-class Heard:
-    """The N pitched notes of B pieces by piece, onset and pitch, as the network reads them.
+class NoteFeatures:
+    """The input of the network: the N pitched notes of B pieces, sorted by piece, onset and pitch.
 
     Attributes:
         n: B.
         piece: (N,) rising.
-        classes: (N, K) int64, one of each of K classifications; those of different columns are different numbers.
+        classes: (N, K) int64, the class in each of K classifications; no two columns share a number.
         values: (N, C) float32 numbers of about 0 to 1.
-        n_classes: of all columns together.
+        n_classes: number of classes of all columns.
     """
 
     n: int
@@ -81,17 +79,17 @@ _Column = tuple[NDArray[np.integer], int]
 """(N,) classes 0..size - 1, and size."""
 
 
-def heard(notes: Notes) -> Heard:
-    """Notes as the network reads them, equal for a piece and its transposition."""
+def note_features(notes: Notes) -> NoteFeatures:
+    """Computes the input of the network; equal for a piece and its transposition."""
     music = OnsetClusters(notes, gap=0)
     line = music.piece, music.onset, music.pitch
     sides = (_moves(music, leaders(*line), 1), _moves(music, followers(*line), -1))
     columns = [column for side, _ in sides for column in side]
-    columns += [*_places(music), *_memories(music)]
+    columns += [*_places(music), *_recurrence(music)]
     sizes = np.array([size for _, size in columns])
     classes = np.stack([classes for classes, _ in columns], axis=1) + np.cumsum(sizes) - sizes
     values = np.concatenate([*(values for _, values in sides), _surroundings(music)], axis=1).astype(np.float32)
-    return Heard(notes.n_pieces, music.piece, classes, values, int(sizes.sum()))
+    return NoteFeatures(notes.n_pieces, music.piece, classes, values, int(sizes.sum()))
 
 
 def _length(steps: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -99,15 +97,15 @@ def _length(steps: NDArray[np.integer]) -> NDArray[np.int64]:
 
 
 def _moves(music: OnsetClusters, row: NDArray[np.int64], way: int) -> tuple[list[_Column], Floats]:
-    """How a note goes on from the one that leads to it (`way` 1), or on to the one that follows (-1).
+    """How a note continues from its leader (`way` 1), or to its follower (-1).
 
     Args:
         row: (N,) the other note, -1 where there is none.
 
     Returns:
         Classes of interval and bar line together, of the time between, and of the silence between; and
-        (N, 3 * OVER) size of the interval in half octaves, whether it is a step, and whether it is none, each by the
-        way to go on. (A class learns slowly what few notes show; a size learns from all.)
+        (N, 3 * OVER) size of the interval in half octaves, whether it is a step, and whether it is a unison, for each
+        way to continue. (A class learns slowly from few notes; a size learns from all.)
     """
     alone, row = row < 0, np.maximum(row, 0)
     interval = music.pitch - music.pitch[row]
@@ -146,36 +144,35 @@ def _places(music: OnsetClusters) -> list[_Column]:
     ]
 
 
-def _memories(music: OnsetClusters) -> list[_Column]:
-    """How long ago the pitches, the intervals and the rhythm that end here were last heard in the piece."""
+def _recurrence(music: OnsetClusters) -> list[_Column]:
+    """How long ago the pitches, the intervals and the rhythm that end here last occurred in the piece."""
     within = ngrams.complete(music.piece, 2)
     step = np.where(within, np.diff(music.pitch, prepend=0), 0)
     gap = np.where(within, np.diff(music.onset, prepend=0), 0)
     size = len(AGO) + 1
     views = (music.pitch, step, gap)
-    return [
-        (np.searchsorted(AGO, ago, side="right"), size) for values in views for ago in last_heard(music.piece, values)
-    ]
+    every = (ago for values in views for ago in last_occurrence(music.piece, values))
+    return [(np.searchsorted(AGO, ago, side="right"), size) for ago in every]
 
 
-def last_heard(piece: Ints, values: NDArray[np.integer]) -> list[NDArray[np.int64]]:
-    """For each n of `GRAMS` (N,): how many notes ago the n-gram of values that ends here ended last, 0 for never.
+def last_occurrence(piece: Ints, values: NDArray[np.integer]) -> list[NDArray[np.int64]]:
+    """For each n of `GRAMS` (N,): how many notes ago the n-gram of values that ends here last ended, 0 for never.
 
     Args:
         piece: (N,) rising.
         values: (N,) any integers.
     """
 
-    def joined(first: NDArray[np.integer], second: NDArray[np.integer], by: int) -> NDArray[np.int64]:
-        """Number of the n-gram that ends here, of those of its two parts; equal ones have equal numbers."""
+    def join(first: NDArray[np.integer], second: NDArray[np.integer], by: int) -> NDArray[np.int64]:
+        """Numbers the n-grams that end here from the numbers of their two parts; equal ones have equal numbers."""
         pair = second.astype(np.int64) * (len(first) + 1)
         pair[by:] += first[: len(first) - by] + 1
         return np.unique(pair, return_inverse=True)[1]
 
     one = np.unique(values, return_inverse=True)[1]
-    two = joined(one, one, 1)
-    four = joined(two, two, 2)
-    numbers = {2: two, 3: joined(two, one, 1), 4: four, 8: joined(four, four, 4)}
+    two = join(one, one, 1)
+    four = join(two, two, 2)
+    numbers = {2: two, 3: join(two, one, 1), 4: four, 8: join(four, four, 4)}
     out = []
     for n in GRAMS:
         ends = np.flatnonzero(ngrams.complete(piece, n))
@@ -188,9 +185,9 @@ def last_heard(piece: Ints, values: NDArray[np.integer]) -> list[NDArray[np.int6
 
 
 def _surroundings(music: OnsetClusters) -> Floats:
-    """(N, 60) pitch classes from the note's own upwards: of its bar, of the two before, the next, and the last beat.
+    """(N, 60) pitch classes from the note's upwards: of its bar, the two before, the next, and the last beat.
 
-    Each of the five is of length 1 (0 for a bar without notes); a note counts by the root of its duration.
+    Each of the five vectors has length 1 (0 for a bar without notes); a note counts the root of its duration.
     """
     owner, row = music.notes.bars.piece, music.notes.bar_starts[music.piece] + music.bar
     weight = np.sqrt(np.maximum(music.duration, 0))
@@ -199,13 +196,13 @@ def _surroundings(music: OnsetClusters) -> Floats:
     bars /= np.maximum(np.linalg.norm(bars, axis=1, keepdims=True), 1e-9)
     parts = []
     for by in (0, 1, 2, -1):
-        moved = np.zeros_like(bars)
+        shifted = np.zeros_like(bars)
         same = np.zeros(len(owner), bool)
         if by >= 0:
-            moved[by:], same[by:] = bars[: len(bars) - by], owner[by:] == owner[: len(owner) - by]
+            shifted[by:], same[by:] = bars[: len(bars) - by], owner[by:] == owner[: len(owner) - by]
         else:
-            moved[:by], same[:by] = bars[-by:], owner[:by] == owner[-by:]
-        parts.append((moved * same[:, None])[row])
+            shifted[:by], same[:by] = bars[-by:], owner[:by] == owner[-by:]
+        parts.append((shifted * same[:, None])[row])
     parts.append(_last_beat(music, weight))
     turned = (music.pitch[:, None] + np.arange(12)) % 12
     return np.concatenate([np.take_along_axis(part, turned, axis=1) for part in parts], axis=1)
@@ -253,13 +250,13 @@ class Network(nn.Module):
 
 
 @dataclass(frozen=True)
-class _Padded:
+class _PaddedBatch:
     classes: Tensor  # (B, T, K)
     values: Tensor  # (B, T, C)
     mask: Tensor  # (B, T)
 
 
-def _padded(notes: Heard) -> _Padded:
+def _pad(notes: NoteFeatures) -> _PaddedBatch:
     count = np.bincount(notes.piece, minlength=notes.n)
     place = np.arange(len(notes.piece)) - (np.cumsum(count) - count)[notes.piece]
     shape = (notes.n, max(int(count.max(initial=0)), 1))
@@ -268,10 +265,10 @@ def _padded(notes: Heard) -> _Padded:
     mask = np.zeros(shape, bool)
     for out, of_notes in ((classes, notes.classes), (values, notes.values), (mask, True)):
         out[notes.piece, place] = of_notes
-    return _Padded(torch.from_numpy(classes), torch.from_numpy(values), torch.from_numpy(mask))
+    return _PaddedBatch(torch.from_numpy(classes), torch.from_numpy(values), torch.from_numpy(mask))
 
 
-def _fit(data: _Padded, label: Tensor, rows: Tensor, n_classes: int) -> Network:
+def _fit(data: _PaddedBatch, label: Tensor, rows: Tensor, n_classes: int) -> Network:
     network = Network(n_classes, data.values.shape[2])
     optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE, weight_decay=DECAY)
     steps = EPOCHS * -(-len(rows) // BATCH)
@@ -294,7 +291,7 @@ def _fit(data: _Padded, label: Tensor, rows: Tensor, n_classes: int) -> Network:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Networks this small gain nothing from a second thread, and sums must not depend on how many there are."""
+    """Networks this small gain nothing from a second thread, and sums must not depend on the number of threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -306,27 +303,27 @@ def _one_thread() -> Iterator[None]:
 def sequence_ranks(notes: Notes, label: NDArray[np.integer], fold: NDArray[np.integer], seed: int) -> Floats:
     """(B,) mean rank, 0..1 within its fold, that networks trained on the other folds give each piece.
 
-    The same on every call for a seed, on one machine. A piece without pitched notes is read as silence.
+    Deterministic for a seed on one machine. A piece without pitched notes counts as silence.
 
     Args:
         label: (B,) 0 and 1.
         fold: (B,) from 0 on.
         seed: of weights, batches and dropout; torch's global generator is left as it was.
     """
-    read = heard(notes)
-    data = _padded(read)
+    inputs = note_features(notes)
+    data = _pad(inputs)
     wanted = torch.from_numpy(label.astype(np.float32))
-    score = np.zeros(read.n)
+    score = np.zeros(inputs.n)
     with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(seed)
         for number in range(int(fold.max()) + 1):
             held = np.flatnonzero(fold == number)
-            network = _fit(data, wanted, torch.from_numpy(np.flatnonzero(fold != number)), read.n_classes)
+            network = _fit(data, wanted, torch.from_numpy(np.flatnonzero(fold != number)), inputs.n_classes)
             with torch.no_grad():
                 mask = data.mask[held]
                 of_notes, of_piece = network(data.classes[held], data.values[held], mask)
                 mean = (of_notes * mask).sum(1) / mask.sum(1).clamp(min=1)
             for logit in (mean, of_piece):
-                told = np.round(logit.double().numpy(), DECIMALS)
-                score[held] += (rankdata(told) - 0.5) / len(held) / 2
+                rank = rankdata(np.round(logit.double().numpy(), DECIMALS))
+                score[held] += (rank - 0.5) / len(held) / 2
     return score

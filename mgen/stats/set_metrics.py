@@ -1,4 +1,4 @@
-"""All numbers of a whole set of pieces beside real music, in one call. Knows no models, rewards or critics."""
+"""All metrics that compare a set of pieces with real music, in one call."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from mgen.notes import Notes
 from mgen.stats.distributions import mgeval
 from mgen.stats.diversity import distinct, self_bleu, vendi_ratio
 from mgen.stats.frechet import Embedder, frechet_ratio
-from mgen.stats.intervals import Interval
+from mgen.stats.intervals import Interval, work_names
 from mgen.stats.memorisation import CopyIndex
-from mgen.stats.replicates import works_of
 
 FEWEST = 2
-"""Pieces a side below which a set has no number."""
+"""Fewest pieces per side."""
 
 
 def set_metrics(
@@ -32,23 +31,23 @@ def set_metrics(
     embedders: Mapping[str, Embedder] | None = None,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Every number of a set beside real music.
+    """Computes every metric that compares a set with real music.
 
     `oa`, `kld` and those of each feature (`distributions.mgeval`); `self_bleu`, `distinct2`, `distinct4`,
     `vendi_ratio` (`diversity`); `frechet` in the space of features and `frechet_<name>` in that of each embedder, over
-    the floor of real music (`frechet.frechet_ratio`); with an index of the training set also `copy_rate` and
-    `copied_run`, the mean longest copied run in notes (`memorisation`).
+    the distance between halves of real music (`frechet.frechet_ratio`); with an index of the training set also
+    `copy_rate` and `copied_run`, the mean longest copied run in notes (`memorisation`).
 
-    Give as many pieces, as long, on both sides: all but `oa` depend on it. Of `self_bleu`, `distinct` and `copied_run`
-    real music's own numbers are the aim: see `alone`. Intervals resample works, a work in both sets
-    at once. To take a few seconds for 512 against 512 pieces, those of mgeval and Vendi come from 200 resamples
-    (mgeval's of at most 128 groups of works), and that of `frechet` from 100 half-samples.
+    Both sides should be equal in number and length of pieces: all but `oa` depend on it. The aim of `self_bleu`,
+    `distinct` and `copied_run` is real music's value: see `single_set_metrics`. Intervals resample works, a work in
+    both sets at once. To take a few seconds for 512 against 512 pieces, those of mgeval and Vendi come from 200
+    resamples (mgeval's of at most 128 groups of works), and that of `frechet` from 100 half-samples.
 
     Args:
         real: B pieces.
-        other: C pieces; real music itself for its own row.
-        works_real, works_other: their works; None where each piece stands alone.
-        train: index of the training set, made once for all calls.
+        other: C pieces; real music itself for its row of a table.
+        works_real, works_other: their works; None: each piece is a work.
+        train: index of the training set.
         embedders: name -> further spaces.
         seed: of resamples.
 
@@ -58,28 +57,28 @@ def set_metrics(
     """
     for side, notes in (("real", real), ("other", other)):
         if notes.n_pieces < FEWEST:
-            raise MgenError(f"sets: expected at least {FEWEST} {side} pieces, came {notes.n_pieces}; give more")
-    names = works_of(works_real, real.n_pieces, "real"), works_of(works_other, other.n_pieces, "other")
+            raise MgenError(f"sets: expected at least {FEWEST} {side} pieces, found {notes.n_pieces}; give more")
+    names = work_names(works_real, real.n_pieces, "real"), work_names(works_other, other.n_pieces, "other")
     with threadpool_limits(1):  # matrices this small gain nothing from a second thread
         tables = features(real), features(other)
         for table, notes in zip(tables, (real, other), strict=True):
-            table[notes.counts == 0] = np.nan  # features are 0 there: no piece of music, and not to be taken for one
+            table[notes.counts == 0] = np.nan  # the features of an empty piece are 0
         cells = mgeval(real, other, *names, seed=seed)
-        cells |= alone(other, names[1], train=train, seed=seed)
+        cells |= single_set_metrics(other, names[1], train=train, seed=seed)
         cells["vendi_ratio"] = vendi_ratio(*tables, *names, seed=seed)
         cells["frechet"] = frechet_ratio(*tables, *names, seed=seed)
         for name, embed in (embedders or {}).items():
-            spaces = _embedded(name, embed, real), _embedded(name, embed, other)
+            spaces = _embed(name, embed, real), _embed(name, embed, other)
             cells[f"frechet_{name}"] = frechet_ratio(*spaces, *names, seed=seed)
     return cells
 
 
-def alone(
+def single_set_metrics(
     notes: Notes, works: ArrayLike | None = None, *, train: CopyIndex | None = None, seed: int = 0
 ) -> dict[str, Interval]:
-    """Those of `set_metrics` that look at one set alone: `self_bleu`, `distinct2`, `distinct4`, and what is copied.
+    """The metrics of `set_metrics` that need no second set: `self_bleu`, `distinct2`, `distinct4`, copies.
 
-    Real music's own are what they are to be compared with.
+    Compare them with those of real music.
     """
     cells = {
         "self_bleu": self_bleu(notes, works, seed),
@@ -91,8 +90,8 @@ def alone(
     return cells
 
 
-def _embedded(name: str, embed: Embedder, notes: Notes) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def _embed(name: str, embed: Embedder, notes: Notes) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     table = np.asarray(embed(notes), np.float64)
     if table.ndim != 2 or len(table) != notes.n_pieces:
-        raise MgenError(f"embedder '{name}': expected ({notes.n_pieces}, D) numbers, came {table.shape}; mend it")
+        raise MgenError(f"embedder '{name}': expected ({notes.n_pieces}, D) numbers, found {table.shape}; correct it")
     return table

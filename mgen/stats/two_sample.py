@@ -1,8 +1,8 @@
-"""The two-sample test: can a fresh classifier tell generated music from real music?
+"""The two-sample test: can a new classifier distinguish generated music from real music?
 
-Everything here is a constant of the protocol, so that numbers of different models and days can be compared. Both
-sides are made equal in number and length first; then two kinds of classifiers, one of features and one of the
-sequence of notes, are trained on some works and rank those of others.
+All settings are constants of the protocol, so that numbers of different models and days can be compared. Both sides
+are made equal in number and length first; then two kinds of classifiers, one of features and one of the sequence of
+notes, are trained on some works and rank the pieces of others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from mgen.arrays import Floats, divide
+from mgen.arrays import Floats, divide, max_of
 from mgen.errors import MgenError
 from mgen.music.features import features
 from mgen.notes import Bars, Notes
@@ -31,24 +31,24 @@ WIDENING = float(np.sqrt(1 + FOLDS / (FOLDS - 1)))
 """Of a cross-validated interval: sqrt(1 + folds * pieces held out / trained on), 1.5."""
 
 QUOTABLE = 512
-"""Pieces a side that are used; with fewer no two-sample number should be quoted."""
+"""Pieces per side that are used; with fewer, no two-sample number should be quoted."""
 
 MAX_NOTES = 100
-"""Notes of a piece that are used, its first ones."""
+"""Notes that are used of each piece, from its beginning."""
 
 MIN_NOTES = 16
-"""Pieces with fewer notes are left as they are, and their length tells: they are no music of the length asked for."""
+"""Pieces with fewer notes keep their length, which then distinguishes them: they miss the required length."""
 
 
 @dataclass(frozen=True)
 class TwoSample:
-    """What the two-sample test found.
+    """Result of the two-sample test.
 
     Attributes:
         feature: AUC of the feature model.
-        sequence: AUC of the sequence model; None if it took no part.
-        n: pieces a side that were used.
-        notes: notes a piece that were used, the mean; more notes tell more, so compare numbers of like lengths.
+        sequence: AUC of the sequence model; None if it was left out.
+        n: pieces used per side.
+        notes: mean number of notes used per piece; more notes raise the AUC, so compare equal lengths.
     """
 
     feature: Interval
@@ -58,7 +58,7 @@ class TwoSample:
 
     @property
     def larger(self) -> Interval:
-        """What is quoted as `c2st_auc`: of two AUCs the larger, which of two that are 0.5 is a little above it."""
+        """The larger AUC, reported as `c2st_auc`; the larger of two that are 0.5 is a little above 0.5."""
         if self.sequence is None or self.sequence.value <= self.feature.value:
             return self.feature
         return self.sequence
@@ -70,7 +70,7 @@ class TwoSample:
 
 
 def boosting(seed: int) -> HistGradientBoostingClassifier:
-    """Gradient-boosted trees, small and many; sees single features and how they go together."""
+    """Gradient-boosted trees, small and many; sees single features and their interactions."""
     return HistGradientBoostingClassifier(
         max_iter=100,
         learning_rate=0.1,
@@ -82,7 +82,7 @@ def boosting(seed: int) -> HistGradientBoostingClassifier:
 
 
 def linear() -> Pipeline:
-    """Logistic regression on standardised features; sees what many features say faintly."""
+    """Logistic regression on standardised features; sees weak evidence in many features."""
     return make_pipeline(StandardScaler(), LogisticRegression(C=0.02, max_iter=500))
 
 
@@ -90,9 +90,9 @@ Models = tuple[HistGradientBoostingClassifier, Pipeline]
 
 
 def train(table: Floats, label: NDArray[np.integer], seed: int) -> Models:
-    """Boosting and logistic regression, fitted."""
+    """Fits boosting and logistic regression."""
     models = boosting(seed), linear()
-    # On tables this small a second thread gains little, and where another process has the core it waits without end.
+    # On tables this small a second thread gains little, and on a busy machine it may wait very long.
     with threadpool_limits(1):
         for model in models:
             model.fit(table, label)
@@ -106,17 +106,17 @@ def logits(model: Pipeline | HistGradientBoostingClassifier, table: Floats) -> F
     return out
 
 
-def folds_of(groups: NDArray[np.generic], label: NDArray[np.integer], folds: int, seed: int) -> NDArray[np.int64]:
-    """(B,) fold of each row: works stay whole, each fold has about the same share of each class.
+def assign_folds(groups: NDArray[np.generic], label: NDArray[np.integer], folds: int, seed: int) -> NDArray[np.int64]:
+    """(B,) fold of each row: no work is split, each fold has about the same share of each class.
 
-    Fewer folds where a class has fewer works than that.
+    At most as many folds as a class has works.
 
     Raises:
         MgenError: A class has fewer than two works.
     """
     works = min((len(np.unique(groups[label == side])) for side in (0, 1)), default=0)
     if works < 2:
-        raise MgenError(f"expected at least 2 works a side to hold some out, came {works}; give more works")
+        raise MgenError(f"expected at least 2 works per side to hold some out, found {works}; give more works")
     split = StratifiedGroupKFold(min(folds, works), shuffle=True, random_state=seed)
     fold = np.empty(len(label), np.int64)
     for number, (_, held) in enumerate(split.split(label[:, None], label, groups)):
@@ -127,7 +127,7 @@ def folds_of(groups: NDArray[np.generic], label: NDArray[np.integer], folds: int
 def auc(score: Floats, label: NDArray[np.integer], weights: Floats) -> Floats:
     """(R,) areas under the ROC curve for R weightings (R, B) of the rows; NaN where a class has no weight.
 
-    AUC is the chance that a row of class 1 scores above a row of class 0; ties count half.
+    AUC is the probability that a row of class 1 scores above a row of class 0; ties count half.
     """
     order = np.argsort(score, kind="stable")
     _, tie = np.unique(score[order], return_inverse=True)
@@ -157,37 +157,39 @@ def two_sample(
     seed: int = 0,
     sequence: bool = True,
 ) -> TwoSample:
-    """The two-sample test of the protocol: how well fresh classifiers tell generated from real pieces.
+    """The two-sample test of the protocol: how well new classifiers distinguish generated from real pieces.
 
-    Neither number nor length tells the sides apart: `equal_sides`. Prompts must not be among the notes.
+    Number and length of the pieces are made equal (`equal_sides`). Notes of the prompts must be left out.
 
     Args:
         real: pieces of real music.
-        generated: pieces to be told from them, made as the real ones were (completions of as many tokens, or excerpts
-            from a bar line on).
+        generated: pieces to compare, produced like the real ones (completions of as many tokens, or excerpts from a
+            bar line).
         works_real: (B,) works of the real pieces.
-        works_generated: (C,) works that the generated pieces continue; a name each where there are none. A work that
-            is on both sides is held out on both at once.
-        seed: of the drawing, of folds, of the classifiers and of resamples.
-        sequence: whether the sequence model takes part.
+        works_generated: (C,) works that the generated pieces continue, or one name per piece. A work on both sides is
+            held out on both at once.
+        seed: of the choice of pieces, folds, classifiers and resamples.
+        sequence: whether to train the sequence model.
 
     Raises:
-        MgenError: Works and pieces differ in number, a side has fewer than two works, or a time or pitch is no number.
+        MgenError: Works and pieces differ in number, a side has fewer than two works, or a time or pitch is not finite.
 
-    Cannot see: velocity, instrument, key, register, absolute tempo, drums but in the metre, and anything beyond the
-    first `MAX_NOTES` notes; nor that pieces of at least `MIN_NOTES` notes are shorter than real ones. Bars are told
-    odd from even as counted from a piece's beginning.
+    Cannot see: velocity, instrument, key, register, absolute tempo, drums except in the metre, and anything beyond the
+    first `MAX_NOTES` notes; nor that pieces of at least `MIN_NOTES` notes are shorter than real ones. Odd and even bars
+    are counted from a piece's beginning.
     """
     sides = equal_sides(real, generated, works_real, works_generated, seed)
-    label, fold = sides.label, folds_of(sides.work, sides.label, FOLDS, seed)
-    feature = _widened(held_out_ranks(features(sides.notes), label, fold, seed), label, sides.work, seed)
-    read = _widened(sequence_ranks(sides.notes, label, fold, seed), label, sides.work, seed) if sequence else None
-    return TwoSample(feature, read, len(label) // 2, len(sides.notes) / len(label))
+    label, fold = sides.label, assign_folds(sides.work, sides.label, FOLDS, seed)
+    feature = _cross_validated_auc(held_out_ranks(features(sides.notes), label, fold, seed), label, sides.work, seed)
+    if not sequence:
+        return TwoSample(feature, None, len(label) // 2, len(sides.notes) / len(label))
+    by_notes = _cross_validated_auc(sequence_ranks(sides.notes, label, fold, seed), label, sides.work, seed)
+    return TwoSample(feature, by_notes, len(label) // 2, len(sides.notes) / len(label))
 
 
 @dataclass(frozen=True)
 class Sides:
-    """Both sides in one table, as many pieces and as long.
+    """Both sides in one table, equal in number and length of pieces.
 
     Attributes:
         notes: 2 N pieces, the real ones first.
@@ -203,25 +205,25 @@ class Sides:
 def equal_sides(
     real: Notes, generated: Notes, works_real: ArrayLike, works_generated: ArrayLike, seed: int = 0
 ) -> Sides:
-    """As many pieces of both sides, at most `QUOTABLE`, with the same lengths on both.
+    """Makes both sides equal in number, at most `QUOTABLE`, and in the lengths of their pieces.
 
-    Pieces are drawn in turns of the works, the same of both sides where the works are the same. Each is cut to its
-    first `MAX_NOTES` notes. Then the longest of one side is cut to the length of the other's longest if that is
-    shorter, the second to that of the second, and so on, but not below `MIN_NOTES`; bars after the last note go.
-    Times and pitches are rounded to whole steps and semitones first, so that no residue of arithmetic is left.
+    Pieces are drawn evenly from the works, the same on both sides where the works are the same. Each is cut to its
+    first `MAX_NOTES` notes. Then the pieces of both sides are paired by rank of length and the longer of each pair is
+    cut to the shorter, but not below `MIN_NOTES`; bars after the last note are removed. Times and pitches are rounded
+    to whole steps and semitones first, so that rounding noise cannot distinguish the sides.
 
     Raises:
-        MgenError: Works and pieces differ in number, a side is empty, or a time or pitch is no number.
+        MgenError: Works and pieces differ in number, a side is empty, or a time or pitch is not finite.
     """
     works = [np.asarray(side).astype(str) for side in (works_real, works_generated)]
     for name, notes, work in zip(("real", "generated"), (real, generated), works, strict=True):
         if work.shape != (notes.n_pieces,):
-            raise MgenError(f"c2st: expected a work for each of {notes.n_pieces} {name} pieces, came {work.size}")
+            raise MgenError(f"c2st: expected a work for each of {notes.n_pieces} {name} pieces, found {work.size}")
         if not notes.n_pieces:
-            raise MgenError(f"c2st: expected {name} pieces, came none; give at least 2 of different works")
+            raise MgenError(f"c2st: expected {name} pieces, found none; give at least 2 of different works")
     n = min(QUOTABLE, real.n_pieces, generated.n_pieces)
-    chosen = [in_turns(work, n, np.random.default_rng(seed)) for work in works]
-    notes = _rounded(Notes.concat([side.pieces(index) for side, index in zip((real, generated), chosen, strict=True)]))
+    chosen = [choose_evenly(work, n, np.random.default_rng(seed)) for work in works]
+    notes = _round(Notes.concat([side.pieces(index) for side, index in zip((real, generated), chosen, strict=True)]))
     count = np.minimum(notes.counts, MAX_NOTES)
     order = [side * n + np.argsort(count[side * n : (side + 1) * n], kind="stable") for side in (0, 1)]
     shorter = np.minimum(count[order[0]], count[order[1]])
@@ -232,8 +234,8 @@ def equal_sides(
     return Sides(first_notes(notes, length), np.repeat([0, 1], n), work)
 
 
-def in_turns(work: NDArray[np.str_], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Rising indices of n pieces: one of every work, a second of every work that has one, and so on."""
+def choose_evenly(work: NDArray[np.str_], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Chooses n pieces (rising indices): one of every work, a second of every work that has one, and so on."""
     place = rng.permutation(len(work))
     order = place[np.argsort(work[place], kind="stable")]
     turn = np.empty(len(work), np.int64)
@@ -241,14 +243,14 @@ def in_turns(work: NDArray[np.str_], n: int, rng: np.random.Generator) -> NDArra
     return np.sort(np.lexsort((place.argsort(), turn))[:n])
 
 
-def _rounded(notes: Notes) -> Notes:
-    """Whole grid steps and semitones."""
+def _round(notes: Notes) -> Notes:
+    """Rounds to whole grid steps and semitones."""
     columns = {name: getattr(notes, name) for name in ("onset", "duration", "bar", "pitch")}
     lines = {name: getattr(notes.bars, name) for name in ("onset", "beats")}
     for name, values in (*columns.items(), *lines.items()):
         if not np.isfinite(values).all():
             raise MgenError(
-                f"c2st: {int((~np.isfinite(values)).sum())} values of {name} are no numbers; leave them out"
+                f"c2st: {int((~np.isfinite(values)).sum())} values of {name} are not finite; leave them out"
             )
     whole, bars = (
         {name: np.rint(values).astype(np.int32) for name, values in part.items()} for part in (columns, lines)
@@ -257,17 +259,16 @@ def _rounded(notes: Notes) -> Notes:
 
 
 def first_notes(notes: Notes, length: NDArray[np.integer]) -> Notes:
-    """Each piece's first notes, `length` (B,) of them, and its bars up to the last of these."""
+    """Cuts each piece to its first `length` (B,) notes and the bars up to the last of them."""
     notes = notes.select(np.arange(len(notes)) - notes.starts[notes.piece] < length[notes.piece])
-    last = np.zeros(notes.n_pieces, np.int64)
-    np.maximum.at(last, notes.piece, notes.bar)
+    last = max_of(notes.bar, notes.piece, notes.n_pieces)
     bars = notes.bars
     keep = np.arange(len(bars.piece)) - notes.bar_starts[bars.piece] <= last[bars.piece]
     return replace(notes, bars=Bars(bars.piece[keep], bars.onset[keep], bars.beats[keep]))
 
 
 def held_out_ranks(table: Floats, label: NDArray[np.integer], fold: NDArray[np.integer], seed: int) -> Floats:
-    """(B,) mean rank, 0..1 within the fold, that boosting and logistic regression trained on other folds give a row."""
+    """(B,) mean rank, 0..1 within its fold, from boosting and logistic regression trained on the other folds."""
     score = np.zeros(len(table))
     for held in (fold == number for number in range(int(fold.max()) + 1)):
         for model in train(table[~held], label[~held], seed):
@@ -276,8 +277,8 @@ def held_out_ranks(table: Floats, label: NDArray[np.integer], fold: NDArray[np.i
     return score
 
 
-def _widened(score: Floats, label: NDArray[np.integer], groups: NDArray[np.generic], seed: int) -> Interval:
-    """AUC of held-out scores with an interval that knows of the folds; see `c2st_auc`."""
+def _cross_validated_auc(score: Floats, label: NDArray[np.integer], groups: NDArray[np.generic], seed: int) -> Interval:
+    """AUC of held-out scores with an interval widened for the shared training data of folds; see `c2st_auc`."""
     found = auc_interval(score, label, groups, seed)
     low, high = (found.value + WIDENING * (end - found.value) for end in (found.low, found.high))
     return Interval(found.value, max(low, 0.0), min(high, 1.0))
@@ -286,18 +287,18 @@ def _widened(score: Floats, label: NDArray[np.integer], groups: NDArray[np.gener
 def c2st_auc(
     real: Floats, generated: Floats, groups_real: ArrayLike, groups_generated: ArrayLike, seed: int = 0
 ) -> Interval:
-    """How well a fresh classifier of features tells held-out generated from real pieces: AUC, 0.5 is not at all.
+    """AUC of a new classifier of features that separates held-out generated from real pieces; 0.5 is chance.
 
     Boosting and logistic regression are each trained on four fifths of the works and rank the held-out fifth;
-    the mean of their ranks is the score. A work that is in both sets lies in one fold, and is resampled as one.
-    Folds share what they are trained on, so values spread more than resampled pieces do (1.3 times, measured on
-    real against real): both ends of the interval are moved away from the value by the factor `WIDENING`.
+    the mean of their ranks is the score. A work in both sets lies in one fold, and is resampled as one. Folds share
+    training data, so values vary more than resampled pieces do (1.3 times, measured on real against real): both ends
+    of the interval are moved away from the value by the factor `WIDENING`.
 
     Args:
         real: (N, F) features of real pieces.
-        generated: (M, F) features of generated pieces, which should be as many and as long.
+        generated: (M, F) features of generated pieces, equal to the real ones in number and length.
         groups_real: (N,) works of the real pieces.
-        groups_generated: (M,) works that the generated pieces continue; a name each where there are none.
+        groups_generated: (M,) works that the generated pieces continue, or one name per piece.
         seed: of folds, boosting and resamples.
 
     Raises:
@@ -314,6 +315,6 @@ def c2st_auc(
     label = np.repeat([0, 1], [len(real), len(generated)])
     groups = np.concatenate([np.asarray(groups_real).astype(str), np.asarray(groups_generated).astype(str)])
     if len(groups) != len(table):
-        raise MgenError(f"c2st: expected a work for each of {len(table)} pieces, came {len(groups)}")
-    score = held_out_ranks(table, label, folds_of(groups, label, FOLDS, seed), seed)
-    return _widened(score, label, groups, seed)
+        raise MgenError(f"c2st: expected a work for each of {len(table)} pieces, found {len(groups)}")
+    score = held_out_ranks(table, label, assign_folds(groups, label, FOLDS, seed), seed)
+    return _cross_validated_auc(score, label, groups, seed)
