@@ -13,7 +13,7 @@ import symusic
 from evaluation_pieces import demo, each
 
 from mgen.cli import bench
-from mgen.cli.rivals import muspy_music
+from mgen.workflows.bench_references import muspy_music
 from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.errors import MgenError, RejectedFile
 from mgen.music.metrics import METRICS, grooving_similarity, pitch_class_entropy

@@ -1,4 +1,4 @@
-"""What `mgen bench` compares files with: other libraries alone. Imports nothing heavy, because workers do."""
+"""Other libraries that `mgen bench` compares with. Imports nothing heavy, because worker processes import it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mgen.notes import STEPS_PER_QUARTER, Notes
 
 
 def miditok_ids(source: Source) -> int:
-    """Number of ids that MidiTok's own encoder makes of a file."""
+    """Encodes a file with MidiTok's encoder; returns the number of ids."""
     return len(_miditok()(source.file).ids)
 
 
@@ -25,8 +25,8 @@ def _miditok() -> REMI:
     return Remi.build().miditok
 
 
-def parsed_tab(source: Source) -> Any:
-    """What pyguitarpro makes of a file, or what it says of one that it cannot read."""
+def parse_tab(source: Source) -> Any:
+    """Parses a Guitar Pro file with pyguitarpro; returns the song, or the error of a file that cannot be read."""
     guitarpro = import_extra("guitarpro", "tabs", "mgen bench tabs")
     try:
         return guitarpro.parse(str(source.file))
@@ -35,7 +35,7 @@ def parsed_tab(source: Source) -> Any:
 
 
 def muspy_music(notes: Notes, piece: int) -> Any:
-    """One piece as muspy's Music, of 24 steps a quarter, with a track for each program.
+    """Converts a piece to a muspy Music with 24 steps per quarter and a track per program.
 
     Raises:
         MgenError: muspy is not installed.
@@ -55,7 +55,7 @@ def muspy_music(notes: Notes, piece: int) -> Any:
 
 
 def muspy_metrics() -> list[Callable[[Any], float]]:
-    """muspy's metrics of music that is not drums alone; bars are taken to be of four quarters."""
+    """Returns muspy's metrics that apply to pitched music; bars are assumed to have four quarters."""
     muspy = _muspy()
     names = (
         *("n_pitches_used", "n_pitch_classes_used", "pitch_range", "pitch_entropy", "pitch_class_entropy"),
