@@ -399,7 +399,7 @@ def test_a_model_of_other_tokens_is_refused(base, small_corpus, tmp_path):
     assert not (tmp_path / "e").exists()
 
 
-def test_bench_tells_ours_and_the_rival(capsys):
+def test_bench_measures_ours_and_the_reference(capsys):
     from mgen.cli import bench
 
     for what in ("rewards", "critic", "rollout"):

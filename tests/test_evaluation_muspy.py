@@ -116,7 +116,7 @@ def test_grooving_of_two_bars_is_muspys_on_another_grid(pieces):
     assert done >= 8
 
 
-def test_the_bench_tells_our_speed_beside_muspys(capsys, tmp_path):
+def test_bench_measures_our_speed_and_muspys(capsys, tmp_path):
     assert bench.main(["metrics", "--json", "--repeats", "1", "--files", "80"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert min(result["ours"], result["rival"], result["ratio"]) > 0 and f"all {len(METRICS)} metrics" in result["what"]

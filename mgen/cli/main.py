@@ -30,7 +30,7 @@ COMMANDS = {
     "prefer": "train a policy or a reward model on votes",
     "push": "upload a model to the Hugging Face Hub, or write its folder",
     "recipe": "all steps of a recipe, from files to report",
-    "bench": "speed, each measurement with its baseline",
+    "bench": "speed next to other libraries",
 }
 
 app = typer.Typer(
