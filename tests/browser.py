@@ -1,10 +1,10 @@
-"""Pages in Debian's headless Chromium, as tests drive them; skips where there is no Chromium or no playwright.
+"""Drives pages in headless Chromium; skips tests where Chromium or playwright is missing.
 
 A module has its own fixture:
 
     @pytest.fixture(scope="module")
     def chromium():
-        with browser.launched() as running:
+        with browser.launch() as running:
             yield running
 
 and in a test that asks for it:
@@ -31,7 +31,7 @@ ITSELF = ("data", "blob", "about", "file")  # schemes that ask nobody
 
 @dataclass
 class Tab:
-    """A page and what went wrong in it.
+    """A page, and the problems it reported.
 
     Attributes:
         page: playwright's.
@@ -61,7 +61,7 @@ def executable():
 
 
 @contextmanager
-def launched():
+def launch():
     """A running browser; skips the test where it cannot run."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = executable()
@@ -92,7 +92,7 @@ def overflow(page):
     return page.evaluate("document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth")
 
 
-def focused(page, presses=200, key="Tab"):
+def focus_order(page, presses=200, key="Tab"):
     """What the keyboard reaches: for each press that moves the focus, the element's tag, name and visible outline.
 
     Ends when the focus leaves the page or comes round to the first.

@@ -1,4 +1,4 @@
-"""What tests share: no network, one thread a process, a vocabulary, some music, models as small as can be."""
+"""Shared by all tests: no network, one thread per process, a vocabulary, music, tiny models."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side, and sums of floats do not depend on the machine
+os.environ["OMP_NUM_THREADS"] = "1"  # tests run in parallel, and sums of floats must not depend on the machine
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import hypothesis
@@ -26,7 +26,7 @@ def remi():
 
 @pytest.fixture(scope="session")
 def demo_pieces():
-    """A piece of each collection of the embedded corpus; not to be changed by a test."""
+    """A piece of each collection of the embedded corpus; read-only."""
     from mgen.corpus.demo import COLLECTIONS, compose
 
     return [compose(name, 0) for name in COLLECTIONS]
@@ -34,7 +34,7 @@ def demo_pieces():
 
 @pytest.fixture(scope="session")
 def tiny_policy(remi):
-    """Call it for a new, untrained policy: real, and about 30,000 weights small."""
+    """Builds a new, untrained policy with about 30,000 weights."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -61,7 +61,7 @@ def tiny_policy(remi):
 
 @pytest.fixture(scope="session")
 def small_corpus(tmp_path_factory):
-    """Folder of a prepared corpus: the embedded music, 12 works of each of its collections; only to be read."""
+    """Folder of a prepared corpus: the embedded music, 12 works per collection; read-only."""
     from mgen.cli.prepare import main
     from mgen.corpus.demo import write_demo_corpus
 

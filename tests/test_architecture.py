@@ -1,4 +1,4 @@
-"""The shape of the house: where imports point, what no file may contain, what a config and a script have."""
+"""Architecture: which imports are allowed, what no file may contain, what configs and scripts have."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def test_every_module_says_what_it_is(path):
 
 
 @pytest.mark.parametrize("path", python_files("scripts"), ids=relative)
-def test_a_script_is_only_a_door(path):
+def test_a_script_only_calls_a_command(path):
     body = tree(path.read_text()).body[1:]
     assert {ast.unparse(node) for node in body} == {
         f"from mgen.cli.{path.stem} import main",

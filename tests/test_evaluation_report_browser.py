@@ -90,7 +90,7 @@ def address(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chromium():
-    with browser.launched() as running:
+    with browser.launch() as running:
         yield running
 
 
@@ -137,7 +137,7 @@ def test_text_stands_out_from_its_ground(opened, scheme):
 def test_the_keyboard_reaches_everything_and_shows_where_it_is(opened):
     page = opened().page
     page.evaluate("document.querySelectorAll('audio').forEach(audio => audio.removeAttribute('controls'))")
-    found = browser.focused(page, 400)  # an audio's own buttons would each be a stop
+    found = browser.focus_order(page, 400)  # an audio's own buttons would each be a stop
     assert [item["name"] for item in found[:3]] == ["Skip to the findings", "What changed", "Numbers"]
     counts = {tag: sum(item["tag"] == tag for item in found) for tag in ("a", "summary", "div")}
     shown = {

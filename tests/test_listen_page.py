@@ -30,7 +30,7 @@ class Tones(FakeSounds):
 
 @pytest.fixture(scope="module")
 def chromium():
-    with browser.launched() as running_browser:
+    with browser.launch() as running_browser:
         yield running_browser
 
 
@@ -216,7 +216,7 @@ def test_it_can_be_read_and_reached_everywhere(chromium, address, width, scheme)
             ".map(box => Math.min(box.width, box.height))"
         )
         assert min(sizes) >= 48
-        reached = browser.focused(page)
+        reached = browser.focus_order(page)
         names = {"Play A", "Play B", "A is better", "No preference", "B is better", "Position in A"}
         assert names <= {step["name"] for step in reached}
         assert all(step["outline"] >= 2 and step["inside"] for step in reached)
