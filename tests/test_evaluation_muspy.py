@@ -13,11 +13,11 @@ import symusic
 from evaluation_pieces import demo, each
 
 from mgen.cli import bench
-from mgen.workflows.bench_references import muspy_music
 from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.errors import MgenError, RejectedFile
 from mgen.music.metrics import METRICS, grooving_similarity, pitch_class_entropy
 from mgen.notes import STEPS_PER_QUARTER, Notes
+from mgen.workflows.bench_references import muspy_music
 
 muspy = pytest.importorskip("muspy", reason="muspy, a development dependency, is not installed")
 

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from transformers import PrinterCallback, TrainerCallback
 
-from critics.style.critic import StyleCritic
+from critics.style import StyleCritic
 from critics.style.ensemble import MEMBERS, TrainingSet, feature_table
 from critics.style.feature_model import FeatureModel
 from mgen.corpus.chunks import MAX_CHUNK_NOTES, MIN_CHUNK_NOTES
@@ -254,9 +254,7 @@ def bench_metrics(config: BenchConfig) -> dict[str, Any]:
     """
     notes, most = _first_notes(config, 500), 20
     theirs = muspy_metrics()
-    music = [
-        muspy_music(notes, piece) for piece in range(min(notes.n_pieces, most))
-    ]  # fewer: they are slow
+    music = [muspy_music(notes, piece) for piece in range(min(notes.n_pieces, most))]  # fewer: they are slow
 
     def ours() -> float:
         began = time.perf_counter()
