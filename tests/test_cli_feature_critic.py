@@ -10,8 +10,7 @@ import torch
 from critics_music import STRAIGHT, SWUNG, toy
 from hub_runs import feature_critic_run
 
-from mgen.cli import evaluate, finetune, recipe
-from mgen.cli.options import parse
+from mgen.cli import evaluate, finetune
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
 from mgen.judgement import Judgement
@@ -19,10 +18,8 @@ from mgen.notes import Notes
 from mgen.rl.credit import group_advantages, returns_to_go, token_rewards
 from mgen.rl.prompt_mix import PromptMix
 from mgen.runs.judges import build_judges, judge_specs, judges_of_run
-from mgen.workflows.critic import CriticConfig
 from mgen.workflows.finetune import FinetuneConfig, available_judges
 from mgen.workflows.judges import JUDGES
-from mgen.workflows.pretrain import PretrainConfig
 from rewards.bands import Bands
 
 
@@ -146,33 +143,3 @@ def test_evaluate_needs_hidden_states(what, small_corpus, policy, critic, tmp_pa
     with pytest.raises(MgenError, match=r"--critic .*expected a critic of tokens, this one is of features"):
         evaluate.main([*asked, "--critic", str(critic)])
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("name", ["demo", "laptop", "gpu"])
-@pytest.mark.parametrize("target", ["jazz", "other"])
-def test_every_step_of_a_recipe_takes_its_options(name, target, small_corpus, monkeypatch, tmp_path):
-    steps = []
-
-    def keep(command, config, options, folder=""):
-        steps.append((command, config, options, folder))
-
-    monkeypatch.setattr(recipe, "run_step", keep)
-    (tmp_path / "corpus").symlink_to(small_corpus)
-    (tmp_path / "evaluation").mkdir()
-    (tmp_path / "evaluation" / "report.html").write_text("page")
-    assert recipe.run_pipeline(name, ["--style", "jazz=music"], tmp_path, target) == 0
-    types = {"pretrain": PretrainConfig, "critic": CriticConfig, "finetune": FinetuneConfig}
-    types["evaluate"] = evaluate.EvaluateConfig
-    parsed = {}
-    for command, config, options, folder in steps:
-        path = recipe.CONFIGS / (folder or command) / f"{config}.yaml"
-        (parsed[command, config],) = parse(
-            ["--config", str(path), *options], types[command], program=command, example=""
-        )
-    assert {command for command, _ in parsed} == set(types)
-    assert parsed["critic", name].input == "features" and parsed["critic", name].positive == target
-    objectives = {config.out: config.objective for config in parsed.values() if isinstance(config, FinetuneConfig)}
-    assert objectives == {str(tmp_path / name): name for name in ("kl_in_return", "grpo")}
-    assert parsed["finetune", name].target == parsed["evaluate", name].target == target
-    assert parsed["pretrain", f"target_only_{name}"].style == target
-    assert (tmp_path / "report.html").read_text() == "page"

@@ -56,7 +56,7 @@ def test_the_calls_one_after_the_other(small_corpus, tmp_path, capsys):
         tmp_path / "base",
         max_steps=20,
         eval_steps=20,
-        context=128,
+        context=192,
         per_device_train_batch_size=4,
         learning_rate=5e-3,
         valid_windows=8,
@@ -64,8 +64,24 @@ def test_the_calls_one_after_the_other(small_corpus, tmp_path, capsys):
     )
     assert base.steps == 20 and not base.already_finished and base.model.is_dir()
     assert 0 < base.metrics["nats_per_token"] < base.metrics["nats_per_note"]
+    critic = mgen.train_style_critic(
+        small_corpus,
+        tmp_path / "critic",
+        input="tokens",
+        init=str(base.model),
+        max_steps=4,
+        eval_steps=4,
+        max_tokens=96,
+        min_tokens=48,
+        prompt_tokens=16,
+        valid_excerpts=32,
+        test_excerpts=32,
+        per_device_train_batch_size=4,
+        **TINY,
+    )
     options = {
-        "judges": {"grammar": 0.25, "structure_long": 1, "realism": 1},
+        "critic": str(critic.model),
+        "judges": {"grammar": 0.25, "structure_long": 1, "style": 1, "realism": 1},
         "max_steps": 2,
         "max_completion_length": 48,
         "prompt_tokens": [16],
@@ -82,5 +98,25 @@ def test_the_calls_one_after_the_other(small_corpus, tmp_path, capsys):
     assert any("discriminator against current samples" in line for line in lines)
     again = mgen.finetune(base.model, small_corpus, tmp_path / "tuned", **options)
     assert again == dataclasses.replace(tuned, already_finished=True)
+    pieces = mgen.generate(tuned.model, tmp_path / "pieces", n=2, style="jazz", max_new_tokens=40)
+    assert pieces.notes.n_pieces == 2 and len(list((tmp_path / "pieces").glob("*.mid"))) == 2
+    evaluation = mgen.evaluate(
+        {"pretrained": base.model, "tuned": tuned.model},
+        small_corpus,
+        tmp_path / "evaluation",
+        n=32,
+        seeds=1,
+        n_greedy=2,
+        prompt_types=["continuation"],
+        prompt_tokens=16,
+        completion_tokens=64,
+        sequence=False,
+        baselines=[],
+        low_cost_baselines=[],
+        examples=1,
+        samples=1,
+    )
+    assert {"pretrained", "tuned", "real"} <= evaluation.facts["rows"].keys()
+    assert (tmp_path / "evaluation" / "report.html").is_file()
     printed = capsys.readouterr()
-    assert printed.out == ""
+    assert printed.out == "" and "step" not in printed.err  # transformers may show bars there

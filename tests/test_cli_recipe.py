@@ -1,0 +1,127 @@
+"""A recipe: all steps for a target style of any name."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from mgen.cli import evaluate, recipe
+from mgen.cli.options import Output, parse
+from mgen.corpus.demo import write_demo_corpus
+from mgen.errors import MgenError
+from mgen.workflows.critic import CriticConfig
+from mgen.workflows.finetune import FinetuneConfig
+from mgen.workflows.pretrain import PretrainConfig
+
+TRAINING = {"report_to": "none", "use_cpu": True, "disable_tqdm": True}
+TINY = {
+    "prepare/tiny": {"workers": 1},
+    "pretrain/tiny": {"context": 128, "max_steps": 2, "eval_steps": 2, "valid_windows": 4, **TRAINING},
+    "critic/tiny": {"notes": [24], "pieces": 24, "each": 1},
+    "baselines/target_only_tiny": {"context": 128, "max_steps": 1, "eval_steps": 1, "valid_windows": 4, **TRAINING},
+    "finetune/tiny": {"objective": "kl_in_return"},
+    "finetune/tiny_grpo": {"objective": "grpo", "beta": 0.04},
+    "evaluate/tiny": {
+        "n": 32,
+        "n_greedy": 0,
+        "prompt_types": ["continuation"],
+        "prompt_tokens": 16,
+        "completion_tokens": 64,
+        "two_sample": False,
+        "sequence": False,
+        "baselines": ["none"],
+        "low_cost_baselines": ["none"],
+        "examples": 1,
+        "samples": 1,
+    },
+}
+FINETUNE = {
+    "judges": ["grammar=0.25", "style=1"],
+    "max_steps": 1,
+    "prompts": 4,
+    "prompt_tokens": [16],
+    "max_completion_length": 32,
+    "per_device_train_batch_size": 4,
+    "num_generations": 2,
+    **TRAINING,
+}
+
+
+@pytest.fixture
+def tiny_recipe(tmp_path, monkeypatch):
+    """Configs of a recipe that takes seconds."""
+    for name, options in TINY.items():
+        path = tmp_path / "configs" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(options | (FINETUNE if name.startswith("finetune") else {})))
+    monkeypatch.setattr(recipe, "CONFIGS", tmp_path / "configs")
+
+
+def test_a_recipe_for_a_style_of_another_name(tiny_recipe, tmp_path, capsys):
+    metadata = write_demo_corpus(tmp_path / "music", works_per_collection=10)
+    metadata.write_text(metadata.read_text().replace(",jazz,", ",bach,"))
+    out = tmp_path / "out"
+    assert recipe.main(["tiny", "--metadata", str(metadata), "--out", str(out)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(out / "report.html")
+    assert set(json.loads((out / "corpus" / "corpus.json").read_text())["pieces"]) == {"bach", "other"}
+    for objective in ("kl_in_return", "grpo"):
+        options = yaml.safe_load((out / objective / "config.yaml").read_text())
+        assert (options["target"], options["objective"]) == ("bach", objective)
+    metrics = json.loads((out / "evaluation" / "metrics.json").read_text())
+    assert {"pretrained", "kl_in_return", "grpo", "target_only", "real"} <= metrics["rows"].keys()
+    assert metrics["protocol"]["target"] == "bach"
+    # Again: every step is finished.
+    before = (out / "grpo" / "run.json").read_text()
+    (out / "evaluation").rename(out / "evaluation_before")
+    assert recipe.main(["tiny", "--target", "bach", "--metadata", str(metadata), "--out", str(out)]) == 0
+    assert (out / "grpo" / "run.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--style", "bach=a", "--style", "jazz=b"], "expected --target STYLE, one of bach, jazz"),
+        (["--style", "bach=a", "--style", "other=b", "--target", "bax"], "style 'bax': the corpus has bach, other"),
+        (["--style", "bach"], "expected NAME=SRC"),
+    ],
+)
+def test_a_target_that_is_not_clear_is_one_line_before_anything_is_read(words, message, tiny_recipe, tmp_path):
+    with pytest.raises(MgenError, match=message) as caught:
+        recipe.main(["tiny", *words, "--out", str(tmp_path / "out")])
+    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+
+
+def test_a_recipe_that_is_not_there_is_one_line(tmp_path):
+    with pytest.raises(MgenError, match="recipe 'laptob': expected one of demo, gpu, laptop"):
+        recipe.main(["laptob", "--style", "bach=a", "--style", "other=b", "--out", str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize("name", ["demo", "laptop", "gpu"])
+@pytest.mark.parametrize("target", ["jazz", "other"])
+def test_every_step_of_a_recipe_takes_its_options(name, target, small_corpus, monkeypatch, tmp_path):
+    steps = []
+
+    def keep(command, config, options, folder=""):
+        steps.append((command, config, options, folder))
+
+    monkeypatch.setattr(recipe, "run_step", keep)
+    (tmp_path / "corpus").symlink_to(small_corpus)
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation" / "report.html").write_text("page")
+    assert recipe.run_pipeline(name, ["--style", "jazz=music"], tmp_path, target) == 0
+    types = {"pretrain": PretrainConfig, "critic": CriticConfig, "finetune": FinetuneConfig}
+    types["evaluate"] = evaluate.EvaluateConfig
+    parsed = {}
+    for command, config, options, folder in steps:
+        path = recipe.CONFIGS / (folder or command) / f"{config}.yaml"
+        argv = ["--config", str(path), *options]
+        parsed[command, config], _ = parse(argv, types[command], Output, program=command, example="")
+    assert {command for command, _ in parsed} == set(types)
+    assert parsed["critic", name].input == "features" and parsed["critic", name].positive == target
+    objectives = {config.out: config.objective for config in parsed.values() if isinstance(config, FinetuneConfig)}
+    assert objectives == {str(tmp_path / name): name for name in ("kl_in_return", "grpo")}
+    assert parsed["finetune", name].target == parsed["evaluate", name].target == target
+    assert parsed["pretrain", f"target_only_{name}"].style == target
+    assert (tmp_path / "report.html").read_text() == "page"
