@@ -88,7 +88,7 @@ MEMBERS: tuple[Member, ...] = (
     Member("intact", "all", _CORRUPTIONS, share=1.0),
     Member("intact", "transitions", _CORRUPTIONS, share=1.0),
 )
-"""Style members learn from a few hard negatives too; otherwise chromatic noise reads as jazz."""
+"""Style members learn from a few hard negatives too; otherwise chromatic noise scores as jazz."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

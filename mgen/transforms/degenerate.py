@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.random import Generator
 
-from mgen.arrays import Longs
+from mgen.arrays import Longs, rank_within
 from mgen.encoding.remi import PITCH_RANGE, Remi
 from mgen.notes import STEPS_PER_QUARTER, Notes
 from mgen.transforms.edits import SizeLimits, even_notes, noise, notes_from_arrays
@@ -30,7 +30,7 @@ def single_note(notes: Notes, rng: Generator) -> Notes:
 
 def first_notes_only(notes: Notes, rng: Generator) -> Notes:
     """The first 16 notes of each piece, then silence."""
-    return notes.select(np.arange(len(notes)) - notes.starts[notes.piece] < 16)
+    return notes.select(rank_within(notes.piece, notes.n_pieces) < 16)
 
 
 def random_notes(notes: Notes, rng: Generator) -> Notes:

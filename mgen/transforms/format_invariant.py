@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mgen.arrays import Floats, median_of, run_starts
 from mgen.music.onset_clusters import TOGETHER, cluster_starts
 from mgen.notes import STEPS_PER_QUARTER, Bars, Notes
-from mgen.transforms.rebuild import next_onset, with_onsets
+from mgen.transforms.rebuild import next_onset, onsets_from_gaps, with_onsets
 
 Rhythm = Literal["classes", "contour", "none"]
 
@@ -61,8 +61,6 @@ def format_invariant_view(notes: Notes, rhythm: Rhythm = "classes") -> Notes:
     piece = notes.piece[first]
     begins = run_starts(piece)
     steps = _times(notes.onset[first], piece, begins, notes.n_pieces, rhythm)
-    total = np.cumsum(np.where(begins, 0, steps))
-    onset = total - np.maximum.accumulate(np.where(begins, total, 0))
     owner = np.arange(notes.n_pieces, dtype=np.int32)
     beats = 1 if rhythm == "none" else COMMON_TIME  # with 4, the last bar would give the number of chords away
     bars = Bars(owner, np.zeros_like(owner), np.full_like(owner, beats))
@@ -70,7 +68,7 @@ def format_invariant_view(notes: Notes, rhythm: Rhythm = "classes") -> Notes:
     plain = replace(
         notes, bars=bars, velocity=np.full_like(notes.velocity, LOUD), duration=np.full_like(notes.duration, last)
     )
-    plain = with_onsets(plain, onset[chord])
+    plain = with_onsets(plain, onsets_from_gaps(np.where(begins, 0, steps), begins)[chord])
     return replace(plain, duration=next_onset(plain) - plain.onset)
 
 

@@ -12,13 +12,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.random import Generator
 
-from mgen.arrays import Mask, run_starts
+from mgen.arrays import Mask, rank_within, run_starts
 from mgen.encoding.remi import PITCH_RANGE
 from mgen.music.metrics import SCALE
 from mgen.notes import STEPS_PER_QUARTER, Ints, Notes
 from mgen.transforms.corruptions import CORRUPTIONS
 from mgen.transforms.rebuild import (
     Transform,
+    onsets_from_gaps,
     resolve_overlaps,
     sort_notes,
     with_onsets,
@@ -106,7 +107,7 @@ def rhythm_of_others(notes: Notes, rng: Generator) -> Notes:
     partner[order] = np.roll(order, 1)
     timed = notes.pieces(partner)
     own, count = notes.starts[:-1], notes.counts
-    rank = np.arange(len(timed)) - timed.starts[timed.piece]
+    rank = rank_within(timed.piece, timed.n_pieces)
     pitch = notes.pitch[own[timed.piece] + rank % np.maximum(count, 1)[timed.piece]] if len(notes) else timed.pitch
     return resolve_overlaps(with_pitches(timed, pitch))
 
@@ -119,10 +120,7 @@ def permute_gaps(notes: Notes, rng: Generator) -> Notes:
     gap = np.where(begins, onset, np.diff(onset, prepend=0))
     inner = np.flatnonzero(~begins)
     gap[inner] = gap[inner][np.lexsort((rng.random(len(inner)), piece[inner]))]
-    total = np.cumsum(gap)
-    before = np.where(begins, total - gap, 0)
-    moved = total - np.maximum.accumulate(before)
-    return with_onsets(without_tokens(notes), moved[np.cumsum(first) - 1])
+    return with_onsets(without_tokens(notes), onsets_from_gaps(gap, begins)[np.cumsum(first) - 1])
 
 
 HARD_NEGATIVES: dict[str, Transform] = {

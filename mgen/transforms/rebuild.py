@@ -30,14 +30,15 @@ def sort_notes(notes: Notes) -> Notes:
 
 
 def without_tokens(notes: Notes) -> Notes:
-    """Sorts the notes and forgets the tokens they were decoded from, as if they were read from files."""
+    """Forgets the tokens that the notes were decoded from, as if they were read from files."""
     none, zero = np.zeros(notes.n_pieces, np.int32), np.zeros(len(notes), np.int32)
-    return replace(sort_notes(notes), token=zero - 1, broken=zero, n_tokens=none, n_broken=none)
+    return replace(notes, token=zero - 1, broken=zero, n_tokens=none, n_broken=none)
 
 
 def with_pitches(notes: Notes, pitch: NDArray[np.integer]) -> Notes:
     """Gives the notes the pitches (N,), drums excepted, and forgets their tokens."""
-    return without_tokens(replace(notes, pitch=np.where(notes.program < 0, notes.pitch, pitch).astype(np.int32)))
+    kept = np.where(notes.program < 0, notes.pitch, pitch).astype(np.int32)
+    return without_tokens(sort_notes(replace(notes, pitch=kept)))
 
 
 def distinct(notes: Notes) -> Notes:
@@ -69,6 +70,13 @@ def next_onset(notes: Notes) -> Ints:
     out = np.empty(len(notes), np.int32)
     out[order] = np.where(piece_after == piece, onset_after, onset + notes.duration[order])
     return out
+
+
+def onsets_from_gaps(gap: NDArray[np.number], begins: Mask) -> Longs:
+    """(K,) onsets in grid steps from the time before each (K,), which counts from 0 where a piece `begins`."""
+    total = np.cumsum(gap)
+    onsets: Longs = (total - np.maximum.accumulate(np.where(begins, total - gap, 0))).astype(np.int64)
+    return onsets
 
 
 # ------------------------------------------------------------ bars
@@ -136,16 +144,15 @@ def rearrange_bars(notes: Notes, source: Longs) -> Notes:
     free = notes.onset[row] + notes.duration[row] <= room
     end = np.searchsorted(bar, np.arange(len(source)), side="right")
     room = np.where(free, _onset_after(notes.bars.piece, end, piece, onset)[bar] - onset, FAR)
-    return without_tokens(
-        replace(
-            notes.select(row),
-            piece=piece,
-            onset=onset,
-            duration=np.clip(notes.duration[row], 1, np.maximum(room, 1)).astype(np.int32),
-            bar=(bar - notes.bar_starts[piece]).astype(np.int32),
-            bars=Bars(notes.bars.piece, bar_onset.astype(np.int32), beats),
-        )
+    rearranged = replace(
+        notes.select(row),
+        piece=piece,
+        onset=onset,
+        duration=np.clip(notes.duration[row], 1, np.maximum(room, 1)).astype(np.int32),
+        bar=(bar - notes.bar_starts[piece]).astype(np.int32),
+        bars=Bars(notes.bars.piece, bar_onset.astype(np.int32), beats),
     )
+    return without_tokens(sort_notes(rearranged))
 
 
 def _onset_after(bar_piece: Ints, end: Longs, piece: Ints, onset: Ints) -> Longs:
@@ -167,20 +174,16 @@ def take_excerpts(
     row, owner = ranges(first, first + n_notes)
     bar_rows, bar_owner = ranges(begin, last + 1)
     start = notes.bars.onset[begin]
-    none, zero = np.zeros(len(begin), np.int32), np.zeros(len(row), np.int32)
     bars = Bars(bar_owner.astype(np.int32), notes.bars.onset[bar_rows] - start[bar_owner], notes.bars.beats[bar_rows])
-    return replace(
+    excerpts = replace(
         notes.select(row),
         n_pieces=len(begin),
         piece=owner.astype(np.int32),
         onset=notes.onset[row] - start[owner],
         bar=(notes.bar[row] - bar[owner]).astype(np.int32),
         bars=bars,
-        token=zero - 1,
-        broken=zero,
-        n_tokens=none,
-        n_broken=none,
     )
+    return without_tokens(excerpts)
 
 
 # ------------------------------------------------------------ some pieces only
