@@ -57,6 +57,7 @@ def test_strangeness_counts_widths_of_the_band():
     assert [float(s(notes)[0]) for s in (inside, half_out, far_out)] == pytest.approx([0, 0.5, 1])
 
 
+@pytest.mark.slow
 def test_a_judge_of_runs_alone_is_fooled(reference, real):
     begin = starts(real, SizeLimits.of(reference.notes), 0)
     found = stress(no_runs, reference, begin, Budget(60, 60), 0)

@@ -19,6 +19,8 @@ from mgen.notes import Notes
 from rewards import REWARDS, rules
 from rewards.bands import MEASURES, fit_bands, load_bands, save_bands
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["--tokens", "128", "--n", "24", "--generations", "6", "--seconds", "20"]
 
 

@@ -21,6 +21,8 @@ from mgen.notes import Notes
 from mgen.workflows.corruptions import CORRUPTION_ROWS, FORMAT_ROWS, CorruptionsConfig, build_measures
 from rewards import REWARDS
 
+pytestmark = pytest.mark.slow
+
 REAL_MUSIC = os.environ.get("MGEN_REAL_MUSIC", "")
 
 STRUCTURE = "segments_shuffled- bars_shuffled- bars_of_others- markov_pitches- random_pitches- two_bar_loop+"

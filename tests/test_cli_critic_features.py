@@ -28,6 +28,8 @@ from mgen.transforms.corruptions import CORRUPTIONS
 from mgen.workflows import critic as workflow
 from mgen.workflows.judges import JUDGES
 
+pytestmark = pytest.mark.slow
+
 LENGTHS = (24, 60)
 
 

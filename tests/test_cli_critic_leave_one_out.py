@@ -13,6 +13,8 @@ from mgen.errors import MgenError
 from mgen.music.metrics import pitch_range
 from mgen.workflows import critic as workflow
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = {"notes": [48], "critics": ["cheap"], "min_pieces": 6, "pieces": 8, "each": 1}
 
 

@@ -19,6 +19,8 @@ from mgen.errors import MgenError
 from mgen.notes import Notes
 from mgen.runs.checkpoints import check_manifest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):

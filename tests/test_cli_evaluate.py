@@ -12,6 +12,8 @@ from mgen.cli.main import run
 from mgen.errors import MgenError
 from mgen.workflows.evaluate import evaluate_folders
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def music(tmp_path_factory):

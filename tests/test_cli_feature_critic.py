@@ -22,6 +22,8 @@ from mgen.workflows.finetune import FinetuneConfig, available_judges
 from mgen.workflows.judges import JUDGES
 from rewards.bands import Bands
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def critic(tmp_path_factory):

@@ -28,6 +28,8 @@ from mgen.workflows.judges import JUDGES
 from rewards import REWARDS
 from rewards.bands import fit_bands, save_bands
 
+pytestmark = pytest.mark.slow
+
 QUIET = ["--report_to", "none", "--disable_tqdm", "true"]
 
 

@@ -23,6 +23,8 @@ from mgen.listen.vote_store import Vote, VoteStore
 from mgen.sampling.samples import SamplePrompt, write_samples
 from mgen.workflows.listen import ListenConfig, collect_clips, make_study, name_runs
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 COLLECTION = next(iter(COLLECTIONS))
 

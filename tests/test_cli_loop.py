@@ -23,6 +23,8 @@ from mgen.sampling.samples import read_samples
 from mgen.workflows.finetune import FinetuneConfig, describe_fixed_point
 from mgen.workflows.judges import JUDGES
 
+pytestmark = pytest.mark.slow
+
 QUIET = ["--report_to", "none", "--disable_tqdm", "true"]
 
 

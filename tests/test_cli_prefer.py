@@ -27,6 +27,8 @@ from mgen.training.preference import (
 )
 from mgen.workflows.prefer import METHODS
 
+pytestmark = pytest.mark.slow
+
 QUIET = ["--report_to", "none", "--disable_tqdm", "true", "--use_cpu", "true"]
 
 

@@ -9,6 +9,8 @@ from mgen.cli.prepare import main
 from mgen.corpus.demo import write_demo_corpus
 from mgen.corpus.shards import Corpus
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def music(tmp_path_factory):

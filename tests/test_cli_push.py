@@ -8,6 +8,8 @@ from huggingface_hub import ModelCard, close_session, constants
 from mgen.cli.main import run as command
 from mgen.cli.push import main, positionals_first
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, tiny_policy, remi):

@@ -8,6 +8,8 @@ from mgen.cli.selfcheck import main
 from mgen.errors import MgenError
 from mgen.workflows.selfcheck import FILE
 
+pytestmark = pytest.mark.slow
+
 FEW = ["--n", "16", "--splits", "2", "--sequence_splits", "1"]
 
 

@@ -61,6 +61,7 @@ def test_critics_keep_the_contract_of_judges(remi):
         check_judge(lambda critic=critic: critic, name=type(critic).__name__, tolerance=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(REWARDS.keys() & MEASURES.keys()))
 @few
 @given(notes=batches())

@@ -81,6 +81,7 @@ def test_normalising_again_changes_nothing(recipe, notes, signatures):
         assert_same(gridded(once.to_score(0), recipe), once)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 @given(notes=note_lists, data=st.data())
 def test_format_changes_nothing(recipe, notes, data):

@@ -26,6 +26,8 @@ from mgen.corpus.workers import Failure
 from mgen.errors import MgenError
 from mgen.notes import Notes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def music(tmp_path_factory):

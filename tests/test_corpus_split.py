@@ -36,6 +36,7 @@ def test_small_collections_are_cut_together():
     assert set(split) == set(SPLITS)
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"), st.integers(0, 40)), min_size=60, max_size=150

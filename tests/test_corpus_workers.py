@@ -93,6 +93,7 @@ def test_no_items_no_results():
     assert list(run_in_processes(behave, [], workers=1, limits=Limits(1))) == []
 
 
+@pytest.mark.slow
 def test_ray_gives_the_same(monkeypatch):
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # its workers import this file

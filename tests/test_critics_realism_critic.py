@@ -17,6 +17,8 @@ from mgen.errors import MgenError
 from mgen.notes import Notes
 from mgen.stats.calibration import Calibration
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def policy_folder(tiny_policy, remi, tmp_path_factory):

@@ -64,6 +64,7 @@ def test():
     return excerpts(36, 48)
 
 
+@pytest.mark.slow
 def test_it_classifies_held_out_works(critic, test):
     judged = critic(test.notes)
     known = judged.defined

@@ -69,6 +69,7 @@ def test_degenerate_inputs_are_out_of_distribution(guard):
     assert np.isfinite(distance).all() and (distance > 1).all()
 
 
+@pytest.mark.slow
 def test_other_works_of_the_same_collections_are_known():
     table = feature_table(demo(*COLLECTIONS, works=40))
     learned = np.arange(len(table)) % 40 < 30

@@ -10,6 +10,8 @@ from sklearn.metrics import roc_auc_score
 from critics.validation import fitters
 from critics.validation.fitters import ABLATIONS, STYLE_MEMBERS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def excerpts():

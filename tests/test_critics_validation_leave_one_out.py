@@ -81,12 +81,14 @@ def test_music_separates_and_without_music_nothing_does():
     assert 0.35 < silent.mean["all"].value < 0.65
 
 
+@pytest.mark.slow
 def test_a_network_is_trained_for_every_pair(remi):
     excerpts = collections(n=4)
     matrix = leave_one_out_matrix(excerpts, network(remi, steps=2, tokens=64), min_pieces=4)
     assert len(matrix.pairs) == 6 and all(0 <= pair.auc.value <= 1 for pair in matrix.pairs)
 
 
+@pytest.mark.slow
 def test_the_style_critic_is_trained_on_some_and_scores_others():
     excerpts = collections(n=24)
     test = np.isin(excerpts.collection, ["club", "church"])

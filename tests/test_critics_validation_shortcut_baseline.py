@@ -41,6 +41,7 @@ def test_marginals_by_hand():
     assert np.isfinite(marginals(empty)).all() and len(marginals(empty)) == 2
 
 
+@pytest.mark.slow
 def test_loudness_separates_collections_until_it_is_flat():
     excerpts = collections(n=10, music=False)
     flat = flat_velocities(excerpts.notes, np.random.default_rng(0))

@@ -75,6 +75,7 @@ def test_what_cannot_be_read_is_counted(solos):
         read_folder(solos / "none")
 
 
+@pytest.mark.slow
 def test_loops_are_told_from_solos_and_solos_from_themselves_are_not(solos):
     alike, loops = (
         compare_folders(solos / name, solos / "real", QUICK, length=64, workers=1) for name in ("own", "loops")

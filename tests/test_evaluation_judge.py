@@ -64,6 +64,7 @@ def test_probabilities_and_silence(judge):
     assert judge.style == "jazz"
 
 
+@pytest.mark.slow
 def test_refitting_gives_the_same_judge(judge):
     music = split(JAZZ)[1]
     np.testing.assert_array_equal(fit(0).probability(music), judge.probability(music))

@@ -17,6 +17,8 @@ from mgen.render import audio
 from mgen.render.charts import Curve, Distribution
 from mgen.stats.intervals import Interval
 
+pytestmark = pytest.mark.slow
+
 SYSTEMS = {
     "real jazz": "real",
     "the prompts' own music": "reference",

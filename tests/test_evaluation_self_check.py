@@ -87,6 +87,7 @@ def test_what_is_required_is_judged_at_512_pieces_and_a_failure_is_not_hidden():
         assert found.met is met
 
 
+@pytest.mark.slow
 def test_the_complete_check_on_few_pieces():
     real = BarExcerpts(solos(48, bars=6), works(48, of=2))
     lines: list[str] = []

@@ -16,6 +16,8 @@ from mgen.errors import MgenError
 from mgen.runs.judges import judges_of_run
 from mgen.workflows.judges import JUDGES
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = Path(__file__).parents[1] / "examples" / "own_judge"
 ENTRY = {"judge": "own_judge:SmallLeaps", "weight": 0.5, "arguments": {"largest": 3}}
 

@@ -41,6 +41,7 @@ assert run(pretrain.main, [*step, "--out", str(folder / "run2"), "--report_to", 
 """
 
 
+@pytest.mark.slow
 def test_what_needs_no_extra_runs_without_them_and_the_rest_says_which_to_install(tmp_path):
     done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

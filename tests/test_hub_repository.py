@@ -24,6 +24,8 @@ from mgen.hub.trained_run import TrainedRun
 from mgen.runs.run import Run
 from mgen.sampling.samples import read_samples
 
+pytestmark = pytest.mark.slow
+
 PUBLISHER = PublisherInfo("ada/jazz", license="cc-by-4.0", data_license="written by us", eval_dataset="ada/bench")
 
 

@@ -9,6 +9,8 @@ from huggingface_hub import close_session, constants
 from mgen.errors import MgenError
 from mgen.hub.upload import check_repo, upload_folder
 
+pytestmark = pytest.mark.slow
+
 FILES = {
     "README.md": b"---\nlibrary_name: transformers\n---\n\n# jazz\n",
     "config.json": b"{}",

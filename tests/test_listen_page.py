@@ -15,6 +15,8 @@ from mgen.listen.server import ListeningServer
 from mgen.listen.vote_store import VoteStore
 from mgen.render.audio import SAMPLE_RATE
 
+pytestmark = pytest.mark.slow
+
 READY = ".clips:not(.waiting)"
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(1)</script>"
 

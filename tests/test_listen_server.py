@@ -19,6 +19,8 @@ from mgen.errors import MgenError
 from mgen.listen.server import MAX_BODY, ListeningServer
 from mgen.listen.vote_store import VoteStore
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parent
 TOKEN = "a-token-nobody-guesses"
 

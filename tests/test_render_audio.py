@@ -154,6 +154,7 @@ ODD = {
 }
 
 
+@pytest.mark.slow
 def test_any_two_takes_are_within_half_a_unit_also_after_coding(without_fluidsynth, demo_pieces):
     found = []
     for score in [*ODD.values(), *demo_pieces]:

@@ -21,6 +21,8 @@ from mgen.rl.discriminator import DiscriminatorTrainer, check_weights, fixed_poi
 from mgen.rl.trainer import MusicTrainer
 from rewards.trl import trl_rewards
 
+pytestmark = pytest.mark.slow
+
 
 def high_pitches(notes):
     """1 for every note above middle C, paid on that note; -1 for a piece without notes."""

@@ -25,6 +25,8 @@ from mgen.runs.tracking import SampleOptions, TrackingOptions, check_tracking
 from mgen.training.pretrain import PretrainTrainer
 from mgen.workflows import pretrain as workflow
 
+pytestmark = pytest.mark.slow
+
 EVERYTHING = {"audio": 0, "images": 0, "scalars": 0, "tensors": 0}
 
 

@@ -148,6 +148,7 @@ def pitch_of(notes):
     return notes.pitch[notes.starts[:-1]].astype(float)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 4, 16])
 def test_best_of_n_stays_within_its_bound(n, remi):
     """KL(best of n, system) on a die, exactly and as drawn: at most log n - (n-1)/n."""

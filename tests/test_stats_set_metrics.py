@@ -34,6 +34,7 @@ def test_every_number_of_real_music_beside_itself_is_the_best_there_is(index):
     assert {name: cells[name] for name in own} == own
 
 
+@pytest.mark.slow
 def test_fresh_music_is_nearer_than_broken_music():
     real, fresh = solos(40), solos(40, seed=1)
     good = set_metrics(real, fresh)

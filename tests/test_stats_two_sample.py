@@ -79,6 +79,7 @@ def test_a_work_on_both_sides_cannot_be_learned_by_heart():
     assert result.low < 0.5 < result.high
 
 
+@pytest.mark.slow
 def test_the_order_of_rows_and_the_seed():
     real, other, works, other_works = two_sides(100, 0.5)
     first = c2st_auc(real, other, works, other_works, seed=3)
@@ -86,6 +87,7 @@ def test_the_order_of_rows_and_the_seed():
     assert first != c2st_auc(real, other, works, other_works, seed=4)
 
 
+@pytest.mark.slow
 def test_real_against_real_is_one_half():
     """The self-check in small: intervals of splits of the same music hold 0.5, nearly always."""
     table = features(solos(160, bars=8))
@@ -98,6 +100,7 @@ def test_real_against_real_is_one_half():
     assert abs(np.mean([result.value for result in found]) - 0.5) < 0.05
 
 
+@pytest.mark.slow
 def test_broken_music_is_told_apart_more_easily_the_more_it_is_broken():
     real, other = features(solos(120, bars=12)), solos(120, seed=1, bars=12)
     rng = np.random.default_rng(0)
@@ -177,6 +180,7 @@ def test_the_larger_is_quoted_and_512_pieces_are_needed():
     assert not TwoSample(low, None, 511, 100.0).quotable and TwoSample(low, None, 512, 100.0).quotable
 
 
+@pytest.mark.slow
 def test_both_classifiers_hear_broken_music():
     real, other = solos(60, bars=8), solos(60, seed=1, bars=8)
     broken = CORRUPTIONS["random_pitches"](other, np.random.default_rng(0))
@@ -185,6 +189,7 @@ def test_both_classifiers_hear_broken_music():
     assert (found.n, found.quotable) == (60, False) and 30 < found.notes <= MAX_NOTES
 
 
+@pytest.mark.slow
 def test_identical_sets_are_one_half_exactly():
     real = solos(24, bars=6)
     found = two_sample(real, real, works(24), works(24))
@@ -201,6 +206,7 @@ def test_length_alone_does_not_tell():
     assert found.feature.low <= 0.5 <= found.feature.high
 
 
+@pytest.mark.slow
 def test_residue_of_arithmetic_does_not_tell():
     real, other = solos(80, bars=8), solos(80, seed=1, bars=8)
     rng = np.random.default_rng(0)
@@ -213,6 +219,7 @@ def test_residue_of_arithmetic_does_not_tell():
     assert two_sample(real, blurred, *names, sequence=False) == two_sample(real, other, *names, sequence=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ticks", [220, 384, 480, 960])
 def test_ticks_of_the_file_do_not_tell(ticks):
     real, other = solos(60, bars=6), solos(60, seed=1, bars=6)
@@ -249,6 +256,7 @@ def test_sets_that_cannot_be_told_apart_or_tested_are_named():
         two_sample(some, replace(some, onset=unknown), works(3), works(3))
 
 
+@pytest.mark.slow
 def test_pieces_without_notes_tell_themselves_and_do_not_hide_others():
     real, other = solos(40, bars=6), solos(40, seed=1, bars=6)
     half = Notes.concat([other.pieces(np.arange(20)), nothing(20)])

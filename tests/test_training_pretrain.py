@@ -23,6 +23,8 @@ from mgen.errors import MgenError
 from mgen.runs.checkpoints import check_manifest, last_complete, write_manifest
 from mgen.training.pretrain import token_sums
 
+pytestmark = pytest.mark.slow
+
 
 def table_of(remi, pieces):
     ids = np.concatenate(pieces).astype(np.uint16)

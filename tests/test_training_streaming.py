@@ -27,6 +27,8 @@ from mgen.errors import MgenError
 from mgen.training.pretrain import PretrainTrainer
 from mgen.training.streaming import StreamedWindows, _shuffle, evaluation_table
 
+pytestmark = pytest.mark.slow
+
 CONTEXT = 256
 
 
