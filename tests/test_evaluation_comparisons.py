@@ -167,7 +167,7 @@ def test_rows_stand_in_the_order_of_their_kinds():
 
 
 def three(low, high, **others):
-    """Cells of three metrics, of which fewer is better, far from one another; `others` replaces some."""
+    """Three well-separated metrics where lower is better; `others` replaces some."""
     return {key: others.get(key, Interval(low, low, high)) for key in "abc"}
 
 

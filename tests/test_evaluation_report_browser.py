@@ -30,7 +30,7 @@ SYSTEMS = {
     "repetition penalty 1.2": "low_cost_baseline",
     "Markov, order 5": "baseline",
 }
-GROUPS = ("continue jazz: the prompt is jazz of the test split", "from nothing: only the style is asked for")
+GROUPS = ("continuation: the prompt is jazz from the test split", "unconditional: the style token alone")
 PARTS = ("distance", "style", "repetition", "harmony", "rhythm", "form")
 
 

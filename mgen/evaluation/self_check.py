@@ -30,7 +30,7 @@ _COLUMNS = ("duration", "pitch", "velocity", "program")
 
 @dataclass(frozen=True)
 class BarExcerpts:
-    """E excerpts of whole bars.
+    """E excerpts of complete bars.
 
     Attributes:
         notes: E pieces.
