@@ -83,6 +83,7 @@ def test_an_entry_is_a_word_or_a_mapping():
     assert JudgeSpec.parse(mapping) == spec
     assert JudgeSpec.parse('{judge: "own_judge:SmallLeaps", weight: 0.5, arguments: {largest: 7}}') == spec
     assert JudgeSpec.parse("own_judge:SmallLeaps=0.5") == JudgeSpec("own_judge:SmallLeaps", 0.5)
+    assert JudgeSpec.parse("style", weight=1.0) == JudgeSpec.parse({"judge": "style"}, weight=1.0)
     assert judge_specs(["style=1", "loops=.5"], JUDGES) == [JudgeSpec("style", 1.0), JudgeSpec("loops", 0.5)]
 
 

@@ -164,7 +164,7 @@ def _names(words: Sequence[str]) -> list[str]:
     if ALL in words:
         return [ALL]
     for word in words:
-        check_name(word, JUDGES, "card")
+        check_name(JudgeSpec.parse(word, "card", 1.0).name, JUDGES, "card")
     return list(dict.fromkeys(words))
 
 
@@ -211,7 +211,8 @@ def _judges(names: Sequence[str], config: CardConfig, corpus: Corpus, train: Not
                 raise MgenError(f"mgen card {name}: expected --realism RUN/realism of a run of mgen finetune")
             judges[name] = RealismCritic.from_pretrained(config.realism, corpus.remi)
         else:
-            judges[name] = build_judge(JudgeSpec(name, 1.0), JUDGES, corpus.remi, bands=bands, critic=config.critic)
+            spec = JudgeSpec.parse(name, "card", 1.0)
+            judges[spec.name] = build_judge(spec, JUDGES, corpus.remi, bands=bands, critic=config.critic)
     why = "a rule without a band has none, style needs --critic, and realism --realism"
     return judges, f"no card of {', '.join(left_out)}: {why}" if left_out else ""
 

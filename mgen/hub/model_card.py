@@ -37,6 +37,7 @@ from mgen.hub.private import base_name, redact
 from mgen.hub.published_samples import SampleFiles
 from mgen.hub.trained_run import CRITIC, POLICY, TrainedRun
 from mgen.notes import MAX_BEATS, STEPS_PER_QUARTER
+from mgen.runs.judges import JudgeSpec
 
 TASKS = {POLICY: "text-generation"}
 """Kind of model -> the Hub's task, which is also the name of its pipeline; all other kinds classify."""
@@ -231,7 +232,7 @@ def _training(run: TrainedRun) -> str:
     options = run.options
     initial = f" from `{base_name(str(options['policy']))}`" if options.get("policy") else ""
     if run.command == "finetune":
-        stated = dict(str(judge).split("=", 1) for judge in options.get("judges") or [] if "=" in str(judge))
+        stated = {spec.name: f"{spec.weight:g}" for spec in map(JudgeSpec.parse, options.get("judges") or [])}
         left_out = run.facts.get("left_out") or {}  # rules for which the corpus gives no band
         weights = {name: weight for name, weight in stated.items() if name not in left_out}
         if len(set(weights.values())) == 1:

@@ -71,8 +71,11 @@ class JudgeSpec:
         return ":" in self.name
 
     @classmethod
-    def parse(cls, entry: Entry, option: str = "judges") -> JudgeSpec:
+    def parse(cls, entry: Entry, option: str = "judges", weight: float | None = None) -> JudgeSpec:
         """Reads a word or a mapping.
+
+        Args:
+            weight: of an entry that states none; by default it has to.
 
         Raises:
             MgenError: It has another form, or the weight is not a number.
@@ -84,25 +87,24 @@ class JudgeSpec:
                 raise MgenError(f"{option}: '{entry}' is not YAML ({' '.join(str(error).split())})") from error
         if isinstance(entry, Mapping):
             keys, arguments = set(entry), entry.get("arguments") or {}
-            if not {"judge", "weight"} <= keys <= {"judge", "weight", "arguments"} or not isinstance(
-                arguments, Mapping
-            ):
+            needed = {"judge", "weight"} if weight is None else {"judge"}
+            if not needed <= keys <= {"judge", "weight", "arguments"} or not isinstance(arguments, Mapping):
                 raise MgenError(
                     f"{option}: expected {{judge: NAME, weight: NUMBER, arguments: {{key: value}}}}, got {dict(entry)}"
                 )
-            name, number = str(entry["judge"]), entry["weight"]
+            name, number = str(entry["judge"]), entry.get("weight", weight)
         else:
             name, equals, number = str(entry).partition("=")
-            if not equals:
+            if not equals and weight is None:
                 raise MgenError(f"{option}: expected NAME=WEIGHT, got '{entry}'")
-            arguments = {}
+            number, arguments = number if equals else weight, {}
         try:
-            weight = float(number)
+            stated = float(number)
         except (TypeError, ValueError):
-            weight = math.nan
-        if not math.isfinite(weight):
+            stated = math.nan
+        if not math.isfinite(stated):
             raise MgenError(f"{option}: the weight of '{name}' is not a number: '{number}'")
-        return cls(name, weight, {str(key): value for key, value in arguments.items()})
+        return cls(name, stated, {str(key): value for key, value in arguments.items()})
 
 
 def judge_specs(

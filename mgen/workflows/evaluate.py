@@ -354,7 +354,7 @@ def load_embedders(config: EvaluateConfig) -> dict[str, Embedder]:
                 "states; leave --critic out, or train one with mgen critic --input tokens"
             )
         network = SequenceCritic.from_pretrained(config.critic)[0]
-        out["critic"] = pooled_embedder(network.model.model, network.rows, network.remi.pad_id)
+        out["critic"] = pooled_embedder(network.model.base_model, network.rows, network.remi.pad_id)
     if config.clamp:
         out["clamp"] = ClampEmbedder.load(config.clamp)
     return out
