@@ -1,22 +1,22 @@
-"""Errors that are the caller's to mend.
+"""Errors that the caller can fix.
 
-Every one is a single line saying where, what was expected, what came and what to do. The command line
-prints it and exits with 2; a library user catches `MgenError`.
+Each message is one line: where, what was expected, what was found, what to do. The command line prints it and exits
+with 2; library users catch `MgenError`.
 """
 
 from __future__ import annotations
 
 
 class MgenError(Exception):
-    """One clear line for the person who called us."""
+    """An error of the caller, as one line."""
 
 
 class RejectedFile(MgenError):
-    """A music file that cannot become a piece; `reason` is a short, countable name.
+    """A music file that cannot become a piece.
 
     Args:
-        reason: one of a small set of names, the column `reason` of rejected.csv.
-        detail: what exactly was found, for the person who wants to mend the file.
+        reason: short name for counting, the column `reason` of rejected.csv.
+        detail: what exactly was found, to help fix the file.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:

@@ -1,6 +1,6 @@
-"""The one door for music files: what a file is, its content decides, never its name.
+"""Reads music files; the content determines the format, not the file name.
 
-The formats are read in `midi.py` and `guitar_pro.py`, which know nothing of files.
+`midi.py` and `guitar_pro.py` parse the bytes.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from mgen.extras import import_extra
 from mgen.midi import parse_midi
 
 MAX_BYTES = 16 << 20
-"""A larger file is no piece of music; the largest real one seen, an album, has 0.5 MB."""
+"""Largest file read; the largest real one seen, an album, has 0.5 MB."""
 
 MIDI_EXTENSIONS = frozenset({".mid", ".midi", ".kar", ".rmi"})
 TAB_EXTENSIONS = frozenset({".gp3", ".gp4", ".gp5", ".gpx", ".gp", ".gtp"})
 EXTENSIONS = MIDI_EXTENSIONS | TAB_EXTENSIONS
-"""Names that a folder is searched for, in lower case. `.gpx` and `.gp` are found so that they are named as rejected."""
+"""Extensions that folders are searched for, in lower case; `.gpx` and `.gp` are found to be listed as rejected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Music:
-    """What one music file holds."""
+    """The content of a music file."""
 
     score: core.ScoreTick
-    """In the file's own ticks, with at least one note that is not a drum's."""
+    """In the ticks of the file, with at least one note that is not of drums."""
 
     format: str
     """`midi`, `gp3`, `gp4` or `gp5`."""
@@ -41,7 +41,7 @@ def check_new_folder(out: Path) -> None:
 
 
 def read_music(path: Path | str) -> Music:
-    """Read a MIDI or Guitar Pro 3, 4 or 5 file, whatever its name.
+    """Reads a MIDI or Guitar Pro 3, 4 or 5 file of any name.
 
     Raises:
         RejectedFile: with one of the reasons `missing`, `unreadable` (no rights, no file), `too large`, `unknown
@@ -91,7 +91,7 @@ def read_bytes(path: Path | str) -> bytes:
 
 
 def file_format(data: bytes) -> str:
-    """Name the format of a file by how it begins: `midi`, `gp3`, `gp4` or `gp5`.
+    """The format of a file by its first bytes: `midi`, `gp3`, `gp4` or `gp5`.
 
     Raises:
         RejectedFile: `unsupported version` for another version of Guitar Pro, else `unknown format`.
@@ -106,7 +106,7 @@ def file_format(data: bytes) -> str:
         raise _unsupported(f"Guitar Pro {version.lstrip('vL')} (.gtp)")
     if data[:4] in (b"BCFS", b"BCFZ"):
         raise _unsupported("Guitar Pro 6 (.gpx)")
-    if data[:4] == b"PK\x03\x04" and b"Content/score.gpif" in data:  # a zip's names are never compressed
+    if data[:4] == b"PK\x03\x04" and b"Content/score.gpif" in data:  # zip does not compress file names
         raise _unsupported("Guitar Pro 7 or 8 (.gp)")
     raise RejectedFile(
         "unknown format",

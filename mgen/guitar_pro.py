@@ -1,12 +1,11 @@
-"""The bytes of a Guitar Pro 3, 4 or 5 tab to a `symusic.Score`, as a player would play it.
+"""Converts the bytes of a Guitar Pro 3, 4 or 5 tab to a `symusic.Score`, as it is performed.
 
-PyGuitarPro decodes the file; what its notation means in time is decided here. Repeats, alternative endings
-and directions (Da Capo, Segno, Coda, Fine) are written out. A bar is as long as its time signature: what is
-written past its end is left out. Tuning, capo, ties, grace notes, staccato, the duration in percent, triplet feel
-and the pitch of natural, artificial and tapped harmonics are heard. Not heard: dead notes (no pitch), mutes, let
-ring, bends, slides, trills, tremolo picking, accents, pinch and semi harmonics (taken as fretted), changes of
-instrument inside a track, slow changes of tempo (heard at once). Muted tracks
-are read like the others. Files are opened in `files.py`.
+PyGuitarPro decodes the file; this module interprets its notation in time. Repeats, alternative endings and directions
+(Da Capo, Segno, Coda, Fine) are unrolled. A bar is as long as its time signature; notes past its end are left out.
+Supported: tuning, capo, ties, grace notes, staccato, duration in percent, triplet feel, and the pitch of natural,
+artificial and tapped harmonics. Ignored: dead notes (no pitch), mutes, let ring, bends, slides, trills, tremolo
+picking, accents, pinch and semi harmonics (read as fretted), changes of instrument within a track, gradual tempo
+changes (applied at once). Muted tracks are read like the others.
 """
 
 from __future__ import annotations
@@ -30,41 +29,41 @@ from mgen.errors import RejectedFile
 from mgen.midi import MAX_QUARTERS, check_notes
 
 TICKS = 960
-"""Ticks a quarter note in what `parse_guitar_pro` returns."""
+"""Ticks per quarter note of the result of `parse_guitar_pro`."""
 
 MAX_BYTES = 1 << 20
-"""A larger tab is refused: decoding can take 300 times its size in memory. The largest real one seen has 0.3 MB."""
+"""Largest tab read: decoding can take 300 times its size in memory. The largest real one seen has 0.3 MB."""
 
 MAX_BARS = 10_000
-"""Bars with all repeats written out; the longest real piece seen has 400."""
+"""Most bars with repeats unrolled; the longest real piece seen has 400."""
 
 MAX_NOTES = 1_000_000
-"""Notes with all repeats written out; the most seen in a real piece is 20,000."""
+"""Most notes with repeats unrolled; the largest real piece seen has 20,000."""
 
-_FINE = 45_045  # parts of a tick: 9 * 5 * 7 * 11 * 13, so that every tuplet of Guitar Pro is a whole number
+_FINE = 45_045  # parts per tick: 9 * 5 * 7 * 11 * 13, so that every tuplet of Guitar Pro is a whole number
 _WHOLE = 4 * TICKS * _FINE
-_STRINGS = 8  # a string and its voice are one number: 8 * voice + string
+_STRINGS = 8  # string and voice as one number: 8 * voice + string
 
 _NODES = {3: 31, 4: 28, 5: 24, 7: 19, 9: 28, 12: 12, 16: 28, 19: 19, 24: 24}
-"""Fret of a natural harmonic to semitones above the open string."""
+"""Fret of a natural harmonic -> semitones above the open string."""
 
 _SWING_UNITS = (-1, _WHOLE // 8, _WHOLE // 16)
-"""Length of the notes that a triplet feel makes long and short in turn, by the feel's number."""
+"""Length of the notes that a triplet feel lengthens and shortens alternately, by number of the feel."""
 
 
 def parse_guitar_pro(data: bytes, unroll: bool = True) -> core.ScoreTick:
-    """The music of a Guitar Pro 3, 4 or 5 file.
+    """Parses a Guitar Pro 3, 4 or 5 file.
 
     Args:
         data: the whole file.
-        unroll: write out repeats, endings and directions; without, every bar is there once, as written.
+        unroll: unroll repeats, endings and directions; otherwise every bar appears once, as written.
 
     Returns:
-        A track for each track of the file, 960 ticks a quarter note, with at least one note that is not a drum's.
+        A track for each track of the file, 960 ticks per quarter note, with at least one note that is not of drums.
 
     Raises:
-        RejectedFile: with one of the reasons `unsupported version`, `too large`, `broken` (cut off or malformed; says
-            the track and bar where PyGuitarPro does), `too long`, or of `midi.check_notes`.
+        RejectedFile: with one of the reasons `unsupported version`, `too large`, `broken` (cut off or malformed; with
+            track and bar if PyGuitarPro gives them), `too long`, or of `midi.check_notes`.
     """
     song = _decode(data)
     lengths = [_bar_length(header) for header in song.measureHeaders]
@@ -80,7 +79,7 @@ def parse_guitar_pro(data: bytes, unroll: bool = True) -> core.ScoreTick:
         bars = _read_track(track, lengths, tempos)
         room -= sum(len(bars[bar].onset) for bar in order)
         if room < 0:
-            raise RejectedFile("too long", f"over {MAX_NOTES} notes, once its repeats are written out")
+            raise RejectedFile("too long", f"over {MAX_NOTES} notes, with repeats unrolled")
         score.tracks.append(_unroll_track(track, bars, order, starts))
     _add_tempos(score, song.tempo, tempos, order, starts)
     _add_time_signatures(score, song.measureHeaders, order, starts)
@@ -89,16 +88,16 @@ def parse_guitar_pro(data: bytes, unroll: bool = True) -> core.ScoreTick:
 
 
 class _Bounded:
-    """What a crafted file cannot do to PyGuitarPro's readers: endless bars, and searches that grow with the square."""
+    """Protects PyGuitarPro's readers against crafted files: endless bars, and searches with quadratic cost."""
 
     def readMeasureHeaders(self, song: Any, count: int, *directions: Any) -> None:
-        """The bars, one byte of the file for each."""
+        """Reads the bars, one byte of the file each."""
         if count > MAX_BARS:
             raise RejectedFile("too long", f"{count} bars, at most {MAX_BARS} are read")
         super().readMeasureHeaders(song, count, *directions)  # type: ignore[misc]
 
     def getBeat(self, voice: Any, start: Any) -> Any:
-        """The beat that starts then: the last one, since beats come in order."""
+        """The beat at `start`, which can only be the last one: beats are in order."""
         if voice.beats and voice.beats[-1].start == start:
             return voice.beats[-1]
         beat = models.Beat(voice)
@@ -107,7 +106,7 @@ class _Bounded:
         return beat
 
     def getTiedNoteValue(self, note: Any) -> int:
-        """No fret: `_read_track` knows the note before."""
+        """No fret: `_read_track` finds the previous note."""
         return 0
 
 
@@ -124,7 +123,7 @@ class _Reader5(_Bounded, GP5File):  # type: ignore[misc]
 
 
 def _decode(data: bytes) -> Any:
-    """The song as PyGuitarPro has it, with its texts in Latin-1, which fits any bytes."""
+    """PyGuitarPro's song, with texts in Latin-1, which decodes any bytes."""
     if len(data) > MAX_BYTES:
         raise RejectedFile("too large", f"{len(data) / 2**20:.1f} MiB, at most {MAX_BYTES >> 20} are read of a tab")
     header = data[1 : 1 + min(data[0], 30)].decode("latin-1") if data else ""
@@ -139,7 +138,7 @@ def _decode(data: bytes) -> Any:
         song = readers[reader](stream, "latin-1", version=header, versionTuple=version).readSong()
     except RejectedFile:
         raise
-    except Exception as error:  # whatever the bytes do to their code: ValueError, struct.error, UnboundLocalError, ...
+    except Exception as error:  # broken bytes raise anything: ValueError, struct.error, UnboundLocalError, ...
         raise RejectedFile("broken", _what_broke(error)) from error
     if not song.measureHeaders:
         raise RejectedFile("no notes", "no bars")
@@ -147,7 +146,7 @@ def _decode(data: bytes) -> Any:
 
 
 def _what_broke(error: Exception) -> str:
-    """One line; PyGuitarPro's own errors say `reading track 1, measure 2, ..., got` and what."""
+    """One line; PyGuitarPro's own errors have the form `reading track 1, measure 2, ..., got ...`."""
     where, cause = "", error
     if isinstance(error, models.GPException):
         where, cause = str(error).partition(", got ")[0].removeprefix("reading "), error.__cause__ or error
@@ -157,7 +156,7 @@ def _what_broke(error: Exception) -> str:
 
 
 def _bar_length(header: Any) -> int:
-    """Parts of a tick in a bar."""
+    """Length of a bar in parts of a tick."""
     numerator, denominator = header.timeSignature.numerator, header.timeSignature.denominator.value
     if not 1 <= numerator <= 64 or denominator not in (1, 2, 4, 8, 16, 32, 64):
         raise RejectedFile("broken", f"measure {header.number} has the time signature {numerator}/{denominator}")
@@ -169,32 +168,32 @@ def _bar_length(header: Any) -> int:
 
 @dataclass(slots=True)
 class _Repeat:
-    """Bars between an opening and its last close."""
+    """Bars from a repeat start to its last repeat end."""
 
     opening: int
     is_written: bool = True
-    """False for the start of the piece without a sign."""
+    """False for the implicit repeat start of the piece."""
 
     closes: list[int] = field(default_factory=list)
     endings: int = 0
     """All alternative endings, bit 0 for the first."""
 
     is_marked: bool = True
-    """False where a close without a number is the first ending."""
+    """False if an end without a number is the first ending."""
 
     @property
     def lowest(self) -> int:
-        """The bit of the ending that is played first."""
+        """Bit of the ending that is played first."""
         return (self.endings & -self.endings).bit_length() - 1 if self.endings and self.is_marked else 0
 
 
 def _play_order(headers: Sequence[Any]) -> list[int]:
-    """Numbers of the bars in the order in which they are played.
+    """Bar numbers in playing order.
 
-    A close goes back to its opening: the innermost that is not closed yet, or else the last one, whose earlier
-    closes are then played again (A :| B :| is A A B A A B, as other players have it). An alternative ending reaches
-    to its close or to the next sign. Each direction is taken once; after it there are no repeats, and of the endings
-    played before only the last, until a coda.
+    A repeat end goes back to its start: the innermost one that is still open, or else the last one, whose earlier ends
+    are then repeated again (A :| B :| is A A B A A B, as in other software). An alternative ending extends to its
+    repeat end or to the next sign. Each direction is followed once; after it repeats are skipped, and of the endings
+    played before only the last is played, until a coda.
 
     Raises:
         RejectedFile: `too long`, over 10,000 bars.
@@ -202,44 +201,44 @@ def _play_order(headers: Sequence[Any]) -> list[int]:
     repeats, endings = _repeat_signs(headers)
     signs = {header.direction.name: bar for bar, header in enumerate(headers) if header.direction}
     order: list[int] = []
-    heard: set[int] = set()
-    passes: dict[int, int] = {}  # of each repeat that was entered at its opening
-    rounds: dict[int, int] = {}  # of each close
+    played: set[int] = set()
+    passes: dict[int, int] = {}  # of each repeat that was entered at its start
+    rounds: dict[int, int] = {}  # of each repeat end
     taken: set[int] = set()
-    until = ""  # after a direction: where it leads in the end (Coda, Double Coda, Fine or End)
+    until = ""  # after a direction: where it ends (Coda, Double Coda, Fine or End)
     ending_is_open = False
     bar = steps = 0
-    came_back = False
+    jumped_back = False
     while bar < len(headers):
         if (steps := steps + 1) > 4 * MAX_BARS or len(order) > MAX_BARS:
-            raise RejectedFile("too long", f"over {MAX_BARS} bars, once its repeats are written out")
+            raise RejectedFile("too long", f"over {MAX_BARS} bars, with repeats unrolled")
         header, repeat, ending = headers[bar], repeats[bar], endings[bar]
         if bar == repeat.opening:
             ending_is_open = False
-            if not came_back and not until:
+            if not jumped_back and not until:
                 passes[bar] = 0
                 rounds.update(dict.fromkeys(repeat.closes, 0))
-        came_back = False
+        jumped_back = False
         number = passes.get(repeat.opening, max(repeat.endings.bit_length() - 1, 0))
         is_played = (
             not ending
             or bool(ending >> number & 1)
-            or (ending_is_open and bar > max(repeat.closes[-1:], default=-1))  # no way leads back to play it later
-            or (until != "" and bar not in heard)
+            or (ending_is_open and bar > max(repeat.closes[-1:], default=-1))  # cannot be reached later
+            or (until != "" and bar not in played)
         )
         if is_played:
             order.append(bar)
-            heard.add(bar)
+            played.add(bar)
             ending_is_open |= bool(header.repeatAlternative)
         closes = header.repeatClose > 0 and repeat.opening in passes
         if closes and (is_played or ending_is_open):
-            # the sign on a close and the numbers of the endings often disagree: the greater one holds
+            # the count of a repeat end and the endings often disagree: the greater one holds
             later = ending and repeat.endings >> (number + 1)
             if later or (number if ending else rounds[bar]) < header.repeatClose:
                 passes[repeat.opening] += 1
                 rounds[bar] += 1
                 rounds.update(dict.fromkeys(repeat.closes[: repeat.closes.index(bar)], 0))
-                bar, came_back = repeat.opening, True
+                bar, jumped_back = repeat.opening, True
                 continue
             ending_is_open = False
         if is_played and header.fromDirection and until in ("", "End") and bar not in taken:
@@ -259,8 +258,8 @@ def _play_order(headers: Sequence[Any]) -> list[int]:
 
 
 def _repeat_signs(headers: Sequence[Any]) -> tuple[list[_Repeat], list[int]]:
-    """The repeat and the alternative endings (bit 0 for the first, 0 for none) that each bar is in."""
-    open_repeats = [_Repeat(0, is_written=False)]  # only the last one may have a close already
+    """Repeat and alternative endings (bit 0 for the first, 0 for none) of each bar."""
+    open_repeats = [_Repeat(0, is_written=False)]  # only the last one may have an end already
     repeats, endings = [], []
     ending = 0
     for bar, header in enumerate(headers):
@@ -282,7 +281,7 @@ def _repeat_signs(headers: Sequence[Any]) -> tuple[list[_Repeat], list[int]]:
         if is_close:
             repeat.closes.append(bar)
             ending = 0
-    # some count their endings on through the piece: the lowest is then the first of its repeat
+    # some files number endings through the piece: the lowest is then the first of its repeat
     for bar, repeat in enumerate(repeats):
         endings[bar] >>= repeat.lowest
     for repeat in {repeat.opening: repeat for repeat in repeats}.values():
@@ -291,7 +290,7 @@ def _repeat_signs(headers: Sequence[Any]) -> tuple[list[_Repeat], list[int]]:
 
 
 def _direction(name: str) -> tuple[str, str]:
-    """Where a direction such as `Da Segno al Coda` leads: a sign ("" for the start, "?" for none), and until where."""
+    """Target of a direction such as `Da Segno al Coda`: a sign ("" for the start, "?" for none), and where it ends."""
     where, _, until = name.removeprefix("Da ").partition(" al ")
     return {"Capo": "", "Segno": "Segno", "Segno Segno": "Segno Segno"}.get(where, "?"), until or "End"
 
@@ -301,7 +300,7 @@ def _direction(name: str) -> tuple[str, str]:
 
 @dataclass(slots=True)
 class _Bar:
-    """What one track plays in one bar: times in parts of a tick from its start, strings as voice and string in one."""
+    """Notes of one track in one bar: times in parts of a tick from its start, `string` combines voice and string."""
 
     onset: list[int] = field(default_factory=list)
     end: list[int] = field(default_factory=list)
@@ -309,28 +308,28 @@ class _Bar:
     velocity: list[int] = field(default_factory=list)
     string: list[int] = field(default_factory=list)
     held: list[tuple[int, int, int, int, int]] = field(default_factory=list)
-    """Ties to a note before the bar: onset, end, pitch and velocity as written, string."""
+    """Ties to a note before the bar: onset, end, written pitch and velocity, string."""
 
     last: dict[int, int] = field(default_factory=dict)
-    """The last note on each string, as a position in the columns; -1 for a dead note."""
+    """Last note on each string, as an index of the columns; -1 for a dead note."""
 
 
 @dataclass(slots=True)
 class _Strings:
-    """What the notes of a bar need to know of their track and of the bars before."""
+    """State of a track that is carried from bar to bar."""
 
     open_pitch: dict[int, int]
-    """Of each string with its capo; 0 for drums, whose frets are pitches."""
+    """Pitch of each open string with capo; 0 for drums, whose frets are pitches."""
 
     written: dict[int, int] = field(default_factory=dict)
-    """Pitch of the last note on each string of each voice, in the order of the file; -1 for a dead note."""
+    """Pitch of the last note on each string of each voice, in file order; -1 for a dead note."""
 
     before: list[int] = field(default_factory=lambda: [0] * models.Measure.maxVoices)
     """Length of the last beat of each voice, 0 before the first."""
 
 
 def _read_track(track: Any, lengths: Sequence[int], tempos: Sequence[dict[int, int]]) -> list[_Bar]:
-    """The bars of a track as written; changes of tempo are added to `tempos`, {time in the bar: quarters a minute}."""
+    """Reads the bars of a track as written; adds tempo changes to `tempos`, {time in the bar: quarters per minute}."""
     is_drum = _is_drum(track)
     strings = _Strings({string.number: 0 if is_drum else string.value + track.offset for string in track.strings})
     lasting: dict[tuple[int, bool, int, int], int] = {}
@@ -372,7 +371,7 @@ def _read_track(track: Any, lengths: Sequence[int], tempos: Sequence[dict[int, i
 
 
 def _read_beat(bar: _Bar, notes: Iterable[Any], start: int, end: int, voice: int, strings: _Strings) -> None:
-    """Add the notes of one beat to its bar."""
+    """Adds the notes of one beat to its bar."""
     written = strings.written
     for note in notes:
         string = voice * _STRINGS + note.string
@@ -407,7 +406,7 @@ def _read_beat(bar: _Bar, notes: Iterable[Any], start: int, end: int, voice: int
 
 
 def _read_grace(bar: _Bar, grace: Any, start: int, end: int, string: int, strings: _Strings) -> int:
-    """Add a grace note, which takes at most half of the beat that it takes time from; the onset of its main note."""
+    """Adds a grace note, which takes at most half of the beat it shortens; returns the onset of its main note."""
     length = _WHOLE // grace.duration
     before = strings.before[string // _STRINGS]
     pitch, velocity = strings.open_pitch[string % _STRINGS] + grace.fret, _velocity(grace)
@@ -435,7 +434,7 @@ def _length(value: int, is_dotted: bool, enters: int, times: int) -> int:
 
 
 def _swing(start: int, unit: int) -> tuple[int, int]:
-    """Onset and end of a note of triplet feel: the first of two lasts 2/3 of both, the second 1/3."""
+    """Onset and end of a note in triplet feel: the first of two lasts 2/3 of both, the second 1/3."""
     within = start % (2 * unit)
     onset = start + unit // 3 if within == unit else start
     return onset, start + unit * 4 // 3 if within == 0 else start + unit
@@ -460,17 +459,17 @@ def _is_drum(track: Any) -> bool:
     return bool(track.isPercussionTrack or track.channel.isPercussionChannel)
 
 
-# Bars in the order of playing
+# Bars in playing order
 
 
 def _unroll_track(track: Any, bars: Sequence[_Bar], order: Sequence[int], starts: NDArray[np.int64]) -> core.TrackTick:
-    """A track's notes in the order of playing."""
+    """The notes of a track in playing order."""
     onset: list[int] = []
     end: list[int] = []
     pitch: list[int] = []
     velocity: list[int] = []
     string: list[int] = []
-    sounding: dict[int, tuple[int, int]] = {}  # by string: its last note, and the number of its bar as played
+    sounding: dict[int, tuple[int, int]] = {}  # string -> its last note, and the index of the bar in playing order
     for played, (number, start) in enumerate(zip(order, starts.tolist(), strict=False)):
         bar = bars[number]
         for began, ended, height, loudness, where in bar.held:
@@ -504,13 +503,13 @@ def _unroll_track(track: Any, bars: Sequence[_Bar], order: Sequence[int], starts
 
 
 def _make_room(columns: NDArray[np.int64]) -> NDArray[np.int64]:
-    """End notes where their string sounds another, which may be a grace note; other strings ring on, as in Guitar Pro.
+    """Ends notes at the next note on their string, which may be a grace note; other strings ring on, as in Guitar Pro.
 
     Args:
         columns: (5, N) onset, end, pitch, velocity, string.
 
     Returns:
-        The same, by string and onset.
+        The same, sorted by string and onset.
     """
     onset, end, _, _, string = columns = columns[:, np.lexsort((columns[0], columns[4]))]
     follows = (string[1:] == string[:-1]) & (onset[1:] > onset[:-1])
@@ -530,7 +529,7 @@ def _notes(columns: NDArray[np.int64]) -> Any:
 
 
 def _text(latin: str) -> str:
-    """A text as its writer saw it: UTF-8 where the bytes are, else Windows' western one."""
+    """Decodes a text: as UTF-8 if valid, else as Windows-1252."""
     data = latin.encode("latin-1")
     try:
         return data.decode("utf-8")
@@ -545,29 +544,29 @@ def _add_tempos(
     order: Sequence[int],
     starts: NDArray[np.int64],
 ) -> None:
-    """Tempos as played: a bar begins with the tempo that is written last before it, also after a jump."""
+    """Adds tempos in playing order: a bar starts with the last tempo written before it, also after a jump."""
     at_start, now = [], first
     for change in changes:
         at_start.append(now)
         if change:
             now = change[max(change)]
-    heard = None
+    current = None
     for number, start in zip(order, starts.tolist(), strict=False):
         for time, tempo in sorted({0: at_start[number], **changes[number]}.items()):
             if tempo <= 0:
-                raise RejectedFile("tempo", f"measure {number + 1} has {tempo} quarter notes a minute")
-            if tempo != heard:
+                raise RejectedFile("tempo", f"measure {number + 1} has {tempo} quarter notes per minute")
+            if tempo != current:
                 score.tempos.append(core.TempoTick((start + time) // _FINE, mspq=round(6e7 / tempo)))
-            heard = tempo
+            current = tempo
 
 
 def _add_time_signatures(
     score: core.ScoreTick, headers: Sequence[Any], order: Sequence[int], starts: NDArray[np.int64]
 ) -> None:
-    heard = None
+    current = None
     for number, start in zip(order, starts.tolist(), strict=False):
         signature = headers[number].timeSignature
         now = (signature.numerator, signature.denominator.value)
-        if now != heard:
+        if now != current:
             score.time_signatures.append(core.TimeSignatureTick(start // _FINE, *now))
-        heard = now
+        current = now

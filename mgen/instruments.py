@@ -1,6 +1,6 @@
-"""Instruments by their General MIDI names and families: what plays in a score, which programs a config's words mean.
+"""Instruments by General MIDI name and family: those of a score, and the programs that options select.
 
-The names are pretty_midi's. Nothing here reads files.
+The names are those of pretty_midi. Reads no files.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ PROGRAMS = range(128)
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """One program in a score, with all tracks that play it."""
+    """One program in a score, with all its tracks."""
 
     program: int  # 0-127, -1 for drums
     name: str
     family: str
-    tracks: tuple[str, ...]  # names of the tracks with notes, in the order of the score, those without one left out
+    tracks: tuple[str, ...]  # names of the tracks with notes, in order, without empty names
     n_notes: int
 
 
@@ -37,7 +37,7 @@ def instrument_name(program: int) -> str:
     """`Electric Bass (finger)` for 33, `Drums` for -1.
 
     Raises:
-        MgenError: There is no such program.
+        MgenError: The program does not exist.
     """
     _check(program)
     name: str = DRUMS_NAME if program == DRUMS else pretty_midi.program_to_instrument_name(program)
@@ -48,7 +48,7 @@ def instrument_family(program: int) -> str:
     """`Bass` for 33, `Drums` for -1.
 
     Raises:
-        MgenError: There is no such program.
+        MgenError: The program does not exist.
     """
     _check(program)
     family: str = DRUMS_NAME if program == DRUMS else pretty_midi.program_to_instrument_class(program)
@@ -56,7 +56,7 @@ def instrument_family(program: int) -> str:
 
 
 def instruments_of(score: core.ScoreTick) -> list[Instrument]:
-    """What plays at least one note: most notes first, of two alike the lower program, and drums last."""
+    """Instruments with at least one note: most notes first, of equal ones the lower program first, drums last."""
     tracks: dict[int, list[core.TrackTick]] = {}
     for track in score.tracks:
         if len(track.notes):
@@ -75,14 +75,14 @@ def instruments_of(score: core.ScoreTick) -> list[Instrument]:
 
 
 def select(words: Iterable[str | int]) -> frozenset[int]:
-    """The programs that words mean, -1 for drums.
+    """The programs that words select, -1 for drums.
 
     Args:
-        words: names (`Electric Bass (finger)`), families (`guitar`), numbers (`24`), ranges with both ends (`24-31`),
-            `drums`. Case, blanks and punctuation in names are of no matter.
+        words: names (`Electric Bass (finger)`), families (`guitar`), numbers (`24`), inclusive ranges (`24-31`),
+            `drums`. Case, blanks and punctuation in names are ignored.
 
     Raises:
-        MgenError: A word is none of these; the nearest is said.
+        MgenError: A word is none of these; the message names the nearest.
     """
     named = _by_name()
     found: set[int] = set()
@@ -91,7 +91,7 @@ def select(words: Iterable[str | int]) -> frozenset[int]:
         if numbers := re.fullmatch(r"(\d+)(?:\s*-\s*(\d+))?", text):
             first, last = int(numbers[1]), int(numbers[2] or numbers[1])
             if not first <= last < len(PROGRAMS):
-                raise MgenError(f"instruments: '{word}' is no program or range of programs; they go from 0 to 127")
+                raise MgenError(f"instruments: '{word}' is not a program or a range of programs; they go from 0 to 127")
             found.update(range(first, last + 1))
         elif text == str(DRUMS):
             found.add(DRUMS)
@@ -100,12 +100,12 @@ def select(words: Iterable[str | int]) -> frozenset[int]:
         else:
             near = difflib.get_close_matches(name, named, n=1)
             hint = f"did you mean '{named[near[0]][0]}'?" if near else "give a General MIDI name, family or program"
-            raise MgenError(f"instruments: no instrument or family is called '{word}'; {hint}")
+            raise MgenError(f"instruments: there is no instrument or family '{word}'; {hint}")
     return frozenset(found)
 
 
 def _by_name() -> dict[str, tuple[str, set[int]]]:
-    """Plain name -> how it is written, and the programs of that instrument or family."""
+    """Plain name -> its spelling, and the programs of that instrument or family."""
     named: dict[str, tuple[str, set[int]]] = {}
     for program in (DRUMS, *PROGRAMS):
         for name in {instrument_name(program), instrument_family(program)}:

@@ -1,7 +1,6 @@
-"""The bytes of a MIDI file to a `symusic.Score`; whatever is wrong is one `RejectedFile` with a countable reason.
+"""Parses the bytes of a MIDI file to a `symusic.Score`; every fault is a `RejectedFile` with a short reason.
 
-The header is read here, because symusic takes type 2 files and a division of zero as they come; the events
-are symusic's. Files are opened in `files.py`.
+Checks the header, because symusic accepts type 2 files and a division of zero; symusic reads the events.
 """
 
 from __future__ import annotations
@@ -13,22 +12,22 @@ from symusic import core
 from mgen.errors import RejectedFile
 
 MAX_QUARTERS = 20_000
-"""The latest onset, in quarter notes: four times the longest album seen. It bounds the table of bars."""
+"""Latest onset in quarter notes, four times the longest album seen; bounds the table of bars."""
 
 MAX_NOTE_SECONDS = 600.0
-"""A longer note is one whose end was lost; the longest organ pedals seen last five minutes."""
+"""Longest note; a longer one has lost its end. The longest organ pedals seen last five minutes."""
 
 TEMPO_RANGE = (4.0, 2000.0)
-"""Quarter notes per minute; real files keep within 7 and 420."""
+"""Quarter notes per minute; real files are within 7 and 420."""
 
-_DEFAULT_TEMPO = 500_000  # microseconds a quarter, where a file states none
+_DEFAULT_TEMPO = 500_000  # microseconds per quarter of a file without a tempo
 
 
 def parse_midi(data: bytes) -> core.ScoreTick:
-    """The music of a MIDI file of type 0 or 1, also inside a RIFF (.rmi).
+    """Parses a MIDI file of type 0 or 1, also inside a RIFF (.rmi).
 
     Returns:
-        The score as the file has it, in its own ticks, with at least one note that is not a drum's.
+        The score in the ticks of the file, with at least one note that is not of drums.
 
     Raises:
         RejectedFile: with one of the reasons `unknown format`, `broken` (cut off or malformed), `type 2`, `SMPTE
@@ -40,7 +39,7 @@ def parse_midi(data: bytes) -> core.ScoreTick:
 
 
 def _unwrap(data: bytes) -> bytes:
-    """The MIDI file inside a RIFF file of type RMID; other data as it is."""
+    """The MIDI file inside a RIFF file of type RMID; other data unchanged."""
     if data[:4] != b"RIFF" or data[8:12] != b"RMID":
         return data
     at = 12
@@ -61,22 +60,22 @@ def _parse(data: bytes) -> core.ScoreTick:
     if kind == 2:
         raise RejectedFile("type 2", "holds independent sequences; export them as files of type 0 or 1")
     if division == 0:
-        raise RejectedFile("zero division", "0 ticks a quarter note")
+        raise RejectedFile("zero division", "0 ticks per quarter note")
     if division & 0x8000:
         raise RejectedFile("SMPTE time", "ticks count video frames, so there are no beats")
     try:
         score = core.ScoreTick.from_midi(data)
-    except RuntimeError as error:  # symusic refuses with nothing else, over 12,000 files broken in all ways
+    except RuntimeError as error:  # the only error of symusic over 12,000 broken files
         raise RejectedFile("broken", " ".join(str(error).split())) from error
     return score
 
 
 def check_notes(score: core.ScoreTick) -> None:
-    """Refuse a score that holds no music, whatever format it came from.
+    """Raises unless a score, of any format, has music.
 
     Raises:
         RejectedFile: with one of the reasons `no notes`, `only drums`, `tempo`, `long note`, `too long`, `broken` (a
-            time runs over).
+            time overflows).
     """
     tracks = [track for track in score.tracks if len(track.notes)]
     if not tracks:
@@ -88,12 +87,12 @@ def check_notes(score: core.ScoreTick) -> None:
         np.concatenate([notes[name] for notes in columns]).astype(np.int64) for name in ("time", "duration")
     )
     if onset.min() < 0 or duration.min() < 0:
-        raise RejectedFile("broken", "times run over what 32 bits hold")
+        raise RejectedFile("broken", "times overflow 32 bits")
     tempos = score.tempos.numpy()
     _check_tempos(tempos["mspq"])
     longest = float(_seconds(tempos, score.ticks_per_quarter, onset, onset + duration).max())
     if longest > MAX_NOTE_SECONDS:
-        raise RejectedFile("long note", f"{longest:.0f} seconds, at most {MAX_NOTE_SECONDS:.0f} are taken for music")
+        raise RejectedFile("long note", f"{longest:.0f} seconds, at most {MAX_NOTE_SECONDS:.0f} are accepted")
     last = int(onset.max()) / score.ticks_per_quarter
     if last > MAX_QUARTERS:
         raise RejectedFile("too long", f"{last:.0f} quarter notes, at most {MAX_QUARTERS} are read")
@@ -103,20 +102,20 @@ def _check_tempos(mspq: NDArray[np.int32]) -> None:
     if not len(mspq):
         return
     if mspq.min() <= 0:
-        raise RejectedFile("tempo", "0 microseconds a quarter note")
+        raise RejectedFile("tempo", "0 microseconds per quarter note")
     slow, fast = 6e7 / float(mspq.max()), 6e7 / float(mspq.min())
     low, high = TEMPO_RANGE
     if slow < low or fast > high:
         raise RejectedFile(
             "tempo",
-            f"{slow if slow < low else fast:.1f} quarter notes a minute, expected {low:g} to {high:g}",
+            f"{slow if slow < low else fast:.1f} quarter notes per minute, expected {low:g} to {high:g}",
         )
 
 
 def _seconds(
     tempos: dict[str, NDArray[np.int32]], ticks_per_quarter: int, onset: NDArray[np.int64], end: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """(N,) seconds from `onset` to `end`, both in ticks, by a tempo map."""
+    """(N,) seconds from `onset` to `end`, both in ticks, by the tempo map."""
     order = np.argsort(tempos["time"], kind="stable")
     pace = np.concatenate([[_DEFAULT_TEMPO], tempos["mspq"][order]]) / ticks_per_quarter / 1e6
     ticks = np.maximum.accumulate(np.concatenate([[0], tempos["time"][order].astype(np.int64), [end.max()]]))

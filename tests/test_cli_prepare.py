@@ -92,7 +92,7 @@ def test_names_of_files_are_no_markup(music, tmp_path, capsys):
             ["{music}/jazz/lead_sheets", "--style", "folk={music}/jazz/note.mid", "--out", "{out}"],
             "style folk has 0 works",
         ),
-        (["{music}", "--out", "{music}"], "holds something else than a corpus"),
+        (["{music}", "--out", "{music}"], "holds something other than a corpus"),
         (["{music}", "--out", "/proc/none/corpus"], "/proc/none/corpus"),
     ],
 )

@@ -169,7 +169,7 @@ def test_a_corpus_that_was_moved_away_when_the_run_was_killed_is_put_back(music,
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_folder_with_something_else_is_left_alone(music, tmp_path, overwrite):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(MgenError, match="holds something else than a corpus"):
+    with pytest.raises(MgenError, match="holds something other than a corpus"):
         prepare_corpus(music, tmp_path, overwrite=overwrite)
     with pytest.raises(MgenError, match="something else"):
         prepare_corpus(music, tmp_path / "thesis.txt", overwrite=overwrite)

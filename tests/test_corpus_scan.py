@@ -121,7 +121,7 @@ def test_a_name_that_is_no_text_can_be_stored(tmp_path):
         ({"sources": ["music"], "collections": ["xyz"]}, "there are solos"),
         ({"metadata": "none.csv"}, "No such file"),
         ({"metadata": "nopath.csv"}, "expected a column 'path', found file, style"),
-        ({"metadata": "twice.csv"}, "row 3: .* listed a second time"),
+        ({"metadata": "twice.csv"}, "row 3: .* is listed twice"),
         ({"metadata": "blank.csv"}, "row 2: no path"),
         ({"metadata": "latin.csv"}, "not a CSV in UTF-8"),
     ],

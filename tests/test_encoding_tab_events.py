@@ -396,11 +396,11 @@ def test_a_loader_batches_windows(tmp_path):
     ("content", "says"),
     [
         (None, "No such file"),
-        (b"hello", "not a whole .npy file"),
-        (b"", "not a whole .npy file"),
+        (b"hello", "not a complete .npy file"),
+        (b"", "not a complete .npy file"),
         (np.zeros((3, 4)), "type uint8, got float64"),
         (np.zeros((3, 3), np.uint8), r"shape \(T, 4\), got \(3, 3\)"),
-        ("half", "not a whole .npy file"),
+        ("half", "not a complete .npy file"),
     ],
 )
 def test_a_file_that_is_no_table_is_named(tmp_path, content, says):

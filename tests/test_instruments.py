@@ -96,13 +96,13 @@ def test_words_select_programs(words, programs):
 @pytest.mark.parametrize(
     ("word", "says"),
     [
-        ("guitr", "no instrument or family is called 'guitr'; did you mean 'Guitar'?"),
+        ("guitr", "there is no instrument or family 'guitr'; did you mean 'Guitar'?"),
         ("electric bass (fingr)", "did you mean 'Electric Bass (finger)'?"),
         ("drum", "did you mean 'Drums'?"),
         ("qqq", "give a General MIDI name, family or program"),
-        ("", "no instrument or family is called ''"),
-        ("128", "'128' is no program or range of programs"),
-        ("31-24", "'31-24' is no program or range"),
+        ("", "there is no instrument or family ''"),
+        ("128", "'128' is not a program or a range of programs"),
+        ("31-24", "'31-24' is not a program or a range"),
         ("120-128", "they go from 0 to 127"),
     ],
 )

@@ -1,7 +1,7 @@
-"""Beats: a file whose grid lies beside its music gets beats and bars that mean something.
+"""Repairs the beats and bars of a file whose tick grid does not match its music.
 
-Three repairs, before a score is rounded to the grid: an offset of all onsets is removed, a time signature that only
-its exporter wrote is replaced, and a performance that knows no beats gets bars of two seconds. Nothing here knows
+Three repairs before a score is rounded to the grid: a constant offset of all onsets is removed, a time signature that
+is an artefact of the exporter is replaced, and a performance without beats gets bars of two seconds. Knows nothing of
 styles, instruments or tokens.
 """
 
@@ -25,50 +25,51 @@ BEAT_STEPS: tuple[BeatStep, ...] = get_args(BeatStep)
 MIN_GRID_STRENGTH = 0.25
 """Grid strength from which a piece counts as written on the beat grid of its file.
 
-Measured on 5357 files labelled by another method: 99.5 % of quantised files pass, 85 % of loosely played ones, 1.5 %
-of free performances; of 353 solos with annotated beats and expressive onsets 93 %. Few onsets gather by chance: 16
-free ones pass in 3 files of 10, 64 in 1 of 100.
+Measured on 5357 files labelled by another method: 99.5 % of quantised files pass, 85 % of loosely played ones, 1.5 % of
+free performances; of 353 solos with annotated beats and expressive onsets 93 %. With few onsets free playing passes by
+chance: 16 onsets in 3 files of 10, 64 in 1 of 100.
 """
 
 MIN_RESULTANT_LENGTH = 0.5
-"""Resultant length from which onsets count as gathered at one phase of a sixteenth or a triplet eighth.
+"""Resultant length from which onsets count as concentrated at one phase of a sixteenth or a triplet eighth.
 
-Measured on 5436 files: of those quantised beside the tick grid 95 % reach 0.81, free performances at most 0.27.
+Measured on 5436 files: of those quantised with an offset from the tick grid 95 % reach 0.81, free performances at most
+0.27.
 """
 
 MIN_ONSETS = 16
-"""Fewer distinct onsets gather at some phase by chance, so no offset and no bar line is looked for."""
+"""With fewer distinct onsets a common phase may be chance, so offsets and bar lines are not estimated."""
 
 MIN_OFFSET = 0.5 / STEPS_PER_QUARTER
-"""Quarter notes; rounding to the grid takes a smaller offset away on its own."""
+"""Quarter notes; rounding to the grid removes smaller offsets."""
 
 BEAT_ACCENT_MARGINS = (0.3, 1.0)
-"""How much stronger another sixteenth must be accented than the beat, in shares summed over three accents, to be the
-beat of a piece whose sixteenths are on the grid: where the file states no bars longer than a beat, and where it does.
+"""How much more accent another sixteenth needs than the beat to become the beat, for a piece whose sixteenths are on
+the grid, in shares summed over three accents: for files with bars of at most a beat, and for other files.
 
-Measured: of 1427 files that keep to a grid and state bars of quarters, 1.0 moves one.
+Measured: of 1427 files on a grid with bars of quarters, 1.0 moves one.
 """
 
 BAR_ACCENT_MARGIN = 0.35
-"""How much stronger another beat must be accented than the first of the bar, in shares summed over four accents, to
-begin the bars of a piece that states its bars plausibly.
+"""How much more accent another beat needs than the first beat of the bar to become the first, in shares summed over
+four accents, for a piece with plausible bars.
 """
 
 TRIPLE_METRE_MARGIN = 0.3
-"""How much better accents must recur after 3, 6 and 9 beats than after 4, 8 and 12, as a difference of correlations,
-for bars of three.
+"""Difference between the autocorrelation of accents at 3, 6 and 9 beats and that at 4, 8 and 12 from which bars have
+three beats.
 """
 
 MIN_STEADY_SHARE = 0.7
-"""Share of a piece that the bars of one time signature must cover, all in step, for partial bars between them to be
-upbeats and ends of repeats.
+"""Share of a piece that bars of one time signature, all in phase, must cover for the partial bars between them to count
+as upbeats and ends of repeats.
 """
 
 CLOCK_TICKS = 480
-"""Ticks a quarter note of a score that was put on the clock; a tick is about a millisecond."""
+"""Ticks per quarter of a score retimed to seconds; a tick is about a millisecond."""
 
-_DEFAULT_TEMPO = 500_000  # microseconds a quarter, where a file states none: 120 quarter notes a minute
-_MAX_DURATION = 4.0  # quarter notes of a duration that count: a pedal point is no stronger accent than a held chord
+_DEFAULT_TEMPO = 500_000  # microseconds per quarter of a file without a tempo: 120 quarter notes per minute
+_MAX_DURATION = 4.0  # quarter notes; longer durations are no stronger accent
 
 Signatures = list[tuple[int, int, int]]
 Retime = Callable[[NDArray[Any]], NDArray[Any]]
@@ -76,13 +77,13 @@ Retime = Callable[[NDArray[Any]], NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class BeatRepair:
-    """What `repair_beats` found and did.
+    """What `repair_beats` found and changed.
 
     Attributes:
-        offset: quarter notes that the music came after the beat, in (-1/2, 1/2]; removed, 0.0 if there were none.
-        metre: the time signatures that were replaced, and by what, such as "1/4 -> 4/4"; empty if they stay.
-        on_grid: the beats of the score are the music's beats.
-        strength: grid strength of the score as it is now.
+        offset: quarter notes of the music after the beat, in (-1/2, 1/2], removed; 0.0 for none.
+        metre: time signatures replaced and their replacement, such as "1/4 -> 4/4"; empty if kept.
+        on_grid: whether the beats of the score are those of the music.
+        strength: grid strength of the repaired score.
     """
 
     offset: float
@@ -114,24 +115,24 @@ class _Sounds:
         )
 
     def shift(self, quarters: float) -> _Sounds:
-        """The same notes so many quarter notes later."""
+        """The same notes, `quarters` quarter notes later."""
         return _Sounds(self.onset + quarters, self.duration, self.pitch)
 
 
 def repair_beats(score: core.ScoreTick, steps: Collection[str] = BEAT_STEPS) -> tuple[core.ScoreTick, BeatRepair]:
-    """One score on its own beats, and what had to be done; repairing it again changes nothing.
+    """Aligns the beats and bars of a score with its music. Idempotent.
 
     Args:
-        score: as the file has it, in its own ticks; it is not changed.
-        steps: which repairs to make, of `BEAT_STEPS`. `offset` moves the music so that its beats fall on the
-            beats of the file; `metre` replaces time signatures that only the exporter wrote, and moves the music so
-            that its bars begin on bar lines; `clock` makes bars of two seconds where there are no beats.
+        score: in the ticks of its file; not modified.
+        steps: repairs to make, of `BEAT_STEPS`. `offset` moves the music so that its beats fall on the beats of the
+            file; `metre` replaces time signatures that are artefacts of the exporter, and moves the music so that its
+            bars start on bar lines; `clock` makes bars of two seconds if there are no beats.
 
     Returns:
-        The score and its `BeatRepair`. Notes keep their order and, but for `clock`, their durations in ticks.
+        The score and its `BeatRepair`. Notes keep their order and, except with `clock`, their durations in ticks.
 
     Raises:
-        MgenError: `steps` names no repair.
+        MgenError: A step does not exist.
     """
     unknown = set(steps) - set(BEAT_STEPS)
     if unknown:
@@ -151,24 +152,24 @@ def repair_beats(score: core.ScoreTick, steps: Collection[str] = BEAT_STEPS) -> 
     retimed = retime_to_seconds(score)
     if _tempos(score) == {_DEFAULT_TEMPO}:
         return retimed, BeatRepair(offset, "", on_grid, strength)
-    return repair_beats(retimed, steps)  # some files have beats after all, of half a second
+    return repair_beats(retimed, steps)  # some files have beats of half a second after all
 
 
 def grid_strength(notes: Notes) -> float:
-    """How strongly onsets gather on the beat grid: 1 if all lie on it, about 0 if they know nothing of it.
+    """Concentration of onsets on the beat grid: 1 if all are on it, about 0 for free playing.
 
-    The mean cosine of the onsets' phase, for the best of the grids of 1, 2, 3 and 4 parts a beat: free
-    playing scores 0 on each, and a constant offset from the grid lowers it, as it should.
+    The mean cosine of the onsets' phase, for the best of the grids of 1, 2, 3 and 4 parts per beat. A constant offset
+    from the grid lowers it.
     """
     return _strength(notes.onset[notes.program >= 0])
 
 
 def grid_offset(score: core.ScoreTick) -> float:
-    """Quarter notes, in (-1/2, 1/2], by which all onsets come after the beats of the file; 0.0 if they do not.
+    """Constant offset of all onsets after the beats of the file, in quarter notes, in (-1/2, 1/2]; 0.0 for none.
 
-    Onsets must gather strongly at one phase of a sixteenth or of a triplet eighth. That phase is the middle of those
-    near it. Which of the four sixteenths (three triplet eighths) is the beat is told by where most, longest and
-    lowest notes begin. Pieces on the grid and free performances have none.
+    Onsets must be concentrated at one phase of a sixteenth or of a triplet eighth; the offset is the median phase near
+    it. The beat is the sixteenth (triplet eighth) on which most, longest and lowest notes start. Pieces on the grid and
+    free performances have no offset.
     """
     sounds = _Sounds.of(score)
     if len(np.unique(sounds.onset)) < MIN_ONSETS:
@@ -187,9 +188,9 @@ def grid_offset(score: core.ScoreTick) -> float:
 
 
 def remove_offset(score: core.ScoreTick, offset: float) -> core.ScoreTick:
-    """The score with everything `offset` quarter notes earlier, or, if that were before time 0, a bar later again.
+    """Moves everything `offset` quarter notes earlier, and a bar later again if that would be before time 0.
 
-    Time signatures stay on the beats: only a whole bar moves them, but for the first ones.
+    Time signatures stay on the beats: only those after time 0 move, by a whole bar.
     """
     ticks = round(offset * score.ticks_per_quarter)
     first = min((track.notes.numpy()["time"].min() for track in score.tracks if len(track.notes)), default=0)
@@ -198,11 +199,10 @@ def remove_offset(score: core.ScoreTick, offset: float) -> core.ScoreTick:
 
 
 def merge_partial_bars(score: core.ScoreTick) -> tuple[core.ScoreTick, str]:
-    """The score without upbeats and ends of repeats that are written as bars of their own, and what replaced what.
+    """Merges upbeats and ends of repeats that are written as separate, partial bars; returns what replaced what.
 
-    Only where such bars are not of whole quarter notes, so that they cannot be written, and where the bars of one
-    time signature hold for nearly all the piece and are in step: those bars stay where they are, and become bars
-    throughout.
+    Applies if such bars are not of whole quarter notes, which tokens cannot write, and if bars of one time signature,
+    in phase, cover nearly all the piece: their signature then holds throughout.
     """
     signatures = _signatures(score)
     lengths = [_bar_quarters(*signature) for _, *signature in signatures]
@@ -224,17 +224,17 @@ def merge_partial_bars(score: core.ScoreTick) -> tuple[core.ScoreTick, str]:
 
 
 def replace_metre(score: core.ScoreTick, moved_onto_grid: bool = False) -> tuple[core.ScoreTick, str]:
-    """The score in bars of its own, if those it states only come from an exporter, and what was replaced by what.
+    """Replaces time signatures that are artefacts of the exporter; returns what replaced what.
 
-    Replaced are time signatures that mostly make bars of one beat or less, or of no possible length: the new bars
-    have four beats, or three if accents recur clearly better so, and begin where most change of harmony and the
-    longest and lowest notes fall.
+    These are signatures that mostly give bars of one beat or less, or of an impossible length. The new bars have four
+    beats, or three if accents recur clearly better at three, and start on the beat with most change of harmony and the
+    longest and lowest notes.
 
     Args:
         score: a score on the beats of its file.
-        restless: its music lay beside these beats, so the bar lines that it states are doubtful: bars of two beats
-            become bars of four or three, bars of four become bars of three where accents recur clearly better so,
-            and bars begin on another beat where it is clearly stronger.
+        moved_onto_grid: the music was offset from these beats, so the bar lines are doubtful too: bars of two beats
+            become bars of four or three, bars of four become bars of three if accents recur clearly better so, and bars
+            start on another beat if it is clearly stronger.
     """
     signatures = _signatures(score)
     lengths = [_bar_quarters(*signature) for _, *signature in signatures]
@@ -262,9 +262,9 @@ def replace_metre(score: core.ScoreTick, moved_onto_grid: bool = False) -> tuple
 
 
 def retime_to_seconds(score: core.ScoreTick) -> core.ScoreTick:
-    """The score in seconds: 120 quarter notes a minute and 4/4 throughout, so that a bar means 2 seconds.
+    """Retimes a score to 120 quarter notes per minute and 4/4 throughout, so that a bar lasts 2 seconds.
 
-    Ticks stay as they are where the file is at 120 already; otherwise a quarter note has `CLOCK_TICKS`.
+    Ticks stay unchanged if the file is at 120 already; otherwise a quarter note has `CLOCK_TICKS`.
     """
     if _tempos(score) == {_DEFAULT_TEMPO}:
         score = score.copy()
@@ -278,7 +278,7 @@ def retime_to_seconds(score: core.ScoreTick) -> core.ScoreTick:
 
 
 def _clock_of_tempos(score: core.ScoreTick) -> Retime:
-    """Ticks of the score to ticks of the clock, by the tempo map."""
+    """A function from ticks of the score to ticks of `CLOCK_TICKS`, by the tempo map."""
     tempos = score.tempos.numpy()
     order = np.argsort(tempos["time"], kind="stable")
     time, mspq = tempos["time"][order].astype(np.int64), tempos["mspq"][order].astype(np.float64)
@@ -295,39 +295,39 @@ def _strength(step: NDArray[Any]) -> float:
 
 
 def _tempos(score: core.ScoreTick) -> set[int]:
-    """Microseconds a quarter note that hold somewhere."""
+    """All tempos of the score, in microseconds per quarter note."""
     tempos = score.tempos
     written = {tempo.mspq for tempo in tempos}
     return written if any(tempo.time <= 0 for tempo in tempos) else written | {_DEFAULT_TEMPO}
 
 
 def _find_phase(onset: Floats) -> tuple[int, float]:
-    """Parts of a beat, 4 or 3, at one phase of which onsets gather (0 if none), and that phase in quarter notes."""
+    """Parts per beat, 4 or 3, of the grid at one phase of which onsets concentrate (0: none); the phase in quarters."""
     four, three = (complex(np.exp(2j * np.pi * parts * onset).mean()) for parts in (4, 3))
-    parts, mean = (3, three) if abs(three) > abs(four) + 0.01 else (4, four)  # what is on both is on sixteenths
+    parts, mean = (3, three) if abs(three) > abs(four) + 0.01 else (4, four)  # onsets on both grids count as sixteenths
     if abs(mean) < MIN_RESULTANT_LENGTH:
         return 0, 0.0
     phase = float(np.angle(mean)) / (2 * np.pi * parts)
     distance = (onset - phase) * parts
     distance = (distance - np.rint(distance)) / parts
-    near = np.abs(distance) <= 1 / STEPS_PER_QUARTER  # the mean alone is drawn aside by what is played elsewhere
+    near = np.abs(distance) <= 1 / STEPS_PER_QUARTER  # the mean alone is biased by other onsets
     return parts, phase + float(np.median(distance[near])) if near.any() else phase
 
 
 def _phase_shares(phase: NDArray[np.int64], weight: NDArray[Any], period: int) -> Floats:
-    """(period,) share of all weight at each phase."""
+    """(period,) share of the total weight at each phase."""
     total = np.bincount(phase, weights=weight, minlength=period)
     share: Floats = total / max(float(total.sum()), 1e-9)
     return share
 
 
 def _low_durations(sounds: _Sounds) -> Floats:
-    """(N,) durations of the lowest three notes of ten, 0 for the others."""
+    """(N,) durations of the lowest 30 % of the notes, 0 for the others."""
     return np.where(sounds.pitch <= np.quantile(sounds.pitch, 0.3), sounds.duration, 0.0)
 
 
 def _beat_accents(sounds: _Sounds, parts: int) -> Floats:
-    """(parts,) how strongly each part of the beat is accented: shares of onsets, of durations and of low durations."""
+    """(parts,) accent of each part of the beat: the sum of its shares of onsets, durations and low durations."""
     part = np.rint(sounds.onset * parts).astype(np.int64) % parts
     weights = (np.ones(len(part)), sounds.duration, _low_durations(sounds))
     accents: Floats = np.sum([_phase_shares(part, weight, parts) for weight in weights], axis=0)
@@ -335,7 +335,8 @@ def _beat_accents(sounds: _Sounds, parts: int) -> Floats:
 
 
 def _beat_accent_table(sounds: _Sounds) -> Floats:
-    """(4, M) of each beat from time 0: durations and low durations that begin, changes of harmony by one and two beats.
+    """(4, M) accents of each beat from time 0: durations and low durations of notes starting there, and changes of
+    harmony over one and two beats.
 
     Each row sums to 1. Durations count within an eighth before and after the beat.
     """
@@ -350,7 +351,7 @@ def _beat_accent_table(sounds: _Sounds) -> Floats:
 
 
 def _chroma(sounds: _Sounds, beats: int) -> Floats:
-    """(12, beats) quarter notes that each pitch class sounds in each beat."""
+    """(12, beats) sounding time of each pitch class in each beat, in quarter notes."""
     name = sounds.pitch % 12
     sounded = np.zeros((12, beats + 1))
     edges = np.arange(beats + 1)
@@ -380,7 +381,7 @@ def _harmonic_change(chroma: Floats, beats: int) -> Floats:
 
 
 def _bar_accents(sounds: _Sounds, beats: int) -> Floats:
-    """(beats,) how strongly each beat of the bar is accented, the sum of four shares."""
+    """(beats,) accent of each beat of the bar, the sum of four shares."""
     table = _beat_accent_table(sounds)
     phase = np.arange(table.shape[1]) % beats
     accents: Floats = np.sum([_phase_shares(phase, row, beats) for row in table], axis=0)
@@ -388,7 +389,7 @@ def _bar_accents(sounds: _Sounds, beats: int) -> Floats:
 
 
 def _triple_metre_score(sounds: _Sounds) -> float:
-    """How much better accents recur after 3, 6 and 9 beats than after 4, 8 and 12, as a difference of correlations."""
+    """Autocorrelation of accents at 3, 6 and 9 beats minus that at 4, 8 and 12 beats."""
     curve = _beat_accent_table(sounds).sum(axis=0)
     curve = curve - curve.mean()
     power = float((curve**2).sum())
@@ -402,9 +403,9 @@ def _triple_metre_score(sounds: _Sounds) -> float:
 
 
 def _signatures(score: core.ScoreTick) -> Signatures:
-    """(tick, numerator, denominator) of the time signatures that hold somewhere; of those at one tick the last.
+    """(tick, numerator, denominator) of the time signatures in effect; of several at one tick the last.
 
-    What comes within the first beat was meant for the beginning; before a later one it is 4/4.
+    A first signature within the first beat holds from the start; before a later one it is 4/4.
     """
     last = max((int(track.notes.numpy()["time"].max()) for track in score.tracks if len(track.notes)), default=0)
     ordered = sorted(score.time_signatures, key=lambda signature: signature.time)
@@ -415,20 +416,20 @@ def _signatures(score: core.ScoreTick) -> Signatures:
 
 
 def _bar_quarters(numerator: int, denominator: int) -> float:
-    """Length of a bar in quarter notes, 0.0 for a time signature that cannot be."""
+    """Length of a bar in quarter notes, 0.0 for an impossible time signature."""
     possible = numerator > 0 and denominator > 0 and denominator & (denominator - 1) == 0
     return 4 * numerator / denominator if possible else 0.0
 
 
 def _first_bar(score: core.ScoreTick) -> int:
-    """Whole quarter notes of the first bar, 4 where it is not of whole quarter notes."""
+    """Length of the first bar in quarter notes, 4 if it is not a whole number."""
     signatures = _signatures(score)
     length = _bar_quarters(*signatures[0][1:]) if signatures and signatures[0][0] <= 0 else 4.0
     return int(length) if length in range(1, MAX_BEATS + 1) else 4
 
 
 def _shift(score: core.ScoreTick, ticks: int, bars: int) -> core.ScoreTick:
-    """All so many ticks later, but none before time 0; time signatures that come after time 0 `bars` ticks later."""
+    """Moves everything `ticks` later, but not before time 0, and time signatures after time 0 `bars` ticks later."""
     signatures: Any = [
         core.TimeSignatureTick(s.time + bars if s.time > 0 else 0, s.numerator, s.denominator)
         for s in score.time_signatures
@@ -437,12 +438,12 @@ def _shift(score: core.ScoreTick, ticks: int, bars: int) -> core.ScoreTick:
     moved.time_signatures = signatures
     for old, new in zip(score.tempos, moved.tempos, strict=True):
         if old.time <= 0:
-            new.time = 0  # what held at the beginning holds before it, too
+            new.time = 0  # the first tempo holds from time 0
     return moved
 
 
 def _has_one_beat_bars(signatures: Signatures, end: int) -> bool:
-    """Whether bars of one beat or less, or of no possible length, take up most of the time until tick `end`."""
+    """Whether bars of one beat or less, or of impossible length, cover most of the time until tick `end`."""
     if not signatures:
         return False
     spans = np.diff([time for time, *_ in signatures], append=max(end, signatures[-1][0] + 1))
@@ -451,7 +452,7 @@ def _has_one_beat_bars(signatures: Signatures, end: int) -> bool:
 
 
 def _accent_margin(signatures: Signatures, end: int) -> float:
-    """How much stronger another sixteenth must be accented than the stated beat; infinite where that is no quarter."""
+    """Entry of `BEAT_ACCENT_MARGINS` for these signatures; infinite if the beat is not a quarter."""
     if _has_one_beat_bars(signatures, end):
         return BEAT_ACCENT_MARGINS[0]
     return BEAT_ACCENT_MARGINS[1] if all(denominator <= 4 for *_, denominator in signatures) else np.inf
@@ -460,7 +461,7 @@ def _accent_margin(signatures: Signatures, end: int) -> float:
 def _replace_signatures(
     score: core.ScoreTick, signatures: Signatures, signature: tuple[int, int]
 ) -> tuple[core.ScoreTick, str]:
-    """The score with one time signature, which is not copied, and what it replaces."""
+    """Sets one time signature, in place, and describes the replacement."""
     _set_signature(score, *signature)
     old = " ".join(dict.fromkeys(f"{numerator}/{denominator}" for _, numerator, denominator in signatures))
     new = "{}/{}".format(*signature)
@@ -468,7 +469,7 @@ def _replace_signatures(
 
 
 def _retime(score: core.ScoreTick, at: Retime) -> core.ScoreTick:
-    """A copy in which what came at tick x comes at tick `at(x)`; what had a duration keeps one."""
+    """A copy in which events at tick x are at tick `at(x)`; durations above 0 stay above 0."""
     score = score.copy()
     events: list[Any] = [score.tempos, score.time_signatures, score.key_signatures, score.markers]
     for track in score.tracks:

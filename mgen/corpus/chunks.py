@@ -1,4 +1,4 @@
-"""Chunks: the tracks of a score, cut where the player rests, for music whose parts are learned one by one."""
+"""Splits the tracks of a score into chunks at long rests, for music whose parts are learned separately."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ LONG_REST = 8.0
 """Quarter notes of silence at which a track is split."""
 
 MIN_CHUNK_NOTES, MAX_CHUNK_NOTES = 60, 1000
-"""Of a chunk."""
+"""Number of notes of a chunk."""
 
 MAX_SILENCE = 0.5
-"""Share of its time that a chunk may rest."""
+"""Largest share of its time that a chunk may be silent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A part of a track, in the time and the bars of the whole.
+    """A section of a track, with the times and bars of its score.
 
     Attributes:
         track: number of the track in its score.
-        number: of the chunk in its track, dropped ones counted.
+        number: number of the chunk in its track, counting dropped chunks.
         score: one track with the chunk's notes.
     """
 
@@ -46,7 +46,7 @@ def split_into_chunks(
     max_silence: float = MAX_SILENCE,
     skip: Collection[str] = (),
 ) -> tuple[list[Chunk], Counter[str]]:
-    """The chunks of all melodic tracks, whatever their instrument.
+    """Splits all melodic tracks into chunks.
 
     Args:
         least_notes: a chunk with fewer is dropped.
@@ -56,8 +56,8 @@ def split_into_chunks(
         skip: of `rests`, `cut` and `silence`, the steps to leave out.
 
     Returns:
-        The chunks in order, then how many were `found`; how many of them were dropped, as `short chunk` and `mostly
-        rests`; and how often a track was split, as `rests` and `cut`.
+        The chunks in order, and counts: chunks `found`, chunks dropped as `short chunk` and as `mostly rests`, and
+        splits by `rests` and by `cut`.
     """
     out: list[Chunk] = []
     counts: Counter[str] = Counter()
@@ -88,7 +88,7 @@ def split_into_chunks(
 
 
 def silent_share(onset: NDArray[np.int64], end: NDArray[np.int64]) -> float:
-    """Share of the time from the first onset to the last end in which no note sounds; notes sorted by onset."""
+    """Share of the time from the first onset to the last end without a sounding note; notes sorted by onset."""
     until = np.maximum.accumulate(end)
     whole = int(until[-1] - onset[0])
     return float(np.maximum(onset[1:] - until[:-1], 0).sum() / whole) if whole else 0.0
@@ -105,7 +105,7 @@ def _chunk_slices(
         edges = [0, *at.tolist(), len(onset)]
     for first, last in pairwise(edges):
         while most is not None and last - first > most:
-            # Back to where the chord began; a chord of more notes than a chunk may have is cut.
+            # Back to the start of the chord; a chord with more than `most` notes is cut.
             begin = int(np.searchsorted(onset, onset[first + most]))
             cut = begin if begin > first else first + most
             counts["cut"] += 1

@@ -1,8 +1,8 @@
-"""Cleaning: what only tells the file's format goes, what is music stays.
+"""Cleaning: removes what reveals the file format and keeps the music.
 
-Gone are ticks per quarter, tempo map, number and names of tracks, pedal, the range of velocities, and empty
-bars at both ends. In the recipes `piano` and `tabs` instruments and drums go as well. Every step has a name, can
-be left out, and counts the notes that it changed.
+Removed are ticks per quarter, tempo map, number and names of tracks, pedal, the range of velocities, and empty bars at
+both ends; in the recipes `piano` and `tabs` also instruments and drums. Every step has a name, can be left out, and
+counts the notes that it changed.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ Recipe = Literal["piano", "band", "tabs"]
 RECIPES: tuple[Recipe, ...] = get_args(Recipe)
 
 MIN_QUARTERS = 1 / 96
-"""Quarter notes, 5 ms at 120 a minute: shorter ones are slips of the keys and of exporters. Real collections have up to
-1 % of them.
+"""Shortest duration in quarter notes, 5 ms at 120 per minute: shorter notes are errors of playing or export. Real
+collections have up to 1 % of them.
 """
 
 CLEANING_STEPS = {
     "offset": "a constant offset of all notes from the beat grid is removed",
-    "metre": "a metre that only an exporter wrote is replaced",
-    "clock": "performed music gets bars of two seconds, whatever beats its file claims",
+    "metre": "a time signature that is an artefact of the exporter is replaced",
+    "clock": "performed music gets bars of two seconds, regardless of the beats of its file",
     "short_notes": f"notes shorter than 1/{round(1 / MIN_QUARTERS)} of a quarter are dropped",
     "rests": "tabs: a track is split at long rests",
-    "cut": "tabs: a chunk is cut where it has the most notes it may have",
+    "cut": "tabs: a chunk is cut at the maximum number of notes",
     "silence": "tabs: chunks that are mostly rests are dropped",
     "pitches": "notes outside the range of pitches are dropped",
-    "overlaps": "a note ends where its pitch is struck again",
+    "overlaps": "a note ends where its pitch is repeated",
     "long_notes": f"notes longer than {MAX_DURATION // STEPS_PER_QUARTER} quarters are shortened",
     "empty_bars": "empty bars at both ends are dropped",
-    "duplicates": "pieces of the same notes as one before are dropped",
+    "duplicates": "pieces with the same notes as an earlier one are dropped",
 }
-"""The steps that can be left out, in their order. Drums are dropped by recipe, and notes that start together on one
-pitch are always joined, because the grammar has no way to write them.
+"""Steps that can be left out, in order. The recipe decides about drums, and notes that start together on one pitch are
+always merged, because the grammar cannot write them.
 """
 
 
 def normalise(score: core.ScoreTick, recipe: Recipe) -> Notes:
-    """One piece without what only tells its format, through all steps that look at a piece as a whole.
+    """Cleans one piece with all steps that apply to whole pieces.
 
     Raises:
         RejectedFile: A time signature cannot be written in whole quarter notes.
@@ -59,37 +59,35 @@ def normalise(score: core.ScoreTick, recipe: Recipe) -> Notes:
 
 
 def clean(notes: Notes, recipe: Recipe) -> Notes:
-    """`clean_and_count` with every step, without the counts. Cleaning again changes nothing."""
+    """`clean_and_count` with every step, without the counts. Idempotent."""
     return clean_and_count(notes, recipe)[0]
 
 
 def clean_and_count(
     notes: Notes, recipe: Recipe, skip: Collection[str] = (), pitches: tuple[int, int] = PITCH_RANGE
 ) -> tuple[Notes, Counter[str]]:
-    """Normalise one piece that is on the grid already.
+    """Cleans one piece that is on the grid already.
 
     Args:
-        notes: one piece. Ticks, tempo, tracks' names and the pedal never got here: sounding longer under a
-            held pedal is not written, or pieces with a pedal would be told by their durations.
-        recipe: `piano` and `tabs` drop the drums and play all other notes on program 0; `band` keeps programs
-            and drums.
+        notes: one piece. `Notes` has no pedal: durations are those of the keys, because longer notes under a held
+            pedal would reveal the files that have one.
+        recipe: `piano` and `tabs` drop the drums and set program 0; `band` keeps programs and drums.
         skip: names of `CLEANING_STEPS` to leave out.
         pitches: lowest and highest pitch kept, within the piano's range.
 
     Returns:
-        Notes within the range of pitches. Of notes that start together on one pitch and program the
-        longest and the loudest are joined to one; a note that is struck again ends there; none is longer
-        than the vocabulary's longest. Velocities are the piece's own quantiles, evenly on 1..127. The first
-        and the last bar have a note, and time 0 is the first bar's beginning. Then how many notes each step
-        dropped or changed.
+        The piece and the number of notes that each step dropped or changed. Notes that start together on one pitch and
+        program are merged, with the longest duration and the highest velocity; a note ends where its pitch is repeated
+        and is no longer than the longest duration token. Velocities are the piece's own quantiles, evenly on 1..127.
+        The first and the last bar have a note, and time 0 is the start of the first bar.
     """
     counts: Counter[str] = Counter()
-    heard = np.ones(len(notes), bool) if recipe == "band" else notes.program >= 0
-    counts["percussion"] = int((~heard).sum())
+    kept = np.ones(len(notes), bool) if recipe == "band" else notes.program >= 0
+    counts["percussion"] = int((~kept).sum())
     low, high = PITCH_RANGE if "pitches" in skip else pitches
     inside = (notes.pitch >= max(low, PITCH_RANGE[0])) & (notes.pitch <= min(high, PITCH_RANGE[1]))
-    counts["pitches"] = int((heard & ~inside).sum())
-    notes = notes.select(heard & inside)
+    counts["pitches"] = int((kept & ~inside).sum())
+    notes = notes.select(kept & inside)
     program = notes.program if recipe == "band" else np.zeros_like(notes.program)
     keep, duration, velocity = _merge_unisons(program, notes)
     onset, pitch, program, bar = (column[keep] for column in (notes.onset, notes.pitch, program, notes.bar))
@@ -123,9 +121,9 @@ def clean_and_count(
 
 
 def drop_short_notes(score: core.ScoreTick) -> tuple[core.ScoreTick, int]:
-    """The score without notes shorter than `MIN_QUARTERS`, drums aside, and how many there were.
+    """Drops notes shorter than `MIN_QUARTERS`, except drums; returns the score and the number of notes dropped.
 
-    Where they are most of a file's notes, they are its music, written without lengths, and stay.
+    If they are the majority, the file has no meaningful durations, and they are kept.
     """
     least = MIN_QUARTERS * score.ticks_per_quarter
     columns = [None if track.is_drum else track.notes.numpy() for track in score.tracks]
@@ -142,14 +140,14 @@ def drop_short_notes(score: core.ScoreTick) -> tuple[core.ScoreTick, int]:
 
 
 def select_notes(columns: dict[str, NDArray[Any]], rows: NDArray[Any]) -> Any:
-    """symusic's list of notes from the `rows` of its own columns."""
+    """symusic's note list with the `rows` of its columns."""
     return Note.from_numpy(*(columns[name][rows] for name in ("time", "duration", "pitch", "velocity")))
 
 
 def rank_velocities(velocity: Ints) -> Ints:
-    """Velocities (N,) as their own quantiles, evenly on 1..127: only which note is louder than which is kept.
+    """Replaces velocities (N,) by their quantiles, evenly on 1..127: only their order is kept.
 
-    Equal ones share the middle of their ranks, so a piece of one velocity gets 64.
+    Equal velocities share their mean rank, so a piece with a single velocity gets 64.
     """
     level, count = np.unique(velocity, return_counts=True)
     middle = (np.cumsum(count) - count / 2) / max(len(velocity), 1)
@@ -157,9 +155,7 @@ def rank_velocities(velocity: Ints) -> Ints:
 
 
 def count_voices(notes: Notes) -> int:
-    """How many notes of one piece sound together where it is thick: the 95th percentile over its onsets, drums
-    aside.
-    """
+    """Number of simultaneous notes of one piece: the 95th percentile over its onsets, without drums."""
     pitched = notes.program >= 0
     onset = notes.onset[pitched]
     if not len(onset):
@@ -171,9 +167,7 @@ def count_voices(notes: Notes) -> int:
 
 
 def _merge_unisons(program: Ints, notes: Notes) -> tuple[NDArray[np.intp], Ints, Ints]:
-    """Rows to keep, one an onset, pitch and program, in the order of program, pitch, onset; their durations and
-    velocities.
-    """
+    """Rows to keep, one per onset, pitch and program, by program, pitch, onset; their durations and velocities."""
     order = np.lexsort((notes.onset, notes.pitch, program))
     if not len(order):
         return order, notes.duration, notes.velocity
@@ -184,7 +178,7 @@ def _merge_unisons(program: Ints, notes: Notes) -> tuple[NDArray[np.intp], Ints,
 
 
 def _steps_to_repeat(program: Ints, pitch: Ints, onset: Ints) -> NDArray[np.int64]:
-    """(N,) grid steps from each note to the next of its program and pitch; notes as `_merge_unisons` orders them."""
+    """(N,) grid steps from each note to the next of its program and pitch; notes sorted as by `_merge_unisons`."""
     room = np.full(len(onset), np.iinfo(np.int32).max, np.int64)
     again = (np.diff(program) == 0) & (np.diff(pitch) == 0)
     room[:-1][again] = np.diff(onset)[again]
@@ -192,7 +186,7 @@ def _steps_to_repeat(program: Ints, pitch: Ints, onset: Ints) -> NDArray[np.int6
 
 
 def _trim_bars(bars: Bars, used: Ints) -> tuple[Bars, int]:
-    """The bars from the first to the last that is used, from time 0 on, and the number of the first."""
+    """The bars from the first to the last one used, starting at time 0, and the number of the first."""
     first, last = (int(used.min()), int(used.max())) if len(used) else (0, 0)
     rows = slice(first, last + 1)
     return Bars(bars.piece[rows], bars.onset[rows] - bars.onset[first], bars.beats[rows]), first

@@ -1,16 +1,15 @@
-"""The embedded corpus: pieces composed by a small grammar of ours, so that everything runs offline.
+"""The embedded corpus: pieces composed by a small grammar, so that everything runs offline.
 
-Eight collections, four in each style, written as MIDI files like anyone's. *jazz* has swing at
-exactly 2:1, ii-V-I and blues changes in sevenths and ninths, walking bass and motifs that return
-varied; *other* has straight eighths, triads, chorale and pop patterns.
+Eight collections, four per style, written as MIDI files. *jazz* has swing at exactly 2:1, ii-V-I and blues changes in
+sevenths and ninths, walking bass and motifs that return varied; *other* has straight eighths, triads, chorale and pop
+patterns.
 
-Formats leak on purpose. The format of a collection (ticks per quarter, tempo, velocities, tracks)
-tells it from the others, so a judge that reads only the format is right about unseen works of
-collections it has seen. But every resolution, velocity range and number of tracks that one style
-uses, the other uses too, and the two performed collections share one format but for the
-pedal: about an unseen collection, a judge of formats guesses or is misled.
+File formats are shortcuts on purpose. The format of a collection (ticks per quarter, tempo, velocities, tracks)
+identifies it, so a critic of formats is right about unseen works of known collections. But both styles use every
+resolution, velocity range and number of tracks, and the two performed collections differ in format by the pedal only:
+on an unseen collection such a critic guesses or is misled.
 
-The grammar knows harmony and rhythm; only the last part of the file knows ticks and files.
+The grammar knows harmony and rhythm; only the last part of the module knows ticks and files.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ from mgen.notes import STEPS_PER_QUARTER
 T = TypeVar("T")
 
 PHRASE = 4  # bars
-ARTISTS = 5  # in each collection, each with rhythms of their own
-CLOCK_TEMPO = 120  # what a recorder writes when nobody told it the tempo
+ARTISTS = 5  # per collection, each with different rhythms
+CLOCK_TEMPO = 120  # quarters per minute that a recorder without a tempo writes
 SUSTAIN = 64
 EIGHTH = STEPS_PER_QUARTER // 2
 
@@ -88,16 +87,16 @@ POP = (
 
 @dataclass(frozen=True, slots=True)
 class Feel:
-    """Rhythms as drawn: x strikes, - holds, . rests; a space parts two beats."""
+    """Rhythms as strings: x strikes, - holds, . rests; a space separates beats."""
 
     unit: int  # grid steps that one character lasts
-    cells: list[str]  # two beats, what phrases are made of
-    fillers: list[str]  # one beat, for what the cells leave of a bar
-    closes: list[str]  # two beats in which a phrase breathes out
+    cells: list[str]  # two beats, the units of phrases
+    fillers: list[str]  # one beat, for the rest of a bar
+    closes: list[str]  # two beats that end a phrase
 
     @property
     def beat(self) -> int:
-        """Grid steps a beat."""
+        """Grid steps per beat."""
         return self.unit * len(self.fillers[0])
 
 
@@ -128,7 +127,7 @@ COMPING = Feel(8, _cells("x-- --x | x-- --- | ... x-- | ..x --. | ... ..."), _ce
 STRUM = Feel(6, _cells("x--- ---- | x--- ---- | x--- --x-"), ["x---"], [])
 PULSE = Feel(6, _cells("x--- --x- | x--- x--- | x--- ----"), ["x---"], [])
 
-# Drum pitch -> a bar, by beats a bar.
+# Beats per bar -> patterns, each drum pitch -> rhythm of a bar.
 JAZZ_DRUMS = {
     4: (
         {51: "x-- x-x x-- x-x", 44: "... x.. ... x.."},
@@ -150,7 +149,7 @@ ARPEGGIOS = ("01213121", "02123212", "01230123", "02132132")  # root below, then
 
 
 class Chord(NamedTuple):
-    """Pitch classes; `tones` is the chord itself from the root up, `scale` what a line may use."""
+    """Pitch classes; `tones` is the chord from the root up, `scale` the notes a line may use."""
 
     tones: tuple[int, ...]
     scale: tuple[int, ...]
@@ -170,7 +169,7 @@ class Event(NamedTuple):
 
 
 class Span(NamedTuple):
-    """A chord while it lasts."""
+    """A chord with its time."""
 
     onset: int
     duration: int
@@ -191,7 +190,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Song:
-    """What the players agree on before they play."""
+    """The plan of a piece, shared by its parts."""
 
     sections: str  # a letter for each bar
     spans: list[Span]  # the last is a whole bar of the home chord
@@ -201,7 +200,7 @@ class Song:
 
     @property
     def bar(self) -> int:
-        """Grid steps a bar."""
+        """Grid steps per bar."""
         return self.beats * self.feel.beat
 
     def chord(self, onset: int) -> Chord:
@@ -231,7 +230,7 @@ def _chord(root: int, quality: str, key: int) -> Chord:
 
 
 def _reharmonise(rng: Generator, bars: list[list[tuple[int, str]]]) -> None:
-    """Where a dominant falls by a fifth, prepare it with its ii or put its tritone in its place."""
+    """Prepares dominants that resolve by a fifth with their ii, or replaces them by their tritone substitute."""
     for bar, following in itertools.pairwise(bars):
         root, quality = bar[0]
         if len(bar) == 1 and quality == "7" and (root + 5 - following[0][0]) % 12 == 0:
@@ -239,7 +238,7 @@ def _reharmonise(rng: Generator, bars: list[list[tuple[int, str]]]) -> None:
 
 
 def _changes(rng: Generator, tune: str, form: str, key: int, beats: int, beat: int) -> tuple[str, list[Span]]:
-    """The letter of each bar, and the chords of a form (AABA) that comes home in its last bar."""
+    """Section letter of each bar, and the chords of a form (AABA) that ends on the tonic."""
     home, *parts = (part.split() for part in tune.split("|"))
     words = dict(zip("AB", parts, strict=False))
     bars = [[_symbol(word) for word in bar.split(":")] for letter in form for bar in words[letter]]
@@ -247,7 +246,7 @@ def _changes(rng: Generator, tune: str, form: str, key: int, beats: int, beat: i
     _reharmonise(rng, bars)
     spans, onset = [], 0
     for bar in bars:
-        first = -(-beats // len(bar))  # of two chords in three beats, the first takes two
+        first = -(-beats // len(bar))  # of two chords in three beats, the first has two
         for (root, quality), length in zip(bar, (first, beats - first), strict=False):
             spans.append(Span(onset, length * beat, _chord(root, quality, key)))
             onset += length * beat
@@ -260,13 +259,13 @@ def _rhythm(rng: Generator, cells: Sequence[str], fillers: Sequence[str], beats:
 
 
 def _strikes(rhythm: Iterable[str], unit: int) -> list[tuple[int, int]]:
-    """(onset, duration) of each x; a cell that begins with a hold lengthens the note before it."""
+    """(onset, duration) of each x; a cell that starts with a hold lengthens the previous note."""
     drawn = "".join(rhythm).replace(" ", "")
     return [(hit.start() * unit, len(hit.group()) * unit) for hit in re.finditer("x-*", drawn)]
 
 
 def _pool(tones: Iterable[int], low: int, high: int) -> list[int]:
-    """Every pitch of these pitch classes from low to high."""
+    """All pitches of these pitch classes from low to high."""
     wanted = set(tones)
     return [pitch for pitch in range(low, high + 1) if pitch % 12 in wanted]
 
@@ -276,7 +275,7 @@ def _nearest(pool: Iterable[int], pitch: float) -> int:
 
 
 def _melody(rng: Generator, song: Song, low: int, high: int) -> list[Event]:
-    """Phrases of motif, answer, motif varied, close; a section that returns brings its motifs back.
+    """Phrases of motif, answer, varied motif, close; a repeated section repeats its motifs.
 
     A motif is a rhythm and a contour. On each beat the contour bends to the nearest chord tone (in
     jazz not to the root), so that a motif moves with the changes; in swing, a note before a beat
@@ -374,7 +373,7 @@ def _arpeggios(rng: Generator, song: Song, low: int) -> list[Event]:
 
 
 def _drums(rng: Generator, song: Song) -> list[Event]:
-    """One pattern for each section, a crash where a section begins and on the last bar."""
+    """One pattern for each section, with a crash at the start of a section and on the last bar."""
     drawn = (JAZZ_DRUMS if song.feel is SWING else POP_DRUMS)[song.beats]
     patterns = {section: _pick(rng, drawn) for section in sorted(set(song.sections))}
     events = [Event(song.spans[-1].onset, song.feel.beat, 49, 0.9)]
@@ -389,16 +388,16 @@ def _drums(rng: Generator, song: Song) -> list[Event]:
 
 
 def _four_voices(rng: Generator, song: Song) -> list[list[Event]]:
-    """Soprano to bass; of all voicings within reach, the one under least strain.
+    """Soprano to bass; of all voicings within reach, the one with the lowest cost.
 
-    Thirds are filled with passing eighths, except where a phrase breathes.
+    Thirds are filled with passing eighths, except at the end of a phrase.
     """
     ranges, reach = ((60, 80), (55, 73), (48, 67), (38, 60)), (5, 5, 5, 7)  # semitones
     voices: tuple[int, ...] = (69, 64, 57, 45)
     voicings = []
     for span in song.spans:
         phrase = span.onset / song.bar % PHRASE / PHRASE
-        wish = 68 + 5 * np.sin(np.pi * phrase) + rng.normal(0, 2)
+        target = 68 + 5 * np.sin(np.pi * phrase) + rng.normal(0, 2)
         bass = span.chord.tones[: 1 if span is song.spans[-1] else 2]
         pools = (
             _pool(tones, max(low, voice - leap), min(high, voice + leap))
@@ -406,38 +405,38 @@ def _four_voices(rng: Generator, song: Song) -> list[list[Event]]:
                 (*[span.chord.tones] * 3, bass), ranges, voices, reach, strict=True
             )
         )
-        strains = {new: _strain(voices, new, bass[0], wish) for new in itertools.product(*pools)}
-        voices = min(strains, key=strains.__getitem__)
+        costs = {new: _voicing_cost(voices, new, bass[0], target) for new in itertools.product(*pools)}
+        voices = min(costs, key=costs.__getitem__)
         voicings.append(voices)
     parts: list[list[Event]] = [[], [], [], []]
     for span, here, there in zip(song.spans, voicings, [*voicings[1:], voices], strict=True):
-        breathes = span.onset // song.bar % PHRASE == PHRASE - 1
+        ends_phrase = span.onset // song.bar % PHRASE == PHRASE - 1
         for part, pitch, goal in zip(parts, here, there, strict=True):
             between = _pool(span.chord.scale, min(pitch, goal) + 1, max(pitch, goal) - 1)
-            passes = not breathes and len(between) == 1 and rng.random() < 0.7
+            passes = not ends_phrase and len(between) == 1 and rng.random() < 0.7
             part.append(Event(span.onset, span.duration - EIGHTH * passes, pitch, 0.6))
             if passes:
                 part.append(Event(span.onset + span.duration - EIGHTH, EIGHTH, between[0], 0.4))
     return parts
 
 
-def _strain(old: tuple[int, ...], new: tuple[int, ...], root: int, wish: float) -> float:
-    """Semitones moved and the soprano's distance from its wish, plus fines.
+def _voicing_cost(old: tuple[int, ...], new: tuple[int, ...], root: int, target: float) -> float:
+    """Semitones moved and the soprano's distance from its target, plus penalties.
 
     For crossed or distant voices, missing tones, an inversion, a soprano that stays, and parallel
     fifths and octaves.
     """
-    strain = sum(abs(after - before) for before, after in zip(old, new, strict=True))
-    strain += 30 * sum(upper <= lower for upper, lower in itertools.pairwise(new))
-    strain += 10 * sum(upper - lower > 12 for upper, lower in itertools.pairwise(new[:3]))
-    strain += 15 * (3 - len({pitch % 12 for pitch in new})) + 3 * (new[3] % 12 != root)
+    cost = sum(abs(after - before) for before, after in zip(old, new, strict=True))
+    cost += 30 * sum(upper <= lower for upper, lower in itertools.pairwise(new))
+    cost += 10 * sum(upper - lower > 12 for upper, lower in itertools.pairwise(new[:3]))
+    cost += 15 * (3 - len({pitch % 12 for pitch in new})) + 3 * (new[3] % 12 != root)
     for high, low in itertools.combinations(range(4), 2):
         open_before, open_after = (old[high] - old[low]) % 12, (new[high] - new[low]) % 12
-        strain += 20 * (open_before == open_after in (0, 7) and old[high] != new[high])
-    return strain + 4 * (old[0] == new[0]) + 1.5 * abs(new[0] - wish)
+        cost += 20 * (open_before == open_after in (0, 7) and old[high] != new[high])
+    return cost + 4 * (old[0] == new[0]) + 1.5 * abs(new[0] - target)
 
 
-# The bands: who plays what
+# Ensembles
 
 
 def _soloist_and_bass(rng: Generator, song: Song) -> list[Part]:
@@ -491,12 +490,12 @@ def _pop_band(rng: Generator, song: Song) -> list[Part]:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """Where pieces come from: what is played there, and the format it is written in."""
+    """A collection: its music and its file format."""
 
     style: Literal["jazz", "other"]
     band: Callable[[Generator, Song], list[Part]]
     tunes: tuple[str, ...]
-    forms: str  # sections of a tune in order; one word is drawn, here and in meters
+    forms: str  # sections of a tune in order; one word is sampled, as in meters
     meters: str
     tpq: int  # ticks per quarter
     tempo: tuple[int, int]  # quarters per minute, lowest and highest
@@ -524,9 +523,9 @@ COLLECTIONS: dict[str, Collection] = {
 
 
 def compose(collection: str, index: int, seed: int = 0) -> core.ScoreTick:
-    """One piece in its collection's format: the same however many others are composed.
+    """Composes one piece in its collection's format; it does not depend on the other pieces.
 
-    The twelve keys come up in turn along the circle of fifths, and the artists in turn.
+    Keys follow the circle of fifths; artists alternate.
     """
     where, name = COLLECTIONS[collection], zlib.crc32(collection.encode())
     rng = np.random.default_rng([seed, name, index, 0])
@@ -559,7 +558,7 @@ def compose(collection: str, index: int, seed: int = 0) -> core.ScoreTick:
 
 
 def _clock(rng: Generator, where: Collection, song: Song, tempo: int) -> NDArray[np.float64]:
-    """Ticks at which each quarter falls: evenly, or performed, as seconds of a drifting pulse."""
+    """Ticks of each quarter: evenly spaced, or, if performed, the seconds of a drifting pulse."""
     quarters = np.arange(len(song.sections) * song.bar // STEPS_PER_QUARTER + 1, dtype=np.float64)
     if not where.performed:
         return quarters * where.tpq
@@ -573,7 +572,7 @@ def _ticks(clock: NDArray[np.float64], steps: Sequence[int]) -> NDArray[np.float
 
 
 def _track(rng: Generator, where: Collection, part: Part, clock: NDArray[np.float64]) -> core.TrackTick:
-    """Events as ticks and velocities; a key that is struck again has been let go before."""
+    """A track with ticks and velocities; a note ends before its pitch is repeated."""
     events = list({(event.pitch, event.onset): event for event in part.events}.values())
     events.sort(key=lambda event: (event.pitch, event.onset))
     start = _ticks(clock, [event.onset for event in events])
@@ -599,11 +598,10 @@ def _track(rng: Generator, where: Collection, part: Part, clock: NDArray[np.floa
 
 
 def write_demo_corpus(folder: Path, works_per_collection: int = 40, seed: int = 0) -> Path:
-    """Compose `<style>/<collection>/<work>.mid` in a folder, and its `metadata.csv`.
+    """Writes `<style>/<collection>/<work>.mid` in a folder, and its `metadata.csv`.
 
     Returns:
-        The metadata, a line a file: path (from the metadata's folder), style, collection, work,
-        artist.
+        Path of the metadata, one line per file: path (relative to the CSV), style, collection, work, artist.
     """
     folder.mkdir(parents=True, exist_ok=True)
     metadata = folder / "metadata.csv"

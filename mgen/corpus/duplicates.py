@@ -1,8 +1,7 @@
-"""Duplicates and leaks: which pieces are the same music, whatever key, tempo or arrangement they are written in.
+"""Finds pieces that are the same music in another key, tempo or arrangement, and the overlap of sets of pieces.
 
-A worker makes of a piece a hash and a few numbers (`content_hash`, `shingles`, `signature`); the parent compares
-pieces by these alone. Nothing here knows files, splits or names of works, and no piece is compared with every
-other in Python.
+A worker reduces a piece to a hash and a few numbers (`content_hash`, `shingles`, `signature`); the parent process
+compares pieces by these alone, never all pairs. Knows nothing of files, splits or names of works.
 """
 
 from __future__ import annotations
@@ -24,62 +23,62 @@ from mgen.notes import Notes
 
 N_INTERVALS = 6
 MIN_DISTINCT = 4
-"""Intervals in a shingle, and how many of them differ: a scale, a trill or an ostinato of three notes has none."""
+"""Intervals per shingle, and how many of them must differ: scales, trills and three-note ostinati have no shingles."""
 
 CHORD_SPANS = (0.15, 0.35, 0.7)
-"""Onsets nearer than this share of the piece's median duration are one chord. Three, because loose playing breaks
-chords up at the narrow one, and fast notes become chords at the wide one.
+"""Onsets closer than this share of the piece's median duration form a chord. Three spans, because loose playing splits
+chords at a narrow span, and fast notes merge into chords at a wide one.
 """
 
 MAX_SHINGLES = 1024
-"""A longer piece keeps the smallest of its hashes: an even sample, the same in every piece that has them."""
+"""Shingles kept per piece. A longer piece keeps its smallest hashes: a uniform sample, consistent between pieces."""
 
 MAX_TOTAL_SHINGLES = 3 << 23
-"""Shingles of all pieces that are compared; of more, an even sample: it bounds what is held in memory."""
+"""Shingles kept over all pieces; of more, a uniform sample, to bound memory."""
 
 MIN_CONTAINMENT = 0.2
 MIN_RARE_CONTAINMENT = 0.06
 MIN_SHARED = 16
 MANY_SHARED = 64
 NEARLY_WHOLE = 0.9
-"""Near duplicates share MIN_SHARED rare shingles, and with them the share CLOSE of the smaller piece's, or CONTAINMENT
-in rare ones alone. Where many works have the same, they share MANY and the share CLOSE, or half of MANY and the
-share WHOLE.
+"""Two pieces are near duplicates if they share at least MIN_SHARED rare shingles and their containment is at least
+MIN_CONTAINMENT (by rare shingles alone: MIN_RARE_CONTAINMENT). Without rare ones they need a containment of
+MIN_CONTAINMENT and MANY_SHARED shared shingles, or a containment of NEARLY_WHOLE and half of MANY_SHARED.
 
-Measured on 5733 real pieces and 760 altered copies of them (transposed, at another speed or loosely played,
-revoiced, cut to a third, and two of these at once): 98 % of the copies are found, 100 % of the transposed, rescaled,
-revoiced or cut ones, 92 % of those both played loosely and revoiced. Of the 83 pairs found among the real pieces
-most are versions of one work by name or number.
+Measured on 5733 real pieces and 760 altered copies (transposed, at another speed, loosely played, revoiced, cut to a
+third, and combinations of two): 98 % of the copies are found, 100 % of the transposed, rescaled, revoiced or cut ones,
+92 % of those both loosely played and revoiced. Of the 83 pairs found among the real pieces most are versions of one
+work by name or number.
 """
 
 MAX_RARE_WORKS = 4
-"""Works that may have a shingle for it to be rare. A turn of phrase that a whole collection uses joins no two of
-its pieces; without this, formula by formula, they become one chain.
+"""Most works that may share a rare shingle. So a formula used by a whole collection does not join its pieces into one
+chain.
 """
 
 MAX_COMMON_WORKS = 64
 MAX_COMMON_SHARE = 0.001
-"""A shingle in more pieces than this many, and than this share of them, is a commonplace."""
+"""A shingle in more works than this number, and than this share of all works, is common."""
 
 N_HASHES = 256
 MIN_MATCHES = 4
-"""Hashes in a signature, and how many two signatures share before their shingles are compared."""
+"""Hashes per signature, and how many must match before the shingles of two pieces are compared."""
 
-_NEIGHBOURS = 16  # pieces of one hash that each is compared with
+_NEIGHBOURS = 16  # pieces with an equal hash that each piece is compared with
 _PIECES_AT_A_TIME = 1 << 11  # pieces whose neighbours are counted at a time
 _MAX_HASH = np.iinfo(np.uint32).max
-_BLOCK_SIZE = 1 << 22  # numbers held at a time
+_BLOCK_SIZE = 1 << 22  # numbers in memory at a time
 
 Integers = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Shingles:
-    """The shingles of P pieces, one after the other."""
+    """The shingles of P pieces, concatenated."""
 
-    hashes: NDArray[np.uint32]  # (S,) rising within a piece
+    hashes: NDArray[np.uint32]  # (S,) sorted within a piece
     starts: NDArray[np.int64]  # (P + 1,) index of each piece's first; the last entry is S
-    complete_up_to: NDArray[np.uint32]  # (P,) up to this hash the piece has kept all of its shingles
+    complete_up_to: NDArray[np.uint32]  # (P,) all shingles of the piece up to this hash are kept
 
     def __len__(self) -> int:
         return len(self.complete_up_to)
@@ -96,7 +95,7 @@ class Shingles:
 
     @classmethod
     def from_pieces(cls, pieces: Sequence[NDArray[np.uint32]]) -> Shingles:
-        """One table of what `shingles` gave for each piece, in order."""
+        """The table of the results of `shingles` for each piece, in order."""
         return cls.from_stream(partial(enumerate, pieces), [len(piece) for piece in pieces])
 
     @classmethod
@@ -106,12 +105,12 @@ class Shingles:
         counts: ArrayLike,
         most: int = MAX_TOTAL_SHINGLES,
     ) -> Shingles:
-        """The same, of pieces that come one at a time, and twice.
+        """The same, from pieces that are read one at a time, in two passes.
 
         Args:
-            pieces: gives the number and the shingles of every piece, in any order.
-            counts: (P,) how many shingles each has.
-            most: of more in all, an even sample of about so many is kept.
+            pieces: returns an iterator over the number and the shingles of every piece, in any order.
+            counts: (P,) number of shingles of each piece.
+            most: of more in total, a uniform sample of about this size is kept.
         """
         whole = np.asarray(counts, np.int64)
         limit = min(int(_MAX_HASH), int(_MAX_HASH) * most // max(int(whole.sum()), 1))
@@ -128,7 +127,7 @@ class Shingles:
         return cls(hashes, starts, complete_up_to)
 
     def pieces(self, index: ArrayLike) -> Shingles:
-        """The pieces of `index`, in that order; a piece may be taken more than once."""
+        """The pieces of `index`, in that order; a piece may be repeated."""
         taken = np.asarray(index, np.int64)
         counts = self.counts[taken]
         starts = np.append(0, np.cumsum(counts))
@@ -136,21 +135,21 @@ class Shingles:
         return Shingles(self.hashes[rows], starts, self.complete_up_to[taken])
 
     def drop_common(self, most: int | None = None, work: Integers | None = None) -> Shingles:
-        """The same pieces without the shingles that more than `most` works have.
+        """The same pieces without the shingles that more than `most` works share.
 
-        Figures that everyone plays would make a short piece look like a part of a long one.
+        Common figures would make a short piece look like part of a long one.
 
         Args:
             most: the larger of `MAX_COMMON_WORKS` and `MAX_COMMON_SHARE` of the works, if None.
-            work: (P,) number of each piece's work, as far as it is known; a song's own riff is in many of its
-                parts. Each piece is one by itself if None.
+            work: (P,) number of each piece's work, as far as known, because the riff of a song is in many of its parts.
+                Each piece is a work if None.
         """
         work = np.arange(len(self)) if work is None else work
         most = max(MAX_COMMON_WORKS, int(MAX_COMMON_SHARE * len(np.unique(work)))) if most is None else most
         keep = np.ones(len(self.hashes), bool)
         part = self.hashes.astype("<u4", copy=False).view(np.uint8)[3::4] >> 2  # the highest six bits
         left = self.counts
-        for number in range(64):  # a part of the hashes at a time, to sort little at once
+        for number in range(64):  # one part of the hashes at a time, to limit the size of each sort
             rows = np.flatnonzero(part == number)
             owner = np.searchsorted(self.starts, rows, side="right") - 1
             common = _is_common(self.hashes[rows], work[owner], most)
@@ -160,7 +159,7 @@ class Shingles:
 
 
 def _is_common(hashes: NDArray[np.uint32], work: Integers, most: int) -> NDArray[np.bool_]:
-    """(S,) which shingles more than `most` works have."""
+    """(S,) which shingles more than `most` works share."""
     key = np.sort(_keys(hashes, work.astype(np.uint32)))
     user = (key[np.append(True, key[1:] != key[:-1])[: len(key)]] >> np.uint64(32)).astype(np.uint32)  # each work once
     first = np.flatnonzero(np.append(True, user[1:] != user[:-1])[: len(user)])
@@ -173,10 +172,10 @@ def _is_common(hashes: NDArray[np.uint32], work: Integers, most: int) -> NDArray
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """M pairs of pieces and what they have in common."""
+    """M pairs of pieces and what they share."""
 
     pieces: NDArray[np.int64]  # (M, 2) the lower number first
-    containment: NDArray[np.float64]  # (M,) shared shingles over those of the smaller piece, 0..1
+    containment: NDArray[np.float64]  # (M,) shared shingles / shingles of the smaller piece, 0..1
     shared: NDArray[np.int64]  # (M,) shingles
 
     def __len__(self) -> int:
@@ -189,15 +188,15 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """The training piece that each of P test pieces has most in common with."""
+    """For each of P test pieces, the training piece with the largest overlap."""
 
-    train_piece: NDArray[np.int64]  # (P,) -1 where none shares `MIN_SHARED` shingles
+    train_piece: NDArray[np.int64]  # (P,) -1 if none shares `MIN_SHARED` shingles
     containment: NDArray[np.float64]  # (P,) 0..1
     shared: NDArray[np.int64]  # (P,)
 
     @property
     def largest(self) -> tuple[int, int, float] | None:
-        """Training piece, test piece and containment of the worst leak; None if no test piece has any."""
+        """Training piece, test piece and containment of the largest overlap; None without any."""
         found = np.flatnonzero(self.train_piece >= 0)
         if not len(found):
             return None
@@ -206,16 +205,16 @@ class Overlap:
 
 
 def content_hash(notes: Notes) -> bytes:
-    """16 bytes that are equal for pieces of the same onsets, durations, pitches and programs.
+    """16 bytes that are equal for pieces with the same onsets, durations, pitches and programs.
 
-    Velocities, bar lines and metre are left out: the same notes played softer, or written in another metre, are
-    exact duplicates.
+    Velocities, bar lines and metre are ignored: the same notes with other velocities, or in another metre, are exact
+    duplicates.
 
     Args:
-        notes: one piece, as `clean` gives it.
+        notes: one piece, as `clean` returns it.
 
     Raises:
-        ValueError: There is not one piece.
+        ValueError: `notes` has not exactly one piece.
     """
     _check_one_piece(notes)
     table = np.stack([notes.onset, notes.duration, notes.pitch, notes.program])
@@ -223,21 +222,21 @@ def content_hash(notes: Notes) -> bytes:
 
 
 def shingles(notes: Notes) -> NDArray[np.uint32]:
-    """Hashes (S,) of the turns that a piece's highest and lowest notes take, rising, each once.
+    """Hashes (S,) of short melodic sequences in the highest and the lowest voice, sorted and unique.
 
-    A shingle is `N_INTERVALS` intervals in a row, in semitones, between the tops (or the bottoms) of chords.
-    So nothing changes with the key; nothing with the tempo, as long as the grid holds it; inner notes are never
-    read; what is cut off takes only its own shingles away. Notes played loosely, added above or left out break
-    the shingles that they lie in. Drums are not read.
+    A shingle is `N_INTERVALS` consecutive intervals, in semitones, between the top (or the bottom) notes of chords. So
+    it is invariant to key, to tempo as far as the grid represents it, and to inner voices; cutting a piece removes only
+    the shingles of the part cut off. Loosely played, added or missing notes break the shingles that contain them. Drums
+    are ignored.
 
     Args:
         notes: one piece.
 
     Returns:
-        At most `MAX_SHINGLES`. None of a piece in which fewer than seven chords follow each other.
+        At most `MAX_SHINGLES`; none for a piece with fewer than seven chords.
 
     Raises:
-        ValueError: There is not one piece.
+        ValueError: `notes` has not exactly one piece.
     """
     _check_one_piece(notes)
     pitched = notes.program >= 0
@@ -261,7 +260,7 @@ def _check_one_piece(notes: Notes) -> None:
 
 
 def _interval_hashes(pitch: Integers, salt: int) -> NDArray[np.uint32]:
-    """Hashes of each `N_INTERVALS` intervals in a row, where `MIN_DISTINCT` of them differ."""
+    """Hashes of each `N_INTERVALS` consecutive intervals of which `MIN_DISTINCT` differ."""
     interval = np.diff(pitch)
     if len(interval) < N_INTERVALS:
         return np.zeros(0, np.uint32)
@@ -273,7 +272,7 @@ def _interval_hashes(pitch: Integers, salt: int) -> NDArray[np.uint32]:
 
 
 def _mix(code: NDArray[np.uint64]) -> NDArray[np.uint32]:
-    """Numbers that look drawn at random, so that the smallest ones are a fair sample.
+    """Hashes that are uniformly distributed, so that the smallest ones are a uniform sample.
 
     Source: the finaliser of SplitMix64, Steele et al. 2014, doi:10.1145/2660193.2660195.
     """
@@ -283,7 +282,7 @@ def _mix(code: NDArray[np.uint64]) -> NDArray[np.uint32]:
 
 
 def signature(piece: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """MinHash (N_HASHES,) of one piece's shingles: two agree in a hash with the probability of their Jaccard index."""
+    """MinHash (N_HASHES,) of one piece's shingles: the share of equal hashes of two estimates their Jaccard index."""
     sketch = MinHash(N_HASHES, hashfunc=int, permutations=_PERMUTATIONS, scheme="affine32")
     sketch.update_batch(piece)
     return np.asarray(sketch.hashvalues, np.uint32)
@@ -302,17 +301,16 @@ def near_duplicates(
     min_shared: int = MIN_SHARED,
     min_matches: int = MIN_MATCHES,
 ) -> Pairs:
-    """Pairs of pieces that have much in common, found by their signatures and confirmed by their shingles.
+    """Pairs of pieces that share much of their music, proposed by signatures and confirmed by shingles.
 
-    Memory grows with the pairs that agree, not with the square of the pieces. Where more than 17 pieces agree in
-    a hash, each is compared with its nearest neighbours only: of a crowd of copies not every pair is returned, but
-    enough to join them. Give one piece of each `content_hash`, or many exact copies make a commonplace of
-    what they share.
+    Memory grows with the number of matching pairs, not with the square of the number of pieces. If more than 17 pieces
+    have an equal hash, each is compared with its neighbours only: not every pair of a group of copies is returned, but
+    enough to connect them. Pass one piece per `content_hash`, or the shingles of exact copies count as common.
 
     Args:
-        signatures: (P, K) one `signature` a row.
-        table: shingles of the same P pieces; best without the commonplaces, see `Shingles.drop_common`.
-        work: (P,) number of each piece's work, as far as it is known: what few works have is rare.
+        signatures: (P, K) one `signature` per row.
+        table: shingles of the same P pieces, preferably without the common ones, see `Shingles.drop_common`.
+        work: (P,) number of each piece's work, as far as known; a shingle of few works is rare.
         min_containment: containment, 0..1, that suffices with `many_shared` shared shingles, or half that number if
             they are `NEARLY_WHOLE` of a piece, or `min_shared` rare ones.
         min_rare_containment: containment by rare shingles alone that suffices.
@@ -320,10 +318,10 @@ def near_duplicates(
         min_matches: fewest hashes, of K, in which two signatures agree.
 
     Returns:
-        Pairs in order, with what they share in the whole `table`.
+        Sorted pairs, with what they share in `table`.
 
     Raises:
-        ValueError: Signatures and shingles are not of the same pieces.
+        ValueError: Signatures and shingles differ in their number of pieces.
     """
     if len(signatures) != len(table):
         raise ValueError(f"{len(signatures)} signatures, but shingles of {len(table)} pieces; give both of each piece")
@@ -340,20 +338,20 @@ def near_duplicates(
 
 
 def _candidate_pairs(signatures: NDArray[np.uint32], min_matches: int) -> NDArray[np.int64]:
-    """(M, 2) rows that agree in `min_matches` columns, the lower one first, in order."""
+    """(M, 2) sorted pairs of rows that are equal in `min_matches` columns, the lower row first."""
     n = len(signatures)
     order = np.empty(signatures.shape[::-1], np.int32)
     for column, into in zip(signatures.T, order, strict=True):
         into[:] = np.argsort(column, kind="stable")
     pairs = []
-    for first in range(0, n, _PIECES_AT_A_TIME):  # the lower one is in first..first + _PIECES
+    for first in range(0, n, _PIECES_AT_A_TIME):  # the lower row is in first..first + _PIECES_AT_A_TIME
         codes = [np.zeros(0, np.int64)]
         for column, row in zip(signatures.T, order, strict=True):
             value = column[row]
             at = np.flatnonzero((row >= first) & (row < first + _PIECES_AT_A_TIME))
             for back in range(1, min(_NEIGHBOURS, n - 1) + 1):
                 at = at[at + back < n]
-                at = at[value[at + back] == value[at]]  # who differs from a neighbour differs from those beyond
+                at = at[value[at + back] == value[at]]  # the column is sorted: further neighbours differ too
                 codes.append(row[at].astype(np.int64) * n + row[at + back])
         code, count = np.unique(np.concatenate(codes), return_counts=True)
         pairs.append(np.stack(np.divmod(code[count >= min_matches], n), axis=1))
@@ -361,10 +359,10 @@ def _candidate_pairs(signatures: NDArray[np.uint32], min_matches: int) -> NDArra
 
 
 def compare(table: Shingles, pairs: Integers) -> Pairs:
-    """What each of `pairs` (M, 2) has in common; 0 if one of them has no shingles.
+    """What each of `pairs` (M, 2) shares; 0 if a piece has no shingles.
 
-    Of a long piece a sample was kept, so both are read up to the hash where the shorter sample ends: an unbiased
-    estimate, and exact for pieces of fewer than `MAX_SHINGLES`.
+    Long pieces are sampled, so both are compared up to the last hash of the shorter sample: an unbiased estimate, exact
+    for pieces with fewer than `MAX_SHINGLES`.
     """
     pairs = np.asarray(pairs, np.int64).reshape(-1, 2)
     step = max(1, _BLOCK_SIZE // (2 * int(table.counts.max(initial=1))))
@@ -379,7 +377,7 @@ def _compare_block(table: Shingles, pairs: Integers) -> tuple[NDArray[np.int64],
     part = table.pieces(index)
     place = place.reshape(-1, 2)
     key = _keys(part.owner, part.hashes)
-    # Look the smaller piece's shingles up in the other's.
+    # Look up the shingles of the smaller piece in those of the other.
     few = np.where((part.counts[place[:, 0]] <= part.counts[place[:, 1]])[:, None], place, place[:, ::-1])
     asked = part.pieces(few[:, 0])
     wanted = _keys(few[:, 1][asked.owner], asked.hashes)
@@ -390,13 +388,13 @@ def _compare_block(table: Shingles, pairs: Integers) -> tuple[NDArray[np.int64],
 
 
 def _smaller_size(one: Shingles, other: Shingles, pairs: Integers) -> NDArray[np.int64]:
-    """(M,) shingles of the smaller of each pair, one piece of each table, up to where both are whole."""
+    """(M,) shingles of the smaller piece of each pair (one of each table), as far as both are complete."""
     complete_up_to = np.minimum(one.complete_up_to[pairs[:, 0]], other.complete_up_to[pairs[:, 1]])
     return np.minimum(_count_up_to(one, pairs[:, 0], complete_up_to), _count_up_to(other, pairs[:, 1], complete_up_to))
 
 
 def _count_up_to(table: Shingles, index: Integers, complete_up_to: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """(M,) hashes of piece `index` (M,) that are at most `complete_up_to` (M,)."""
+    """(M,) number of hashes of piece `index` (M,) that are at most `complete_up_to` (M,)."""
     taken, place = np.unique(index, return_inverse=True)
     part = table.pieces(taken)
     end = np.searchsorted(_keys(part.owner, part.hashes), _keys(place, complete_up_to), side="right")
@@ -413,10 +411,10 @@ def _containment(shared: NDArray[np.int64], smaller: NDArray[np.int64]) -> NDArr
 
 
 def name_pairs(names: Iterable[str | bytes]) -> NDArray[np.int64]:
-    """Pairs (M, 2) that join all pieces of one name; those with an empty name are joined to none.
+    """Pairs (M, 2) that connect all pieces with the same name; an empty name connects nothing.
 
     Args:
-        names: of each piece the work, or the artist, or the content hash.
+        names: work, artist or content hash of each piece.
     """
     number, _ = pd.factorize(np.array([name or None for name in names], dtype=object))
     order = np.argsort(number, kind="stable")
@@ -426,14 +424,13 @@ def name_pairs(names: Iterable[str | bytes]) -> NDArray[np.int64]:
 
 
 def connected_groups(n_pieces: int, *relations: Integers) -> NDArray[np.int64]:
-    """Group (P,) of each piece, numbered from 0: whole groups go to one split.
+    """Connected component (P,) of each piece, numbered from 0; a component goes to one split.
 
-    Pieces belong together through others, too: watch `np.bincount(group).max()`, because a chain can join half a
-    corpus.
+    Watch `np.bincount(group).max()`: a chain of pairs can connect half a corpus.
 
     Args:
         n_pieces: P.
-        relations: pairs (M, 2) of pieces that belong together, of any number of kinds.
+        relations: arrays of pairs (M, 2) of pieces that belong together.
     """
     pairs = np.concatenate([np.zeros((0, 2), np.int64), *relations])
     graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), (n_pieces, n_pieces))
@@ -441,14 +438,14 @@ def connected_groups(n_pieces: int, *relations: Integers) -> NDArray[np.int64]:
 
 
 def largest_overlap(train: Shingles, test: Shingles, min_shared: int = MIN_SHARED) -> Overlap:
-    """The nearest training piece of each test piece, by containment and then by the number of shared shingles.
+    """The training piece nearest to each test piece, by containment and then by number of shared shingles.
 
-    Every training piece is looked at, without signatures. Memory is the test pieces' and a block of the others'.
+    Compares all training pieces, without signatures. Memory holds the test pieces and a block of training pieces.
 
     Args:
-        train: shingles of the training pieces; best without the common ones of the whole corpus.
+        train: shingles of the training pieces, preferably without those common in the whole corpus.
         test: shingles of the test pieces, likewise.
-        min_shared: pieces that share fewer are not near at all.
+        min_shared: pairs that share fewer are ignored.
     """
     owner = test.owner[np.argsort(test.hashes, kind="stable")]
     hashes, count = np.unique(test.hashes, return_counts=True)
@@ -474,7 +471,7 @@ def largest_overlap(train: Shingles, test: Shingles, min_shared: int = MIN_SHARE
 
 
 def _weighted_runs(weight: NDArray[np.int64], most: int) -> Iterator[NDArray[np.int64]]:
-    """The numbers 0..P-1 in runs that weigh at most `most` together; one that weighs more is alone."""
+    """The numbers 0..P-1 in runs with a total weight of at most `most`; a heavier one is a run by itself."""
     total = np.append(0, np.cumsum(weight))
     first = 0
     while first < len(weight):
@@ -497,7 +494,7 @@ def _keep_nearest(
     containment: NDArray[np.float64],
     shared: NDArray[np.int64],
 ) -> Overlap:
-    """The better of what is known and of new pairs, for each test piece; of equal ones the first."""
+    """For each test piece the better of `best` and the new pairs; of equal ones the first."""
     every = np.arange(len(best.shared))
     train, test = np.append(best.train_piece, train), np.append(every, test)
     containment, shared = np.append(best.containment, containment), np.append(best.shared, shared)
@@ -507,15 +504,15 @@ def _keep_nearest(
 
 
 def collection_overlap(pairs: Pairs, collection: ArrayLike) -> tuple[list[str], NDArray[np.float64]]:
-    """How much of each collection is in each other, and in itself, again.
+    """Overlap of each collection with each other one, and with itself.
 
     Args:
         pairs: near duplicates among P pieces.
         collection: (P,) name of each piece's collection.
 
     Returns:
-        C names in order, and (C, C) the share of the row's pieces that have a near duplicate, other than
-        themselves, in the column.
+        C sorted names, and (C, C) the share of the row's pieces that have a near duplicate, other than themselves, in
+        the column.
     """
     names, number = np.unique(np.asarray(collection, dtype=str), return_inverse=True)
     both = np.concatenate([pairs.pieces, pairs.pieces[:, ::-1]])

@@ -73,8 +73,8 @@ def summary_lines(insight: Insight) -> list[str]:
     found = [one for one in insight.note_shortcuts if one.key != ALL_COUNTS and one.works.is_above_chance]
     if found:
         lines.append(
-            f"{found[0].property.title} alone predicts the style of {100 * found[0].works.accuracy:.0f} % of unseen "
-            "works: the strongest shortcut that survives cleaning."
+            f"Strongest shortcut that survives cleaning: {found[0].property.title}, with an accuracy of "
+            f"{100 * found[0].works.accuracy:.0f} % on the style of unseen works."
         )
     elif insight.note_shortcuts:
         lines.append("No simple count of the cleaned notes predicts the style better than chance.")

@@ -1,7 +1,7 @@
-"""The journal of a corpus: what was read of each file, so that no file is read twice.
+"""The journal of a corpus: the result of reading each file, so that no file is read twice.
 
-It is a folder of Parquet parts, each written aside, flushed and renamed, so a run that is killed loses what was read
-since its last part, a few seconds' work. A part holds a row a piece, or one row for a file without pieces.
+A folder of Parquet parts. Each is written to a temporary file, flushed and renamed, so a killed run loses only what it
+read since its last part, a few seconds of work. A part has one row per piece, or one row for a file without pieces.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from mgen.errors import MgenError
 PART_SECONDS = 3.0
 PART_TOKENS = 1 << 22
 PART_ROWS = 1 << 12
-"""A part is written when so much is waiting, or has waited so long."""
+"""Limits at which the buffered rows are written as a part."""
 
 _TYPES = {"str": pa.string(), "int": pa.int32(), "float": pa.float32(), "bool": pa.bool_()}
 _PLAIN = [field for field in fields(Piece) if str(field.type) in _TYPES]
 COLUMNS = [field.name for field in _PLAIN] + [field.name for field in fields(FileFacts)]
-"""What is known of a piece beside its arrays."""
+"""Columns of a piece, without its arrays."""
 
 ARRAYS = {
     "ids": pa.list_(pa.uint16()),
@@ -47,7 +47,7 @@ _FILE = pa.schema(
         ("path", pa.string()),
         ("size", pa.int64()),
         ("modified", pa.int64()),
-        ("number", pa.int32()),  # of the piece in its file; -1: it has none
+        ("number", pa.int32()),  # of the piece in its file; -1: a file without pieces
         ("reason", pa.string()),
         ("detail", pa.string()),
         ("notes", pa.string()),  # counts of the cleaning, as JSON, with the file's first row
@@ -66,11 +66,11 @@ SCHEMA = pa.schema(
 Stamp = tuple[int, int]
 
 RETRY_REASONS = frozenset({"timeout", "out of memory", "worker died", "internal error", "unreadable"})
-"""Reasons that may lie with the machine, or with us: such a file is read again the next time."""
+"""Reasons that may be the fault of the machine or of mgen: such a file is read again by the next run."""
 
 
 def file_stamp(file: Path) -> Stamp:
-    """Size and time of the last change; (-1, -1) of a file that cannot be found."""
+    """Size and modification time; (-1, -1) for a missing file."""
     try:
         status = os.stat(file)
     except OSError:
@@ -79,11 +79,11 @@ def file_stamp(file: Path) -> Stamp:
 
 
 class Journal:
-    """The journal in `folder`, for one set of rules; what other rules read lies beside it.
+    """The journal in `folder` for one set of rules; each set of rules has its own subfolder.
 
     Args:
-        folder: made if it is not there.
-        rules: fingerprint of the rules that files are read by.
+        folder: created if missing.
+        rules: fingerprint of the rules.
 
     Attributes:
         parts: the parts, oldest first.
@@ -98,7 +98,7 @@ class Journal:
         self._clear()
 
     def link_parts(self, folder: Path) -> None:
-        """Take over the parts of another journal, by links where the disk allows it."""
+        """Takes over the parts of another journal, by hard links where possible."""
         for path in (folder / self.folder.name).glob("*.parquet"):
             own = self.folder / path.name
             if not own.exists() and _is_complete(path):
@@ -110,7 +110,7 @@ class Journal:
         self.parts.sort()
 
     def delete_other_rules(self) -> None:
-        """Delete what other rules read: the corpus is whole."""
+        """Deletes the parts of all other rules, once the corpus is complete."""
         for other in self.folder.parent.iterdir():
             if other != self.folder:
                 shutil.rmtree(other, ignore_errors=True)
@@ -123,7 +123,7 @@ class Journal:
         self._since = time.monotonic()
 
     def write(self, source: Source, stamp: Stamp, outcome: Reading | Failure) -> None:
-        """Note what became of a file; it is safe once its part is written."""
+        """Adds the result of a file; it is safe once its part is written."""
         if isinstance(outcome, Failure):
             outcome = Reading(reason=outcome.reason, detail=outcome.detail)
         head = {"path": source.path, "size": stamp[0], "modified": stamp[1]}
@@ -136,7 +136,7 @@ class Journal:
             plain["n_shingles"] = len(piece.shingles)
             self._rows.append({**head, **counts, "number": number, **plain, **asdict(piece.facts), **arrays})
             self._tokens += len(piece.ids)
-            counts = {"notes": "", "parts": ""}  # of the file, so on its first row only
+            counts = {"notes": "", "parts": ""}  # counts per file are in its first row
         waited = time.monotonic() - self._since > PART_SECONDS
         if waited or self._tokens >= PART_TOKENS or len(self._rows) >= PART_ROWS:
             self.flush()
@@ -160,12 +160,12 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.flush()  # whatever happened: what was read is worth keeping
+        self.flush()  # also after an error: keep what was read
 
     # --------------------------------------------------------------- reading
 
     def known(self) -> dict[str, Stamp]:
-        """Each file that was read, with its stamp then, but for those that failed by the machine's fault."""
+        """Path -> stamp of each file read, except files with one of `RETRY_REASONS`."""
         seen: dict[str, Stamp] = {}
         for part in self.parts:
             table = _read(part, ["path", "size", "modified", "reason"])
@@ -176,12 +176,11 @@ class Journal:
         return seen
 
     def rows(self, sources: Sequence[Source], stamps: Sequence[Stamp]) -> pd.DataFrame:
-        """What is known of the files of `sources`, their pieces in order.
+        """Rows of the files of `sources`, their pieces in order.
 
         Returns:
-            All columns but the arrays, and `source` (index in `sources`), `part` and `row` (where the arrays are). Of a
-            file that was read more than once the last reading counts; what was read of a file before it changed
-            is left out, as are files that are no sources.
+            All columns but the arrays, and `source` (index in `sources`), `part` and `row` (location of the arrays).
+            The last reading of a file counts; readings of a changed file, and files not in `sources`, are left out.
         """
         place = pd.DataFrame(
             {
@@ -203,7 +202,7 @@ class Journal:
         return in_order
 
     def arrays(self, rows: pd.DataFrame, columns: Collection[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Arrays of the pieces in `rows`, one part of the journal at a time, so in no order.
+        """Arrays of the pieces in `rows`, one part of the journal at a time, so not in order.
 
         Yields:
             The position in `rows`, and the arrays by name.
@@ -217,7 +216,7 @@ class Journal:
 
 
 def cast_to_schema(pieces: pd.DataFrame) -> pd.DataFrame:
-    """The rows of pieces with each column in its own type: rows of files without pieces have made floats of them."""
+    """Casts each column to its type in `SCHEMA`: rows without a piece have made floats of integers."""
     types = {pa.int32(): np.int32, pa.float32(): np.float32, pa.bool_(): bool}
     wanted = {name: types[SCHEMA.field(name).type] for name in COLUMNS if SCHEMA.field(name).type in types}
     typed: pd.DataFrame = pieces.astype(wanted)
@@ -225,7 +224,7 @@ def cast_to_schema(pieces: pd.DataFrame) -> pd.DataFrame:
 
 
 def _is_complete(path: Path) -> bool:
-    """Whether a part is one of ours, as far as its end tells."""
+    """Whether a part has the schema of this journal, by its footer."""
     try:
         return bool(pq.read_schema(path).names == SCHEMA.names)
     except (OSError, pa.ArrowInvalid):

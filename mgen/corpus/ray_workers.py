@@ -1,7 +1,7 @@
-"""The same as `workers`, on Ray: one function over many items, on the cores of one machine or of many.
+"""`workers` on Ray: applies a function to many items on the cores of one machine or of a cluster.
 
-A cluster is found as Ray finds it (`RAY_ADDRESS`); without one, a local Ray is started for the run. Paths have to mean
-the same files on every machine.
+Connects to the cluster of `RAY_ADDRESS`; without it, starts a local Ray for the run. Paths must name the same files on
+every machine.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Result = TypeVar("Result")
 def run_on_ray(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, limits: Limits
 ) -> Generator[tuple[Item, Result | Failure]]:
-    """As `workers.run_in_processes`.
+    """Like `workers.run_in_processes`.
 
-    A library that hangs without ever coming back to Python is ended only after `STALL_SECONDS` seconds more.
+    A library call that never returns to Python is ended only after another `STALL_SECONDS`.
 
     Raises:
         MgenError: Ray is not installed.

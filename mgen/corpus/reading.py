@@ -1,6 +1,6 @@
-"""One music file through the whole line: read, repaired, cleaned, cut, written as tokens. What workers run.
+"""Reads one music file: repairs beats, cleans, splits into chunks, encodes as tokens. Workers run this.
 
-Nothing here knows other files: what depends on them (duplicates, works, splits) is the business of `prepare`.
+Knows nothing of other files; `prepare` handles what depends on them (duplicates, works, splits).
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from mgen.instruments import instrument_name
 from mgen.notes import Notes
 
 READER_VERSION = 1
-"""Number of this line: what was read by another is read again."""
+"""Version of this module's results: files read by another version are read again."""
 
 MIN_NOTES = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What every file goes by.
+    """How every file is read.
 
     Attributes:
-        recipe: `piano` makes one instrument of all; `band` keeps programs and drums; `tabs` makes a piece of
-            each chunk of each melodic track.
-        skip: names of `clean.STEPS` to leave out.
-        min_notes, max_notes: a piece with fewer or more is rejected, and in the recipe `tabs` a chunk with more is
-            cut; 0 is no upper bound.
-        min_voices, max_voices: the same for the number of notes that sound together; see `clean.voices`.
-        programs: only notes of these, -1 for drums, if any are named.
+        recipe: `piano` merges all instruments; `band` keeps programs and drums; `tabs` makes a piece of each chunk of
+            each melodic track.
+        skip: names of `clean.CLEANING_STEPS` to leave out.
+        min_notes, max_notes: pieces with fewer or more notes are rejected; the recipe `tabs` cuts longer chunks. 0 is
+            no upper bound.
+        min_voices, max_voices: the same for simultaneous notes, see `clean.count_voices`.
+        programs: keep only these, -1 for drums; all if empty.
         pitches: lowest and highest pitch kept.
         on_grid_only: reject pieces that were not written on the beat grid of their file.
-        long_rest: `tabs` splits a track where it rests for so many quarter notes.
-        max_silence: `tabs` drops a chunk that rests for a larger share of its time.
-        tab_events: write each piece as tab events too; for the recipe `tabs`.
-        chord_note: which note of a chord tab events keep, `top` or `bottom`.
+        long_rest: quarter notes of silence at which `tabs` splits a track.
+        max_silence: `tabs` drops chunks that are silent for a larger share of their time.
+        tab_events: also encode each piece as tab events; for the recipe `tabs`.
+        chord_note: note of a chord that tab events keep, `top` or `bottom`.
     """
 
     recipe: Recipe = "piano"
@@ -70,17 +70,17 @@ class Rules:
 
     @property
     def fingerprint(self) -> str:
-        """A hash: what was read by the same rules need not be read again."""
-        rules = asdict(self) | {"skip": sorted({*self.skip} - {"duplicates"})}  # those are found among all files
+        """A hash; files read by the same rules need not be read again."""
+        rules = asdict(self) | {"skip": sorted({*self.skip} - {"duplicates"})}  # duplicates are found after reading
         return hashlib.sha256(json.dumps([READER_VERSION, rules], sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What a file's format says, before cleaning; kept because it may tell the label.
+    """Properties of a file before cleaning, kept because they may reveal the style.
 
-    `tempo` is the first one, in quarters a minute; `time_signature` the first one as written; `velocities` how many
-    different ones there are; `pedal` whether the sustain pedal is used.
+    `tempo` is the first one, in quarters per minute; `time_signature` the first one as written; `velocities` the number
+    of distinct values; `pedal` whether the sustain pedal is used.
     """
 
     format: str
@@ -95,10 +95,10 @@ class FileFacts:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of a file: token ids (L,) of a vocabulary without styles, and what the tables say of it.
+    """A piece of a file: token ids (L,) of a vocabulary without styles, and its columns in the tables.
 
-    `shingles` (S,), `signature` (K,) and `content` tell it from others: see `mgen.corpus.duplicates`. `events`
-    (T, 4) are its tab events, empty where none were asked for. `track` and `chunk` are -1 for a whole file.
+    `shingles` (S,), `signature` (K,) and `content` identify it, see `mgen.corpus.duplicates`. `events` (T, 4) are its
+    tab events, empty unless requested. `track` and `chunk` are -1 for a whole file.
     """
 
     facts: FileFacts
@@ -124,10 +124,10 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What became of a file: its pieces, or why there are none.
+    """The pieces of a file, or the reason why it has none.
 
-    `notes` counts the notes that each step dropped or changed, `parts` the chunks it dropped or the tracks it split;
-    both are empty for a file that could not be read.
+    `notes` counts the notes that each step dropped or changed, `parts` the chunks dropped and the tracks split; both
+    are empty for a file that cannot be read.
     """
 
     pieces: tuple[Piece, ...] = ()
@@ -139,12 +139,12 @@ class Reading:
 
 @lru_cache(maxsize=2)
 def vocabulary(multi: bool) -> Remi:
-    """The vocabulary without styles: with n styles, every id of a note or a bar is n higher."""
+    """The vocabulary without styles; with n styles, the ids of notes and bars are n higher."""
     return Remi.build((), multi)
 
 
 def read_source(source: Source, rules: Rules) -> Reading:
-    """One file to its pieces, or why not."""
+    """Reads one file."""
     try:
         return _read_pieces(read_music(source.file), rules)
     except RejectedFile as error:
@@ -227,7 +227,7 @@ def _piece(chunk: Chunk, facts: FileFacts, beats: BeatRepair, rules: Rules, coun
 
 
 def _check_rules(notes: Notes, beats: BeatRepair, rules: Rules) -> None:
-    """Raise unless the piece is one that was asked for."""
+    """Raises `RejectedFile` unless the piece meets the rules."""
     if len(notes) < rules.min_notes:
         raise RejectedFile("too few notes", f"{len(notes)}, at least {rules.min_notes} make a piece")
     if rules.max_notes and len(notes) > rules.max_notes:
@@ -242,7 +242,7 @@ def _check_rules(notes: Notes, beats: BeatRepair, rules: Rules) -> None:
 
 
 def _keep_programs(score: core.ScoreTick, programs: tuple[int, ...]) -> tuple[core.ScoreTick, int]:
-    """The score without the tracks of other programs, and how many notes those had."""
+    """Drops the tracks of other programs; returns the score and the number of notes dropped."""
     wanted = [(-1 if track.is_drum else track.program) in programs for track in score.tracks]
     if all(wanted):
         return score, 0
@@ -254,7 +254,7 @@ def _keep_programs(score: core.ScoreTick, programs: tuple[int, ...]) -> tuple[co
 
 
 def _main_instrument(written: Notes) -> str:
-    """Name of the instrument with the most notes, drums aside."""
+    """Name of the instrument with the most notes, without drums."""
     programs = written.program[written.program >= 0]
     return instrument_name(int(np.bincount(programs).argmax())) if len(programs) else instrument_name(-1)
 
@@ -263,7 +263,7 @@ def _events(score: core.ScoreTick, rules: Rules, counts: Counter[str]) -> NDArra
     if not rules.tab_events:
         return np.zeros((0, 4), np.uint8)
     columns = score.tracks[0].notes.numpy()
-    onset = columns["time"] - columns["time"].min()  # a chunk begins with its first note
+    onset = columns["time"] - columns["time"].min()  # a chunk starts at its first note
     events, loss = encode_events(
         onset, columns["duration"], columns["pitch"], score.ticks_per_quarter, rules.chord_note
     )

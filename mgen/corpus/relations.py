@@ -1,6 +1,6 @@
-"""What the pieces of a corpus are to each other: copies, near duplicates, works, and how the splits overlap.
+"""Relations between the pieces of a corpus: copies, near duplicates, works, and overlap of the splits.
 
-Takes the journal's rows and gives rows back; `duplicates` does the comparing and knows nothing of files.
+Works on the journal's rows; `duplicates` does the comparison and knows nothing of files.
 """
 
 from __future__ import annotations
@@ -31,27 +31,24 @@ from mgen.corpus.shards import MANIFEST, PIECES
 from mgen.errors import MgenError
 
 NEAR_DUPLICATE_ACTIONS = ("join", "drop", "ignore")
-"""What to do about near duplicates."""
+"""Values of the option `near_duplicates`."""
 
 SPLIT_BY = ("work", "artist")
 
 
 @dataclass(frozen=True, slots=True)
 class PreviousSplits:
-    """The splits of a corpus that is brought up to date, by path and by content.
-
-    A file that was renamed is known by its notes.
-    """
+    """The splits in the corpus that is updated, by path and by content; a renamed file is found by its notes."""
 
     by_path: dict[str, str]
     by_content: dict[str, str]
 
     @classmethod
     def of(cls, corpus: Path | None) -> PreviousSplits:
-        """Those of the corpus in a folder; none of None, or of a folder without a corpus.
+        """The splits of the corpus in a folder; empty for None and for a folder without a corpus.
 
         Raises:
-            MgenError: There is a corpus whose table of pieces cannot be read.
+            MgenError: The corpus has a table of pieces that cannot be read.
         """
         if corpus is None or not (corpus / MANIFEST).is_file():
             return cls({}, {})
@@ -59,28 +56,28 @@ class PreviousSplits:
             old = pd.read_parquet(corpus / PIECES, columns=["path", "content", "split"])
         except (OSError, ValueError, pa.ArrowInvalid) as error:
             raise MgenError(
-                f"{corpus / PIECES}: cannot be read, so its splits would be lost; --overwrite draws them anew"
+                f"{corpus / PIECES}: cannot be read, so its splits would be lost; --overwrite assigns new ones"
             ) from error
         columns = {name: old[name].tolist() for name in old}
         by_path, by_content = (dict(zip(columns[name], columns["split"], strict=True)) for name in ("path", "content"))
         return cls(by_path, by_content)
 
     def splits(self, rows: pd.DataFrame) -> list[str]:
-        """The split that each row's piece had, empty if it is new."""
+        """The split of each row's piece before, empty for a new piece."""
         pairs = zip(rows["path"].tolist(), rows["content"].tolist(), strict=True)
         return [self.by_path.get(path) or self.by_content.get(content, "") for path, content in pairs]
 
 
 @dataclass(frozen=True, slots=True)
 class Relations:
-    """What P pieces have in common: near duplicates, and the shingles that are no commonplaces."""
+    """Near duplicates among P pieces, and their shingles without the common ones."""
 
     pairs: Pairs
     shingles: Shingles
 
 
 def drop_exact_copies(rows: pd.DataFrame, previous: PreviousSplits) -> pd.DataFrame:
-    """The rows without pieces of the same notes as another: the first stays, or the one that was in the corpus."""
+    """Drops pieces with the same notes as another: the first is kept, or the one already in the corpus."""
     pieces = np.flatnonzero(rows["number"] >= 0)
     codes, _ = pd.factorize(rows["content"].to_numpy(dtype=object)[pieces])
     new = ~rows["path"].iloc[pieces].isin(previous.by_path).to_numpy()
@@ -91,7 +88,7 @@ def drop_exact_copies(rows: pd.DataFrame, previous: PreviousSplits) -> pd.DataFr
 
 
 def find_near_duplicates(rows: pd.DataFrame, journal: Journal, action: str) -> tuple[pd.DataFrame, Relations]:
-    """The rows and what their pieces have in common; with `drop`, one of each group of near duplicates."""
+    """Finds near duplicates; with the action `drop`, keeps one row of each group of them."""
     pieces = np.flatnonzero(rows["number"] >= 0)
     work, _ = pd.factorize(np.array(_work_keys(rows.iloc[pieces]), dtype=object))
     signatures, table = _sketches(rows.iloc[pieces], journal)
@@ -110,7 +107,7 @@ def find_near_duplicates(rows: pd.DataFrame, journal: Journal, action: str) -> t
 
 
 def split_groups(pieces: pd.DataFrame, relations: Relations, split_by: str) -> NDArray[np.object_]:
-    """(P,) for each piece the first work, by name, of those that have to go to one split."""
+    """(P,) group of each piece: the first work, by name, of those that must share a split."""
     pairs = [relations.pairs.pieces, name_pairs(_work_keys(pieces))]
     if split_by == "artist":
         pairs.append(name_pairs(pieces["artist"].to_numpy(dtype=str)))
@@ -120,7 +117,7 @@ def split_groups(pieces: pd.DataFrame, relations: Relations, split_by: str) -> N
 
 
 def summarise_relations(pieces: pd.DataFrame, relations: Relations, exact: int) -> dict[str, Any]:
-    """How many pieces are alike, how far collections overlap, and the largest overlap of a train and a test piece."""
+    """Manifest entries: counts of duplicates, overlap of collections, largest overlap of a train and a test piece."""
     train, test = (np.flatnonzero(pieces["split"] == split) for split in ("train", "test"))
     names, share = collection_overlap(relations.pairs, pieces["collection"].to_numpy(dtype=str))
     out: dict[str, Any] = {
@@ -144,7 +141,7 @@ def summarise_relations(pieces: pd.DataFrame, relations: Relations, exact: int) 
 
 
 def _work_keys(pieces: pd.DataFrame) -> list[str]:
-    # A name of signs alone has no key but itself.
+    # A name without letters and digits is its own key.
     return [work_key(work) or work for work in pieces["work"]]
 
 
@@ -163,7 +160,7 @@ def _sketches(pieces: pd.DataFrame, journal: Journal) -> tuple[NDArray[np.uint32
 def _drop_pieces(
     rows: pd.DataFrame, which: NDArray[np.intp], like: NDArray[np.intp], reason: str, words: str
 ) -> pd.DataFrame:
-    """The rows without those at `which`, because of those at `like`; a file that is left without pieces says so."""
+    """Drops rows `which`, duplicates of rows `like`; a file without other pieces keeps a row with the reason."""
     if not len(which):
         return rows
     number = rows["number"].to_numpy().copy()

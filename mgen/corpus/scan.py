@@ -1,4 +1,4 @@
-"""Which files, and what is known of each before it is read: style, collection, work, artist."""
+"""Lists music files with their style, collection, work and artist, from a CSV or from their paths."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mgen.errors import MgenError
 from mgen.files import EXTENSIONS
 
 DEFAULT_STYLE = "other"
-"""Style of a file for which none was stated."""
+"""Style of files without one."""
 
 _TAKE_MARK = r"live|copy|alt|alternate|(?:(?:alternate|alt) )?take ?\d*|v\d+|ver(?:sion)? ?\d+"
 _TAKE = re.compile(rf"[ (\[]+(?:\d+\)|(?:{_TAKE_MARK})[)\]]?)$")
@@ -28,12 +28,12 @@ class Source:
     """A file that may become a piece.
 
     Attributes:
-        file: where it is.
-        path: how tables name it: as the caller gave it.
+        file: location.
+        path: its name in tables, as the caller gave it.
         style: name of a style.
-        collection: where it came from.
+        collection: source of the file, such as a dataset.
         work: the composition; all its files go to one split.
-        artist: who plays, empty if unknown.
+        artist: performer, empty if unknown.
     """
 
     file: Path
@@ -45,7 +45,7 @@ class Source:
 
     @property
     def song(self) -> str:
-        """The file's name without its ending."""
+        """The file name without its extension."""
         return _text(self.file.stem)
 
 
@@ -55,24 +55,22 @@ def scan(
     metadata: Path | None = None,
     collections: Sequence[str] = (),
 ) -> list[Source]:
-    """All files to be read, in the order of their paths.
+    """Lists all files to read, sorted by path.
 
     Args:
-        sources: folders, searched to the bottom for `files.EXTENSIONS`, and files, taken whatever their
-            name. Links to folders are not followed. Without metadata the collection is the top folder below
-            the source (its own name for files right in it), and the work is the file's name without case,
-            separators and marks of a take: `(1)`, `take 3`, `live`, `v2`, and `_2` where the same name
-            without it is there too.
-        styles: (name, folder or file): files there have that style, the innermost one where they are nested.
-            They are sources too.
-        metadata: CSV with the column `path` (from the CSV's folder) and any of style, collection, work,
-            artist; what it leaves empty is found as above. It alone then says which files are read, of those
-            within `sources` if there are any.
+        sources: folders, searched recursively for `files.EXTENSIONS`, and files of any name. Links to folders are not
+            followed. Without metadata the collection is the top folder below the source (for files directly in it, the
+            source itself), and the work is the file name without case, separators and suffixes of a take: `(1)`,
+            `take 3`, `live`, `v2`, and `_2` if the name without it exists too.
+        styles: (name, folder or file), which are sources too: files there have that style; if nested, that of the
+            innermost folder.
+        metadata: CSV with the column `path` (relative to the CSV) and any of style, collection, work, artist; empty
+            cells are filled as above. It then determines the files to read, within `sources` if there are any.
         collections: read only these.
 
     Raises:
-        MgenError: A source or a column is missing, a file is listed twice, a style or a collection has no
-            file, or there is nothing to read.
+        MgenError: A source or a column is missing, a file is listed twice, a style or a collection has no file, or
+            there is nothing to read.
     """
     styles = [(name.strip().lower(), folder) for name, folder in styles]
     roots = [*sources, *(folder for _, folder in styles)]
@@ -92,10 +90,10 @@ def scan(
 
 
 def parse_style(word: str) -> tuple[str, Path]:
-    """`jazz=music/jazz` as a pair.
+    """Splits `jazz=music/jazz` into name and path.
 
     Raises:
-        MgenError: It has another form.
+        MgenError: The form differs.
     """
     name, equals, folder = word.partition("=")
     if not (name and equals and folder):
@@ -104,7 +102,7 @@ def parse_style(word: str) -> tuple[str, Path]:
 
 
 def work_name(name: str) -> str:
-    """A file's name without case, separators and marks of a take."""
+    """A file name without case, separators and suffixes of a take."""
     plain = " ".join(re.split(r"[\s_.\-]+", unicodedata.normalize("NFKC", name).casefold())).strip()
     while (shorter := _TAKE.sub("", plain).strip()) and shorter != plain:
         plain = shorter
@@ -112,13 +110,13 @@ def work_name(name: str) -> str:
 
 
 def work_key(work: str) -> str:
-    """A work's name without its spelling: that of `In a Mellow Tone (live)` is that of `InAMellowTone`."""
+    """A work's name independent of spelling: equal for `In a Mellow Tone (live)` and `InAMellowTone`."""
     return re.sub(r"[\W_]+", "", work_name(work))
 
 
 def _search_folders(roots: Sequence[Path]) -> list[Source]:
     found: dict[str, Source] = {}
-    # The innermost source names a file's collection, so it comes last.
+    # The innermost source determines the collection of a file, so it is last.
     for root in sorted(roots, key=lambda root: len(Path(os.path.abspath(root)).parts)):
         for file in [root] if root.is_file() else _music_below(root):
             found[os.path.abspath(file)] = _source_at(file, root)
@@ -137,7 +135,7 @@ def _raise_unreadable(error: OSError) -> NoReturn:
 
 
 def _source_at(file: Path, root: Path) -> Source:
-    """A file below a source, or a source itself, with what its place says of it."""
+    """A file below a source, or the source itself, with the collection from its path."""
     inside = Path(os.path.relpath(file, root)).parts
     if not inside or inside[0] == os.pardir:
         collection = Path(os.path.abspath(file.parent)).name
@@ -169,7 +167,7 @@ def _read_metadata(metadata: Path, sources: Sequence[Path]) -> list[Source]:
         if within and not any(_is_within(place, source) for source in within):
             continue
         if place in found:
-            raise MgenError(f"{metadata}, row {number}: {file} is listed a second time; a file is one piece")
+            raise MgenError(f"{metadata}, row {number}: {file} is listed twice; list each file once")
         plain = _source_at(file, metadata.parent)
         work = " ".join(given["work"].casefold().split())
         found[place] = replace(
@@ -183,7 +181,7 @@ def _read_metadata(metadata: Path, sources: Sequence[Path]) -> list[Source]:
 
 
 def _set_styles(found: Sequence[Source], styles: Sequence[tuple[str, Path]]) -> list[Source]:
-    """Styles by folder, where metadata gave none; the innermost folder decides."""
+    """Sets styles by folder where the metadata has none; the innermost folder decides."""
     places = sorted(((os.path.abspath(folder), name) for name, folder in styles), key=lambda place: -len(place[0]))
     owner: dict[str, str] = {}
     for place, name in places:
@@ -223,5 +221,5 @@ def _is_within(place: str, folder: str) -> bool:
 
 
 def _text(path: Path | str) -> str:
-    """A path as text that can be stored: bytes that are no UTF-8 are escaped."""
+    """A path as text that can be stored: bytes that are not UTF-8 are escaped."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -1,6 +1,4 @@
-"""A corpus on disk: `corpus.json`, `pieces.parquet`, `tokens/<split>-00000.parquet`, `rejected.csv`,
-`tokenizer/`.
-"""
+"""A corpus on disk: `corpus.json`, `pieces.parquet`, `tokens/<split>-00000.parquet`, `rejected.csv`, `tokenizer/`."""
 
 from __future__ import annotations
 
@@ -30,10 +28,10 @@ TOKENIZER = "tokenizer"
 REJECTED = "rejected.csv"
 
 GROUP_TOKENS = 1 << 20
-"""Tokens in a row group: what a writer holds in memory."""
+"""Tokens per row group, which a writer holds in memory."""
 
 SHARD_TOKENS = 1 << 24
-"""Tokens in a file, after which the next one begins: one file is put in order in memory."""
+"""Tokens per file; one file is sorted in memory."""
 
 IDS = pa.list_(pa.uint16())
 SCHEMA = pa.schema([("piece", pa.int32()), ("style", pa.string()), ("ids", IDS)])
@@ -47,8 +45,8 @@ class TokenTable:
     """
 
     ids: NDArray[np.uint16]  # (L,)
-    offsets: NDArray[np.int64]  # (P + 1,) where each piece begins; the last entry is L
-    rows: pd.DataFrame  # P rows of pieces.parquet; `piece` is their number there
+    offsets: NDArray[np.int64]  # (P + 1,) start of each piece; the last entry is L
+    rows: pd.DataFrame  # P rows of pieces.parquet; `piece` is their row number
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -70,11 +68,11 @@ class Corpus:
 
     @classmethod
     def open(cls, folder: Path | str) -> Corpus:
-        """Open a corpus; its tokens are read when asked for.
+        """Opens a corpus without reading its tokens.
 
         Raises:
-            MgenError: The folder is no corpus, was written by another version, or its tokenizer is not the
-                one it was written with.
+            MgenError: The folder is no corpus, is of another version, or has another tokenizer than it was written
+            with.
         """
         folder = Path(folder)
         path = folder / MANIFEST
@@ -102,17 +100,17 @@ class Corpus:
 
     @cached_property
     def pieces(self) -> pd.DataFrame:
-        """A row a piece, those of one file after each other; the columns are told in `mgen.corpus.prepare`."""
+        """One row per piece, sorted by file; `mgen.corpus.prepare` documents the columns."""
         try:
             return pd.read_parquet(self.folder / PIECES)
         except (OSError, pa.ArrowInvalid) as error:
             raise MgenError(f"{self.folder / PIECES}: cannot be read ({error}); prepare it again") from error
 
     def table(self, split: str, style: str | None = None) -> TokenTable:
-        """The tokens of a split, of all styles or of one; reads the split's shards only.
+        """Reads the tokens of a split, of all styles or of one.
 
         Raises:
-            MgenError: There is no such split or style, or shards are missing or damaged.
+            MgenError: The split or style does not exist, or shards are missing or damaged.
         """
         if split not in SPLITS:
             raise MgenError(f"split '{split}': expected one of {', '.join(SPLITS)}")
@@ -135,7 +133,7 @@ class Corpus:
                     found = batch["piece"].to_numpy()
                     length = pc.list_value_length(batch["ids"]).to_numpy(zero_copy_only=False)
                     if not np.array_equal(length, sizes[found]):
-                        raise MgenError(f"{path}: other lengths than {PIECES} counts; prepare it again")
+                        raise MgenError(f"{path}: lengths differ from {PIECES}; prepare it again")
                     values = batch["ids"].flatten().to_numpy()
                     own = begins[found] >= 0
                     values = values[np.repeat(own, length)]
@@ -153,9 +151,7 @@ class Corpus:
 
 
 class GroupWriter:
-    """Writes rows that end in token ids to one Parquet file, a row group at a time, so that memory stays
-    flat.
-    """
+    """Writes rows with token ids to one Parquet file, a row group at a time, to bound memory."""
 
     def __init__(self, path: Path, schema: pa.Schema, group_tokens: int | None = None) -> None:
         self.schema = schema
@@ -199,17 +195,17 @@ class GroupWriter:
 
 
 class ShardWriter:
-    """Writes the token shards of all splits, each split's pieces in a random order, the same every time: who reads the
-    shards from first to last reads shuffled music.
+    """Writes the token shards of all splits, each split in a fixed random order, so that a sequential reader gets
+    shuffled music.
 
-    A piece may be written at any time: it waits in the file of its shard, which is put in order at the end. Memory
-    holds one shard then.
+    Pieces may be written in any order: each goes to a temporary file of its shard; shards are sorted at the end, one
+    in memory at a time.
 
     Args:
-        folder: made here.
+        folder: created here.
         split: (P,) split of each piece.
-        style: (P,) its style.
-        n_tokens: (P,) how many tokens it has.
+        style: (P,) style of each piece.
+        n_tokens: (P,) number of tokens of each piece.
     """
 
     def __init__(
@@ -231,7 +227,7 @@ class ShardWriter:
     def write(self, piece: int, ids: NDArray[np.uint16]) -> None:
         name = f"{self._split[piece]}-{self._shard[piece]:05d}.parquet"
         if name not in self._open:
-            # Many are open at a time, so each holds little.
+            # Many are open at a time, so each has a small buffer.
             self._open[name] = GroupWriter(self.folder / f"{name}.part", SCHEMA, GROUP_TOKENS // 16)
         self._open[name].write({"piece": piece, "style": str(self._style[piece])}, ids)
 
@@ -245,8 +241,8 @@ class ShardWriter:
         with GroupWriter(self.folder / name, SCHEMA) as writer:
             for row in order.tolist():
                 piece = int(pieces[row])
-                named = {"piece": piece, "style": str(self._style[piece])}
-                writer.write(named, ids[starts[row] : starts[row + 1]])
+                labels = {"piece": piece, "style": str(self._style[piece])}
+                writer.write(labels, ids[starts[row] : starts[row + 1]])
         aside.unlink()
         self.shards.append({"file": name, "split": name.split("-")[0], "tokens": writer.n_tokens})
 

@@ -268,11 +268,9 @@ def _predict(table: Floats, pieces: pd.DataFrame, by: str, seed: int, repeats: i
 def describe(shortcut: Shortcut) -> str:
     """How well a shortcut predicts the style, what that means, and what to do."""
     works, collections, on_grid = shortcut.works, shortcut.collections, shortcut.on_grid
-    unseen = f", {_percent(collections)} of unseen collections" if collections else ""
-    sentences = [
-        f"{shortcut.property.title} alone predicts the style of {_percent(works)} of unseen works{unseen} "
-        f"(chance: {100 * works.chance:.0f} %)"
-    ]
+    unseen = f", {_percent(collections)} on unseen collections" if collections else ""
+    chance = f"(chance: {100 * works.chance:.0f} %)"
+    sentences = [f"{shortcut.property.title} alone: {_percent(works)} accuracy on unseen works{unseen} {chance}"]
     if collections and works.is_above_chance:
         sentences.append(_compare_collections(works, collections))
     sentences.append(shortcut.property.advice)

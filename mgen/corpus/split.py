@@ -1,4 +1,4 @@
-"""Splits by work: what is judged was never trained on, in any performance or arrangement."""
+"""Splits by work: no performance or arrangement of a training work is in another split."""
 
 from __future__ import annotations
 
@@ -13,15 +13,12 @@ from numpy.typing import NDArray
 from mgen.errors import MgenError
 
 SHARES = {"train": 0.64, "valid": 0.10, "judge": 0.10, "test": 0.16}
-"""Share of the works in each split; `judge` is what the evaluation's own judge is trained on, and nothing
-else.
-"""
+"""Share of the works in each split; only the evaluation's own judge is trained on `judge`."""
 
 SPLITS = tuple(SHARES)
 
-
 STRICTEST_FIRST = ("test", "judge", "valid", "train")
-"""From the split that must stay unseen longest to the one that is trained on."""
+"""Splits from the one that most needs to stay unseen to the training split."""
 
 
 def assign_splits(
@@ -32,16 +29,15 @@ def assign_splits(
 ) -> NDArray[np.str_]:
     """Split (P,) of each piece.
 
-    Works of a collection are put in the order of a hash of their names and cut at `SHARES`, so each split is
-    drawn from every collection, and at least one work goes to each split. Collections of fewer than four
-    works of one style are cut together. A work that is in several collections, or styles, goes where the
-    first of them puts it: a work is in one split only.
+    The works of a collection are sorted by a hash of their names and divided by `SHARES`, so that each split has works
+    of every collection, at least one. Collections with fewer than four works of one style are pooled. A work in several
+    collections or styles gets the split of the first of them.
 
     Args:
         pieces: P rows with columns style, collection, and `by`.
-        styles: styles that must be there, beside those that are.
-        by: the column that says what goes to one split: works, or works that belong together.
-        before: splits of works that have one already, and keep it.
+        styles: styles that must be present, in addition to those of `pieces`.
+        by: column with the unit that is never split: works, or groups of works.
+        previous: split of works that have one already and keep it.
 
     Raises:
         MgenError: A style would have no piece in one of the splits.
@@ -61,11 +57,11 @@ def assign_splits(
 
 
 def splits_of_groups(groups: Sequence[str], splits: Sequence[str]) -> dict[str, str]:
-    """Split of each group whose pieces had some already: the one that must stay unseen longest.
+    """Split of each group of which pieces have one already: the first of them in `STRICTEST_FIRST`.
 
     Args:
         groups: (P,) group of each piece.
-        splits: (P,) split it had, empty if it is new.
+        splits: (P,) its previous split, empty for a new piece.
     """
     found: dict[str, str] = {}
     for group, split in zip(groups, splits, strict=True):
@@ -75,9 +71,7 @@ def splits_of_groups(groups: Sequence[str], splits: Sequence[str]) -> dict[str, 
 
 
 def _fill_splits(works: list[str], previous: Mapping[str, str]) -> dict[str, str]:
-    """A split for each of the `works` that has none: splits that are empty come first, then those that lack most of
-    their share.
-    """
+    """Assigns splits to the `works` without one: empty splits first, then those that are short of their share."""
     wanted = Counter(_share_out(len(works)))
     wanted.subtract(previous[work] for work in works if work in previous)
     has = Counter(previous[work] for work in works if work in previous)
@@ -88,7 +82,7 @@ def _fill_splits(works: list[str], previous: Mapping[str, str]) -> dict[str, str
 
 
 def _share_out(n: int) -> list[str]:
-    """A split for each of `n` works in order; with fewer than four the later splits get none."""
+    """Split of each of `n` works in order; with fewer than four works the last splits stay empty."""
     held = {name: max(1, round(share * n)) for name, share in SHARES.items() if name != "train"}
     names = ["train"] * max(1, n - sum(held.values())) + [name for name, count in held.items() for _ in range(count)]
     return names[:n]

@@ -1,6 +1,6 @@
-"""The folder of a corpus while it is written: beside the one asked for, which stays until the new one is whole.
+"""Writes a corpus in a temporary folder next to its target, which stays unchanged until the new corpus is complete.
 
-Knows nothing of what a corpus holds but the name of its manifest and of its journal, which outlives a run that failed.
+Knows only the names of a corpus's manifest and of its journal, which is kept after a failed run.
 """
 
 from __future__ import annotations
@@ -15,35 +15,34 @@ from mgen.corpus.shards import MANIFEST
 from mgen.errors import MgenError
 
 JOURNAL = "read"
-"""Folder of the journal in a corpus: what was read, for the next time. It may be deleted."""
+"""Folder of the journal in a corpus, reused by the next run; it may be deleted."""
 
 LOCK = "lock"
 
 
 def check_out(out: Path, replace: bool) -> None:
-    """Raise unless a corpus may be written to the folder `out`."""
+    """Raises unless a corpus may be written to the folder `out`."""
     if not out.name or os.path.ismount(out):
-        raise MgenError(f"{out}: a corpus cannot take the place of a mounted folder; give a folder inside it")
+        raise MgenError(f"{out}: a corpus cannot replace a mounted folder; give a folder inside it")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not (out / MANIFEST).is_file():
-        raise MgenError(f"{out}: holds something else than a corpus; choose another --out")
+        raise MgenError(f"{out}: holds something other than a corpus; choose another --out")
     if not replace:
         raise MgenError(
-            f"{out}: holds a corpus already; give --resume to bring it up to date, --overwrite to make it anew, or "
+            f"{out}: holds a corpus already; give --resume to update it, --overwrite to replace it, or "
             "choose another --out"
         )
 
 
 @contextmanager
 def stage_corpus(out: Path, overwrite: bool, resume: bool) -> Iterator[Path]:
-    """A folder beside `out` that takes its place when all went well.
+    """A temporary folder next to `out` that replaces it on success.
 
-    What a run that was killed, interrupted or failed has written to the journal stays there, and the next run finds it,
-    unless it is told to overwrite.
+    After a killed, interrupted or failed run the journal stays there for the next run, unless that one overwrites.
 
     Raises:
-        MgenError: `out` is in use, another run is writing it, or the disk refuses.
+        MgenError: `out` is in use, another run is writing it, or writing fails.
     """
     restore_previous(out)
     check_out(out, overwrite or resume)
@@ -78,7 +77,7 @@ def stage_corpus(out: Path, overwrite: bool, resume: bool) -> Iterator[Path]:
 
 
 def restore_previous(out: Path) -> None:
-    """Restore the corpus of a run that was killed after it moved the old one away and before the new one came."""
+    """Restores the old corpus after a run that was killed between moving it away and moving the new one in."""
     old = _sibling(out, "old") if out.name else out
     if old.exists() and out.is_dir() and not any(out.iterdir()):
         out.rmdir()
@@ -91,7 +90,7 @@ def _sibling(out: Path, suffix: str) -> Path:
 
 
 def _clear(aside: Path, overwrite: bool) -> None:
-    """Delete all but the lock and, unless it is to be overwritten, a journal that holds something."""
+    """Deletes all but the lock and, unless `overwrite`, a journal that is not empty."""
     journal = aside / JOURNAL
     keep = {LOCK} if overwrite or not any(journal.rglob("*.parquet")) else {LOCK, JOURNAL}
     for path in aside.iterdir():
@@ -104,7 +103,7 @@ def _clear(aside: Path, overwrite: bool) -> None:
 
 @contextmanager
 def _lock(path: Path, out: Path) -> Iterator[None]:
-    """Hold a lock that ends with the process, however it ends; without effect on Windows."""
+    """Holds a lock that is released when the process ends in any way; has no effect on Windows."""
     try:
         import fcntl
     except ImportError:

@@ -1,4 +1,4 @@
-"""Tab events of a corpus on disk: a `.npy` of (T, 4) for each chunk, and the same in one Parquet file a split."""
+"""Tab events of a corpus on disk: a `.npy` of (T, 4) per chunk, and the same in one Parquet file per split."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mgen.corpus.journal import Journal
 from mgen.corpus.split import SPLITS
 
 TAB_EVENTS = "tab_events"
-GROUP_EVENTS = 1 << 18  # events in a row group, about
+GROUP_EVENTS = 1 << 18  # events per row group, approximately
 
 SCHEMA = pa.schema(
     [
@@ -29,11 +29,11 @@ SCHEMA = pa.schema(
 
 
 def write_tab_events(pieces: pd.DataFrame, journal: Journal, folder: Path) -> None:
-    """Write `folder/<instrument>/<song>/<track>/<chunk>.npy` and `folder/<split>.parquet`.
+    """Writes `folder/<instrument>/<song>/<track>/<chunk>.npy` and `folder/<split>.parquet`.
 
     Args:
-        pieces: rows of pieces.parquet, with the place of their arrays in the journal. Songs of one name in several
-            files are told apart by a mark of their paths.
+        pieces: rows of pieces.parquet, with the location of their arrays in the journal. A hash of the path
+            distinguishes songs with the same name.
     """
     folder.mkdir(parents=True)
     for split in SPLITS:
@@ -64,7 +64,7 @@ def _table(pieces: pd.DataFrame, held: list[tuple[int, NDArray[np.uint8]]]) -> p
 
 
 def song_folder(song: str, path: str) -> str:
-    """Name of a song's folder: its own name and a mark of the file's path."""
+    """Folder name of a song: its name and a hash of the file's path."""
     return f"{_slug(song)}-{hashlib.sha256(path.encode()).hexdigest()[:12]}"
 
 

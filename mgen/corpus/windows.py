@@ -1,4 +1,4 @@
-"""Windows of pieces: what the model trains on, continues, and is compared with. Every window starts on a bar."""
+"""Windows of pieces, for training, as prompts and as references. Every window starts on a bar."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from mgen.encoding.remi import PITCH_RANGE, Kind, Remi
 from mgen.errors import MgenError
 
 MAX_TRANSPOSITION = 6
-"""Semitones up or down: with 5 down and 6 up every key is reached once."""
+"""Semitones up or down: 5 down and 6 up reach every key once."""
 
 
 def sample_windows(
     table: TokenTable, remi: Remi, n: int, length: int, rng: np.random.Generator, transpose: bool = False
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Windows of exactly `length` tokens: a piece drawn evenly among those long enough, then one of its bars.
+    """Samples windows of exactly `length` tokens: a piece uniformly among those long enough, then one of its bars.
 
     Returns:
-        (n, length) token ids and (n,) the piece (row of `table`) that each came from.
+        (n, length) token ids and (n,) the piece (row of `table`) of each window.
 
     Raises:
         MgenError: No piece has `length` tokens.
@@ -36,9 +36,7 @@ def sample_windows(
     bars, owner = bars[fits], owner[fits]
     if not len(bars):
         longest = int(np.diff(table.offsets).max(initial=0))
-        raise MgenError(
-            f"windows of {length} tokens were asked for, the longest piece has {longest}; ask for fewer tokens"
-        )
+        raise MgenError(f"windows of {length} tokens: the longest piece has {longest}; choose shorter windows")
     pieces, first, count = np.unique(owner, return_index=True, return_counts=True)
     choice = rng.integers(len(pieces), size=n)
     start = bars[first[choice] + rng.integers(count[choice])]
@@ -49,8 +47,8 @@ def sample_windows(
 
 
 def _random_transposition(ids: NDArray[np.int64], remi: Remi, rng: np.random.Generator) -> NDArray[np.int64]:
-    """The ids in a key drawn evenly among the 12, as far as the range of pitches allows. Music with drums stays as
-    it is.
+    """Transposes ids to a random key, uniform among the 12 as far as the pitch range allows. Music with drums stays
+    unchanged.
     """
     if remi.multi:
         return ids
@@ -63,12 +61,12 @@ def _random_transposition(ids: NDArray[np.int64], remi: Remi, rng: np.random.Gen
 
 
 def window_counts(n_tokens: NDArray[np.int64], context: int) -> NDArray[np.int64]:
-    """(P,) windows an epoch of pieces of (P,) `n_tokens`; BOS and the style token take two places of each `context`."""
+    """(P,) windows per epoch of pieces with (P,) `n_tokens`; BOS and the style token take two places of `context`."""
     return np.maximum(np.ceil(n_tokens / (context - 2)), 1).astype(np.int64)
 
 
 def item_rng(seed: int, index: int) -> np.random.Generator:
-    """The generator of item `index` of a run: no other item has a say in it."""
+    """Random generator of item `index` of a run, independent of all other items."""
     return np.random.Generator(np.random.Philox(key=[seed, index]))
 
 
@@ -83,13 +81,13 @@ def training_sequence(
     transpose: bool,
     style_dropout: float,
 ) -> NDArray[np.int64]:
-    """At most `context` tokens: BOS, the style token or not, window `number` of a piece, EOS where the piece ends.
+    """At most `context` tokens: BOS, an optional style token, window `number` of a piece, EOS where the piece ends.
 
-    Windows are laid out one behind the other from a random point, then moved back to the bar that they begin in.
+    Windows follow each other from a random offset, then move back to the start of their bar.
 
     Args:
-        piece: (L,) its ids, without BOS, EOS and style.
-        style_dropout: chance that the style token is left out.
+        piece: (L,) ids without BOS, EOS and style.
+        style_dropout: probability that the style token is left out.
     """
     body = context - 2
     wanted = max(int(number * body - rng.integers(body)) if number else 0, 0)
@@ -109,12 +107,12 @@ def training_sequence(
 class Windows(Dataset[dict[str, NDArray[np.int64]]]):
     """Training sequences of at most `context` tokens: BOS, style, then a window of a piece that starts on a bar.
 
-    Item i is a function of `seed` and i alone, so a run that is taken up again sees what the uninterrupted one would
-    have seen. An epoch goes once through all pieces, in windows cut afresh each time; where a piece ends, EOS follows.
+    Item i depends on `seed` and i alone, so a resumed run sees the same items as an uninterrupted one. An epoch covers
+    all pieces once, with new window offsets; EOS follows the end of a piece.
 
     Attributes:
         length: number of items, over all epochs.
-        style_dropout: share of sequences without their style token, for guidance and for music of no stated style.
+        style_dropout: share of sequences without their style token, for guidance and for music without a style.
     """
 
     table: TokenTable
@@ -172,9 +170,8 @@ def collate(
 ) -> dict[str, torch.Tensor]:
     """Right-padded batch: `input_ids` (B, T), `labels` with -100 where padded, `index` (B,) the items' numbers.
 
-    There is no attention mask: behind a causal mask nothing attends to padding on the right, and without one the
-        fast attention
-    kernels serve. `pad_to` fixes T (a compiled model wants one shape).
+    There is no attention mask: under a causal mask nothing attends to padding on the right, and fast attention kernels
+    need none. `pad_to` fixes T (a compiled model needs one shape).
     """
     width = pad_to or max(len(item["input_ids"]) for item in items)
     ids = torch.full((len(items), width), pad_id)

@@ -1,5 +1,5 @@
-"""One function over many items in worker processes that may crash, hang or take all memory: the item at fault is
-known, the run goes on.
+"""Applies a function to many items in worker processes that may crash, hang or run out of memory: the item at fault is
+reported, the run continues.
 """
 
 from __future__ import annotations
@@ -26,22 +26,18 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 QUEUED_PER_WORKER = 16
-"""Items handed out for each worker: enough to keep it busy, few enough that memory does not grow with their
-number.
-"""
+"""Items scheduled per worker: enough to keep it busy, few enough to bound memory."""
 
 STALL_SECONDS = 600.0
-"""Seconds beyond an item's limit after which a silent pool is given up: on a busy machine workers start slowly."""
+"""Seconds beyond the limit of an item until a stalled pool is abandoned; workers start slowly on a busy machine."""
 
 IMPORTS = ("mgen.encoding.remi", "mgen.guitar_pro")
-"""What takes seconds to import: the server that workers are forked from has it."""
+"""Slow imports that the fork server makes once for all workers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What comes in place of a result: `reason` is `timeout`, `out of memory`, `worker died` or `internal
-    error`; `detail` is what is known.
-    """
+    """Returned in place of a result; `reason` is `timeout`, `out of memory`, `worker died` or `internal error`."""
 
     reason: str
     detail: str
@@ -49,12 +45,12 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one item may take.
+    """Limits per item.
 
     Attributes:
-        seconds: of processor time, so that a busy machine changes no result; an item that only waits is ended after
-            `WALL_PER_CPU_SECOND` times as long.
-        memory: MiB beyond what the worker held before. Held to on Linux only.
+        seconds: processor time, so that the load of the machine does not change results; an item that only waits is
+            ended after `WALL_PER_CPU_SECOND` times as long.
+        memory: MiB in addition to what the worker holds. Enforced on Linux only.
     """
 
     seconds: float = 5.0
@@ -62,12 +58,12 @@ class Limits:
 
 
 WALL_PER_CPU_SECOND = 6.0
-"""Seconds on the clock for each second of processor time that an item may take."""
+"""Seconds on the clock allowed per second of processor time."""
 
 
 @dataclass(frozen=True)
 class LimitedCall(Generic[Item, Result]):
-    """`function` under `limits`: what a worker calls, of whatever engine. Faults become `Failure`."""
+    """`function` under `limits`, as a worker of any engine calls it; errors become `Failure`."""
 
     function: Callable[[Item], Result]
     limits: Limits
@@ -80,7 +76,7 @@ class LimitedCall(Generic[Item, Result]):
                 return self.function(item)
             except MemoryError:
                 return Failure("out of memory", f"needs over {self.limits.memory} MiB")
-            except Exception as error:  # a fault of ours must not lose the other files; it is named and counted
+            except Exception as error:  # a bug in mgen must not lose the other files; it is reported and counted
                 return Failure("internal error", f"{type(error).__name__}: {' '.join(str(error).split())}")
             finally:
                 _start_timers(0.0)
@@ -90,7 +86,7 @@ class LimitedCall(Generic[Item, Result]):
 
 
 class OutOfTime(BaseException):
-    """Not an `Exception`: no library's own handling of faults may take it for one."""
+    """Not an `Exception`, so that the error handling of libraries does not catch it."""
 
 
 def _raise_out_of_time(number: int, frame: FrameType | None) -> NoReturn:
@@ -109,7 +105,7 @@ def _start_timers(seconds: float) -> None:
 
 
 def _cap_memory(more: int) -> None:
-    """Let this process take `more` MiB beyond what it holds."""
+    """Limits this process to `more` MiB in addition to what it holds."""
     if not sys.platform.startswith("linux"):
         return
     import resource
@@ -124,22 +120,21 @@ def _cap_memory(more: int) -> None:
 def run_in_processes(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, limits: Limits
 ) -> Generator[tuple[Item, Result | Failure]]:
-    """Each item with its result, in the order of the items, whatever the number of workers. Close it to end early.
+    """Yields each item with its result, in the order of the items. Close the generator to end early.
 
     Args:
-        function: can be pickled, as can items and results; it is imported once, before the workers are
-            forked.
+        function: must be picklable, as must items and results; imported once, before the workers fork.
         workers: number of processes.
-        limits: what one item may take.
+        limits: per item.
 
     Raises:
-        MgenError: Three times in a row the workers were lost without a result.
+        MgenError: The pool broke three times in a row without a result.
     """
     left = iter(items)
-    waiting: deque[Item] = deque()  # handed out, result not yet given on
+    waiting: deque[Item] = deque()  # scheduled, result not yet yielded
     deaths = 0
     limited = LimitedCall(function, limits)
-    timeout = 2 * WALL_PER_CPU_SECOND * limits.seconds  # for what no signal reaches: a library that hangs
+    timeout = 2 * WALL_PER_CPU_SECOND * limits.seconds  # for library calls that signals do not interrupt
     while True:
         pool = ProcessPool(workers, context=_context(function))
         try:
@@ -154,8 +149,7 @@ def run_in_processes(
                 deaths = 0
                 yield waiting.popleft(), result
         except (BrokenProcessPool, RuntimeError) as error:
-            # A worker died between two items, and pebble gives up on the pool. What had no result goes to a
-            # new one.
+            # A worker died between two items and pebble abandons the pool; items without a result go to a new one.
             deaths += 1
             if deaths == 3:
                 raise MgenError(
@@ -169,7 +163,7 @@ def run_in_processes(
 
 def _outcome(future: ProcessFuture[Result | Failure], timeout: float) -> Result | Failure:
     try:
-        # The oldest item waits for one other at most; if it never ends, the pool's own machinery is stuck.
+        # The oldest item waits for at most one other; beyond that the pool itself is stuck.
         return future.result(timeout=2 * timeout + STALL_SECONDS)
     except BrokenProcessPool:
         raise
@@ -177,7 +171,7 @@ def _outcome(future: ProcessFuture[Result | Failure], timeout: float) -> Result 
         if not future.done():
             raise BrokenProcessPool("no answer from the pool") from error
         return Failure("timeout", f"took over {timeout:g} seconds")
-    except OutOfTime:  # the clock rang when the item was done, before it was stopped
+    except OutOfTime:  # the timer fired after the item was done, before it was stopped
         return Failure("timeout", "its time was over")
     except ProcessExpired as error:
         return Failure("worker died", f"exit code {error.exitcode}")
@@ -186,7 +180,7 @@ def _outcome(future: ProcessFuture[Result | Failure], timeout: float) -> Result 
 
 
 def _context(function: Callable[..., object]) -> BaseContext:
-    """Workers fork from a server that has the imports, not from us: we may run threads."""
+    """Workers fork from a server with the imports, not from this process, which may run threads."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")

@@ -1,9 +1,8 @@
-"""REMI: bars, positions and notes as tokens, 24 positions a quarter.
+"""REMI: bars, positions and notes as tokens, 24 positions per quarter.
 
-The vocabulary is MidiTok's, and so is the meaning of every token: `Remi.decode` and `Remi.encode` are vectorised
-equals of MidiTok's own decoder and encoder (tests hold them to it, on random token strings too). The same vocabulary
-is saved a second time as a Hugging Face fast tokenizer, so that `AutoTokenizer`, `pipeline` and TRL work with no
-code of ours.
+Vocabulary and token semantics are MidiTok's: `Remi.decode` and `Remi.encode` are vectorised equivalents of MidiTok's
+decoder and encoder (tested, also on random token sequences). The vocabulary is also saved as a Hugging Face fast
+tokenizer, so that `AutoTokenizer`, `pipeline` and TRL work without mgen.
 """
 
 from __future__ import annotations
@@ -25,17 +24,17 @@ from mgen.errors import MgenError
 from mgen.notes import MAX_BEATS, STEPS_PER_QUARTER, Bars, Notes, sort_order
 
 PITCH_RANGE = (21, 108)
-"""Lowest and highest pitch that is written: the piano's."""
+"""Lowest and highest pitch with a token: those of the piano."""
 
 VELOCITY_BINS = 8
 MIDITOK_FILE = "miditok.json"
 
 _SHAPE = r"[A-Za-z]+_(?:None|-?[0-9][0-9./:\-]*)"
-"""The shape of a token's name: text of names run together splits into them again."""
+"""Pattern of a token name, to split concatenated names."""
 
 
 class Kind(IntEnum):
-    """What a token is; its value is a number whose meaning follows from the kind."""
+    """Kind of a token; it defines the meaning of the token's value."""
 
     SPECIAL = 0
     BAR = 1
@@ -64,11 +63,11 @@ class Remi:
     """REMI ids <-> `Notes`, with MidiTok's and Hugging Face's tokenizers of the same vocabulary.
 
     Args:
-        miditok: the MidiTok tokenizer whose vocabulary this is; build one with `Remi.build`.
+        miditok: the MidiTok tokenizer with the vocabulary; `Remi.build` makes one.
 
     Attributes:
         kind: (V,) `Kind` of each token.
-        value: (V,) its value, 0 where it has none.
+        value: (V,) value of each token, 0 if it has none.
         multi: whether notes carry a program token (recipe `band`).
         style_ids: style name -> id of its token.
         pad_id, bos_id, eos_id, bar_id: ids of those tokens.
@@ -98,14 +97,14 @@ class Remi:
 
     @classmethod
     def build(cls, styles: Sequence[str] = ("jazz", "other"), multi: bool = False) -> Remi:
-        """A new vocabulary.
+        """Builds a vocabulary.
 
         Args:
-            styles: names of the styles that get a token; letters only.
+            styles: names of the styles with a token; letters only.
             multi: write each note's program (recipe `band`).
 
         Raises:
-            MgenError: A style's name has other characters than letters, or is the name of another token.
+            MgenError: The name of a style has other characters than letters, or is that of another token.
         """
         for style in styles:
             if not re.fullmatch("[a-z]+", style) or style in {"pad", "bos", "eos", "bar"}:
@@ -129,7 +128,7 @@ class Remi:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the vocabulary: a model and a corpus fit together if theirs are equal."""
+        """A hash of the vocabulary; a model and a corpus are compatible if theirs are equal."""
         return hashlib.sha256("\n".join(self.names).encode()).hexdigest()[:16]
 
     # ---------------------------------------------------------------- files
@@ -152,7 +151,7 @@ class Remi:
         )
 
     def save_pretrained(self, folder: Path | str) -> None:
-        """Write MidiTok's file and the Hugging Face tokenizer's files side by side."""
+        """Writes MidiTok's file and the files of the Hugging Face tokenizer to one folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.miditok.save(folder / MIDITOK_FILE)
@@ -160,10 +159,10 @@ class Remi:
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> Remi:
-        """Read what `save_pretrained` wrote.
+        """Reads the files of `save_pretrained`.
 
         Raises:
-            MgenError: There is no MidiTok file, or it is not of this encoding.
+            MgenError: The MidiTok file is missing or of another encoding.
         """
         path = Path(folder) / MIDITOK_FILE
         if not path.is_file():
@@ -178,10 +177,10 @@ class Remi:
     # ------------------------------------------------------------- decoding
 
     def decode(self, ids: Sequence[ArrayLike], start: ArrayLike = 0) -> Notes:
-        """Token ids to notes, equal to MidiTok's decoder; see `Notes.from_ids`.
+        """Decodes token ids to notes like MidiTok's decoder; see `Notes.from_ids`.
 
-        Any ids can be decoded: a token that the grammar does not allow where it stands is counted in `n_broken` and
-        otherwise has the effect that it has in MidiTok.
+        Any ids can be decoded: a token that the grammar does not allow at its place is counted in `n_broken` and
+        otherwise has the same effect as in MidiTok.
         """
         rows = [np.asarray(row, dtype=np.int64).reshape(-1) for row in ids]
         pieces = len(rows)
@@ -197,7 +196,7 @@ class Remi:
         is_bar = kind == Kind.BAR
         is_position = kind == Kind.POSITION
         first_bar = _first(is_bar, piece, pieces)
-        # A position before the first bar line opens bar 0 by itself.
+        # A position before the first bar token implies bar 0.
         implied = _first(is_position, piece, pieces) < first_bar
         advance = np.where(is_bar, meter * STEPS_PER_QUARTER, 0)
         opening = is_bar & (at == first_bar[piece]) & ~implied[piece]
@@ -216,7 +215,7 @@ class Remi:
         token = pitch_at + 2 - first[owner] - begin[owner]
         pitch_at, owner, token = (array[token >= 0] for array in (pitch_at, owner, token))
 
-        # Time 0 is the bar in which the completion begins.
+        # Time 0 is the start of the bar in which the completion starts.
         origin = np.minimum(first + begin, np.maximum(last - 1, 0))
         base_tick = bar_tick[origin] if len(flat) else np.zeros(pieces, np.int64)
         base_bar = bar_number[origin] if len(flat) else np.zeros(pieces, np.int64)
@@ -259,10 +258,10 @@ class Remi:
         first: NDArray[np.int64],
         completed: NDArray[np.bool_],
     ) -> NDArray[np.bool_]:
-        """(L,) whether a token may not stand where it stands.
+        """(L,) whether the grammar forbids a token at its place.
 
-        A kind may not follow the kind before it; a position may not lie outside its bar or fail to move on; a pitch
-        may not be written twice at one position. Special tokens may only stand before the first bar, and none where
+        Forbidden are a kind that may not follow the previous one, a position outside its bar or not after the previous
+        position, and a repeated pitch at one position. Special tokens may only be before the first bar, and not where
         `completed` (L,) is True.
         """
         if not len(kind):
@@ -270,16 +269,16 @@ class Remi:
         at = np.arange(len(kind))
         head = at == first[piece]
         before = np.where(head, Kind.SPECIAL, np.roll(kind, 1))
-        # Special tokens are the prompt's: there they stand before the first bar, in a completion nowhere.
+        # Special tokens are allowed in the prompt, before the first bar, and not in a completion.
         broken = ~self._follows[before, kind] | ((kind == Kind.SPECIAL) & completed)
         is_position = kind == Kind.POSITION
         broken |= is_position & (value >= meter * STEPS_PER_QUARTER)
-        # The position before, if it lies in the same bar.
+        # The previous position, if in the same bar.
         moved = np.maximum.accumulate(np.where(is_position | (kind == Kind.BAR), at, -1))
         previous = np.where(head, -1, np.roll(moved, 1))
         same_bar = (previous >= first[piece]) & (kind[previous] == Kind.POSITION)
         broken |= is_position & same_bar & (value <= value[previous])
-        # Notes of one position are written in rising order of program and pitch, so a repeat or a step back is broken.
+        # Notes at one position are sorted by program and pitch, so a repetition or a lower note is broken.
         note = np.flatnonzero(kind == Kind.PITCH)
         if len(note) > 1:
             program = np.zeros(len(kind), np.int64)
@@ -287,18 +286,18 @@ class Remi:
                 named = np.maximum.accumulate(np.where(kind == Kind.PROGRAM, at, -1))
                 program = np.where(named >= first[piece], value[named], 0)
             rank = program[note] * 128 + value[note]
-            together = (piece[note[1:]] == piece[note[:-1]]) & (moved[note[1:]] == moved[note[:-1]])
-            broken[note[1:][together & (np.diff(rank) <= 0)]] = True
+            same_position = (piece[note[1:]] == piece[note[:-1]]) & (moved[note[1:]] == moved[note[:-1]])
+            broken[note[1:][same_position & (np.diff(rank) <= 0)]] = True
         out: NDArray[np.bool_] = broken
         return out
 
     # ------------------------------------------------------------- encoding
 
     def encode(self, notes: Notes) -> list[NDArray[np.int64]]:
-        """Notes to token ids, equal to MidiTok's encoder on notes that the vocabulary can write.
+        """Encodes notes as token ids like MidiTok's encoder, for notes that the vocabulary can represent.
 
-        Velocities and durations go to the nearest token; a note outside the range of pitches is left out, as are
-        bars after the last note. No BOS, style or EOS token is added.
+        Velocities and durations are rounded to the nearest token; notes outside the pitch range and bars after the last
+        note are left out. No BOS, style or EOS token is added.
         """
         low, high = PITCH_RANGE
         keep = (notes.pitch >= low) & (notes.pitch <= high) & (notes.position < len(self._position_ids))
@@ -311,9 +310,9 @@ class Remi:
         written = number <= last_bar[bars.piece]
         position = notes.position
         same = (notes.piece[1:] == notes.piece[:-1]) & (notes.bar[1:] == notes.bar[:-1]) & (np.diff(position) == 0)
-        opens = np.concatenate([np.ones(min(len(notes), 1), bool), ~same])  # the note that writes its position
+        opens = np.concatenate([np.ones(min(len(notes), 1), bool), ~same])  # first note at its position
 
-        # Bars and notes in one order: a bar before its notes.
+        # Bars and notes in one order, each bar before its notes.
         row_piece = np.concatenate([bars.piece[written], notes.piece])
         row_bar = np.concatenate([number[written], notes.bar])
         is_note = np.repeat([0, 1], [int(written.sum()), len(notes)])
@@ -339,9 +338,9 @@ class Remi:
         return np.split(out, np.cumsum(total)[:-1])
 
     def transpose(self, ids: NDArray[np.int64], semitones: ArrayLike) -> NDArray[np.int64]:
-        """Ids with every pitch moved by `semitones` (broadcast against `ids`); the caller keeps within the range.
+        """Transposes every pitch by `semitones` (broadcast against `ids`); the caller stays within the pitch range.
 
-        Drums move too: only single-instrument ids are meant.
+        Transposes drums too, so use it for single-instrument ids only.
         """
         moved: NDArray[np.int64] = np.where(self.kind[ids] == Kind.PITCH, ids + np.asarray(semitones), ids)
         return moved
@@ -362,7 +361,7 @@ def _value(name: str) -> int:
 
 
 def _lookup(remi: Remi, kind: Kind, size: int) -> NDArray[np.int64]:
-    """(size,) id of the token of `kind` with each value; -1 counts from the end."""
+    """(size,) id of the token of `kind` with each value; value -1 is the last entry."""
     table = np.full(size, -1, np.int64)
     ids = np.flatnonzero(remi.kind == kind)
     table[remi.value[ids]] = ids
@@ -370,7 +369,7 @@ def _lookup(remi: Remi, kind: Kind, size: int) -> NDArray[np.int64]:
 
 
 def _nearest(remi: Remi, kind: Kind, size: int) -> NDArray[np.int64]:
-    """(size,) id of the token of `kind` whose value is nearest; the larger one if two are."""
+    """(size,) id of the token of `kind` with the nearest value; of two the larger."""
     ids = np.flatnonzero(remi.kind == kind)[::-1]
     distance = np.abs(np.arange(size)[:, None] - remi.value[ids][None, :])
     nearest: NDArray[np.int64] = ids[distance.argmin(axis=1)]
@@ -399,23 +398,23 @@ def _grammar(multi: bool) -> NDArray[np.bool_]:
 def _next_note(
     broken: NDArray[np.int64], piece: NDArray[np.int64], note: NDArray[np.int64], owner: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """(N,) how many of the tokens `broken` stand before each note is completed, or after the last note of its piece.
+    """(N,) number of `broken` tokens before each note is complete; those after the last note of a piece count for it.
 
     Args:
-        broken, piece: flat index of each broken token, and its piece; in rising order.
-        note, owner: (N,) flat index of the token that completes each note, and its piece; in rising order.
+        broken, piece: flat index of each broken token, and its piece; sorted.
+        note, owner: (N,) flat index of the token that completes each note, and its piece; sorted.
     """
     count = np.zeros(len(note), np.int64)
     if len(note):
         after = np.searchsorted(note, broken)
         last = np.searchsorted(owner, piece, side="right") - 1
-        has_note = (last >= 0) & (owner[last] == piece)  # a piece without notes has nobody to tell
+        has_note = (last >= 0) & (owner[last] == piece)
         np.add.at(count, np.minimum(after, last)[has_note], 1)
     return count
 
 
 def _first(mask: NDArray[np.bool_], piece: NDArray[np.int64], pieces: int) -> NDArray[np.int64]:
-    """(B,) flat index of the first True of each piece; a number past every index where there is none."""
+    """(B,) flat index of the first True of each piece; beyond all indices if there is none."""
     found = np.flatnonzero(mask)
     out = np.full(pieces, len(mask) + 1)
     np.minimum.at(out, piece[found], found)
@@ -425,7 +424,7 @@ def _first(mask: NDArray[np.bool_], piece: NDArray[np.int64], pieces: int) -> ND
 def _cumulative(
     values: NDArray[np.int64] | NDArray[np.bool_], piece: NDArray[np.int64], first: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """(L,) running sum that starts afresh at each piece's first token."""
+    """(L,) cumulative sum that restarts at the first token of each piece."""
     total = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
     running: NDArray[np.int64] = total[1:] - total[first[piece]]
     return running
@@ -440,7 +439,7 @@ def _metre(
 ) -> NDArray[np.int64]:
     """(L,) quarters in a bar under the last time signature at or before each token.
 
-    Before the first one, it is that first one if no part of a note comes earlier, else 4/4 (as in MidiTok).
+    Before the first time signature, it is that one if no note token is earlier, else 4/4 (as in MidiTok).
     """
     if not len(kind):
         return np.zeros(0, np.int64)
@@ -464,7 +463,7 @@ def _bar_table(
     base_tick: NDArray[np.int64],
     base_bar: NDArray[np.int64],
 ) -> Bars:
-    """Bars from each piece's base bar on. A bar is as long as the metre in force when the next one begins."""
+    """Bars from each piece's base bar on. A bar has the length of the metre in effect when the next one starts."""
     at = np.flatnonzero(is_bar)
     owner = piece[at]
     has_bar = np.bincount(owner, minlength=len(last)) > 0

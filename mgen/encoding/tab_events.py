@@ -1,7 +1,7 @@
-"""Tab events: one voice as rows of four small numbers, a row for each note and each rest.
+"""Tab events: one voice as rows of four small numbers, one row for each note and each rest.
 
-A row is `(semitone, octave, dur_log, dotted)`: what a player reads off a tab, and nothing of bars, loudness or tempo.
-Time is the sum of the rows before. Plain arrays come in and a score goes out; nothing here knows files or models.
+A row is `(semitone, octave, dur_log, dotted)`, as in a tab, without bars, velocity or tempo. Time is the sum of the
+previous rows. Converts arrays to events and events to a score; knows nothing of files or models.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ quarter, 8th, 16th, 32nd and 1/64 note. dotted: 0 or 1.
 """
 
 TICKS_PER_QUARTER = 960
-"""Of a decoded score."""
+"""Resolution of a decoded score."""
 
 UNITS_PER_QUARTER = 32
-"""Time is counted in units of a 1/128 note, in which every one of the 14 values is whole."""
+"""Time unit: a 1/128 note, in which all 14 note values are integers."""
 
 MAX_LAG = 3
-"""Units that a note may start too early or too late, so that three quarters in the time of two are 24 + 16 + 24 units
-and not three notes with a rest after each."""
+"""Units that a note may start early or late, so that three quarters in the time of two are 24 + 16 + 24 units
+and not three notes each followed by a rest."""
 
 Events = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -45,53 +45,53 @@ _VALUES = np.array([(dur_log, dotted) for dur_log in range(6, -1, -1) for dotted
 
 _LENGTHS = (64 >> _VALUES[:, 0].astype(np.int64)) * (2 + _VALUES[:, 1])  # (14,) units
 _SHORTEST, _LONGEST = int(_LENGTHS[0]), int(_LENGTHS[-1])
-_NEAREST = np.abs(np.arange(_LONGEST + 1)[:, None] - _LENGTHS).argmin(axis=1)  # the shorter one of two
+_NEAREST = np.abs(np.arange(_LONGEST + 1)[:, None] - _LENGTHS).argmin(axis=1)  # of two the shorter
 _MAX_TICKS = int(np.iinfo(np.int32).max)
 _TICKS_PER_UNIT = TICKS_PER_QUARTER // UNITS_PER_QUARTER
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What a table of events does not hold of the notes that it was made from, in notes.
+    """Number of notes that a table of events does not represent exactly.
 
-    All but `notes` and `chord_notes` are counted after times were rounded to the 1/128 note.
+    All but `notes` and `chord_notes` are counted after rounding times to 1/128 notes.
     """
 
-    notes: int  # that were read
-    chord_notes: int  # left out: another note of the voice starts within less than a 1/64 note
+    notes: int  # read
+    chord_notes: int  # left out: another note of the voice starts within a 1/64 note
     cut: int  # ended by the next note
-    rounded: int  # written with another length than they sound
-    long: int  # longer than a dotted whole note, which is what they get; rests follow
-    moved: int  # start up to `MAX_LAG` units away from where they did
-    gaps: int  # followed by a silence that no rest stands for
+    rounded: int  # written with another duration
+    long: int  # longer than a dotted whole note; shortened to it, rests follow
+    moved: int  # start moved by up to `MAX_LAG` units
+    gaps: int  # followed by a silence without a rest
 
 
 def encode(
     onset: ArrayLike, duration: ArrayLike, pitch: ArrayLike, ticks_per_quarter: int, voice: Voice = "top"
 ) -> tuple[Events, Loss]:
-    """Notes to events.
+    """Encodes notes as events.
 
-    Notes that start less than a 1/64 note after the first of them are a chord, of which one stays. A note sounds until
-    the next one starts at the latest. Each gets the value nearest to its length (of two the shorter), and what is left
-    up to the next note becomes rests, the longest first: any gap of a 1/64 note or more can be written exactly.
+    Notes that start less than a 1/64 note after the first of them form a chord, of which one note is kept. A note ends
+    at the latest where the next one starts. Each gets the note value nearest to its duration (of two the shorter), and
+    the time left until the next note becomes rests, the longest first: any gap of a 1/64 note or more is exact.
 
-    Errors do not add up, because a rest reaches to where the next note starts in the source, not to where the rounded
-    one before it would put it. Where notes follow each other without a gap, and no single value lasts until the next
-    one, its start may move by up to `MAX_LAG` units; the note after aims at its own place again. So no chord is ever
-    more than `MAX_LAG` + 1/2 units (0.11 quarters) from its first note in the source.
+    Errors do not accumulate, because a rest extends to the start of the next note in the source. If notes follow each
+    other without a gap and no note value lasts until the next one, its start may move by up to `MAX_LAG` units; the
+    following note returns to its own time. So no chord is more than `MAX_LAG` + 1/2 units (0.11 quarters) from its
+    first note in the source.
 
-    There is no tie: a note longer than a dotted whole note is not struck again but followed by rests. The rest before
-    the first note is written, one after the last is not.
+    There are no ties: a note longer than a dotted whole note is followed by rests. A rest before the first note is
+    written, one after the last is not.
 
     Args:
         onset: (N,) ticks, in any order.
         duration: (N,) ticks.
         pitch: (N,) MIDI note numbers.
         ticks_per_quarter: ticks in a quarter note.
-        voice: the note of a chord that stays; the longest one where that pitch is there more than once.
+        voice: the note kept of a chord; of equal pitches the longest.
 
     Returns:
-        (T, 4) events, and what they do not hold.
+        (T, 4) events, and what they do not represent.
 
     Raises:
         MgenError: The arrays are not of one length or not whole numbers, or a value is out of range.
@@ -102,13 +102,13 @@ def encode(
     if not len(begins):
         return np.zeros((0, len(COLUMNS)), np.uint8), Loss(0, 0, 0, 0, 0, 0, 0)
     start, end, pitches = _one_voice(begins, ends, all_pitches, voice)
-    # After the last note there is room for any value.
+    # After the last note any value fits.
     span = np.append(np.diff(start), max(int(end[-1] - start[-1]), 0) + 2 * _LONGEST)
     length = np.clip(end - start, 0, span)
     value, lag, gap = _lay_out(span, length, first=int(start[0]))
     gap[-1] = 0
     lead = start[:1] if start[0] >= _SHORTEST else np.zeros(1, np.int64)
-    # The rest before the first note follows a note that is then taken away.
+    # The rest before the first note follows a dummy note, which is then removed.
     events = _rows(np.append(0, pitches), np.append(0, value), np.append(lead, gap))[1:]
     long = length > _LONGEST
     return events, Loss(
@@ -123,13 +123,13 @@ def encode(
 
 
 def decode(events: ArrayLike, program: int = 0, tempo: float = 120.0) -> core.ScoreTick:
-    """Events to a score of 960 ticks a quarter with one track, at `tempo` quarters a minute.
+    """Decodes events to a score of 960 ticks per quarter with one track, at `tempo` quarters per minute.
 
-    `encode` of the notes gives the same events again, but for two things that notes do not hold: rests at the end, and
-    how the time between two notes is split into rests.
+    `encode` of the notes gives the same events again, except for rests at the end and the way the time between two
+    notes is split into rests.
 
     Raises:
-        MgenError: A row is no event, or the rows last longer than a MIDI clock counts.
+        MgenError: A row is not an event, or the total time overflows MIDI ticks.
     """
     table = check_events(events)
     ticks = _LENGTHS[_value_index(table)] * _TICKS_PER_UNIT
@@ -152,10 +152,10 @@ def decode(events: ArrayLike, program: int = 0, tempo: float = 120.0) -> core.Sc
 
 
 def check_events(events: ArrayLike) -> Events:
-    """The events as (T, 4) uint8.
+    """Checks events and casts them to (T, 4) uint8.
 
     Raises:
-        MgenError: They have another shape, are not whole numbers, or a row is no event; the row is named.
+        MgenError: The shape is wrong, values are not integers, or a row is not an event (the message gives the row).
     """
     table = np.asarray(events)
     if table.ndim != 2 or table.shape[1] != len(COLUMNS):
@@ -184,16 +184,15 @@ def check_events(events: ArrayLike) -> Events:
 class TabWindows(Dataset[Events]):
     """Windows of `window` events, every `hop` events, over many tables; a `DataLoader` can batch them.
 
-    Item i is (window, 4) uint8, read when it is asked for: files stay on the disk, and only the sizes of all tables are
-    in memory. A file is mapped for each item anew (well under 1 ms), so that any number of files and of worker
-    processes will do.
+    Item i is (window, 4) uint8 and read lazily: files stay on disk, and only the sizes of the tables are in memory.
+    Each item maps its file (well under 1 ms), so the number of files and of worker processes is not limited.
 
     Args:
         tables: arrays of events, or paths of .npy files with one.
         window: events in an item.
         hop: events from the start of one window to that of the next in its table, at most `window`.
-        partial: `drop` leaves out what is left of a table after its last full window, also a whole table shorter than
-            one; `pad` makes a window of it and fills that up with whole rests, `filled` says from where.
+        partial: `drop` leaves out the rest of a table after its last full window, and tables shorter than a window;
+            `pad` makes a window of it, padded with whole rests; `filled` gives the number of real rows.
 
     Raises:
         MgenError: A table has another shape or type, a file cannot be read, or window and hop do not fit.
@@ -213,7 +212,7 @@ class TabWindows(Dataset[Events]):
             count = np.where(self._sizes >= window, over // hop + 1, 0)
         else:
             count = np.where(self._sizes > 0, -(-over // hop) + 1, 0)
-        self._ends = np.cumsum(count)  # windows up to and with each table's
+        self._ends = np.cumsum(count)  # cumulative number of windows
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
@@ -228,13 +227,13 @@ class TabWindows(Dataset[Events]):
         return out
 
     def place(self, index: int) -> tuple[int, int]:
-        """The table of window `index`, and the row in it where the window starts."""
+        """Table of window `index`, and its first row there."""
         number = int(np.searchsorted(self._ends, index, side="right"))
         before = int(self._ends[number - 1]) if number else 0
         return number, (index - before) * self.hop
 
     def filled(self, index: int) -> int:
-        """How many rows of window `index` are the table's own; the others are padding."""
+        """Number of rows of window `index` from the table; the others are padding."""
         number, start = self.place(index)
         return min(self.window, int(self._sizes[number]) - start)
 
@@ -250,8 +249,8 @@ def _open_npy(path: Path) -> Any:
         return np.load(path, mmap_mode="r")
     except OSError as error:
         raise MgenError(f"{path}: {error.strerror or error}; give .npy files of events") from error
-    except (ValueError, EOFError) as error:  # what numpy says of other content, and of half a file
-        raise MgenError(f"{path}: not a whole .npy file; save events with numpy.save") from error
+    except (ValueError, EOFError) as error:  # numpy's errors for other or truncated content
+        raise MgenError(f"{path}: not a complete .npy file; save events with numpy.save") from error
 
 
 def _check_table(events: Any, name: str) -> Events:
@@ -290,9 +289,9 @@ def _units(onset: ArrayLike, duration: ArrayLike, pitch: ArrayLike, ticks_per_qu
 
 
 def _one_voice(begin: Ints, end: Ints, pitch: Ints, voice: Voice) -> tuple[Ints, Ints, Ints]:
-    """Start, end and pitch (M,) of the one note that stays of each chord; starts are at least a 1/64 note apart."""
+    """Start, end and pitch (M,) of the note kept of each chord; starts are at least a 1/64 note apart."""
     starts = np.unique(begin)
-    # Of starts one unit apart, every second one of a run opens a chord.
+    # In a run of starts one unit apart, every second one starts a chord.
     run = np.flatnonzero(np.diff(starts, prepend=starts[0] - _SHORTEST) > 1)
     in_run = np.arange(len(starts)) - np.repeat(run, np.diff(run, append=len(starts)))
     opening = starts[in_run % 2 == 0]
@@ -303,12 +302,12 @@ def _one_voice(begin: Ints, end: Ints, pitch: Ints, voice: Voice) -> tuple[Ints,
 
 
 def _lay_out(span: Ints, length: Ints, first: int) -> tuple[NDArray[np.intp], Ints, Ints]:
-    """What is written for notes that sound for `length` (N,) units of the `span` (N,) to the next one.
+    """Chooses note values for notes with a duration of `length` (N,) of the `span` (N,) units to the next note.
 
     Returns:
-        (N,) index of each note's value, units that it starts too late, and units of rest after it.
+        (N,) index of each note value, delay of its start in units, and rest after it in units.
     """
-    # How late a note starts depends on the notes before. There are only 7 ways, so all are worked out at once.
+    # The delay of a note depends on the previous notes. There are only 7 possible delays, so all are computed at once.
     lags = np.arange(-MAX_LAG, MAX_LAG + 1)
     left = span[:, None] - lags
     legato = (span - length < _SHORTEST)[:, None]
@@ -327,8 +326,8 @@ def _lay_out(span: Ints, length: Ints, first: int) -> tuple[NDArray[np.intp], In
 
 
 def _rows(pitch: Ints, value: NDArray[np.integer], gap: Ints) -> Events:
-    """(T, 4) a row for each note, and after it those of a rest of `gap` units."""
-    longest = gap // _LONGEST - (gap % _LONGEST == 1)  # a remainder of one unit is not a value
+    """(T, 4) one row for each note, followed by the rows of a rest of `gap` units."""
+    longest = gap // _LONGEST - (gap % _LONGEST == 1)  # one unit is not a note value
     remainder = gap - longest * _LONGEST
     count = 1 + longest + _REST_COUNTS[remainder]
     note = np.repeat(np.arange(len(gap)), count)
@@ -344,8 +343,8 @@ def _rows(pitch: Ints, value: NDArray[np.integer], gap: Ints) -> Events:
 
 
 def _rests() -> tuple[Ints, Ints]:
-    """The values of the rests that a gap of g units is written with, the longest first, and their number, for every g
-    that is not written with dotted whole rests alone. No gap of one unit may be left.
+    """Note values of the rests in a gap of g units, the longest first, and their number, for every g up to a dotted
+    whole rest. No gap of one unit may remain.
     """
     written: list[list[int]] = []
     for gap in range(_LONGEST + 2):
@@ -370,6 +369,6 @@ def _value_index(table: Events) -> Ints:
 
 
 def _pitch(table: Events) -> Ints:
-    """(T,) MIDI note number of each row; of no meaning for a rest."""
+    """(T,) MIDI note number of each row; meaningless for a rest."""
     pitch: Ints = table[:, 1].astype(np.int64) * 12 + table[:, 0] - 1
     return pitch
