@@ -20,7 +20,7 @@ class Structure(BandRule):
     mean over segments (`mgen.music.structure`): a loop has 1. Credit falls on all notes alike. Undefined: a piece
     shorter than two segments. Where most real pieces are, the corpus has no band, and the rule cannot be built.
 
-    Known exploit: a few bars copied to and fro; pair with `loops` and `repetition_pitch`.
+    Known reward hacking: a few bars copied to and fro; pair with `loops` and `repetition_pitch`.
     Source: `mgen.music.structure.structureness`; the band is measured on the training corpus (`fit_bands`).
     """
 
@@ -37,7 +37,7 @@ class Length(BandRule):
 
     Credit falls on all notes alike. Undefined: no pitched notes.
 
-    Known exploit: any notes, as many as asked for; pair with everything else.
+    Known reward hacking: any notes, as many as asked for; pair with everything else.
     Source: the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 
@@ -54,7 +54,7 @@ class Ending(BandRule):
     ones on any: the band asks for an ending only if it was measured on music that ends. Credit falls on the notes of
     the last moment. Undefined: fewer than two moments.
 
-    Known exploit: a long note after anything; pair with `voice_leading`.
+    Known reward hacking: a long note after anything; pair with `voice_leading`.
     Source: ours, after phrase-final lengthening; the band is measured on the training corpus (`fit_bands`).
     """
 

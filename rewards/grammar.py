@@ -21,7 +21,7 @@ class GrammarGate:
     grammar and must not be a way out. Credit falls on the first note that is completed after a broken token (on
     the last one if none is), in equal parts for each broken token; on all notes alike where there are too few.
 
-    Known exploit: `fewest` notes of anything; pair with the band rules.
+    Known reward hacking: `fewest` notes of anything; pair with the band rules.
     Source: `Notes.n_broken`, as the encoding counts it; in `REWARDS`, `fewest` is half the number of notes
     that nine of ten real excerpts have.
     """

@@ -23,7 +23,7 @@ class ChordTones(BandRule):
     Credit falls, above the band, on the chord notes of strong beats, and below it on the others there.
     Undefined: no note on a strong beat.
 
-    Known exploit: plain triads on strong beats with anything between them; pair with `scale_fit`.
+    Known reward hacking: plain triads on strong beats with anything between them; pair with `scale_fit`.
     Source: chord-tone ratio as in Yeh et al. 2021 (arXiv:2001.02360), on chords inferred from the notes; the band is
     measured on the training corpus (`fit_bands`), not chosen.
     """
@@ -47,7 +47,7 @@ class ScaleFit(BandRule):
     Random notes fit badly and nursery tunes wholly: both lie outside the band of jazz. Credit falls, below the band,
     on the notes outside the scale of their window, and above it on all notes alike. Undefined: no pitched notes.
 
-    Known exploit: a scale up and down with now and then a note from outside; pair with `repetition_interval`.
+    Known reward hacking: a scale up and down with now and then a note from outside; pair with `repetition_interval`.
     Source: scale consistency, Mogren 2016, arXiv:1611.09904, in windows and as a band; the band is measured on
     the training corpus (`fit_bands`), not chosen.
     """
@@ -77,7 +77,7 @@ class PitchEntropy(BandRule):
     Of the twelve pitch classes in windows of 32 notes, mean over windows: 0 (one pitch class) to 3.58 (all alike).
     Credit falls on all notes alike. Undefined: no pitched notes.
 
-    Known exploit: notes drawn from the right number of pitch classes in any order; pair with `voice_leading`.
+    Known reward hacking: notes drawn from the right number of pitch classes in any order; pair with `voice_leading`.
     Source: pitch-class histogram entropy, Wu and Yang 2020, arXiv:2008.01307, in windows of notes; the band is
     measured on the training corpus (`fit_bands`), not chosen.
     """
@@ -93,7 +93,7 @@ class VoiceLeading(BandRule):
     chords are followed voice by voice. Credit falls, above the band, on the notes whose leap is wider than it, and
     below it on those whose leap is narrower. Undefined: no note goes on from another.
 
-    Known exploit: scales, or a chord that is held on and struck again; pair with the rules of repetition.
+    Known reward hacking: scales, or a chord that is held on and struck again; pair with the rules of repetition.
     Source: ours, after the rule of the nearest way; the band is measured on the training corpus (`fit_bands`).
     """
 
@@ -116,7 +116,7 @@ class BarLines(VoiceLeading):
     As `VoiceLeading`, of the notes alone whose leader lies in an earlier bar: music in the wrong order leaps where its
     parts were put together. Undefined: no voice goes on over a bar line.
 
-    Known exploit: a held chord or a scale over every bar line; pair with `repetition_pitch`.
+    Known reward hacking: a held chord or a scale over every bar line; pair with `repetition_pitch`.
     Source: ours; the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 

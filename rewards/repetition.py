@@ -27,7 +27,7 @@ class RepetitionBand(BandRule):
     piece changes nothing. Short n-grams are what tells music from a random walk: an excerpt of a few hundred tokens
     hardly ever repeats a long one, so that its band would reach down to 0 and ask for nothing.
 
-    Known exploit: varying one note in n hides a loop from pitch n-grams, and so does transposing it; pair
+    Known reward hacking: varying one note in n hides a loop from pitch n-grams, and so does transposing it; pair
     with the interval view, which hears the second. Beyond three widths a little less looping gains nothing.
     Source: the band is measured on the training corpus (`fit_bands`), not chosen.
     """
@@ -56,7 +56,7 @@ class RhythmRepetition(BandRule):
     in square roots. Credit falls on the notes that complete a repeated rhythm, or, below the band, a new one.
     Undefined: fewer than n + 1 clusters.
 
-    Known exploit: any rhythm of which a part is repeated often enough, under any pitches; pair with `onset_variety`.
+    Known reward hacking: any rhythm of which a part is repeated often enough, under any pitches; pair with `onset_variety`.
     Source: the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 
@@ -90,7 +90,7 @@ class Loops(BandRule):
     may be cut short, and one pitch repeated is a figure of one note. Credit falls on the notes of loops longer than
     the band allows. Undefined: fewer than two notes.
 
-    Known exploit: one other note at every turn, or a turn transposed; pair with `repetition_interval`.
+    Known reward hacking: one other note at every turn, or a turn transposed; pair with `repetition_interval`.
     Source: the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 
@@ -112,7 +112,7 @@ class LongestRun(BandRule):
     that carry a run on beyond the band (or, below the band, on all notes alike). A piece of fewer than two
     notes is not `defined` and gets the worst score, -3.
 
-    Known exploit: two pitches in alternation never make a run; pair with `RepetitionBand`.
+    Known reward hacking: two pitches in alternation never make a run; pair with `RepetitionBand`.
     Source: the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 
@@ -138,7 +138,7 @@ class PhraseReuse(BandRule):
     moments. In excerpts of some fifty notes the band reaches down to 0, and a line that never takes anything up again
     passes.
 
-    Known exploit: one figure between ever new notes; pair with `repetition_interval`.
+    Known reward hacking: one figure between ever new notes; pair with `repetition_interval`.
     Source: ours; the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 

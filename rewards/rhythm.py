@@ -28,7 +28,7 @@ class Swing(BandRule):
     s / (24 - s). Credit falls on the second moments that are later than the band, or earlier. Undefined: no such
     beat.
 
-    Known exploit: one well-swung pair and no other; pair with `density` and `onset_variety`.
+    Known reward hacking: one well-swung pair and no other; pair with `density` and `onset_variety`.
     Source: beat-upbeat ratio, Dittmar et al. 2015; the band is measured on the training corpus (`fit_bands`).
     """
 
@@ -61,7 +61,7 @@ class Syncopation(BandRule):
     counted. Distances are in square roots. Credit falls, above the band, on syncopated moments, and below it on the
     others. Undefined: fewer than two moments.
 
-    Known exploit: every note an eighth late; pair with `groove`.
+    Known reward hacking: every note an eighth late; pair with `groove`.
     Source: after Longuet-Higgins and Lee 1984, without weights; the band is measured on the training corpus.
     """
 
@@ -89,7 +89,7 @@ class Groove(BandRule):
     2 |a & b| / (|a| + |b|) (Dice) of the sixteenths that two neighbouring bars strike, mean over the pairs of bars that
     both strike any. Credit falls on all notes alike. Undefined: no such pair.
 
-    Known exploit: one rhythm in every other bar; pair with `repetition_rhythm`.
+    Known reward hacking: one rhythm in every other bar; pair with `repetition_rhythm`.
     Source: ours, after grooving pattern similarity (Wu and Yang 2020, arXiv:2008.01307), of neighbours only.
     """
 
@@ -109,7 +109,7 @@ class Rests(BandRule):
     Distances are in square roots. Credit falls, above the band, on the notes that end a rest, and below it on all notes
     alike. Undefined: fewer than two moments.
 
-    Known exploit: one long rest; pair with `groove` and `density`. In music under a held pedal it hears little.
+    Known reward hacking: one long rest; pair with `groove` and `density`. In music under a held pedal it hears little.
     Source: ours; the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 
@@ -129,7 +129,7 @@ class Density(BandRule):
 
     From the first note to the last. Credit falls on all notes alike. Undefined: fewer than two moments.
 
-    Known exploit: clusters; pair with `onset_variety`.
+    Known reward hacking: clusters; pair with `onset_variety`.
     Source: ours; the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 
@@ -144,7 +144,7 @@ class OnsetVariety(BandRule):
 
     Gaps are told as in `BatchFeatures.gap_class`. Credit falls on all notes alike. Undefined: fewer than two moments.
 
-    Known exploit: gaps drawn at random; pair with `repetition_rhythm`.
+    Known reward hacking: gaps drawn at random; pair with `repetition_rhythm`.
     Source: inter-onset interval entropy, as in mgeval (Yang and Lerch 2020); the band is measured on the training
     corpus (`fit_bands`), not chosen.
     """

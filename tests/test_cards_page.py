@@ -30,7 +30,7 @@ class LowNotes:
     """Minus the mean pitch beyond
     middle C.
 
-    Known exploit: anything below
+    Known reward hacking: anything below
     middle C.
     Source: planted.
     """
@@ -151,7 +151,7 @@ def test_what_a_judge_hears_is_told_in_words():
 
 
 def test_docstrings_are_taken_apart():
-    text = "What it is.\n\nMore.\n\nKnown exploit: this,\nand that.\nSource: a book.\n\nArgs:\n    x: y."
+    text = "What it is.\n\nMore.\n\nKnown reward hacking: this,\nand that.\nSource: a book.\n\nArgs:\n    x: y."
     assert docstring_parts(text) == ("What it is. More.", "this, and that.")
     assert docstring_parts("Only this.") == ("Only this.", "")
     assert docstring_parts("") == ("", "")

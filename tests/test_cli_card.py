@@ -27,7 +27,7 @@ QUICK = ["--tokens", "128", "--n", "24", "--generations", "6", "--seconds", "20"
 class Critic:
     """A judge in place of a style critic: likes low notes.
 
-    Known exploit: low notes.
+    Known reward hacking: low notes.
     """
 
     worst = -9.0

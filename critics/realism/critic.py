@@ -109,7 +109,7 @@ class RealismCritic:
     A piece of fewer than `min_notes` notes is not `defined`, gets `-clip`, and is not learned from. No credit
     per note.
 
-    Known exploit: where all generated music is clipped at `-clip` no piece is better than another and the
+    Known reward hacking: where all generated music is clipped at `-clip` no piece is better than another and the
     policy gets no direction; watch `clip_rate`.
 
     Attributes:

@@ -19,7 +19,7 @@ class SmallLeaps:
     large interval falls on the note that it leads to. A piece whose melody has fewer than two notes is not `defined`
     and gets the worst score, -2.
 
-    Known exploit: one repeated pitch; pair with `pitch_entropy` or `repetition_pitch`.
+    Known reward hacking: one repeated pitch; pair with `pitch_entropy` or `repetition_pitch`.
 
     Args:
         largest: semitones that still count as small.

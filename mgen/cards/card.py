@@ -37,7 +37,7 @@ PICTURE = (900, 220)
 NONE = "-"
 """What is written for a number that there is not."""
 
-_SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Source|Known exploit):", re.M)
+_SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Source|Known reward hacking):", re.M)
 
 
 @dataclass(frozen=True)
@@ -152,10 +152,10 @@ def measure_card(
 
 
 def docstring_parts(text: str) -> tuple[str, str]:
-    """The description at the beginning of a docstring, and what follows `Known exploit:`, each as one line."""
+    """The description at the beginning of a docstring, and what follows `Known reward hacking:`, each as one line."""
     pieces = _SECTION.split(text)
     named = dict(zip(pieces[1::2], pieces[2::2], strict=True))
-    exploit = named.get("Known exploit", "")
+    exploit = named.get("Known reward hacking", "")
     return " ".join(pieces[0].split()), " ".join(exploit.split())
 
 
