@@ -56,7 +56,7 @@ class RhythmRepetition(BandRule):
     in square roots. Credit falls on the notes that complete a repeated rhythm, or, below the band, a new one.
     Undefined: fewer than n + 1 clusters.
 
-    Known reward hacking: any rhythm of which a part is repeated often enough, under any pitches; pair with `onset_variety`.
+    Known reward hacking: a rhythm repeated often enough under any pitches; pair with `onset_variety`.
     Source: the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 

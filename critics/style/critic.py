@@ -61,9 +61,9 @@ class StyleCritic:
     notes, or one unlike all real music in its training and calibration sets. Credit is what each bar changes
     (`critics/style/prefix_credit.py`); it costs one prediction per bar.
 
-    Known reward hacking: thick chords far apart. The features contain neither tempo nor density and are shares and means, so
-    a piece that mixes elements of a style in the right proportions scores well; pair with `density`, `rests` and
-    `realism`. A critic of tokens learns timing and format long before pitch. See the card (`mgen card style`).
+    Known reward hacking: thick chords far apart. The features contain neither tempo nor density and are shares and
+    means, so a piece that mixes elements of a style in the right proportions scores well; pair with `density`, `rests`
+    and `realism`. A critic of tokens learns timing and format long before pitch. See the card (`mgen card style`).
 
     Args:
         model: computes the probability.
