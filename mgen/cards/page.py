@@ -194,8 +194,8 @@ def _exploit(card: Json, base: str) -> str:
         )
     lines = [
         f"**Known reward hacking.** {what} (real music: median {median}, 95th percentile {number(exploit['top'])}; "
-        f"the demo piece {number(exploit['demo'])}; the highest score found {number(exploit['highest'])}). Its strangeness is "
-        f"{exploit['strangeness']:.2f}; that of 95 % of real music is below {exploit['unusual']:.2f}. "
+        f"the demo piece {number(exploit['demo'])}; the highest score found {number(exploit['highest'])}). "
+        f"Its strangeness is {exploit['strangeness']:.2f}; that of 95 % of real music is below {exploit['unusual']:.2f}. "
         f"{exploit['judged']:,} pieces were judged."
     ]
     told = exploit["told"]
