@@ -1,4 +1,10 @@
-"""Hand-written judges: `REWARDS` is every one, by name, built from bands that were measured on a corpus."""
+"""Rewards: judges by rule. `REWARDS` has them all by name, built from bands that are measured on a corpus.
+
+Read first: `rule.py` (score and credit of a rule from its band), then one group of rules, such as `rhythm.py`
+(`swing`, `syncopation`, `groove`, `rests`, `density`, `onset_variety`). The others are `repetition.py`, `harmony.py`,
+`form.py` and `grammar.py`. `bands.py` lists the rules by name and measures their bands; `batch.py` computes the
+features of a batch that several rules share; `trl.py` makes plain TRL rewards of judges.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +49,6 @@ REWARDS: dict[str, Callable[[Mapping[str, Band] | Path | None], Judge]] = {
 
 
 def rules(bands: Mapping[str, Band]) -> dict[str, Judge]:
-    """Every judge of `REWARDS` that these bands allow: all but those whose measure the corpus left undefined."""
+    """Builds every judge of `REWARDS` that these bands allow: all except those without a band."""
     allowed = {*bands, *(["grammar"] if "n_notes" in bands else [])}
     return {name: build(bands) for name, build in REWARDS.items() if name in allowed}

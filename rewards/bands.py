@@ -1,8 +1,7 @@
-"""Bands: where real music lies, measured on a corpus and stored as data.
+"""Bands: the range of real music for each rule, measured on a corpus and stored as data.
 
-A rule scores the distance to a band in units of the band's width, so that every rule speaks the same unit and
-a weight of 1 means something. A band holds for excerpts of one length: long pieces repeat more of themselves
-than short ones.
+A rule scores the distance to its band in band widths, so that all rules have the same unit and weights are comparable.
+A band holds for excerpts of one length: long pieces repeat more of themselves than short ones.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ __all__ = [
 ]  # fmt: skip
 
 FEWEST_PIECES = 20
-"""Pieces below which quantiles say nothing of a corpus."""
+"""Fewest pieces from which quantiles are measured."""
 
 MOST_UNDEFINED = 0.2
-"""Share of pieces that may leave a measure undefined: its rule gives each of them the worst score, real as they are.
-Where more do, the corpus has no band of it."""
+"""Share of pieces that may leave a measure undefined, as its rule gives each of these real pieces the worst score. If
+more do, the corpus has no such band."""
 
 BAND_RULES: dict[str, Callable[[Band], BandRule]] = {
     "repetition_pitch": partial(RepetitionBand, view="pitch"),
@@ -68,12 +67,12 @@ BAND_RULES: dict[str, Callable[[Band], BandRule]] = {
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Something that has a band.
+    """A quantity that has a band.
 
     Attributes:
         of: (B,) float64 values of a batch; NaN where a piece has none.
-        inside: share of real pieces that the band holds; as many lie below as above.
-        least: smallest width of the band; None: 1/N, what one note makes of a share in a typical piece of N notes.
+        inside: share of real pieces inside the band; the rest lie in equal parts below and above.
+        least: smallest width of the band; None: 1/N, the share of one note in a typical piece of N notes.
     """
 
     of: Callable[[Notes], NDArray[np.float64]]
@@ -90,15 +89,15 @@ MEASURES: dict[str, Measure] = {
     "n_notes": Measure(lambda notes: notes.counts.astype(np.float64), 0.8, 1.0),
     **{name: _measure(factory) for name, factory in BAND_RULES.items()},
 }
-"""Name -> what its band is measured of; all rules of `BAND_RULES`, and the number of notes for the grammar gate."""
+"""Name -> quantity of its band: all rules of `BAND_RULES`, and the number of notes for the grammar gate."""
 
 
 class Bands(dict[str, Band]):
-    """Bands by name, and what they were measured on.
+    """Bands by name, and a description of the corpus that they were measured on.
 
     Attributes:
         about: `pieces`, and the medians over them of `notes`, `quarters` (length of their bars) and `tokens` (0 for
-            music from files); empty where nothing is known.
+            music from files); empty if unknown.
         left_out: name -> why the corpus has no such band.
     """
 
@@ -113,17 +112,17 @@ class Bands(dict[str, Band]):
 
 
 def fit_bands(notes: Notes) -> Bands:
-    """Measure every band: the middle part (`Measure.inside`) of real pieces.
+    """Measures every band: the middle part (`Measure.inside`) of real pieces.
 
-    A band is at least as wide as `Measure.least`, the difference that one note makes (1 for a count, 1/N for a share
-    of a typical piece of N notes): otherwise a corpus that hardly varies would make the smallest step cost many
-    widths. A band that is too narrow is widened upwards.
+    A band is at least as wide as `Measure.least`, the difference of one note (1 for a count, 1/N for a share of a
+    typical piece of N notes): otherwise the smallest step would cost many widths on a corpus that hardly varies. A
+    narrower band is widened upwards.
 
-    A measure that more than a fifth of the pieces leave undefined has no band here, and its rule cannot be built from
-    these: `left_out` says so (structure at a scale that excerpts are too short for, swing of music that has none).
+    A measure that is undefined for more than a fifth of the pieces gets no band, so its rule cannot be built; the
+    reason is in `left_out` (structure at a scale too long for the excerpts, swing of music without swing).
 
     Args:
-        notes: a sample of real pieces, cut to the length of the completions that will be judged.
+        notes: a sample of real pieces, cut to the length of the completions to be judged.
 
     Raises:
         MgenError: There are fewer than 20 pieces with notes.
@@ -156,9 +155,7 @@ def fit_bands(notes: Notes) -> Bands:
 
 
 def save_bands(bands: Mapping[str, Band], path: Path) -> None:
-    """Write bands as JSON, with what they were measured on if it is known; a file of that name is replaced only by a
-    whole one.
-    """
+    """Writes bands and the description of their corpus, if known, as JSON. Replaces a file atomically."""
     stored: dict[str, Any] = {name: asdict(band) for name, band in bands.items()}
     if isinstance(bands, Bands):
         stored |= {key: value for key, value in (("about", bands.about), ("left_out", bands.left_out)) if value}
@@ -168,7 +165,7 @@ def save_bands(bands: Mapping[str, Band], path: Path) -> None:
 
 
 def load_bands(path: Path) -> Bands:
-    """Read what `save_bands` wrote.
+    """Reads a file of `save_bands`.
 
     Raises:
         MgenError: The file is missing, or does not hold bands.
@@ -179,4 +176,4 @@ def load_bands(path: Path) -> Bands:
         bands = {str(name): Band(float(band["low"]), float(band["high"])) for name, band in stored.items()}
         return Bands(bands, about, left_out)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, MgenError) as error:
-        raise MgenError(f"{path}: expected bands as JSON ({error!r}); measure them anew") from error
+        raise MgenError(f"{path}: expected bands as JSON ({error!r}); measure them again") from error

@@ -1,4 +1,4 @@
-"""Does the piece hold together as a whole? Structure at three scales, length, and whether it ends."""
+"""Rules of form: structure at three scales, length, ending."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from rewards.batch import BatchFeatures
 from rewards.rule import Band, BandRule
 
 SCALES = {"short": 2, "mid": 4, "long": 8}
-"""Name -> half bars in a segment: one, two and four bars of four quarters. Those of evaluation are twice as long;
-excerpts as short as a completion seldom hold two of their longest."""
+"""Name -> half bars in a segment: one, two and four bars of four quarters. Those of evaluation are twice as long, but a
+completion seldom has two segments of that length."""
 
 
 class Structure(BandRule):
     """Distance of structureness at one scale from that of real music, 0..1.
 
-    How much a segment of so many half bars resembles the most similar other segment of its piece, transposed or not,
-    mean over segments (`mgen.music.structure`): a loop has 1. Credit falls on all notes alike. Undefined: a piece
-    shorter than two segments. Where most real pieces are, the corpus has no band, and the rule cannot be built.
+    Mean similarity of each segment of the piece to its most similar other segment, transposed or not
+    (`mgen.music.structure`): a loop has 1. Credit falls on all notes equally. Undefined: a piece shorter than two
+    segments. If most real pieces are, the corpus has no band, and the rule cannot be built.
 
-    Known reward hacking: a few bars copied to and fro; pair with `loops` and `repetition_pitch`.
+    Known reward hacking: a few bars repeated in alternation; pair with `loops` and `repetition_pitch`.
     Source: `mgen.music.structure.structureness`; the band is measured on the training corpus (`fit_bands`).
     """
 
@@ -35,9 +35,9 @@ class Structure(BandRule):
 class Length(BandRule):
     """Distance of the number of notes from that of real music.
 
-    Credit falls on all notes alike. Undefined: no pitched notes.
+    Credit falls on all notes equally. Undefined: no pitched notes.
 
-    Known reward hacking: any notes, as many as asked for; pair with everything else.
+    Known reward hacking: any notes in the right number; pair with all other rules.
     Source: the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 
@@ -48,11 +48,11 @@ class Length(BandRule):
 
 
 class Ending(BandRule):
-    """Distance of the length of the last sound from that of real music, in octaves (log2) beside a typical note.
+    """Distance of the relative length of the last sound from that of real music, in octaves (log2).
 
-    Longest note of the last moment over the geometric mean of all durations. Whole pieces end on a long note and cut
-    ones on any: the band asks for an ending only if it was measured on music that ends. Credit falls on the notes of
-    the last moment. Undefined: fewer than two moments.
+    Longest note of the last onset cluster over the geometric mean of all durations. Complete pieces end on a long note,
+    excerpts on any: the band requires an ending only if it was measured on complete pieces. Credit falls on the notes
+    of the last cluster. Undefined: fewer than two clusters.
 
     Known reward hacking: a long note after anything; pair with `voice_leading`.
     Source: ours, after phrase-final lengthening; the band is measured on the training corpus (`fit_bands`).
@@ -61,17 +61,16 @@ class Ending(BandRule):
     inside = 0.8
 
     def _last(self, music: BatchFeatures) -> Mask:
-        last = np.ones(len(music.first), bool)
-        last[:-1] = np.diff(music.cluster_piece) != 0
+        last = np.append(music.cluster_piece[1:] != music.cluster_piece[:-1], True)
         out: Mask = last[music.cluster]
         return out
 
     def value(self, music: BatchFeatures) -> Floats:
         last = self._last(music)
-        held = np.log2(np.maximum(music.duration, 1))
+        length = np.log2(np.maximum(music.duration, 1))
         longest = np.zeros(music.n)
-        np.maximum.at(longest, music.piece[last], held[last])
-        return np.where(music.n_clusters > 1, longest - music.mean(held, music.piece), np.nan)
+        np.maximum.at(longest, music.piece[last], length[last])
+        return np.where(music.n_clusters > 1, longest - music.mean(length, music.piece), np.nan)
 
     def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
         last = music.to_notes(self._last(music))

@@ -1,4 +1,4 @@
-"""Is it music at all? The gate that every other judge stands behind."""
+"""The grammar gate: does a piece keep the grammar of its encoding?"""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from mgen.notes import Notes
 class GrammarGate:
     """0 for a piece without a broken token, -10 for one, half a nat less for each further one, -20 at worst.
 
-    A hard gate in nats: with a KL weight of 1 the optimum is p_ref(x) exp(reward), so -10 is conditioning the
-    reference on whole grammar but for a factor of e**-10. The first broken token costs more than any three band
-    rules can take away (-3 each); the slope tells a policy that still breaks every piece which way is up. Many
-    band rules at full weight, or a critic that spans more than 10 nats, can outbid the gate: weigh them down.
+    A hard gate in nats: with a KL weight of 1 the optimum is p_ref(x) exp(reward), so -10 conditions the reference on
+    valid grammar up to a factor of e**-10. The first broken token costs more than any three band rules can (-3 each);
+    the slope gives a gradient to a policy that still breaks every piece. Many band rules at full weight, or a critic
+    with a range of more than 10 nats, can outweigh the gate: lower their weights.
 
-    A piece of fewer than `fewest` notes is not `defined` and gets the worst score, -20: silence breaks no
-    grammar and must not be a way out. Credit falls on the first note that is completed after a broken token (on
-    the last one if none is), in equal parts for each broken token; on all notes alike where there are too few.
+    A piece of fewer than `fewest` notes is not `defined` and gets the worst score, -20, because silence breaks no
+    grammar. Credit falls on the first note that is completed after a broken token (on the last note if none is), in
+    equal parts for each broken token; on all notes equally in a piece of too few notes.
 
     Known reward hacking: `fewest` notes of anything; pair with the band rules.
     Source: `Notes.n_broken`, as the encoding counts it; in `REWARDS`, `fewest` is half the number of notes

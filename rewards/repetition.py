@@ -1,10 +1,10 @@
-"""Does a piece repeat itself as much as real music does? Too little is a fault as much as too much."""
+"""Rules of repetition: too little is penalised as well as too much."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from mgen.arrays import Floats, Mask
+from mgen.arrays import Floats, Mask, max_of
 from mgen.errors import MgenError
 from mgen.music import ngrams
 from mgen.music.ngrams import View
@@ -16,19 +16,18 @@ FIGURE = 2
 
 
 class RepetitionBand(BandRule):
-    """Distance of a piece's repeated n-grams from the share that real music has.
+    """Distance of the share of repeated n-grams from that of real music.
 
     0 inside the band, falling by 1 for every band width outside it (in square roots), down to -3: too much is a
-    loop, too little is noodling. Credit falls on the notes that complete a repeated n-gram (or, below the
-    band, on those that complete one never heard before). A piece without a single n-gram is not `defined` and gets
-    the worst score, -3.
+    loop, too little is noodling. Credit falls on the notes that complete a repeated n-gram (or, below the band, on
+    those that complete a new one). A piece without an n-gram is not `defined` and gets the worst score, -3.
 
-    An n-gram is n pitches (n notes) or n intervals (n + 1 notes) in a row, chords read upwards. Transposing a
-    piece changes nothing. Short n-grams are what tells music from a random walk: an excerpt of a few hundred tokens
-    hardly ever repeats a long one, so that its band would reach down to 0 and ask for nothing.
+    An n-gram is n consecutive pitches (n notes) or intervals (n + 1 notes), chords read upwards. Transposing a piece
+    changes nothing. Short n-grams distinguish music from a random walk: an excerpt of a few hundred tokens hardly ever
+    repeats a long one, so that a band of long n-grams would reach down to 0 and have no effect.
 
-    Known reward hacking: varying one note in n hides a loop from pitch n-grams, and so does transposing it; pair
-    with the interval view, which hears the second. Beyond three widths a little less looping gains nothing.
+    Known reward hacking: varying one note in n hides a loop from pitch n-grams, and so does transposing it; the
+    interval view finds the second. Beyond three widths a little less looping gains nothing.
     Source: the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 
@@ -50,7 +49,7 @@ class RepetitionBand(BandRule):
 
 
 class RhythmRepetition(BandRule):
-    """Distance of a piece's repeated rhythms from the share that real music has.
+    """Distance of the share of repeated rhythms from that of real music.
 
     A rhythm is `n` consecutive gaps between onset clusters, in the classes of `BatchFeatures.gap_class`. Distances are
     in square roots. Credit falls on the notes that complete a repeated rhythm, or, below the band, a new one.
@@ -84,21 +83,20 @@ class RhythmRepetition(BandRule):
 
 
 class Loops(BandRule):
-    """Distance of a piece's longest loop, as a share of its notes, from what real music has.
+    """Distance of the longest loop, as a share of a piece's notes, from that of real music.
 
-    A loop is a figure of pitches, of at most 64 notes, that is heard at least twice without a break; the last turn
-    may be cut short, and one pitch repeated is a figure of one note. Credit falls on the notes of loops longer than
-    the band allows. Undefined: fewer than two notes.
+    A loop is a figure of at most 64 pitches that occurs at least twice without a break; the last repetition may be cut
+    short, and one repeated pitch is a figure of one note. Credit falls on the notes of loops longer than the band
+    allows. Undefined: fewer than two notes.
 
-    Known reward hacking: one other note at every turn, or a turn transposed; pair with `repetition_interval`.
+    Known reward hacking: one other note in every repetition, or a transposed one; pair with `repetition_interval`.
     Source: the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 
     inside = 0.8
 
     def value(self, music: BatchFeatures) -> Floats:
-        longest = np.zeros(music.n, np.int64)
-        np.maximum.at(longest, music.piece, music.loop)
+        longest = max_of(music.loop, music.piece, music.n)
         return np.where(music.count > 1, longest / np.maximum(music.count, 1), np.nan)
 
     def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
@@ -106,21 +104,20 @@ class Loops(BandRule):
 
 
 class LongestRun(BandRule):
-    """Distance of the longest run of one pitch, in notes, from what real music has.
+    """Distance of the longest run of one pitch, in notes, from that of real music.
 
-    0 inside the band, falling by 1 for every band width outside it, down to -3. Credit falls on the notes
-    that carry a run on beyond the band (or, below the band, on all notes alike). A piece of fewer than two
-    notes is not `defined` and gets the worst score, -3.
+    0 inside the band, falling by 1 for every band width outside it, down to -3. Credit falls on the notes of a run
+    beyond the band (or, below the band, on all notes equally). A piece of fewer than two notes is not `defined` and
+    gets the worst score, -3.
 
-    Known reward hacking: two pitches in alternation never make a run; pair with `RepetitionBand`.
+    Known reward hacking: two pitches in alternation never form a run; pair with `RepetitionBand`.
     Source: the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 
     inside, least = 0.8, 1.0
 
     def value(self, music: BatchFeatures) -> Floats:
-        longest = np.zeros(music.n, np.int64)
-        np.maximum.at(longest, music.piece, music.run)
+        longest = max_of(music.run, music.piece, music.n)
         return np.where(music.count > 1, longest, np.nan)
 
     def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
@@ -128,17 +125,16 @@ class LongestRun(BandRule):
 
 
 class PhraseReuse(BandRule):
-    """Distance of the figures that come back after something else from the share that real music has.
+    """Distance of the share of figures that return after other material from that of real music.
 
-    A figure is two intervals of the top line, transposed or not; the share is of its places in the line where one
-    begins to come back: it was heard before, and what came just before it here was not (so of a stretch that is heard
-    again, however long, one figure counts). A random line has few such places, and so has a loop, which never goes to
-    anything else; music that takes up its ideas has several. Distances are in square roots. Credit falls, above the
-    band, on the notes that complete such a figure, and below it on all notes alike. Undefined: fewer than three
-    moments. In excerpts of some fifty notes the band reaches down to 0, and a line that never takes anything up again
-    passes.
+    A figure is two intervals of the top line, transposed or not. The share is of the positions of the line where a
+    return begins: the figure occurred earlier, but the figure one note before it did not (so a returning passage
+    counts once, however long). A random line has few returns, and so has a loop, which never leaves its figure; music
+    that takes up its ideas has several. Distances are in square roots. Credit falls, above the band, on the notes that
+    complete such a figure, and below it on all notes equally. Undefined: fewer than three clusters. In excerpts of
+    some fifty notes the band reaches down to 0, and a line without returns passes.
 
-    Known reward hacking: one figure between ever new notes; pair with `repetition_interval`.
+    Known reward hacking: one figure between new notes; pair with `repetition_interval`.
     Source: ours; the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 
@@ -146,8 +142,8 @@ class PhraseReuse(BandRule):
 
     def _masks(self, music: BatchFeatures) -> tuple[Mask, Mask]:
         again, whole = music.line_repeats(FIGURE)
-        going_on = np.append(False, again[:-1])[: len(again)]
-        return again & ~going_on, whole
+        continues = np.append(False, again[:-1])[: len(again)]
+        return again & ~continues, whole
 
     def value(self, music: BatchFeatures) -> Floats:
         back, whole = self._masks(music)

@@ -1,7 +1,7 @@
-"""Does it move as real music does? Swing, syncopation, groove, rests and density, each as a band.
+"""Rules of rhythm: swing, syncopation, groove, rests, density and variety of onsets.
 
-OnsetClusters are heard, not notes: a chord strikes once. Beats are those of the grid; in a free performance they are
-not the music's, and the bands measured there are wide.
+They read onset clusters, not notes: a chord counts once. Beats are those of the grid; in a free performance they are
+not the music's, and bands measured there are wide.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rewards.batch import GAPS, BatchFeatures
 from rewards.rule import BandRule
 
 EARLIEST, LATEST = 8, 20
-"""Steps of a beat between which its second onset makes a pair of eighths."""
+"""Range, in steps of a beat, of the second onset of a pair of eighths."""
 
 REST = 10
 """Grid steps of the shortest silence that is a rest."""
@@ -24,15 +24,14 @@ REST = 10
 class Swing(BandRule):
     """Distance of the swing ratio from that of real music: 1 straight, 2 triplet swing.
 
-    Mean, over the beats of two moments, the first on the beat and the second, s, at 8 to 20 of its 24 steps, of
-    s / (24 - s). Credit falls on the second moments that are later than the band, or earlier. Undefined: no such
-    beat.
+    Mean of s / (24 - s) over the beats of two onset clusters, the first on the beat and the second at step s of 24,
+    8 to 20. Credit falls on the second clusters that are later than the band, or earlier. Undefined: no such beat.
 
     Known reward hacking: one well-swung pair and no other; pair with `density` and `onset_variety`.
     Source: beat-upbeat ratio, Dittmar et al. 2015; the band is measured on the training corpus (`fit_bands`).
     """
 
-    least = 2 / 11  # a step of the grid beside straight eighths: 13 / 11 - 1
+    least = 2 / 11  # one grid step from straight eighths: 13 / 11 - 1
 
     def _masks(self, music: BatchFeatures) -> tuple[Mask, Floats]:
         number, step = music.beat
@@ -55,11 +54,11 @@ class Swing(BandRule):
 
 
 class Syncopation(BandRule):
-    """Distance of the share of syncopated moments from that of real music.
+    """Distance of the share of syncopated onset clusters from that of real music.
 
-    Syncopated is a moment off the beat after which the next beat strikes nothing. The last moment of a piece is not
-    counted. Distances are in square roots. Credit falls, above the band, on syncopated moments, and below it on the
-    others. Undefined: fewer than two moments.
+    A cluster is syncopated if it lies off the beat and no cluster lies on the next beat. The last cluster of a piece is
+    not counted. Distances are in square roots. Credit falls, above the band, on syncopated clusters, and below it on
+    the others. Undefined: fewer than two clusters.
 
     Known reward hacking: every note an eighth late; pair with `groove`.
     Source: after Longuet-Higgins and Lee 1984, without weights; the band is measured on the training corpus.
@@ -84,10 +83,10 @@ class Syncopation(BandRule):
 
 
 class Groove(BandRule):
-    """Distance of the likeness of neighbouring bars' rhythms from that of real music, 0..1.
+    """Distance of the similarity of neighbouring bars' rhythms from that of real music, 0..1.
 
-    2 |a & b| / (|a| + |b|) (Dice) of the sixteenths that two neighbouring bars strike, mean over the pairs of bars that
-    both strike any. Credit falls on all notes alike. Undefined: no such pair.
+    2 |a & b| / (|a| + |b|) (Dice) of the sixteenths with onsets of two neighbouring bars, mean over the pairs of bars
+    that both have any. Credit falls on all notes equally. Undefined: no such pair.
 
     Known reward hacking: one rhythm in every other bar; pair with `repetition_rhythm`.
     Source: ours, after grooving pattern similarity (Wu and Yang 2020, arXiv:2008.01307), of neighbours only.
@@ -96,20 +95,20 @@ class Groove(BandRule):
     def value(self, music: BatchFeatures) -> Floats:
         bar, struck = music.bar_patterns
         owner = music.notes.bars.piece[bar]
-        beside = np.flatnonzero((np.diff(bar) == 1) & (np.diff(owner) == 0))
-        both = np.bitwise_count(struck[beside] & struck[beside + 1])
-        either = np.bitwise_count(struck[beside]) + np.bitwise_count(struck[beside + 1])
-        return music.mean(2 * both / np.maximum(either, 1), owner[beside])
+        first = np.flatnonzero((np.diff(bar) == 1) & (np.diff(owner) == 0))
+        both = np.bitwise_count(struck[first] & struck[first + 1])
+        either = np.bitwise_count(struck[first]) + np.bitwise_count(struck[first + 1])
+        return music.mean(2 * both / np.maximum(either, 1), owner[first])
 
 
 class Rests(BandRule):
     """Distance of the share of rests, between a piece's first note and its last, from that of real music, 0..1.
 
-    A rest is a silence of about an eighth or more (10 steps of 24 a quarter); a shorter one is how a note was played.
+    A rest is a silence of about an eighth or more (10 of 24 steps per quarter); shorter silences are articulation.
     Distances are in square roots. Credit falls, above the band, on the notes that end a rest, and below it on all notes
-    alike. Undefined: fewer than two moments.
+    equally. Undefined: fewer than two clusters.
 
-    Known reward hacking: one long rest; pair with `groove` and `density`. In music under a held pedal it hears little.
+    Known reward hacking: one long rest; pair with `groove` and `density`. Under a held pedal there are few rests.
     Source: ours; the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 
@@ -125,9 +124,9 @@ class Rests(BandRule):
 
 
 class Density(BandRule):
-    """Distance of the number of notes a quarter, in octaves (log2), from that of real music.
+    """Distance of the number of notes per quarter, in octaves (log2), from that of real music.
 
-    From the first note to the last. Credit falls on all notes alike. Undefined: fewer than two moments.
+    From the first note to the last. Credit falls on all notes equally. Undefined: fewer than two clusters.
 
     Known reward hacking: clusters; pair with `onset_variety`.
     Source: ours; the band is measured on the training corpus (`fit_bands`), not chosen.
@@ -140,9 +139,10 @@ class Density(BandRule):
 
 
 class OnsetVariety(BandRule):
-    """Distance of the entropy of the gaps between moments, in bits, from that of real music.
+    """Distance of the entropy of the gaps between onset clusters, in bits, from that of real music.
 
-    Gaps are told as in `BatchFeatures.gap_class`. Credit falls on all notes alike. Undefined: fewer than two moments.
+    Gaps are in the classes of `BatchFeatures.gap_class`. Credit falls on all notes equally. Undefined: fewer than two
+    clusters.
 
     Known reward hacking: gaps drawn at random; pair with `repetition_rhythm`.
     Source: inter-onset interval entropy, as in mgeval (Yang and Lerch 2020); the band is measured on the training

@@ -1,4 +1,4 @@
-"""What band rules share: a band, the score and credit that follow from it, and the class that they are."""
+"""Base of the band rules: a band, and the score and credit that follow from it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mgen.notes import Notes
 from rewards.batch import BatchFeatures, batch_features
 
 WORST = -3.0
-"""The least that a band rule gives: three widths outside. One judge cannot shout down the others."""
+"""Lowest score of a band rule: three widths outside, so that no rule dominates the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """An interval that real music occupies.
+    """The range of real music for one quantity.
 
     Raises:
         MgenError: `low` is not below `high`, or one of them is not finite.
@@ -33,10 +33,10 @@ class Band:
 
     def __post_init__(self) -> None:
         if not (isfinite(self.low) and isfinite(self.high) and self.low < self.high):
-            raise MgenError(f"band: low ({self.low}) must be below high ({self.high}); measure it anew")
+            raise MgenError(f"band: low ({self.low}) must be below high ({self.high}); measure it again")
 
     def distance(self, values: ArrayLike) -> NDArray[np.float64]:
-        """0 for values inside, growing by 1 for every width of the band outside; NaN stays NaN."""
+        """Distance to the band in band widths: 0 inside; NaN stays NaN."""
         values = np.asarray(values, dtype=np.float64)
         outside = np.maximum(np.maximum(self.low - values, values - self.high), 0.0)
         return outside / (self.high - self.low)
@@ -50,16 +50,16 @@ def judge_by_band(
     lack: Mask | None = None,
     worst: float = WORST,
 ) -> Judgement:
-    """Minus the distance to the band, not below `worst`, with credit.
+    """Scores minus the distance to the band, at least `worst`, and assigns the score to notes as credit.
 
     Args:
-        band: where `value` should lie.
-        value: (B,) measure of each piece; NaN where it has none, which scores `worst` and is not `defined`.
+        band: the range of `value` in real music.
+        value: (B,) measure of each piece; NaN where undefined, which scores `worst` and is not `defined`.
         notes: the pieces.
-        excess: (N,) notes that make `value` large; they share the credit of a piece above the band. None: all do.
-        lack: (N,) notes that make `value` small, for pieces below it. Where a piece has none to blame, and where
-            its value is undefined, all its notes share.
-        worst: least score, below 0.
+        excess: (N,) notes that make `value` large; they share the credit of a piece above the band. None: all notes.
+        lack: (N,) notes that make `value` small, for pieces below the band. In a piece without such notes, and where
+            its value is undefined, all notes share the credit.
+        worst: lowest score, below 0.
     """
     piece = notes.piece
     defined = ~np.isnan(value)
@@ -79,15 +79,15 @@ def judge_by_band(
 class BandRule(ABC):
     """A rule that scores how far one number of a piece lies outside the band of real music.
 
-    0 inside the band, falling by 1 for every band width outside it, down to -3. A piece that leaves the number
-    undefined is not `defined` and gets the worst score, -3. Drums are not heard.
+    0 inside the band, falling by 1 for every band width outside it, down to -3. A piece whose number is undefined is
+    not `defined` and gets the worst score, -3. Drums are left out.
 
     Attributes:
-        root: distances are counted in square roots. Shares that come from counting vary alike everywhere on that
-            scale, while on their own one half as much again would count as far as nothing at all.
-        inside: share of real pieces that a measured band holds; as many lie below it as above. The middle half, but for
-            measures that most pieces have hardly any of.
-        least: smallest width of a measured band; None: what one note of a typical piece makes of a share.
+        root: measure distances between square roots. Shares that come from counts have a nearly constant variance on
+            that scale.
+        inside: share of real pieces inside a measured band; the rest lie in equal parts below and above. One half,
+            except for measures that are near 0 in most pieces.
+        least: smallest width of a measured band; None: the share of one note in a typical piece.
     """
 
     worst = WORST
@@ -100,10 +100,10 @@ class BandRule(ABC):
 
     @abstractmethod
     def value(self, music: BatchFeatures) -> Floats:
-        """(B,) the number; NaN where a piece leaves it undefined."""
+        """(B,) the number; NaN where undefined."""
 
     def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
-        """(N,) notes that make the number too large, and too small; None for all of them alike."""
+        """(N,) notes that make the number too large, and (N,) too small; None for all notes equally."""
         return None, None
 
     def __call__(self, notes: Notes) -> Judgement:

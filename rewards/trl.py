@@ -1,7 +1,4 @@
-"""Judges as the callables that plain TRL takes: ids -> `Notes` -> a number for each completion.
-
-The judges know nothing of TRL, and TRL nothing of music.
-"""
+"""Judges as reward functions of plain TRL: ids -> `Notes` -> a number for each completion."""
 
 from __future__ import annotations
 
@@ -18,12 +15,10 @@ from mgen.notes import Notes
 
 
 class Decoder:
-    """Prompts as text and completions as ids to `Notes`; the last batch is kept, so many judges decode it
-    once.
+    """Decodes prompts as text and completions as ids to `Notes`; the last batch is kept for further judges.
 
-    What follows the first EOS of a completion is cut. The EOS stays, and so do all tokens before it, for they
-    are the policy's own: an end inside a note, or padding sampled in place of music, is broken grammar and
-    not silence.
+    Tokens after the first EOS of a completion are cut. The EOS and all tokens before it stay, as the policy sampled
+    them: an end inside a note, or padding sampled in place of music, is broken grammar and not silence.
     """
 
     def __init__(self, remi: Remi) -> None:
@@ -33,14 +28,14 @@ class Decoder:
         self._notes: Notes | None = None
 
     def __call__(self, prompts: Sequence[str], completion_ids: Sequence[Sequence[int]]) -> Notes:
-        """Notes that the completions hold; time 0 is the bar in which a completion begins.
+        """Notes of the completions; time 0 is the bar in which a completion begins.
 
         Args:
             prompts: B prompts as text, names of tokens with or without space between them.
             completion_ids: B completions, of any lengths.
 
         Raises:
-            MgenError: A prompt is no text, or holds something that is not a token.
+            MgenError: A prompt is not text, or has something other than tokens.
         """
         for prompt in prompts:
             if not isinstance(prompt, str):
@@ -59,10 +54,10 @@ class Decoder:
         try:
             return np.array(self._tokenizer(prompt, add_special_tokens=False)["input_ids"], dtype=np.int64)
         except Exception as error:  # tokenizers raises no narrower one
-            raise MgenError(f"prompt '{prompt[:60]}': expected REMI tokens and nothing else ({error})") from error
+            raise MgenError(f"prompt '{prompt[:60]}': expected only REMI tokens ({error})") from error
 
     def _cut(self, row: list[int]) -> NDArray[np.int64]:
-        """The completion up to and with its first EOS."""
+        """The completion up to and including its first EOS."""
         eos = self._remi.eos_id
         return np.array(row[: row.index(eos) + 1] if eos in row else row, dtype=np.int64)
 
@@ -73,12 +68,11 @@ class TrlReward:
     Args:
         judge: a rule or a critic.
         remi: the policy's encoding, or a `Decoder` that several rewards share.
-        name: what TRL logs it by.
+        name: name in TRL's logs.
 
     Attributes:
-        last: what the judge said of the last batch, with the credit per note that TRL's interface has no
-            place for.
-        last_notes: the notes of that batch; their `token` is the place of each in its completion.
+        last: judgement of the last batch, with the credit per note that TRL's interface does not take.
+        last_notes: the notes of that batch; their `token` is the index of each in its completion.
     """
 
     def __init__(self, judge: Judge, remi: Remi | Decoder, name: str) -> None:
@@ -91,13 +85,13 @@ class TrlReward:
     def __call__(
         self, prompts: Sequence[str], completions: Any, completion_ids: Sequence[Sequence[int]], **_: Any
     ) -> list[float]:
-        """Score of each completion. The text `completions` is not read: it lacks special tokens."""
+        """Score of each completion. The text `completions` is not used: it lacks special tokens."""
         self.last_notes = self.decode(prompts, completion_ids)
         self.last = self.judge(self.last_notes)
         return [float(score) for score in self.last.score]
 
 
 def trl_rewards(judges: Mapping[str, Judge], remi: Remi) -> list[TrlReward]:
-    """A `reward_funcs` list, in the order of `judges`; a batch is decoded once for all of them."""
+    """Builds a `reward_funcs` list in the order of `judges`; a batch is decoded once for all of them."""
     decoder = Decoder(remi)
     return [TrlReward(judge, decoder, name) for name, judge in judges.items()]

@@ -195,8 +195,8 @@ def _exploit(card: Json, base: str) -> str:
     lines = [
         f"**Known reward hacking.** {what} (real music: median {median}, 95th percentile {number(exploit['top'])}; "
         f"the demo piece {number(exploit['demo'])}; the highest score found {number(exploit['highest'])}). "
-        f"Its strangeness is {exploit['strangeness']:.2f}; that of 95 % of real music is below {exploit['unusual']:.2f}. "
-        f"{exploit['judged']:,} pieces were judged."
+        f"Its strangeness is {exploit['strangeness']:.2f}; that of 95 % of real music is below {exploit['unusual']:.2f}"
+        f". {exploit['judged']:,} pieces were judged."
     ]
     told = exploit["told"]
     lines.append(f"Unlike real music: {'; '.join(told)}." if told else "No number told here lies outside real music's.")
