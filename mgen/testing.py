@@ -72,7 +72,7 @@ def check_judge(
             at = int(np.flatnonzero(wrong)[0])
             raise fail(rule, f"piece {pieces[at]} has {found.score[at]:g}, not {expected.score[at]:g}", remedy)
 
-    silence = Notes.from_ids([[], [Remi.build().bar_id]], Remi.build())
+    silence = Notes.from_ids([[], [Remi.build(("target", "other")).bar_id]], Remi.build(("target", "other")))
     judgement = judge_checked(silence, "an empty piece")
     if judgement.defined.any():
         raise fail(
@@ -113,7 +113,7 @@ def check_judge(
 
 def contract_pieces(seed: int = 0) -> Notes:
     """Pieces of every sort: composed music, completions of random tokens with broken grammar, an empty piece."""
-    remi, rng = Remi.build(), np.random.default_rng(seed)
+    remi, rng = Remi.build(("target", "other")), np.random.default_rng(seed)
     ids = [random_token_ids(remi, rng, size) for size in (300, 90, 0, 30, 8, 1)]
     completions = Notes.from_ids(ids, remi, [min(int(rng.integers(12)), len(row)) for row in ids])
     return Notes.concat([Notes.from_scores([compose(name, 0, seed) for name in COLLECTIONS]), completions])

@@ -21,7 +21,7 @@ def remi():
     """The vocabulary of the recipe `piano` with the styles jazz and other."""
     from mgen.encoding.remi import Remi
 
-    return Remi.build()
+    return Remi.build(("jazz", "other"))
 
 
 @pytest.fixture(scope="session")

@@ -87,7 +87,7 @@ EXPECTED = {
 
 @pytest.fixture(scope="module")
 def table() -> CorruptionTable:
-    remi = Remi.build()
+    remi = Remi.build(("jazz", "other"))
     names = [name for name, collection in COLLECTIONS.items() if collection.style == "jazz"]
     ids = [remi.encode(normalise(compose(name, i), "piano"))[0] for name in names for i in range(10)]
     notes = Notes.from_ids(ids, remi)

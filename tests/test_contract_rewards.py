@@ -20,7 +20,7 @@ from mgen.testing import check_judge, random_token_ids
 from rewards import REWARDS
 from rewards.bands import MEASURES, fit_bands
 
-REMI = Remi.build()
+REMI = Remi.build(("jazz", "other"))
 JUDGES = {name: factory(BANDS) for name, factory in REWARDS.items()}
 
 

@@ -127,7 +127,7 @@ def test_a_process_without_our_code_hears_the_same(network, pieces, remi, tmp_pa
 
 
 def test_another_vocabulary_is_refused(network, policy_folder, tmp_path):
-    band = Remi.build(multi=True)
+    band = Remi.build(("jazz", "other"), multi=True)
     network.save_pretrained(tmp_path)
     with pytest.raises(MgenError, match="is not that of the music"):
         SequenceCritic.from_pretrained(tmp_path, band)

@@ -17,7 +17,7 @@ from mgen.encoding.remi import PITCH_RANGE, Kind, Remi
 from mgen.errors import MgenError, RejectedFile
 from mgen.notes import Notes
 
-ENCODINGS = {multi: Remi.build(multi=multi) for multi in (False, True)}
+ENCODINGS = {multi: Remi.build(("jazz", "other"), multi=multi) for multi in (False, True)}
 NOTE = "Velocity_63 Duration_0.12.24"
 REAL_MUSIC = os.environ.get("MGEN_REAL_MUSIC", "")
 """A folder of MIDI files; the tests over real music run where it is set."""

@@ -127,7 +127,7 @@ def test_every_cut_of_a_prompt_is_continued_without_a_fault(source, small_corpus
 
 
 def test_a_band_is_continued_without_a_fault(demo_pieces):
-    remi = Remi.build(multi=True)
+    remi = Remi.build(("jazz", "other"), multi=True)
     rows = remi.encode(Notes.from_scores(demo_pieces))
     band = next(row for row in rows if len(set(row[remi.kind[row] == Kind.PROGRAM].tolist())) > 2)
     for draw in rivals(table_of(rows), remi)[1:]:

@@ -14,7 +14,7 @@ from rewards.form import SCALES, Ending, Length, Structure
 from rewards.rule import Band
 
 ANY = Band(0, 1)
-REMI = Remi.build()
+REMI = Remi.build(("jazz", "other"))
 
 
 @settings(max_examples=20, deadline=None)

@@ -10,7 +10,7 @@ from mgen.notes import Notes
 from rewards import REWARDS
 from rewards.grammar import GrammarGate
 
-REMI = Remi.build()
+REMI = Remi.build(("jazz", "other"))
 VELOCITY, DURATION = (next(name for name in REMI.names if name.startswith(kind)) for kind in ("Velocity", "Duration"))
 
 

@@ -18,7 +18,7 @@ from rewards.grammar import GrammarGate
 from rewards.repetition import LongestRun
 from rewards.trl import Decoder, TrlReward, trl_rewards
 
-REMI = Remi.build()
+REMI = Remi.build(("jazz", "other"))
 VELOCITY, DURATION = (next(n for n in REMI.names if n.startswith(kind)) for kind in ("Velocity", "Duration"))
 BAR = ["Bar_None", "TimeSig_4/4", "Position_0"]
 PROMPT = ["BOS_None", "JAZZ_None", *BAR, "Pitch_50", VELOCITY, DURATION]
@@ -70,7 +70,7 @@ def test_what_follows_the_end_is_cut_and_what_precedes_it_is_judged():
 
 
 def test_many_rewards_decode_a_batch_once(monkeypatch):
-    remi = Remi.build()
+    remi = Remi.build(("jazz", "other"))
     calls = []
     decode = remi.decode
     monkeypatch.setattr(remi, "decode", lambda *args: calls.append(1) or decode(*args))

@@ -199,4 +199,4 @@ def test_corpus_and_model_with_other_tokens_do_not_mix(small_corpus, tmp_path):
 
     corpus = Corpus.open(small_corpus)
     with pytest.raises(MgenError, match="same recipe and styles"):
-        check_vocabulary("model", Remi.build(multi=True), small_corpus, corpus.remi)
+        check_vocabulary("model", Remi.build(("jazz", "other"), multi=True), small_corpus, corpus.remi)

@@ -96,7 +96,7 @@ class Remi:
         self._duration_ids = _nearest(self, Kind.DURATION, int(self.value[self.kind == Kind.DURATION].max()) + 1)
 
     @classmethod
-    def build(cls, styles: Sequence[str] = ("jazz", "other"), multi: bool = False) -> Remi:
+    def build(cls, styles: Sequence[str], multi: bool = False) -> Remi:
         """Builds a vocabulary.
 
         Args:

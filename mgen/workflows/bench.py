@@ -124,7 +124,7 @@ def _wait() -> None:
 
 def bench_pretrain(config: BenchConfig) -> dict[str, Any]:
     """Training tokens/s of `mgen pretrain`, and of a plain PyTorch loop with the same model and batches."""
-    remi = Remi.build()
+    remi = Remi.build(("target", "other"))
     table = demo_table(remi)
     steps, warm = 8, 2
     tokens = config.batch * config.context * (steps - 1 - warm)
@@ -179,7 +179,7 @@ def bench_rewards(config: BenchConfig) -> dict[str, Any]:
     several rewards share (the chords of a batch) counts for the first of them.
     """
     torch.set_num_threads(1)
-    remi = Remi.build()
+    remi = Remi.build(("target", "other"))
     windows, _ = sample_windows(demo_table(remi), remi, 256, config.context, np.random.default_rng(0))
     rows = list(windows)
     judges = rules(fit_bands(Notes.from_ids(rows, remi)))
@@ -218,7 +218,7 @@ def bench_critic(config: BenchConfig) -> dict[str, Any]:
     `seconds` and `seconds_with_credit` are the time for all pieces. The networks have the size that `mgen critic` uses
     and are trained for two steps only.
     """
-    remi = Remi.build()
+    remi = Remi.build(("target", "other"))
     windows, _ = sample_windows(demo_table(remi), remi, 256, config.context, np.random.default_rng(0))
     rows = list(windows)
     notes = Notes.from_ids(rows, remi)
@@ -294,7 +294,7 @@ def _first_notes(config: BenchConfig, count: int) -> Notes:
 
 def bench_rollout(config: BenchConfig) -> dict[str, Any]:
     """New tokens/s of our sampler, and of `generate` of transformers."""
-    remi = Remi.build()
+    remi = Remi.build(("target", "other"))
     torch.manual_seed(0)
     model = new_policy(config.size, remi, config.context).eval()
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")

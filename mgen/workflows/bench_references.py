@@ -22,7 +22,7 @@ def miditok_ids(source: Source) -> int:
 
 @lru_cache(maxsize=1)  # built once in each worker
 def _miditok() -> REMI:
-    return Remi.build().miditok
+    return Remi.build(("target", "other")).miditok
 
 
 def parse_tab(source: Source) -> Any:
