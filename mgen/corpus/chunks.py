@@ -49,10 +49,10 @@ def split_into_chunks(
     """Splits all melodic tracks into chunks.
 
     Args:
-        least_notes: a chunk with fewer is dropped.
-        most_notes: a chunk is cut after so many, but not inside a chord.
+        min_notes: chunks with fewer notes are dropped.
+        max_notes: chunks are cut after this number of notes, but not inside a chord.
         long_rest: quarter notes of silence at which a track is split.
-        most_silence: a chunk that rests for a larger share of its time is dropped.
+        max_silence: chunks that are silent for a larger share of their time are dropped.
         skip: of `rests`, `cut` and `silence`, the steps to leave out.
 
     Returns:

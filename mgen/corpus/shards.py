@@ -133,7 +133,7 @@ class Corpus:
                     found = batch["piece"].to_numpy()
                     length = pc.list_value_length(batch["ids"]).to_numpy(zero_copy_only=False)
                     if not np.array_equal(length, sizes[found]):
-                        raise MgenError(f"{path}: lengths differ from {PIECES}; prepare it again")
+                        raise MgenError(f"{path}: lengths differ from what {PIECES} counts; prepare it again")
                     values = batch["ids"].flatten().to_numpy()
                     own = begins[found] >= 0
                     values = values[np.repeat(own, length)]
