@@ -1,4 +1,4 @@
-"""The whole loop through the commands, on a few pieces: doors open, weights move, files hold what they say."""
+"""All commands one after the other, on a few pieces: weights change, and files have the expected content."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_run_saves_its_discriminator(tuned, remi, demo_pieces):
     np.testing.assert_allclose(discriminator(notes).score, ended, atol=1e-5)
 
 
-def test_a_run_against_the_reference_only_watches(small_corpus, base, style_critic, tmp_path):
+def test_a_run_against_the_reference_does_not_train_the_discriminator(small_corpus, base, style_critic, tmp_path):
     words = finetune_words(small_corpus, base, style_critic, tmp_path / "run", "kl_in_return")
     words += ["--realism_against", "reference", "--kl_weight", "1", "--realism_warm_up", "2", "--realism_clip", "3"]
     words += ["--realism_gradient_penalty", "0.1", "--realism_spectral_norm", "head", "--judges", "realism=1"]
@@ -140,7 +140,7 @@ def test_a_run_against_the_reference_only_watches(small_corpus, base, style_crit
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({}, r"fixed point reference^0.33 x real^0.67, shifted by the other judges"),
         ({"kl_weight": 0.0}, "reference^0.00 x real^1.00, shifted by the other judges; no KL holds the policy"),
@@ -149,9 +149,9 @@ def test_a_run_against_the_reference_only_watches(small_corpus, base, style_crit
         ({"objective": "grpo", "beta": 0.04}, "without a known fixed point"),
     ],
 )
-def test_a_run_describes_its_fixed_point(options, said):
+def test_a_run_describes_its_fixed_point(options, message):
     config = FinetuneConfig(policy="p", corpus="c", out="o", target="jazz", bf16=False, use_cpu=True, **options)
-    assert said in describe_fixed_point(config, config.weights())
+    assert message in describe_fixed_point(config, config.weights())
 
 
 def test_a_finished_finetuning_says_so(tuned, small_corpus, base, style_critic, capsys):
@@ -161,7 +161,7 @@ def test_a_finished_finetuning_says_so(tuned, small_corpus, base, style_critic, 
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (["--judges", "stile=1"], "did you mean 'style'"),
         (["--objective", "kl_in_return", "--beta", "0.1"], "is for the objective grpo"),
@@ -187,9 +187,9 @@ def test_a_finished_finetuning_says_so(tuned, small_corpus, base, style_critic, 
         (["--num_generations", "3"], "divisible by num_generations"),
     ],
 )
-def test_mistakes_in_finetuning_are_one_line(change, said, small_corpus, base, style_critic, tmp_path):
+def test_mistakes_in_finetuning_are_one_line(change, message, small_corpus, base, style_critic, tmp_path):
     words = [*finetune_words(small_corpus, base, style_critic, tmp_path / "run", "kl_in_return"), *change]
-    with pytest.raises(MgenError, match=said) as caught:
+    with pytest.raises(MgenError, match=message) as caught:
         finetune.main(words)
     assert "\n" not in str(caught.value)
 
@@ -230,10 +230,10 @@ def test_two_processes_end_with_equal_weights(small_corpus, base, style_critic, 
             from mgen.rl.trainer import MusicTrainer
 
             def digest(state):
-                whole = hashlib.sha256()
+                digests = hashlib.sha256()
                 for name in sorted(state):
-                    whole.update(state[name].detach().numpy().tobytes())
-                return whole.hexdigest()
+                    digests.update(state[name].detach().numpy().tobytes())
+                return digests.hexdigest()
 
             trained = MusicTrainer.train
 
@@ -250,7 +250,7 @@ def test_two_processes_end_with_equal_weights(small_corpus, base, style_critic, 
             """
         )
     )
-    # On CPUs `accelerate launch` starts one process, whatever --num_processes says; torchrun starts them all.
+    # On CPUs `accelerate launch` starts one process, whatever --num_processes is; torchrun starts them all.
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     command = [*launch, str(program), str(tmp_path), *words, "--use_cpu", "true"]
     env = os.environ | {"ACCELERATE_USE_CPU": "1"}
@@ -261,7 +261,7 @@ def test_two_processes_end_with_equal_weights(small_corpus, base, style_critic, 
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
-def test_generate_writes_midi_that_goes_on_from_the_prompt(base, demo_pieces, tmp_path, capsys):
+def test_generate_writes_midi_that_continues_the_prompt(base, demo_pieces, tmp_path, capsys):
     prompt = tmp_path / "prompt.mid"
     demo_pieces[0].dump_midi(prompt)
     words = [
@@ -299,7 +299,7 @@ def test_generate_writes_midi_that_goes_on_from_the_prompt(base, demo_pieces, tm
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (["--style", "polka"], "the corpus has"),
         (["--temperature", "-1"], "at least 0"),
@@ -308,8 +308,8 @@ def test_generate_writes_midi_that_goes_on_from_the_prompt(base, demo_pieces, tm
         (["--model", "nowhere"], "expected a model"),
     ],
 )
-def test_mistakes_in_generating_are_one_line(change, said, base, tmp_path):
-    with pytest.raises(MgenError, match=said) as caught:
+def test_mistakes_in_generating_are_one_line(change, message, base, tmp_path):
+    with pytest.raises(MgenError, match=message) as caught:
         generate.main(["--model", str(base), "--out", str(tmp_path / "out"), "--n", "1", *change])
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
@@ -389,13 +389,13 @@ def test_a_model_of_other_tokens_is_refused(base, small_corpus, tmp_path):
     assert prepare.main(["--metadata", str(music), "--out", str(band), "--recipe", "band", "--workers", "1"]) == 0
     with pytest.raises(MgenError, match="is not that of"):
         evaluate.main(["--model", str(base), "--corpus", str(band), "--out", str(tmp_path / "e")])
-    for change, said in (
+    for change, message in (
         (["--target", "polka"], "the corpus has jazz, other"),
         (["--baselines", "markof5"], "did you mean markov5"),
         (["--low_cost_baselines", "best_of_2"], "name a run of mgen finetune"),
         (["--model", str(base), str(base)], "is taken; give NAME=FOLDER"),
     ):
-        with pytest.raises(MgenError, match=said) as caught:
+        with pytest.raises(MgenError, match=message) as caught:
             evaluate.main(["--model", str(base), "--corpus", str(small_corpus), "--out", str(tmp_path / "e"), *change])
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "e").exists()

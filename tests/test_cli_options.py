@@ -1,4 +1,4 @@
-"""Options: YAML, command line, and what is said of mistakes."""
+"""Options: YAML, command line, and errors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_command_line_goes_over_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--learning_rat", "1"], "no option 'learning_rat'; did you mean 'learning_rate'"),
         (["--learning_rate", "fast"], "learning_rate"),
@@ -47,24 +47,24 @@ def test_the_command_line_goes_over_the_file(tmp_path):
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
     ],
 )
-def test_mistakes_are_one_line(words, said):
-    with pytest.raises(MgenError, match=said) as caught:
+def test_mistakes_are_one_line(words, message):
+    with pytest.raises(MgenError, match=message) as caught:
         read(*words)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("learning_rte: 1\n", "Options has no option 'learning_rte'; did you mean 'learning_rate'"),
         ("- 1\n", "expected `key: value`"),
         ("a: [\n", "not YAML"),
     ],
 )
-def test_mistakes_in_a_file_name_the_file(tmp_path, text, said):
+def test_mistakes_in_a_file_name_the_file(tmp_path, text, message):
     path = tmp_path / "a.yaml"
     path.write_text(text)
-    with pytest.raises(MgenError, match=said) as caught:
+    with pytest.raises(MgenError, match=message) as caught:
         read("--config", str(path))
     assert "a.yaml" in str(caught.value) and "\n" not in str(caught.value)
 

@@ -105,13 +105,13 @@ def test_a_toy_preference_is_learned_and_holds_for_other_prompts(trained, policy
         model = AutoModelForSequenceClassification.from_pretrained(out / "model")
         assert model.config.num_labels == 1 and model.config.id2label == {0: "preferred"}
         tokenizer = AutoTokenizer.from_pretrained(out / "model")
-        said = []
+        logits = []
         for rows in (fresh.chosen, fresh.rejected):  # as TRL hands them over: text, without special tokens at its end
             texts = ["".join(remi.names[i] for i in row) for row in reward_inputs(fresh.prompt, rows, remi.eos_id)]
             batch = tokenizer(texts, padding=True, padding_side="right", add_special_tokens=False, return_tensors="pt")
             with torch.no_grad():
-                said.append(model(**batch).logits[:, 0].numpy())
-        margins = said[0] - said[1]
+                logits.append(model(**batch).logits[:, 0].numpy())
+        margins = logits[0] - logits[1]
     assert (margins > 0).mean() > 0.9
 
 
@@ -222,16 +222,14 @@ def test_the_empty_prompt_does_not_fill_valid(tmp_path, remi):
 
 
 @pytest.mark.parametrize(("method", "trainer"), [("dpo", PolicyPreferences), ("reward", RewardPreferences)])
-def test_a_run_that_was_cut_off_ends_as_an_uninterrupted_one(
-    method, trainer, policy, pairs_file, tmp_path, monkeypatch
-):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert prefer.main(words(method, policy, pairs_file, whole)) == 0
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(method, trainer, policy, pairs_file, tmp_path, monkeypatch):
+    full, cut = tmp_path / "full", tmp_path / "cut"
+    assert prefer.main(words(method, policy, pairs_file, full)) == 0
     step, steps = trainer.training_step, []
 
     def power_cut(self, *args, **kwargs):
         steps.append(self.state.global_step)
-        if len(steps) == 13:  # 36 pairs, 8 a step: in the third of four epochs
+        if len(steps) == 13:  # 36 pairs, 8 per step: in the third of four epochs
             raise KeyboardInterrupt
         return step(self, *args, **kwargs)
 
@@ -240,16 +238,16 @@ def test_a_run_that_was_cut_off_ends_as_an_uninterrupted_one(
         prefer.main(words(method, policy, pairs_file, cut))
     assert not (cut / "model").exists()
     assert prefer.main(words(method, policy, pairs_file, cut)) == 0
-    assert steps[13] == 10  # taken up where the second epoch ended
-    one, other = (load_file(run / "model" / "model.safetensors") for run in (whole, cut))
+    assert steps[13] == 10  # resumed where the second epoch ended
+    one, other = (load_file(run / "model" / "model.safetensors") for run in (full, cut))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_a_finished_run_says_so(trained, policy, pairs_file, capsys):
     method, out = trained
     assert prefer.main(words(method, policy, pairs_file, out)) == 0
-    said = capsys.readouterr().out
-    assert "was finished before" in said and "6 held-out prompts" in said
+    printed = capsys.readouterr().out
+    assert "was finished before" in printed and "6 held-out prompts" in printed
     assert prefer.main([*words(method, policy, pairs_file, out), "--json"]) == 0
     assert {"value", "low", "high"} == set(json.loads(capsys.readouterr().out)["accuracy"])
 
@@ -261,7 +259,7 @@ def spoiled(line, **changes):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("", "0 pairs of 0 prompts; expected at least 16 pairs of 8 prompts"),
         ("".join(json.dumps(pair) + "\n" for pair in toy_pairs(40, prompts=4)), "40 pairs of 4 prompts"),
@@ -274,16 +272,16 @@ def spoiled(line, **changes):
         (spoiled(9, prompt=toy_pairs()[0]["prompt"] * 6), r"line 9: \d+ tokens .* at most 96"),
     ],
 )
-def test_bad_pairs_are_one_line_with_their_place(content, said, policy, tmp_path):
+def test_bad_pairs_are_one_line_with_their_place(content, message, policy, tmp_path):
     path = tmp_path / "pairs.jsonl"
     path.write_text(content)
-    with pytest.raises(MgenError, match=said) as caught:
+    with pytest.raises(MgenError, match=message) as caught:
         prefer.main(words("dpo", policy, path, tmp_path / "run"))
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (["--method", "ppo"], "expected one of dpo, reward"),
         (["--beta", "0"], "above 0"),
@@ -294,10 +292,10 @@ def test_bad_pairs_are_one_line_with_their_place(content, said, policy, tmp_path
         (["--policy", "nowhere"], "expected a model"),
     ],
 )
-def test_mistakes_in_preferring_are_one_line(change, said, policy, pairs_file, tmp_path):
+def test_mistakes_in_preferring_are_one_line(change, message, policy, pairs_file, tmp_path):
     base = words("dpo", policy, pairs_file, tmp_path / "run")
     base = base[2:] if change[0] == "--method" else base
-    with pytest.raises(MgenError, match=said) as caught:
+    with pytest.raises(MgenError, match=message) as caught:
         prefer.main([*base, *change])
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 

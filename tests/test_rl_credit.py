@@ -58,11 +58,11 @@ def test_credit_falls_on_the_token_that_completed_the_note(remi):
     rewards = token_rewards(judgement, two_notes(remi), torch.tensor([9, 1]))
     expected = torch.zeros(2, 9)
     expected[0, 5], expected[0, 8] = -0.5, -1.0  # the two duration tokens
-    expected[1, 0] = -3.0  # a piece without notes is paid at its last token
+    expected[1, 0] = -3.0  # a piece without notes gets its reward at the last token
     torch.testing.assert_close(rewards, expected)
 
 
-def test_a_judge_without_credit_is_paid_at_the_last_token(remi):
+def test_a_score_without_credit_goes_to_the_last_token(remi):
     judgement = Judgement(np.array([-2.0, -3.0], np.float32), None, np.array([True, True]))
     rewards = token_rewards(judgement, two_notes(remi), torch.tensor([9, 1]))
     assert rewards.sum(1).tolist() == [-2.0, -3.0]
@@ -71,13 +71,13 @@ def test_a_judge_without_credit_is_paid_at_the_last_token(remi):
 
 def test_shares_of_the_advantage():
     counts = torch.tensor([[1.0, 1.0, 0.0]])
-    parts = {"loud": torch.tensor([[3.0, -3.0, 50.0]]), "quiet": torch.tensor([[1.0, 1.0, 0.0]])}
+    parts = {"large": torch.tensor([[3.0, -3.0, 50.0]]), "small": torch.tensor([[1.0, 1.0, 0.0]])}
     sizes = advantage_sizes(parts, counts)
     assert sizes.tolist() == [6.0, 2.0] and advantage_shares(sizes).tolist() == [0.75, 0.25]
     assert advantage_shares(torch.zeros(2)).tolist() == [0.0, 0.0]
 
 
-def test_a_part_of_a_whole_completion_counts_on_each_of_its_tokens():
+def test_a_part_per_completion_counts_on_each_of_its_tokens():
     mask = torch.tensor([[True, True, True, True], [True, False, False, False]])
     parts = {"long": torch.tensor([[1.0], [0.0]]), "short": torch.tensor([[0.0], [1.0]])}
     # dr_grpo adds up tokens, four to one; grpo counts each completion once.
@@ -121,9 +121,9 @@ def test_a_judge_that_prefers_nothing_has_no_part():
         score_advantages(scores, torch.ones(2), 2, "both")
 
 
-def test_one_loud_judge():
-    loud, even = {"gate": 0.9, "style": 0.1}, {"gate": 0.5, "style": 0.5}
-    assert dominant_reward([loud] * 3, 0.8) == "gate"
-    assert dominant_reward([loud, even, loud], 0.8) is None  # not in every step
-    assert dominant_reward([loud, {"gate": 0.1, "style": 0.9}], 0.8) is None  # not the same one
-    assert dominant_reward([loud] * 3, 0.9) is None and dominant_reward([], 0.8) is None
+def test_dominant_reward():
+    gate, even = {"gate": 0.9, "style": 0.1}, {"gate": 0.5, "style": 0.5}
+    assert dominant_reward([gate] * 3, 0.8) == "gate"
+    assert dominant_reward([gate, even, gate], 0.8) is None  # not in every step
+    assert dominant_reward([gate, {"gate": 0.1, "style": 0.9}], 0.8) is None  # not the same one
+    assert dominant_reward([gate] * 3, 0.9) is None and dominant_reward([], 0.8) is None

@@ -143,13 +143,13 @@ def test_credit_reaches_the_note_and_not_what_follows_it(musical_policy, remi, t
     assert (parts["kl"] == 0).all()
 
 
-def whole(judge):
-    """The same judge, hearing a piece only as a whole."""
+def without_credit(judge):
+    """The same judge, with a score for the piece only."""
     return lambda notes: dataclasses.replace(judge(notes), credit=None)
 
 
 def long_notes(notes):
-    """Mean pitch in octaves, a score as a whole."""
+    """Mean pitch in octaves, without credit."""
     count = np.maximum(notes.counts, 1)
     score = np.bincount(notes.piece, weights=notes.pitch / 12, minlength=notes.n_pieces) / count
     return Judgement(score.astype(np.float32), None, notes.counts > 0)
@@ -169,7 +169,7 @@ def long_notes(notes):
 )
 def test_shares_are_of_what_enters_the_loss(objective, changes, musical_policy, remi, tmp_path):
     """Parts of judges with credit and without add up to the advantages that TRL, or we, put into the loss."""
-    judges = {"high": high_pitches, "whole": whole(high_pitches), "mean": long_notes}
+    judges = {"high": high_pitches, "score": without_credit(high_pitches), "mean": long_notes}
     args = config(tmp_path, max_steps=1, **changes)
     trainer = trainer_of(musical_policy, remi, args, judges=judges, weights=[1.0, 0.5, 2.0], objective=objective)
     seen = {}
@@ -181,14 +181,14 @@ def test_shares_are_of_what_enters_the_loss(objective, changes, musical_policy, 
     advantages = advantages if objective == "kl_in_return" else advantages[:, None]
     torch.testing.assert_close(sum(seen["parts"].values()), advantages, atol=1e-5, rtol=1e-4)
     assert advantages.abs().max() > 0.1
-    names = ["high", "whole", "mean", *(["kl"] if objective == "kl_in_return" else [])]
+    names = ["high", "score", "mean", *(["kl"] if objective == "kl_in_return" else [])]
     assert list(seen["parts"]) == names
     shares = {name: logged(trainer, f"share/{name}")[0] for name in names}
     assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
     if objective == "kl_in_return":  # paid at the end, a score reaches every token; credit only what led to the note
-        assert 0 < shares["high"] < 2 * shares["whole"]
+        assert 0 < shares["high"] < 2 * shares["score"]
     else:
-        assert shares["high"] == pytest.approx(2 * shares["whole"], rel=1e-4)  # credit or not, weights 1 and 0.5
+        assert shares["high"] == pytest.approx(2 * shares["score"], rel=1e-4)  # credit or not, weights 1 and 0.5
 
 
 def test_normalising_each_judge_is_refused_with_kl_in_return(musical_policy, remi, tmp_path):
@@ -254,10 +254,10 @@ def test_the_discriminator_is_trained_between_steps_or_only_measured(against, mu
     [("current", ["update"] * 6), ("reference", ["update"] * 5 + [("calibrate", 1)])],
 )
 def test_the_warm_up_is_against_the_frozen_policy(against, calls, remi):
-    said = []
+    made = []
     learner = SimpleNamespace(
-        update=lambda real, played: said.append("update") or {"pieces": float(played.n_pieces)},
-        calibrate=lambda pairs: said.append(("calibrate", len(list(pairs)))) or {"calibrated": 1.0},
+        update=lambda real, generated: made.append("update") or {"pieces": float(generated.n_pieces)},
+        calibrate=lambda pairs: made.append(("calibrate", len(list(pairs)))) or {"calibrated": 1.0},
     )
     pieces = remi.decode([[5, 382]] * 8)
     drawn = []
@@ -265,11 +265,11 @@ def test_the_warm_up_is_against_the_frozen_policy(against, calls, remi):
         learner, lambda n, batch: drawn.append(batch) or pieces.pieces(range(n)), against
     )
     metrics = discriminator.warm_up(lambda n, batch: pieces.pieces(range(n)), rounds=6, pieces=4)
-    assert said == calls and metrics == ({"pieces": 4.0} if against == "current" else {"calibrated": 1.0})
+    assert made == calls and metrics == ({"pieces": 4.0} if against == "current" else {"calibrated": 1.0})
     assert drawn == [0, 1, 2, 3, 4, 5] and discriminator.batches == 6
 
 
-def test_a_critic_that_is_left_alone_needs_something_to_learn_from():
+def test_a_warm_up_against_the_reference_needs_two_rounds():
     with pytest.raises(ValueError, match=r"warm-up \(1\) must be at least 2"):
         DiscriminatorTrainer(Counting(), None, "reference").warm_up(None, rounds=1, pieces=4)
 
@@ -299,7 +299,7 @@ def test_fixed_points_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("against", "weight", "kl_weight", "said"),
+    ("against", "weight", "kl_weight", "message"),
     [
         ("reference", 1.0, 0.5, r"kl_weight \(0.5\) must be the weight of realism \(1\)"),
         ("reference", 1.0, 0.0, "try kl_weight 1"),
@@ -309,8 +309,8 @@ def test_fixed_points_by_hand():
         ("both", 1.0, 0.0, "expected one of"),
     ],
 )
-def test_weights_that_do_not_fit_the_samples_are_refused(against, weight, kl_weight, said):
-    with pytest.raises(ValueError, match=said):
+def test_weights_that_do_not_fit_the_samples_are_refused(against, weight, kl_weight, message):
+    with pytest.raises(ValueError, match=message):
         check_weights(against, weight, kl_weight)
 
 
@@ -336,37 +336,37 @@ def test_the_trainer_refuses_weights_that_do_not_fit(musical_policy, remi, tmp_p
     assert build(1.0).kl_weight == 1.0 and build(0.5, "grpo").objective == "grpo"
 
 
-@pytest.mark.parametrize(("name", "said"), [("running_away", "is too strong"), ("starved", "sees no difference")])
-def test_a_discriminator_in_trouble_is_reported_once(name, said, musical_policy, remi, tmp_path):
+@pytest.mark.parametrize(("name", "message"), [("running_away", "is too strong"), ("starved", "sees no difference")])
+def test_a_discriminator_in_trouble_is_reported_once(name, message, musical_policy, remi, tmp_path):
     learner = Counting()
     values = iter([0.5, 1.0, 1.0, 0.9, 1.0])
     learner.update = lambda real, generated: {name: next(values)}
     discriminator, lines = DiscriminatorTrainer(learner, lambda n, batch: remi.decode([[5, 382]] * n)), []
     args = config(tmp_path, max_steps=5)
     trainer_of(musical_policy, remi, args, discriminator=discriminator, warn=lines.append).train()
-    steps = [line.split(":")[0] for line in lines if said in line]
+    steps = [line.split(":")[0] for line in lines if message in line]
     assert steps == ["  step 2", "  step 5"]  # again after a step without it
 
 
 def test_the_discriminator_gets_completions_only(musical_policy, remi, tmp_path):
-    """The prompt's own note, far above all that the policy plays, reaches neither judges nor learner."""
-    heard = []
+    """The prompt's note, far above those of the policy, reaches neither judges nor discriminator."""
+    received = []
     learner = Counting()
-    learner.update = lambda real, generated: heard.append(generated) or {}
+    learner.update = lambda real, generated: received.append(generated) or {}
     discriminator = DiscriminatorTrainer(learner, lambda n, batch: remi.decode([[5, 382]] * n))
     trainer = trainer_of(musical_policy, remi, config(tmp_path, max_steps=1), discriminator=discriminator)
     prompt = "BOS_NoneBar_NoneTimeSig_4/4Position_0Pitch_108Velocity_63Duration_1.0.24"
     trainer.train_dataset = Dataset.from_list([{"prompt": prompt}] * 64)
     trainer.train()
-    played = trainer.judges[0].last_notes
-    assert len(heard[0]) == len(played) > 0
+    judged = trainer.judges[0].last_notes
+    assert len(received[0]) == len(judged) > 0
     for column in ("piece", "pitch", "onset", "duration", "token"):
-        np.testing.assert_array_equal(getattr(heard[0], column), getattr(played, column))
-    assert (played.pitch == 108).mean() < 0.1
+        np.testing.assert_array_equal(getattr(received[0], column), getattr(judged, column))
+    assert (judged.pitch == 108).mean() < 0.1
 
 
 @pytest.mark.parametrize("critic", [None, {"gradient_penalty": 0.5, "spectral_norm": "all"}])
-def test_it_takes_up_where_it_was(critic, musical_policy, remi, tmp_path):
+def test_it_resumes_exactly(critic, musical_policy, remi, tmp_path):
     """With a learner that counts, and with the realism critic itself, which is then one of the judges."""
 
     def train(folder, steps, resume=None):
@@ -394,7 +394,7 @@ def test_it_takes_up_where_it_was(critic, musical_policy, remi, tmp_path):
         assert all(torch.equal(shown["model"][name], shown_again["model"][name]) for name in shown["model"])
 
 
-def test_a_loss_that_is_no_number_stops_the_run(musical_policy, remi, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run(musical_policy, remi, tmp_path):
     def poison(notes):
         judgement = high_pitches(notes)
         return dataclasses.replace(judgement, score=judgement.score, credit=judgement.credit * np.float32(np.inf))

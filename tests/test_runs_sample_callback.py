@@ -35,7 +35,7 @@ def notes(path):
     return [(note.time, note.duration, note.pitch) for track in symusic.Score(path).tracks for note in track.notes]
 
 
-def test_prompts_are_drawn_once_from_valid_and_each_kind_in_turn(corpus):
+def test_prompts_are_drawn_from_valid_and_their_types_take_turns(corpus):
     remi, asked = corpus.remi, [("continuation", "jazz"), ("transfer", "jazz")]
     prompts = fixed_prompts(corpus, asked, 3, 24, seed=5)
     assert list(prompts) == ["0_continuation_jazz", "1_transfer_jazz", "2_continuation_jazz"]
@@ -52,7 +52,7 @@ def test_prompts_are_drawn_once_from_valid_and_each_kind_in_turn(corpus):
     assert fixed_prompts(corpus, [("continuation", "jazz")], 2, 10**6) == {}
 
 
-def test_clips_hold_what_the_files_hold(corpus, tiny_policy, tmp_path):
+def test_clips_equal_the_files(corpus, tiny_policy, tmp_path):
     clip_logger = KeptClips()
     prompts = fixed_prompts(corpus, [("continuation", "jazz")], 2, 40)
     callback = SampleCallback(prompts, corpus.remi, tmp_path, [clip_logger], every=5, new_tokens=30)
@@ -72,11 +72,11 @@ def test_clips_hold_what_the_files_hold(corpus, tiny_policy, tmp_path):
             seconds = len(clip.audio) / clip.sample_rate
             assert min(max(ends), CLIP_SECONDS) <= seconds + 0.05 and seconds <= CLIP_SECONDS
             assert clip.picture.shape == (300, 1200, 3)
-    # The same draws at every step: where the policy stays as it is, so does what it plays.
+    # The same draws at every step: the same policy gives the same samples.
     assert all(notes(a.midi) == notes(b.midi) for a, b in zip(clip_logger.steps[5], clip_logger.steps[10], strict=True))
 
 
-def test_nothing_else_draws_another_number_for_it(corpus, tiny_policy, tmp_path):
+def test_global_random_states_stay_the_same(corpus, tiny_policy, tmp_path):
     callback = SampleCallback(
         fixed_prompts(corpus, [("continuation", "jazz")], 1, 24), corpus.remi, tmp_path, [KeptClips()], new_tokens=20
     )
@@ -89,7 +89,7 @@ def test_nothing_else_draws_another_number_for_it(corpus, tiny_policy, tmp_path)
     assert (np.random.get_state()[1].tolist(), random.getstate()) == expected[1:]  # noqa: NPY002
 
 
-def test_only_the_first_process_plays_and_only_when_asked(corpus, tiny_policy, tmp_path):
+def test_only_the_first_process_samples_and_only_at_its_steps(corpus, tiny_policy, tmp_path):
     prompts = fixed_prompts(corpus, [("continuation", "jazz")], 1, 24)
     policy = tiny_policy()
     by_save = SampleCallback(prompts, corpus.remi, tmp_path / "save", new_tokens=5)

@@ -50,7 +50,7 @@ def board(run):
     return found
 
 
-def test_tensorboard_holds_curves_sounds_and_pictures_at_their_steps(tracked):
+def test_tensorboard_gets_curves_audio_and_pictures_at_their_steps(tracked):
     found = board(tracked)
     tags = found.Tags()
     prompts = ["0_continuation_jazz", "0_continuation_jazz_greedy", "1_continuation_other"]
@@ -65,7 +65,7 @@ def test_tensorboard_holds_curves_sounds_and_pictures_at_their_steps(tracked):
             with wave.open(io.BytesIO(event.encoded_audio_string)) as file:
                 samples = np.frombuffer(file.readframes(file.getnframes()), np.int16)
                 assert file.getframerate() == 22050 and 1 < len(samples) / 22050 <= 12
-                assert np.abs(samples).max() > 1000  # the prompt at least is heard
+                assert np.abs(samples).max() > 1000  # the prompt is audible
         for event in pictures:
             picture = np.asarray(Image.open(io.BytesIO(event.encoded_image_string)))
             assert picture.shape == (300, 1200, 3) and len(np.unique(picture.reshape(-1, 3), axis=0)) > 5
@@ -85,28 +85,28 @@ def test_the_samples_are_midi_files_that_begin_with_their_prompt(tracked):
     assert notes(folders[0], "0_continuation_jazz")[:4] == notes(folders[0], "0_continuation_jazz_greedy")[:4]
 
 
-def test_a_run_that_reports_to_nobody_plays_nothing(small_corpus, tmp_path):
+def test_a_run_without_a_tracker_has_no_samples(small_corpus, tmp_path):
     assert pretrain.main(words(small_corpus, tmp_path / "run", "--report_to", "none")) == 0
     assert not (tmp_path / "run" / "samples").exists() and not (tmp_path / "run" / "logs").exists()
 
 
-def test_samples_can_be_had_without_a_tracker(small_corpus, tmp_path):
+def test_sample_steps_need_no_tracker(small_corpus, tmp_path):
     out = tmp_path / "run"
     assert pretrain.main(words(small_corpus, out, "--report_to", "none", "--sample_steps", "3")) == 0
     assert [path.name for path in (out / "samples").iterdir()] == ["step_000003"] and not (out / "logs").exists()
 
 
-def test_weights_are_equal_to_the_bit_whether_anybody_listens(small_corpus, tmp_path):
+def test_weights_are_bit_equal_with_and_without_samples(small_corpus, tmp_path):
     """Attention dropout draws from the generator that careless sampling would draw from."""
-    runs = {"silent": ["--report_to", "none"], "heard": ["--sample_steps", "1"]}
+    runs = {"silent": ["--report_to", "none"], "sampled": ["--sample_steps", "1"]}
     for name, more in runs.items():
         assert pretrain.main(words(small_corpus, tmp_path / name, "--dropout", "0.2", *more)) == 0
-    assert len(list((tmp_path / "heard" / "samples").iterdir())) == 4
+    assert len(list((tmp_path / "sampled" / "samples").iterdir())) == 4
     one, other = (load_file(tmp_path / name / "model" / "model.safetensors") for name in runs)
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_run_taken_up_again_logs_each_step_once(tracked, small_corpus, tmp_path, monkeypatch):
+def test_a_resumed_run_logs_each_step_once(tracked, small_corpus, tmp_path, monkeypatch):
     out, step = tmp_path / "run", PretrainTrainer.training_step
 
     def power_cut(self, *args, **kwargs):
@@ -126,8 +126,8 @@ def test_a_run_taken_up_again_logs_each_step_once(tracked, small_corpus, tmp_pat
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_two_processes_end_as_they_do_when_nobody_listens(small_corpus, tmp_path):
-    """Only the first process plays, and the other waits for it; neither draws another number for it."""
+def test_two_processes_end_with_equal_weights_with_and_without_samples(small_corpus, tmp_path):
+    """Only the first process samples, and the other waits; neither draws other random numbers."""
     program = tmp_path / "two.py"
     program.write_text(
         textwrap.dedent(
@@ -135,36 +135,36 @@ def test_two_processes_end_as_they_do_when_nobody_listens(small_corpus, tmp_path
             import sys
             from mgen.cli import pretrain
             from mgen.cli.main import run
-            for name, more in (("silent", ["--report_to", "none"]), ("heard", ["--sample_steps", "1"])):
+            for name, more in (("silent", ["--report_to", "none"]), ("sampled", ["--sample_steps", "1"])):
                 argv = [*sys.argv[2:], "--out", f"{sys.argv[1]}/{name}", "--dropout", "0.2", *more]
-                main = run if name == "heard" else lambda main, argv: main(argv)  # the last one parts the processes
+                main = run if name == "sampled" else lambda main, argv: main(argv)  # the last one parts the processes
                 assert main(pretrain.main, argv) == 0
             """
         )
     )
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", str(program)]
     base = words(small_corpus, tmp_path)
-    base = [*base[:2], *base[4:]]  # each run has an --out of its own
+    base = [*base[:2], *base[4:]]  # each run has another --out
     env = os.environ | {"ACCELERATE_USE_CPU": "1"}
     done = subprocess.run([*launch, str(tmp_path), *base], capture_output=True, text=True, timeout=300, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
-    one, other = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("silent", "heard"))
+    one, other = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("silent", "sampled"))
     assert all(torch.equal(one[name], other[name]) for name in one)
-    assert len(list((tmp_path / "heard" / "samples").iterdir())) == 4
-    found = board(tmp_path / "heard")
+    assert len(list((tmp_path / "sampled" / "samples").iterdir())) == 4
+    found = board(tmp_path / "sampled")
     assert [event.step for event in found.Audio("audio/0_continuation_jazz")] == [1, 2, 3, 4]
     assert [event.step for event in found.Scalars("train/loss")] == [1, 2, 3, 4]
 
 
 def apart(argv, **env):
-    """`mgen pretrain` in a process of its own: trackers read their environment once."""
+    """`mgen pretrain` in another process: trackers read their environment once."""
     program = "import sys; from mgen.cli import pretrain; raise SystemExit(pretrain.main(sys.argv[1:]))"
     return subprocess.run(
         [sys.executable, "-c", program, *argv], capture_output=True, text=True, timeout=120, env=os.environ | env
     )
 
 
-def test_trackio_gets_curves_sounds_and_pictures(small_corpus, tmp_path):
+def test_trackio_gets_curves_audio_and_pictures(small_corpus, tmp_path):
     pytest.importorskip("trackio", reason="trackio is not installed: pip install 'mgen[trackio]'")
     out = tmp_path / "runs" / "jazz"
     argv = words(small_corpus, out, "--report_to", "trackio", "tensorboard", "--json", "true")
@@ -175,9 +175,9 @@ def test_trackio_gets_curves_sounds_and_pictures(small_corpus, tmp_path):
         rows = [(name, json.loads(row)) for name, row in store.execute("select run_name, metrics from metrics")]
     assert len({name for name, _ in rows}) == 1 and rows[0][0].startswith("jazz-")
     assert [row["train/global_step"] for _, row in rows if "train/loss" in row] == [1, 2, 3, 4]
-    heard = [row for _, row in rows if "audio/0_continuation_jazz" in row]
-    assert [row["train/global_step"] for row in heard] == [2, 4]
-    for row in heard:
+    samples = [row for _, row in rows if "audio/0_continuation_jazz" in row]
+    assert [row["train/global_step"] for row in samples] == [2, 4]
+    for row in samples:
         assert (
             row["audio/1_continuation_other"]["caption"]
             == f"step_00000{row['train/global_step']}/1_continuation_other.mid"
@@ -186,15 +186,15 @@ def test_trackio_gets_curves_sounds_and_pictures(small_corpus, tmp_path):
             assert file.getframerate() == 22050 and file.getnframes() > 22050
         picture = tmp_path / "trackio" / "media" / row["pianoroll/1_continuation_other"]["file_path"]
         assert Image.open(picture).size == (1200, 300)
-    assert board(out).Tags()["audio"]  # beside it
+    assert board(out).Tags()["audio"]  # too
 
 
-def test_wandb_gets_sounds_and_pictures(small_corpus, tmp_path):
+def test_wandb_gets_audio_and_pictures(small_corpus, tmp_path):
     pytest.importorskip("wandb", reason="wandb is not installed: pip install 'mgen[wandb]'")
     out = tmp_path / "jazz"
     done = apart(words(small_corpus, out, "--report_to", "wandb", "--json", "true"), WANDB_MODE="offline")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert json.loads(done.stdout.splitlines()[-1])["steps"] == 4  # transformers says that W&B is offline
+    assert json.loads(done.stdout.splitlines()[-1])["steps"] == 4  # transformers prints that W&B is offline
     (run,) = (out / "logs" / "wandb").glob("offline-run-*")
     media = run / "files" / "media"
     assert len(list((media / "audio" / "audio").glob("0_continuation_jazz_[0-9]*.wav"))) == 2
@@ -203,7 +203,7 @@ def test_wandb_gets_sounds_and_pictures(small_corpus, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         (["--report_to", "tensorbord"], "expected tensorboard, wandb, trackio or none"),
         (["--report_to", "wandb"], r"report_to wandb: it is not installed; pip install 'mgen\[wandb\]'"),
@@ -212,14 +212,14 @@ def test_wandb_gets_sounds_and_pictures(small_corpus, tmp_path):
         (["--sample_prompts", "0"], "must be at least 1"),
     ],
 )
-def test_mistakes_are_one_line_before_anything_is_trained(more, said, small_corpus, tmp_path, monkeypatch):
+def test_mistakes_are_one_line_before_anything_is_trained(more, message, small_corpus, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "wandb" else object())
-    with pytest.raises(MgenError, match=said) as caught:
+    with pytest.raises(MgenError, match=message) as caught:
         pretrain.main(words(small_corpus, tmp_path / "run", *more))
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 
 
-def test_a_lack_of_prompts_ends_a_run_only_if_samples_were_asked_for(small_corpus, tmp_path, capsys, monkeypatch):
+def test_missing_prompts_are_an_error_only_with_sample_steps(small_corpus, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(workflow, "fixed_prompts", lambda *_: {})
     with pytest.raises(MgenError, match=r"sample_steps \(1\): valid has no music .* use --sample_steps 0"):
         pretrain.main(words(small_corpus, tmp_path / "asked", "--sample_steps", "1"))
@@ -227,7 +227,7 @@ def test_a_lack_of_prompts_ends_a_run_only_if_samples_were_asked_for(small_corpu
     assert "no samples: valid has no music" in capsys.readouterr().err
 
 
-def test_report_to_reads_as_a_word_and_as_a_list(tmp_path):
+def test_report_to_is_a_word_or_a_list(tmp_path):
     """As the command line and YAML give it."""
     for given, kept in (("none", "none"), (["none"], "none"), ("trackio", ["trackio"]), (None, "none")):
         options = SampleOptions(report_to=given)
@@ -237,7 +237,7 @@ def test_report_to_reads_as_a_word_and_as_a_list(tmp_path):
     assert TrackingOptions().report_to == ["tensorboard"]
 
 
-def test_finetuning_is_heard_from_before_its_first_step_and_samples_as_it_would_unheard(
+def test_finetuning_is_sampled_before_its_first_step_and_ends_with_the_same_weights(
     small_corpus, tiny_policy, remi, tmp_path
 ):
     """The rollouts draw from the global generator, so a single number drawn for the samples would change them all."""
@@ -247,19 +247,19 @@ def test_finetuning_is_heard_from_before_its_first_step_and_samples_as_it_would_
     base += ["--max_steps", "2", "--max_completion_length", "24", "--prompt_tokens", "16", "--prompts", "8"]
     base += ["--per_device_train_batch_size", "4", "--num_generations", "2", "--save_steps", "2", "--use_cpu", "true"]
     base += ["--learning_rate", "1e-2", "--warmup_steps", "0", "--sample_prompts", "2", "--disable_tqdm", "true"]
-    runs = {"silent": ["--report_to", "none"], "heard": ["--sample_steps", "1"]}
+    runs = {"silent": ["--report_to", "none"], "sampled": ["--sample_steps", "1"]}
     for name, more in runs.items():
         assert finetune.main([*base, "--out", str(tmp_path / name), *more]) == 0
     one, other = (load_file(tmp_path / name / "model" / "model.safetensors") for name in runs)
     assert all(torch.equal(one[name], other[name]) for name in one)
-    found = board(tmp_path / "heard")
+    found = board(tmp_path / "sampled")
     prompts = ["0_continuation_jazz", "0_continuation_jazz_greedy", "1_transfer_jazz"]
     assert sorted(found.Tags()["audio"]) == [f"audio/{name}" for name in prompts]
     assert [event.step for event in found.Audio("audio/1_transfer_jazz")] == [0, 1, 2]
     assert [event.step for event in found.Scalars("train/policy/kl")] == [1, 2]
 
 
-def test_a_critic_is_followed_too(small_corpus, tmp_path):
+def test_a_critic_is_tracked_too(small_corpus, tmp_path):
     argv = ["--corpus", str(small_corpus), "--out", str(tmp_path / "critic"), "--max_steps", "2", "--eval_steps", "2"]
     argv += ["--max_tokens", "64", "--min_tokens", "32", "--valid_excerpts", "32", "--test_excerpts", "32"]
     argv += ["--input", "tokens"]

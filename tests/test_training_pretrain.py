@@ -1,4 +1,4 @@
-"""Pretraining: windows, exact resume after kill -9, whole checkpoints."""
+"""Pretraining: windows, exact resume after kill -9, complete checkpoints."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_infinite_loss_stops_with_step_batch_and_checkpoint(small_corpus, tmp_pa
         pretrain.main(text)
 
 
-def test_the_last_whole_checkpoint_is_found_and_a_lost_file_is_an_error(tmp_path):
+def test_the_last_complete_checkpoint_is_found_and_a_lost_file_is_an_error(tmp_path):
     assert last_complete(tmp_path) is None
     for step in (5, 10):
         folder = tmp_path / f"checkpoint-{step}"

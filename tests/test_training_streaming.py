@@ -119,7 +119,7 @@ def test_keys_and_styles_are_drawn_as_map_style_draws_them(sharded):
     assert music(dropped) != music(replace(dropped, transpose=False))
 
 
-def test_the_seed_says_what_comes_and_epochs_differ(sharded):
+def test_the_seed_determines_the_stream_and_epochs_differ(sharded):
     two = streamed(sharded, 2)
     items = plain(two)
     assert items == plain(two)
@@ -158,9 +158,9 @@ def test_a_buffer_gives_each_window_once_and_moves_them():
 
 @pytest.mark.parametrize("begin", [8, 120, 304, 640])
 def test_a_stream_begins_anywhere(sharded, begin):
-    whole = streamed(sharded, 3, batch=4, ranks=2)
-    assert whole.epoch_length < 640 < whole.length
-    assert plain(replace(whole, begin=begin)) == plain(whole)[begin // 2 :]
+    full = streamed(sharded, 3, batch=4, ranks=2)
+    assert full.epoch_length < 640 < full.length
+    assert plain(replace(full, begin=begin)) == plain(full)[begin // 2 :]
 
 
 def test_two_processes_share_the_stream(sharded):
@@ -181,7 +181,7 @@ def test_workers_change_nothing(sharded):
     assert batches(3) == batches(0)
 
 
-def test_counts_that_do_not_come_out_are_refused(sharded):
+def test_lengths_that_are_no_multiple_of_the_global_batch_are_refused(sharded):
     with pytest.raises(ValueError, match=r"length \(9\) must be a multiple of batch \(4\) times ranks \(2\)"):
         StreamedWindows(Corpus.open(sharded), CONTEXT, 9, 4, ranks=2)
     with pytest.raises(ValueError, match=r"begin \(4\) must be"):
@@ -195,14 +195,14 @@ def test_the_table_for_evaluation_is_that_of_the_corpus_up_to_a_limit(sharded):
         np.testing.assert_array_equal(ours.ids, theirs.ids)
         np.testing.assert_array_equal(ours.offsets, theirs.offsets)
         assert ours.rows.equals(theirs.rows[["piece", "style"]].astype(ours.rows.dtypes))
-    whole = corpus.table("train")
+    full = corpus.table("train")
     some = evaluation_table(corpus, "train", 20_000)
-    longest = int(np.diff(whole.offsets).max())
+    longest = int(np.diff(full.offsets).max())
     assert 20_000 <= len(some.ids) < 20_000 + longest
-    number = {piece: i for i, piece in enumerate(whole.rows["piece"])}
+    number = {piece: i for i, piece in enumerate(full.rows["piece"])}
     for i, piece in enumerate(some.rows["piece"]):
-        np.testing.assert_array_equal(some[i], whole[number[piece]])
-        assert some.rows["style"][i] == whole.rows["style"][number[piece]]
+        np.testing.assert_array_equal(some[i], full[number[piece]])
+        assert some.rows["style"][i] == full.rows["style"][number[piece]]
 
 
 def options(corpus, out, *more):
@@ -254,15 +254,15 @@ def test_interrupted_and_started_again_it_ends_with_the_same_weights(sharded, tm
 
 def test_a_missing_or_damaged_shard_is_one_line(damaged):
     shard = damaged / "tokens" / "train-00001.parquet"
-    whole = shard.read_bytes()
+    full = shard.read_bytes()
     shard.unlink()
     with pytest.raises(MgenError, match=r"train-00001\.parquet: cannot be read \(.*\); prepare it again") as caught:
         streamed(damaged)
     assert "\n" not in str(caught.value)
-    shard.write_bytes(whole[: len(whole) // 2])
+    shard.write_bytes(full[: len(full) // 2])
     with pytest.raises(MgenError, match=r"train-00001\.parquet: cannot be read"):
         streamed(damaged)
-    broken = bytearray(whole)
+    broken = bytearray(full)
     broken[100:600] = bytes(500)  # its end, which is looked at first, is sound
     shard.write_bytes(broken)
     with pytest.raises(MgenError, match=r"tokens: a shard cannot be read"):
