@@ -1,7 +1,7 @@
-"""Notes: the one table that judges and metrics read.
+"""Notes: the table that judges and metrics read.
 
-A batch of pieces is decoded once into flat, sorted arrays; everything after is numpy. Nothing here knows tokens: an
-encoding turns ids into this table and back.
+A batch of pieces is decoded once into flat, sorted arrays for numpy. An encoding converts token ids to this table and
+back.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ STEPS_PER_QUARTER = 24
 """Grid steps in a quarter note: triplets and sixteenths both fall on it, and 2:1 swing can be written."""
 
 MAX_BEATS = 7
-"""The longest bar that is written, in quarter notes."""
+"""Longest bar of an encoding, in quarter notes."""
 
 MAX_DURATION = 13 * STEPS_PER_QUARTER
-"""Grid steps of the longest duration that an encoding writes."""
+"""Longest duration of an encoding, in grid steps."""
 
 Ints = NDArray[np.int32]
 
 
 class Encoding(Protocol):
-    """What `Notes.from_ids` needs of an encoding."""
+    """The part of an encoding that `Notes.from_ids` uses."""
 
     def decode(self, ids: Sequence[ArrayLike], start: ArrayLike = 0) -> Notes: ...
 
@@ -197,7 +197,7 @@ def sort_order(
 
 
 def _ranges(starts: NDArray[np.int64], index: NDArray[np.int64]) -> tuple[NDArray[np.int64], Ints]:
-    """Rows starts[i]..starts[i+1] for each i of `index`, and the place in `index` that each row came from."""
+    """Rows starts[i]..starts[i + 1] - 1 for each i of `index`, and the position in `index` of each row."""
     sizes = starts[index + 1] - starts[index]
     owner = np.repeat(np.arange(len(index), dtype=np.int32), sizes)
     first = np.cumsum(sizes) - sizes

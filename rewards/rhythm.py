@@ -35,7 +35,7 @@ class Swing(BandRule):
 
     def _masks(self, music: BatchFeatures) -> tuple[Mask, Floats]:
         number, step = music.beat
-        same = music.follows & (np.diff(number, prepend=np.int32(-1)) == 0)  # the moment before is of this beat
+        same = music.follows & (np.diff(number, prepend=np.int32(-1)) == 0)  # the cluster before is in this beat
         goes_on = np.append(same[1:], False)
         on_beat = np.append(False, np.abs(step[:-1]) <= TOGETHER)[: len(step)]
         third = np.append(False, same[:-1])[: len(step)]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from evaluation_pieces import random_piece
 
-from mgen.music.voices import LOOK_BACK, REACH, SEMITONES_A_STEP, followers, leaders
+from mgen.music.voices import LOOK_BACK, REACH, SEMITONES_PER_STEP, followers, leaders
 from mgen.notes import Notes
 
 
@@ -41,7 +41,7 @@ def test_the_nearest_by_trying_all():
             if notes.piece[j] == notes.piece[i] and 0 < notes.onset[i] - notes.onset[j] <= REACH
         ]
         far = {
-            j: abs(int(notes.pitch[i]) - int(notes.pitch[j])) + SEMITONES_A_STEP * (notes.onset[i] - notes.onset[j])
+            j: abs(int(notes.pitch[i]) - int(notes.pitch[j])) + SEMITONES_PER_STEP * (notes.onset[i] - notes.onset[j])
             for j in allowed
         }
         assert (found[i] == -1) == (not far)

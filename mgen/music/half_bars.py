@@ -1,4 +1,4 @@
-"""Half bars: the windows in which harmony and structure are heard. Knows bars and beats, nothing of pitch."""
+"""Half bars: the windows of time for harmony and structure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mgen.notes import STEPS_PER_QUARTER, Ints, Notes
 
 BEATS = 2
-"""Quarter notes in a half bar. What an odd bar has left belongs to its last one; a bar of one quarter is one."""
+"""Quarter notes in a half bar. The last half bar of an odd bar has three; a bar of one quarter is one half bar."""
 
 MOST_BEATS = 3
 """Quarter notes in the longest half bar."""
@@ -26,7 +26,7 @@ class HalfBars:
 
     @classmethod
     def of(cls, notes: Notes) -> HalfBars:
-        """The half bars of all bars, those without notes too."""
+        """The half bars of all bars, including those without notes."""
         each = np.maximum(notes.bars.beats // BEATS, 1)
         bar = np.repeat(np.arange(len(each)), each)
         number = np.arange(len(bar)) - (np.cumsum(each) - each)[bar]
@@ -39,7 +39,7 @@ class HalfBars:
         return np.searchsorted(self.piece, np.arange(self.n_pieces + 1))
 
     def at(self, piece: NDArray[np.integer], step: NDArray[np.integer]) -> NDArray[np.int64]:
-        """Index of the half bar of each piece that holds a grid step; the last one holds all that come after it."""
+        """Index of the half bar that contains each grid step; a piece's last half bar contains all later steps."""
         far = np.int64(max(self.onset.max(initial=0), step.max(initial=0)) + 1)
         line = self.piece * far + self.onset
         return np.searchsorted(line, piece * far + step, side="right") - 1

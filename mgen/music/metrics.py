@@ -1,6 +1,6 @@
-"""Numbers of a piece that have a formula: every one (B,) float64, NaN where a piece leaves it undefined.
+"""Metrics of single pieces: each (B,) float64, NaN where undefined.
 
-Metrics of pitch leave drums out; metrics of onsets hear them. Nothing here knows models or other pieces.
+Metrics of pitch leave drums out; metrics of onsets include them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LOOP = 0.6
 """Share of repeated pitch 4-grams above which a piece counts as a loop; real solos stay below 0.3."""
 
 LONGEST_FIGURE = 256
-"""Notes in the longest figure that `longest_loop` looks for."""
+"""Notes in the longest figure of `longest_loop`."""
 
 SLOTS = 64
 """Slots of a bar in the grooving pattern, as in MusDr."""
@@ -79,7 +79,7 @@ def grooving_similarity(notes: Notes) -> Floats:
 
 
 def repeated_ngrams(notes: Notes, n: int, view: ngrams.View = "pitch") -> Floats:
-    """Share of a piece's n-grams that came before in it: 1 - different n-grams / n-grams, 0..1.
+    """Share of a piece's n-grams that occurred earlier in it: 1 - different n-grams / n-grams, 0..1.
 
     An n-gram is n pitches, or n intervals in semitones (n + 1 notes), of consecutive notes in the order of
     `Notes`: by onset, program, pitch, so chords are read upwards and several instruments as one line. Drums are
@@ -105,13 +105,13 @@ def loop_rate(notes: Notes) -> Floats:
 
 
 def longest_loop(notes: Notes) -> Floats:
-    """Share of a piece's notes in the longest stretch that is one figure of pitches over and over, 0..1.
+    """Share of a piece's notes in its longest loop, an immediate repetition of one figure of pitches, 0..1.
 
-    The stretch is k figures of p notes, k at least 2 and not necessarily whole (c d e c d e c is one, of 7 notes),
-    in the order of `Notes`, p at most 256; one pitch repeated is a figure of one note. 0: no figure returns at once.
-    Drums are left out.
+    A loop is k repetitions of a figure of p notes in the order of `Notes`, k at least 2 and not necessarily an integer
+    (c d e c d e c is a loop of 7 notes), p at most 256; one repeated pitch is a figure of one note. 0: no loop. Drums
+    are left out.
 
-    Cannot see: rhythm; a loop that changes one note at every turn, is transposed, or is longer than 256 notes.
+    Cannot see: rhythm; a loop that changes one note in each repetition, is transposed, or is longer than 256 notes.
     NaN: fewer than two pitched notes. Source: ours.
     """
     notes = notes.pitched()
@@ -142,10 +142,10 @@ def mean_interval(notes: Notes) -> Floats:
 def compression(notes: Notes) -> Floats:
     """Length of a piece's pitches when compressed over their length, above 0; small: regular, about 0.73: random.
 
-    The bytes are the pitches in the order of `Notes`, as semitones above the lowest (so that transposing changes
-    nothing), through zlib at level 9. Drums are left out.
+    The bytes are the pitches in the order of `Notes`, as semitones above the lowest (so that the key has no effect),
+    compressed by zlib at level 9. Drums are left out.
 
-    Cannot see: rhythm. Short pieces score higher for zlib's own 8 bytes and for what it has not seen yet, up to 9 for
+    Cannot see: rhythm. Short pieces score higher because of zlib's header of 8 bytes and its empty window, up to 9 for
     one note: compare pieces of one length. NaN: no pitched notes.
     Source: normalised compression length (Li et al. 2004, The similarity metric) on pitches, zlib of RFC 1950.
     """
@@ -159,11 +159,11 @@ def compression(notes: Notes) -> Floats:
 
 
 def repeated_bars(notes: Notes) -> Floats:
-    """Share of a piece's bars with pitched notes that are, note for note, a bar that came before in it, 0..1.
+    """Share of a piece's bars with pitched notes that equal, note for note, an earlier bar of it, 0..1.
 
     Equal bars have the same onsets, pitches and instruments; durations and velocities may differ.
 
-    Cannot see: a bar that is one grid step or one note off, as nearly all of a performance are; transposed bars.
+    Cannot see: a bar that is one grid step or one note off, as most bars of a performance are; transposed bars.
     Grows with the length of the piece. Drums are left out. NaN: no pitched notes. Source: ours.
     """
     notes = notes.pitched()
@@ -193,8 +193,7 @@ def swing(notes: Notes) -> Floats:
     """Median ratio of the first to the second eighth of a beat: 1 straight, 2 triplet swing, 0.5..5.
 
     Over the beats (quarters) with exactly two onsets, the first at most two grid steps after the beat and the
-    second, s, at 8..20 of 24 steps: s / (24 - s), which takes the first as on the beat. Other beats are no pair of
-    eighths.
+    second, s, at 8..20 of 24 steps: s / (24 - s), which assumes the first on the beat. Other beats are left out.
 
     Cannot see: swing where a beat has three onsets or one, where the grid's beats are not the music's (free
     performances), or in sixteenths. NaN: no such beat.
@@ -213,7 +212,7 @@ def swing(notes: Notes) -> Floats:
 def triplet_share(notes: Notes) -> Floats:
     """Share of onsets within one grid step (1/24 of a beat) of a third or two thirds of a beat, 0..1.
 
-    Cannot see: the triplet's first note, which is on the beat; whether a swung eighth is meant as a triplet.
+    Cannot see: the triplet's first note, which is on the beat; whether a swung eighth is written as a triplet.
     Evenly spread onsets, as in free performances, give 0.25. NaN: no notes.
     Source: ours, after the share of triplet divisions in the Weimar Jazz Database.
     """
@@ -252,11 +251,11 @@ def polyphony(notes: Notes) -> Floats:
     notes = notes.pitched()
     total = np.bincount(notes.piece, weights=notes.duration, minlength=notes.n_pieces)
     end = notes.onset.astype(np.int64) + notes.duration
-    # Pieces one after the other on one line of time, so that one running maximum serves them all.
+    # All pieces on one time axis, one after the other, for a single running maximum.
     shift = notes.piece * np.int64(end.max(initial=0) + 1)
-    sounded = np.maximum.accumulate(np.append(0, end + shift))
-    heard = np.maximum(sounded[1:] - np.maximum(sounded[:-1], notes.onset + shift), 0)
-    union = np.bincount(notes.piece, weights=heard, minlength=notes.n_pieces)
+    ended = np.maximum.accumulate(np.append(0, end + shift))
+    added = np.maximum(ended[1:] - np.maximum(ended[:-1], notes.onset + shift), 0)
+    union = np.bincount(notes.piece, weights=added, minlength=notes.n_pieces)
     return divide(total, union)
 
 
@@ -268,7 +267,7 @@ def _quarters(notes: Notes) -> NDArray[np.int64]:
 def density(notes: Notes) -> Floats:
     """Notes per quarter note, from the first bar line to the end of the last bar; drums count. 0 upwards.
 
-    Cannot see: where the notes are; tempo. A piece cut inside its last bar counts that bar whole.
+    Cannot see: where the notes are; tempo. An incomplete last bar counts as a complete bar.
     NaN: no notes. Source: ours.
     """
     return divide(notes.counts, _quarters(notes) * (notes.counts > 0))
@@ -277,7 +276,7 @@ def density(notes: Notes) -> Floats:
 def pitch_range(notes: Notes) -> Floats:
     """Highest minus lowest pitch in semitones, 0..127; drums are left out.
 
-    Cannot see: what lies between. One stray note decides. NaN: no pitched notes. Source: muspy.pitch_range.
+    Cannot see: the pitches between. One outlier decides. NaN: no pitched notes. Source: muspy.pitch_range.
     """
     notes = notes.pitched()
     high, low = np.full(notes.n_pieces, -1), np.full(notes.n_pieces, 128)
@@ -287,10 +286,10 @@ def pitch_range(notes: Notes) -> Floats:
 
 
 def empty_beats(notes: Notes) -> Floats:
-    """Share of beats (quarters), to the end of the last bar, in which nothing sounds; drums count. 0..1.
+    """Share of silent beats (quarters), to the end of the last bar, 0..1; drums count.
 
     Cannot see: rests within a beat. NaN: no notes.
-    Source: muspy.empty_beat_rate, which takes a note that ends on a beat as sounding in it; this does not.
+    Source: muspy.empty_beat_rate, except that there a note that ends on a beat counts as sounding in it.
     """
     beats = _quarters(notes)
     first = np.cumsum(beats) - beats
@@ -305,9 +304,9 @@ def empty_beats(notes: Notes) -> Floats:
 
 
 def valid(notes: Notes) -> Floats:
-    """1 for a piece none of whose tokens broke the grammar, else 0.
+    """1 for a piece without a token that broke the grammar, else 0.
 
-    Cannot see: anything of the music. NaN: no tokens, as for a piece read from a file.
+    Cannot see: the music. NaN: no tokens, as for a piece read from a file.
     Source: `Notes.n_broken`.
     """
     return np.where(notes.n_tokens > 0, notes.n_broken == 0, np.nan)
@@ -316,7 +315,7 @@ def valid(notes: Notes) -> Floats:
 def broken_tokens(notes: Notes) -> Floats:
     """Share of a piece's tokens that broke the grammar, 0..1.
 
-    Cannot see: anything of the music. NaN: no tokens, as for a piece read from a file.
+    Cannot see: the music. NaN: no tokens, as for a piece read from a file.
     Source: `Notes.n_broken`.
     """
     return divide(notes.n_broken, notes.n_tokens)
@@ -352,4 +351,4 @@ METRICS: dict[str, Metric] = {
     "pitch_range": pitch_range,
     "empty_beats": empty_beats,
 }
-"""Name -> metric of each piece. `intervals.bootstrap` makes a mean of it, leaves NaN out and counts them."""
+"""Name -> metric of each piece; for means with NaN left out see `mgen.stats.intervals.bootstrap`."""
