@@ -22,7 +22,7 @@ def chords(*voicings: tuple[int, ...], beats: int = 4) -> Notes:
     return piece(*((48 * i, 48, pitch) for i, pitches in enumerate(voicings) for pitch in pitches), beats=beats)
 
 
-def heard(notes: Notes) -> list[int]:
+def chord_numbers(notes: Notes) -> list[int]:
     return half_bar_chords(notes)[1].tolist()
 
 
@@ -33,7 +33,7 @@ def cpi(notes: Notes, n: int = 3) -> float:
 
 @pytest.mark.parametrize("voicings", [TRIADS, SEVENTHS])
 def test_one_six_two_five(voicings):
-    assert heard(chords(*voicings)) == [C, A_MINOR, D_MINOR, G]
+    assert chord_numbers(chords(*voicings)) == [C, A_MINOR, D_MINOR, G]
     # I VI II V twice: trigrams 162 625 251 516 162 625, of which four are different
     assert cpi(chords(*voicings, *voicings)) == pytest.approx(4 / 6)
     # once: 162 625
@@ -56,23 +56,23 @@ def test_transposing_moves_the_roots_and_nothing_else(by):
 
 
 def test_a_tie_goes_to_the_root_nearest_above_the_bass_then_to_major():
-    assert heard(chords((57, 60, 64, 67))) == [A_MINOR]  # A C E G
-    assert heard(chords((60, 64, 67, 69))) == [C]  # C E G A
-    assert heard(chords((64, 67))) == [2 * 4 + 1]  # E G: E minor, not C
-    assert heard(chords((62,))) == [2 * 2]  # D alone
-    assert heard(chords((59, 62, 65, 69))) == [D_MINOR]  # a half diminished B is D minor: three of four notes
+    assert chord_numbers(chords((57, 60, 64, 67))) == [A_MINOR]  # A C E G
+    assert chord_numbers(chords((60, 64, 67, 69))) == [C]  # C E G A
+    assert chord_numbers(chords((64, 67))) == [2 * 4 + 1]  # E G: E minor, not C
+    assert chord_numbers(chords((62,))) == [2 * 2]  # D alone
+    assert chord_numbers(chords((59, 62, 65, 69))) == [D_MINOR]  # a half diminished B is D minor: three of four notes
 
 
 def test_notes_count_as_long_as_they_sound_in_the_half_bar():
     # C E G for a beat, then F A C for 23 steps: C major; for 25 steps, F major. Bass C throughout.
     for steps, root in ((23, 0), (25, 5)):
         notes = [(0, 24, 48), (0, 24, 64), (0, 24, 67), (24 - (steps - 24), steps, 65), (24 - (steps - 24), steps, 69)]
-        assert heard(piece(*notes))[0] == 2 * root
-    # held over the line between half bars, and then over a bar line: heard on both sides, and past the last bar
-    assert heard(piece((0, 72, 60), (0, 72, 64), (0, 72, 67))) == [C, C]
-    assert heard(piece((24, 500, 60), (96, 1, 60))) == [C] * 4
+        assert chord_numbers(piece(*notes))[0] == 2 * root
+    # held over the line between half bars, and then over a bar line: a chord on both sides, and past the last bar
+    assert chord_numbers(piece((0, 72, 60), (0, 72, 64), (0, 72, 67))) == [C, C]
+    assert chord_numbers(piece((24, 500, 60), (96, 1, 60))) == [C] * 4
     # silence is no chord
-    assert heard(piece((0, 24, 60), (96, 24, 67))) == [C, G]
+    assert chord_numbers(piece((0, 24, 60), (96, 24, 67))) == [C, G]
 
 
 def test_half_bars_follow_the_bar_lines():
@@ -125,7 +125,7 @@ def test_equals_a_search_through_all_triads(seed, count, beats):
                 for minor, tones in enumerate([(0, 4, 7), (0, 3, 7)])
             ]
             expected.append(min(candidates)[3])
-    assert heard(notes) == expected
+    assert chord_numbers(notes) == expected
     changes = [chord for i, chord in enumerate(expected) if i == 0 or chord != expected[i - 1]]
     trigrams = list(zip(changes, changes[1:], changes[2:], strict=False))
     answer = len(set(trigrams)) / len(trigrams) if trigrams else np.nan

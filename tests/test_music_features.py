@@ -63,7 +63,7 @@ def test_chords():
 
 
 def test_returns_say_how_long_ago():
-    # c d e, then two notes, c d e: heard 5 notes ago. Six 3-grams in all.
+    # c d e, then two notes, c d e: 5 notes ago. Six 3-grams in all.
     assert of("return_pitch_0", line([60, 62, 64, 70, 71, 60, 62, 64])) == pytest.approx(1 / 6)
     filler = [70 + 2 * i for i in range(10)]  # the same after 13 notes: 14 3-grams
     far = line([60, 62, 64, *filler, 60, 62, 64])

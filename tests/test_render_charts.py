@@ -99,7 +99,7 @@ def test_an_unknown_interval_has_no_whisker():
 
 
 def spread(values, **others):
-    return Distribution("rep4", "repeats", "share", "what was heard before", values, "real", **others)
+    return Distribution("rep4", "repeats", "share", "share of repeated notes", values, "real", **others)
 
 
 def lanes(svg):

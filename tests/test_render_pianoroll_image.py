@@ -1,4 +1,4 @@
-"""Notes stand where pitch and time put them, and the prompt is told from what follows."""
+"""Notes stand where pitch and time put them, and the prompt differs from what follows."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_no_notes_is_a_picture_too():
     assert picture.shape == (300, 1200, 3)
 
 
-@pytest.mark.parametrize(("change", "said"), [({"piece": 1}, "piece 1 of 1"), ({"width": 20}, "too few")])
-def test_mistakes_are_one_line(change, said):
-    with pytest.raises(MgenError, match=said):
+@pytest.mark.parametrize(("change", "message"), [({"piece": 1}, "piece 1 of 1"), ({"width": 20}, "too few")])
+def test_mistakes_are_one_line(change, message):
+    with pytest.raises(MgenError, match=message):
         pianoroll_image(**{"notes": piece((0, 24, 60)), "piece": 0} | change)

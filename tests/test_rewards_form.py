@@ -41,7 +41,7 @@ def test_many_long_pieces_are_heard_in_parts():
 
 def test_a_loop_of_one_bar_is_all_structure():
     bar = [60, 64, 67, 64]
-    # the very first onset has nothing before it to be told by
+    # the very first onset has no note before it, so no interval
     assert value_of(Structure(ANY, "short"), melodies(bar * 8))[0] > 0.95
     assert np.isnan(value_of(Structure(ANY, "long"), melodies(bar * 7))).all()  # seven bars: no two of four
 

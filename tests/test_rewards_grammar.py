@@ -27,7 +27,7 @@ def test_each_broken_token_costs_and_silence_is_worst():
             [*whole, DURATION],  # one duration too many
             [*whole, DURATION, DURATION, "Bar_None", "Bar_None"],  # two, and a bar without metre
             [*whole, *[VELOCITY] * 60],
-            bar,  # nothing broken, nothing said
+            bar,  # nothing broken, no penalty
             [],
         )
     )

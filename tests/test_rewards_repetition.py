@@ -82,14 +82,14 @@ def _timed(*gaps: int) -> list[tuple[int, int, int]]:
 
 
 def test_a_rhythm_is_heard_under_any_pitches():
-    # gaps long short long short long: four pairs, the third and fourth heard before; notes 4 and 5 complete them
+    # gaps long short long short long: four pairs, the third and fourth occurred earlier; notes 4 and 5 complete them
     notes = played(_timed(16, 8, 16, 8, 16), _timed(24), _timed(6, 12, 24, 48))
     rule = RhythmRepetition(Band(0.04, 0.16), n=2)
     assert value_of(rule, notes) == pytest.approx([0.5, np.nan, 0], nan_ok=True)
     judged = rule(notes)
     each = (np.sqrt(0.5) - 0.4) / 0.2 / 2
     np.testing.assert_allclose(judged.credit[:6], [0, 0, 0, 0, -each, -each], rtol=1e-5)
-    # below the band: those that complete a pair never heard before
+    # below the band: those that complete a new pair
     np.testing.assert_allclose(judged.credit[-5:], [0, 0, -1 / 3, -1 / 3, -1 / 3], rtol=1e-5)
 
 
@@ -122,7 +122,7 @@ def test_a_loop_ends_with_its_piece():
 
 def test_figures_are_reused_where_they_begin_to_return():
     # steps 2 2 | 7 -9 | 2 2 1 | -12 | 2 2 1: the pairs (2 2) come back twice; the (2 1) that follows the last time
-    # was also heard, but goes on with what had begun
+    # also occurred, but continues a return
     notes = melodies([60, 62, 64, 71, 62, 64, 66, 67, 55, 57, 59, 60])
     rule = PhraseReuse(Band(0.01, 0.04))
     assert value_of(rule, notes) == pytest.approx([2 / 10])

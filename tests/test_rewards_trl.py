@@ -147,11 +147,11 @@ def test_plain_trl_trains_on_our_rewards_and_logs_them(tmp_path):
     }
     model = _bigram_llama(follows)
     before = model.lm_head.weight.detach().clone()
-    heard: list[list[int]] = []
+    sampled: list[list[int]] = []
 
     class SampleCallback(TrlReward):
         def __call__(self, prompts, completions, completion_ids, **columns):
-            heard.extend(completion_ids)
+            sampled.extend(completion_ids)
             return super().__call__(prompts, completions, completion_ids, **columns)
 
     decoder = Decoder(REMI)
@@ -183,11 +183,11 @@ def test_plain_trl_trains_on_our_rewards_and_logs_them(tmp_path):
     )
     trainer.train()
 
-    assert len(heard) == 16
-    assert any(REMI.kind[row[-1]] == Kind.END for row in heard)
+    assert len(sampled) == 16
+    assert any(REMI.kind[row[-1]] == Kind.END for row in sampled)
     logged = [entry for entry in trainer.state.log_history if "rewards/grammar/mean" in entry]
     for step, entry in enumerate(logged[:2]):
-        by_hand = np.array([_by_hand(row) for row in heard[8 * step : 8 * step + 8]])
+        by_hand = np.array([_by_hand(row) for row in sampled[8 * step : 8 * step + 8]])
         assert len(np.unique(by_hand[:, 0])) > 1  # there is something to tell apart
         assert math.isclose(entry["rewards/longest_run/mean"], by_hand[:, 0].mean(), abs_tol=1e-5)
         assert math.isclose(entry["rewards/grammar/mean"], by_hand[:, 1].mean(), abs_tol=1e-5)

@@ -37,11 +37,11 @@ def test_agrees_with_scikit_learn_on_many_logits():
     rng = np.random.default_rng(0)
     logits = rng.normal(40, 10, 20_000)  # far from 0 and widely spread, as raw logits may be
     labels = rng.random(20_000) < 1 / (1 + np.exp(-(0.3 * logits - 13)))
-    rival = LogisticRegression(C=1e9, class_weight="balanced", tol=1e-8, max_iter=1000)
-    rival.fit(logits[:, None], labels)
+    logistic = LogisticRegression(C=1e9, class_weight="balanced", tol=1e-8, max_iter=1000)
+    logistic.fit(logits[:, None], labels)
     found = fit_calibration(logits, labels)
-    assert found.scale == pytest.approx(rival.coef_[0, 0], rel=2e-3)
-    assert found.bias == pytest.approx(rival.intercept_[0], rel=2e-3)
+    assert found.scale == pytest.approx(logistic.coef_[0, 0], rel=2e-3)
+    assert found.bias == pytest.approx(logistic.intercept_[0], rel=2e-3)
 
 
 def test_perfect_separation_gives_platts_targets_and_not_infinity():
@@ -71,9 +71,9 @@ def test_calibration_error_by_hand():
     # In the bin of 0.9 half are right: a gap of 0.4. In the bin of 0.1 half are wrong: again 0.4.
     assert expected_calibration_error([0.9, 0.9, 0.1, 0.1], [1, 0, 1, 0]) == pytest.approx(0.4)
     assert expected_calibration_error([1.0, 1.0, 0.0], [1, 1, 0]) == 0
-    # Nine of ten yes at 0.9, one of ten at 0.1: said and true are the same.
-    said, true = np.repeat([0.9, 0.1], 10), [1] * 9 + [0] + [1] + [0] * 9
-    assert expected_calibration_error(said, true) == pytest.approx(0, abs=1e-12)
+    # Nine of ten yes at 0.9, one of ten at 0.1: predicted and observed are equal.
+    predicted, true = np.repeat([0.9, 0.1], 10), [1] * 9 + [0] + [1] + [0] * 9
+    assert expected_calibration_error(predicted, true) == pytest.approx(0, abs=1e-12)
 
 
 def test_the_reliability_diagram_by_hand():
@@ -85,14 +85,14 @@ def test_the_reliability_diagram_by_hand():
     assert found[0]["observed"] == found[1]["observed"] == pytest.approx((1 / 4) / (1 / 2))
     assert found[1]["predicted"] == pytest.approx((0.9 / 4 + 1 / 8 + 0.9 / 8) / (1 / 2))
     rng = np.random.default_rng(0)
-    said = rng.random(500)
-    labels = rng.random(500) < said
-    parts = reliability(said, labels)
+    predicted = rng.random(500)
+    labels = rng.random(500) < predicted
+    parts = reliability(predicted, labels)
     # what the calibration error sums: the weight of a bin times its distance from the diagonal
     weight = np.where(labels, 0.5 / labels.sum(), 0.5 / (~labels).sum())
-    bins = np.bincount(np.minimum((said * 15).astype(int), 14), weight, 15)
+    bins = np.bincount(np.minimum((predicted * 15).astype(int), 14), weight, 15)
     gaps = sum(w * abs(part["predicted"] - part["observed"]) for w, part in zip(bins, parts, strict=True))
-    assert gaps == pytest.approx(expected_calibration_error(said, labels))
+    assert gaps == pytest.approx(expected_calibration_error(predicted, labels))
 
 
 def test_calibrating_lowers_the_calibration_error():
@@ -102,7 +102,7 @@ def test_calibrating_lowers_the_calibration_error():
     shouted = 5 * honest + 3
     found = fit_calibration(shouted[:2000], labels[:2000])
     before, after = (
-        expected_calibration_error(np.exp(said.log_probability(shouted[2000:])), labels[2000:])
-        for said in (Calibration(), found)
+        expected_calibration_error(np.exp(predicted.log_probability(shouted[2000:])), labels[2000:])
+        for predicted in (Calibration(), found)
     )
     assert before > 0.15 and after < 0.04

@@ -76,7 +76,7 @@ def test_a_planted_copy_is_found_in_another_key_tempo_and_accompaniment():
         piece=np.zeros(len(order), np.int32),
         **{name: np.concatenate([getattr(stolen, name), getattr(bass, name)])[order] for name in columns},
     )
-    assert index.copied_run(joined)[0] >= run / 3  # the bass is heard where the line rests, and cuts the run
+    assert index.copied_run(joined)[0] >= run / 3  # the bass is the top line where the melody rests, and cuts the run
 
 
 def test_the_training_set_copies_itself_and_held_out_music_sets_the_threshold():

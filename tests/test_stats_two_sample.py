@@ -261,7 +261,7 @@ def test_pieces_without_notes_tell_themselves_and_do_not_hide_others():
     real, other = solos(40, bars=6), solos(40, seed=1, bars=6)
     half = Notes.concat([other.pieces(np.arange(20)), nothing(20)])
     names = works(40), np.char.add("b", works(40))
-    # half of them are told without fail: at least 0.5 + 0.5 / 2
+    # half of them are always recognised: at least 0.5 + 0.5 / 2
     assert two_sample(real, half, *names).larger.value > 0.7
     silent = two_sample(nothing(10), nothing(10), works(10), np.char.add("b", works(10)))
     assert silent.feature.value == silent.sequence.value == 0.5
