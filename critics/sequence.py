@@ -1,7 +1,7 @@
-"""A network that hears a piece and says one number: what every critic that listens to tokens is built on.
+"""A network that reads the tokens of a piece and gives one logit: what every token critic is built on.
 
-It hears the music and not its file: notes are written anew in canonical tokens, and loudness is not among
-them. It knows nothing of styles, of realism, or of nats.
+It reads the music and not its file: notes are encoded again in canonical tokens, with one velocity for all. It knows
+nothing of styles, of realism, or of nats.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from mgen.models.transformer import context_length, llama_config, load_policy
 from mgen.notes import Notes
 
 FILE = "critic.json"
-Row = NDArray[np.int64]
+TokenRow = NDArray[np.int64]
 
 
 class SequenceCritic:
-    """A sequence classifier of any causal architecture with one raw logit, and how notes are written for it.
+    """A sequence classifier of any causal architecture with one raw logit, and how notes are encoded for it.
 
     Args:
         model: the network; `num_labels` is 1.
         remi: the encoding that its vocabulary is.
-        max_tokens: longer pieces are cut to so many tokens; an EOS follows, where the network answers.
+        max_tokens: longer pieces are cut to this length; the EOS that follows is where the logit is read.
 
     Raises:
         MgenError: The network is too short for `max_tokens`, or its vocabulary is not that of `remi`.
@@ -60,8 +60,8 @@ class SequenceCritic:
         self.model, self.remi, self.max_tokens = model, remi, max_tokens
         velocities = np.flatnonzero(remi.kind == Kind.VELOCITY)
         self.velocity_ids = velocities
-        self._heard = np.arange(remi.vocab_size)
-        self._heard[velocities] = velocities[len(velocities) // 2]
+        self._canonical = np.arange(remi.vocab_size)
+        self._canonical[velocities] = velocities[len(velocities) // 2]
 
     @classmethod
     def new(
@@ -73,16 +73,15 @@ class SequenceCritic:
         label: str = "yes",
         seed: int = 0,
     ) -> SequenceCritic:
-        """A network to be trained.
+        """Builds an untrained network.
 
         Args:
-            init: folder of a pretrained policy whose backbone is taken over. It has read much music already,
-                so a critic built on it learns in fewer steps and hears repetition sooner than one that starts
-                from noise.
+            init: folder of a pretrained policy whose backbone is copied; such a critic learns in fewer steps, and
+                notices repetition sooner, than one with random weights.
             size: without `init`, a name of `mgen.models.transformer.SIZES`.
             max_tokens: by default what the policy's context holds, or 511.
-            label: name of the yes, for readers of config.json.
-            seed: of all weights that are new.
+            label: name of the class that the logit is for, for readers of config.json.
+            seed: of the random weights.
 
         Raises:
             MgenError: The folder holds no policy, one with another vocabulary, or one that no critic can be built on.
@@ -100,26 +99,26 @@ class SequenceCritic:
         model.to(PartialState().device)
         return cls(model, remi, max_tokens or context_length(model.config) - 1)
 
-    # ------------------------------------------------------------- hearing
+    # -------------------------------------------------------------- logits
 
-    def rows(self, notes: Notes) -> list[Row]:
-        """What the network reads of B pieces: canonical ids, all velocities alike, cut, then EOS."""
+    def rows(self, notes: Notes) -> list[TokenRow]:
+        """Encodes B pieces for the network: canonical ids, one velocity, cut to `max_tokens`, then EOS."""
         return [
-            np.append(self._heard[ids[: self.max_tokens]], self.remi.eos_id)
+            np.append(self._canonical[ids[: self.max_tokens]], self.remi.eos_id)
             for ids in self.remi.encode(notes)[: notes.n_pieces]
         ]
 
-    def pad(self, rows: Sequence[Row]) -> Tensor:
+    def pad(self, rows: Sequence[TokenRow]) -> Tensor:
         """(B, T) ids, padded on the right, on the network's device."""
-        return torch.from_numpy(padded(rows, self.remi.pad_id)).to(self.model.device)
+        return torch.from_numpy(pad_rows(rows, self.remi.pad_id)).to(self.model.device)
 
     def logits(self, notes: Notes, batch_size: int = 64) -> NDArray[np.float32]:
         """(B,) raw logit of each piece."""
         return self.row_logits(self.rows(notes), batch_size)
 
     @torch.no_grad()
-    def row_logits(self, rows: Sequence[Row], batch_size: int = 64) -> NDArray[np.float32]:
-        """(B,) raw logit of each row. Rows of like length are heard together, to save time."""
+    def row_logits(self, rows: Sequence[TokenRow], batch_size: int = 64) -> NDArray[np.float32]:
+        """(B,) raw logit of each row. Rows of similar length share a batch, to save time."""
         out = np.zeros(len(rows), np.float32)
         order = np.argsort([len(row) for row in rows], kind="stable")
         training = self.model.training
@@ -134,10 +133,10 @@ class SequenceCritic:
     # --------------------------------------------------------------- files
 
     def save_pretrained(self, folder: Path | str, **facts: Any) -> None:
-        """Write the network, the tokenizer and critic.json with `facts`.
+        """Writes the network, the tokenizer and critic.json with `facts`.
 
-        The network by itself, as plain TRL loads it, is deaf to velocity too: all velocities are given one
-        embedding.
+        All velocities get one embedding, so that the network ignores velocity without this class too, as when TRL
+        loads it.
         """
         folder = Path(folder)
         with torch.no_grad():
@@ -150,13 +149,13 @@ class SequenceCritic:
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, remi: Remi | None = None) -> tuple[SequenceCritic, dict[str, Any]]:
-        """What `save_pretrained` wrote: the critic and its facts.
+        """Reads what `save_pretrained` wrote: the critic and its facts.
 
         Args:
-            remi: the encoding of the music to be judged, if it has to be the critic's own.
+            remi: the encoding of the music to be judged; None if it need not be the critic's own.
 
         Raises:
-            MgenError: The folder holds no critic, or one of another vocabulary.
+            MgenError: The folder has no critic, or one of another vocabulary.
         """
         folder = Path(folder)
         if not (folder / FILE).is_file():
@@ -174,19 +173,19 @@ class SequenceCritic:
         return cls(model.to(PartialState().device).eval(), own, max_tokens), facts
 
 
-def padded(rows: Sequence[Row], pad_id: int) -> NDArray[np.int64]:
-    """(B, T) rows side by side, padded on the right."""
+def pad_rows(rows: Sequence[TokenRow], pad_id: int) -> NDArray[np.int64]:
+    """(B, T) rows padded on the right."""
     out = np.full((len(rows), max((len(row) for row in rows), default=0)), pad_id)
     for place, row in zip(out, rows, strict=True):
         place[: len(row)] = row
     return out
 
 
-def transposed(rows: Sequence[Row], remi: Remi, rng: np.random.Generator) -> list[Row]:
-    """Each row in a key drawn evenly among the 12, as far as its range allows; band music stays as it is."""
+def transpose_rows(rows: Sequence[TokenRow], remi: Remi, rng: np.random.Generator) -> list[TokenRow]:
+    """Transposes each row to one of 12 keys, drawn uniformly, as far as its range allows; band music stays as it is."""
     if remi.multi or not rows:
         return list(rows)
-    ids = padded(rows, remi.pad_id)
+    ids = pad_rows(rows, remi.pad_id)
     is_pitch = remi.kind[ids] == Kind.PITCH
     pitch = remi.value[ids]
     lowest = np.where(is_pitch, pitch, PITCH_RANGE[1]).min(axis=1)

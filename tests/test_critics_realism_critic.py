@@ -234,11 +234,11 @@ def test_what_it_hears_is_the_completion(new, policy_folder, remi):
     bar = "Bar_None TimeSig_4/4 "
     completion = ids(bar.join(["", *[" ".join(note(p, 60 + p // 6) + " " for p in range(0, 96, 6)) for _ in range(2)]]))
     prompts = [ids(bar + note(0, 40)), ids(bar + " ".join(note(p, 90) for p in (0, 24, 48)))]
-    heard = [Notes.from_completions([prompt], [completion], remi) for prompt in prompts]
-    assert all(len(notes) == 32 and notes.pitch.min() == 60 and notes.pitch.max() == 75 for notes in heard)
+    pieces = [Notes.from_completions([prompt], [completion], remi) for prompt in prompts]
+    assert all(len(notes) == 32 and notes.pitch.min() == 60 and notes.pitch.max() == 75 for notes in pieces)
     critic = new()
-    scores = [float(critic(notes).score[0]) for notes in heard]
-    assert scores[0] == scores[1] and critic(heard[0]).defined.all()
+    scores = [float(critic(notes).score[0]) for notes in pieces]
+    assert scores[0] == scores[1] and critic(pieces[0]).defined.all()
 
 
 def test_calibration_of_a_finished_network(new):

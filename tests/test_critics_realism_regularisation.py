@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from critics.realism.regularisation import bound, gradient_penalty, unbound
+from critics.realism.regularisation import bound_spectral_norms, gradient_penalty, without_bounds
 
 
 def test_the_penalty_by_hand():
@@ -66,23 +66,23 @@ def norms(model):
 
 def test_norms_stay_while_the_network_learns(model):
     before, ids = norms(model), torch.randint(1, 50, (8, 12))
-    bound(model, "all", seed=0)
+    bound_spectral_norms(model, "all", seed=0)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
     for _ in range(30):
         loss = model.train()(input_ids=ids).logits[:4].mean() - model(input_ids=ids).logits[4:].mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    after = norms(unbound(model))
+    after = norms(without_bounds(model))
     assert before["model.layers.0.mlp.up_proj"] > 2 and before["score"] > 2
     for name, norm in before.items():
         assert after[name] == pytest.approx(1 if name == "score" else max(norm, 1), rel=0.02), name
 
 
 def test_a_plain_copy_says_the_same_and_leaves_the_original(model):
-    bound(model, "all", seed=0)
+    bound_spectral_norms(model, "all", seed=0)
     ids = torch.randint(1, 50, (4, 12))
-    plain = unbound(model)
+    plain = without_bounds(model)
     torch.testing.assert_close(plain(input_ids=ids).logits, model(input_ids=ids).logits)
     assert not any("parametrizations" in name for name in plain.state_dict())
     assert any("parametrizations" in name for name in model.state_dict())
@@ -91,8 +91,8 @@ def test_a_plain_copy_says_the_same_and_leaves_the_original(model):
 
 def test_the_head_alone(model):
     whole = copy.deepcopy(model)
-    bound(model, "head", seed=0)
-    plain = unbound(model)
+    bound_spectral_norms(model, "head", seed=0)
+    plain = without_bounds(model)
     assert norms(plain)["score"] == pytest.approx(1, rel=1e-3)
     assert {name: norm for name, norm in norms(plain).items() if name != "score"} == {
         name: norm for name, norm in norms(whole).items() if name != "score"
@@ -103,7 +103,7 @@ def test_seeds_and_mistakes(model):
     torch.manual_seed(1)
     expected = torch.rand(1)
     torch.manual_seed(1)
-    bound(model, "all", seed=3)
+    bound_spectral_norms(model, "all", seed=3)
     assert torch.rand(1) == expected  # nothing is drawn from what others draw from
     with pytest.raises(ValueError, match="expected one of none, head, all"):
-        bound(model, "some", seed=0)
+        bound_spectral_norms(model, "some", seed=0)

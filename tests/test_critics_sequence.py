@@ -1,4 +1,4 @@
-"""The network that hears: deaf to loudness, alone as in company, and a stock model on disk."""
+"""The token network: it ignores loudness, judges each piece alone, and is a stock model on disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from critics_music import SWUNG, toy
 from transformers import AutoModelForSequenceClassification
 
-from critics.sequence import SequenceCritic, padded, transposed
+from critics.sequence import SequenceCritic, pad_rows, transpose_rows
 from mgen.encoding.remi import Kind, Remi
 from mgen.errors import MgenError
 from mgen.notes import Notes
@@ -52,15 +52,15 @@ def test_rows_are_canonical_tokens_with_one_velocity_cut_and_ended(network, piec
         assert row[-1] == remi.eos_id and len(row) == min(len(ids), 128) + 1
         kept = remi.kind[ids[:128]] != Kind.VELOCITY
         np.testing.assert_array_equal(row[:-1][kept], ids[:128][kept])
-    heard = np.concatenate(rows)
-    assert len(np.unique(heard[remi.kind[heard] == Kind.VELOCITY])) == 1
+    ids = np.concatenate(rows)
+    assert len(np.unique(ids[remi.kind[ids] == Kind.VELOCITY])) == 1
 
 
 def test_velocities_do_not_move_the_logit(network, pieces):
     np.testing.assert_array_equal(network.logits(louder(pieces, 1)), network.logits(louder(pieces, 2)))
 
 
-def test_every_piece_is_heard_alone(network, pieces):
+def test_every_piece_is_judged_alone(network, pieces):
     together = network.logits(pieces, batch_size=3)
     alone = [network.logits(pieces.pieces([i]))[0] for i in range(pieces.n_pieces)]
     assert np.ptp(together) > 0.1  # or the same number for all would pass
@@ -75,7 +75,7 @@ def test_no_pieces_give_no_logits_and_an_empty_piece_one(network, pieces):
     assert np.isfinite(network.logits(silent)).all()
 
 
-def test_a_policys_backbone_is_taken_over(policy_folder, remi, tiny_policy):
+def test_a_policys_backbone_is_copied(policy_folder, remi, tiny_policy):
     network = SequenceCritic.new(remi, init=policy_folder)
     for name, weight in tiny_policy(seed=3).model.state_dict().items():
         assert torch.equal(network.model.model.state_dict()[name], weight), name
@@ -89,22 +89,22 @@ def test_new_weights_follow_the_seed_and_leave_the_global_generator_alone(policy
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_saved_and_loaded_it_says_the_same(network, pieces, remi, tmp_path):
+def test_saved_and_loaded_it_gives_the_same_logits(network, pieces, remi, tmp_path):
     network.save_pretrained(tmp_path, kind="test", extra=1)
     loaded, facts = SequenceCritic.from_pretrained(tmp_path, remi)
     assert facts["extra"] == 1 and loaded.max_tokens == 128
     np.testing.assert_array_equal(loaded.logits(pieces), network.logits(pieces))
 
 
-def test_the_stock_model_alone_is_deaf_to_velocity(network, pieces, remi, tmp_path):
+def test_the_stock_model_alone_ignores_velocity(network, pieces, remi, tmp_path):
     network.save_pretrained(tmp_path)
     stock = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     first, second = (remi.encode(louder(pieces, seed)) for seed in (1, 2))
     assert any((a != b).any() for a, b in zip(first, second, strict=True))
-    said = [stock(input_ids=torch.from_numpy(padded(rows, remi.pad_id))).logits for rows in (first, second)]
+    said = [stock(input_ids=torch.from_numpy(pad_rows(rows, remi.pad_id))).logits for rows in (first, second)]
     assert torch.equal(*said)
     pitched = [remi.transpose(row, 1) for row in first]
-    assert not torch.equal(said[0], stock(input_ids=torch.from_numpy(padded(pitched, remi.pad_id))).logits)
+    assert not torch.equal(said[0], stock(input_ids=torch.from_numpy(pad_rows(pitched, remi.pad_id))).logits)
 
 
 STOCK = """
@@ -118,7 +118,7 @@ print(json.dumps(logit))
 """
 
 
-def test_a_process_without_our_code_hears_the_same(network, pieces, remi, tmp_path):
+def test_a_process_without_our_code_gives_the_same_logit(network, pieces, remi, tmp_path):
     network.save_pretrained(tmp_path)
     text = "".join(remi.names[token] for token in network.rows(pieces)[2])
     done = subprocess.run([sys.executable, "-I", "-c", STOCK, tmp_path, text], capture_output=True, text=True)
@@ -150,7 +150,7 @@ def test_transposed_rows_keep_everything_but_the_key(network, pieces, remi):
     rng = np.random.default_rng(0)
     shifts = set()
     for _ in range(60):
-        for row, moved in zip(rows, transposed(rows, remi, rng), strict=True):
+        for row, moved in zip(rows, transpose_rows(rows, remi, rng), strict=True):
             is_pitch = remi.kind[row] == Kind.PITCH
             np.testing.assert_array_equal(row[~is_pitch], moved[~is_pitch])
             (shift,) = set((remi.value[moved] - remi.value[row])[is_pitch].tolist())
@@ -162,6 +162,6 @@ def test_transposition_stays_in_the_range_of_pitches(remi, pieces):
     high = replace(pieces, pitch=(pieces.pitch + 108 - pieces.pitch.max()).astype(np.int32))
     rows = remi.encode(high)
     for seed in range(20):
-        for row in transposed(rows, remi, np.random.default_rng(seed)):
+        for row in transpose_rows(rows, remi, np.random.default_rng(seed)):
             assert (remi.kind[row] == remi.kind[rows[0]][0]).any() and remi.decode([row]).n_broken[0] == 0
             assert remi.value[row[remi.kind[row] == Kind.PITCH]].max() <= 108

@@ -1,4 +1,4 @@
-"""Rivals without a model: what the chain counts, what it copies, and that all they write is valid after any prompt."""
+"""Baselines without a network: what the chain counts and copies, and that their output is valid after any prompt."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_order_1_follows_as_often_as_it_did(remi):
 
 
 def test_the_ends_of_pieces_lead_nowhere(remi):
-    """62 is only ever last: the chain starts anew from any event, but never from one piece into the next."""
+    """62 is only ever last: the chain starts again from any event, but never from one piece into the next."""
     chain = MarkovChain.fit(table_of([melody(remi, [60, 62]), melody(remi, [70, 72, 70, 72])]), remi, 1)
     head = np.concatenate([[remi.bos_id], melody(remi, [60, 62])])
     notes = Notes.from_completions(
@@ -103,7 +103,7 @@ def test_a_longer_context_has_the_say(remi):
     assert abs(share[1] - 1 / 2) < 0.05 and share[2] == 1
 
 
-def rivals(table, remi):
+def baselines(table, remi):
     chains = [MarkovChain.fit(table, remi, order).sample for order in (1, 5)]
     return [*chains, TrainingExcerpts(table, remi).draw]
 
@@ -113,7 +113,7 @@ def test_every_cut_of_a_prompt_is_continued_without_a_fault(source, small_corpus
     """A prompt may end anywhere: in a bar line, a position, a note."""
     piece = Corpus.open(small_corpus).table("test", source)[0].astype(np.int64)
     head = [remi.bos_id, remi.style_ids["jazz"]]
-    for draw in rivals(demo_table, remi)[1:]:
+    for draw in baselines(demo_table, remi)[1:]:
         seen = set()
         for cut in range(0, 40):
             prompts = np.array([[*head, *piece[:cut]]] * 6)
@@ -130,7 +130,7 @@ def test_a_band_is_continued_without_a_fault(demo_pieces):
     remi = Remi.build(("jazz", "other"), multi=True)
     rows = remi.encode(Notes.from_scores(demo_pieces))
     band = next(row for row in rows if len(set(row[remi.kind[row] == Kind.PROGRAM].tolist())) > 2)
-    for draw in rivals(table_of(rows), remi)[1:]:
+    for draw in baselines(table_of(rows), remi)[1:]:
         for cut in range(0, 40):
             prompts = np.array([[remi.bos_id, *band[:cut]]] * 4)
             played = draw(prompts, 40, np.random.default_rng(cut))
@@ -142,7 +142,7 @@ def test_the_metre_of_the_prompt_goes_on(demo_table, remi):
     waltz = melody(remi, [60, 62, 64, 65, 67], step=24)
     waltz[waltz == names["TimeSig_4/4"]] = names["TimeSig_3/4"]
     waltz = waltz[:14]  # three quarters
-    for draw in rivals(demo_table, remi)[:2]:
+    for draw in baselines(demo_table, remi)[:2]:
         notes = Notes.from_completions([waltz.tolist()], draw(waltz[None], 80, np.random.default_rng(0)), remi)
         assert (notes.bars.beats == 3).all()
 
@@ -156,7 +156,7 @@ def test_excerpts_are_the_training_music(demo_table, remi):
 
 def test_the_same_seed_gives_the_same_music(demo_table, remi):
     prompts = np.full((5, 1), remi.bos_id)
-    for draw in rivals(demo_table, remi):
+    for draw in baselines(demo_table, remi):
         first, again, other = (draw(prompts, 40, np.random.default_rng(seed)) for seed in (1, 1, 2))
         assert first == again != other
 

@@ -18,11 +18,11 @@ def test_logprobs_are_the_models_own(policy, remi):
     prompts = [[remi.bos_id, 3, 5, 20], [remi.bos_id, 4, 5, 21], [remi.bos_id, 5]]  # two lengths
     rollout = sample(policy, prompts, Decoding(max_new_tokens=24), remi.eos_id, remi.pad_id)
     ids, logprobs = rollout.lists()
-    for prompt, completion, told in zip(prompts, ids, logprobs, strict=True):
+    for prompt, completion, sampled in zip(prompts, ids, logprobs, strict=True):
         whole = torch.tensor([prompt + completion])
         logits = policy(whole).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
         right = logits.gather(-1, torch.tensor(completion)[:, None])[:, 0]
-        torch.testing.assert_close(torch.tensor(told), right, atol=1e-5, rtol=0)
+        torch.testing.assert_close(torch.tensor(sampled), right, atol=1e-5, rtol=0)
 
 
 def test_the_same_seed_gives_the_same_completions(policy, remi):

@@ -1,9 +1,9 @@
 """The realism critic: real or generated? Trained between the policy's steps.
 
-Says log p_real(piece) / p_generated(piece). *Which* generated music that is (samples of the frozen reference,
-or of the policy as it is now) is the trainer's to supply and decides how KL has to be weighed; see
-`mgen/rl/discriminator.py`. It hears a completion's notes and nothing of the prompt: the ratio is that of all
-completions, not of those of one prompt.
+Its score is log p_real(piece) / p_generated(piece). The trainer supplies the generated music, which is sampled from the
+frozen reference or from the current policy; the choice determines the right weight of KL, see
+`mgen/rl/discriminator.py`. The critic gets the notes of a completion and nothing of the prompt: the ratio is that of
+all completions, not of those of one prompt.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from critics.realism.regularisation import BOUNDED, bound, gradient_penalty, unbound
-from critics.sequence import Row, SequenceCritic, transposed
+from critics.realism.regularisation import BOUNDED, bound_spectral_norms, gradient_penalty, without_bounds
+from critics.sequence import SequenceCritic, TokenRow, transpose_rows
 from critics.style import MIN_NOTES
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
@@ -36,7 +36,7 @@ from mgen.runs.judges import DISCRIMINATOR_FILE, REALISM_FOLDER, run_config
 from mgen.stats.calibration import Calibration, expected_calibration_error, fit_calibration
 
 WINDOW = 16
-"""Rounds after which a critic that always rests, or never knows, is said to run away, or to starve."""
+"""Rounds over which `running_away` and `starved` are averaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +45,16 @@ class RealismOptions:
 
     Attributes:
         learning_rate: of AdamW.
-        steps: optimizer steps a round.
-        batch_size: pieces a step, half real and half generated, and of each half fresh and half from the
+        steps: optimizer steps per round.
+        batch_size: pieces per step: half real and half generated, each half from the new batch and half from the
             replay buffer.
-        capacity: pieces of each side in the replay buffer; the oldest leave. Keep it to a few rounds: older
+        capacity: pieces of each class in the replay buffer; the oldest leave. Keep it to a few rounds: older
             samples are those of an older policy.
         smoothing: targets are `1 - smoothing` and `smoothing`. It bounds the raw logit; the calibration
-            undoes its bias.
-        clip: largest score, and minus the smallest, in nats. It caps what can be corrected in one piece.
-        floor, ceiling: held-out accuracy below which it learns twice as much, and above which it rests.
-        memory: held-out logits that the calibration is fitted on, both sides together.
+            removes its bias.
+        clip: largest score, and minus the smallest, in nats.
+        floor, ceiling: held-out accuracy below which it takes twice the steps, and above which it takes none.
+        memory: held-out logits that the calibration is fitted on, of both classes together.
         gradient_penalty: weight of `critics.realism.regularisation.gradient_penalty` in its loss; 0 is none.
         spectral_norm: of `critics.realism.regularisation.BOUNDED`.
         min_notes: fewest notes of a piece that it judges.
@@ -95,31 +95,30 @@ class RealismOptions:
 
 
 class RealismCritic:
-    """log p_real / p_generated in nats, clipped to +-`clip`, and a judge that learns.
+    """log p_real / p_generated in nats, clipped to +-`clip`: a judge that is trained while the policy is.
 
-    Numbers are honest: every fresh batch is judged by the critic as it was, then calibrates it, and only then
-    is learned from. The scale and bias are fitted on the last `memory` such logits; they come from the last
-    few states of the network, so while it still sharpens the nats err towards 0. Each step also moves the offset a
-    little; that is the same for all pieces of a batch and cancels in every advantage. Untried, it says 0 of all.
+    All metrics are held out: a new batch is first judged, then used for calibration, and only then for training. Scale
+    and bias are fitted on the last `memory` such logits. These are of the last few states of the network, so while it
+    still improves, scores are too close to 0. Each step also shifts the offset a little; the shift is the same for all
+    pieces of a batch and cancels in every advantage. Before the first calibration all scores are 0.
 
-    The schedule keeps the critic neither starved nor running away: with a held-out accuracy above `ceiling`
-    it does not learn in this round, below `floor` it takes twice the steps. It looks anew at every batch, so
-    a policy that catches up wakes it at once; the noise of a small batch only blurs the two borders.
+    The number of steps depends on the held-out accuracy of each batch: none above `ceiling`, where the policy would get
+    no gradient, and twice as many below `floor`.
 
-    A piece of fewer than `min_notes` notes is not `defined`, gets `-clip`, and is not learned from. No credit
-    per note.
+    A piece of fewer than `min_notes` notes is not `defined`, gets `-clip`, and is not used for training. No credit per
+    note.
 
-    Known reward hacking: where all generated music is clipped at `-clip` no piece is better than another and the
-    policy gets no direction; watch `clip_rate`.
+    Known reward hacking: where all generated music is clipped at `-clip`, no piece is better than another and the
+    policy gets no gradient; watch `clip_rate`.
 
     Attributes:
-        origin: of a run's discriminator, in words: which state of it this is.
+        origin: of a run's discriminator: a phrase that states which checkpoint it is from.
 
     Args:
-        network: hears a piece as one raw logit.
-        against: `current` or `reference`, whose samples the generated ones are; see `mgen/rl/discriminator.py`.
-        seed: of the draws from the buffer and of transpositions. Critics that see the same batches with the
-            same seed stay equal, bit by bit, on one kind of machine.
+        network: gives a piece one raw logit.
+        against: `current` or `reference`: the policy that the generated music is sampled from.
+        seed: of the draws from the buffer and of transpositions. Critics that get the same batches with the same seed
+            stay equal bit by bit, on one kind of machine.
     """
 
     def __init__(
@@ -132,14 +131,16 @@ class RealismCritic:
         self.options = options = options or RealismOptions()
         self.network, self.against, self.origin = network, against, ""
         self.clip, self.worst, self.min_notes = options.clip, -options.clip, options.min_notes
-        self.calibration = Calibration(0.0, 0.0)  # until it was tried on something, it says nothing
-        bound(network.model, options.spectral_norm, seed)
+        self.calibration = Calibration(0.0, 0.0)  # until the first batch all scores are 0
+        bound_spectral_norms(network.model, options.spectral_norm, seed)
         self.optimizer = torch.optim.AdamW(
             network.model.parameters(), lr=options.learning_rate, betas=(0.9, 0.95), weight_decay=0.01
         )
         self._rng = np.random.default_rng(seed)
-        self._replay: dict[str, deque[Row]] = {side: deque(maxlen=options.capacity) for side in ("real", "generated")}
-        self._history: deque[tuple[float, float, bool]] = deque(maxlen=options.memory)  # logit, nats then said, real
+        self._replay: dict[str, deque[TokenRow]] = {
+            side: deque(maxlen=options.capacity) for side in ("real", "generated")
+        }
+        self._history: deque[tuple[float, float, bool]] = deque(maxlen=options.memory)  # logit, nats, real
         self._accuracies: deque[float] = deque(maxlen=WINDOW)
 
     @classmethod
@@ -153,10 +154,10 @@ class RealismCritic:
         against: str = "current",
         **options: Any,
     ) -> RealismCritic:
-        """An untrained critic.
+        """Builds an untrained critic.
 
         Args:
-            init, size, max_tokens: of `SequenceCritic.new`; on a policy's backbone (`init`) it learns faster.
+            init, size, max_tokens: of `SequenceCritic.new`; with a policy's backbone (`init`) it learns faster.
             options: those of `RealismOptions`.
         """
         network = SequenceCritic.new(remi, init, size, max_tokens, "real", seed)
@@ -173,15 +174,14 @@ class RealismCritic:
     # ------------------------------------------------------------ learning
 
     def update(self, real: Notes, generated: Notes) -> dict[str, float]:
-        """One round: judge the fresh batch, calibrate on it, learn from it and from the replay buffer.
+        """Does one round: judges the new batch, calibrates on it, trains on it and on the replay buffer.
 
         Returns:
-            The numbers of `held_out_metrics` for what the critic said *before* it learned, with the calibration
-            it had. And `ece`, the expected calibration error of what it said of the last `memory` pieces;
-            `scale` and `bias` now; `steps` taken; `starved` and `running_away`, the shares of the last 16 rounds
-            below `floor` (it worked twice as hard and still cannot tell, or there is nothing to tell) and above
-            `ceiling` (it rested, and the policy does not catch up). Empty where a side has no piece that can be
-            judged.
+            `held_out_metrics` of the scores *before* training, with the calibration of that time; `ece`, the expected
+            calibration error of the last `memory` scores; `scale` and `bias` of the calibration now; `steps` taken;
+            `starved` and `running_away`, shares of the last 16 rounds with an accuracy below `floor` (twice the steps
+            do not help, or there is no difference) and above `ceiling` (no steps, and the policy does not catch up).
+            Empty if a class has no piece that can be judged.
         """
         rows = self._rows(real), self._rows(generated)
         if not all(rows):
@@ -202,42 +202,42 @@ class RealismCritic:
         }
 
     def calibrate(self, pairs: Iterable[tuple[Notes, Notes]]) -> dict[str, float]:
-        """Calibrate anew on pairs of real and generated batches, without learning from them: how a critic that is
-        then left alone ends its training.
+        """Fits the calibration on pairs of real and generated batches only, without training on them: the last step
+        of a critic that is trained no further.
 
         Returns:
-            Means over the pairs of the numbers of `update`, as far as they do not tell of learning. Each pair is judged
-            with the calibration that those before it gave.
+            Means over the pairs of the held-out metrics of `update`. Each pair is judged with the calibration on
+            those before it.
         """
         self._history.clear()
         found = [
             self._hold_out(*rows)
-            for rows in ((self._rows(real), self._rows(played)) for real, played in pairs)
+            for rows in ((self._rows(real), self._rows(generated)) for real, generated in pairs)
             if all(rows)
         ]
         return {name: float(np.mean([metrics[name] for metrics in found])) for name in (found[0] if found else ())}
 
     def watch(self, real: Notes, generated: Notes) -> dict[str, float]:
-        """The numbers of `held_out_metrics` for two batches, and nothing changes."""
+        """`held_out_metrics` of two batches; changes nothing."""
         rows = self._rows(real), self._rows(generated)
-        return self._judged(*rows)[2] if all(rows) else {}
+        return self._evaluate(*rows)[2] if all(rows) else {}
 
-    def _rows(self, notes: Notes) -> list[Row]:
+    def _rows(self, notes: Notes) -> list[TokenRow]:
         return self.network.rows(notes.pieces(np.flatnonzero(notes.counts >= self.min_notes)))
 
-    def _judged(
-        self, real: list[Row], generated: list[Row]
+    def _evaluate(
+        self, real: list[TokenRow], generated: list[TokenRow]
     ) -> tuple[NDArray[np.float32], NDArray[np.float64], dict[str, float]]:
-        """Logits and nats of real rows, then generated ones, and how well they tell them apart."""
+        """Logits and log odds of real rows, then generated ones, and their metrics."""
         logits = self.network.row_logits([*real, *generated])
-        said = self.calibration.log_odds(logits)
-        return logits, said, held_out_metrics(said, np.arange(len(logits)) < len(real), self.clip)
+        log_odds = self.calibration.log_odds(logits)
+        return logits, log_odds, held_out_metrics(log_odds, np.arange(len(logits)) < len(real), self.clip)
 
-    def _hold_out(self, real: list[Row], generated: list[Row]) -> dict[str, float]:
-        """Judge rows that were not learned from, then calibrate on them and those before."""
-        logits, said, metrics = self._judged(real, generated)
+    def _hold_out(self, real: list[TokenRow], generated: list[TokenRow]) -> dict[str, float]:
+        """Judges rows that are not trained on yet, then calibrates on them and those before."""
+        logits, log_odds, metrics = self._evaluate(real, generated)
         is_real = [True] * len(real) + [False] * len(generated)
-        self._history.extend(zip(logits.tolist(), said.tolist(), is_real, strict=True))
+        self._history.extend(zip(logits.tolist(), log_odds.tolist(), is_real, strict=True))
         past = np.array(self._history)
         labels = past[:, 2] > 0
         if 0 < labels.sum() < len(labels):
@@ -245,13 +245,13 @@ class RealismCritic:
         ece = expected_calibration_error(expit(past[:, 1]), labels)
         return metrics | {"ece": ece, "scale": self.calibration.scale, "bias": self.calibration.bias}
 
-    def _step(self, real: list[Row], generated: list[Row]) -> None:
+    def _step(self, real: list[TokenRow], generated: list[TokenRow]) -> None:
         half = self.options.batch_size // 2
         sides = [
             [*self._draw(fresh, half // 2), *self._draw(list(replay), half - half // 2)]
             for fresh, replay in zip((real, generated), self._replay.values(), strict=True)
         ]
-        ids = self.network.pad(transposed([*sides[0], *sides[1]], self.network.remi, self._rng))
+        ids = self.network.pad(transpose_rows([*sides[0], *sides[1]], self.network.remi, self._rng))
         model = self.network.model.train()
         loss = self._loss(ids, len(sides[0]))
         self.optimizer.zero_grad()
@@ -261,7 +261,7 @@ class RealismCritic:
         model.eval()
 
     def _loss(self, ids: Tensor, n_real: int) -> Tensor:
-        """Cross-entropy to smoothed targets and, if asked for, the gradient penalty, of (B, T) ids, real ones first."""
+        """Cross-entropy with smoothed targets, plus the gradient penalty, of (B, T) ids, real ones first."""
         model, options = self.network.model, self.options
         target = torch.full((len(ids),), options.smoothing, device=ids.device)
         target[:n_real] = 1 - options.smoothing
@@ -278,15 +278,13 @@ class RealismCritic:
             hook.remove()
         return binary_cross_entropy_with_logits(logits, target) + options.gradient_penalty * penalty
 
-    def _draw(self, rows: list[Row], n: int) -> list[Row]:
+    def _draw(self, rows: list[TokenRow], n: int) -> list[TokenRow]:
         return [rows[i] for i in self._rng.permutation(len(rows))[:n]]
 
     # -------------------------------------------------------------- resume
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next round depends on: tensors and plain values, for `torch.save` and a safe
-        `torch.load`.
-        """
+        """Everything that the next round depends on: tensors and plain values, which `torch.load` reads safely."""
         history = np.array(self._history, np.float64).reshape(-1, 3)
         return {
             "model": self.network.model.state_dict(),
@@ -299,32 +297,32 @@ class RealismCritic:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Continues where `state_dict` was taken."""
         self.network.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         for side, rows in state["replay"].items():
             self._replay[side] = deque((row.numpy() for row in rows), maxlen=self._replay[side].maxlen)
         self._history.clear()
-        self._history.extend((logit, said, bool(label)) for logit, said, label in state["history"].tolist())
+        self._history.extend((logit, log_odds, bool(label)) for logit, log_odds, label in state["history"].tolist())
         self._accuracies.clear()
         self._accuracies.extend(state["accuracies"])
         self.calibration = Calibration(*state["calibration"])
         self._rng.bit_generator.state = json.loads(state["rng"])
 
     def load_judge(self, state: dict[str, Any]) -> None:
-        """Judge as a critic with this `state_dict` does, and no more: its buffer and optimizer are left alone."""
+        """Takes from `state_dict` what judging needs, without buffer and optimizer."""
         self.network.model.load_state_dict(state["model"])
         self.calibration = Calibration(*state["calibration"])
 
     # --------------------------------------------------------------- files
 
     def save_pretrained(self, folder: Path | str, **facts: Any) -> None:
-        """Write what judging needs: the network as a stock model, the tokenizer, and critic.json with the calibration,
-        whose samples it was trained against, and `facts`.
+        """Writes what judging needs: the network as a stock model, the tokenizer, and critic.json with the calibration,
+        `against` and `facts`.
 
-        The optimizer and the replay buffer are a checkpoint's and are not written.
+        Optimizer and replay buffer belong to checkpoints and are not written.
         """
-        model = unbound(self.network.model)
+        model = without_bounds(self.network.model)
         SequenceCritic(model, self.network.remi, self.network.max_tokens).save_pretrained(
             folder,
             kind="realism",
@@ -364,13 +362,13 @@ class RealismCritic:
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, remi: Remi | None = None) -> RealismCritic:
-        """What `save_pretrained` wrote, to judge with.
+        """Reads what `save_pretrained` wrote, to judge with.
 
         Args:
-            remi: the encoding of the music to be judged, if it has to be the critic's own.
+            remi: the encoding of the music to be judged; None if it need not be the critic's own.
 
         Raises:
-            MgenError: The folder holds no realism critic, or one of another vocabulary.
+            MgenError: The folder has no realism critic, or one of another vocabulary.
         """
         network, facts = SequenceCritic.from_pretrained(folder, remi)
         if facts.get("kind") != "realism":
@@ -385,26 +383,26 @@ class RealismCritic:
 
 
 def scheduled_steps(accuracy: float, steps: int, floor: float, ceiling: float) -> int:
-    """Optimizer steps of a round: none above the ceiling, twice as many below the floor, else `steps`."""
+    """Optimizer steps of a round: 0 above the ceiling, twice `steps` below the floor, else `steps`."""
     if accuracy > ceiling:
         return 0
     return 2 * steps if accuracy < floor else steps
 
 
-def held_out_metrics(said: NDArray[np.float64], is_real: NDArray[np.bool_], clip: float) -> dict[str, float]:
-    """How well log odds `said` (B,) in nats tell real from generated.
+def held_out_metrics(log_odds: NDArray[np.float64], is_real: NDArray[np.bool_], clip: float) -> dict[str, float]:
+    """How well log odds (B,), in nats, separate real from generated pieces.
 
     Returns:
-        `accuracy` (both sides weigh one half), `auc`, `logit_real`, `logit_generated` (means), `loss` (of the nats, log
-        2 = knows nothing), `clip_rate` (share of generated pieces outside +-`clip`).
+        `accuracy` (balanced), `auc`, `logit_real`, `logit_generated` (means), `loss` (cross-entropy in nats, balanced;
+        log 2 at chance), `clip_rate` (share of generated pieces outside +-`clip`).
     """
-    right = np.where(is_real, said > 0, said < 0) + 0.5 * (said == 0)
-    signed = np.where(is_real, said, -said)
+    right = np.where(is_real, log_odds > 0, log_odds < 0) + 0.5 * (log_odds == 0)
+    signed = np.where(is_real, log_odds, -log_odds)
     return {
         "accuracy": float((right[is_real].mean() + right[~is_real].mean()) / 2),
-        "auc": float(roc_auc_score(is_real, said)),
-        "logit_real": float(said[is_real].mean()),
-        "logit_generated": float(said[~is_real].mean()),
+        "auc": float(roc_auc_score(is_real, log_odds)),
+        "logit_real": float(log_odds[is_real].mean()),
+        "logit_generated": float(log_odds[~is_real].mean()),
         "loss": float(-(log_expit(signed[is_real]).mean() + log_expit(signed[~is_real]).mean()) / 2),
-        "clip_rate": float((np.abs(said[~is_real]) > clip).mean()),
+        "clip_rate": float((np.abs(log_odds[~is_real]) > clip).mean()),
     }

@@ -1,6 +1,6 @@
-"""What holds a network back that learns against a moving target: a penalty on its slope, bounds on its weights.
+"""Regularisation of a classifier whose data keep changing: a penalty on its gradient, bounds on its spectral norms.
 
-Knows nothing of music, nor of what the network tells apart.
+Knows nothing of music, nor of the classes.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 BOUNDED = ("none", "head", "all")
-"""Whose largest singular value is bounded: no layer's, the last one's, every linear layer's."""
+"""Layers whose largest singular value is bounded: none, the last one, every linear layer."""
 
 
 def gradient_penalty(logits: Tensor, embeddings: Tensor, mask: Tensor) -> Tensor:
-    """R1: half the mean squared slope of a logit over its piece's embeddings.
+    """R1: half the mean squared gradient of a logit with respect to its piece's embeddings.
 
-    R1 = 1/2 mean_b sum_td (s * d logit_b / d embeddings_btd)^2, s the root mean square of the embeddings. Measured in
-    deviations of the embeddings, the slope cannot be made to look small by making the embeddings large.
+    R1 = 1/2 mean_b sum_td (s * d logit_b / d embeddings_btd)^2, s the root mean square of the embeddings. The factor s
+    makes the penalty independent of the scale of the embeddings, which training could otherwise increase to avoid it.
 
-    It is centred on 0 and not on 1, as in WGAN-GP: where nothing is left to tell apart, the logit that is log p_real /
-    p_generated is flat, and a slope of 1 everywhere would be no density ratio. It needs no pieces between two pieces
-    either, which tokens do not have.
+    The gradient is pulled to 0 and not to 1, as WGAN-GP does: where both classes are alike, the logit log p_real /
+    p_generated is constant, so a gradient of 1 everywhere would not be that of a density ratio. WGAN-GP also
+    interpolates between pieces, which tokens do not allow.
 
     Args:
         logits: (R,) of the first R pieces, the real ones.
-        embeddings: (B, T, D) what the network made of the tokens; in the graph of `logits`.
+        embeddings: (B, T, D) of the tokens; part of the graph of `logits`.
         mask: (B, T) True on tokens.
 
     Returns:
-        A scalar in squared logits, through which one can differentiate.
+        A differentiable scalar, in squared logits.
 
     Source: Mescheder, Geiger and Nowozin 2018, arXiv:1801.04406, equation 9; the scale s is ours.
     """
-    (slope,) = torch.autograd.grad(logits.sum(), embeddings, create_graph=True)
+    (gradient,) = torch.autograd.grad(logits.sum(), embeddings, create_graph=True)
     real, counted = slice(len(logits)), mask[..., None]
     variance = (embeddings[real].square() * counted[real]).sum() / (counted[real].sum() * embeddings.shape[-1])
-    penalty: Tensor = 0.5 * variance * slope[real].square().sum() / len(logits)
+    penalty: Tensor = 0.5 * variance * gradient[real].square().sum() / len(logits)
     return penalty
 
 
-class _Stretched(nn.Module):
-    """A weight times a constant."""
+class _Scale(nn.Module):
+    """Multiplies a weight by a constant."""
 
     norm: Tensor
 
@@ -58,12 +58,12 @@ class _Stretched(nn.Module):
         return weight * self.norm
 
 
-def bound(model: PreTrainedModel, which: str, seed: int) -> None:
-    """Hold the largest singular value of linear layers, in place and while they learn.
+def bound_spectral_norms(model: PreTrainedModel, which: str, seed: int) -> None:
+    """Fixes the largest singular value of linear layers, in place, also while they are trained.
 
-    Of the last layer (`head`) it is 1, so that the raw logit is a direction's and not a length's. `all`: of every other
-    linear layer it stays what it is now, or becomes 1 if that is more: the layers of a pretrained backbone mean what
-    they did, and none can shout later. Gains of norms and the embedding stay free.
+    `head`: that of the last layer becomes 1, so that the logit depends on the direction of its weights and not on their
+    length. `all`: that of every other linear layer also stays what it is now, or becomes 1 if that is more; so a
+    pretrained backbone computes what it did, and no layer can grow later. Gains of norms and the embedding stay free.
 
     Args:
         model: a classifier whose last layer is `score`.
@@ -84,12 +84,12 @@ def bound(model: PreTrainedModel, which: str, seed: int) -> None:
             norm = torch.linalg.matrix_norm(layer.weight.detach(), 2).clamp(min=1.0)
             spectral_norm(layer)
             if layer is not model.score:
-                parametrize.register_parametrization(layer, "weight", _Stretched(norm))
+                parametrize.register_parametrization(layer, "weight", _Scale(norm))
 
 
-def unbound(model: PreTrainedModel) -> PreTrainedModel:
-    """A model with plain weights that says the same, for files that stock classes read."""
-    model.eval()  # or reading a bounded weight would move the power iteration on
+def without_bounds(model: PreTrainedModel) -> PreTrainedModel:
+    """A model with plain weights and equal logits, for files that stock classes read."""
+    model.eval()  # in training, reading a bounded weight would advance the power iteration
     state = {name: value for name, value in model.state_dict().items() if ".parametrizations." not in name}
     for name, layer in model.named_modules():
         if parametrize.is_parametrized(layer, "weight"):

@@ -17,7 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import Trainer, TrainingArguments
 
-from critics.sequence import Row, SequenceCritic
+from critics.sequence import SequenceCritic, TokenRow
 from critics.style.excerpts import LabelledPieces
 from mgen.corpus.shards import Corpus, TokenTable
 from mgen.corpus.windows import sample_windows
@@ -80,7 +80,7 @@ class TokenWindows:
             MgenError: One side has no piece that is long enough.
         """
         needed = tokens + self.prompt_tokens
-        ids: list[Row] = []
+        ids: list[TokenRow] = []
         positive, collection, work = [], [], []
         for yes in (True, False):
             able = [
@@ -146,7 +146,7 @@ def _take(table: TokenTable, rows: NDArray[np.int64]) -> TokenTable:
     )
 
 
-class StyleDataset(Dataset[tuple[Row, float]]):
+class StyleDataset(Dataset[tuple[TokenRow, float]]):
     """Training items: the token row of an excerpt, and its label 1 or 0.
 
     Item i is a function of `seed` and i alone, so that resuming is exact. Excerpts are drawn in blocks of one
@@ -167,12 +167,12 @@ class StyleDataset(Dataset[tuple[Row, float]]):
         self.windows, self.network, self.min_tokens = windows, network, min_tokens
         self.length, self.seed = length, seed
         self.transpose, self.retime, self.corrupted = transpose, retime, corrupted
-        self._block: tuple[int, list[Row], NDArray[np.bool_]] | None = None
+        self._block: tuple[int, list[TokenRow], NDArray[np.bool_]] | None = None
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> tuple[Row, float]:
+    def __getitem__(self, index: int) -> tuple[TokenRow, float]:
         if not 0 <= index < self.length:
             raise IndexError(index)
         number, place = divmod(index, BLOCK)
@@ -216,7 +216,7 @@ class StyleTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
         )
         self.model_accepts_loss_kwargs = False  # the loss is a mean over the batch
 
-    def _collate(self, items: list[tuple[Row, float]]) -> dict[str, torch.Tensor]:
+    def _collate(self, items: list[tuple[TokenRow, float]]) -> dict[str, torch.Tensor]:
         rows, labels = zip(*items, strict=True)
         return {
             "input_ids": self.network.pad(rows).cpu(),

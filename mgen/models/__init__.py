@@ -1,1 +1,1 @@
-"""Policies: stock architectures in named sizes."""
+"""Policies of any architecture, and baselines."""

@@ -27,7 +27,7 @@ class Rollout:
 
     token_ids: Tensor  # (B, T) int64
     mask: Tensor  # (B, T) bool; the end token counts
-    logprobs: Tensor  # (B, T) float32, in nats, of what was really drawn from (see `choose`); 0 where masked
+    logprobs: Tensor  # (B, T) float32, in nats, of the distribution drawn from (see `choose`); 0 where masked
 
     def lists(self) -> tuple[list[list[int]], list[list[float]]]:
         """Ids and log-probabilities of each completion, without padding."""
@@ -43,16 +43,15 @@ class Rollout:
 class Decoding:
     """How the next token is chosen.
 
-    Logits are guided first, then penalised, then divided by the temperature, then cut to top k and top p: the order
-    of `transformers`.
+    Order, as in `transformers`: guidance, repetition penalty, temperature, top k, top p.
 
     Attributes:
         temperature: 0 is greedy.
         top_k: 0 keeps all tokens.
         top_p: share of probability that is kept.
         guidance: w of classifier-free guidance: logits are `u + w (c - u)`, c those after the prompt and u those after
-            the same prompt without what it asks for. 1 is the plain model, 0 forgets what was asked for.
-        repetition_penalty: logits of tokens that prompt or completion hold already are divided by it where they are
+            the same prompt without its style token. 1 is the model itself, 0 the model without the style token.
+        repetition_penalty: logits of tokens that prompt or completion contain are divided by it where they are
             positive and multiplied by it where they are negative (Keskar et al. 2019, CTRL, arXiv:1909.05858). 1 is
             none.
 
@@ -94,7 +93,7 @@ class Decoding:
 
 
 class _Buffer(DynamicLayer):  # type: ignore[misc]
-    """A layer's keys and values in memory taken once; `transformers` copies all of them at every step."""
+    """Keys and values of a layer in memory that is allocated once; `transformers` copies all of them at every step."""
 
     def __init__(self, length: int) -> None:
         super().__init__()
@@ -128,19 +127,19 @@ def sample(
     unguided: Sequence[Sequence[int]] | None = None,
     penalised: Tensor | None = None,
 ) -> Rollout:
-    """Continue each prompt until the end token or `max_new_tokens`.
+    """Continues each prompt until the end token or `max_new_tokens`.
 
     Args:
         prompts: B token id lists. Prompts of one length are sampled together, so nothing is ever padded on the left.
-        generator: source of chance, on the model's device; the same one gives the same completions.
-        batch_size: most completions sampled at a time.
-        unguided: the B prompts without what they ask for, which guidance leads away from; each is continued with the
-            same tokens as its prompt, at its own positions.
+        generator: on the model's device; one with the same seed gives the same completions.
+        batch_size: completions sampled at a time.
+        unguided: for guidance, the B prompts without their style token; each is continued with the same tokens as its
+            prompt, at its own positions.
         penalised: (V,) bool, tokens that the repetition penalty falls on; all by default, as in `transformers`.
 
     Raises:
         ValueError: A prompt is empty, prompt and completion together exceed the model's context, or there is guidance
-            and nothing to lead away from.
+            without `unguided`.
     """
     context = context_length(model.config)
     device = model.device
@@ -263,7 +262,7 @@ def completion_logprobs(
     attention_mask: Tensor | None = None,
     batch_size: int = 64,
 ) -> Tensor:
-    """(B, T) log-probabilities, in nats, that a model gives the last T = `length` tokens of each row of `ids` (B, P
+    """(B, T) log-probabilities, in nats, under a model, of the last T = `length` tokens of each row of `ids` (B, P
     + T).
     """
     parts = []

@@ -1,1 +1,1 @@
-"""Rivals that learn little or nothing: what a model has to beat before its numbers mean anything."""
+"""Baselines that learn little or nothing; a model whose metrics are not better has learned nothing useful."""

@@ -1,4 +1,4 @@
-"""Where prompts leave off, so that a rival without a model can go on in the bar, and in the note, that they end in."""
+"""How prompts end, so that a baseline without a network can continue in the same bar, and in the same note."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mgen.errors import MgenError
 Array = NDArray[np.int64]
 
 OPEN_NOTE = (Kind.POSITION, Kind.PROGRAM, Kind.PITCH, Kind.VELOCITY)
-"""Last tokens after which the grammar wants the rest of a note."""
+"""Last tokens that the grammar lets only the rest of a note follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,12 @@ class Endings:
     """The ends of B prompts.
 
     Attributes:
-        kind: (B,) `Kind` of the last token; SPECIAL where there is no music yet.
+        kind: (B,) `Kind` of the last token; SPECIAL where the prompt has no music.
         beats: (B,) quarters in the last bar; 0 where there is none.
         position: (B,) grid steps of the last position in the last bar; -1 where it has none.
-        program, pitch, velocity: (B,) those of the note that is open, where it has them.
-        least: (B,) lowest pitch that keeps a chord in rising order, where a program is open after another note.
+        program, pitch, velocity: (B,) those of the unfinished note, as far as it has them.
+        least: (B,) lowest pitch that keeps a chord in rising order, where the prompt ends with the program of a
+            further note.
     """
 
     kind: Array
@@ -38,39 +39,39 @@ class Endings:
 
     @property
     def open_note(self) -> NDArray[np.bool_]:
-        """(B,) whether the grammar wants the rest of a note."""
+        """(B,) whether the prompt ends inside a note."""
         return np.isin(self.kind, OPEN_NOTE)
 
     @classmethod
     def of(cls, prompts: Array, remi: Remi) -> Endings:
-        """Read the ends of prompts (B, P).
+        """Reads the ends of prompts (B, P).
 
         Raises:
-            MgenError: A prompt is empty, or has come to its end.
+            MgenError: A prompt is empty, or ends with EOS.
         """
         if prompts.ndim != 2 or not prompts.shape[1]:
             raise MgenError(f"prompts: expected (B, P) token ids with P at least 1, got shape {prompts.shape}")
         kind, value = remi.kind[prompts].astype(np.int64), remi.value[prompts].astype(np.int64)
         if (kind[:, -1] == Kind.END).any():
-            raise MgenError("prompts: one ends with EOS, and nothing follows an end; cut it off")
+            raise MgenError("prompts: one ends with EOS, which nothing follows; cut it off")
 
         def last(wanted: Kind) -> Array:
-            """(B,) place of the last token of a kind; -1 where there is none."""
+            """(B,) index of the last token of a kind; -1 where there is none."""
             at: Array = np.where(kind == wanted, np.arange(kind.shape[1]), -1).max(axis=1)
             return at
 
-        def told(at: Array, otherwise: int) -> Array:
+        def value_at(at: Array, otherwise: int) -> Array:
             return np.where(at >= 0, value[np.arange(len(at)), at], otherwise)
 
         bar, position = last(Kind.BAR), last(Kind.POSITION)
         chord = (kind[:, -1] == Kind.PROGRAM) & (kind[:, -2:-1] == Kind.DURATION).any(axis=1)
-        above = np.minimum(told(last(Kind.PITCH), 0) + 1, PITCH_RANGE[1])  # at the top it is another program's
+        above = np.minimum(value_at(last(Kind.PITCH), 0) + 1, PITCH_RANGE[1])  # at the top it is another program's
         return cls(
             kind=kind[:, -1],
-            beats=np.where(bar >= 0, told(last(Kind.TIME_SIGNATURE), 4), 0),
-            position=told(np.where(position > bar, position, -1), -1),
-            program=told(last(Kind.PROGRAM), 0),
-            pitch=told(last(Kind.PITCH), 0),
-            velocity=told(last(Kind.VELOCITY), 64),
+            beats=np.where(bar >= 0, value_at(last(Kind.TIME_SIGNATURE), 4), 0),
+            position=value_at(np.where(position > bar, position, -1), -1),
+            program=value_at(last(Kind.PROGRAM), 0),
+            pitch=value_at(last(Kind.PITCH), 0),
+            velocity=value_at(last(Kind.VELOCITY), 64),
             least=np.where(chord, above, 0),
         )

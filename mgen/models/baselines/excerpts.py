@@ -1,6 +1,6 @@
-"""The training set as a rival: excerpts of real pieces, joined to a prompt where the grammar allows it.
+"""The training set as a reference: excerpts of real pieces, appended to a prompt where the grammar allows it.
 
-What it scores is what copying scores: hardly to be told from real music, and worth nothing.
+Its metrics show what copying gives: nearly those of real music, without any value as generation.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _LONGEST = MAX_BEATS * STEPS_PER_QUARTER
 
 
 class TrainingExcerpts:
-    """Excerpts of exactly so many tokens: a piece drawn evenly among those long enough, then one of its bars.
+    """Excerpts of a given number of tokens: a piece drawn uniformly from those long enough, then one of its bars.
 
-    The excerpt begins in a bar of the prompt's metre behind the position that the prompt has reached (with the next
-    bar if none is behind it, or if no piece has that metre). A note that the prompt leaves open is closed with what it
-    lacks of the note before the excerpt. Key and register are the piece's own: nothing fits the prompt but the bar.
+    The excerpt starts inside a bar of the prompt's metre, after the position where the prompt ends (or with the next
+    bar, if no position follows or no piece has that metre). An unfinished note of the prompt is completed with tokens
+    of the note before the excerpt. Key and register stay the piece's: only the bar fits the prompt.
 
     Args:
         table: the pieces; those of the training split, of one style or all.
@@ -36,7 +36,7 @@ class TrainingExcerpts:
         kind = remi.kind[self._ids]
         self._bars = np.flatnonzero(kind == Kind.BAR)
         self._owner = np.searchsorted(table.offsets, self._bars, side="right") - 1
-        self._ends = table.offsets[self._owner + 1]  # where the piece of each bar is over
+        self._ends = table.offsets[self._owner + 1]  # where the piece of each bar ends
         self._next = np.minimum(np.append(self._bars[1:], len(kind)), self._ends)
         self._beats = remi.value[self._ids[np.minimum(self._bars + 1, len(kind) - 1)]]
         positions = np.flatnonzero(kind == Kind.POSITION)
@@ -49,49 +49,48 @@ class TrainingExcerpts:
         """B completions of exactly `length` tokens for prompts (B, P).
 
         Raises:
-            MgenError: No piece goes on for `length` tokens after its first bar.
+            MgenError: No piece has `length` tokens after its first bar.
         """
         endings = Endings.of(prompts, self.remi)
         fits = np.flatnonzero(self._ends - self._next >= length)
         if not len(fits):
             longest = int(np.diff(self.table.offsets).max(initial=0))
             raise MgenError(
-                f"excerpts of {length} tokens after a bar were asked for, the longest piece has {longest}; ask for "
-                "fewer tokens"
+                f"excerpts need {length} tokens after a bar, the longest piece has {longest}; ask for fewer tokens"
             )
-        within = ~np.isin(endings.kind, (Kind.SPECIAL, Kind.BAR))  # the prompt's bar has a metre that is to be kept
+        within = ~np.isin(endings.kind, (Kind.SPECIAL, Kind.BAR))  # the prompt's bar keeps its metre
         within &= np.isin(endings.beats, self._beats[fits])
         bar = np.empty(len(prompts), np.int64)
         for beats in np.unique(np.where(within, endings.beats, 0)).tolist():
             rows = np.flatnonzero(np.where(within, endings.beats, 0) == beats)
-            bar[rows] = self._drawn(fits[self._beats[fits] == beats] if beats else fits, len(rows), rng)
+            bar[rows] = self._draw_bars(fits[self._beats[fits] == beats] if beats else fits, len(rows), rng)
         start = np.where(endings.kind == Kind.BAR, self._bars[bar] + 1, self._bars[bar])
         behind = self._positions[np.searchsorted(self._reached, bar * _LONGEST + endings.position, side="right")]
         start = np.where(within, np.minimum(behind, self._next[bar]), start)
         out = []
         for row, begin in enumerate(start.tolist()):
-            closing = self._closing(Kind(endings.kind[row]), int(endings.least[row]), int(bar[row]), begin)
-            out.append([*closing, *self._ids[begin : begin + length - len(closing)].tolist()][:length])
+            rest = self._rest_of_note(Kind(endings.kind[row]), int(endings.least[row]), int(bar[row]), begin)
+            out.append([*rest, *self._ids[begin : begin + length - len(rest)].tolist()][:length])
         return out
 
-    def _drawn(self, bars: Array, n: int, rng: np.random.Generator) -> Array:
-        """(n,) of `bars`, every piece as likely as another."""
+    def _draw_bars(self, bars: Array, n: int, rng: np.random.Generator) -> Array:
+        """(n,) of `bars`: pieces drawn uniformly, then one bar of each."""
         pieces, first, count = np.unique(self._owner[bars], return_index=True, return_counts=True)
         choice = rng.integers(len(pieces), size=n)
         drawn: Array = bars[first[choice] + rng.integers(count[choice])]
         return drawn
 
-    def _closing(self, kind: Kind, least: int, bar: int, begin: int) -> list[int]:
-        """What an open note lacks, from the note before `begin` in the piece, or the first after it."""
+    def _rest_of_note(self, kind: Kind, least: int, bar: int, begin: int) -> list[int]:
+        """The missing tokens of an unfinished note: those of the note before `begin`, or of the first after it."""
         multi = int(self.remi.multi)
-        lacks = {Kind.POSITION: 3 + multi, Kind.PROGRAM: 3, Kind.PITCH: 2, Kind.VELOCITY: 1}.get(kind, 0)
-        if not lacks:
+        missing = {Kind.POSITION: 3 + multi, Kind.PROGRAM: 3, Kind.PITCH: 2, Kind.VELOCITY: 1}.get(kind, 0)
+        if not missing:
             return []
         place = int(np.searchsorted(self._notes, begin))
         first = int(self.table.offsets[self._owner[bar]])
         note = place - 1 if place and self._notes[place - 1] >= first else place
         end = int(self._notes[note]) + 1
-        tokens: list[int] = self._ids[end - lacks : end].tolist()
+        tokens: list[int] = self._ids[end - missing : end].tolist()
         if kind == Kind.PROGRAM and self.remi.value[tokens[0]] < least:
             tokens[0] += least - int(self.remi.value[tokens[0]])  # ids of pitches follow one another, as in transpose
         return tokens

@@ -1,7 +1,7 @@
-"""Markov chains of note events: the rival that knows what may follow a few notes, and nothing else.
+"""Markov chains of note events: the baseline that models which note follows the last few, and nothing else.
 
-An event is the gap in grid steps since the note before (0 inside a chord), program, pitch and duration, all at once.
-The chain knows neither bars nor the prompt beyond its last `order` notes.
+An event is one symbol of gap (grid steps since the note before, 0 inside a chord), program, pitch and duration. The
+chain models neither bars nor anything of the prompt before its last `order` notes.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _NONE = -1  # no such context, no such symbol
 
 @dataclass(frozen=True, slots=True)
 class _Contexts:
-    """All runs of k events that some event follows.
+    """The C different runs of k events that are followed by another event.
 
     Attributes:
-        codes: (C,) rising: number of the run of k-1 events before the last one, times the number of symbols, plus
-            the last one's symbol.
+        codes: (C,) rising: number of the run of the first k-1 events, times the number of symbols, plus the symbol of
+            the last event.
         starts: (C + 1,) where the followers of each run begin in `followers`.
-        followers: row of each event that follows a run.
+        followers: rows of the events that follow a run.
     """
 
     codes: Array
@@ -39,24 +39,24 @@ class _Contexts:
     followers: Array
 
     def draw(self, number: Array, rng: np.random.Generator) -> Array:
-        """A follower of each run, every time that one followed as likely as another."""
+        """A follower of each run, drawn uniformly from its occurrences."""
         count = self.starts[number + 1] - self.starts[number]
         followers: Array = self.followers[self.starts[number] + rng.integers(count)]
         return followers
 
 
 class MarkovChain:
-    """A chain of order k with back-off: the longest context of at most k events that the music holds has the say.
+    """A chain of order k with back-off to the longest context of at most k events that the training music contains.
 
-    The next event is one that followed that context somewhere, drawn evenly among all such places; it brings its
-    velocity along. One that cannot be written where the completion stands (a chord note not above the one before, an
-    onset before the bar that the prompt has begun) gives way to a shorter context.
+    The next event is drawn uniformly from the occurrences of events after that context; its velocity is that of the
+    occurrence. An event that the grammar does not allow at this place (a chord note not above the one before, an onset
+    before the current bar) is replaced by one after a shorter context.
 
-    Known limits: of order 5 nearly every context is found once, and the chain copies the training set for long
+    Known limits: of order 5 nearly every context occurs once, and the chain copies the training set for long
     stretches; so does order 1 on performed music, whose gaps are nearly all different. A piece never ends.
 
     Args:
-        notes: the music, as pieces.
+        notes: the training music.
         order: longest context, in events.
 
     Raises:
@@ -69,7 +69,7 @@ class MarkovChain:
         self.remi, self.order = remi, order
         rank = _rank(notes.program, notes.pitch)
         again = (np.diff(notes.piece) == 0) & (np.diff(notes.onset) == 0) & (np.diff(rank) == 0)
-        notes = notes.select(np.append(True, ~again)[: len(notes)])  # a pitch is written once at one time
+        notes = notes.select(np.append(True, ~again)[: len(notes)])  # a pitch occurs once at one time
         number = np.arange(len(notes)) - notes.starts[notes.piece]  # events before it in its piece
         self._event = {
             name: getattr(notes, name).astype(np.int64)
@@ -87,7 +87,7 @@ class MarkovChain:
 
     @classmethod
     def fit(cls, table: TokenTable, remi: Remi, order: int) -> MarkovChain:
-        """The chain of the pieces of a table, those of one style or all, as they are: no other keys.
+        """Fits a chain on the pieces of a table, without transposing them.
 
         Raises:
             MgenError: As the class.
@@ -103,15 +103,15 @@ class MarkovChain:
             MgenError: A prompt is empty or ends with EOS.
         """
         endings = Endings.of(prompts, self.remi)
-        steps = length // 3 + 4  # a note is three tokens at least, and up to 6 of the first are the prompt's own
+        steps = length // 3 + 4  # a note has 3 tokens or more, and the prompt has up to 6 of the first
         events = self._draw(prompts, endings, steps, rng)
         beats = np.where(endings.beats > 0, endings.beats, events["beats"][:, 0])
-        written = self.remi.encode(_table(events, beats))
-        # What is written begins with the last bar's own tokens; those that the prompt holds are not said again.
-        begin = said(endings, self.remi) + (
+        encoded = self.remi.encode(_table(events, beats))
+        # The encoded events start with the tokens of the last bar; those that the prompt has are skipped.
+        begin = bar_tokens(endings, self.remi) + (
             (endings.kind == Kind.DURATION) & (events["onset"][:, 0] == endings.position)
         )
-        return [row[at : at + length].tolist() for row, at in zip(written, begin.tolist(), strict=True)]
+        return [row[at : at + length].tolist() for row, at in zip(encoded, begin.tolist(), strict=True)]
 
     def _draw(self, prompts: Array, endings: Endings, steps: int, rng: np.random.Generator) -> dict[str, Array]:
         """(B, steps) columns of events; `onset` counts from the prompt's last bar."""
@@ -122,14 +122,14 @@ class MarkovChain:
             event = {name: column[row] for name, column in self._event.items()}
             gap = np.where(rank < 0, self._gap[row], onset - now)
             if step == 0:
-                onset = self._joined(event, onset, endings, rank, rng)
+                onset = self._fit_to_prompt(event, onset, endings, rank, rng)
                 gap = np.where(rank < 0, gap, onset - now)
             columns.append(event | {"onset": onset})
             self._move(context, self._symbol(gap, event))
             now, rank = onset, _rank(event["program"], event["pitch"])
         return {name: np.stack([column[name] for column in columns], axis=1) for name in columns[0]}
 
-    def _joined(
+    def _fit_to_prompt(
         self,
         event: dict[str, Array],
         onset: Array,
@@ -137,12 +137,12 @@ class MarkovChain:
         rank: Array,
         rng: np.random.Generator,
     ) -> Array:
-        """(B,) onsets of the first events, which take from the prompt what it has said of them (in place)."""
+        """(B,) onsets of the first events, after the tokens that the prompt has of them replace theirs (in place)."""
         bar = np.where(endings.beats > 0, endings.beats, event["beats"]) * STEPS_PER_QUARTER
-        onset = np.where(rank < 0, event["position"] % bar, onset)  # no note before it: where it stood in its own bar
+        onset = np.where(rank < 0, event["position"] % bar, onset)  # no note before it: its position in its own bar
         onset = np.where(endings.open_note, endings.position, onset)
         named = np.isin(endings.kind, (Kind.PITCH, Kind.VELOCITY))
-        for row in np.flatnonzero(named).tolist():  # a duration that this pitch has had
+        for row in np.flatnonzero(named).tolist():  # a duration with which this pitch occurs
             had = np.flatnonzero(self._event["pitch"] == endings.pitch[row])
             if len(had):
                 place = had[rng.integers(len(had))]
@@ -157,19 +157,21 @@ class MarkovChain:
         return onset
 
     def _after(self, prompts: Array) -> tuple[list[Array], Array, Array]:
-        """What the chain knows of prompts: the context of each order (B,), and onset (since the last bar began) and
-        rank of the last note (-1 where there is none).
+        """State after prompts.
+
+        Returns:
+            Context of each order (B,); onset in its bar (B,) and rank (B,) of the last note, -1 where there is none.
         """
         notes = Notes.from_ids(list(prompts), self.remi)
         batch, starts = notes.n_pieces, notes.starts
         context = [np.full(batch, 0 if order == 0 else _NONE) for order in range(self.order + 1)]
         for back in range(self.order, 0, -1):
             place = starts[1:] - back
-            told = np.flatnonzero(place > starts[:-1])  # the gap before a prompt's first note is not known
-            here = place[told]
+            known = np.flatnonzero(place > starts[:-1])  # the gap before a prompt's first note is not known
+            here = place[known]
             symbol = np.full(batch, _NONE)
             event = {name: getattr(notes, name)[here].astype(np.int64) for name in ("program", "pitch", "duration")}
-            symbol[told] = self._symbol((notes.onset[here] - notes.onset[here - 1]).astype(np.int64), event)
+            symbol[known] = self._symbol((notes.onset[here] - notes.onset[here - 1]).astype(np.int64), event)
             self._move(context, symbol)
         now, rank = np.full(batch, -1), np.full(batch, -1)
         some = np.flatnonzero(notes.counts)
@@ -179,34 +181,34 @@ class MarkovChain:
         return context, now, rank
 
     def _next(self, context: list[Array], now: Array, rank: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-        """(B,) the next events, as rows of the music, and their onsets."""
+        """(B,) the next events, as rows of the training music, and their onsets."""
         row, onset = np.full(len(now), _NONE), np.zeros(len(now), np.int64)
         for order in range(self.order, -1, -1):
-            asked = np.flatnonzero((row < 0) & (context[order] >= 0))
-            drawn = self._contexts[order].draw(context[order][asked], rng)
-            at = now[asked] + self._gap[drawn]
-            moves = (self._gap[drawn] > 0) | (self._rank[drawn] > rank[asked])
-            fine = (rank[asked] < 0) | ((at >= 0) & moves)
-            row[asked[fine]], onset[asked[fine]] = drawn[fine], at[fine]
+            pending = np.flatnonzero((row < 0) & (context[order] >= 0))
+            drawn = self._contexts[order].draw(context[order][pending], rng)
+            at = now[pending] + self._gap[drawn]
+            moves = (self._gap[drawn] > 0) | (self._rank[drawn] > rank[pending])
+            valid = (rank[pending] < 0) | ((at >= 0) & moves)
+            row[pending[valid]], onset[pending[valid]] = drawn[valid], at[valid]
         rest = np.flatnonzero(row < 0)
         row[rest] = self._moving[rng.integers(len(self._moving), size=len(rest))]
         onset[rest] = np.maximum(now[rest] + self._gap[row[rest]], 0)
         return row, onset
 
     def _symbol(self, gap: Array, event: dict[str, Array]) -> Array:
-        """(B,) number of each event among those of the music; -1 for one that it does not hold."""
+        """(B,) number of each event's symbol; -1 for one that the training music does not contain."""
         return _find(self._symbols, _code(gap, event))
 
     def _move(self, context: list[Array], symbol: Array) -> None:
-        """Contexts (in place) after one more event."""
+        """Updates contexts (in place) by one event."""
         for order in range(self.order, 0, -1):
             before = context[order - 1]
             code = np.where((before >= 0) & (symbol >= 0), before * len(self._symbols) + symbol, _NONE)
             context[order] = _find(self._contexts[order].codes, code)
 
 
-def said(endings: Endings, remi: Remi) -> Array:
-    """(B,) how many tokens of bar, position and note a prompt has written of the bar in which it ends."""
+def bar_tokens(endings: Endings, remi: Remi) -> Array:
+    """(B,) number of tokens of bar, position and note at the end of each prompt that its last event starts with."""
     multi = int(remi.multi)
     tokens = {
         Kind.BAR: 1,
@@ -221,7 +223,7 @@ def said(endings: Endings, remi: Remi) -> Array:
 
 
 def _rank(program: NDArray[np.integer], pitch: NDArray[np.integer]) -> Array:
-    """The order of the notes of a chord, from 0."""
+    """A number by which the notes of a chord are sorted."""
     rank: Array = (program.astype(np.int64) + 1) * _PITCHES + pitch
     return rank
 
@@ -233,7 +235,7 @@ def _code(gap: Array, event: dict[str, Array]) -> Array:
 
 
 def _find(codes: Array, wanted: Array) -> Array:
-    """Place of each number among rising `codes`; -1 where it is not."""
+    """Index of each number in rising `codes`; -1 where it is missing."""
     if not len(codes):
         return np.full(len(wanted), _NONE)
     at = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
@@ -241,7 +243,7 @@ def _find(codes: Array, wanted: Array) -> Array:
 
 
 def _contexts(symbol: Array, number: Array, symbols: int, order: int) -> list[_Contexts]:
-    """The runs of 0 to `order` events of music with symbols (L,), `number` (L,) events before each in its piece."""
+    """The runs of 0 to `order` events in symbols (L,), with `number` (L,) events before each in its piece."""
     rows = np.flatnonzero(number >= 1)
     out = [_Contexts(np.zeros(1, np.int64), np.array([0, len(rows)]), rows)]
     run = np.zeros(len(symbol), np.int64)
@@ -258,7 +260,7 @@ def _contexts(symbol: Array, number: Array, symbols: int, order: int) -> list[_C
 
 
 def _table(events: dict[str, Array], beats: Array) -> Notes:
-    """Events (B, N each) as pieces in bars of `beats` (B,) quarters."""
+    """Decodes events (B, N each) as pieces in bars of `beats` (B,) quarters."""
     batch, steps = events["onset"].shape
     bar = events["onset"] // (beats * STEPS_PER_QUARTER)[:, None]
     count = bar[:, -1] + 1
