@@ -1,11 +1,13 @@
 """The discriminator: the network of the realism critic, trained between the policy's steps.
 
-It is trained against samples of one of two policies, and each has its own weight of KL. *Reference*: it learns real
-music against samples of the frozen reference, before the first step, and is then fixed. Its logit is log p_real /
-p_ref,
-and KL to the reference has the same weight as the logit. *Current*: it continues to learn, against the current samples
-of the policy. Its logit is log p_real / p_policy, small steps hold the policy, and KL to the reference has a small
-weight or none.
+It separates real music from samples of one of two policies, which decides the weight of KL:
+
+- `reference`: it is trained on samples of the frozen reference, before the first step, and is then fixed. Its logit is
+  log p_real / p_ref, and KL to the reference has the same weight as the logit.
+- `current`: it is trained on the current samples of the policy, after every step. Its logit is log p_real / p_policy,
+  and KL to the reference has a smaller weight or none, because small steps hold the policy.
+
+"Critic" means a learned judge here, not a value function.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""Policy gradient under judges: one thin subclass of `trl.GRPOTrainer`.
+"""Policy gradient under judges: one thin subclass of `trl.GRPOTrainer`, with two objectives.
 
-Differs from GRPO as published, with the objective `kl_in_return`: credit falls on the tokens that earned it, KL is
-subtracted token by token in the return (so that future KL counts), and nothing is divided by a deviation, so that
-judges
-and KL stay in nats. The objective `grpo` is TRL's: one score per completion, divided by the deviation of the group
-(that of the weighted sum, or of each judge before the sum), KL as a penalty in the loss.
+- `kl_in_return` differs from GRPO as published: credit falls on the tokens that earned it; KL is subtracted token by
+  token in the return, so that future KL counts; nothing is divided by a deviation, so that judges and KL stay in nats.
+- `grpo` is TRL's: one score per completion, divided by the deviation of the group (of the weighted sum, or of each
+  judge before the sum), and KL as a penalty in the loss.
 """
 
 from __future__ import annotations
@@ -69,10 +68,9 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
         warn: takes a line about a dominant reward or a discriminator in trouble; called on the main process only.
 
     Metrics besides those of TRL: `policy/kl` in nats per piece; `share/JUDGE`, the judge's share of the advantage in
-    the
-    loss, and with kl_in_return `share/kl` (grpo has KL outside the advantage); `undefined/JUDGE`, share of completions
-    that a judge could not judge; `realism/...`, metrics of the discriminator on the completions of a step, before it is
-    trained on them.
+    the loss, and with kl_in_return `share/kl` (grpo has KL outside the advantage); `undefined/JUDGE`, share of
+    completions that a judge could not judge; `realism/...`, metrics of the discriminator on the completions of a step,
+    before it is trained on them.
 
     Raises:
         ValueError: The completions of one prompt would be on two processes; the objective kl_in_return has another
