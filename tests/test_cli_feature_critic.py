@@ -142,6 +142,6 @@ def test_evaluate_needs_hidden_states(what, small_corpus, policy, critic, tmp_pa
     models = ["--model", str(policy), "--corpus", str(small_corpus), "--out", str(tmp_path / "e"), "--n", "64"]
     music = str(small_corpus.parent / "music")
     asked = {"midi": ["--midi", music, "--reference", music], "model": models}[what]
-    with pytest.raises(MgenError, match=r"--critic .*expected a critic of tokens, this one is of features"):
+    with pytest.raises(MgenError, match=r"--critic .*expected a token critic, this one is of style features"):
         evaluate.main([*asked, "--critic", str(critic)])
     assert list(tmp_path.iterdir()) == []
