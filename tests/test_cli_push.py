@@ -60,10 +60,10 @@ def test_without_repo_the_card_takes_the_runs_name(runs, tmp_path, capsys):
 def test_a_push_and_another_one(runs, hub, capsys):
     words = [str(runs / "jazz"), "ada/jazz", "--evaluation", str(runs / "evaluation"), "--license", "mit", "--json"]
     assert command(main, words) == 0
-    told = json.loads(capsys.readouterr().out)
+    result = json.loads(capsys.readouterr().out)
     tree = {name: data for name, data in hub.repos["ada/jazz"]["main"].items() if name != ".gitattributes"}
-    assert tree == content(runs / "jazz" / "hub") and sorted(tree) == told["files"]
-    assert told["url"] == f"{hub.url}/ada/jazz" and told["folder"] == str(runs / "jazz" / "hub")
+    assert tree == content(runs / "jazz" / "hub") and sorted(tree) == result["files"]
+    assert result["url"] == f"{hub.url}/ada/jazz" and result["folder"] == str(runs / "jazz" / "hub")
     assert hub.commits[0][2] == "jazz: mgen finetune" and hub.visibility["ada/jazz"] is None
     assert command(main, [*words[:-1], "--samples", "0", "--message", "without sound"]) == 0
     assert "pushed to http" in capsys.readouterr().out

@@ -167,8 +167,8 @@ def test_pairs_are_of_one_prompt_and_systems_meet_equally_often():
 
 def test_no_take_is_heard_twice_while_there_are_new_prompts():
     clip_files = [clip(system, f"p{i}") for i in range(20) for system in "abc"]
-    heard = Counter(i for pair in draw_pairs(clip_files, 20, 0) for i in pair)
-    assert set(heard.values()) == {1}
+    uses = Counter(i for pair in draw_pairs(clip_files, 20, 0) for i in pair)
+    assert set(uses.values()) == {1}
 
 
 def test_all_pairs_and_no_more():

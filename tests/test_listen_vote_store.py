@@ -77,7 +77,7 @@ def test_kill_9_loses_and_doubles_no_vote(tmp_path):
 
 
 def test_acknowledged_votes_are_on_disk(store):
-    """A kill spares the system's caches, a power cut does not: for that, SQLite is told to flush every commit."""
+    """A kill spares the system's caches, a power cut does not: so SQLite has to flush every commit."""
     assert store.settings() == {"journal_mode": "wal", "synchronous": 2}
 
 
@@ -146,9 +146,9 @@ def test_a_ballot_names_the_take_that_was_preferred(store):
     rater = store.rater("Ann")
     for trial in store.trials(rater):
         store.vote(Vote(f"vote000{trial.place}", rater, trial.place, "a", 5, 6))
-    told = {preference.pair: preference for preference in store.preferences()}
+    found = {preference.pair: preference for preference in store.preferences()}
     for trial in store.trials(rater):
-        preference = told[trial.pair]
+        preference = found[trial.pair]
         assert preference.preferred == (1 if trial.swapped else 0)
         assert (preference.first.system, preference.second.system) == ("real", "model")
         assert preference.first.prompt == preference.second.prompt == f"prompt {trial.pair}"

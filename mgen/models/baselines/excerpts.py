@@ -42,7 +42,7 @@ class TrainingExcerpts:
         positions = np.flatnonzero(kind == Kind.POSITION)
         bar_of = np.searchsorted(self._bars, positions, side="right") - 1
         self._positions = np.append(positions, len(kind))
-        self._reached = bar_of * _LONGEST + remi.value[self._ids[positions]]  # rises
+        self._reached = bar_of * _LONGEST + remi.value[self._ids[positions]]  # ascending
         self._notes = np.flatnonzero(kind == Kind.DURATION)
 
     def draw(self, prompts: Array, length: int, rng: np.random.Generator) -> list[list[int]]:
@@ -92,5 +92,5 @@ class TrainingExcerpts:
         end = int(self._notes[note]) + 1
         tokens: list[int] = self._ids[end - missing : end].tolist()
         if kind == Kind.PROGRAM and self.remi.value[tokens[0]] < least:
-            tokens[0] += least - int(self.remi.value[tokens[0]])  # ids of pitches follow one another, as in transpose
+            tokens[0] += least - int(self.remi.value[tokens[0]])  # ids of pitches are consecutive
         return tokens

@@ -20,7 +20,7 @@ from mgen.notes import STEPS_PER_QUARTER, Bars, Notes
 Array = NDArray[np.int64]
 
 _PROGRAMS, _PITCHES, _DURATIONS = 129, 128, 1 << 12
-_NONE = -1  # no such context, no such symbol
+_NONE = -1  # unknown context or symbol
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class MarkovChain:
     # ------------------------------------------------------------ sampling
 
     def sample(self, prompts: Array, length: int, rng: np.random.Generator) -> list[list[int]]:
-        """B completions of exactly `length` tokens, valid after prompts (B, P) of ids, which may be cut anywhere.
+        """Samples B completions of exactly `length` tokens that are valid after prompts (B, P), which may end anywhere.
 
         Raises:
             MgenError: A prompt is empty or ends with EOS.
@@ -114,7 +114,7 @@ class MarkovChain:
         return [row[at : at + length].tolist() for row, at in zip(encoded, begin.tolist(), strict=True)]
 
     def _draw(self, prompts: Array, endings: Endings, steps: int, rng: np.random.Generator) -> dict[str, Array]:
-        """(B, steps) columns of events; `onset` counts from the prompt's last bar."""
+        """Draws (B, steps) columns of events; `onset` is relative to the prompt's last bar."""
         context, now, rank = self._after(prompts)
         columns: list[dict[str, Array]] = []
         for step in range(steps):
@@ -229,7 +229,7 @@ def _rank(program: NDArray[np.integer], pitch: NDArray[np.integer]) -> Array:
 
 
 def _code(gap: Array, event: dict[str, Array]) -> Array:
-    """One number for gap, program, pitch and duration."""
+    """Encodes gap, program, pitch and duration as one number."""
     rank = _rank(event["program"], event["pitch"])
     return ((gap + 1) * (_PROGRAMS * _PITCHES) + rank) * _DURATIONS + event["duration"]
 
