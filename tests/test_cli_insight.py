@@ -9,6 +9,7 @@ from mgen.cli.insight import main
 from mgen.cli.main import run
 
 
+@pytest.mark.slow
 def test_the_page_is_written_into_the_corpus(small_corpus, tmp_path, capsys):
     corpus = tmp_path / "corpus"
     shutil.copytree(small_corpus, corpus)
@@ -24,6 +25,7 @@ def test_the_page_is_written_into_the_corpus(small_corpus, tmp_path, capsys):
     assert phase["works"]["accuracy"] > 0.8
 
 
+@pytest.mark.slow
 def test_a_sample_and_another_place(small_corpus, tmp_path, capsys):
     page = tmp_path / "page.html"
     assert main([str(small_corpus), "--out", str(page), "--sample", "8", "--seed", "3"]) == 0

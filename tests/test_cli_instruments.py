@@ -120,6 +120,7 @@ def test_a_name_that_is_no_text_can_be_printed(music, capfdbinary):
     assert lines[1].endswith(b"caf\\xe9.mid2: missing: no such file")
 
 
+@pytest.mark.slow
 def test_the_script_is_the_command(music):
     script = Path(__file__).parents[1] / "scripts" / "instruments.py"
     done = subprocess.run([sys.executable, script, music / "solo.mid"], capture_output=True, text=True, check=False)

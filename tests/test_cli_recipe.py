@@ -15,6 +15,8 @@ from mgen.workflows.critic import CriticConfig
 from mgen.workflows.finetune import FinetuneConfig
 from mgen.workflows.pretrain import PretrainConfig
 
+pytestmark = pytest.mark.slow
+
 TRAINING = {"report_to": "none", "use_cpu": True, "disable_tqdm": True}
 TINY = {
     "prepare/tiny": {"workers": 1},
