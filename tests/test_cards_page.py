@@ -1,10 +1,11 @@
-"""A card's files and the page: what is measured is what is told."""
+"""Files of a card, and the page: they hold what was measured."""
 
 from __future__ import annotations
 
 import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +15,11 @@ from critics_music import STRAIGHT, SWUNG, toy
 from PIL import Image
 
 from mgen.cards import page
-from mgen.cards.card import Subject, docstring_parts, measure_card, number, save_card, save_piece
 from mgen.cards.page import DEMO, markdown, read_cards, write_page
-from mgen.cards.reward_hacking import Reference, Strangeness, starts
-from mgen.cards.scores import Row
-from mgen.cards.search import Budget
+from mgen.cards.reward_card import CardSetup, docstring_parts, measure_card, number, save_card, save_piece
+from mgen.cards.reward_hacking import FeatureDistance, SearchReference, initial_pieces
+from mgen.cards.scores import CardRow
+from mgen.cards.search import SearchBudget
 from mgen.errors import MgenError
 from mgen.judgement import Judgement
 from mgen.notes import Notes
@@ -45,49 +46,49 @@ class LowNotes:
 
 
 @pytest.fixture(scope="module")
-def subject(remi):
+def card_setup(remi):
     rng = np.random.default_rng(0)
     real, train, other = (toy(style, 24, rng, 4) for style in (SWUNG, SWUNG, STRAIGHT))
     works = np.arange(24).astype(str)
     lower = Notes.concat([real]).select(np.ones(len(real), bool))
     rows = {
-        "jazz": Row(real, works, False, "real"),
-        "other music": Row(other, works, False, "other"),
-        "as it was": Row(lower, works, True, "format"),
-        "empty": Row(DEGENERATE_INPUTS["empty"](real, rng), None, False, "senseless"),
+        "jazz": CardRow(real, works, False, "real"),
+        "other music": CardRow(other, works, False, "other"),
+        "as it was": CardRow(lower, works, True, "format"),
+        "empty": CardRow(DEGENERATE_INPUTS["empty"](real, rng), None, False, "degenerate"),
     }
-    reference = Reference(real, Strangeness.of(train), remi, 160)
-    measured = {"words": "24 toys", "style": "jazz", "start": "of toys"}
+    reference = SearchReference(real, FeatureDistance.of(train), remi, 160)
+    measured = {"description": "24 toys", "style": "jazz", "initial_pieces": "of toys"}
     ids = remi.encode(real)
-    return Subject(rows, ids, reference, starts(train, SizeLimits.of(real), 0), real.pieces([0]), measured)
+    return CardSetup(rows, ids, reference, initial_pieces(train, SizeLimits.of(real), 0), real.pieces([0]), measured)
 
 
 @pytest.fixture(scope="module")
-def folder(subject, tmp_path_factory):
+def folder(card_setup, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cards")
     for name in ("low_notes", "low_again"):
-        save_card(measure_card(name, LowNotes(), subject, Budget(12, 30), 0), folder)
-    save_piece(subject.demo, folder, DEMO)
+        save_card(measure_card(name, LowNotes(), card_setup, SearchBudget(12, 30), 0), folder)
+    save_piece(card_setup.demo, folder, DEMO)
     write_page(read_cards(folder), folder, folder / "cards.md")
     return folder
 
 
-def test_a_card_says_what_the_judge_is_and_what_it_said(folder, subject):
+def test_a_card_holds_the_judges_docstring_and_scores(folder, card_setup):
     card = json.loads((folder / "low_notes" / "card.json").read_text())
     assert card["about"] == "Minus the mean pitch beyond middle C." and card["worst"] == -99
     assert card["expected_exploit"] == "anything below middle C." and card["credit"] and card["unit"] == "nats"
-    rows, score = card["rows"], LowNotes()(subject.rows["jazz"].notes).score
+    rows, score = card["rows"], LowNotes()(card_setup.rows["jazz"].notes).score
     assert rows["jazz"]["median"] == pytest.approx(np.median(score), abs=1e-5)
-    assert rows["as it was"]["heard"] == "not heard" and rows["empty"]["undefined"] == 1
-    assert card["exploit"]["reached"] and card["exploit"]["score"] >= card["exploit"]["median"] - 1e-6
-    assert card["exploit"]["demo"] == pytest.approx(float(score[0]), abs=1e-5)
+    assert rows["as it was"]["effect"] == "none" and rows["empty"]["undefined"] == 1
+    assert card["exploit"]["reached_median"] and card["exploit"]["score"] >= card["exploit"]["real_median"] - 1e-6
+    assert card["exploit"]["demo_score"] == pytest.approx(float(score[0]), abs=1e-5)
 
 
-def test_the_winner_is_kept_as_midi_picture_and_sound(folder):
+def test_the_exploit_is_kept_as_midi_picture_and_audio(folder):
     place = folder / "low_notes"
     card = json.loads((place / "card.json").read_text())
     notes = Notes.from_scores([symusic.Score(str(place / "exploit.mid"))])
-    assert len(notes) == card["exploit"]["traits"]["notes"]["value"]
+    assert len(notes) == card["exploit"]["features"]["notes"]["value"]
     assert float(LowNotes()(notes).score[0]) == pytest.approx(card["exploit"]["score"], abs=1e-5)
     assert Image.open(place / "exploit.png").size == (900, 220)
     sound, rate = soundfile.read(io.BytesIO((place / "exploit.ogg").read_bytes()))
@@ -95,7 +96,7 @@ def test_the_winner_is_kept_as_midi_picture_and_sound(folder):
     assert sum(path.stat().st_size for path in place.iterdir()) < 120_000
 
 
-def test_the_page_tells_every_card_and_every_link_leads_somewhere(folder):
+def test_the_page_has_every_card_and_every_link_exists(folder):
     text = (folder / "cards.md").read_text()
     assert "## low_notes" in text and "## low_again" in text and "Measured on 24 toys." in text
     links = re.findall(r"\]\(([^)#]+)\)", text)
@@ -115,8 +116,8 @@ def test_a_page_elsewhere_links_to_the_folder(folder, tmp_path):
     assert links and all(link.startswith(f"{folder.name}/") and (place.parent / link).is_file() for link in links)
 
 
-def test_a_card_that_was_there_is_replaced_and_a_broken_one_is_named(folder, subject, tmp_path):
-    card = measure_card("low_notes", LowNotes(), subject, Budget(2, 30), 0)
+def test_an_earlier_card_is_replaced_and_a_damaged_one_is_named(folder, card_setup, tmp_path):
+    card = measure_card("low_notes", LowNotes(), card_setup, SearchBudget(2, 30), 0)
     (tmp_path / "low_notes").mkdir()
     (tmp_path / "low_notes" / "old").write_text("")
     save_card(card, tmp_path)
@@ -128,26 +129,40 @@ def test_a_card_that_was_there_is_replaced_and_a_broken_one_is_named(folder, sub
         read_cards(tmp_path)
 
 
-def test_what_a_judge_hears_is_told_in_words():
-    def row(kind, heard=None, good=0.0):
-        return {"kind": kind, "heard": heard, "good": good}
+def test_effects_are_listed_in_sentences():
+    def row(kind, effect=None, as_good=0.0):
+        return {"kind": kind, "effect": effect, "as_good_as_real": as_good}
 
     rows = {
         "jazz": row("real", "", 0.5),
-        "one_pitch": row("broken", "heard, lower"),
-        "in_major": row("broken", "not heard"),
-        "bars_of_others": row("broken", "heard, higher"),
-        "retimed": row("format", "heard, lower"),
-        "skyline": row("format", "heard, higher"),
-        "humanised": row("format", "not heard"),
-        "empty": row("senseless", None, 0.01),
-        "held_note": row("senseless", None, 0.02),
+        "one_pitch": row("corrupted", "lower"),
+        "in_major": row("corrupted", "none"),
+        "bars_of_others": row("corrupted", "higher"),
+        "retimed": row("format", "lower"),
+        "skyline": row("format", "higher"),
+        "humanised": row("format", "none"),
+        "empty": row("degenerate", None, 0.01),
+        "held_note": row("degenerate", None, 0.02),
     }
-    assert page._told({"rows": rows}) == (
-        "Of broken music it hears: one pitch. It does not hear: in major. It likes better than real music: bars of "
-        "others. Of what only the format changed it hears: retimed, skyline. As good as real music, in more than one "
-        "of a hundred: held note."
+    assert page._effects({"rows": rows}) == (
+        "Corruptions that lower its score: one pitch. Corruptions without effect: in major. Corruptions that raise it: "
+        "bars of others. Changes of format that move it: retimed, skyline. Degenerate inputs as good as real music in "
+        "more than 1% of cases: held note."
     )
+
+
+def test_a_card_with_old_keys_is_one_line(folder, tmp_path):
+    card = json.loads((folder / "low_notes" / "card.json").read_text())
+    card["exploit"]["median"] = card["exploit"].pop("real_median")
+    (tmp_path / "low_notes").mkdir()
+    (tmp_path / "low_notes" / "card.json").write_text(json.dumps(card))
+    with pytest.raises(MgenError, match=r"a card of an older mgen; measure it again with mgen card"):
+        read_cards(tmp_path)
+
+
+def test_the_published_page_is_written_from_the_published_cards():
+    docs = Path(__file__).resolve().parents[1] / "docs"
+    assert (docs / "cards.md").read_text() == markdown(read_cards(docs / "cards"), "cards/")
 
 
 def test_docstrings_are_taken_apart():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from critics_music import SWUNG, toy
 
-from mgen.cards.scores import Row, cost, score_rows
+from mgen.cards.scores import CardRow, judge_cost, score_rows
 from mgen.judgement import Judgement
 from mgen.transforms.degenerate import DEGENERATE_INPUTS, random_tokens
 from mgen.transforms.edits import notes_from_arrays
@@ -33,22 +33,22 @@ def test_rows_are_counted_as_by_hand():
     works = np.array(["a", "b", "c", "d"])
     real = held(60, 62, 64, 66)
     rows = {
-        "real": Row(real, works, False, "real"),
-        "up": Row(replace(real, pitch=real.pitch + 2), works, True, "broken"),
-        "down": Row(replace(real, pitch=real.pitch - 2), works, True, "broken"),
-        "same": Row(real, works, True, "format"),
-        "mixed": Row(held(61, 61, 65, 65), works, True, "format"),
-        "half empty": Row(held(0, 0, 63, 80), None, False, "senseless"),
+        "real": CardRow(real, works, False, "real"),
+        "up": CardRow(replace(real, pitch=real.pitch + 2), works, True, "corrupted"),
+        "down": CardRow(replace(real, pitch=real.pitch - 2), works, True, "corrupted"),
+        "same": CardRow(real, works, True, "format"),
+        "mixed": CardRow(held(61, 61, 65, 65), works, True, "format"),
+        "half empty": CardRow(held(0, 0, 63, 80), None, False, "degenerate"),
     }
     scores = score_rows(mean_pitch, rows)
-    assert (scores["real"].mean.value, scores["real"].median, scores["real"].good) == (63, 63, 0.5)
-    assert scores["real"].change is None and scores["real"].heard == ""
-    assert scores["up"].change.value == 2 and scores["up"].heard == "heard, higher" and scores["up"].moved == 1
-    assert scores["down"].heard == "heard, lower" and scores["down"].good == 0.25
-    assert scores["same"].change.value == 0 and scores["same"].moved == 0 and scores["same"].heard == "not heard"
-    assert scores["mixed"].change.value == 0 and scores["mixed"].heard == "not heard"  # 1, -1, 1, -1
+    assert (scores["real"].mean.value, scores["real"].median, scores["real"].as_good_as_real) == (63, 63, 0.5)
+    assert scores["real"].change is None and scores["real"].effect == ""
+    assert scores["up"].change.value == 2 and scores["up"].effect == "higher" and scores["up"].share_changed == 1
+    assert scores["down"].effect == "lower" and scores["down"].as_good_as_real == 0.25
+    assert scores["same"].change.value == 0 and scores["same"].share_changed == 0 and scores["same"].effect == "none"
+    assert scores["mixed"].change.value == 0 and scores["mixed"].effect == "none"  # 1, -1, 1, -1
     senseless = scores["half empty"]
-    assert (senseless.undefined, senseless.good, senseless.mean.value) == (0.5, 0.5, (63 + 80 - 2) / 4)
+    assert (senseless.undefined, senseless.as_good_as_real, senseless.mean.value) == (0.5, 0.5, (63 + 80 - 2) / 4)
     assert "change" not in senseless.to_json() and senseless.change is None
 
 
@@ -57,31 +57,31 @@ def test_the_interval_of_a_change_is_by_work():
     changed = replace(real, pitch=real.pitch + np.where(real.pitch < 60, 3, -1))
     few, many = np.repeat(["a", "b"], 20), np.arange(40).astype(str)
     by_work, by_piece = (
-        score_rows(mean_pitch, {"real": Row(real, works, False, "real"), "odd": Row(changed, works, True, "broken")})[
-            "odd"
-        ]
+        score_rows(
+            mean_pitch, {"real": CardRow(real, works, False, "real"), "odd": CardRow(changed, works, True, "corrupted")}
+        )["odd"]
         for works in (few, many)
     )
     assert by_work.change.value == by_piece.change.value == 1
-    assert by_work.heard == "not heard" and by_piece.heard == "heard, higher"
+    assert by_work.effect == "none" and by_piece.effect == "higher"
 
 
-def test_cost_is_told_by_note_and_token_beside_decoding(remi):
+def test_cost_per_note_and_token_and_ratio_to_decoding(remi):
     notes = toy(SWUNG, 4, np.random.default_rng(0), 3)
     ids = remi.encode(notes)
     tokens = sum(len(row) for row in ids)
     ticks = itertools.cycle([0, 3, 3 + 1])  # the judge takes 3 seconds, decoding 1
     seen = []
-    found = cost(lambda pieces: seen.append(pieces) or mean_pitch(pieces), ids, remi, lambda: float(next(ticks)))
-    assert found.note == pytest.approx(3e6 / len(notes)) and found.token == pytest.approx(3e6 / tokens)
-    assert found.decoding == pytest.approx(1e6 / tokens) and found.ratio == pytest.approx(3)
+    found = judge_cost(lambda pieces: seen.append(pieces) or mean_pitch(pieces), ids, remi, lambda: float(next(ticks)))
+    assert found.us_per_note == pytest.approx(3e6 / len(notes)) and found.us_per_token == pytest.approx(3e6 / tokens)
+    assert found.decoding_us_per_token == pytest.approx(1e6 / tokens) and found.ratio == pytest.approx(3)
     assert len({id(pieces) for pieces in seen}) == len(seen), "a judge may remember the last batch"
-    timed = cost(mean_pitch, ids, remi)
-    assert timed.note > 0 and timed.ratio > 0
+    timed = judge_cost(mean_pitch, ids, remi)
+    assert timed.us_per_note > 0 and timed.ratio > 0
 
 
 @pytest.mark.parametrize("name", DEGENERATE_INPUTS)
-def test_senseless_inputs_are_as_many_pieces_and_no_longer(name):
+def test_degenerate_inputs_are_as_many_pieces_and_no_longer(name):
     real = toy(SWUNG, 6, np.random.default_rng(0), 3)
     notes = DEGENERATE_INPUTS[name](real, np.random.default_rng(1))
     assert notes.n_pieces == 6 and (notes.counts <= real.counts.max()).all()

@@ -16,11 +16,15 @@ from mgen.corpus.windows import sample_windows
 from mgen.errors import MgenError
 from mgen.judgement import Judgement
 from mgen.notes import Notes
+from mgen.transforms.format_augmentations import FORMAT_AUGMENTATIONS
+from mgen.transforms.hard_negatives import HARD_NEGATIVES
+from mgen.workflows.card import CardConfig, Excerpts, build_judges
 from rewards import REWARDS, rules
 from rewards.bands import MEASURES, fit_bands, load_bands, save_bands
 
 pytestmark = pytest.mark.slow
 
+CONFIG = CardConfig(corpus="any", tokens=128)
 QUICK = ["--tokens", "128", "--n", "24", "--generations", "6", "--seconds", "20"]
 
 
@@ -57,15 +61,15 @@ def test_cards_have_every_row_and_a_page(out):
     for card in cards:
         kinds = {name: row["kind"] for name, row in card["rows"].items()}
         assert kinds["jazz"] == "real" and kinds["other music"] == "other"
-        assert set(command.HARD_NEGATIVES) == {name for name, kind in kinds.items() if kind == "broken"}
-        assert set(command.FORMAT_AUGMENTATIONS) == {name for name, kind in kinds.items() if kind == "format"}
+        assert set(HARD_NEGATIVES) == {name for name, kind in kinds.items() if kind == "corrupted"}
+        assert set(FORMAT_AUGMENTATIONS) == {name for name, kind in kinds.items() if kind == "format"}
         assert {"empty", "random tokens", "single_note", "random_notes"} <= set(kinds)
         assert all(row["n"] == 24 for row in card["rows"].values())
         assert card["rows"]["empty"]["undefined"] == 1 and card["rows"]["empty"]["mean"]["value"] == card["worst"]
-        assert card["exploit"]["judged"] > 100 and card["cost"]["token"] > 0
+        assert card["exploit"]["evaluated"] > 100 and card["cost"]["us_per_token"] > 0
     runs, gate = cards
     assert runs["unit"] == "band widths" and runs["band"] and gate["unit"] == "nats" and not gate["band"]
-    assert gate["rows"]["random tokens"]["good"] == 0 and runs["rows"]["held_note"]["good"] == 0
+    assert gate["rows"]["random tokens"]["as_good_as_real"] == 0 and runs["rows"]["held_note"]["as_good_as_real"] == 0
     text = (out / "cards.md").read_text()
     assert "## longest_run" in text and "## grammar" in text and "embedded demo music" in text
 
@@ -76,9 +80,9 @@ def test_a_card_that_is_made_again_is_the_same_and_joins_the_others(out, small_c
     shutil.rmtree(again / "grammar")
     words = ["grammar", "--corpus", str(small_corpus), "--out", str(again), *QUICK, "--json"]
     assert command.main(words) == 0
-    told = json.loads(capsys.readouterr().out)["cards"]
+    found = json.loads(capsys.readouterr().out)["cards"]
     before, after = (json.loads((folder / "grammar" / "card.json").read_text()) for folder in (out, again))
-    assert list(told) == ["grammar"] and told["grammar"] == after
+    assert list(found) == ["grammar"] and found["grammar"] == after
     for card in (before, after):
         del card["cost"]
     assert before == after
@@ -91,7 +95,7 @@ def test_a_critic_has_a_card_and_the_page_may_lie_elsewhere(small_corpus, tmp_pa
     words = ["style", "--corpus", str(small_corpus), "--critic", "any", "--out", str(tmp_path / "cards"), *QUICK]
     assert command.main([*words, "--page", str(tmp_path / "page.md"), "--start", "corpus"]) == 0
     card = json.loads((tmp_path / "cards" / "style" / "card.json").read_text())
-    assert card["expected_exploit"] == "low notes." and card["exploit"]["highest"] >= card["exploit"]["median"]
+    assert card["expected_exploit"] == "low notes." and card["exploit"]["highest"] >= card["exploit"]["real_median"]
     text = (tmp_path / "page.md").read_text()
     assert "](cards/style/exploit.mid)" in text and "pieces of the corpus" in text
     assert "style" in capsys.readouterr().out
@@ -99,13 +103,13 @@ def test_a_critic_has_a_card_and_the_page_may_lie_elsewhere(small_corpus, tmp_pa
 
 def test_all_are_the_rules_that_the_corpus_has_bands_for_and_the_critic_if_given(small_corpus, critic):
     """Without the cards: they take a while."""
-    config = command.CardConfig(corpus=str(small_corpus), tokens=128, n=24)
+    config = CardConfig(corpus=str(small_corpus), tokens=128, n=24)
     corpus = Corpus.open(config.corpus)
-    train, _, _ = command._excerpts(corpus, "train", ["jazz"], 64, 128, 0)
-    judges, left_out = command._judges(["all"], config, corpus, train)
+    train = Excerpts.draw(corpus, "train", ["jazz"], 64, CONFIG).notes
+    judges, left_out = build_judges(["all"], config, corpus, train)
     assert list(judges) == list(rules(fit_bands(train))) and "style" in left_out
     config.critic = "any"
-    judges, left_out = command._judges(["all"], config, corpus, train)
+    judges, left_out = build_judges(["all"], config, corpus, train)
     assert list(judges)[-1] == "style" and set(judges) | set(REWARDS) == {*REWARDS, "style"}
     assert all(name in left_out for name in REWARDS if name not in judges)
 
@@ -117,7 +121,7 @@ def test_a_policy_is_a_row_and_a_start(small_corpus, tiny_policy, tmp_path):
     assert command.main([*words, "--out", str(tmp_path / "cards"), *QUICK]) == 0
     card = json.loads((tmp_path / "cards" / "longest_run" / "card.json").read_text())
     assert card["rows"]["policy"]["kind"] == "policy" and card["rows"]["policy"]["n"] == 24
-    assert card["measured_on"]["start"] == "of the embedded demo music and of a policy"
+    assert card["measured_on"]["initial_pieces"] == "of the embedded demo music and of a policy"
 
 
 def test_fit_measures_the_bands_of_all_rules_on_the_style(small_corpus, tmp_path, capsys):
@@ -134,14 +138,14 @@ def test_fit_measures_the_bands_of_all_rules_on_the_style(small_corpus, tmp_path
     assert abs(np.array([bands["n_notes"].low, bands["n_notes"].high]) - middle).max() <= 2
     other = tmp_path / "other.json"
     assert command.main([*words[:-1], str(other), "--style", "other", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)["bands"]
-    assert told["n_notes"]["low"] == load_bands(other)["n_notes"].low != bands["n_notes"].low
+    found = json.loads(capsys.readouterr().out)["bands"]
+    assert found["n_notes"]["low"] == load_bands(other)["n_notes"].low != bands["n_notes"].low
 
 
 def test_given_bands_are_used(small_corpus, tmp_path):
     path = tmp_path / "bands.json"
     corpus = Corpus.open(small_corpus)
-    train, _, _ = command._excerpts(corpus, "train", ["jazz"], 64, 128, 0)
+    train = Excerpts.draw(corpus, "train", ["jazz"], 64, CONFIG).notes
     bands = fit_bands(train)
     bands["longest_run"] = type(bands["longest_run"])(40.0, 41.0)
     save_bands(bands, path)

@@ -1,4 +1,4 @@
-"""A judge's card: what it says of real, of broken and of senseless music, what it costs, and how it is fooled.
+"""Reward cards: how a judge scores real, corrupted and degenerate music, what it costs, and how it is exploited.
 
-Takes judges as functions from `Notes` to `Judgement`; knows no particular reward or critic.
+Judges are functions from `Notes` to `Judgement`; no particular reward or critic is known here.
 """

@@ -1,4 +1,4 @@
-"""The page of all cards, in Markdown that a code host shows: from what the cards' files say, and nothing else."""
+"""The page of all reward cards, as Markdown; written from the cards' files alone."""
 
 from __future__ import annotations
 
@@ -8,175 +8,180 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mgen.cards.card import EXPLOIT, FILE, NONE, SECONDS, TEMPO, number
+from mgen.cards.reward_card import EXPLOIT, FILE, SECONDS, TEMPO, UNDEFINED, number
 from mgen.errors import MgenError
 
 DEMO = "demo"
-"""Name of the files of the piece for comparison, without their ends."""
+"""Stem of the files of the demo piece."""
 
-FEW = 0.01
-"""Share of senseless inputs that may be as good as real music."""
+TOLERATED = 0.01
+"""Share of degenerate inputs that may score as well as real music."""
 
 Json = Mapping[str, Any]
 
-KINDS = {
+ROW_KINDS = {
     "real": "",
     "other": "",
     "policy": "",
-    "broken": "Broken music: a judge of music should hear it, and give less",
-    "format": "Only the format changed: it should hear little or nothing",
-    "senseless": "No music: none should be as good as real",
+    "corrupted": "Corrupted music: the score should fall",
+    "format": "Changes of format only: the score should not change",
+    "degenerate": "Degenerate inputs: none should score as well as real music",
 }
+"""Kind of row -> heading of its rows."""
 
-_HEAD = """# Cards of the judges
+_HEAD = """# Reward cards
 
-A reward or critic is accepted by its card: what it says of real music, of music broken on purpose and of no music at
-all, what it costs, and the piece that fools it. This page is written by `mgen card`.
+A reward or critic is accepted by its card: its scores of real, corrupted and degenerate music, its cost, and the piece
+that exploits it. This page is written by `mgen card`.
 
 {measured}
 
-How to read a card. *mean*: score with its 95 % interval, resampled by work; what a judge cannot judge counts with its
-worst value, as in training. *5 to 95 %*: where nine tenths of the pieces lie. *cannot judge*: share of pieces. *as good
-as real*: share of pieces that score at least what the median of real {style} does. *change*: mean difference from the
-same pieces unchanged; it is *heard* if its interval is clear of 0, however small it is. Cost is on one core, beside the
-time in which the same process decodes the same tokens; what rules that judge one batch share is counted for each.
+How to read a card. *mean*: score with its 95 % interval, resampled by work; undefined pieces count with the judge's
+worst value, as in training. *5 to 95 %*: range of 90 % of the pieces. *undefined*: share of pieces that the judge does
+not score. *as good as real*: share of pieces that score at least the median of real {style}. *change*: mean difference
+from the same pieces before the transform; *effect* is its sign if the interval excludes 0. Cost is on one core, next to
+decoding the same tokens in the same process; what rules of one batch share is counted for each.
 
-The exploit of a card is what a search against that judge alone found, by mutation of pieces {start} and of
-noise, as long as real excerpts are. It is the *strangest* piece that the judge holds for at least as good as the median
-of real {style}. Strangeness is measured without the judge: 0 if all features of the evaluation are as in the middle
-98 % of real {style}, 1 if all lie a whole width of that band outside. A band rule hears one thing and is fooled by all
-others: what holds a policy is the sum of several judges, and its distance from the reference.
+The exploit of a card is the result of a reward-hacking search against that judge alone, by edit operators on pieces
+{start} and on noise, as long as real excerpts. Of the pieces that score at least the median of real
+{style} it is the one farthest from real music. The *distance* is measured without the judge: 0 if all features of the
+evaluation are within the middle 98 % of real {style}, 1 if all are a full width of that range outside. A band rule
+measures one feature and is exploited in all others: a policy is constrained by the sum of several judges and by its KL
+divergence from the reference.
 """
 
 
 def read_cards(folder: Path) -> list[dict[str, Any]]:
-    """All cards in a folder, by name.
+    """Reads all cards in a folder, by name.
 
     Raises:
-        MgenError: A card's file cannot be read.
+        MgenError: A card's file cannot be read, or is of an older mgen.
     """
     cards = []
     for path in sorted(folder.glob(f"*/{FILE}")):
         if path.parent.suffix == ".part":
             continue
         try:
-            cards.append(json.loads(path.read_text(encoding="utf-8")))
+            card = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise MgenError(f"{path}: not a card ({error}); measure it anew with mgen card") from error
+            raise MgenError(f"{path}: not a card ({error}); measure it again with mgen card") from error
+        if "real_median" not in card.get("exploit", {}):
+            raise MgenError(f"{path}: a card of an older mgen; measure it again with mgen card")
+        cards.append(card)
     return cards
 
 
 def write_page(cards: Sequence[Json], folder: Path, page: Path) -> None:
-    """Write the page of cards whose files lie in `folder`; links are relative to the page."""
+    """Writes the page of cards whose files are in `folder`; links are relative to the page."""
     base = Path(os.path.relpath(folder.resolve(), page.resolve().parent)).as_posix()
-    aside = page.with_name(page.name + ".part")
-    aside.write_text(markdown(cards, "" if base == "." else f"{base}/"), encoding="utf-8")
-    os.replace(aside, page)
+    partial = page.with_name(page.name + ".part")
+    partial.write_text(markdown(cards, "" if base == "." else f"{base}/"), encoding="utf-8")
+    os.replace(partial, page)
 
 
 def markdown(cards: Sequence[Json], base: str) -> str:
-    """The page; `base` is what links to the cards' files begin with."""
-    corpora = list(dict.fromkeys(card["measured_on"]["words"] for card in cards))
+    """Formats the page; `base` is the prefix of links to the cards' files."""
+    data = list(dict.fromkeys(card["measured_on"]["description"] for card in cards))
     style = cards[0]["measured_on"]["style"]
-    start = " and ".join(dict.fromkeys(card["measured_on"]["start"] for card in cards))
-    measured = f"Measured on {corpora[0]}." if len(corpora) == 1 else "Each card says what it was measured on."
+    start = " and ".join(dict.fromkeys(card["measured_on"]["initial_pieces"] for card in cards))
+    measured = f"Measured on {data[0]}." if len(data) == 1 else "Each card names the music that it was measured on."
     head = _HEAD.format(measured=measured, style=style, start=start)
     demo = (
         f"For comparison, a piece of the embedded demo music ([MIDI]({base}{DEMO}.mid), "
-        f"[sound]({base}{DEMO}.ogg)):\n\n![piano-roll of a demo piece]({base}{DEMO}.png)\n"
+        f"[audio]({base}{DEMO}.ogg)):\n\n![piano-roll of a demo piece]({base}{DEMO}.png)\n"
     )
-    parts = [head, _overview(cards), demo, *(_card(card, base, len(corpora) > 1) for card in cards)]
+    parts = [head, _overview(cards), demo, *(_card(card, base, len(data) > 1) for card in cards)]
     return "\n".join(parts)
 
 
 def _overview(cards: Sequence[Json]) -> str:
-    """A line a judge."""
+    """A table with one row per judge."""
     lines = [
-        "| judge | unit | median of real | other music as good | broken heard | format heard | no music as good, "
-        "at worst | exploit: score | strangeness | µs a token |",
+        "| judge | unit | median of real | other music as good | lower if corrupted | changed by format | degenerate "
+        "as good, at worst | exploit: score | distance | µs per token |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for card in cards:
         rows, exploit = card["rows"], card["exploit"]
-        worst = max((row["good"] for row in rows.values() if row["kind"] == "senseless"), default=None)
-        other = next((row["good"] for row in rows.values() if row["kind"] == "other"), None)
+        degenerate = [row["as_good_as_real"] for row in rows.values() if row["kind"] == "degenerate"]
+        other = next((row["as_good_as_real"] for row in rows.values() if row["kind"] == "other"), None)
         cells = (
             f"[{card['name']}](#{card['name']})",
             card["unit"],
-            number(exploit["median"]),
+            number(exploit["real_median"]),
             _percent(other),
-            _heard(rows, "broken", "heard, lower"),
-            _heard(rows, "format", "heard"),
-            _percent(worst),
+            _count(rows, "corrupted", {"lower"}),
+            _count(rows, "format", {"lower", "higher"}),
+            _percent(max(degenerate, default=None)),
             number(exploit["score"]),
-            f"{exploit['strangeness']:.2f}",
-            number(card["cost"]["token"]),
+            f"{exploit['distance']:.2f}",
+            number(card["cost"]["us_per_token"]),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _heard(rows: Json, kind: str, how: str) -> str:
-    some = [row["heard"] for row in rows.values() if row["kind"] == kind and "heard" in row]
-    return f"{sum(heard.startswith(how) for heard in some)} of {len(some)}"
+def _count(rows: Json, kind: str, effects: set[str]) -> str:
+    found = [row["effect"] for row in rows.values() if row["kind"] == kind and "effect" in row]
+    return f"{sum(effect in effects for effect in found)} of {len(found)}"
 
 
-def _card(card: Json, base: str, say_corpus: bool) -> str:
-    name, price = card["name"], card["cost"]
-    credit = "it says which notes earn it" if card["credit"] else "for the piece as a whole"
+def _card(card: Json, base: str, name_data: bool) -> str:
+    name, cost = card["name"], card["cost"]
+    credit = "with credit per note" if card["credit"] else "for the piece as a whole"
     facts = (
-        f"Score in {card['unit']}, {credit}; {number(card['worst'])} where it cannot judge. "
-        f"{number(price['note'])} µs a note, {number(price['token'])} µs a token: {number(price['ratio'])} times the "
-        f"decoding of the same tokens ({number(price['decoding'])} µs a token)."
+        f"Score in {card['unit']}, {credit}; {number(card['worst'])} for undefined pieces. "
+        f"{number(cost['us_per_note'])} µs per note, {number(cost['us_per_token'])} µs per token: "
+        f"{number(cost['ratio'])} times the decoding of the same tokens ({number(cost['decoding_us_per_token'])} µs "
+        "per token)."
     )
     if card["band"]:
-        facts += f" Real music's band is {number(card['band'][0])} to {number(card['band'][1])}."
-    if say_corpus:
-        facts += f" Measured on {card['measured_on']['words']}."
-    rows = f"<details><summary>Scores row by row</summary>\n\n{_rows(card)}\n</details>\n"
-    return "\n".join([f"## {name}\n", card["about"], "", facts, "", _told(card), "", _exploit(card, base), rows])
+        facts += f" The band of real music is {number(card['band'][0])} to {number(card['band'][1])}."
+    if name_data:
+        facts += f" Measured on {card['measured_on']['description']}."
+    rows = f"<details><summary>Scores of all rows</summary>\n\n{_rows(card)}\n</details>\n"
+    return "\n".join([f"## {name}\n", card["about"], "", facts, "", _effects(card), "", _exploit(card, base), rows])
 
 
-def _told(card: Json) -> str:
-    """What the judge hears, in words."""
-    by_kind: dict[str, dict[str, list[str]]] = {"broken": {}, "format": {}}
-    for name, row in card["rows"].items():
-        if row["kind"] in by_kind:
-            by_kind[row["kind"]].setdefault(row["heard"], []).append(name.replace("_", " "))
-    broken, form = by_kind["broken"], by_kind["format"]
-    heard = [name for how, names in form.items() if how.startswith("heard") for name in names]
+def _effects(card: Json) -> str:
+    """Lists what the judge reacts to, in sentences."""
+
+    def names(kind: str, *effects: str) -> list[str]:
+        rows = card["rows"].items()
+        return [name.replace("_", " ") for name, row in rows if row["kind"] == kind and row.get("effect") in effects]
+
     parts = {
-        "Of broken music it hears": broken.get("heard, lower", []),
-        "It does not hear": broken.get("not heard", []),
-        "It likes better than real music": broken.get("heard, higher", []),
-        "Of what only the format changed it hears": heard,
-        "As good as real music, in more than one of a hundred": [
+        "Corruptions that lower its score": names("corrupted", "lower"),
+        "Corruptions without effect": names("corrupted", "none"),
+        "Corruptions that raise it": names("corrupted", "higher"),
+        "Changes of format that move it": names("format", "lower", "higher"),
+        f"Degenerate inputs as good as real music in more than {TOLERATED:.0%} of cases": [
             name.replace("_", " ")
             for name, row in card["rows"].items()
-            if row["kind"] == "senseless" and row["good"] > FEW
+            if row["kind"] == "degenerate" and row["as_good_as_real"] > TOLERATED
         ],
     }
-    return " ".join(f"{words}: {', '.join(names)}." for words, names in parts.items() if names)
+    return " ".join(f"{heading}: {', '.join(found)}." for heading, found in parts.items() if found)
 
 
 def _rows(card: Json) -> str:
     lines = [
-        "| | mean | 5 to 95 % | cannot judge | as good as real | change | |",
+        "| | mean | 5 to 95 % | undefined | as good as real | change | effect |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     kind = ""
     for name, row in card["rows"].items():
-        if row["kind"] != kind and KINDS[row["kind"]]:
-            lines.append(f"| **{KINDS[row['kind']]}** | | | | | | |")
+        if row["kind"] != kind and ROW_KINDS[row["kind"]]:
+            lines.append(f"| **{ROW_KINDS[row['kind']]}** | | | | | | |")
         kind = row["kind"]
         cells = (
             name.replace("_", " "),
             _interval(row["mean"]),
             f"{number(row['low'])} to {number(row['high'])}",
             _percent(row["undefined"]),
-            _percent(row["good"]),
+            _percent(row["as_good_as_real"]),
             _interval(row["change"]) if "change" in row else "",
-            row.get("heard", ""),
+            row.get("effect", ""),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -184,44 +189,50 @@ def _rows(card: Json) -> str:
 
 def _exploit(card: Json, base: str) -> str:
     exploit, place = card["exploit"], f"{base}{card['name']}/{EXPLOIT}"
-    median = number(exploit["median"])
-    if exploit["reached"]:
-        what = f"The strangest piece that it holds for as good as real music scores {number(exploit['score'])}"
+    if exploit["reached_median"]:
+        what = (
+            "The piece farthest from real music among those that score at least its median scores "
+            f"{number(exploit['score'])}"
+        )
     else:
         what = (
-            f"None of {exploit['judged']:,} pieces reached the median of real music; the best scores "
+            f"None of {exploit['evaluated']:,} pieces reached the median of real music; the best scores "
             f"{number(exploit['score'])}"
         )
     lines = [
-        f"**Known reward hacking.** {what} (real music: median {median}, 95th percentile {number(exploit['top'])}; "
-        f"the demo piece {number(exploit['demo'])}; the highest score found {number(exploit['highest'])}). "
-        f"Its strangeness is {exploit['strangeness']:.2f}; that of 95 % of real music is below {exploit['unusual']:.2f}"
-        f". {exploit['judged']:,} pieces were judged."
+        f"**Known reward hacking.** {what} (real music: median {number(exploit['real_median'])}, 95th "
+        f"percentile {number(exploit['real_p95'])}; the demo piece {number(exploit['demo_score'])}; the highest score found "
+        f"{number(exploit['highest'])}). Its distance is {exploit['distance']:.2f}; that of 95 % of real music is "
+        f"below {exploit['distance_p95']:.2f}. {exploit['evaluated']:,} pieces were judged."
     ]
-    told = exploit["told"]
-    lines.append(f"Unlike real music: {'; '.join(told)}." if told else "No number told here lies outside real music's.")
+    outside = exploit["outside_real_range"]
+    lines.append(
+        f"Outside the range of real music: {'; '.join(outside)}."
+        if outside
+        else "All reported features are within the range of real music."
+    )
     if exploit["timed_out"]:
         lines.append("The search ended by time: a faster machine may find more.")
     if card["expected_exploit"]:
         lines.append(f"Expected by its author: {card['expected_exploit']}")
     lines += [
         "",
-        f"![piano-roll of the piece that fools {card['name']}]({place}.png)",
+        f"![piano-roll of the piece that exploits {card['name']}]({place}.png)",
         "",
-        f"[MIDI]({place}.mid) · [sound]({place}.ogg), the first {SECONDS:g} seconds at {TEMPO:g} quarters a minute",
+        f"[MIDI]({place}.mid) · [audio]({place}.ogg): the first {SECONDS:g} s at {TEMPO:g} quarter notes per minute",
         "",
     ]
     return "\n".join(lines)
 
 
-def _interval(found: Json) -> str:
-    if found["value"] is None:
-        return NONE
-    return f"{number(found['value'])} [{number(found['low'])}, {number(found['high'])}]"
+def _interval(cell: Json) -> str:
+    if cell["value"] is None:
+        return UNDEFINED
+    return f"{number(cell['value'])} [{number(cell['low'])}, {number(cell['high'])}]"
 
 
 def _percent(share: float | None) -> str:
-    """Whole per cent, but for less than one."""
+    """Formats a share in whole per cent; with one decimal below 1 %."""
     if share is None:
-        return NONE
+        return UNDEFINED
     return f"{100 * share:.1f} %" if 0 < share < 0.01 else f"{100 * share:.0f} %"

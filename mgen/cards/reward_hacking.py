@@ -1,7 +1,7 @@
-"""How a judge is fooled: a stress search against it alone, and what came out, in numbers.
+"""Reward-hacking search: how far a policy could exploit a judge.
 
-Two searches. One wants the highest score. The other wants the piece that is farthest from real music while it
-still scores what the middle one of real pieces does; how far is measured without the judge.
+Two searches against one judge. The first maximises its score. The second maximises the distance from real music among
+pieces that score at least the median of real pieces; the distance is measured without the judge.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mgen.arrays import Floats
-from mgen.cards.search import Budget, evolve
+from mgen.cards.search import SearchBudget, evolve
 from mgen.encoding.remi import Remi
 from mgen.judgement import Judge
 from mgen.music import metrics
@@ -22,74 +22,74 @@ from mgen.music.features import features
 from mgen.notes import Notes
 from mgen.transforms.edits import NoteArray, SizeLimits, constructions, noise, note_arrays, notes_from_arrays
 
-MIDDLE = (0.01, 0.99)
-"""Quantiles of real music between which a feature of a piece is as in real music."""
+REAL_RANGE = (0.01, 0.99)
+"""Quantiles that bound the range of a feature in real music."""
 
-NARROWEST = 0.01
-"""The least width of a feature's band; most features are shares."""
+MIN_WIDTH = 0.01
+"""Least width of a feature's range; most features are shares."""
 
 SAME = 1e-6
 """Scores that differ by less are equal."""
 
-STARTS = 64
-"""Pieces of each kind (music, noise) that a search starts from."""
+INITIAL_PIECES = 64
+"""Initial pieces of each kind (music, noise)."""
 
 CEILING = 0.05
-"""Share of real pieces that have to reach the highest real score for it to be the highest there is."""
+"""If at least this share of real pieces has the highest real score, that score is taken as the judge's maximum."""
 
 HIGHEST_SHARE = 0.3
-"""Share of the budget that the search for the highest score gets."""
+"""Share of the budget for the search for the highest score."""
 
 PATIENCE = 60
-"""Generations without a higher score after which that search ends."""
+"""Generations without a higher score that end that search."""
 
 
 @dataclass(frozen=True)
-class Strangeness:
-    """How far a piece is from real music, 0..1, by the features of the evaluation.
+class FeatureDistance:
+    """Distance of a piece from real music by the features of the evaluation, 0..1.
 
-    A feature counts 0 inside the middle 98 % of real pieces, 1 from a whole width of that band outside, and evenly in
-    between; strangeness is the mean over features. It hears loops as well as noise. It does not know what is good:
-    music of another kind is strange too.
+    A feature counts 0 inside the middle 98 % of real pieces, 1 at a full width of that range outside or more, and
+    linearly in between; the distance is the mean over features. Loops and noise are both far. It is no measure of
+    quality: good music of another style is far too.
 
     Attributes:
-        low, high: (F,) the bands.
+        low, high: (F,) the ranges.
     """
 
     low: Floats
     high: Floats
 
     @classmethod
-    def of(cls, real: Notes) -> Strangeness:
-        low, high = np.quantile(features(real), MIDDLE, axis=0)
+    def of(cls, real: Notes) -> FeatureDistance:
+        low, high = np.quantile(features(real), REAL_RANGE, axis=0)
         return cls(low, high)
 
     def __call__(self, notes: Notes) -> Floats:
-        """(B,) strangeness of each piece."""
+        """(B,) distance of each piece."""
         values = features(notes)
         outside = np.maximum(np.maximum(self.low - values, values - self.high), 0)
-        apart: Floats = np.minimum(outside / np.maximum(self.high - self.low, NARROWEST), 1).mean(axis=1)
-        return apart
+        distance: Floats = np.minimum(outside / np.maximum(self.high - self.low, MIN_WIDTH), 1).mean(axis=1)
+        return distance
 
 
 @dataclass(frozen=True)
-class Reference:
-    """What a search is measured by.
+class SearchReference:
+    """Real music that a search is measured by.
 
     Attributes:
-        notes: real pieces of the style, as long as what will be judged.
-        strangeness: fitted on other real pieces.
-        remi: what a winner has to be written in.
-        tokens: of what will be judged; a winner is cut to them.
+        notes: real pieces of the style, as long as the pieces to be judged.
+        distance: fitted on other real pieces.
+        remi: encoding in which a found piece must be expressible.
+        tokens: length to which a found piece is cut.
     """
 
     notes: Notes
-    strangeness: Strangeness
+    distance: FeatureDistance
     remi: Remi
     tokens: int
 
-    def written(self, notes: Notes) -> Notes:
-        """As a policy could have written it: encoded, cut, decoded; as if read from a file again."""
+    def reencode(self, notes: Notes) -> Notes:
+        """Encodes, cuts and decodes pieces as a policy could have written them, as if read from a file again."""
         rows = [row[: self.tokens] for row in self.remi.encode(notes)]
         read = self.remi.decode(rows)
         none = np.zeros(read.n_pieces, np.int32)
@@ -98,80 +98,82 @@ class Reference:
 
 @dataclass(frozen=True)
 class Exploit:
-    """What a stress search found.
+    """Result of a reward-hacking search.
 
     Attributes:
-        notes: one piece: the strangest that scores at least `median`, or, if none does, the one with the highest score.
-        score: of that piece.
-        strangeness: of that piece.
-        highest: the highest score found, by any piece.
-        median, top: score of real music: its median and 95th percentile.
-        usual, unusual: strangeness of real music: its median and 95th percentile.
-        reached: some piece reached the median of real music.
-        judged: pieces that were judged.
-        timed_out: a search ended by time, so that a slower machine may find less.
+        notes: one piece: of those that score at least `real_median` the one farthest from real music; if there is none,
+            the piece with the highest score.
+        score, distance: of that piece.
+        highest: highest score found, by any piece.
+        real_median, real_p95: median and 95th percentile of the score of real music.
+        distance_median, distance_p95: the same of the distance of real music.
+        reached_median: whether a piece reached the median score of real music.
+        evaluated: pieces that were judged.
+        timed_out: whether a search ended by time; a faster machine may find more.
     """
 
     notes: Notes
     score: float
-    strangeness: float
+    distance: float
     highest: float
-    median: float
-    top: float
-    usual: float
-    unusual: float
-    reached: bool
-    judged: int
+    real_median: float
+    real_p95: float
+    distance_median: float
+    distance_p95: float
+    reached_median: bool
+    evaluated: int
     timed_out: bool
 
     def to_json(self) -> dict[str, Any]:
-        names = ("score", "strangeness", "highest", "median", "top", "usual", "unusual")
+        names = ("score", "distance", "highest", "real_median", "real_p95", "distance_median", "distance_p95")
         numbers = {name: round(float(getattr(self, name)), 6) for name in names}
-        return {**numbers, "reached": self.reached, "judged": self.judged, "timed_out": self.timed_out}
+        others = {name: getattr(self, name) for name in ("reached_median", "evaluated", "timed_out")}
+        return numbers | others
 
 
-def starts(music: Notes, limits: SizeLimits, seed: int) -> list[NoteArray]:
-    """Drafts that a search begins with: pieces of `music`, noise, and what anyone would try first."""
+def initial_pieces(music: Notes, limits: SizeLimits, seed: int) -> list[NoteArray]:
+    """Returns pieces of `music`, noise, and simple constructions as the first generation of a search."""
     rng = np.random.default_rng(seed)
-    rows = rng.permutation(music.n_pieces)[:STARTS]
-    return [*note_arrays(music.pieces(rows)), *(noise(limits, rng) for _ in range(STARTS)), *constructions(limits)]
+    rows = rng.permutation(music.n_pieces)[:INITIAL_PIECES]
+    random = (noise(limits, rng) for _ in range(INITIAL_PIECES))
+    return [*note_arrays(music.pieces(rows)), *random, *constructions(limits)]
 
 
-def stress(
+def find_exploit(
     judge: Judge,
-    reference: Reference,
-    begin: Sequence[NoteArray],
-    budget: Budget,
+    reference: SearchReference,
+    initial: Sequence[NoteArray],
+    budget: SearchBudget,
     seed: int,
-    tell: Callable[[str], None] = lambda line: None,
+    progress: Callable[[str], None] = lambda line: None,
 ) -> Exploit:
-    """Search for a piece that a judge likes and should not.
+    """Searches for a piece that a judge scores as real music although it is not.
 
     Args:
-        judge: it alone.
+        judge: the only judge of the search.
         reference: real music.
-        begin: see `starts`.
+        initial: see `initial_pieces`.
         budget: of both searches together.
-        seed: of all chance.
-        tell: is told how it goes.
+        seed: of all randomness.
+        progress: receives lines on the progress.
     """
     limits = SizeLimits.of(reference.notes)
     real = judge(reference.notes).score.astype(np.float64)
-    usual, unusual = np.quantile(reference.strangeness(reference.notes), (0.5, 0.95)).tolist()
-    median, top = np.quantile(real, (0.5, 0.95)).tolist()
+    distance_median, distance_p95 = np.quantile(reference.distance(reference.notes), (0.5, 0.95)).tolist()
+    real_median, real_p95 = np.quantile(real, (0.5, 0.95)).tolist()
     ceiling = real.max() - SAME if (real >= real.max() - SAME).mean() >= CEILING else np.inf
 
     def score(notes: Notes) -> Floats:
-        return judge(reference.written(notes)).score.astype(np.float64)
+        return judge(reference.reencode(notes)).score.astype(np.float64)
 
-    def shabby(notes: Notes) -> Floats:
-        """Below the median of real music: minus how far. From there on: how strange."""
-        notes = reference.written(notes)
-        short: Floats = judge(notes).score.astype(np.float64) - median
-        out: Floats = short.copy()
-        enough = np.flatnonzero(short >= -SAME)
-        if len(enough):
-            out[enough] = reference.strangeness(notes.pieces(enough))
+    def distance_if_accepted(notes: Notes) -> Floats:
+        """The distance of pieces that score at least the median of real music; the (negative) difference of others."""
+        notes = reference.reencode(notes)
+        excess: Floats = judge(notes).score.astype(np.float64) - real_median
+        out: Floats = excess.copy()
+        accepted = np.flatnonzero(excess >= -SAME)
+        if len(accepted):
+            out[accepted] = reference.distance(notes.pieces(accepted))
         return out
 
     first, second = (
@@ -179,93 +181,101 @@ def stress(
         for share in (HIGHEST_SHARE, 1 - HIGHEST_SHARE)
     )
     first = replace(first, patience=PATIENCE, enough=ceiling)
-    high = evolve(score, begin, limits, first, seed, lambda line: tell(f"highest score, {line}"))
-    low = evolve(shabby, [*high.drafts, *begin], limits, second, seed + 1, lambda line: tell(f"strangest, {line}"))
-    reached = bool(low.fitness[0] >= 0)
-    notes = reference.written(notes_from_arrays([low.drafts[0]]))  # it began with what the first search found
-    kept = float(judge(notes).score[0])
+    best = evolve(score, initial, limits, first, seed, lambda line: progress(f"highest score, {line}"))
+    farthest = evolve(
+        distance_if_accepted,
+        [*best.pieces, *initial],
+        limits,
+        second,
+        seed + 1,
+        lambda line: progress(f"farthest piece, {line}"),
+    )
+    notes = reference.reencode(notes_from_arrays([farthest.pieces[0]]))
+    found = float(judge(notes).score[0])
     return Exploit(
         notes=notes,
-        score=kept,
-        strangeness=float(reference.strangeness(notes)[0]),
-        highest=max(float(high.fitness[0]), kept),
-        median=median,
-        top=top,
-        usual=usual,
-        unusual=unusual,
-        reached=reached,
-        judged=high.judged + low.judged,
-        timed_out=high.timed_out or low.timed_out,
+        score=found,
+        distance=float(reference.distance(notes)[0]),
+        highest=max(float(best.fitness[0]), found),
+        real_median=real_median,
+        real_p95=real_p95,
+        distance_median=distance_median,
+        distance_p95=distance_p95,
+        reached_median=bool(farthest.fitness[0] >= 0),
+        evaluated=best.evaluated + farthest.evaluated,
+        timed_out=best.timed_out or farthest.timed_out,
     )
 
 
-# ------------------------------------------------------------ in numbers
+# ------------------------------------------------------------ features
 
 
-def _different(column: str, notes: Notes) -> Floats:
+def _distinct(column: str, notes: Notes) -> Floats:
     pairs = np.unique(np.stack([notes.piece, getattr(notes, column)]), axis=1)
     return np.bincount(pairs[0], minlength=notes.n_pieces).astype(np.float64)
 
 
-TRAITS: dict[str, tuple[str, metrics.Metric]] = {
+REPORTED_FEATURES: dict[str, tuple[str, metrics.Metric]] = {
     "notes": ("notes", lambda notes: notes.counts.astype(np.float64)),
     "bars": ("bars", lambda notes: np.diff(notes.bar_starts).astype(np.float64)),
-    "pitches": ("different pitches", partial(_different, "pitch")),
-    "durations": ("different durations", partial(_different, "duration")),
-    "density": ("notes a quarter", metrics.density),
+    "pitches": ("distinct pitches", partial(_distinct, "pitch")),
+    "durations": ("distinct durations", partial(_distinct, "duration")),
+    "density": ("notes per quarter note", metrics.density),
     "polyphony": ("notes sounding at once", metrics.polyphony),
     "pitch_range": ("semitones from the lowest to the highest note", metrics.pitch_range),
-    "mean_interval": ("semitones from note to note", metrics.mean_interval),
+    "mean_interval": ("semitones between successive notes", metrics.mean_interval),
     "rep4": ("share of pitch 4-grams repeated", metrics.METRICS["rep4"]),
     "interval_rep8": ("share of interval 8-grams repeated", metrics.METRICS["interval_rep8"]),
     "longest_loop": ("longest loop", metrics.longest_loop),
-    "same_pitch": ("share of notes on the pitch before", metrics.same_pitch),
+    "same_pitch": ("share of repeated notes", metrics.same_pitch),
     "longest_run": ("longest run of one pitch", metrics.longest_run),
     "H4": ("bits of pitch class in four bars", metrics.METRICS["H4"]),
     "scale_consistency": ("share of notes in the best scale", metrics.scale_consistency),
     "swing": ("swing ratio", metrics.swing),
     "triplet_share": ("share of onsets in triplets", metrics.triplet_share),
     "empty_beats": ("share of beats without a note", metrics.empty_beats),
-    "GS": ("likeness of the bars' rhythms", metrics.grooving_similarity),
-    "compression": ("size of the pitches when compressed", metrics.compression),
+    "GS": ("similarity of the bars' rhythms", metrics.grooving_similarity),
+    "compression": ("compressed size of the pitches", metrics.compression),
 }
-"""What is told of a winner: name -> words and measure."""
+"""Features that a card compares with real music: name -> description and metric."""
 
 
 @dataclass(frozen=True)
-class Trait:
-    """A winner's number beside real music's.
+class FeatureComparison:
+    """A feature of one piece, compared with real music.
 
     Attributes:
-        words: what it is.
-        value: of the winner; NaN where undefined.
-        low, middle, high: 5th, 50th and 95th percentile of real music.
+        description: of the feature.
+        value: of the piece; NaN if undefined.
+        low, median, high: 5th, 50th and 95th percentile of real music.
     """
 
-    words: str
+    description: str
     value: float
     low: float
-    middle: float
+    median: float
     high: float
 
     @property
-    def apart(self) -> float:
-        """Widths of the middle nine tenths outside them; 0 inside, NaN where undefined."""
-        outside = max(self.low - self.value, self.value - self.high, 0.0) if np.isfinite(self.value) else np.nan
-        return outside / max(self.high - self.low, NARROWEST)
+    def outside(self) -> float:
+        """Distance from the range low..high in its widths; 0 inside, NaN if undefined."""
+        distance = max(self.low - self.value, self.value - self.high, 0.0) if np.isfinite(self.value) else np.nan
+        return distance / max(self.high - self.low, MIN_WIDTH)
 
     def to_json(self) -> dict[str, Any]:
-        names = ("value", "low", "middle", "high")
-        numbers = {name: float(getattr(self, name)) for name in names}
-        return {"words": self.words, **{k: round(v, 4) if np.isfinite(v) else None for k, v in numbers.items()}}
+        numbers = {name: float(getattr(self, name)) for name in ("value", "low", "median", "high")}
+        return {
+            "description": self.description,
+            **{name: round(number, 4) if np.isfinite(number) else None for name, number in numbers.items()},
+        }
 
 
-def traits(winner: Notes, real: Notes) -> dict[str, Trait]:
-    """What one piece is like, beside real music."""
+def compare_features(piece: Notes, real: Notes) -> dict[str, FeatureComparison]:
+    """Compares the `REPORTED_FEATURES` of one piece with those of real pieces."""
     out = {}
-    for name, (words, measure) in TRAITS.items():
+    for name, (description, measure) in REPORTED_FEATURES.items():
         values = measure(real)
         known = values[np.isfinite(values)]
-        low, middle, high = np.quantile(known, (0.05, 0.5, 0.95)).tolist() if len(known) else (np.nan,) * 3
-        out[name] = Trait(words, float(measure(winner)[0]), low, middle, high)
+        low, median, high = np.quantile(known, (0.05, 0.5, 0.95)).tolist() if len(known) else (np.nan,) * 3
+        out[name] = FeatureComparison(description, float(measure(piece)[0]), low, median, high)
     return out

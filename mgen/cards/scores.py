@@ -1,6 +1,6 @@
-"""What a judge says of sets of pieces, row by row, and what it costs.
+"""Scores of a judge on sets of pieces, and its cost.
 
-A row is a set of pieces: real music, the same pieces changed, or inputs that are no music at all.
+A row of a card is one set: real music, transforms of the same pieces, or degenerate inputs.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from mgen.stats.intervals import Interval, bootstrap
 SAME = 1e-6
 """Scores that differ by less are equal."""
 
-TURNS = 5
-"""Turns of a judge and its rival, one after the other; the median counts."""
+REPEATS = 5
+"""Timings of the judge and of decoding, alternating; the median counts."""
 
 
 @dataclass(frozen=True)
-class Row:
+class CardRow:
     """A set of pieces to be judged.
 
     Attributes:
         notes: B pieces.
-        works: (B,) their works, for intervals; None where each stands alone.
-        paired: piece i is the i-th real piece, changed.
-        kind: `real`, `other`, `broken`, `format` or `senseless`.
+        works: (B,) their works, for intervals; None if the pieces are independent.
+        paired: piece i is a transform of the i-th real piece.
+        kind: `real`, `other`, `policy`, `corrupted`, `format` or `degenerate`.
     """
 
     notes: Notes
@@ -46,17 +46,17 @@ class Row:
 
 @dataclass(frozen=True)
 class RowScores:
-    """What a judge says of a row; what it cannot judge counts with its worst value, as in training.
+    """Scores of one row; undefined pieces count with the judge's worst value, as in training.
 
     Attributes:
         kind: of the row.
         n: pieces.
         mean: score.
         low, median, high: 5th, 50th and 95th percentile.
-        undefined: share that it cannot judge.
-        good: share that scores at least the median of real music.
-        change: of a paired row, mean difference from the pieces as they were; else None.
-        moved: of a paired row, share of pieces whose score changed.
+        undefined: share of pieces that the judge does not score.
+        as_good_as_real: share of pieces that score at least the median of real music.
+        change: mean difference from the pieces before the transform; None for an unpaired row.
+        share_changed: share of pieces whose score changed; None for an unpaired row.
     """
 
     kind: str
@@ -66,45 +66,47 @@ class RowScores:
     median: float
     high: float
     undefined: float
-    good: float
+    as_good_as_real: float
     change: Interval | None = None
-    moved: float | None = None
+    share_changed: float | None = None
 
     @property
-    def heard(self) -> str:
-        """Whether the change is certain, in words; empty where there is nothing to compare with."""
+    def effect(self) -> str:
+        """Sign of the change: `lower`, `higher`, or `none` if its interval contains 0; empty for an unpaired row."""
         if self.change is None:
             return ""
         if self.change.low <= 0 <= self.change.high:
-            return "not heard"
-        return "heard, lower" if self.change.high < 0 else "heard, higher"
+            return "none"
+        return "lower" if self.change.high < 0 else "higher"
 
     def to_json(self) -> dict[str, Any]:
-        numbers = {name: round(getattr(self, name), 6) for name in ("low", "median", "high", "undefined", "good")}
+        names = ("low", "median", "high", "undefined", "as_good_as_real")
+        numbers = {name: round(getattr(self, name), 6) for name in names}
         out: dict[str, Any] = {"kind": self.kind, "n": self.n, "mean": self.mean.to_json(), **numbers}
-        if self.change is not None and self.moved is not None:
-            out |= {"change": self.change.to_json(), "moved": round(self.moved, 6), "heard": self.heard}
+        if self.change is not None and self.share_changed is not None:
+            share = round(self.share_changed, 6)
+            out |= {"change": self.change.to_json(), "share_changed": share, "effect": self.effect}
         return out
 
 
-def score_rows(judge: Judge, rows: Mapping[str, Row], seed: int = 0) -> dict[str, RowScores]:
-    """What a judge says of every row.
+def score_rows(judge: Judge, rows: Mapping[str, CardRow], seed: int = 0) -> dict[str, RowScores]:
+    """Scores every row.
 
     Args:
         rows: name -> row; the first is real music of the style.
-        seed: of resamples.
+        seed: of the resamples.
     """
     out: dict[str, RowScores] = {}
     real: Floats = np.zeros(0)
     for name, row in rows.items():
-        judged = judge(row.notes)
-        score = judged.score.astype(np.float64)
+        judgement = judge(row.notes)
+        score = judgement.score.astype(np.float64)
         real = real if out else score
         low, median, high = np.quantile(score, (0.05, 0.5, 0.95)).tolist()
-        change, moved = None, None
+        change, share_changed = None, None
         if row.paired:
-            apart = np.where(np.abs(score - real) < SAME, 0.0, score - real)
-            change, moved = bootstrap(apart, row.works, seed=seed), float((apart != 0).mean())
+            difference = np.where(np.abs(score - real) < SAME, 0.0, score - real)
+            change, share_changed = bootstrap(difference, row.works, seed=seed), float((difference != 0).mean())
         out[name] = RowScores(
             kind=row.kind,
             n=len(score),
@@ -112,53 +114,56 @@ def score_rows(judge: Judge, rows: Mapping[str, Row], seed: int = 0) -> dict[str
             low=low,
             median=median,
             high=high,
-            undefined=float((~judged.defined).mean()),
-            good=float((score >= np.median(real) - SAME).mean()),
+            undefined=float((~judgement.defined).mean()),
+            as_good_as_real=float((score >= np.median(real) - SAME).mean()),
             change=change,
-            moved=moved,
+            share_changed=share_changed,
         )
     return out
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Time on one core, and the time of decoding the same pieces from their tokens in the same process.
+class JudgeCost:
+    """Time on one core, compared with decoding the same pieces from their tokens.
 
     Attributes:
-        note, token: microseconds of the judge for each.
-        decoding: microseconds of decoding for each token.
-        ratio: of the judge's time to decoding; the median over turns.
+        us_per_note, us_per_token: microseconds of the judge.
+        decoding_us_per_token: microseconds of decoding.
+        ratio: time of the judge over time of decoding; median over repeats.
     """
 
-    note: float
-    token: float
-    decoding: float
+    us_per_note: float
+    us_per_token: float
+    decoding_us_per_token: float
     ratio: float
 
     def to_json(self) -> dict[str, float]:
-        return {name: float(f"{getattr(self, name):.4g}") for name in ("note", "token", "decoding", "ratio")}
+        names = ("us_per_note", "us_per_token", "decoding_us_per_token", "ratio")
+        return {name: float(f"{getattr(self, name):.4g}") for name in names}
 
 
-def cost(judge: Judge, ids: Sequence[ArrayLike], encoding: Encoding, clock: Callable[[], float] | None = None) -> Cost:
-    """Measure a judge beside the decoding of the pieces (B sequences of token ids) that it judges.
+def judge_cost(
+    judge: Judge, ids: Sequence[ArrayLike], encoding: Encoding, clock: Callable[[], float] | None = None
+) -> JudgeCost:
+    """Times a judge on pieces given as B sequences of token ids.
 
-    Nothing is remembered from one turn to the next: each judges a table of its own. What rules of one batch share is
-    counted for each of them.
+    Every repeat judges a new copy of the notes, so that nothing is cached; intermediate results that rules of one batch
+    share are counted for each rule.
     """
     clock = clock or time.perf_counter
     notes = Notes.from_ids(ids, encoding)
     tokens = sum(np.size(row) for row in ids)
     judge(replace(notes))
-    ours, rival = [], []
+    judging, decoding = [], []
     with threadpool_limits(1):
-        for _ in range(TURNS):
+        for _ in range(REPEATS):
             fresh = replace(notes)
             began = clock()
             judge(fresh)
             between = clock()
             Notes.from_ids(ids, encoding)
-            ours.append(between - began)
-            rival.append(clock() - between)
-    each, decoding = statistics.median(ours) * 1e6, statistics.median(rival) * 1e6
-    ratio = statistics.median(a / b for a, b in zip(ours, rival, strict=True))
-    return Cost(each / max(len(notes), 1), each / tokens, decoding / tokens, ratio)
+            judging.append(between - began)
+            decoding.append(clock() - between)
+    judge_us, decoding_us = statistics.median(judging) * 1e6, statistics.median(decoding) * 1e6
+    ratio = statistics.median(a / b for a, b in zip(judging, decoding, strict=True))
+    return JudgeCost(judge_us / max(len(notes), 1), judge_us / tokens, decoding_us / tokens, ratio)

@@ -1,6 +1,6 @@
-"""A search for the piece that a number likes best: changes, crossings, and the survival of the better.
+"""Evolutionary search for the piece with the highest fitness: edit operators, crossover, and selection.
 
-Knows neither judges nor music beyond the edits of `mgen.transforms.edits`.
+Knows neither judges nor music beyond the edit operators of `mgen.transforms.edits`.
 """
 
 from __future__ import annotations
@@ -18,22 +18,24 @@ from mgen.notes import Notes
 from mgen.transforms.edits import EDIT_OPERATORS, NoteArray, SizeLimits, crossover, notes_from_arrays
 
 Fitness = Callable[[Notes], NDArray[np.float64]]
-"""(B,) numbers, never NaN; more is better."""
+"""(B,) numbers, never NaN; higher is better."""
 
 SURVIVORS, CHILDREN = 32, 64
-CROSSED = 0.25
-"""Share of the children that have two parents."""
+CROSSOVER_SHARE = 0.25
+"""Share of the children with two parents."""
+
+_OPERATORS = tuple(EDIT_OPERATORS.values())
 
 
 @dataclass(frozen=True)
-class Budget:
-    """When a search ends, whichever comes first.
+class SearchBudget:
+    """Limits of a search; it ends at the first that is reached.
 
     Attributes:
         generations: of `CHILDREN` pieces each.
-        seconds: a search that ends by time depends on the machine; otherwise a seed gives the same result everywhere.
-        patience: generations without a better piece.
-        enough: fitness beyond which nothing is gained.
+        seconds: the result of a search that ends by time depends on the machine; otherwise on the seed alone.
+        patience: generations without improvement.
+        enough: fitness at which the search ends.
     """
 
     generations: int
@@ -43,93 +45,92 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search found.
+class SearchResult:
+    """Result of a search.
 
     Attributes:
-        drafts: the survivors, best first.
-        fitness: theirs.
-        judged: pieces that were judged.
-        generations: that were bred.
-        timed_out: ended by time.
+        pieces: the survivors, best first.
+        fitness: of each.
+        evaluated: pieces whose fitness was computed.
+        generations: completed.
+        timed_out: whether the search ended by time.
     """
 
-    drafts: list[NoteArray]
+    pieces: list[NoteArray]
     fitness: NDArray[np.float64]
-    judged: int
+    evaluated: int
     generations: int
     timed_out: bool
 
 
 def evolve(
     fitness: Fitness,
-    starts: Sequence[NoteArray],
+    initial: Sequence[NoteArray],
     limits: SizeLimits,
-    budget: Budget,
+    budget: SearchBudget,
     seed: int,
-    tell: Callable[[str], None] = lambda line: None,
-) -> Found:
-    """Breed drafts: parents by tournament of two, one to three random edits each, the best of old and new go on.
+    progress: Callable[[str], None] = lambda line: None,
+) -> SearchResult:
+    """Searches by tournament selection of two, one to three random edits per child, and survival of the fittest.
 
-    Of equals the newer goes on, so that a search can cross a plateau.
+    Among equals the newer piece survives, so that a search can cross a plateau.
 
     Args:
-        fitness: of many pieces at once.
-        starts: drafts to begin with; those that are too short are left out.
-        limits: of every draft.
+        fitness: of a batch of pieces.
+        initial: first generation; pieces below the least size are left out.
+        limits: sizes of every piece.
         budget: when to end.
-        seed: of all chance.
-        tell: is told how it goes, now and then.
+        seed: of all randomness.
+        progress: receives a line every ten generations.
 
     Raises:
-        MgenError: There is nothing to start from.
+        MgenError: No initial piece has the least size.
     """
     rng = np.random.default_rng(seed)
     began = time.monotonic()
-    drafts = [draft for draft in map(limits.keep, starts) if limits.long_enough(draft)]
-    if not drafts:
+    pieces = [piece for piece in map(limits.keep, initial) if limits.long_enough(piece)]
+    if not pieces:
         raise MgenError(
-            f"search: none of {len(starts)} drafts has the {limits.notes[0]} notes and {limits.bars[0]} bars "
-            "of a short piece; start from longer ones"
+            f"search: none of {len(initial)} initial pieces has the least size, {limits.notes[0]} notes and "
+            f"{limits.bars[0]} bars; start from longer ones"
         )
-    judged, stale, generation, timed_out = len(drafts), 0, 0, False
-    drafts, values = _fittest(drafts, fitness(notes_from_arrays(drafts)))
+    evaluated, stale, generation, timed_out = len(pieces), 0, 0, False
+    pieces, values = _fittest(pieces, fitness(notes_from_arrays(pieces)))
     while generation < budget.generations and stale < budget.patience and values[0] < budget.enough:
         if time.monotonic() - began > budget.seconds:
             timed_out = True
             break
-        children = [_child(drafts, limits, rng) for _ in range(CHILDREN)]
+        children = [_child(pieces, limits, rng) for _ in range(CHILDREN)]
         children = [child for child in children if limits.long_enough(child)]
         best = values[0]
-        drafts, values = _fittest(children + drafts, np.concatenate([fitness(notes_from_arrays(children)), values]))
-        judged, generation = judged + len(children), generation + 1
+        pieces, values = _fittest(children + pieces, np.concatenate([fitness(notes_from_arrays(children)), values]))
+        evaluated, generation = evaluated + len(children), generation + 1
         stale = 0 if values[0] > best else stale + 1
         if generation % 10 == 0:
-            tell(f"generation {generation}, {values[0]:.3f}")
-    return Found(drafts, values, judged, generation, timed_out)
+            progress(f"generation {generation}, {values[0]:.3f}")
+    return SearchResult(pieces, values, evaluated, generation, timed_out)
 
 
-def _fittest(drafts: list[NoteArray], values: NDArray[np.float64]) -> tuple[list[NoteArray], NDArray[np.float64]]:
-    """The best `SURVIVORS`, best first, no two of them equal; of equal fitness the first."""
+def _fittest(pieces: list[NoteArray], values: NDArray[np.float64]) -> tuple[list[NoteArray], NDArray[np.float64]]:
+    """Selects the best `SURVIVORS` distinct pieces, best first; ties keep their order."""
     seen: set[bytes] = set()
     kept: list[int] = []
     for row in np.argsort(-values, kind="stable").tolist():
-        key = drafts[row].tobytes()
+        key = pieces[row].tobytes()
         if key not in seen:
             seen.add(key)
             kept.append(row)
         if len(kept) == SURVIVORS:
             break
-    return [drafts[row] for row in kept], values[kept]
+    return [pieces[row] for row in kept], values[kept]
 
 
 def _child(parents: list[NoteArray], limits: SizeLimits, rng: Generator) -> NoteArray:
-    """Of the better of two parents (they are in order), crossed with another or not, and edited."""
-    operators = tuple(EDIT_OPERATORS.values())
-    draft = parents[int(rng.integers(len(parents), size=2).min())]
-    if rng.random() < CROSSED:
-        draft = limits.keep(crossover(draft, parents[int(rng.integers(len(parents)))], rng))
+    """Edits the better of two parents (they are sorted), perhaps after crossover with a third."""
+    piece = parents[int(rng.integers(len(parents), size=2).min())]
+    if rng.random() < CROSSOVER_SHARE:
+        piece = limits.keep(crossover(piece, parents[int(rng.integers(len(parents)))], rng))
     for _ in range(int(rng.integers(1, 4))):
-        if len(draft):
-            draft = limits.keep(operators[int(rng.integers(len(operators)))](draft, rng))
-    return draft
+        if len(piece):
+            piece = limits.keep(_OPERATORS[int(rng.integers(len(_OPERATORS)))](piece, rng))
+    return piece

@@ -1,0 +1,313 @@
+"""Makes reward cards of judges, and measures the bands of the rules.
+
+make_cards(["style", "longest_run"], "corpus", critic="runs/critic/model", out="runs/cards")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from critics import CRITICS
+from critics.realism.critic import RealismCritic
+from mgen.arrays import Longs
+from mgen.cards.page import DEMO, read_cards, write_page
+from mgen.cards.reward_card import CardSetup, RewardCard, measure_card, save_card, save_piece
+from mgen.cards.reward_hacking import FeatureDistance, SearchReference, initial_pieces
+from mgen.cards.scores import CardRow
+from mgen.cards.search import SearchBudget
+from mgen.corpus.demo import COLLECTIONS, compose
+from mgen.corpus.shards import Corpus
+from mgen.corpus.windows import sample_windows
+from mgen.errors import MgenError
+from mgen.judgement import Judge
+from mgen.models.transformer import load_policy
+from mgen.notes import Notes
+from mgen.options import from_keywords, target_style
+from mgen.runs.judges import JudgeSpec, build_judge, check_name
+from mgen.sampling.prompts import check_style
+from mgen.sampling.rollout import Decoding, sample
+from mgen.transforms.degenerate import DEGENERATE_INPUTS, random_tokens
+from mgen.transforms.edits import SizeLimits
+from mgen.transforms.format_augmentations import FORMAT_AUGMENTATIONS
+from mgen.transforms.hard_negatives import HARD_NEGATIVES
+from mgen.transforms.rebuild import Transform
+from mgen.workflows.judges import JUDGES
+from rewards import REWARDS, rules
+from rewards.bands import Band, Bands, fit_bands, load_bands, save_bands
+
+ALL = "all"
+PAGE = "cards.md"
+MAX_SECONDS = 120.0
+DEMO_WORKS = 8
+"""Works of each collection of the embedded corpus that a search starts from."""
+
+OTHER = "other music"
+"""Name of the row of all other styles."""
+
+INITIAL = {"demo": "of the embedded demo music", "corpus": "of the corpus"}
+"""Value of the option `start` -> description of the pieces that a search starts from."""
+
+BAND_EXCERPTS = 512
+
+
+@dataclass
+class CardConfig:
+    """Options of `mgen card`."""
+
+    corpus: str = field(default="", metadata={"help": "Folder written by mgen prepare: the real music."})
+    critic: str = field(default="", metadata={"help": "Model folder of the style critic, for the judge `style`."})
+    realism: str = field(
+        default="", metadata={"help": "RUN/realism of a run of mgen finetune, for the judge `realism`."}
+    )
+    bands: str = field(default="", metadata={"help": "Bands of the rules; measured on the split train by default."})
+    style: str = field(
+        default="", metadata={"help": "Style of the corpus that is real music; by default the corpus's own style."}
+    )
+    split: str = field(default="test", metadata={"help": "Split that judges are measured on."})
+    n: int = field(default=256, metadata={"help": "Excerpts per row."})
+    tokens: int = field(default=448, metadata={"help": "Tokens of an excerpt; as long as the pieces to be judged."})
+    start: str = field(
+        default="demo",
+        metadata={"help": "First generation of the search: demo (embedded music), or corpus, which may be published."},
+    )
+    policy: str = field(
+        default="", metadata={"help": "Model folder of a policy: adds a row, and pieces to the first generation."}
+    )
+    generations: int = field(default=2000, metadata={"help": "Generations of the search, 64 pieces each."})
+    seconds: float = field(default=100.0, metadata={"help": "Longest time of the search of each judge."})
+    out: str = field(default="", metadata={"help": "Folder for cards, MIDI, pictures and audio."})
+    page: str = field(default="", metadata={"help": f"File of the page of all cards; OUT/{PAGE} by default."})
+    seed: int = field(default=0, metadata={"help": "Seed of excerpts, transforms and the search."})
+
+    def __post_init__(self) -> None:
+        if not self.corpus:
+            raise ValueError("expected --corpus, got none; see --help")
+        for name, least in (("n", 20), ("tokens", 32), ("generations", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} ({getattr(self, name)}) must be at least {least}")
+        if not 0 < self.seconds <= MAX_SECONDS:
+            raise ValueError(f"seconds ({self.seconds:g}) must be above 0 and at most {MAX_SECONDS:g}")
+        if self.start not in INITIAL:
+            raise ValueError(f"start '{self.start}': expected one of {', '.join(INITIAL)}")
+
+
+@dataclass(frozen=True)
+class CardsResult:
+    """Cards of one call.
+
+    Attributes:
+        cards: one per judge.
+        measured_on: description of the music.
+        unavailable: why some of `all` judges have no card; empty if none is missing.
+    """
+
+    cards: list[RewardCard]
+    measured_on: str
+    unavailable: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"cards": {card.name: card.to_json() for card in self.cards}}
+
+
+@dataclass(frozen=True)
+class BandsResult:
+    """Measured bands, and a description of the music."""
+
+    bands: Bands
+    measured_on: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"bands": {name: {"low": band.low, "high": band.high} for name, band in self.bands.items()}}
+
+
+def make_cards(
+    names: Sequence[str], corpus: Path | str, progress: Callable[[str], None] | None = None, **options: Any
+) -> CardsResult:
+    """Measures judges, and writes their cards and the page of all cards to `out`, if it is given.
+
+    Args:
+        names: of judges, or `all`.
+        corpus: folder written by `mgen prepare`.
+        progress: receives lines on the progress.
+        options: fields of `CardConfig`.
+
+    Raises:
+        MgenError: A judge or an option is invalid, or a file that it needs is missing.
+    """
+    config = from_keywords(CardConfig, "card", {"corpus": str(corpus), **options})
+    report = progress or (lambda line: None)
+    names = _check_names(names)
+    out = Path(config.out) if config.out else None
+    if out is not None and out.exists() and not out.is_dir():
+        raise MgenError(f"{out}: expected a folder, found a file; choose another --out")
+    music = Corpus.open(config.corpus)
+    style = target_style(config.style, music.remi.style_ids, "style")
+    report("reading excerpts")
+    train = Excerpts.draw(music, "train", [style], max(config.n, BAND_EXCERPTS), config).notes
+    judges, unavailable = build_judges(names, config, music, train)
+    setup = make_setup(config, music, style, train)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        save_piece(setup.demo, out, DEMO)
+    budget = SearchBudget(config.generations, config.seconds)
+    cards = []
+    for place, (name, judge) in enumerate(judges.items(), 1):
+        prefix = f"{name} ({place} of {len(judges)}): "
+        card = measure_card(name, judge, setup, budget, config.seed, lambda line, p=prefix: report(p + line))  # type: ignore[misc]
+        cards.append(card)
+        if out is not None:
+            save_card(card, out)
+            write_page(read_cards(out), out, Path(config.page) if config.page else out / PAGE)
+    return CardsResult(cards, setup.measured_on["description"], unavailable)
+
+
+def measure_bands(corpus: Path | str, out: Path | str, **options: Any) -> BandsResult:
+    """Measures the bands of all rules on the split train, and writes them to the file `out`.
+
+    Args:
+        corpus: folder written by `mgen prepare`.
+        options: fields of `CardConfig`; `style`, `n`, `tokens` and `seed` are used.
+
+    Raises:
+        MgenError: An option is invalid, or `out` is no file in an existing folder.
+    """
+    config = from_keywords(CardConfig, "card", {**options, "corpus": str(corpus), "out": str(out)})
+    path = Path(config.out)
+    if path.is_dir() or not path.parent.is_dir():
+        raise MgenError(f"{path}: expected the name of a file in a folder that exists; choose another --out")
+    music = Corpus.open(config.corpus)
+    style = target_style(config.style, music.remi.style_ids, "style")
+    excerpts = Excerpts.draw(music, "train", [style], max(config.n, BAND_EXCERPTS), config)
+    bands = fit_bands(excerpts.notes)
+    save_bands(bands, path)
+    return BandsResult(bands, excerpts.description)
+
+
+def _check_names(names: Sequence[str]) -> list[str]:
+    known = [*REWARDS, *CRITICS]
+    if not names:
+        raise MgenError(f"mgen card: expected the names of judges, got none; give {ALL}, or of {', '.join(known)}")
+    if ALL in names:
+        return [ALL]
+    for name in names:
+        check_name(JudgeSpec.parse(name, "card", 1.0).name, JUDGES, "card")
+    return list(dict.fromkeys(names))
+
+
+def build_judges(
+    names: Sequence[str], config: CardConfig, corpus: Corpus, train: Notes
+) -> tuple[dict[str, Judge], str]:
+    """Returns the judges by name, and why some of `all` are unavailable, in words."""
+    bands: Mapping[str, Band] = {}
+    if set(names) - set(CRITICS):  # rules; a judge of another package needs no bands
+        bands = load_bands(Path(config.bands)) if config.bands else fit_bands(train)
+    missing = []
+    if ALL in names:
+        folders = dict(zip(CRITICS, (config.critic, config.realism), strict=True))
+        names = [*rules(bands), *(name for name, folder in folders.items() if folder)]
+        missing = [name for name in (*REWARDS, *CRITICS) if name not in names]
+    judges: dict[str, Judge] = {}
+    for name in names:
+        if name == "realism":
+            if not config.realism:
+                raise MgenError(f"mgen card {name}: expected --realism RUN/realism of a run of mgen finetune")
+            judges[name] = RealismCritic.from_pretrained(config.realism, corpus.remi)
+        else:
+            spec = JudgeSpec.parse(name, "card", 1.0)
+            judges[spec.name] = build_judge(spec, JUDGES, corpus.remi, bands=bands, critic=config.critic)
+    why = "a rule needs a band, style needs --critic, realism needs --realism"
+    return judges, f"no card of {', '.join(missing)}: {why}" if missing else ""
+
+
+@dataclass(frozen=True)
+class Excerpts:
+    """Excerpts of a corpus.
+
+    Attributes:
+        ids: token ids of each.
+        notes: their notes.
+        works: (B,) their works.
+        description: number, works and collections, in words.
+    """
+
+    ids: list[Longs]
+    notes: Notes
+    works: np.ndarray[Any, np.dtype[np.str_]]
+    description: str
+
+    @classmethod
+    def draw(cls, corpus: Corpus, split: str, styles: Sequence[str], n: int, config: CardConfig) -> Excerpts:
+        """Draws n excerpts of `config.tokens` tokens, in equal shares from some styles."""
+        ids: list[Longs] = []
+        works, collections = [], set()
+        for place, style in enumerate(styles):
+            table = corpus.table(split, style)
+            count = n // len(styles) + (place < n % len(styles))
+            if not count:
+                continue
+            rng = np.random.default_rng([config.seed, place, n])
+            windows, piece = sample_windows(table, corpus.remi, count, config.tokens, rng)
+            ids += list(windows)
+            works.append(table.rows["group"].to_numpy(str)[piece])
+            collections |= set(table.rows["collection"].to_numpy(str)[piece].tolist())
+        work = np.concatenate(works)
+        description = f"{n} excerpts of {len(np.unique(work))} works ({', '.join(sorted(collections))})"
+        return cls(ids, Notes.from_ids(ids, corpus.remi), work, description)
+
+
+def make_setup(config: CardConfig, corpus: Corpus, style: str, train: Notes) -> CardSetup:
+    """Builds the rows and the search reference that all judges of a call share."""
+    remi = corpus.remi
+    excerpts = Excerpts.draw(corpus, config.split, [style], config.n, config)
+    real, description = excerpts.notes, f"{excerpts.description} of {style}"
+    rows = {style: CardRow(real, excerpts.works, False, "real")}
+    others = [name for name in remi.style_ids if name != style and len(corpus.table(config.split, name))]
+    if others:
+        other = Excerpts.draw(corpus, config.split, others, config.n, config)
+        rows[OTHER] = CardRow(other.notes, other.works, False, "other")
+        description += f" and {other.description} of other music"
+    if config.policy:
+        rows["policy"] = CardRow(_sample_policy(config, style), None, False, "policy")
+
+    def rng() -> np.random.Generator:
+        return np.random.default_rng(config.seed)
+
+    transforms: dict[str, dict[str, Transform]] = {"corrupted": HARD_NEGATIVES, "format": FORMAT_AUGMENTATIONS}
+    for kind, by_name in transforms.items():
+        for name, transform in by_name.items():
+            rows[name] = CardRow(transform(real, rng()), excerpts.works, True, kind)
+    for name, build in DEGENERATE_INPUTS.items():
+        rows[name] = CardRow(build(real, rng()), None, False, "degenerate")
+    rows["random tokens"] = CardRow(random_tokens(real, rng(), remi, config.tokens), None, False, "degenerate")
+    demo = Notes.from_scores([compose(name, i) for name in COLLECTIONS for i in range(DEMO_WORKS)])
+    initial = initial_pieces(real if config.start == "corpus" else demo, SizeLimits.of(real), config.seed)
+    if config.policy:
+        initial = [*initial, *initial_pieces(rows["policy"].notes, SizeLimits.of(real), config.seed)]
+    reference = SearchReference(real, FeatureDistance.of(train), remi, config.tokens)
+    measured_on: dict[str, Any] = {
+        "description": f"{description}, {config.tokens} tokens each, split {config.split}",
+        "style": style,
+        "initial_pieces": INITIAL[config.start] + (" and of a policy" if config.policy else ""),
+        "fingerprint": corpus.fingerprint,
+        "tokens": config.tokens,
+        "n": config.n,
+        "seed": config.seed,
+    }
+    return CardSetup(rows, excerpts.ids, reference, initial, reference.reencode(demo.pieces([0])), measured_on)
+
+
+def _sample_policy(config: CardConfig, style: str) -> Notes:
+    """Samples unconditional pieces from a policy."""
+    policy, remi = load_policy(config.policy)
+    generator = torch.Generator(policy.device).manual_seed(config.seed)
+    check_style(style, remi)
+    prompts = [[remi.bos_id, remi.style_ids[style]]] * config.n
+    decoding = Decoding(max_new_tokens=config.tokens)
+    completions, _ = sample(policy, prompts, decoding, remi.eos_id, remi.pad_id, generator).lists()
+    return Notes.from_ids(completions, remi)
