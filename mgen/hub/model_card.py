@@ -232,13 +232,13 @@ def _training(run: TrainedRun) -> str:
     options = run.options
     initial = f" from `{base_name(str(options['policy']))}`" if options.get("policy") else ""
     if run.command == "finetune":
-        stated = {spec.name: f"{spec.weight:g}" for spec in map(JudgeSpec.parse, options.get("judges") or [])}
         left_out = run.facts.get("left_out") or {}  # rules for which the corpus gives no band
-        weights = {name: weight for name, weight in stated.items() if name not in left_out}
-        if len(set(weights.values())) == 1:
-            judges = f"{', '.join(weights)}, each with weight {next(iter(weights.values()))}"
+        specs = [JudgeSpec.parse(entry) for entry in options.get("judges") or []]
+        specs = [spec for spec in specs if spec.name not in left_out]
+        if len({spec.weight for spec in specs}) == 1:
+            judges = f"{', '.join(spec.name for spec in specs)}, each with weight {specs[0].weight:g}"
         else:
-            judges = ", ".join(f"{name} with weight {weight}" for name, weight in weights.items())
+            judges = ", ".join(f"{spec.name} with weight {spec.weight:g}" for spec in specs)
         objective = OBJECTIVES.get(str(options.get("objective")), "policy gradient")
         return (
             f"It was fine-tuned{initial} by reinforcement learning (GRPO of TRL, {objective}) towards "

@@ -1,1 +1,1 @@
-"""The blind listening page: takes, pairs, votes, ranking. It knows no model and no judge."""
+"""Blind listening studies: clips, pairs, the page, votes, ranking. Knows no model and no judge."""
