@@ -202,8 +202,8 @@ def _exploit(card: Json, base: str) -> str:
     lines = [
         f"**Known reward hacking.** {what} (real music: median {number(exploit['real_median'])}, 95th "
         f"percentile {number(exploit['real_p95'])}; the demo piece {number(exploit['demo_score'])}; the highest score "
-        f"found {number(exploit['highest'])}). Its distance is {exploit['distance']:.2f}; that of 95 % of real music is "
-        f"below {exploit['distance_p95']:.2f}. {exploit['evaluated']:,} pieces were judged."
+        f"found {number(exploit['highest'])}). Its distance is {exploit['distance']:.2f}; that of 95 % of real music "
+        f"is below {exploit['distance_p95']:.2f}. {exploit['evaluated']:,} pieces were judged."
     ]
     outside = exploit["outside_real_range"]
     lines.append(
