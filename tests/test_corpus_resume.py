@@ -48,7 +48,7 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-class Told:
+class ProgressRecorder:
     """A progress callback: how many files had been read before, and in all."""
 
     def __init__(self, stop_at=None):
@@ -75,11 +75,11 @@ def test_an_interrupted_run_goes_on_and_the_corpus_is_the_same(music, tmp_path, 
     prepare_corpus(sources, tmp_path / "whole")
     out = tmp_path / "c"
     with pytest.raises(KeyboardInterrupt):
-        prepare_corpus(sources, out, progress=Told(stop_at=17))
+        prepare_corpus(sources, out, progress=ProgressRecorder(stop_at=17))
     assert not out.exists() and (tmp_path / ".c.part" / JOURNAL).is_dir()
-    told = Told()
-    prepare_corpus(sources, out, resume=True, progress=told)
-    assert told.read_now == len(sources) - 17
+    progress = ProgressRecorder()
+    prepare_corpus(sources, out, resume=True, progress=progress)
+    assert progress.read_now == len(sources) - 17
     assert contents(out) == contents(tmp_path / "whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "whole"]
 
@@ -90,16 +90,16 @@ def test_nothing_is_read_twice_and_what_changed_is_read_again(music, tmp_path, a
     out = tmp_path / "c"
     prepare_corpus(sources_of(folder), out)
     before = contents(out)
-    told = Told()
-    prepare_corpus(sources_of(folder), out, resume=True, progress=told)
-    assert told.read_now == 0 and contents(out) == before
+    progress = ProgressRecorder()
+    prepare_corpus(sources_of(folder), out, resume=True, progress=progress)
+    assert progress.read_now == 0 and contents(out) == before
     changed = sorted((folder / "jazz" / "lead_sheets").glob("*.mid"))[0]
     changed.write_bytes(b"no music any more")
     gone = sorted((folder / "other" / "chorales").glob("*.mid"))[0]
     gone.unlink()
-    told = Told()
-    manifest = prepare_corpus(sources_of(folder), out, resume=True, progress=told)
-    assert told.read_now == 1
+    progress = ProgressRecorder()
+    manifest = prepare_corpus(sources_of(folder), out, resume=True, progress=progress)
+    assert progress.read_now == 1
     assert manifest["rejected"] == {"broken": 1, "unknown format": 1}
     assert manifest["kept"] == len(sources_of(folder)) - 2
 
@@ -107,9 +107,9 @@ def test_nothing_is_read_twice_and_what_changed_is_read_again(music, tmp_path, a
 def test_what_other_rules_read_is_read_again(music, tmp_path):
     out = tmp_path / "c"
     prepare_corpus(sources_of(music), out)
-    told = Told()
-    prepare_corpus(sources_of(music), out, Rules(min_notes=17), resume=True, progress=told)
-    assert told.read_now == len(sources_of(music))
+    progress = ProgressRecorder()
+    prepare_corpus(sources_of(music), out, Rules(min_notes=17), resume=True, progress=progress)
+    assert progress.read_now == len(sources_of(music))
 
 
 def test_adding_music_reads_only_it_and_no_piece_changes_its_split(music, tmp_path):
@@ -123,18 +123,18 @@ def test_adding_music_reads_only_it_and_no_piece_changes_its_split(music, tmp_pa
     out = tmp_path / "c"
     prepare_corpus(sources_of(few), out)
     old = Corpus.open(out).pieces.set_index("path")
-    told = Told()
-    prepare_corpus(sources_of(few, [("folk", few / "folk")]), out, resume=True, progress=told)
-    assert told.read_now == len(added) == 5
+    progress = ProgressRecorder()
+    prepare_corpus(sources_of(few, [("folk", few / "folk")]), out, resume=True, progress=progress)
+    assert progress.read_now == len(added) == 5
     corpus = Corpus.open(out)
     new = corpus.pieces.set_index("path")
     assert set(new.index) == set(old.index) | {str(few / "folk" / file.name) for file in added}
     assert new.loc[old.index, "split"].tolist() == old["split"].tolist()
-    prepare_corpus(sources_of(few, [("folk", few / "folk")]), tmp_path / "anew")
-    anew = Corpus.open(tmp_path / "anew")
-    assert corpus.remi.fingerprint == anew.remi.fingerprint
+    prepare_corpus(sources_of(few, [("folk", few / "folk")]), tmp_path / "rebuilt")
+    rebuilt = Corpus.open(tmp_path / "rebuilt")
+    assert corpus.remi.fingerprint == rebuilt.remi.fingerprint
     for split in ("train", "test"):
-        for one, other in ((corpus, anew), (anew, corpus)):
+        for one, other in ((corpus, rebuilt), (rebuilt, corpus)):
             table, whole = one.table(split), {}
             for name in ("train", "valid", "judge", "test"):
                 part = other.table(name)
@@ -184,9 +184,9 @@ def test_a_part_of_the_journal_that_is_damaged_is_read_again(music, tmp_path, at
     first, second, *_ = sorted((out / JOURNAL).rglob("*.parquet"))
     first.write_bytes(b"PAR1")
     second.unlink()
-    told = Told()
-    prepare_corpus(sources_of(music), out, resume=True, progress=told)
-    assert told.read_now == 2 and contents(out) == before
+    progress = ProgressRecorder()
+    prepare_corpus(sources_of(music), out, resume=True, progress=progress)
+    assert progress.read_now == 2 and contents(out) == before
 
 
 def test_a_journal_gives_back_what_was_written(music, tmp_path, at_once):
@@ -372,12 +372,12 @@ def test_what_was_read_outlives_a_late_error_and_other_rules(tmp_path):
     with pytest.raises(MgenError, match="too small to split"):
         prepare_corpus(sources_in(folder), out)
     with pytest.raises(KeyboardInterrupt):
-        prepare_corpus(sources_in(folder), out, Rules(min_notes=17), progress=Told(stop_at=0))
+        prepare_corpus(sources_in(folder), out, Rules(min_notes=17), progress=ProgressRecorder(stop_at=0))
     for number in range(10, 14):
         tune(folder / "other" / f"tune {number}.mid", seed=number)
-    told = Told()
-    prepare_corpus(sources_in(folder), out, progress=told)
-    assert told.read_now == 4
+    progress = ProgressRecorder()
+    prepare_corpus(sources_in(folder), out, progress=progress)
+    assert progress.read_now == 4
     assert len(list((out / JOURNAL).iterdir())) == 1
 
 
@@ -395,11 +395,11 @@ def test_what_failed_by_the_machine_is_read_again(tmp_path, monkeypatch, overwri
     monkeypatch.undo()
     if overwrite:  # a second reading of each file, left by an interrupted run
         with pytest.raises(KeyboardInterrupt):
-            prepare_corpus(sources, out, overwrite=True, progress=Told(stop_at=len(sources)))
-    told = Told()
-    manifest = prepare_corpus(sources, out, resume=True, progress=told)
+            prepare_corpus(sources, out, overwrite=True, progress=ProgressRecorder(stop_at=len(sources)))
+    progress = ProgressRecorder()
+    manifest = prepare_corpus(sources, out, resume=True, progress=progress)
     assert manifest["rejected"] == {} and manifest["kept"] == len(sources)
-    assert told.read_now == (0 if overwrite else 2)
+    assert progress.read_now == (0 if overwrite else 2)
 
 
 def splits(out):
@@ -413,9 +413,9 @@ def test_splits_are_kept_when_music_is_added_renamed_or_copied(tmp_path):
     old = splits(out)
     for number in range(20, 26):
         tune(folder / "jazz" / f"new {number}.mid", seed=number)
-    prepare_corpus(sources_in(folder), tmp_path / "anew")
-    anew = splits(tmp_path / "anew")
-    assert any(anew[content] != split for content, split in old.items())  # or nothing is shown below
+    prepare_corpus(sources_in(folder), tmp_path / "rebuilt")
+    rebuilt = splits(tmp_path / "rebuilt")
+    assert any(rebuilt[content] != split for content, split in old.items())  # or nothing is shown below
     assert prepare_corpus(sources_in(folder), out, resume=True)["moved"] == 0
     new = splits(out)
     assert {content: new[content] for content in old} == old and set(new.values()) == {*old.values()}
@@ -450,7 +450,7 @@ def test_a_corpus_whose_table_is_damaged_is_not_split_anew(tmp_path):
     folder, out = small(tmp_path / "m"), tmp_path / "c"
     prepare_corpus(sources_in(folder), out)
     (out / "pieces.parquet").write_bytes(b"PAR1")
-    with pytest.raises(MgenError, match="so its splits would be lost; --overwrite draws them anew"):
+    with pytest.raises(MgenError, match="so its splits would be lost; --overwrite assigns new ones"):
         prepare_corpus(sources_in(folder), out, resume=True)
     prepare_corpus(sources_in(folder), out, overwrite=True)
 
@@ -471,7 +471,7 @@ def test_a_part_damaged_inside_is_named(tmp_path):
 def test_two_runs_on_one_folder_do_not_mix(tmp_path):
     folder, out = small(tmp_path / "m"), tmp_path / "c"
 
-    def second(done, without):
+    def second(done, total, without):
         if done == 3:
             with pytest.raises(MgenError, match="another run is writing it"):
                 prepare_corpus(sources_in(folder), out)
