@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -313,7 +314,7 @@ def test_a_work_in_two_splits_is_said(tmp_path, remi):
 
 @pytest.mark.slow
 def test_json_holds_all_and_no_nan(full):
-    plain = full.to_json()
+    plain = asdict(full)
     again = json.loads(json.dumps(plain, allow_nan=False))
     assert again["styles"]["jazz"]["pieces"] == 8 and again["rejected"][0][:2] == ["time signature", 2]
     assert {shortcut["key"] for shortcut in again["column_shortcuts"]} >= {"ticks_per_quarter", "pedal"}

@@ -198,7 +198,9 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_corpus_whole(music, made, tm
     assert [path.name for path in (tmp_path / ".corpus.part").iterdir()] == ["lock", "read"]  # what was read is kept
     monkeypatch.undo()
     reports = []
-    prepare_corpus(music, out, resume=True, options={"note": "as given"}, progress=lambda *counts: reports.append(counts))
+    prepare_corpus(
+        music, out, resume=True, options={"note": "as given"}, progress=lambda *counts: reports.append(counts)
+    )
     assert len(reports) == 1 and contents(out) == contents(made)
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
 

@@ -342,7 +342,11 @@ def test_tempo_changes_inside_a_bar_and_returns_with_a_repeat(version):
 @every_version
 def test_capo_and_tuning_are_heard(version):
     drop_d = (64, 59, 55, 50, 45, 38)
-    assert played(tab("4 0/6, 4 2/6, 2 0/1", tuning=drop_d), version) == [(0, 960, 38), (960, 960, 40), (1920, 1920, 64)]
+    assert played(tab("4 0/6, 4 2/6, 2 0/1", tuning=drop_d), version) == [
+        (0, 960, 38),
+        (960, 960, 40),
+        (1920, 1920, 64),
+    ]
     assert played(tab("4 0/6, 4 2/6, 2 0/1", capo=3), version) == [(0, 960, 43), (960, 960, 45), (1920, 1920, 67)]
 
 

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     result = insight(words.corpus, output.out, **asdict(options))
     if output.json:
-        print(json.dumps(result.insight.to_json(), ensure_ascii=False))
+        print(json.dumps(asdict(result.insight), ensure_ascii=False))
     else:
         seconds = time.monotonic() - began
         print(*summary_lines(result.insight), f"{result.page}: written in {seconds:.0f} s", sep="\n")

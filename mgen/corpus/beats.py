@@ -17,7 +17,7 @@ from symusic import Note, core
 
 from mgen.arrays import Floats
 from mgen.errors import MgenError
-from mgen.notes import MAX_BEATS, STEPS_PER_QUARTER, Notes
+from mgen.notes import MAX_BEATS, STEPS_PER_QUARTER
 
 BeatStep = Literal["offset", "metre", "clock"]
 BEAT_STEPS: tuple[BeatStep, ...] = get_args(BeatStep)
@@ -143,7 +143,7 @@ def repair_beats(score: core.ScoreTick, steps: Collection[str] = BEAT_STEPS) -> 
     offset = grid_offset(score) if "offset" in steps else 0.0
     if offset:
         score = remove_offset(score, offset)
-    strength = _strength(np.rint(_Sounds.of(score).onset * STEPS_PER_QUARTER))
+    strength = grid_strength(np.rint(_Sounds.of(score).onset * STEPS_PER_QUARTER))
     on_grid = strength >= MIN_GRID_STRENGTH
     if on_grid and "metre" in steps and not metre:
         score, metre = replace_metre(score, moved_onto_grid=offset != 0)
@@ -155,13 +155,14 @@ def repair_beats(score: core.ScoreTick, steps: Collection[str] = BEAT_STEPS) -> 
     return repair_beats(retimed, steps)  # some files have beats of half a second after all
 
 
-def grid_strength(notes: Notes) -> float:
-    """Concentration of onsets on the beat grid: 1 if all are on it, about 0 for free playing.
+def grid_strength(steps: NDArray[Any]) -> float:
+    """Concentration on the beat grid of onsets (N,) in whole grid steps: 1 if all are on it, about 0 for free playing.
 
     The mean cosine of the onsets' phase, for the best of the grids of 1, 2, 3 and 4 parts per beat. A constant offset
     from the grid lowers it.
     """
-    return _strength(notes.onset[notes.program >= 0])
+    turns = 2 * np.pi / STEPS_PER_QUARTER * np.arange(1, 5)[:, None] * steps
+    return float(np.cos(turns).mean(axis=1).max()) if len(steps) else 0.0
 
 
 def grid_offset(score: core.ScoreTick) -> float:
@@ -286,12 +287,6 @@ def _clock_of_tempos(score: core.ScoreTick) -> Retime:
     ticks = np.concatenate([[0], time, [np.iinfo(np.int32).max]])
     clock = np.append(0.0, np.cumsum(np.diff(ticks) * pace))
     return lambda when: np.rint(np.interp(when, ticks, clock))
-
-
-def _strength(step: NDArray[Any]) -> float:
-    """Grid strength of onsets (N,) in whole grid steps."""
-    turns = 2 * np.pi / STEPS_PER_QUARTER * np.arange(1, 5)[:, None] * step
-    return float(np.cos(turns).mean(axis=1).max()) if len(step) else 0.0
 
 
 def _tempos(score: core.ScoreTick) -> set[int]:

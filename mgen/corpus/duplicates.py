@@ -7,9 +7,8 @@ compares pieces by these alone, never all pairs. Knows nothing of files, splits 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -94,18 +93,13 @@ class Shingles:
         return np.repeat(np.arange(len(self)), self.counts)
 
     @classmethod
-    def from_pieces(cls, pieces: Sequence[NDArray[np.uint32]]) -> Shingles:
-        """The table of the results of `shingles` for each piece, in order."""
-        return cls.from_stream(partial(enumerate, pieces), [len(piece) for piece in pieces])
-
-    @classmethod
     def from_stream(
         cls,
         pieces: Callable[[], Iterable[tuple[int, NDArray[np.uint32]]]],
         counts: ArrayLike,
         most: int = MAX_TOTAL_SHINGLES,
     ) -> Shingles:
-        """The same, from pieces that are read one at a time, in two passes.
+        """The table of the results of `shingles` for each piece, read one piece at a time, in two passes.
 
         Args:
             pieces: returns an iterator over the number and the shingles of every piece, in any order.

@@ -9,7 +9,7 @@ import csv
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -167,10 +167,6 @@ class Insight:
     collection_overlap: dict[str, Any]
     options: dict[str, Any]
     missing: list[str]
-
-    def to_json(self) -> dict[str, Any]:
-        """The content as plain dicts and lists."""
-        return asdict(self)
 
 
 def measure_corpus(corpus: Corpus, sample: int = SAMPLE, seed: int = 0) -> Insight:
