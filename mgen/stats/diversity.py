@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mgen.arrays import Floats, divide
+from mgen.arrays import Floats, divide, run_starts
 from mgen.music import ngrams
 from mgen.notes import Notes
 from mgen.stats.intervals import (
@@ -90,10 +90,9 @@ def _elsewhere(gram: Integers, work: Integers, count: Integers) -> Integers:
     """(M,) the most occurrences of each row's n-gram in one piece of another work."""
     bound = int(gram.max(initial=-1)) + 1
     order = np.lexsort((-count, work, gram))
-    fresh = np.append(True, (np.diff(gram[order]) != 0) | (np.diff(work[order]) != 0))[: len(order)]
-    best = order[fresh]  # the most of each n-gram in each work
+    best = order[run_starts(gram[order], work[order])]  # the most of each n-gram in each work
     best = best[np.lexsort((-count[best], gram[best]))]
-    head = np.flatnonzero(np.append(True, np.diff(gram[best]) != 0)[: len(best)])
+    head = np.flatnonzero(run_starts(gram[best]))
     most, second, owner = np.zeros(bound, np.int64), np.zeros(bound, np.int64), np.full(bound, -1)
     most[gram[best[head]]], owner[gram[best[head]]] = count[best[head]], work[best[head]]
     after = head[head + 1 < len(best)]
