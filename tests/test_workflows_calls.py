@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,12 @@ TINY = {"report_to": "none", "use_cpu": True}
 def test_importing_mgen_imports_no_torch():
     program = "import sys, mgen; mgen.__version__, dir(mgen); assert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_types_are_installed():
+    root = Path(mgen.__file__).parent
+    options = tomllib.loads((root.parent / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert (root / "py.typed").is_file() and "py.typed" in options["package-data"]["mgen"]
 
 
 @pytest.mark.parametrize("name", [name for name in mgen.__all__ if name != "__version__"])
