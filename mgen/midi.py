@@ -107,8 +107,7 @@ def _check_tempos(mspq: NDArray[np.int32]) -> None:
     low, high = TEMPO_RANGE
     if slow < low or fast > high:
         raise RejectedFile(
-            "tempo",
-            f"{slow if slow < low else fast:.1f} quarter notes per minute, expected {low:g} to {high:g}",
+            "tempo", f"{slow if slow < low else fast:.1f} quarter notes per minute, expected {low:g} to {high:g}"
         )
 
 

@@ -133,10 +133,7 @@ JAZZ_DRUMS = {
         {51: "x-- x-x x-- x-x", 44: "... x.. ... x.."},
         {51: "x-- x-- x-- x-x", 44: "... x.. ... x..", 38: "... ..x ... ..."},
     ),
-    3: (
-        {51: "x-- x-x x--", 44: "... x.. ..."},
-        {51: "x-- x-x x-x", 44: "... x.. x..", 36: "x.. ... ..."},
-    ),
+    3: ({51: "x-- x-x x--", 44: "... x.. ..."}, {51: "x-- x-x x-x", 44: "... x.. x..", 36: "x.. ... ..."}),
 }
 POP_DRUMS = {
     4: (
@@ -363,10 +360,7 @@ def _arpeggios(rng: Generator, song: Song, low: int) -> list[Event]:
     patterns = {section: _pick(rng, ARPEGGIOS) for section in sorted(set(song.sections))}
     events = []
     for span in song.spans[:-1]:
-        pattern, voices = (
-            patterns[song.sections[span.onset // song.bar]],
-            _over_root(span.chord, low),
-        )
+        pattern, voices = (patterns[song.sections[span.onset // song.bar]], _over_root(span.chord, low))
         for onset, voice in zip(range(0, span.duration, EIGHTH), pattern, strict=False):
             events.append(Event(span.onset + onset, EIGHTH, voices[int(voice)], 0.3 - onset / 999))
     return events + song.spans[-1].held(_over_root(song.spans[-1].chord, low))
@@ -588,10 +582,7 @@ def _track(rng: Generator, where: Collection, part: Part, clock: NDArray[np.floa
     velocity = np.rint(low + np.clip(accent, 0, 1) * (high - low))
     track = core.TrackTick(part.name, max(part.program, 0), part.program < 0)
     track.notes = core.NoteTickList.from_numpy(
-        onset.astype(np.int32),
-        duration.astype(np.int32),
-        pitch.astype(np.int8),
-        velocity.astype(np.int8),
+        onset.astype(np.int32), duration.astype(np.int32), pitch.astype(np.int8), velocity.astype(np.int8)
     )
     track.notes.sort()
     return track

@@ -74,7 +74,7 @@ _TABLE: dict[str, list[tuple[str, str, str, int, str, str]]] = {
         ("kld", "KL of distances", "0", 2, "of the same distances", "nats"),
     ],
     "style {target}": [
-        ("judge_{target}", "judged {target}", "as real", 2, "share that the evaluation's judge calls {target}", ""),
+        ("judge_{target}", "judged {target}", "as real", 2, "share that the evaluation's judge calls {target}", "")
     ],
     "repetition": [
         ("loop_rate", "loops", "as real", 3, f"{_LOOPS}, sampled at temperature 1", ""),

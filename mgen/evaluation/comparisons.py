@@ -124,11 +124,7 @@ class SystemComparison:
 
 
 def verdict(
-    before: Bounded,
-    after: Bounded,
-    column: MetricColumn,
-    real: Bounded | None = None,
-    change: Bounded | None = None,
+    before: Bounded, after: Bounded, column: MetricColumn, real: Bounded | None = None, change: Bounded | None = None
 ) -> Verdict | None:
     """Compares two numbers, as far as their intervals support it.
 

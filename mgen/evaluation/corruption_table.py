@@ -104,11 +104,7 @@ class CorruptionTable:
 
 
 def corruption_table(
-    notes: Notes,
-    works: ArrayLike,
-    measures: Mapping[str, Measure],
-    corruptions: Mapping[str, Transform],
-    seed: int = 0,
+    notes: Notes, works: ArrayLike, measures: Mapping[str, Measure], corruptions: Mapping[str, Transform], seed: int = 0
 ) -> CorruptionTable:
     """Measures real pieces and each corruption of them, and the differences piece by piece.
 

@@ -78,13 +78,7 @@ class EvaluationJudge:
 
 
 def fit_judge(
-    target: Notes,
-    other: Notes,
-    groups_target: ArrayLike,
-    groups_other: ArrayLike,
-    *,
-    style: str,
-    seed: int = 0,
+    target: Notes, other: Notes, groups_target: ArrayLike, groups_other: ArrayLike, *, style: str, seed: int = 0
 ) -> EvaluationJudge:
     """Trains a judge.
 
@@ -106,10 +100,7 @@ def fit_judge(
         style,
         style_classifier=_fit(music, label, groups, seed),
         intact_classifier=_fit(
-            np.concatenate([music, noise]),
-            np.repeat([1, 0], len(label)),
-            np.concatenate([groups, groups]),
-            seed,
+            np.concatenate([music, noise]), np.repeat([1, 0], len(label)), np.concatenate([groups, groups]), seed
         ),
     )
 

@@ -207,10 +207,7 @@ _RESULTS = {
 
 
 def _headline(
-    rows: Sequence[SystemRow],
-    columns: Sequence[MetricColumn],
-    compared: Compared,
-    lead: MetricColumn | None,
+    rows: Sequence[SystemRow], columns: Sequence[MetricColumn], compared: Compared, lead: MetricColumn | None
 ) -> list[str]:
     """A line for each tuned model, over all prompt types: the counts of better and worse numbers, the comparison of the
     first main number, and the results against the baselines.

@@ -130,12 +130,7 @@ class MarkovChain:
         return {name: np.stack([column[name] for column in columns], axis=1) for name in columns[0]}
 
     def _fit_to_prompt(
-        self,
-        event: dict[str, Array],
-        onset: Array,
-        endings: Endings,
-        rank: Array,
-        rng: np.random.Generator,
+        self, event: dict[str, Array], onset: Array, endings: Endings, rank: Array, rng: np.random.Generator
     ) -> Array:
         """(B,) onsets of the first events, after the tokens that the prompt has of them replace theirs (in place)."""
         bar = np.where(endings.beats > 0, endings.beats, event["beats"]) * STEPS_PER_QUARTER
