@@ -11,10 +11,9 @@ import soundfile
 from html_page import Page
 from symusic import core
 
-from mgen.errors import MgenError
 from mgen.evaluation.columns import MetricColumn
 from mgen.evaluation.comparisons import SystemRow
-from mgen.evaluation.report import Example, ExamplePiece, PlainTable, Section, main_columns, render_report
+from mgen.evaluation.report import Example, ExamplePiece, main_columns, render_report
 from mgen.notes import Notes
 from mgen.render import audio
 from mgen.render.charts import Curve, Distribution
@@ -76,9 +75,8 @@ def html():
     facts = {"seed": "1", "config": "a: 1\nb: 2", NASTY: NASTY}
     values = {"music": [0.1, 0.2, np.nan], "base": [0.1, 0.1, 0.1], NASTY: [0.3, 0.2, 0.1]}
     spread = [Distribution("rep", NASTY, NASTY, NASTY, values, "music", group) for group in ("", NASTY)]
-    sections = [Section(NASTY, NASTY, PlainTable([NASTY, "x"], [[NASTY, 1.0], ["b", NASTY]], note=NASTY), NASTY)]
     limits = [NASTY, "one seed"]
-    return render_report(NASTY, ROWS, COLUMNS, curves, examples, facts, limits, None, spread, sections)
+    return render_report(NASTY, ROWS, COLUMNS, curves, examples, facts, limits, spread)
 
 
 @pytest.fixture(scope="module")
@@ -188,9 +186,9 @@ def test_the_playing_head_knows_the_tempo():
     )  # 24 steps a quarter, 1.5 quarters a second
 
 
-def test_facts_limits_and_own_findings_are_shown():
-    text = Page(render_report("t", ROWS, COLUMNS, [], [], {"machine": "2 cores"}, ["one seed"], ["My own words."])).text
-    assert all(words in text for words in ("My own words.", "machine 2 cores", "one seed", "two-sample AUC (0.90"))
+def test_facts_and_limits_are_shown():
+    text = Page(render_report("t", ROWS, COLUMNS, [], [], {"machine": "2 cores"}, ["one seed"])).text
+    assert all(words in text for words in ("machine 2 cores", "one seed", "two-sample AUC (0.90"))
 
 
 def test_a_report_of_nothing_is_still_a_page():
@@ -293,24 +291,6 @@ def test_pieces_of_baselines_are_folded():
     shown, folded = html.split('<details class="extra">')
     assert shown.count('<figure class="piece') == 2 and folded.count('<figure class="piece') == 1
     assert "1 more: best of 8" in folded
-
-
-def test_a_section_has_its_table_with_intervals_and_words():
-    table = PlainTable(
-        ["check", "AUC", "needed"], [["real", Interval(0.5, 0.45, 0.55), "0.5 inside"], ["bars", 1.0, "0.75"]], 2
-    )
-    html = report(sections=[Section("Self-check of the test", "Real against real.", table, "Self-check")])
-    text = Page(html).text
-    assert "Real against real. check AUC needed real 0.50 0.45 to 0.55 0.5 inside bars 1.00 0.75" in text
-    assert '<a href="#part-1">Self-check</a>' in html
-    assert "<td><b>\N{EN DASH}</b></td>" in report(
-        sections=[Section("a", "b", PlainTable(["x", "y"], [["z", float("nan")]]))]
-    )
-
-
-def test_a_row_of_a_table_has_as_many_entries_as_its_head():
-    with pytest.raises(MgenError, match="expected 2 entries as in the head, found 3"):
-        PlainTable(["a", "b"], [["x", 1.0, 2.0]])
 
 
 def test_distributions_are_shown_by_kind_of_prompt():

@@ -11,7 +11,7 @@ from symusic import core
 
 from mgen.evaluation.columns import MetricColumn
 from mgen.evaluation.comparisons import SystemRow
-from mgen.evaluation.report import Example, ExamplePiece, PlainTable, Section, render_report
+from mgen.evaluation.report import Example, ExamplePiece, render_report
 from mgen.notes import Notes
 from mgen.render import audio
 from mgen.render.charts import Curve, Distribution
@@ -77,10 +77,8 @@ def full_page():
         )
         for tag in ("best", "worst")
     ]
-    table = PlainTable(["corruption", *(f"metric {i}" for i in range(12))], [["bars shuffled", *([0.5] * 12)]])
-    sections = [Section("Which metrics detect corrupted music", "420 solos.", table, "Corruptions")]
     facts = {"config": "\n".join(f"a_long_option_{i}: {i}" for i in range(30)), "path": "/a/long/path" * 20}
-    return render_report("mgen: a report", rows, columns, [curve], examples, facts, ["one"], None, spread, sections)
+    return render_report("mgen: a report", rows, columns, [curve], examples, facts, ["one"], spread)
 
 
 @pytest.fixture(scope="module")

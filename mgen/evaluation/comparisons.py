@@ -68,14 +68,17 @@ class MetricComparison:
         """`two-sample AUC (0.90 → 0.60; ideal 0.50)`; the title alone where nothing clear changed."""
         if self.verdict is Verdict.UNCLEAR:
             return self.column.title
-        ideal = "real" if self.column.better == "as real" else "ideal"
-        aimed = f"; {ideal} {format_number(self.aim.value, self.column.digits)}" if self.aim else ""
-        return f"{self.column.title} ({self.step}{aimed})"
+        best = f"; {describe_aim(self.column, self.aim)}" if self.aim else ""
+        return f"{self.column.title} ({self.step}{best})"
 
     @property
     def step(self) -> str:
-        """`0.90 → 0.60`."""
-        return _format_pair(self.before.value, self.after.value, self.column.digits)
+        """`0.90 → 0.60`, with more digits where both would look equal."""
+        for digits in range(self.column.digits, 9):
+            before, after = (format_number(cell.value, digits) for cell in (self.before, self.after))
+            if before != after or self.before.value == self.after.value:
+                break
+        return f"{before} → {after}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,19 +111,6 @@ class SystemComparison:
         if better != worse:
             return "ahead" if better > worse else "behind"
         return "level" if better else "no clear difference"
-
-    def describe(self) -> str:
-        """One sentence with the result and both counts."""
-        better, worse = self.counts[Verdict.BETTER], self.counts[Verdict.WORSE]
-        of = f"of {self.total} numbers"
-        match self.result:
-            case "ahead":
-                return f"{self.row} is ahead of {self.other}: better in {better} and worse in {worse} {of}."
-            case "behind":
-                return f"{self.row} loses to {self.other}: worse in {worse} and better in {better} {of}."
-            case "level":
-                return f"{self.row} and {self.other} are level: each is better in {better} {of}."
-        return f"{self.row} is not clearly better or worse than {self.other} in any {of}."
 
 
 def verdict(
@@ -207,30 +197,6 @@ def count_verdicts(comparisons: Iterable[MetricComparison]) -> dict[Verdict, int
     return {one: verdicts.count(one) for one in Verdict}
 
 
-_PHRASES = {
-    Verdict.BETTER: "better in",
-    Verdict.WORSE: "worse in",
-    Verdict.CHANGED: "changed, but not clearly for better or worse, in",
-    Verdict.UNCLEAR: "no clear change in",
-}
-
-
-def describe_rows(rows: Sequence[SystemRow], columns: Sequence[MetricColumn]) -> list[str]:
-    """A line for each model compared with the pretrained one, and one for each tuned model and baseline."""
-    lines = []
-    for row, comparisons in compare_with_pretrained(rows, columns):
-        if not comparisons:
-            continue
-        by_verdict = {one: [part.describe() for part in comparisons if part.verdict is one] for one in _PHRASES}
-        clauses = "; ".join(f"{_PHRASES[one]} {join_names(items)}" for one, items in by_verdict.items() if items)
-        off = [comparison.column.title for comparison in comparisons if comparison.off_aim]
-        still = f" Still clearly off the aim: {join_names(off)}." if off else ""
-        lines.append(f"{', '.join(filter(None, (row.name, row.group)))}: {clauses}.{still}")
-    for comparisons_of_row in compare_systems(rows, columns).values():
-        lines += [comparison.describe() for comparison in comparisons_of_row if comparison.role != "pretrained"]
-    return lines
-
-
 # ---------------------------------------------------------------- rows and numbers
 
 
@@ -271,6 +237,11 @@ def aim(column: MetricColumn, real: SystemRow | Bounded | None) -> Bounded | Non
     return None if best is None else Interval(best, best, best)
 
 
+def describe_aim(column: MetricColumn, best: Bounded) -> str:
+    """`ideal 0.50` or, where real music is the aim, `real 0.50`."""
+    return f"{'real' if column.better == 'as real' else 'ideal'} {format_number(best.value, column.digits)}"
+
+
 def join_names(names: Sequence[str]) -> str:
     """`a, b and c`."""
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
@@ -282,13 +253,6 @@ def format_number(value: float, digits: int) -> str:
         return "\N{EN DASH}"
     words = f"{value:.{digits}f}"
     return words.replace("-", "\N{MINUS SIGN}" if float(words) else "")
-
-
-def _format_pair(before: float, after: float, digits: int) -> str:
-    """`before → after`, with more digits where both would look equal."""
-    while format_number(before, digits) == format_number(after, digits) and before != after and digits < 8:
-        digits += 1
-    return f"{format_number(before, digits)} → {format_number(after, digits)}"
 
 
 def _preferred_direction(before: Bounded, after: Bounded, column: MetricColumn, real: Bounded | None) -> int | None:
