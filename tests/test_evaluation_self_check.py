@@ -5,9 +5,9 @@ import pytest
 from evaluation_pieces import demo, line, nothing, solos, works
 
 from mgen.errors import MgenError
+from mgen.evaluation.measure import PieceSet
 from mgen.evaluation.self_check import (
     REQUIRED,
-    BarExcerpts,
     DetectionCheck,
     SelfCheck,
     SplitCheck,
@@ -58,14 +58,14 @@ def test_shuffling_an_excerpt_keeps_its_notes():
 
 
 def test_halves_share_no_work():
-    real = BarExcerpts(solos(40), works(40, of=4))
+    real = PieceSet.of_seeds([solos(40)], [works(40, of=4)])
     one, other = halves(real, 100, seed=0)
     assert not set(one.work) & set(other.work)
     assert one.notes.n_pieces == other.notes.n_pieces == 20
     few = halves(real, 7, seed=0)
     assert [side.notes.n_pieces for side in few] == [7, 7]
     with pytest.raises(MgenError, match="at least 4 works"):
-        halves(BarExcerpts(solos(6), works(6, of=2)), 3, seed=0)
+        halves(PieceSet.of_seeds([solos(6)], [works(6, of=2)]), 3, seed=0)
 
 
 def test_what_is_required_is_judged_at_512_pieces_and_a_failure_is_not_hidden():
@@ -89,7 +89,7 @@ def test_what_is_required_is_judged_at_512_pieces_and_a_failure_is_not_hidden():
 
 @pytest.mark.slow
 def test_the_complete_check_on_few_pieces():
-    real = BarExcerpts(solos(48, bars=6), works(48, of=2))
+    real = PieceSet.of_seeds([solos(48, bars=6)], [works(48, of=2)])
     lines: list[str] = []
     found = self_check(real, n=20, splits=2, sequence_splits=1, progress=lines.append)
     assert (found.n, found.works) == (20, 24) and set(found.checks) == set(REQUIRED)

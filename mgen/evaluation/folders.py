@@ -16,14 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mgen.arrays import rank_within, run_starts
 from mgen.corpus.clean import Recipe
 from mgen.corpus.reading import Rules, read_source, vocabulary
 from mgen.corpus.scan import scan
 from mgen.corpus.workers import Failure, Limits, run_in_processes
 from mgen.errors import MgenError
 from mgen.evaluation.measure import Measurements, MetricOptions, PieceSet, measure
-from mgen.notes import Bars, Notes
+from mgen.notes import Notes
 from mgen.stats.intervals import bootstrap
+from mgen.transforms.rebuild import take_excerpts, without_tokens
 
 EXCERPT_NOTES = 128
 """Notes of an excerpt."""
@@ -122,13 +124,9 @@ def compare_folders(
         lost = sum(folder.rejected.values())
         readable = bootstrap(np.repeat([1.0, 0.0], [folder.scanned - lost, lost]))
         measurements.append(replace(found, metrics={**found.metrics, "valid": readable}))
-    names = _row_names(*(path.resolve().name for path in paths))
+    first, second = (path.resolve().name for path in paths)
+    names = first, second if second != first else f"{second} (evaluated)"
     return FolderComparison(names, (folders[0], folders[1]), (real, own), (measurements[0], measurements[1]), length)
-
-
-def _row_names(reference: str, other: str) -> tuple[str, str]:
-    """Names of the two rows, made different where the folders have one name."""
-    return reference, other if other != reference else f"{other} (evaluated)"
 
 
 def read_folder(folder: Path, recipe: Recipe = "piano", workers: int | None = None) -> MusicFolder:
@@ -158,12 +156,6 @@ def read_folder(folder: Path, recipe: Recipe = "piano", workers: int | None = No
     return MusicFolder(without_tokens(notes), np.array(works), len(sources), dict(rejected))
 
 
-def without_tokens(notes: Notes) -> Notes:
-    """Drops the links from notes to tokens: files have no grammar errors."""
-    none = np.zeros(notes.n_pieces, np.int32)
-    return replace(notes, token=np.full(len(notes), -1, np.int32), n_tokens=none, n_broken=none)
-
-
 def draw_excerpts(folder: MusicFolder, n: int, length: int, rng: np.random.Generator) -> PieceSet:
     """Draws at most n excerpts of exactly `length` notes, each beginning with a bar; complete pieces with `length` 0.
 
@@ -175,45 +167,31 @@ def draw_excerpts(folder: MusicFolder, n: int, length: int, rng: np.random.Gener
     notes = folder.notes
     if not length:
         chosen = rng.permutation(notes.n_pieces)[:n]
-        return PieceSet(notes.pieces(chosen), folder.work[chosen], np.zeros(len(chosen), np.int64))
-    first, owner = _starts(notes, length)
+        return PieceSet.of_seeds([notes.pieces(chosen)], [folder.work[chosen]])
+    first = _starts(notes, length)
     if not len(first):
         raise MgenError(
             f"excerpts of {length} notes were requested, the longest piece has {int(notes.counts.max(initial=0))} "
             "from a bar line on; request fewer with --excerpt_notes"
         )
+    owner = notes.piece[first]
     place = rng.permutation(len(first))  # random within a file, then round-robin over files
-    turn = np.empty(len(first), np.int64)
     order = place[np.argsort(owner[place], kind="stable")]
-    heads = np.searchsorted(owner[order], np.arange(notes.n_pieces))
-    turn[order] = np.arange(len(order)) - heads[owner[order]]
-    chosen = np.lexsort((rng.random(len(first)), turn))[:n]
-    cut = Notes.concat([_excerpt(notes, int(first[i]), int(owner[i]), length) for i in chosen.tolist()])
-    return PieceSet(cut, folder.work[owner[chosen]], np.zeros(len(chosen), np.int64))
+    turn = np.empty(len(first), np.int64)
+    turn[order] = rank_within(owner[order], notes.n_pieces)
+    chosen = first[np.lexsort((rng.random(len(first)), turn))[:n]]
+    cut = take_excerpts(notes, notes.piece[chosen], notes.bar[chosen], np.full(len(chosen), length))
+    return PieceSet.of_seeds([cut], [folder.work[notes.piece[chosen]]])
 
 
-def _starts(notes: Notes, length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First note and piece of each non-overlapping excerpt of `length` notes that begins with a bar."""
-    key = notes.bar_starts[notes.piece] + notes.bar
-    bar_heads = np.flatnonzero(np.diff(key, prepend=-1))  # the first note of each bar
-    end = notes.starts[notes.piece[bar_heads] + 1]
-    bar_heads = bar_heads[bar_heads + length <= end]
+def _starts(notes: Notes, length: int) -> NDArray[np.int64]:
+    """First note of each non-overlapping excerpt of `length` notes that begins with a bar."""
+    bar_heads = np.flatnonzero(run_starts(notes.piece, notes.bar))
+    bar_heads = bar_heads[bar_heads + length <= notes.starts[notes.piece[bar_heads] + 1]]
     chosen: list[int] = []
     free, piece = 0, -1
     for row in bar_heads.tolist():  # a few thousand bars at most
         if notes.piece[row] != piece or row >= free:
             chosen.append(row)
             free, piece = row + length, notes.piece[row]
-    first = np.array(chosen, np.int64)
-    return first, notes.piece[first].astype(np.int64)
-
-
-def _excerpt(notes: Notes, first: int, piece: int, length: int) -> Notes:
-    """`length` notes from row `first` on as one piece; its time 0 is the start of the first note's bar."""
-    source = notes.pieces([piece])
-    row = np.arange(len(source)) + int(notes.starts[piece])
-    one = source.select((row >= first) & (row < first + length))
-    begin, end = int(one.bar[0]), int(one.bar[-1]) + 1
-    onset = int(one.bars.onset[begin])
-    bars = Bars(one.bars.piece[begin:end], one.bars.onset[begin:end] - onset, one.bars.beats[begin:end])
-    return replace(one, onset=one.onset - onset, bar=one.bar - begin, bars=bars)
+    return np.array(chosen, np.int64)

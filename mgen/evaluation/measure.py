@@ -56,16 +56,16 @@ class PieceSet:
 
     def first(self, n: int) -> PieceSet:
         """The first n pieces."""
-        return self if n >= len(self.work) else self._select(np.arange(n))
+        return self if n >= len(self.work) else self.select(np.arange(n))
 
     def halves(self, seed: int = 0) -> tuple[PieceSet, PieceSet]:
         """The pieces of a random half of the works, and the others."""
         works = np.random.default_rng(seed).permutation(np.unique(self.work))
         parts = works[: len(works) // 2], works[len(works) // 2 :]
-        first, second = (self._select(np.flatnonzero(np.isin(self.work, part))) for part in parts)
+        first, second = (self.select(np.flatnonzero(np.isin(self.work, part))) for part in parts)
         return first, second
 
-    def _select(self, rows: NDArray[np.int64]) -> PieceSet:
+    def select(self, rows: NDArray[np.integer]) -> PieceSet:
         return PieceSet(self.notes.pieces(rows), self.work[rows], self.seed[rows], self.runs)
 
 

@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mgen.errors import MgenError
-from mgen.notes import Bars, Notes
+from mgen.evaluation.measure import PieceSet
+from mgen.notes import Notes
 from mgen.stats.intervals import Interval
 from mgen.stats.two_sample import MAX_NOTES, QUOTABLE, TwoSample, choose_evenly, two_sample
 from mgen.transforms.corruptions import CORRUPTIONS
+from mgen.transforms.rebuild import first_notes_of_bars, take_excerpts
 
 REQUIRED = {"bars_shuffled": 0.75, "segments_shuffled": 0.68, "markov_pitches": 0.99}
 """Corruption -> AUC that the larger of the two classifiers must reach with `QUOTABLE` pieces per side."""
@@ -24,24 +26,6 @@ REQUIRED = {"bars_shuffled": 0.75, "segments_shuffled": 0.68, "markov_pitches": 
 HALF = 0.5
 INCLUDED = 0.9
 """Required share of the real-against-real intervals that include 0.5."""
-
-_COLUMNS = ("duration", "pitch", "velocity", "program")
-
-
-@dataclass(frozen=True)
-class BarExcerpts:
-    """E excerpts of complete bars.
-
-    Attributes:
-        notes: E pieces.
-        work: (E,) their works.
-    """
-
-    notes: Notes
-    work: NDArray[np.str_]
-
-    def select(self, index: NDArray[np.integer]) -> BarExcerpts:
-        return BarExcerpts(self.notes.pieces(index), self.work[index])
 
 
 @dataclass(frozen=True)
@@ -131,7 +115,7 @@ class SelfCheck:
         return {"n": self.n, "works": self.works, "checks": checks, "real_against_real": splits, "met": self.met}
 
 
-def bar_excerpts(notes: Notes, work: ArrayLike, per_work: int, length: int = MAX_NOTES) -> BarExcerpts:
+def bar_excerpts(notes: Notes, work: ArrayLike, per_work: int, length: int = MAX_NOTES) -> PieceSet:
     """Cuts non-overlapping excerpts of complete bars, an even number of them, with at least `length` notes.
 
     Complete bars leave no trace when they are shuffled, and an even number leaves no short segment of two bars. The
@@ -142,8 +126,7 @@ def bar_excerpts(notes: Notes, work: ArrayLike, per_work: int, length: int = MAX
         work: (P,) their works.
         per_work: excerpts of a piece, at most; evenly spaced.
     """
-    names, bars = np.asarray(work).astype(str), notes.bar_starts
-    first = np.searchsorted(bars[notes.piece] + notes.bar, np.arange(len(notes.bars.piece) + 1))
+    bars, first = notes.bar_starts, first_notes_of_bars(notes)
     chosen: list[tuple[int, int, int]] = []
     for piece in range(notes.n_pieces):
         found = list(_stretches(first, int(bars[piece]), int(bars[piece + 1]), length))
@@ -155,23 +138,8 @@ def bar_excerpts(notes: Notes, work: ArrayLike, per_work: int, length: int = MAX
             f"{int(notes.counts.max(initial=0))}; give more music"
         )
     piece, begin, end = np.array(chosen).T
-    row, owner = _runs(first[begin], first[end])
-    bar, bar_owner = _runs(begin, end)
-    start = notes.bars.onset[begin]
-    no_tokens, zeros = np.zeros(len(chosen), np.int32), np.zeros(len(row), np.int32)
-    cut = Notes(
-        n_pieces=len(chosen),
-        piece=owner,
-        onset=(notes.onset[row] - start[owner]).astype(np.int32),
-        bar=(notes.bar[row] - (begin - bars[piece])[owner]).astype(np.int32),
-        token=zeros - 1,
-        broken=zeros,
-        bars=Bars(bar_owner, (notes.bars.onset[bar] - start[bar_owner]).astype(np.int32), notes.bars.beats[bar]),
-        n_tokens=no_tokens,
-        n_broken=no_tokens,
-        **{name: getattr(notes, name)[row] for name in _COLUMNS},
-    )
-    return BarExcerpts(cut, names[piece])
+    cut = take_excerpts(notes, piece, begin - bars[piece], first[end] - first[begin], end - begin)
+    return PieceSet.of_seeds([cut], [np.asarray(work).astype(str)[piece]])
 
 
 def _stretches(first: NDArray[np.int64], begin: int, end: int, length: int) -> Iterator[tuple[int, int]]:
@@ -188,14 +156,7 @@ def _stretches(first: NDArray[np.int64], begin: int, end: int, length: int) -> I
         begin = until
 
 
-def _runs(begin: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Concatenates the ranges begin[i]..end[i], and gives the i of each element."""
-    size = end - begin
-    owner = np.repeat(np.arange(len(size), dtype=np.int32), size)
-    return np.arange(size.sum()) - (np.cumsum(size) - size)[owner] + begin[owner], owner
-
-
-def halves(real: BarExcerpts, n: int, seed: int) -> tuple[BarExcerpts, BarExcerpts]:
+def halves(real: PieceSet, n: int, seed: int) -> tuple[PieceSet, PieceSet]:
     """Draws n excerpts from each of two random halves of the works, or as many as both have.
 
     Raises:
@@ -214,7 +175,7 @@ def halves(real: BarExcerpts, n: int, seed: int) -> tuple[BarExcerpts, BarExcerp
 
 
 def self_check(
-    real: BarExcerpts,
+    real: PieceSet,
     *,
     n: int = QUOTABLE,
     splits: int = 100,

@@ -162,17 +162,22 @@ def _onset_after(bar_piece: Ints, end: Longs, piece: Ints, onset: Ints) -> Longs
 
 
 def take_excerpts(
-    notes: Notes, piece: NDArray[np.integer], bar: NDArray[np.integer], n_notes: NDArray[np.integer]
+    notes: Notes,
+    piece: NDArray[np.integer],
+    bar: NDArray[np.integer],
+    n_notes: NDArray[np.integer],
+    n_bars: NDArray[np.integer] | None = None,
 ) -> Notes:
-    """Cuts E excerpts: `n_notes` (E,) notes of `piece` (E,) from `bar` (E,) on, with the bars up to their last note.
+    """Cuts E excerpts: `n_notes` (E,) notes of `piece` (E,) from `bar` (E,) on, in `n_bars` (E,) bars.
 
+    Without `n_bars` an excerpt ends with the bar of its last note.
     Every excerpt needs at least one note, and its piece that many notes from the bar on.
     """
     begin = notes.bar_starts[piece] + bar
     first = first_notes_of_bars(notes)[begin]
-    last = notes.bar_starts[piece] + notes.bar[first + n_notes - 1]
+    end = begin + n_bars if n_bars is not None else notes.bar_starts[piece] + notes.bar[first + n_notes - 1] + 1
     row, owner = ranges(first, first + n_notes)
-    bar_rows, bar_owner = ranges(begin, last + 1)
+    bar_rows, bar_owner = ranges(begin, end)
     start = notes.bars.onset[begin]
     bars = Bars(bar_owner.astype(np.int32), notes.bars.onset[bar_rows] - start[bar_owner], notes.bars.beats[bar_rows])
     excerpts = replace(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from critics.validation.card import CORRUPTION_TRANSFORMS, FORMAT_TRANSFORMS
 from mgen.corpus.shards import Corpus
 from mgen.corpus.windows import sample_windows
 from mgen.evaluation.corruption_table import REAL, CorruptionTable, Measure, corruption_table
-from mgen.evaluation.folders import MusicFolder, draw_excerpts, read_folder
+from mgen.evaluation.folders import draw_excerpts, read_folder
 from mgen.files import check_new_folder
 from mgen.judgement import Judge
 from mgen.music.metrics import METRICS
@@ -189,7 +189,7 @@ def _from_folder(config: CorruptionsConfig) -> RealMusic:
         program = folder.notes.program
         solo = folder.notes.select((program >= 0) & ~np.isin(program, BASS))
         some = np.flatnonzero(solo.counts > 0)
-        folder = MusicFolder(solo.pieces(some), folder.work[some], folder.scanned, folder.rejected)
+        folder = replace(folder, notes=solo.pieces(some), work=folder.work[some])
     drawn = draw_excerpts(folder, config.n, config.excerpt_notes, np.random.default_rng(config.seed))
     unit = f"excerpts of {config.excerpt_notes} notes" if config.excerpt_notes else "complete files"
     about = f"{drawn.notes.n_pieces} {unit} of {config.midi}; bands of rewards from the same pieces"

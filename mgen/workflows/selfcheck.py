@@ -17,7 +17,8 @@ import numpy as np
 from mgen.corpus.shards import Corpus
 from mgen.corpus.split import SPLITS
 from mgen.errors import MgenError
-from mgen.evaluation.self_check import BarExcerpts, SelfCheck, bar_excerpts, self_check
+from mgen.evaluation.measure import PieceSet
+from mgen.evaluation.self_check import SelfCheck, bar_excerpts, self_check
 from mgen.files import check_new_folder
 from mgen.notes import Notes
 from mgen.options import from_keywords, target_style
@@ -100,7 +101,7 @@ def run_selfcheck(config: SelfcheckConfig, progress: Callable[[str], None] | Non
     return SelfcheckResult(check, facts)
 
 
-def read_excerpts(corpus: Corpus, config: SelfcheckConfig) -> BarExcerpts:
+def read_excerpts(corpus: Corpus, config: SelfcheckConfig) -> PieceSet:
     """Excerpts of the style's pieces of all splits; at most 4 n pieces of each split are read."""
     style = target_style(config.style, corpus.remi.style_ids, "style")
     parts, works = [], []
