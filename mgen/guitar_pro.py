@@ -14,13 +14,11 @@ import io
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from guitarpro import models
-from guitarpro.gp3 import GP3File
-from guitarpro.gp4 import GP4File
-from guitarpro.gp5 import GP5File
 from guitarpro.io import getVersionAndGPFile
 from numpy.typing import NDArray
 from symusic import core
@@ -77,7 +75,7 @@ def parse_guitar_pro(data: bytes, unroll: bool = True) -> core.ScoreTick:
     room = MAX_NOTES
     for track in song.tracks:
         bars = _read_track(track, lengths, tempos)
-        room -= sum(len(bars[bar].onset) for bar in order)
+        room -= sum(len(bars[bar].notes) for bar in order)
         if room < 0:
             raise RejectedFile("too long", f"over {MAX_NOTES} notes, with repeats unrolled")
         score.tracks.append(_unroll_track(track, bars, order, starts))
@@ -110,18 +108,6 @@ class _Bounded:
         return 0
 
 
-class _Reader3(_Bounded, GP3File):  # type: ignore[misc]
-    pass
-
-
-class _Reader4(_Bounded, GP4File):  # type: ignore[misc]
-    pass
-
-
-class _Reader5(_Bounded, GP5File):  # type: ignore[misc]
-    pass
-
-
 def _decode(data: bytes) -> Any:
     """PyGuitarPro's song, with texts in Latin-1, which decodes any bytes."""
     if len(data) > MAX_BYTES:
@@ -133,9 +119,9 @@ def _decode(data: bytes) -> Any:
         raise RejectedFile("unsupported version", f"{header!r}; export it as Guitar Pro 5 (.gp5)") from error
     stream = io.BytesIO(data)
     stream.seek(31)
-    readers: dict[Any, Any] = {GP3File: _Reader3, GP4File: _Reader4, GP5File: _Reader5}
+    bounded = type("BoundedReader", (_Bounded, reader), {})  # of GP3File, GP4File or GP5File
     try:
-        song = readers[reader](stream, "latin-1", version=header, versionTuple=version).readSong()
+        song = bounded(stream, "latin-1", version=header, versionTuple=version).readSong()
     except RejectedFile:
         raise
     except Exception as error:  # broken bytes raise anything: ValueError, struct.error, UnboundLocalError, ...
@@ -300,18 +286,17 @@ def _direction(name: str) -> tuple[str, str]:
 
 @dataclass(slots=True)
 class _Bar:
-    """Notes of one track in one bar: times in parts of a tick from its start, `string` combines voice and string."""
+    """Notes of one track in one bar, as rows of onset, end, pitch, velocity and string.
 
-    onset: list[int] = field(default_factory=list)
-    end: list[int] = field(default_factory=list)
-    pitch: list[int] = field(default_factory=list)
-    velocity: list[int] = field(default_factory=list)
-    string: list[int] = field(default_factory=list)
-    held: list[tuple[int, int, int, int, int]] = field(default_factory=list)
-    """Ties to a note before the bar: onset, end, written pitch and velocity, string."""
+    Times are in parts of a tick from the start of the bar; `string` combines voice and string.
+    """
+
+    notes: list[list[int]] = field(default_factory=list)
+    held: list[list[int]] = field(default_factory=list)
+    """Ties to a note before the bar."""
 
     last: dict[int, int] = field(default_factory=dict)
-    """Last note on each string, as an index of the columns; -1 for a dead note."""
+    """Last note on each string, as an index of `notes`; -1 for a dead note."""
 
 
 @dataclass(slots=True)
@@ -332,7 +317,6 @@ def _read_track(track: Any, lengths: Sequence[int], tempos: Sequence[dict[int, i
     """Reads the bars of a track as written; adds tempo changes to `tempos`, {time in the bar: quarters per minute}."""
     is_drum = _is_drum(track)
     strings = _Strings({string.number: 0 if is_drum else string.value + track.offset for string in track.strings})
-    lasting: dict[tuple[int, bool, int, int], int] = {}
     bars = []
     for measure, length, changes in zip(track.measures, lengths, tempos, strict=False):
         bar = _Bar()
@@ -347,12 +331,8 @@ def _read_track(track: Any, lengths: Sequence[int], tempos: Sequence[dict[int, i
                     changes[now] = mix.tempo.value
                 if beat.status is models.BeatStatus.empty:
                     continue
-                duration = beat.duration
-                tuplet = duration.tuplet
-                key = (duration.value, duration.isDotted, tuplet.enters, tuplet.times)
-                lasts = lasting.get(key)
-                if lasts is None:
-                    lasts = lasting[key] = _length(*key)
+                duration, tuplet = beat.duration, beat.duration.tuplet
+                lasts = _length(duration.value, duration.isDotted, tuplet.enters, tuplet.times)
                 start, end = now, now + lasts
                 if lasts == swung:
                     start, end = _swing(start, swung)
@@ -360,12 +340,10 @@ def _read_track(track: Any, lengths: Sequence[int], tempos: Sequence[dict[int, i
                     _read_beat(bar, beat.notes, start, min(end, length), voice, strings)
                 strings.before[voice] = lasts
                 now += lasts
-        if bar.pitch and not 0 <= min(bar.pitch) <= max(bar.pitch) <= 127:
-            raise RejectedFile(
-                "broken",
-                f"track {track.number}, measure {measure.number}: a pitch of "
-                f"{next(pitch for pitch in bar.pitch if not 0 <= pitch <= 127)}, expected 0 to 127",
-            )
+        for _, _, pitch, _, _ in bar.notes:
+            if not 0 <= pitch <= 127:
+                where = f"track {track.number}, measure {measure.number}"
+                raise RejectedFile("broken", f"{where}: a pitch of {pitch}, expected 0 to 127")
         bars.append(bar)
     return bars
 
@@ -380,9 +358,9 @@ def _read_beat(bar: _Bar, notes: Iterable[Any], start: int, end: int, voice: int
             at = bar.last.get(string)
             if at is None:
                 if written.get(string, -1) >= 0:
-                    bar.held.append((start, end, written[string], _velocity(note), string))
-            elif at >= 0 and end > bar.end[at]:
-                bar.end[at] = end
+                    bar.held.append([start, end, written[string], _velocity(note), string])
+            elif at >= 0:
+                bar.notes[at][1] = max(bar.notes[at][1], end)
             continue
         if kind is models.NoteType.dead:
             bar.last[string] = written[string] = -1
@@ -400,9 +378,9 @@ def _read_beat(bar: _Bar, notes: Iterable[Any], start: int, end: int, voice: int
             sounding //= 2
         if note.durationPercent != 1 and 0 < note.durationPercent <= 8:
             sounding = round(sounding * note.durationPercent)
-        bar.last[string] = len(bar.onset)
+        bar.last[string] = len(bar.notes)
         written[string] = pitch
-        _add(bar, onset, onset + sounding, pitch, _velocity(note), string)
+        bar.notes.append([onset, onset + sounding, pitch, _velocity(note), string])
 
 
 def _read_grace(bar: _Bar, grace: Any, start: int, end: int, string: int, strings: _Strings) -> int:
@@ -412,21 +390,14 @@ def _read_grace(bar: _Bar, grace: Any, start: int, end: int, string: int, string
     pitch, velocity = strings.open_pitch[string % _STRINGS] + grace.fret, _velocity(grace)
     if grace.isOnBeat or not before:
         onset = start + min(length, (end - start) // 2)
-        _add(bar, start, onset, pitch, velocity, string)
+        bar.notes.append([start, onset, pitch, velocity, string])
         return int(onset)
     length = min(length, before // 2)
-    _add(bar, start - length, start, pitch, velocity, string)
+    bar.notes.append([start - length, start, pitch, velocity, string])
     return start
 
 
-def _add(bar: _Bar, onset: int, end: int, pitch: int, velocity: int, string: int) -> None:
-    bar.onset.append(onset)
-    bar.end.append(end)
-    bar.pitch.append(pitch)
-    bar.velocity.append(velocity)
-    bar.string.append(string)
-
-
+@lru_cache
 def _length(value: int, is_dotted: bool, enters: int, times: int) -> int:
     """Parts of a tick: `value` 4 is a quarter note, `enters` notes last as long as `times`."""
     plain = _WHOLE // value
@@ -464,67 +435,42 @@ def _is_drum(track: Any) -> bool:
 
 def _unroll_track(track: Any, bars: Sequence[_Bar], order: Sequence[int], starts: NDArray[np.int64]) -> core.TrackTick:
     """The notes of a track in playing order."""
-    onset: list[int] = []
-    end: list[int] = []
-    pitch: list[int] = []
-    velocity: list[int] = []
-    string: list[int] = []
+    notes: list[list[int]] = []
     sounding: dict[int, tuple[int, int]] = {}  # string -> its last note, and the index of the bar in playing order
     for played, (number, start) in enumerate(zip(order, starts.tolist(), strict=False)):
         bar = bars[number]
-        for began, ended, height, loudness, where in bar.held:
-            at, then = sounding.get(where, (-1, -1))
-            if at >= 0 and pitch[at] == height and played - then <= 1:
-                end[at] = start + ended
+        for onset, end, pitch, velocity, string in bar.held:
+            at, last_bar = sounding.get(string, (-1, -1))
+            if at >= 0 and notes[at][2] == pitch and played - last_bar <= 1:
+                notes[at][1] = start + end
             else:
-                at = len(onset)
-                onset.append(start + began)
-                end.append(start + ended)
-                pitch.append(height)
-                velocity.append(loudness)
-                string.append(where)
-            sounding[where] = (at, played)
-        base = len(onset)
-        onset.extend([start + time for time in bar.onset])
-        end.extend([start + time for time in bar.end])
-        pitch.extend(bar.pitch)
-        velocity.extend(bar.velocity)
-        string.extend(bar.string)
-        for where, at in bar.last.items():
-            sounding[where] = (base + at if at >= 0 else -1, played)
+                at = len(notes)
+                notes.append([start + onset, start + end, pitch, velocity, string])
+            sounding[string] = (at, played)
+        for string, at in bar.last.items():
+            sounding[string] = (len(notes) + at if at >= 0 else -1, played)
+        notes += [[start + onset, start + end, *others] for onset, end, *others in bar.notes]
     name = _text(track.name)
     if not 0 <= track.channel.instrument <= 127:
         raise RejectedFile("broken", f"track {track.number} has the program {track.channel.instrument}, not 0 to 127")
     out = core.TrackTick(name, 0 if _is_drum(track) else track.channel.instrument, _is_drum(track))
-    if onset:
-        columns = np.array([onset, end, pitch, velocity, string], np.int64)
-        out.notes = _notes(_make_room(columns))
+    if notes:
+        out.notes = _note_list(np.array(notes, np.int64).T)
     return out
 
 
-def _make_room(columns: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Ends notes at the next note on their string, which may be a grace note; other strings ring on, as in Guitar Pro.
+def _note_list(columns: NDArray[np.int64]) -> Any:
+    """Sorts notes, (5, N) onset, end, pitch, velocity, string, and rounds them to ticks.
 
-    Args:
-        columns: (5, N) onset, end, pitch, velocity, string.
-
-    Returns:
-        The same, sorted by string and onset.
+    A note ends at the next one on its string, which may be a grace note; other strings ring on, as in Guitar Pro.
     """
     onset, end, _, _, string = columns = columns[:, np.lexsort((columns[0], columns[4]))]
     follows = (string[1:] == string[:-1]) & (onset[1:] > onset[:-1])
     end[:-1][follows] = np.minimum(end[:-1], onset[1:])[follows]
-    return columns
-
-
-def _notes(columns: NDArray[np.int64]) -> Any:
-    onset, end = (columns[:2] + _FINE // 2) // _FINE
-    order = np.lexsort((columns[2], onset))
+    columns[:2] = (columns[:2] + _FINE // 2) // _FINE
+    onset, end, pitch, velocity, _ = columns[:, np.lexsort((columns[2], columns[0]))]
     return core.NoteTickList.from_numpy(
-        onset[order].astype(np.int32),
-        (end - onset)[order].astype(np.int32),
-        columns[2][order].astype(np.int8),
-        columns[3][order].astype(np.int8),
+        onset.astype(np.int32), (end - onset).astype(np.int32), pitch.astype(np.int8), velocity.astype(np.int8)
     )
 
 

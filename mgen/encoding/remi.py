@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from mgen.arrays import Longs, Mask, rank_within, run_starts
 from mgen.errors import MgenError
 from mgen.notes import MAX_BEATS, STEPS_PER_QUARTER, Bars, Notes, sort_order
 
@@ -184,31 +186,28 @@ class Remi:
         """
         rows = [np.asarray(row, dtype=np.int64).reshape(-1) for row in ids]
         pieces = len(rows)
-        sizes = np.array([len(row) for row in rows], dtype=np.int64)
         begin = np.broadcast_to(np.asarray(start, dtype=np.int64), (pieces,))
         flat = np.concatenate(rows) if rows else np.zeros(0, np.int64)
-        piece = np.repeat(np.arange(pieces), sizes)
-        first = np.cumsum(sizes) - sizes  # (B,) flat index of each piece's first token
+        tokens = _Tokens.of(self.kind[flat], self.value[flat], np.array([len(row) for row in rows], np.int64))
+        kind, value, piece, first, last = tokens.kind, tokens.value, tokens.piece, tokens.first, tokens.last
         at = np.arange(len(flat))
-        kind, value = self.kind[flat], self.value[flat]
 
-        meter = _metre(kind, value, piece, first, sizes)
+        meter = _metre(tokens)
         is_bar = kind == Kind.BAR
         is_position = kind == Kind.POSITION
-        first_bar = _first(is_bar, piece, pieces)
+        first_bar = tokens.first_where(is_bar)
         # A position before the first bar token implies bar 0.
-        implied = _first(is_position, piece, pieces) < first_bar
-        advance = np.where(is_bar, meter * STEPS_PER_QUARTER, 0)
+        implied = tokens.first_where(is_position) < first_bar
         opening = is_bar & (at == first_bar[piece]) & ~implied[piece]
-        advance[opening] = 0
-        bar_tick = _cumulative(advance, piece, first)
-        bar_number = np.maximum(_cumulative(is_bar, piece, first) - 1 + implied[piece], 0)
+        bar_tick = tokens.running_sum(np.where(is_bar & ~opening, meter * STEPS_PER_QUARTER, 0))
+        bar_number = np.maximum(tokens.running_sum(is_bar) - 1 + implied[piece], 0)
+        event = tokens.latest(is_bar | is_position)
+        tick = bar_tick + np.where((event >= 0) & (kind[event] == Kind.POSITION), value[event], 0)
+        program = np.zeros(len(flat), np.int64)
+        if self.multi:
+            named = tokens.latest(kind == Kind.PROGRAM)
+            program = np.where(named >= 0, value[named], 0)
 
-        event = np.maximum.accumulate(np.where(is_bar | is_position, at, -1)) if len(at) else at
-        inside = (event >= first[piece]) & (kind[event] == Kind.POSITION)
-        tick = bar_tick + np.where(inside, value[event], 0)
-
-        last = first + sizes  # (B,) one past each piece's last token
         pitch_at = np.flatnonzero((kind == Kind.PITCH) & (at + 2 < last[piece]))
         pitch_at = pitch_at[(kind[pitch_at + 1] == Kind.VELOCITY) & (kind[pitch_at + 2] == Kind.DURATION)]
         owner = piece[pitch_at]
@@ -217,18 +216,12 @@ class Remi:
 
         # Time 0 is the start of the bar in which the completion starts.
         origin = np.minimum(first + begin, np.maximum(last - 1, 0))
-        base_tick = bar_tick[origin] if len(flat) else np.zeros(pieces, np.int64)
-        base_bar = bar_number[origin] if len(flat) else np.zeros(pieces, np.int64)
-        base_tick, base_bar = (np.where(sizes > 0, base, 0) for base in (base_tick, base_bar))
-        bars = _bar_table(is_bar, bar_tick, bar_number, meter, piece, last, implied, base_tick, base_bar)
+        base_tick, base_bar = (np.where(last > first, np.append(of, 0)[origin], 0) for of in (bar_tick, bar_number))
+        bars = _bar_table(tokens, bar_tick, bar_number, meter, implied, base_tick, base_bar)
 
-        program = np.zeros(len(pitch_at), np.int64)
-        if self.multi:
-            named = np.maximum.accumulate(np.where(kind == Kind.PROGRAM, at, -1))[pitch_at]
-            program = np.where(named >= first[owner], value[named], 0)
         completed = at - first[piece] >= begin[piece]
         asked = (begin > 0)[piece] | (flat == self.pad_id)
-        broken = np.flatnonzero(self._broken(kind, value, meter, piece, first, completed & asked) & completed)
+        broken = np.flatnonzero(self._broken(tokens, meter, event, program, completed & asked) & completed)
         columns = {
             "piece": owner,
             "onset": np.maximum(tick[pitch_at] - base_tick[owner], 0),
@@ -236,7 +229,7 @@ class Remi:
             "bar": np.maximum(bar_number[pitch_at] - base_bar[owner], 0),
             "pitch": value[pitch_at],
             "velocity": value[pitch_at + 1],
-            "program": program,
+            "program": program[pitch_at],
             "token": token,
             "broken": _next_note(broken, piece[broken], pitch_at + 2, owner),
         }
@@ -244,56 +237,43 @@ class Remi:
         return Notes(
             n_pieces=pieces,
             bars=bars,
-            n_tokens=np.maximum(sizes - begin, 0).astype(np.int32),
+            n_tokens=np.maximum(last - first - begin, 0).astype(np.int32),
             n_broken=np.bincount(piece[broken], minlength=pieces).astype(np.int32),
             **{name: column[order].astype(np.int32) for name, column in columns.items()},
         )
 
-    def _broken(
-        self,
-        kind: NDArray[np.int8],
-        value: NDArray[np.int32],
-        meter: NDArray[np.int64],
-        piece: NDArray[np.int64],
-        first: NDArray[np.int64],
-        completed: NDArray[np.bool_],
-    ) -> NDArray[np.bool_]:
+    def _broken(self, tokens: _Tokens, meter: Longs, event: Longs, program: Longs, completed: Mask) -> Mask:
         """(L,) whether the grammar forbids a token at its place.
 
         Forbidden are a kind that may not follow the previous one, a position outside its bar or not after the previous
         position, and a repeated pitch at one position. Special tokens may only be before the first bar, and not where
         `completed` (L,) is True.
+
+        Args:
+            event: (L,) index of the latest bar or position; -1 where the piece has none yet.
+            program: (L,) in force.
         """
-        if not len(kind):
-            return np.zeros(0, bool)
-        at = np.arange(len(kind))
-        head = at == first[piece]
+        kind, value, piece = tokens.kind, tokens.value, tokens.piece
+        head = np.arange(len(kind)) == tokens.first[piece]
         before = np.where(head, Kind.SPECIAL, np.roll(kind, 1))
         # Special tokens are allowed in the prompt, before the first bar, and not in a completion.
-        broken = ~self._follows[before, kind] | ((kind == Kind.SPECIAL) & completed)
+        broken: Mask = ~self._follows[before, kind] | ((kind == Kind.SPECIAL) & completed)
         is_position = kind == Kind.POSITION
         broken |= is_position & (value >= meter * STEPS_PER_QUARTER)
         # The previous position, if in the same bar.
-        moved = np.maximum.accumulate(np.where(is_position | (kind == Kind.BAR), at, -1))
-        previous = np.where(head, -1, np.roll(moved, 1))
-        same_bar = (previous >= first[piece]) & (kind[previous] == Kind.POSITION)
+        previous = np.where(head, -1, np.roll(event, 1))
+        same_bar = (previous >= 0) & (kind[previous] == Kind.POSITION)
         broken |= is_position & same_bar & (value <= value[previous])
         # Notes at one position are sorted by program and pitch, so a repetition or a lower note is broken.
         note = np.flatnonzero(kind == Kind.PITCH)
-        if len(note) > 1:
-            program = np.zeros(len(kind), np.int64)
-            if self.multi:
-                named = np.maximum.accumulate(np.where(kind == Kind.PROGRAM, at, -1))
-                program = np.where(named >= first[piece], value[named], 0)
-            rank = program[note] * 128 + value[note]
-            same_position = (piece[note[1:]] == piece[note[:-1]]) & (moved[note[1:]] == moved[note[:-1]])
-            broken[note[1:][same_position & (np.diff(rank) <= 0)]] = True
-        out: NDArray[np.bool_] = broken
-        return out
+        rank = program[note] * 128 + value[note]
+        same_position = ~run_starts(piece[note], event[note])[1:]
+        broken[note[1:][same_position & (np.diff(rank) <= 0)]] = True
+        return broken
 
     # ------------------------------------------------------------- encoding
 
-    def encode(self, notes: Notes) -> list[NDArray[np.int64]]:
+    def encode(self, notes: Notes) -> list[Longs]:
         """Encodes notes as token ids like MidiTok's encoder, for notes that the vocabulary can represent.
 
         Velocities and durations are rounded to the nearest token; notes outside the pitch range and bars after the last
@@ -306,22 +286,22 @@ class Remi:
         last_bar = np.full(notes.n_pieces, -1)
         np.maximum.at(last_bar, notes.piece, notes.bar)
         bars = notes.bars
-        number = np.arange(len(bars.piece)) - notes.bar_starts[bars.piece]
+        number = rank_within(bars.piece, notes.n_pieces)
         written = number <= last_bar[bars.piece]
+        n_bars = int(written.sum())
         position = notes.position
-        same = (notes.piece[1:] == notes.piece[:-1]) & (notes.bar[1:] == notes.bar[:-1]) & (np.diff(position) == 0)
-        opens = np.concatenate([np.ones(min(len(notes), 1), bool), ~same])  # first note at its position
+        opens = run_starts(notes.piece, notes.bar, position)  # first note at its position
 
         # Bars and notes in one order, each bar before its notes.
         row_piece = np.concatenate([bars.piece[written], notes.piece])
         row_bar = np.concatenate([number[written], notes.bar])
-        is_note = np.repeat([0, 1], [int(written.sum()), len(notes)])
+        is_note = np.repeat([0, 1], [n_bars, len(notes)])
         order = np.lexsort((is_note, row_bar, row_piece))
         per_note = 3 + self.multi
-        size = np.concatenate([np.full(int(written.sum()), 2), per_note + opens])[order]
+        size = np.concatenate([np.full(n_bars, 2), per_note + opens])[order]
         place = np.empty(len(order), np.int64)
         place[order] = np.cumsum(size) - size
-        bar_at, note_at = place[: int(written.sum())], place[int(written.sum()) :]
+        bar_at, note_at = place[:n_bars], place[n_bars:]
 
         out = np.empty(int(size.sum()), np.int64)
         out[bar_at] = self.bar_id
@@ -337,12 +317,12 @@ class Remi:
         total = np.bincount(row_piece[order], weights=size, minlength=notes.n_pieces).astype(np.int64)
         return np.split(out, np.cumsum(total)[:-1])
 
-    def transpose(self, ids: NDArray[np.int64], semitones: ArrayLike) -> NDArray[np.int64]:
+    def transpose(self, ids: Longs, semitones: ArrayLike) -> Longs:
         """Transposes every pitch by `semitones` (broadcast against `ids`); the caller stays within the pitch range.
 
         Transposes drums too, so use it for single-instrument ids only.
         """
-        moved: NDArray[np.int64] = np.where(self.kind[ids] == Kind.PITCH, ids + np.asarray(semitones), ids)
+        moved: Longs = np.where(self.kind[ids] == Kind.PITCH, ids + np.asarray(semitones), ids)
         return moved
 
 
@@ -360,7 +340,7 @@ def _value(name: str) -> int:
     return int(value) if value not in {"None"} else 0
 
 
-def _lookup(remi: Remi, kind: Kind, size: int) -> NDArray[np.int64]:
+def _lookup(remi: Remi, kind: Kind, size: int) -> Longs:
     """(size,) id of the token of `kind` with each value; value -1 is the last entry."""
     table = np.full(size, -1, np.int64)
     ids = np.flatnonzero(remi.kind == kind)
@@ -368,15 +348,15 @@ def _lookup(remi: Remi, kind: Kind, size: int) -> NDArray[np.int64]:
     return table
 
 
-def _nearest(remi: Remi, kind: Kind, size: int) -> NDArray[np.int64]:
+def _nearest(remi: Remi, kind: Kind, size: int) -> Longs:
     """(size,) id of the token of `kind` with the nearest value; of two the larger."""
     ids = np.flatnonzero(remi.kind == kind)[::-1]
     distance = np.abs(np.arange(size)[:, None] - remi.value[ids][None, :])
-    nearest: NDArray[np.int64] = ids[distance.argmin(axis=1)]
+    nearest: Longs = ids[distance.argmin(axis=1)]
     return nearest
 
 
-def _grammar(multi: bool) -> NDArray[np.bool_]:
+def _grammar(multi: bool) -> Mask:
     """(kinds, kinds) whether the second may follow the first."""
     note = Kind.PROGRAM if multi else Kind.PITCH
     allowed = {
@@ -395,9 +375,7 @@ def _grammar(multi: bool) -> NDArray[np.bool_]:
     return table
 
 
-def _next_note(
-    broken: NDArray[np.int64], piece: NDArray[np.int64], note: NDArray[np.int64], owner: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def _next_note(broken: Longs, piece: Longs, note: Longs, owner: Longs) -> Longs:
     """(N,) number of `broken` tokens before each note is complete; those after the last note of a piece count for it.
 
     Args:
@@ -413,62 +391,70 @@ def _next_note(
     return count
 
 
-def _first(mask: NDArray[np.bool_], piece: NDArray[np.int64], pieces: int) -> NDArray[np.int64]:
-    """(B,) flat index of the first True of each piece; beyond all indices if there is none."""
-    found = np.flatnonzero(mask)
-    out = np.full(pieces, len(mask) + 1)
-    np.minimum.at(out, piece[found], found)
-    return out
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """L tokens of B pieces in one row.
+
+    Attributes:
+        kind, value, piece: (L,)
+        first, last: (B,) index of each piece's first token, and one past its last.
+    """
+
+    kind: NDArray[np.int8]
+    value: NDArray[np.int32]
+    piece: Longs
+    first: Longs
+    last: Longs
+
+    @classmethod
+    def of(cls, kind: NDArray[np.int8], value: NDArray[np.int32], sizes: Longs) -> _Tokens:
+        """Tokens of pieces of `sizes` (B,)."""
+        last = np.cumsum(sizes)
+        return cls(kind, value, np.repeat(np.arange(len(sizes)), sizes), last - sizes, last)
+
+    def first_where(self, mask: Mask) -> Longs:
+        """(B,) index of the first True of each piece; L + 1, beyond all indices, if there is none."""
+        found = np.flatnonzero(mask)
+        out = np.full(len(self.first), len(mask) + 1)
+        np.minimum.at(out, self.piece[found], found)
+        return out
+
+    def latest(self, mask: Mask) -> Longs:
+        """(L,) index of the last True of the piece at or before each token; -1 where there is none."""
+        at = np.maximum.accumulate(np.where(mask, np.arange(len(mask)), -1))
+        return np.where(at >= self.first[self.piece], at, -1)
+
+    def running_sum(self, values: Longs | Mask) -> Longs:
+        """(L,) cumulative sum that restarts at the first token of each piece."""
+        total = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
+        running: Longs = total[1:] - total[self.first[self.piece]]
+        return running
 
 
-def _cumulative(
-    values: NDArray[np.int64] | NDArray[np.bool_], piece: NDArray[np.int64], first: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """(L,) cumulative sum that restarts at the first token of each piece."""
-    total = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
-    running: NDArray[np.int64] = total[1:] - total[first[piece]]
-    return running
-
-
-def _metre(
-    kind: NDArray[np.int8],
-    value: NDArray[np.int32],
-    piece: NDArray[np.int64],
-    first: NDArray[np.int64],
-    sizes: NDArray[np.int64],
-) -> NDArray[np.int64]:
+def _metre(tokens: _Tokens) -> Longs:
     """(L,) quarters in a bar under the last time signature at or before each token.
 
     Before the first time signature, it is that one if no note token is earlier, else 4/4 (as in MidiTok).
     """
-    if not len(kind):
-        return np.zeros(0, np.int64)
-    at = np.arange(len(kind))
-    is_signature = kind == Kind.TIME_SIGNATURE
-    is_note = np.isin(kind, (Kind.PITCH, Kind.VELOCITY, Kind.DURATION))
-    signature, note = (_first(mask, piece, len(sizes)) for mask in (is_signature, is_note))
-    initial = np.where(signature < note, value[np.minimum(signature, len(kind) - 1)], 4)
-    known = np.maximum.accumulate(np.where(is_signature, at, -1))
-    return np.where(known >= first[piece], value[known], initial[piece]).astype(np.int64)
+    is_signature = tokens.kind == Kind.TIME_SIGNATURE
+    signature = tokens.first_where(is_signature)
+    note = tokens.first_where(np.isin(tokens.kind, (Kind.PITCH, Kind.VELOCITY, Kind.DURATION)))
+    values = np.append(tokens.value, 4)
+    initial = np.where(signature < note, values[np.minimum(signature, len(tokens.value))], 4)
+    known = tokens.latest(is_signature)
+    return np.where(known >= 0, values[known], initial[tokens.piece]).astype(np.int64)
 
 
 def _bar_table(
-    is_bar: NDArray[np.bool_],
-    bar_tick: NDArray[np.int64],
-    bar_number: NDArray[np.int64],
-    meter: NDArray[np.int64],
-    piece: NDArray[np.int64],
-    last: NDArray[np.int64],
-    implied: NDArray[np.bool_],
-    base_tick: NDArray[np.int64],
-    base_bar: NDArray[np.int64],
+    tokens: _Tokens, bar_tick: Longs, bar_number: Longs, meter: Longs, implied: Mask, base_tick: Longs, base_bar: Longs
 ) -> Bars:
     """Bars from each piece's base bar on. A bar has the length of the metre in effect when the next one starts."""
+    is_bar, piece, last = tokens.kind == Kind.BAR, tokens.piece, tokens.last
     at = np.flatnonzero(is_bar)
     owner = piece[at]
     has_bar = np.bincount(owner, minlength=len(last)) > 0
     extra = np.flatnonzero(implied | ~has_bar)  # pieces whose bar 0 has no token
-    first_bar = _first(is_bar, piece, len(last))
+    first_bar = tokens.first_where(is_bar)
     ends = np.where(np.append(owner[1:] == owner[:-1], False), np.append(at[1:], 0), last[owner]) - 1 if len(at) else at
     extra_ends = np.minimum(first_bar[extra], last[extra]) - 1
     empty = last[extra] == np.append(0, last)[extra]
