@@ -42,8 +42,8 @@ not score. *as good as real*: share of pieces that score at least the median of 
 from the same pieces before the transform; *effect* is its sign if the interval excludes 0. Cost is on one core, next to
 decoding the same tokens in the same process; what rules of one batch share is counted for each.
 
-The exploit of a card is the result of a reward-hacking search against that judge alone, by edit operators on pieces
-{start} and on noise, as long as real excerpts. Of the pieces that score at least the median of real
+The exploit of a card is the result of a reward-hacking search against that judge alone, by edit operators on
+pieces {start} and on noise, as long as real excerpts. Of the pieces that score at least the median of real
 {style} it is the one farthest from real music. The *distance* is measured without the judge: 0 if all features of the
 evaluation are within the middle 98 % of real {style}, 1 if all are a full width of that range outside. A band rule
 measures one feature and is exploited in all others: a policy is constrained by the sum of several judges and by its KL
