@@ -193,11 +193,10 @@ def _check_names(names: Sequence[str]) -> list[str]:
     known = [*REWARDS, *CRITICS]
     if not names:
         raise MgenError(f"mgen card: expected the names of judges, got none; give {ALL}, or of {', '.join(known)}")
-    if ALL in names:
-        return [ALL]
     for name in names:
-        check_name(JudgeSpec.parse(name, "card", 1.0).name, JUDGES, "card")
-    return list(dict.fromkeys(names))
+        if name != ALL:
+            check_name(JudgeSpec.parse(name, "card", 1.0).name, JUDGES, "card")
+    return [ALL] if ALL in names else list(dict.fromkeys(names))
 
 
 def build_judges(
