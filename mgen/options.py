@@ -17,6 +17,13 @@ from mgen.renames import renamed_option
 Options = TypeVar("Options")
 
 
+def option(default: Any, description: str) -> Any:
+    """A field of a dataclass of options: its default (a list is copied) and the text of `--help`."""
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: [*default], metadata={"help": description})
+    return dataclasses.field(default=default, metadata={"help": description})
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Ends an error about an unknown name: the most similar known one, or where to look."""
     similar = difflib.get_close_matches(name, sorted(known), n=1)

@@ -12,7 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
@@ -21,6 +21,7 @@ from critics import CRITICS
 from mgen.cards.reward_card import number
 from mgen.cli.options import Output, parse
 from mgen.errors import MgenError
+from mgen.options import option
 from mgen.workflows.card import ALL, OTHER, BandsResult, CardConfig, CardsResult, make_cards, measure_bands
 from rewards import REWARDS
 
@@ -29,7 +30,7 @@ from rewards import REWARDS
 class FitConfig:
     """Option of `mgen card` to measure bands instead of cards."""
 
-    fit: bool = field(default=False, metadata={"help": "Only measure the bands of all rules; --out is their file."})
+    fit: bool = option(False, "Only measure the bands of all rules; --out is their file.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,12 +11,13 @@ of prompt and completion together; `critics.style.StyleCritic` gives calibrated 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 
 from mgen.cli.options import Output, parse, print_result, to_stderr
+from mgen.options import option
 from mgen.workflows.critic import CriticConfig, CriticResult, leave_one_collection_out, run_critic
 
 
@@ -24,17 +25,13 @@ from mgen.workflows.critic import CriticConfig, CriticResult, leave_one_collecti
 class LeaveOneOutConfig:
     """Options of `mgen critic --leave_one_collection_out true`."""
 
-    leave_one_collection_out: bool = field(
-        default=False,
-        metadata={"help": "Train on all but two collections and measure on these, for every pair; keeps no critic."},
+    leave_one_collection_out: bool = option(
+        False, "Train on all but two collections and measure on these, for every pair; keeps no critic."
     )
-    critics: list[str] = field(
-        default_factory=lambda: ["naive", "ensemble"],
-        metadata={"help": "Which critics: naive, network, format_invariant, ensemble, or the name of an ablation."},
+    critics: list[str] = option(
+        ["naive", "ensemble"], "Which critics: naive, network, format_invariant, ensemble, or the name of an ablation."
     )
-    shortcut_baseline: bool = field(
-        default=True, metadata={"help": "Also measure how well format alone separates the pairs."}
-    )
+    shortcut_baseline: bool = option(True, "Also measure how well format alone separates the pairs.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,21 +6,22 @@ mgen demo --out runs/demo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from mgen.cli.options import parse
 from mgen.cli.recipe import run_pipeline
 from mgen.corpus.demo import write_demo_corpus
+from mgen.options import option
 
 
 @dataclass
 class DemoConfig:
     """Options of `mgen demo`."""
 
-    out: str = field(default="runs/demo", metadata={"help": "Folder for the music, the runs and report.html."})
-    works: int = field(default=40, metadata={"help": "Pieces composed in each collection."})
-    seed: int = field(default=0, metadata={"help": "Of the composer."})
+    out: str = option("runs/demo", "Folder for the music, the runs and report.html.")
+    works: int = option(40, "Pieces composed in each collection.")
+    seed: int = option(0, "Of the composer.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

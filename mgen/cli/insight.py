@@ -11,10 +11,11 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 from mgen.cli.options import parse
 from mgen.corpus.insight_page import summary_lines
+from mgen.options import option
 from mgen.workflows.insight import InsightConfig, insight
 
 
@@ -22,8 +23,8 @@ from mgen.workflows.insight import InsightConfig, insight
 class OutputConfig:
     """Options of the command alone."""
 
-    out: str = field(default="", metadata={"help": "Path of the page; default: insight.html in the corpus."})
-    json: bool = field(default=False, metadata={"help": "Print all measurements as one JSON object."})
+    out: str = option("", "Path of the page; default: insight.html in the corpus.")
+    json: bool = option(False, "Print all measurements as one JSON object.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

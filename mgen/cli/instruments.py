@@ -10,10 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 from mgen.cli.options import parse
 from mgen.errors import MgenError
+from mgen.options import option
 from mgen.workflows.instruments import list_instruments
 
 
@@ -21,7 +22,7 @@ from mgen.workflows.instruments import list_instruments
 class InstrumentsConfig:
     """Options of `mgen instruments`."""
 
-    json: bool = field(default=False, metadata={"help": "Print one JSON object instead of lines."})
+    json: bool = option(False, "Print one JSON object instead of lines.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +15,7 @@ from accelerate import PartialState
 from trl import TrlParser
 
 from mgen.errors import MgenError
-from mgen.options import nearest
+from mgen.options import nearest, option
 from mgen.renames import renamed_option
 
 
@@ -23,7 +23,7 @@ from mgen.renames import renamed_option
 class Output:
     """Options of every command that prints a result."""
 
-    json: bool = field(default=False, metadata={"help": "Print the result as one JSON object."})
+    json: bool = option(False, "Print the result as one JSON object.")
 
 
 class _Parser(TrlParser):  # type: ignore[misc]

@@ -15,7 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from rich.table import Table
 from mgen.cli.options import parse
 from mgen.corpus.scan import parse_style
 from mgen.corpus.split import SPLITS
+from mgen.options import option
 from mgen.workflows.prepare import PrepareConfig, prepare
 
 
@@ -33,9 +34,9 @@ from mgen.workflows.prepare import PrepareConfig, prepare
 class OutputConfig:
     """Options of the command alone."""
 
-    out: str = field(default="", metadata={"help": "Folder of the corpus."})
-    json: bool = field(default=False, metadata={"help": "Print the manifest as one JSON object."})
-    seed: int = field(default=0, metadata={"help": "Has no effect: nothing here is random."})
+    out: str = option("", "Folder of the corpus.")
+    json: bool = option(False, "Print the manifest as one JSON object.")
+    seed: int = option(0, "Has no effect: nothing here is random.")
 
     def __post_init__(self) -> None:
         if not self.out:

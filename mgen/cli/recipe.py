@@ -10,14 +10,14 @@ import importlib
 import sysconfig
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from mgen.cli.options import parse
 from mgen.corpus.scan import parse_style
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
-from mgen.options import target_style
+from mgen.options import option, target_style
 
 _CHECKOUT = Path(__file__).resolve().parents[2] / "configs"
 CONFIGS = _CHECKOUT if _CHECKOUT.is_dir() else Path(sysconfig.get_path("data")) / "share" / "mgen" / "configs"
@@ -28,11 +28,9 @@ CONFIGS = _CHECKOUT if _CHECKOUT.is_dir() else Path(sysconfig.get_path("data")) 
 class RecipeConfig:
     """Options of `mgen recipe`."""
 
-    out: str = field(default="", metadata={"help": "Folder for the corpus, all runs and report.html."})
-    target: str = field(
-        default="", metadata={"help": "Style to fine-tune for; may be left out if there is one style and `other`."}
-    )
-    metadata: str = field(default="", metadata={"help": "CSV with path,style,collection,work,artist."})
+    out: str = option("", "Folder for the corpus, all runs and report.html.")
+    target: str = option("", "Style to fine-tune for; may be left out if there is one style and `other`.")
+    metadata: str = option("", "CSV with path,style,collection,work,artist.")
 
     def __post_init__(self) -> None:
         if not self.out:

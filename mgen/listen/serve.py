@@ -7,12 +7,13 @@ import logging
 import secrets
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import quote
 
 from mgen.errors import MgenError
 from mgen.listen.pair_audio import PairAudioCache
 from mgen.listen.vote_store import VoteStore
+from mgen.options import option
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -21,15 +22,10 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 class ServeConfig:
     """Options of `mgen listen` for its server."""
 
-    host: str = field(default="127.0.0.1", metadata={"help": "Address to listen on; 0.0.0.0 for all of this machine."})
-    port: int = field(default=8765, metadata={"help": "Port to listen on; 0 takes any free one."})
-    token: str = field(
-        default="",
-        metadata={"help": "Token that the page requires; generated if --host is not this machine alone."},
-    )
-    names: list[str] = field(
-        default_factory=list, metadata={"help": "Further host names of the page, such as those of a proxy."}
-    )
+    host: str = option("127.0.0.1", "Address to listen on; 0.0.0.0 for all of this machine.")
+    port: int = option(8765, "Port to listen on; 0 takes any free one.")
+    token: str = option("", "Token that the page requires; generated if --host is not this machine alone.")
+    names: list[str] = option([], "Further host names of the page, such as those of a proxy.")
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 2**16:

@@ -10,7 +10,7 @@ import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.extras import is_installed
 from mgen.models.transformer import context_length
+from mgen.options import option
 from mgen.runs.sample_callback import ClipLogger, SampleCallback, SampleClip
 
 if TYPE_CHECKING:
@@ -36,25 +37,22 @@ LOGS = "logs"
 class TrackingOptions:
     """Options of every command that trains."""
 
-    report_to: list[str] = field(
-        default_factory=lambda: ["tensorboard"] if is_installed("tensorboard") else [],
-        metadata={"help": "tensorboard (the default if installed), wandb, trackio (one or several), or none."},
+    report_to: list[str] = option(
+        ["tensorboard"] if is_installed("tensorboard") else [],
+        "tensorboard (the default if installed), wandb, trackio (one or several), or none.",
     )
-    project: str = field(default="mgen", metadata={"help": "Project of the run in wandb and trackio."})
+    project: str = option("mgen", "Project of the run in wandb and trackio.")
 
 
 @dataclass
 class SampleOptions(TrackingOptions):
     """Options of every command that trains a policy."""
 
-    sample_steps: int | None = field(
-        default=None,
-        metadata={
-            "help": "Steps between samples of fixed prompts; 0: none. By default at every checkpoint, if tracked."
-        },
+    sample_steps: int | None = option(
+        None, "Steps between samples of fixed prompts; 0: none. By default at every checkpoint, if tracked."
     )
-    sample_prompts: int = field(default=4, metadata={"help": "Prompts of the samples, drawn once from valid."})
-    sample_tokens: int = field(default=192, metadata={"help": "Longest continuation, within the policy's context."})
+    sample_prompts: int = option(4, "Prompts of the samples, drawn once from valid.")
+    sample_tokens: int = option(192, "Longest continuation, within the policy's context.")
 
 
 def check_tracking(config: Any) -> None:

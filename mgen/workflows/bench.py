@@ -9,7 +9,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from mgen.files import read_music
 from mgen.models.transformer import new_policy
 from mgen.music.metrics import METRICS
 from mgen.notes import Notes
-from mgen.options import from_keywords
+from mgen.options import from_keywords, option
 from mgen.sampling.rollout import Decoding, sample
 from mgen.training.pretrain import PretrainTrainer
 from mgen.workflows.bench_references import miditok_ids, muspy_metrics, muspy_music, parse_tab
@@ -50,16 +50,12 @@ from rewards.bands import fit_bands
 class BenchConfig:
     """Options of `mgen bench`."""
 
-    size: str = field(default="tiny", metadata={"help": "Size of the model, for the figures with a model."})
-    context: int = field(default=512, metadata={"help": "Tokens per sequence."})
-    batch: int = field(default=16, metadata={"help": "Sequences per batch."})
-    repeats: int = field(default=5, metadata={"help": "Measurements of each side, alternately; medians are reported."})
-    files: int = field(
-        default=200, metadata={"help": "prepare, tabs, metrics: about the largest number of files to read."}
-    )
-    source: str = field(
-        default="", metadata={"help": "prepare, tabs, metrics: folder of music files; default: the embedded corpus."}
-    )
+    size: str = option("tiny", "Size of the model, for the figures with a model.")
+    context: int = option(512, "Tokens per sequence.")
+    batch: int = option(16, "Sequences per batch.")
+    repeats: int = option(5, "Measurements of each side, alternately; medians are reported.")
+    files: int = option(200, "prepare, tabs, metrics: about the largest number of files to read.")
+    source: str = option("", "prepare, tabs, metrics: folder of music files; default: the embedded corpus.")
 
 
 def bench(what: str, **options: Any) -> dict[str, Any]:

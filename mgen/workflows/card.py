@@ -6,7 +6,7 @@ make_cards(["style", "longest_run"], "corpus", critic="runs/critic/model", out="
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from mgen.errors import MgenError
 from mgen.judgement import Judge
 from mgen.models.transformer import load_policy
 from mgen.notes import Notes
-from mgen.options import from_keywords, target_style
+from mgen.options import from_keywords, option, target_style
 from mgen.runs.judges import JudgeSpec, build_judge, check_name
 from mgen.sampling.prompts import check_style
 from mgen.sampling.rollout import Decoding, sample
@@ -60,30 +60,23 @@ BAND_EXCERPTS = 512
 class CardConfig:
     """Options of `mgen card`."""
 
-    corpus: str = field(default="", metadata={"help": "Folder written by mgen prepare: the real music."})
-    critic: str = field(default="", metadata={"help": "Model folder of the style critic, for the judge `style`."})
-    realism: str = field(
-        default="", metadata={"help": "RUN/realism of a run of mgen finetune, for the judge `realism`."}
+    corpus: str = option("", "Folder written by mgen prepare: the real music.")
+    critic: str = option("", "Model folder of the style critic, for the judge `style`.")
+    realism: str = option("", "RUN/realism of a run of mgen finetune, for the judge `realism`.")
+    bands: str = option("", "Bands of the rules; measured on the split train by default.")
+    style: str = option("", "Style of the corpus that is real music; by default the corpus's own style.")
+    split: str = option("test", "Split that judges are measured on.")
+    n: int = option(256, "Excerpts per row.")
+    tokens: int = option(448, "Tokens of an excerpt; as long as the pieces to be judged.")
+    start: str = option(
+        "demo", "First generation of the search: demo (embedded music), or corpus, which may be published."
     )
-    bands: str = field(default="", metadata={"help": "Bands of the rules; measured on the split train by default."})
-    style: str = field(
-        default="", metadata={"help": "Style of the corpus that is real music; by default the corpus's own style."}
-    )
-    split: str = field(default="test", metadata={"help": "Split that judges are measured on."})
-    n: int = field(default=256, metadata={"help": "Excerpts per row."})
-    tokens: int = field(default=448, metadata={"help": "Tokens of an excerpt; as long as the pieces to be judged."})
-    start: str = field(
-        default="demo",
-        metadata={"help": "First generation of the search: demo (embedded music), or corpus, which may be published."},
-    )
-    policy: str = field(
-        default="", metadata={"help": "Model folder of a policy: adds a row, and pieces to the first generation."}
-    )
-    generations: int = field(default=2000, metadata={"help": "Generations of the search, 64 pieces each."})
-    seconds: float = field(default=100.0, metadata={"help": "Longest time of the search of each judge."})
-    out: str = field(default="", metadata={"help": "Folder for cards, MIDI, pictures and audio."})
-    page: str = field(default="", metadata={"help": f"File of the page of all cards; OUT/{PAGE} by default."})
-    seed: int = field(default=0, metadata={"help": "Seed of excerpts, transforms and the search."})
+    policy: str = option("", "Model folder of a policy: adds a row, and pieces to the first generation.")
+    generations: int = option(2000, "Generations of the search, 64 pieces each.")
+    seconds: float = option(100.0, "Longest time of the search of each judge.")
+    out: str = option("", "Folder for cards, MIDI, pictures and audio.")
+    page: str = option("", f"File of the page of all cards; OUT/{PAGE} by default.")
+    seed: int = option(0, "Seed of excerpts, transforms and the search.")
 
     def __post_init__(self) -> None:
         if not self.corpus:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from mgen.files import check_new_folder
 from mgen.judgement import Judge
 from mgen.music.metrics import METRICS
 from mgen.notes import Notes
-from mgen.options import from_keywords, target_style
+from mgen.options import from_keywords, option, target_style
 from mgen.stats.intervals import Interval
 from mgen.stats.set_metrics import set_metrics
 from mgen.transforms.corruptions import EXTRA_CORRUPTIONS
@@ -46,21 +46,19 @@ FORMAT_ROWS: dict[str, Transform] = FORMAT_TRANSFORMS
 class CorruptionsConfig:
     """Options of `mgen corruptions`."""
 
-    corpus: str = field(default="", metadata={"help": "Folder written by mgen prepare: the real music."})
-    midi: str = field(default="", metadata={"help": "Folder of music files instead of a corpus."})
-    split: str = field(default="test", metadata={"help": "Split of the corpus."})
-    style: str = field(
-        default="", metadata={"help": "Style of the corpus; may be left out if it has one style and `other`."}
-    )
-    n: int = field(default=256, metadata={"help": "Pieces, at most."})
-    excerpt_tokens: int = field(default=512, metadata={"help": "Tokens of an excerpt of a corpus."})
-    excerpt_notes: int = field(default=128, metadata={"help": "Notes of an excerpt of a file; 0: complete files."})
-    solo: bool = field(default=False, metadata={"help": "Files: without basses (programs 32 to 39) and drums."})
-    rewards: list[str] = field(default_factory=lambda: list(REWARDS), metadata={"help": "Rewards; all by default."})
-    critic: str = field(default="", metadata={"help": "Model folder of a style critic, for one more column."})
-    sets: bool = field(default=True, metadata={"help": "Also compare each row as a set with real music."})
-    out: str = field(default="", metadata={"help": "Folder for corruptions.json and .csv; must be new or empty."})
-    seed: int = field(default=0, metadata={"help": "Of excerpts, corruptions and resamples."})
+    corpus: str = option("", "Folder written by mgen prepare: the real music.")
+    midi: str = option("", "Folder of music files instead of a corpus.")
+    split: str = option("test", "Split of the corpus.")
+    style: str = option("", "Style of the corpus; may be left out if it has one style and `other`.")
+    n: int = option(256, "Pieces, at most.")
+    excerpt_tokens: int = option(512, "Tokens of an excerpt of a corpus.")
+    excerpt_notes: int = option(128, "Notes of an excerpt of a file; 0: complete files.")
+    solo: bool = option(False, "Files: without basses (programs 32 to 39) and drums.")
+    rewards: list[str] = option(list(REWARDS), "Rewards; all by default.")
+    critic: str = option("", "Model folder of a style critic, for one more column.")
+    sets: bool = option(True, "Also compare each row as a set with real music.")
+    out: str = option("", "Folder for corruptions.json and .csv; must be new or empty.")
+    seed: int = option(0, "Of excerpts, corruptions and resamples.")
 
     def __post_init__(self) -> None:
         if bool(self.corpus) == bool(self.midi):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from critics.validation.leave_one_out import MIN_PIECES
 from critics.validation.report import LeaveOneOutReport
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
-from mgen.options import as_dict, from_keywords, target_style
+from mgen.options import as_dict, from_keywords, option, target_style
 from mgen.render.charts import reliability_svg
 from mgen.runs.checkpoints import replace_folder
 from mgen.runs.run import Progress, Run
@@ -67,78 +67,48 @@ TOKENS_ONLY = (
 class CriticConfig(TrackingOptions, TrainingArguments):  # type: ignore[misc]
     """Options of `mgen critic`: those of `transformers.TrainingArguments`, with other defaults, and these."""
 
-    corpus: str = field(default="", metadata={"help": "Folder written by mgen prepare."})
-    out: str = field(
-        default="", metadata={"help": "Run folder; the model is written to OUT/model, the results to OUT/card.json."}
+    corpus: str = option("", "Folder written by mgen prepare.")
+    out: str = option("", "Run folder; the model is written to OUT/model, the results to OUT/card.json.")
+    positive: str = option(
+        "", "Style whose probability is the score; in a corpus of one style and other it is that one."
     )
-    positive: str = field(
-        default="",
-        metadata={"help": "Style whose probability is the score; in a corpus of one style and other it is that one."},
+    input: str = option(
+        "features", "features: the same in all file formats; tokens: a network that plain TRL can load."
     )
-    input: str = field(
-        default="features",
-        metadata={"help": "features: the same in all file formats; tokens: a network that plain TRL can load."},
+    notes: list[int] = option([], "Notes of excerpts; by default 24 to 256, and 256 and 100 to leave collections out.")
+    pieces: int = option(0, "Most pieces of a collection per length; 0: 120, and 400 to leave collections out.")
+    each: int = option(2, "Excerpts of a piece.")
+    degenerate_inputs: bool = option(
+        False, "Features: also score degenerate inputs, by critics trained without their like too."
     )
-    notes: list[int] = field(
-        default_factory=list,
-        metadata={"help": "Notes of excerpts; by default 24 to 256, and 256 and 100 to leave collections out."},
+    hacked: list[str] = option([], "degenerate_inputs: policies tuned against other critics, whose samples are scored.")
+    init: str = option("", "Tokens: model folder of a pretrained policy to start from; random weights without it.")
+    size: str = option("tiny", "Without init: tiny (1 M), small (25 M) or base (85 M).")
+    max_tokens: int = option(256, "Longest excerpt, in tokens; longer pieces are cut when judged.")
+    min_tokens: int = option(96, "Shortest excerpt in training.")
+    prompt_tokens: int = option(64, "Tokens of the prompt before half of the excerpts, as for completions.")
+    transpose: bool = option(True, "Train in all twelve keys.")
+    retime: bool = option(True, "Train on other grids and uneven timing too, against learning the file format.")
+    corrupted: float = option(
+        0.3, "Share of the other side that is corrupted music of the style, for learning pitches."
     )
-    pieces: int = field(
-        default=0,
-        metadata={"help": "Most pieces of a collection per length; 0: 120, and 400 to leave collections out."},
-    )
-    each: int = field(default=2, metadata={"help": "Excerpts of a piece."})
-    degenerate_inputs: bool = field(
-        default=False,
-        metadata={"help": "Features: also score degenerate inputs, by critics trained without their like too."},
-    )
-    hacked: list[str] = field(
-        default_factory=list,
-        metadata={"help": "degenerate_inputs: policies tuned against other critics, whose samples are scored."},
-    )
-    init: str = field(
-        default="",
-        metadata={"help": "Tokens: model folder of a pretrained policy to start from; random weights without it."},
-    )
-    size: str = field(default="tiny", metadata={"help": "Without init: tiny (1 M), small (25 M) or base (85 M)."})
-    max_tokens: int = field(
-        default=256, metadata={"help": "Longest excerpt, in tokens; longer pieces are cut when judged."}
-    )
-    min_tokens: int = field(default=96, metadata={"help": "Shortest excerpt in training."})
-    prompt_tokens: int = field(
-        default=64, metadata={"help": "Tokens of the prompt before half of the excerpts, as for completions."}
-    )
-    transpose: bool = field(default=True, metadata={"help": "Train in all twelve keys."})
-    retime: bool = field(
-        default=True, metadata={"help": "Train on other grids and uneven timing too, against learning the file format."}
-    )
-    corrupted: float = field(
-        default=0.3,
-        metadata={"help": "Share of the other side that is corrupted music of the style, for learning pitches."},
-    )
-    min_notes: int = field(
-        default=MIN_NOTES, metadata={"help": "Pieces with fewer pitched notes are not judged: the worst score."}
-    )
-    worst: float = field(default=WORST, metadata={"help": "The worst score, in nats; log 1e-4 by default."})
-    valid_excerpts: int = field(
-        default=512, metadata={"help": "Excerpts of valid, for choosing the weights and for calibration."}
-    )
-    test_excerpts: int = field(default=1024, metadata={"help": "Excerpts of test, for the card."})
-    max_steps: int = field(default=300, metadata={"help": "Optimizer steps."})
-    learning_rate: float = field(default=3e-4, metadata={"help": "Highest learning rate."})
-    lr_scheduler_type: str = field(default="cosine", metadata={"help": "As in transformers."})
-    warmup_steps: float = field(default=0.05, metadata={"help": "Steps, or a share of all steps if below 1."})
-    weight_decay: float = field(default=0.1, metadata={"help": "Of adamw."})
-    adam_beta2: float = field(default=0.95, metadata={"help": "Of adamw."})
-    per_device_train_batch_size: int = field(default=16, metadata={"help": "Excerpts per step and device."})
-    per_device_eval_batch_size: int = field(default=64, metadata={"help": "Excerpts judged at once."})
-    eval_strategy: str = field(default="steps", metadata={"help": "As in transformers."})
-    eval_steps: float = field(default=50, metadata={"help": "Steps between evaluations, and between checkpoints."})
-    save_total_limit: int = field(
-        default=2, metadata={"help": "Checkpoints kept; at least 2, so that one is always complete."}
-    )
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the weights that were best on valid."})
-    logging_steps: float = field(default=10, metadata={"help": "Steps between log lines."})
+    min_notes: int = option(MIN_NOTES, "Pieces with fewer pitched notes are not judged: the worst score.")
+    worst: float = option(WORST, "The worst score, in nats; log 1e-4 by default.")
+    valid_excerpts: int = option(512, "Excerpts of valid, for choosing the weights and for calibration.")
+    test_excerpts: int = option(1024, "Excerpts of test, for the card.")
+    max_steps: int = option(300, "Optimizer steps.")
+    learning_rate: float = option(3e-4, "Highest learning rate.")
+    lr_scheduler_type: str = option("cosine", "As in transformers.")
+    warmup_steps: float = option(0.05, "Steps, or a share of all steps if below 1.")
+    weight_decay: float = option(0.1, "Of adamw.")
+    adam_beta2: float = option(0.95, "Of adamw.")
+    per_device_train_batch_size: int = option(16, "Excerpts per step and device.")
+    per_device_eval_batch_size: int = option(64, "Excerpts judged at once.")
+    eval_strategy: str = option("steps", "As in transformers.")
+    eval_steps: float = option(50, "Steps between evaluations, and between checkpoints.")
+    save_total_limit: int = option(2, "Checkpoints kept; at least 2, so that one is always complete.")
+    load_best_model_at_end: bool = option(True, "Keep the weights that were best on valid.")
+    logging_steps: float = option(10, "Steps between log lines.")
 
     def __post_init__(self) -> None:
         if not self.corpus:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,7 +28,7 @@ from mgen.evaluation.report_content import evaluation_page, folder_page
 from mgen.files import check_new_folder
 from mgen.models.clamp import ClampEmbedder
 from mgen.models.transformer import check_vocabulary, load_policy
-from mgen.options import from_keywords, target_style
+from mgen.options import from_keywords, option, target_style
 from mgen.runs.judges import judges_of_run
 from mgen.runs.run import RUN_FILE
 from mgen.sampling.prompts import PROMPT_TYPES
@@ -45,65 +45,46 @@ Models = Mapping[str, Path | str | Sequence[Path | str]]
 class EvaluateConfig:
     """Options of `mgen evaluate`."""
 
-    model: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "Model folders, as NAME=FOLDER or FOLDER; the first is the pretrained model of the others. Several "
-            "training runs of one system: NAME=FOLDER,FOLDER,..."
-        },
+    model: list[str] = option(
+        [],
+        "Model folders, as NAME=FOLDER or FOLDER; the first is the pretrained model of the others. Several "
+        "training runs of one system: NAME=FOLDER,FOLDER,...",
     )
-    corpus: str = field(default="", metadata={"help": "Folder written by mgen prepare."})
-    midi: str = field(default="", metadata={"help": "Instead of models: a folder of music files to evaluate."})
-    reference: str = field(default="", metadata={"help": "With --midi: folder of the real music to compare with."})
-    out: str = field(default="", metadata={"help": "Folder for metrics.json, report.html, samples; new or empty."})
-    n: int = field(default=1024, metadata={"help": "Pieces of each prompt type; quote no two-sample number below 512."})
-    seeds: int = field(default=1, metadata={"help": "Equal parts of the pieces, each with its own prompts."})
-    n_greedy: int = field(default=64, metadata={"help": "Prompts completed greedily and at 0.8, for loop rates."})
-    prompt_types: list[str] = field(
-        default_factory=lambda: list(PROMPT_TYPES),
-        metadata={"help": "Prompt types: continuation (always), transfer, unconditional."},
+    corpus: str = option("", "Folder written by mgen prepare.")
+    midi: str = option("", "Instead of models: a folder of music files to evaluate.")
+    reference: str = option("", "With --midi: folder of the real music to compare with.")
+    out: str = option("", "Folder for metrics.json, report.html, samples; new or empty.")
+    n: int = option(1024, "Pieces of each prompt type; quote no two-sample number below 512.")
+    seeds: int = option(1, "Equal parts of the pieces, each with its own prompts.")
+    n_greedy: int = option(64, "Prompts completed greedily and at 0.8, for loop rates.")
+    prompt_types: list[str] = option(
+        list(PROMPT_TYPES), "Prompt types: continuation (always), transfer, unconditional."
     )
-    baselines: list[str] = field(
-        default_factory=lambda: list(BASELINES),
-        metadata={"help": "Baselines: markov1, markov5, train (copies of the training set); or none."},
+    baselines: list[str] = option(
+        list(BASELINES), "Baselines: markov1, markov5, train (copies of the training set); or none."
     )
-    low_cost_baselines: list[str] = field(
-        default_factory=lambda: ["auto"],
-        metadata={
-            "help": "Low-cost baselines, made with the first model: best_of_N, guidance_W, repetition_penalty_P; auto: "
-            f"{', '.join(LOW_COST_BASELINES)} if there is a tuned model; or none."
-        },
+    low_cost_baselines: list[str] = option(
+        ["auto"],
+        "Low-cost baselines, made with the first model: best_of_N, guidance_W, repetition_penalty_P; auto: "
+        f"{', '.join(LOW_COST_BASELINES)} if there is a tuned model; or none.",
     )
-    low_cost_model: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Models that are low-cost baselines, as NAME=FOLDER: one trained on the style only."},
+    low_cost_model: list[str] = option(
+        [], "Models that are low-cost baselines, as NAME=FOLDER: one trained on the style only."
     )
-    judges_of: str = field(
-        default="", metadata={"help": "Run whose judges choose for best_of_N; the first tuned run by default."}
-    )
-    target: str = field(
-        default="", metadata={"help": "Target style; may be left out if the corpus has one style and `other`."}
-    )
-    prompt_tokens: int = field(default=64, metadata={"help": "Tokens of music in a prompt."})
-    completion_tokens: int = field(default=192, metadata={"help": "Tokens of a completion, real or sampled."})
-    excerpt_notes: int = field(
-        default=EXCERPT_NOTES, metadata={"help": "With --midi: notes of an excerpt; 0 takes complete pieces."}
-    )
-    recipe: str = field(default="piano", metadata={"help": "With --midi: how files are cleaned, as in mgen prepare."})
-    workers: int = field(default=0, metadata={"help": "With --midi: processes that read files; 0: one per core."})
-    two_sample: bool = field(default=True, metadata={"help": "Compute the two-sample test."})
-    sequence: bool = field(default=True, metadata={"help": "With its sequence model, which takes most of the time."})
-    critic: str = field(
-        default="", metadata={"help": "Token critic whose hidden states give a further Fréchet distance."}
-    )
-    clamp: str = field(default="", metadata={"help": "Local folder of CLaMP weights, for a further Fréchet distance."})
-    seed: int = field(default=1, metadata={"help": "Of prompts and samples."})
-    examples: int = field(
-        default=3, metadata={"help": "Examples of each prompt type in the report: best, worst, typical."}
-    )
-    samples: int = field(
-        default=16, metadata={"help": "Prompts of each type whose completions are written by every system."}
-    )
+    judges_of: str = option("", "Run whose judges choose for best_of_N; the first tuned run by default.")
+    target: str = option("", "Target style; may be left out if the corpus has one style and `other`.")
+    prompt_tokens: int = option(64, "Tokens of music in a prompt.")
+    completion_tokens: int = option(192, "Tokens of a completion, real or sampled.")
+    excerpt_notes: int = option(EXCERPT_NOTES, "With --midi: notes of an excerpt; 0 takes complete pieces.")
+    recipe: str = option("piano", "With --midi: how files are cleaned, as in mgen prepare.")
+    workers: int = option(0, "With --midi: processes that read files; 0: one per core.")
+    two_sample: bool = option(True, "Compute the two-sample test.")
+    sequence: bool = option(True, "With its sequence model, which takes most of the time.")
+    critic: str = option("", "Token critic whose hidden states give a further Fréchet distance.")
+    clamp: str = option("", "Local folder of CLaMP weights, for a further Fréchet distance.")
+    seed: int = option(1, "Of prompts and samples.")
+    examples: int = option(3, "Examples of each prompt type in the report: best, worst, typical.")
+    samples: int = option(16, "Prompts of each type whose completions are written by every system.")
 
     def __post_init__(self) -> None:
         if bool(self.model) == bool(self.midi):

@@ -7,7 +7,7 @@ the algorithm is in `mgen.rl.trainer`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
 from mgen.judgement import Judge
 from mgen.models.transformer import check_vocabulary, load_policy
-from mgen.options import as_dict, from_keywords, target_style
+from mgen.options import as_dict, from_keywords, option, target_style
 from mgen.rl.credit import AGGREGATIONS
 from mgen.rl.discriminator import AGAINST, DiscriminatorTrainer, check_weights, fixed_point
 from mgen.rl.prompt_mix import PromptMix
@@ -67,121 +67,83 @@ degrades repetition first, so these rules have the largest weights.
 class FinetuneConfig(SampleOptions, GRPOConfig):  # type: ignore[misc]
     """Options of `mgen finetune`: those of `trl.GRPOConfig`, with other defaults, and these."""
 
-    policy: str = field(
-        default="", metadata={"help": "Model folder of the policy to start from; also the reference of KL."}
+    policy: str = option("", "Model folder of the policy to start from; also the reference of KL.")
+    corpus: str = option("", "Folder written by mgen prepare.")
+    out: str = option("", "Run folder; the model goes to OUT/model.")
+    critic: str = option("", "Model folder of the style critic; needed if `judges` names style.")
+    bands: str = option("", "JSON of measured bands; by default they are measured on train.")
+    judges: list[str] = option(
+        [*DEFAULT_JUDGES],
+        "NAME=WEIGHT or package.module:Factory=WEIGHT of each judge, or a mapping {judge: ..., weight: "
+        "..., arguments: {...}}. A rule for which the corpus has no band is left out.",
     )
-    corpus: str = field(default="", metadata={"help": "Folder written by mgen prepare."})
-    out: str = field(default="", metadata={"help": "Run folder; the model goes to OUT/model."})
-    critic: str = field(
-        default="", metadata={"help": "Model folder of the style critic; needed if `judges` names style."}
+    style_credit: bool | None = option(
+        None,
+        "The style critic gives credit per bar, instead of one score at the end; it then judges every "
+        "prefix of bars. By default with the objective kl_in_return; grpo has one score per completion anyway.",
     )
-    bands: str = field(default="", metadata={"help": "JSON of measured bands; by default they are measured on train."})
-    judges: list[str] = field(
-        default_factory=lambda: [*DEFAULT_JUDGES],
-        metadata={
-            "help": "NAME=WEIGHT or package.module:Factory=WEIGHT of each judge, or a mapping {judge: ..., weight: "
-            "..., arguments: {...}}. A rule for which the corpus has no band is left out."
-        },
+    objective: str = option(
+        OBJECTIVES[0], "kl_in_return (credit per token, KL in the return, nats), or grpo (as published)."
     )
-    style_credit: bool | None = field(
-        default=None,
-        metadata={
-            "help": "The style critic gives credit per bar, instead of one score at the end; it then judges every "
-            "prefix of bars. By default with the objective kl_in_return; grpo has one score per completion anyway."
-        },
+    kl_weight: float = option(
+        0.5,
+        "kl_in_return: nats of return per nat of KL. With the judge realism: equal to its weight with "
+        "realism_against reference, below it with current (0: the fixed point is real music, and only small steps "
+        "hold the policy).",
     )
-    objective: str = field(
-        default=OBJECTIVES[0],
-        metadata={"help": "kl_in_return (credit per token, KL in the return, nats), or grpo (as published)."},
+    multi_objective_aggregation: str = option(
+        AGGREGATIONS[0],
+        "grpo: sum_then_normalize divides the weighted sum by its deviation in the group; "
+        "normalize_then_sum divides each judge by its own deviation first (GDPO), so that equal weights have equal "
+        "effect.",
     )
-    kl_weight: float = field(
-        default=0.5,
-        metadata={
-            "help": "kl_in_return: nats of return per nat of KL. With the judge realism: equal to its weight with "
-            "realism_against reference, below it with current (0: the fixed point is real music, and only small steps "
-            "hold the policy)."
-        },
+    dominant_share: float = option(0.8, "Share of the advantage above which, for 5 steps, a judge is reported.")
+    target: str = option("", "Style that is asked for; may be left out if the corpus has one style and `other`.")
+    transfer_share: float = option(0.5, "Share of prompts of other styles, to be continued in the target style.")
+    prompt_tokens: list[int] = option(
+        [24, 64], "Tokens of music in a prompt; several lengths take turns. Completions of short ones differ more."
     )
-    multi_objective_aggregation: str = field(
-        default=AGGREGATIONS[0],
-        metadata={
-            "help": "grpo: sum_then_normalize divides the weighted sum by its deviation in the group; "
-            "normalize_then_sum divides each judge by its own deviation first (GDPO), so that equal weights have equal "
-            "effect."
-        },
+    prompts: int = option(2048, "Number of prompts.")
+    realism_against: str = option(
+        "current",
+        "Whose samples the discriminator is trained against. reference: before the first step, then fixed; "
+        "its score is log p_real / p_reference. current: after each step, against the samples of the step; its "
+        "score is log p_real / p_policy. See kl_weight.",
     )
-    dominant_share: float = field(
-        default=0.8, metadata={"help": "Share of the advantage above which, for 5 steps, a judge is reported."}
+    realism_warm_up: int = option(
+        20,
+        "Batches of the discriminator on the frozen policy before the first step; with realism_against "
+        "reference its only training, and the last fifth calibrates it.",
     )
-    target: str = field(
-        default="",
-        metadata={"help": "Style that is asked for; may be left out if the corpus has one style and `other`."},
+    realism_learning_rate: float = option(3e-4, "Learning rate of the discriminator.")
+    realism_steps: int = option(2, "Its optimizer steps per step of the policy.")
+    realism_batch_size: int = option(
+        64, "Its pieces per step: half of them real, and half of each side from the replay buffer."
     )
-    transfer_share: float = field(
-        default=0.5, metadata={"help": "Share of prompts of other styles, to be continued in the target style."}
-    )
-    prompt_tokens: list[int] = field(
-        default_factory=lambda: [24, 64],
-        metadata={
-            "help": "Tokens of music in a prompt; several lengths take turns. Completions of short ones differ more."
-        },
-    )
-    prompts: int = field(default=2048, metadata={"help": "Number of prompts."})
-    realism_against: str = field(
-        default="current",
-        metadata={
-            "help": "Whose samples the discriminator is trained against. reference: before the first step, then fixed; "
-            "its score is log p_real / p_reference. current: after each step, against the samples of the step; its "
-            "score is log p_real / p_policy. See kl_weight."
-        },
-    )
-    realism_warm_up: int = field(
-        default=20,
-        metadata={
-            "help": "Batches of the discriminator on the frozen policy before the first step; with realism_against "
-            "reference its only training, and the last fifth calibrates it."
-        },
-    )
-    realism_learning_rate: float = field(default=3e-4, metadata={"help": "Learning rate of the discriminator."})
-    realism_steps: int = field(default=2, metadata={"help": "Its optimizer steps per step of the policy."})
-    realism_batch_size: int = field(
-        default=64,
-        metadata={"help": "Its pieces per step: half of them real, and half of each side from the replay buffer."},
-    )
-    realism_capacity: int = field(default=512, metadata={"help": "Pieces of each side in its replay buffer."})
-    realism_smoothing: float = field(default=0.05, metadata={"help": "Label smoothing: its targets are 1 - x and x."})
-    realism_clip: float = field(
-        default=5.0, metadata={"help": "Largest absolute score, in nats; limits what can be corrected."}
-    )
-    realism_floor: float = field(
-        default=0.6, metadata={"help": "Held-out accuracy below which it takes twice its steps."}
-    )
-    realism_ceiling: float = field(default=0.95, metadata={"help": "Held-out accuracy above which it is not trained."})
-    realism_memory: int = field(default=512, metadata={"help": "Held-out logits for its calibration."})
-    realism_gradient_penalty: float = field(
-        default=0.0, metadata={"help": "Weight of a gradient penalty on the embeddings of real pieces (R1)."}
-    )
-    realism_spectral_norm: str = field(
-        default="none", metadata={"help": f"Layers whose spectral norm is bounded: {', '.join(BOUNDED)}."}
-    )
-    max_steps: int = field(default=60, metadata={"help": "Optimizer steps."})
-    learning_rate: float = field(default=3e-4, metadata={"help": "Highest learning rate."})
-    lr_scheduler_type: str = field(default="constant_with_warmup", metadata={"help": "As in transformers."})
-    warmup_steps: float = field(default=5, metadata={"help": "Steps."})
-    max_grad_norm: float = field(default=1.0, metadata={"help": "Gradients are clipped to this norm."})
-    adam_beta2: float = field(default=0.95, metadata={"help": "Beta 2 of adamw."})
-    per_device_train_batch_size: int = field(default=64, metadata={"help": "Completions per step and device."})
-    num_generations: int = field(default=8, metadata={"help": "Completions per prompt."})
-    max_completion_length: int = field(default=192, metadata={"help": "Most tokens in a completion."})
-    beta: float = field(default=0.0, metadata={"help": "grpo: weight of the KL penalty in the loss."})
-    loss_type: str = field(default="dr_grpo", metadata={"help": "As in trl."})
-    save_steps: float = field(default=20, metadata={"help": "Steps between checkpoints."})
-    save_total_limit: int = field(
-        default=2, metadata={"help": "Checkpoints kept; at least 2, so that one is always complete."}
-    )
-    logging_steps: float = field(default=1, metadata={"help": "Steps between log lines."})
-    gradient_checkpointing: bool = field(default=False, metadata={"help": "Save memory at the cost of time."})
-    bf16: bool | None = field(default=None, metadata={"help": "By default where the machine has a GPU for it."})
+    realism_capacity: int = option(512, "Pieces of each side in its replay buffer.")
+    realism_smoothing: float = option(0.05, "Label smoothing: its targets are 1 - x and x.")
+    realism_clip: float = option(5.0, "Largest absolute score, in nats; limits what can be corrected.")
+    realism_floor: float = option(0.6, "Held-out accuracy below which it takes twice its steps.")
+    realism_ceiling: float = option(0.95, "Held-out accuracy above which it is not trained.")
+    realism_memory: int = option(512, "Held-out logits for its calibration.")
+    realism_gradient_penalty: float = option(0.0, "Weight of a gradient penalty on the embeddings of real pieces (R1).")
+    realism_spectral_norm: str = option("none", f"Layers whose spectral norm is bounded: {', '.join(BOUNDED)}.")
+    max_steps: int = option(60, "Optimizer steps.")
+    learning_rate: float = option(3e-4, "Highest learning rate.")
+    lr_scheduler_type: str = option("constant_with_warmup", "As in transformers.")
+    warmup_steps: float = option(5, "Steps.")
+    max_grad_norm: float = option(1.0, "Gradients are clipped to this norm.")
+    adam_beta2: float = option(0.95, "Beta 2 of adamw.")
+    per_device_train_batch_size: int = option(64, "Completions per step and device.")
+    num_generations: int = option(8, "Completions per prompt.")
+    max_completion_length: int = option(192, "Most tokens in a completion.")
+    beta: float = option(0.0, "grpo: weight of the KL penalty in the loss.")
+    loss_type: str = option("dr_grpo", "As in trl.")
+    save_steps: float = option(20, "Steps between checkpoints.")
+    save_total_limit: int = option(2, "Checkpoints kept; at least 2, so that one is always complete.")
+    logging_steps: float = option(1, "Steps between log lines.")
+    gradient_checkpointing: bool = option(False, "Save memory at the cost of time.")
+    bf16: bool | None = option(None, "By default where the machine has a GPU for it.")
 
     def __post_init__(self) -> None:
         for name in ("policy", "corpus", "out"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from mgen.errors import MgenError, RejectedFile
 from mgen.files import check_new_folder, read_music
 from mgen.models.transformer import context_length, load_policy
 from mgen.notes import Notes
-from mgen.options import from_keywords
+from mgen.options import from_keywords, option
 from mgen.runs.judges import judges_of_options, judges_of_run
 from mgen.sampling.prompts import Prompts, check_style
 from mgen.sampling.rollout import Decoding
@@ -32,38 +32,25 @@ DECODING = ("temperature", "top_k", "top_p", "guidance", "repetition_penalty", "
 class GenerateConfig:
     """Options of `mgen generate`."""
 
-    model: str = field(default="", metadata={"help": "Model folder (RUN/model)."})
-    out: str = field(default="", metadata={"help": "Folder for the MIDI files and index.json; must be new or empty."})
-    n: int = field(default=4, metadata={"help": "Number of pieces."})
-    style: str = field(default="", metadata={"help": "Style token of the prompt; none by default."})
-    prompt: str = field(default="", metadata={"help": "MIDI file to continue."})
-    prompt_tokens: int = field(
-        default=64, metadata={"help": "Tokens of the prompt's music that are used, from its beginning."}
-    )
-    max_new_tokens: int = field(default=0, metadata={"help": "Tokens to add, at most; 0: to the end of the context."})
-    temperature: float = field(default=1.0, metadata={"help": "0 is greedy."})
-    top_k: int = field(default=0, metadata={"help": "Sample among the k most likely tokens; 0: all."})
-    top_p: float = field(default=1.0, metadata={"help": "Sample among the likeliest tokens of this total probability."})
-    guidance: float = field(
-        default=1.0, metadata={"help": "Weight of classifier-free guidance on the style token; 1 is none."}
-    )
-    repetition_penalty: float = field(
-        default=1.0, metadata={"help": "Above 1, pitches that have occurred become less likely; 1 is none."}
-    )
-    best_of: int = field(default=1, metadata={"help": "Completions per piece, of which the judges' best is kept."})
-    judges_of: str = field(default="", metadata={"help": "best_of: run of mgen finetune whose judges choose."})
-    critic: str = field(default="", metadata={"help": "best_of: model folder of a style critic."})
-    judges: list[str] = field(
-        default_factory=list,
-        metadata={"help": "best_of: judges with weights, as in mgen finetune; style=1 by default."},
-    )
-    bands: str = field(
-        default="", metadata={"help": "best_of: bands.json of a fine-tuning, for judges that are rules."}
-    )
-    tempo: float = field(
-        default=120.0, metadata={"help": "Quarter notes per minute in the files; the model knows no tempo."}
-    )
-    seed: int = field(default=0, metadata={"help": "The same seed gives the same pieces."})
+    model: str = option("", "Model folder (RUN/model).")
+    out: str = option("", "Folder for the MIDI files and index.json; must be new or empty.")
+    n: int = option(4, "Number of pieces.")
+    style: str = option("", "Style token of the prompt; none by default.")
+    prompt: str = option("", "MIDI file to continue.")
+    prompt_tokens: int = option(64, "Tokens of the prompt's music that are used, from its beginning.")
+    max_new_tokens: int = option(0, "Tokens to add, at most; 0: to the end of the context.")
+    temperature: float = option(1.0, "0 is greedy.")
+    top_k: int = option(0, "Sample among the k most likely tokens; 0: all.")
+    top_p: float = option(1.0, "Sample among the likeliest tokens of this total probability.")
+    guidance: float = option(1.0, "Weight of classifier-free guidance on the style token; 1 is none.")
+    repetition_penalty: float = option(1.0, "Above 1, pitches that have occurred become less likely; 1 is none.")
+    best_of: int = option(1, "Completions per piece, of which the judges' best is kept.")
+    judges_of: str = option("", "best_of: run of mgen finetune whose judges choose.")
+    critic: str = option("", "best_of: model folder of a style critic.")
+    judges: list[str] = option([], "best_of: judges with weights, as in mgen finetune; style=1 by default.")
+    bands: str = option("", "best_of: bands.json of a fine-tuning, for judges that are rules.")
+    tempo: float = option(120.0, "Quarter notes per minute in the files; the model knows no tempo.")
+    seed: int = option(0, "The same seed gives the same pieces.")
 
     def __post_init__(self) -> None:
         for name in ("model", "out"):

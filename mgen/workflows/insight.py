@@ -6,7 +6,7 @@ mgen.workflows.insight.insight("runs/jazz/corpus")
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from mgen.corpus.insight import SAMPLE, Insight, measure_corpus
 from mgen.corpus.insight_page import render_insight
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
-from mgen.options import from_keywords
+from mgen.options import from_keywords, option
 
 PAGE = "insight.html"
 
@@ -23,8 +23,8 @@ PAGE = "insight.html"
 class InsightConfig:
     """Options of `mgen insight`."""
 
-    sample: int = field(default=SAMPLE, metadata={"help": "Pieces of each style whose notes are read, at most."})
-    seed: int = field(default=0, metadata={"help": "Seed of the sample and of the classifiers."})
+    sample: int = option(SAMPLE, "Pieces of each style whose notes are read, at most.")
+    seed: int = option(0, "Seed of the sample and of the classifiers.")
 
     def __post_init__(self) -> None:
         if self.sample < 1:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from mgen.errors import MgenError
 from mgen.listen.clips import ClipFile, draw_pairs, from_midi, from_samples, is_evaluation, match_prompts
 from mgen.listen.pair_audio import PairAudioCache, read_clip
 from mgen.listen.vote_store import Study, VoteStore
-from mgen.options import from_keywords, target_style
+from mgen.options import from_keywords, option, target_style
 from mgen.sampling.samples import TOKENIZER, SamplePrompt, write_samples
 
 SAMPLED = "sampled.json"
@@ -33,18 +33,16 @@ PROMPT_TYPE = "continuation"
 class ListenConfig:
     """Options of `mgen listen` for the study."""
 
-    corpus: str = field(default="", metadata={"help": "Folder written by mgen prepare; needed to sample from models."})
-    systems: list[str] = field(default_factory=list, metadata={"help": "Systems to compare; all by default."})
-    pairs: int = field(default=30, metadata={"help": "Pairs for each rater."})
-    seconds: float = field(default=20.0, metadata={"help": "Longest playing time of a clip."})
-    question: str = field(default="Which do you like better?", metadata={"help": "Question above each pair."})
-    out: str = field(default="votes.sqlite", metadata={"help": "File of the votes; an existing one is continued."})
-    target: str = field(
-        default="", metadata={"help": "Style token in the prompts of models; by default the corpus's own style."}
-    )
-    prompt_tokens: int = field(default=64, metadata={"help": "Tokens of music in a prompt."})
-    completion_tokens: int = field(default=192, metadata={"help": "Tokens of a completion, real or sampled."})
-    seed: int = field(default=0, metadata={"help": "Seed of prompts, samples, pairs and orders."})
+    corpus: str = option("", "Folder written by mgen prepare; needed to sample from models.")
+    systems: list[str] = option([], "Systems to compare; all by default.")
+    pairs: int = option(30, "Pairs for each rater.")
+    seconds: float = option(20.0, "Longest playing time of a clip.")
+    question: str = option("Which do you like better?", "Question above each pair.")
+    out: str = option("votes.sqlite", "File of the votes; an existing one is continued.")
+    target: str = option("", "Style token in the prompts of models; by default the corpus's own style.")
+    prompt_tokens: int = option(64, "Tokens of music in a prompt.")
+    completion_tokens: int = option(192, "Tokens of a completion, real or sampled.")
+    seed: int = option(0, "Seed of prompts, samples, pairs and orders.")
 
     def __post_init__(self) -> None:
         if self.pairs < 1:

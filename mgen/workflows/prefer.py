@@ -8,7 +8,7 @@ one logit, which plain TRL takes as a reward; a difference of logits is log-odds
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from critics.sequence import SequenceCritic
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.models.transformer import context_length, load_policy
-from mgen.options import as_dict, from_keywords
+from mgen.options import as_dict, from_keywords, option
 from mgen.runs.run import Progress, Run, TrainingResult, on_main_process
 from mgen.runs.tracking import SampleOptions, TrackingOptions, attach_samples, check_tracking
 from mgen.stats.intervals import bootstrap
@@ -40,36 +40,31 @@ from mgen.training.preference import (
 class PreferOptions(TrackingOptions):
     """Options of both methods of `mgen prefer`, with their common defaults."""
 
-    method: str = field(default="dpo", metadata={"help": "dpo (a policy) or reward (a reward model)."})
-    policy: str = field(default="", metadata={"help": "Model folder of the policy to start from."})
-    pairs: str = field(default="", metadata={"help": "JSONL written by mgen votes --export."})
-    out: str = field(default="", metadata={"help": "Run folder; the model goes to OUT/model."})
-    valid_share: float = field(default=0.2, metadata={"help": "Share of the prompts that is held out."})
-    num_train_epochs: float = field(default=1, metadata={"help": "Epochs over the training pairs."})
-    lr_scheduler_type: str = field(default="cosine", metadata={"help": "As in transformers."})
-    warmup_steps: float = field(default=0.1, metadata={"help": "Steps, or a share of all steps if below 1."})
-    adam_beta2: float = field(default=0.95, metadata={"help": "Beta 2 of adamw."})
-    per_device_train_batch_size: int = field(default=8, metadata={"help": "Pairs per step and device."})
-    per_device_eval_batch_size: int = field(default=16, metadata={"help": "Pairs per step of evaluation."})
-    eval_strategy: str = field(default="epoch", metadata={"help": "As in transformers; also of checkpoints."})
-    save_total_limit: int = field(
-        default=2, metadata={"help": "Checkpoints kept; at least 2, so that one is always complete."}
-    )
-    logging_steps: float = field(default=1, metadata={"help": "Steps between log lines."})
-    gradient_checkpointing: bool = field(default=False, metadata={"help": "Save memory at the cost of time."})
-    bf16: bool | None = field(default=None, metadata={"help": "By default where the machine has a GPU for it."})
-    max_length: int | None = field(default=None, metadata={"help": "Not used: pairs are never truncated."})
+    method: str = option("dpo", "dpo (a policy) or reward (a reward model).")
+    policy: str = option("", "Model folder of the policy to start from.")
+    pairs: str = option("", "JSONL written by mgen votes --export.")
+    out: str = option("", "Run folder; the model goes to OUT/model.")
+    valid_share: float = option(0.2, "Share of the prompts that is held out.")
+    num_train_epochs: float = option(1, "Epochs over the training pairs.")
+    lr_scheduler_type: str = option("cosine", "As in transformers.")
+    warmup_steps: float = option(0.1, "Steps, or a share of all steps if below 1.")
+    adam_beta2: float = option(0.95, "Beta 2 of adamw.")
+    per_device_train_batch_size: int = option(8, "Pairs per step and device.")
+    per_device_eval_batch_size: int = option(16, "Pairs per step of evaluation.")
+    eval_strategy: str = option("epoch", "As in transformers; also of checkpoints.")
+    save_total_limit: int = option(2, "Checkpoints kept; at least 2, so that one is always complete.")
+    logging_steps: float = option(1, "Steps between log lines.")
+    gradient_checkpointing: bool = option(False, "Save memory at the cost of time.")
+    bf16: bool | None = option(None, "By default where the machine has a GPU for it.")
+    max_length: int | None = option(None, "Not used: pairs are never truncated.")
 
 
 @dataclass
 class PolicyConfig(SampleOptions, PreferOptions, DPOConfig):  # type: ignore[misc]
     """Options of `mgen prefer --method dpo`: those of `trl.DPOConfig`, with other defaults, and these."""
 
-    beta: float = field(
-        default=0.1,
-        metadata={"help": "Log-odds of a preference, in nats, per nat of the policy's margin over the reference."},
-    )
-    learning_rate: float = field(default=5e-5, metadata={"help": "Highest learning rate."})
+    beta: float = option(0.1, "Log-odds of a preference, in nats, per nat of the policy's margin over the reference.")
+    learning_rate: float = option(5e-5, "Highest learning rate.")
 
     def __post_init__(self) -> None:
         if self.beta <= 0:
@@ -82,9 +77,9 @@ class PolicyConfig(SampleOptions, PreferOptions, DPOConfig):  # type: ignore[mis
 class RewardModelConfig(PreferOptions, RewardConfig):  # type: ignore[misc]
     """Options of `mgen prefer --method reward`: those of `trl.RewardConfig`, with other defaults, and these."""
 
-    learning_rate: float = field(default=1e-4, metadata={"help": "Highest learning rate."})
-    center_rewards_coefficient: float | None = field(
-        default=0.01, metadata={"help": "Keeps the logits around 0, so that they are easy to read as rewards."}
+    learning_rate: float = option(1e-4, "Highest learning rate.")
+    center_rewards_coefficient: float | None = option(
+        0.01, "Keeps the logits around 0, so that they are easy to read as rewards."
     )
 
     def __post_init__(self) -> None:

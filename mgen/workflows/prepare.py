@@ -6,7 +6,7 @@ mgen.prepare(["music"], "corpus", styles={"jazz": "music/jazz"}, recipe="piano")
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,51 +21,43 @@ from mgen.corpus.workers import Limits
 from mgen.encoding.remi import PITCH_RANGE
 from mgen.encoding.tab_events import Voice
 from mgen.instruments import select
-from mgen.options import from_keywords
+from mgen.options import from_keywords, option
 
 StyleSources = Mapping[str, str | Path] | Sequence[tuple[str, str | Path]]
-
-
-def _option(default: Any, text: str) -> Any:
-    """A dataclass field with a default and a help text."""
-    return field(default=default, metadata={"help": text})
 
 
 @dataclass
 class PrepareConfig:
     """Options of `mgen prepare` and `mgen.prepare`."""
 
-    metadata: str = _option("", "CSV with the column path (relative to the CSV) and style,collection,work,artist.")
-    recipe: str = _option(
+    metadata: str = option("", "CSV with the column path (relative to the CSV) and style,collection,work,artist.")
+    recipe: str = option(
         "piano", "piano: all instruments as one; band: with programs and drums; tabs: tracks in chunks."
     )
-    collections: list[str] = field(default_factory=list, metadata={"help": "Read only these collections."})
-    instruments: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Keep only these: General MIDI names, families (guitar), programs (24-31), drums."},
+    collections: list[str] = option([], "Read only these collections.")
+    instruments: list[str] = option(
+        [], "Keep only these: General MIDI names, families (guitar), programs (24-31), drums."
     )
-    on_grid_only: bool = _option(False, "Reject pieces that were not written on the beat grid of their file.")
-    min_notes: int = _option(0, f"Fewest notes of a piece; 0: {MIN_NOTES}, with tabs {MIN_CHUNK_NOTES}.")
-    max_notes: int = _option(0, f"Most notes of a piece; tabs cuts there. 0: no limit, with tabs {MAX_CHUNK_NOTES}.")
-    min_voices: int = _option(0, "Fewest simultaneous notes (95th percentile over the onsets of a piece).")
-    max_voices: int = _option(0, "Most simultaneous notes; 0: no limit.")
-    lowest_pitch: int = _option(PITCH_RANGE[0], "Drop notes below.")
-    highest_pitch: int = _option(PITCH_RANGE[1], "Drop notes above.")
-    long_rest: float = _option(LONG_REST, "tabs: quarter notes of silence at which a track is split.")
-    max_silence: float = _option(MAX_SILENCE, "tabs: drop chunks that are silent for a larger share of their time.")
-    skip: list[str] = field(
-        default_factory=list, metadata={"help": f"Cleaning steps to leave out, of: {', '.join(CLEANING_STEPS)}."}
-    )
-    tab_events: bool = _option(False, "tabs: also write each chunk as rows of (semitone, octave, dur_log, dotted).")
-    chord_note: str = _option("top", "tab_events: the note kept of a chord, top or bottom.")
-    near_duplicates: str = _option("join", "Near duplicates: join to one work, drop all but the first, or ignore.")
-    split_by: str = _option("work", "work; or artist: all works of an artist go to one split too.")
-    workers: int = _option(0, "Processes that read files; 0: one per core.")
-    timeout: float = _option(Limits().seconds, "Seconds of processor time per file.")
-    memory: int = _option(Limits().memory, "MiB of memory per file.")
-    engine: str = _option("local", "local processes, or ray: a Ray cluster (RAY_ADDRESS) with shared paths.")
-    resume: bool = _option(False, "Continue after an interruption, or update the corpus in --out with what is new.")
-    overwrite: bool = _option(False, "Replace the corpus in --out once the new one is complete.")
+    on_grid_only: bool = option(False, "Reject pieces that were not written on the beat grid of their file.")
+    min_notes: int = option(0, f"Fewest notes of a piece; 0: {MIN_NOTES}, with tabs {MIN_CHUNK_NOTES}.")
+    max_notes: int = option(0, f"Most notes of a piece; tabs cuts there. 0: no limit, with tabs {MAX_CHUNK_NOTES}.")
+    min_voices: int = option(0, "Fewest simultaneous notes (95th percentile over the onsets of a piece).")
+    max_voices: int = option(0, "Most simultaneous notes; 0: no limit.")
+    lowest_pitch: int = option(PITCH_RANGE[0], "Drop notes below.")
+    highest_pitch: int = option(PITCH_RANGE[1], "Drop notes above.")
+    long_rest: float = option(LONG_REST, "tabs: quarter notes of silence at which a track is split.")
+    max_silence: float = option(MAX_SILENCE, "tabs: drop chunks that are silent for a larger share of their time.")
+    skip: list[str] = option([], f"Cleaning steps to leave out, of: {', '.join(CLEANING_STEPS)}.")
+    tab_events: bool = option(False, "tabs: also write each chunk as rows of (semitone, octave, dur_log, dotted).")
+    chord_note: str = option("top", "tab_events: the note kept of a chord, top or bottom.")
+    near_duplicates: str = option("join", "Near duplicates: join to one work, drop all but the first, or ignore.")
+    split_by: str = option("work", "work; or artist: all works of an artist go to one split too.")
+    workers: int = option(0, "Processes that read files; 0: one per core.")
+    timeout: float = option(Limits().seconds, "Seconds of processor time per file.")
+    memory: int = option(Limits().memory, "MiB of memory per file.")
+    engine: str = option("local", "local processes, or ray: a Ray cluster (RAY_ADDRESS) with shared paths.")
+    resume: bool = option(False, "Continue after an interruption, or update the corpus in --out with what is new.")
+    overwrite: bool = option(False, "Replace the corpus in --out once the new one is complete.")
 
     def __post_init__(self) -> None:
         for name in ("workers", "min_notes", "max_notes", "min_voices", "max_voices", "long_rest", "max_silence"):

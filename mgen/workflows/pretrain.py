@@ -7,7 +7,7 @@ reinforcement learning.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from mgen.corpus.shards import Corpus
 from mgen.corpus.windows import Windows
 from mgen.errors import MgenError
 from mgen.models.transformer import initial_policy, new_policy
-from mgen.options import as_dict, from_keywords
+from mgen.options import as_dict, from_keywords, option
 from mgen.runs.run import Progress, Run, TrainingResult, on_main_process
 from mgen.runs.sample_callback import fixed_prompts
 from mgen.runs.tracking import SampleOptions, attach_samples, check_tracking
@@ -33,47 +33,33 @@ OPTIMIZERS = {"adamw": "adamw_torch_fused", "adam": "adamw_torch_fused", "rmspro
 class PretrainConfig(SampleOptions, TrainingArguments):  # type: ignore[misc]
     """Options of `mgen pretrain`: those of `transformers.TrainingArguments`, with other defaults, and these."""
 
-    corpus: str = field(default="", metadata={"help": "Folder written by mgen prepare."})
-    out: str = field(default="", metadata={"help": "Run folder; the model goes to OUT/model."})
-    init: str = field(
-        default="", metadata={"help": "Model folder of a policy to continue from; it determines size and dropout."}
-    )
-    style: str = field(default="", metadata={"help": "Train and evaluate on the pieces of this style alone."})
-    size: str = field(default="tiny", metadata={"help": "tiny (1 M), small (25 M) or base (85 M)."})
-    context: int = field(default=512, metadata={"help": "Longest sequence, in tokens."})
-    optimizer: str = field(default="adamw", metadata={"help": "adamw, adam (no weight decay) or rmsprop."})
-    dropout: float = field(default=0.0, metadata={"help": "Dropout on attention weights."})
-    transpose: bool = field(default=True, metadata={"help": "Transpose training sequences to all twelve keys."})
-    style_dropout: float = field(default=0.1, metadata={"help": "Share of sequences without their style token."})
-    streaming: bool = field(
-        default=False,
-        metadata={"help": "Read train from disk during training: for a corpus that does not fit into memory."},
-    )
-    patience: int = field(
-        default=0, metadata={"help": "Stop after this many evaluations without improvement; 0 for never."}
-    )
-    valid_windows: int = field(default=256, metadata={"help": "Most windows in an evaluation."})
-    speed: str = field(
-        default="auto",
-        metadata={"help": "auto: bf16 and torch.compile where the machine has a GPU; plain: neither."},
-    )
-    max_steps: int = field(default=1000, metadata={"help": "Optimizer steps."})
-    learning_rate: float = field(default=1e-3, metadata={"help": "Highest learning rate."})
-    lr_scheduler_type: str = field(default="cosine", metadata={"help": "As in transformers."})
-    warmup_steps: float = field(default=0.03, metadata={"help": "Steps, or a share of all steps if below 1."})
-    weight_decay: float = field(default=0.1, metadata={"help": "Weight decay of adamw."})
-    adam_beta2: float = field(default=0.95, metadata={"help": "Beta 2 of adamw and adam."})
-    per_device_train_batch_size: int = field(default=16, metadata={"help": "Sequences per step and device."})
-    per_device_eval_batch_size: int = field(default=32, metadata={"help": "Sequences per step of evaluation."})
-    eval_strategy: str = field(default="steps", metadata={"help": "As in transformers."})
-    eval_steps: float = field(default=200, metadata={"help": "Steps between evaluations, and between checkpoints."})
-    save_total_limit: int = field(
-        default=2, metadata={"help": "Checkpoints kept; at least 2, so that one is always complete."}
-    )
-    load_best_model_at_end: bool = field(
-        default=True, metadata={"help": "Keep the weights with the lowest valid loss."}
-    )
-    logging_steps: float = field(default=20, metadata={"help": "Steps between log lines."})
+    corpus: str = option("", "Folder written by mgen prepare.")
+    out: str = option("", "Run folder; the model goes to OUT/model.")
+    init: str = option("", "Model folder of a policy to continue from; it determines size and dropout.")
+    style: str = option("", "Train and evaluate on the pieces of this style alone.")
+    size: str = option("tiny", "tiny (1 M), small (25 M) or base (85 M).")
+    context: int = option(512, "Longest sequence, in tokens.")
+    optimizer: str = option("adamw", "adamw, adam (no weight decay) or rmsprop.")
+    dropout: float = option(0.0, "Dropout on attention weights.")
+    transpose: bool = option(True, "Transpose training sequences to all twelve keys.")
+    style_dropout: float = option(0.1, "Share of sequences without their style token.")
+    streaming: bool = option(False, "Read train from disk during training: for a corpus that does not fit into memory.")
+    patience: int = option(0, "Stop after this many evaluations without improvement; 0 for never.")
+    valid_windows: int = option(256, "Most windows in an evaluation.")
+    speed: str = option("auto", "auto: bf16 and torch.compile where the machine has a GPU; plain: neither.")
+    max_steps: int = option(1000, "Optimizer steps.")
+    learning_rate: float = option(1e-3, "Highest learning rate.")
+    lr_scheduler_type: str = option("cosine", "As in transformers.")
+    warmup_steps: float = option(0.03, "Steps, or a share of all steps if below 1.")
+    weight_decay: float = option(0.1, "Weight decay of adamw.")
+    adam_beta2: float = option(0.95, "Beta 2 of adamw and adam.")
+    per_device_train_batch_size: int = option(16, "Sequences per step and device.")
+    per_device_eval_batch_size: int = option(32, "Sequences per step of evaluation.")
+    eval_strategy: str = option("steps", "As in transformers.")
+    eval_steps: float = option(200, "Steps between evaluations, and between checkpoints.")
+    save_total_limit: int = option(2, "Checkpoints kept; at least 2, so that one is always complete.")
+    load_best_model_at_end: bool = option(True, "Keep the weights with the lowest valid loss.")
+    logging_steps: float = option(20, "Steps between log lines.")
 
     def __post_init__(self) -> None:
         for name in ("corpus", "out"):

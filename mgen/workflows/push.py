@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from mgen.hub.published_samples import PublishedSamples, from_evaluation, from_m
 from mgen.hub.repository import RepositoryContents, write_repository
 from mgen.hub.trained_run import POLICY, TrainedRun
 from mgen.hub.upload import check_repo, endpoint, upload_folder
-from mgen.options import from_keywords
+from mgen.options import from_keywords, option
 from mgen.sampling.samples import read_samples
 
 FOLDER = "hub"
@@ -30,39 +30,34 @@ PLACEHOLDER_USER = "your-name"
 class PushConfig:
     """Options of `mgen push`."""
 
-    evaluation: str = field(
-        default="", metadata={"help": "Folder of mgen evaluate with this model in it: its numbers and samples."}
+    evaluation: str = option("", "Folder of mgen evaluate with this model in it: its numbers and samples.")
+    name: str = option("", "Row of the evaluation that is this model; the run's name by default.")
+    license: str = option("", "Licence of the weights, an identifier of the Hub.")
+    license_link: str = option("", "Address of the text of that licence.")
+    data_license: str = option("", "Licence of the music, in words.")
+    datasets: list[str] = option([], "Hub ids of the training data sets.")
+    base_model: str = option("", "Hub id of the model that it was fine-tuned from.")
+    eval_dataset: str = option(
+        "", "Hub id of the data set that results are reported for; USER/mgen-CORPUS_HASH by default."
     )
-    name: str = field(
-        default="", metadata={"help": "Row of the evaluation that is this model; the run's name by default."}
-    )
-    license: str = field(default="", metadata={"help": "Licence of the weights, an identifier of the Hub."})
-    license_link: str = field(default="", metadata={"help": "Address of the text of that licence."})
-    data_license: str = field(default="", metadata={"help": "Licence of the music, in words."})
-    datasets: list[str] = field(default_factory=list, metadata={"help": "Hub ids of the training data sets."})
-    base_model: str = field(default="", metadata={"help": "Hub id of the model that it was fine-tuned from."})
-    eval_dataset: str = field(
-        default="",
-        metadata={"help": "Hub id of the data set that results are reported for; USER/mgen-CORPUS_HASH by default."},
-    )
-    corpus: str = field(default="", metadata={"help": "The training corpus, if it has moved since."})
-    samples: int = field(default=3, metadata={"help": "Prompts whose completions are published; 0 for none."})
-    private: bool = field(default=False, metadata={"help": "Make a new repository private."})
-    revision: str = field(default="", metadata={"help": "Branch; main by default."})
-    message: str = field(default="", metadata={"help": "Commit message."})
-    dry_run: str = field(default="", metadata={"help": "Write the folder DIR, new or empty, and upload nothing."})
+    corpus: str = option("", "The training corpus, if it has moved since.")
+    samples: int = option(3, "Prompts whose completions are published; 0 for none.")
+    private: bool = option(False, "Make a new repository private.")
+    revision: str = option("", "Branch; main by default.")
+    message: str = option("", "Commit message.")
+    dry_run: str = option("", "Write the folder DIR, new or empty, and upload nothing.")
 
     def __post_init__(self) -> None:
         if self.samples < 0:
             raise ValueError(f"samples ({self.samples}) must be at least 0")
-        for option, ids in (
+        for name, ids in (
             ("datasets", self.datasets),
             ("base_model", [self.base_model]),
             ("eval_dataset", [self.eval_dataset]),
         ):
             for id_ in filter(None, ids):
                 if id_.count("/") > 1 or id_.startswith(("/", ".", "~")):
-                    raise ValueError(f"{option} '{id_}': expected a Hub id, such as user/name")
+                    raise ValueError(f"{name} '{id_}': expected a Hub id, such as user/name")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from mgen.evaluation.measure import PieceSet
 from mgen.evaluation.self_check import SelfCheck, bar_excerpts, self_check
 from mgen.files import check_new_folder
 from mgen.notes import Notes
-from mgen.options import from_keywords, target_style
+from mgen.options import from_keywords, option, target_style
 from mgen.stats.two_sample import MAX_NOTES, QUOTABLE
 
 FILE = "selfcheck.json"
@@ -31,17 +31,15 @@ FILE = "selfcheck.json"
 class SelfcheckConfig:
     """Options of `mgen selfcheck`."""
 
-    corpus: str = field(default="", metadata={"help": "Folder written by mgen prepare; all its splits are used."})
-    style: str = field(
-        default="", metadata={"help": "Style of the corpus; may be left out if it has one style and `other`."}
-    )
-    collections: list[str] = field(default_factory=list, metadata={"help": "Only these collections, if any."})
-    n: int = field(default=QUOTABLE, metadata={"help": "Pieces per side, at most; requirements are judged at 512."})
-    per_work: int = field(default=4, metadata={"help": "Excerpts of a piece, at most."})
-    splits: int = field(default=100, metadata={"help": "Random splits, real against real, feature model."})
-    sequence_splits: int = field(default=20, metadata={"help": "The same for the sequence model, 10 s each."})
-    out: str = field(default="", metadata={"help": f"Folder for {FILE}; must be new or empty."})
-    seed: int = field(default=0, metadata={"help": "Of splits and corruptions."})
+    corpus: str = option("", "Folder written by mgen prepare; all its splits are used.")
+    style: str = option("", "Style of the corpus; may be left out if it has one style and `other`.")
+    collections: list[str] = option([], "Only these collections, if any.")
+    n: int = option(QUOTABLE, "Pieces per side, at most; requirements are judged at 512.")
+    per_work: int = option(4, "Excerpts of a piece, at most.")
+    splits: int = option(100, "Random splits, real against real, feature model.")
+    sequence_splits: int = option(20, "The same for the sequence model, 10 s each.")
+    out: str = option("", f"Folder for {FILE}; must be new or empty.")
+    seed: int = option(0, "Of splits and corruptions.")
 
     def __post_init__(self) -> None:
         if not self.corpus:

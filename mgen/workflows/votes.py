@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,16 @@ from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.listen.ranking import StudyResults, study_results
 from mgen.listen.vote_store import Preference, VoteStore
-from mgen.options import from_keywords
+from mgen.options import from_keywords, option
 
 
 @dataclass
 class VotesConfig:
     """Options of `mgen votes`."""
 
-    export: str = field(default="", metadata={"help": "File for preference pairs, one JSON object per line."})
-    tokenizer: str = field(
-        default="",
-        metadata={"help": "Model folder with the vocabulary of the clips, if the votes file has none."},
-    )
-    seed: int = field(default=0, metadata={"help": "Seed of the intervals' resamples."})
+    export: str = option("", "File for preference pairs, one JSON object per line.")
+    tokenizer: str = option("", "Model folder with the vocabulary of the clips, if the votes file has none.")
+    seed: int = option(0, "Seed of the intervals' resamples.")
 
 
 @dataclass(frozen=True)
