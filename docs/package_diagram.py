@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -29,6 +30,13 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@functools.cache
+def nodes(source: str) -> tuple[ast.AST, ...]:
+    """Every node of a module's syntax tree."""
+    return tuple(ast.walk(ast.parse(source)))
+
+
+@functools.cache
 def imports(source: str, package: str = "") -> list[set[str]]:
     """Full names that each import statement of a module imports, wherever in the module it stands.
 
@@ -37,7 +45,7 @@ def imports(source: str, package: str = "") -> list[set[str]]:
         package: what its relative imports start from.
     """
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         if isinstance(node, ast.Import):
             found.append({alias.name for alias in node.names})
         elif isinstance(node, ast.ImportFrom):

@@ -13,7 +13,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from package_diagram import FLOORS, circles, drawing, floor, goes_up, imports, module_name, read_packages, table
+from package_diagram import FLOORS, circles, drawing, floor, goes_up, imports, module_name, nodes, read_packages, table
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -72,7 +72,7 @@ def wrong_arrows(module, source, is_package=False):
 def unsafe(source):
     """Lines that would run code from a file: pickles, remote code, unrestricted loading."""
     found = sorted(name for name in names_in(source) if name.split(".")[0] in UNSAFE_MODULES)
-    for node in ast.walk(tree(source)):
+    for node in nodes(source):
         if isinstance(node, ast.keyword) and node.arg in UNSAFE_KEYWORDS:
             if not isinstance(node.value, ast.Constant) or node.value.value is not UNSAFE_KEYWORDS[node.arg]:
                 found.append(f"line {node.value.lineno}: {node.arg}")
@@ -156,7 +156,7 @@ def test_torch_load_always_says_weights_only():
     calls = [
         (relative(path), node.lineno, {keyword.arg for keyword in node.keywords})
         for path in python_files(*PACKAGES, "scripts")
-        for node in ast.walk(tree(path.read_text()))
+        for node in nodes(path.read_text())
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load"
     ]
     assert [call for call in calls if "weights_only" not in call[2]] == []
@@ -269,7 +269,7 @@ def distributions(top):
 def other_projects(source, package=""):
     """Top-level packages of other projects that a module imports, also through `import_extra` and `import_module`."""
     names = names_in(source, package)
-    calls = [node for node in ast.walk(tree(source)) if isinstance(node, ast.Call) and node.args]
+    calls = [node for node in nodes(source) if isinstance(node, ast.Call) and node.args]
     late = [node for node in calls if ast.unparse(node.func).endswith(("import_extra", "import_module"))]
     names |= {node.args[0].value for node in late if isinstance(node.args[0], ast.Constant)}
     if any(name.startswith("torch.utils.tensorboard") for name in names):

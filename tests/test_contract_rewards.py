@@ -37,6 +37,7 @@ every_judge = pytest.mark.parametrize("name", REWARDS)
 few = settings(max_examples=40, deadline=None)
 
 
+@pytest.mark.slow
 @every_judge
 @few
 @given(notes=batches(), seed=st.integers(0, 100))

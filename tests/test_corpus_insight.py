@@ -20,6 +20,8 @@ from mgen.corpus.shortcuts import COLUMNS, NOTE_COUNTS, Shortcut, StyleAccuracy,
 from mgen.errors import MgenError
 from mgen.notes import Notes
 
+pytestmark = pytest.mark.slow
+
 NASTY = "</style><script>alert('x')</script> & \"friends\""
 
 # (onset, duration, pitch) in steps of 24 a quarter
@@ -172,7 +174,6 @@ def test_the_recipe_band_counts_programs(tmp_path, remi):
     assert programs.labels == ("acoustic grand piano", "any other") and programs.counts == {"jazz": [24, 0]}
 
 
-@pytest.mark.slow
 def test_a_sample_is_of_each_style_and_its_seeds(swing_and_straight):
     first, again, other = (measure_corpus(swing_and_straight, sample=2, seed=seed) for seed in (0, 0, 1))
     assert first.sampled == {"jazz": 2, "other": 2}
@@ -182,7 +183,6 @@ def test_a_sample_is_of_each_style_and_its_seeds(swing_and_straight):
     assert "2 of 4 pieces of jazz" in Page(render_insight(first)).text
 
 
-@pytest.mark.slow
 def test_note_counts_of_swing_distinguish_it_from_straight(tmp_path, remi):
     rows = [row(i, style, collection=f"{style} {i % 2}") for style in ("jazz", "other") for i in range(24)]
     found = measure_corpus(write_corpus(tmp_path / "c", remi, rows, [SWUNG] * 24 + [STRAIGHT] * 24))
@@ -240,7 +240,6 @@ def full(tmp_path_factory, remi):
     return measure_corpus(corpus)
 
 
-@pytest.mark.slow
 def test_the_page_has_every_part_and_nothing_from_outside(full):
     html = render_insight(full)
     page = Page(html)
@@ -272,7 +271,6 @@ def test_the_page_has_every_part_and_nothing_from_outside(full):
     assert CLEANING_STEPS["short_notes"] in page.text
 
 
-@pytest.mark.slow
 def test_names_are_escaped_everywhere(full):
     html = render_insight(full)
     page = Page(html)
@@ -312,7 +310,6 @@ def test_a_work_in_two_splits_is_said(tmp_path, remi):
     assert "1 works are in more than one split" in Page(render_insight(found)).text
 
 
-@pytest.mark.slow
 def test_json_holds_all_and_no_nan(full):
     plain = asdict(full)
     again = json.loads(json.dumps(plain, allow_nan=False))

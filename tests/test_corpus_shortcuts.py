@@ -147,6 +147,7 @@ def test_words_follow_the_numbers(collections, on_grid, says, excluded):
     assert says in text and excluded not in text and "90 %" in text and text.endswith(".")
 
 
+@pytest.mark.slow
 def test_counts_are_guessed_alone_together_and_on_the_grid():
     rng, pieces = table()
     jazz = (pieces["style"] == "jazz").to_numpy()

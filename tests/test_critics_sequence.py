@@ -118,6 +118,7 @@ print(json.dumps(logit))
 """
 
 
+@pytest.mark.slow
 def test_a_process_without_our_code_gives_the_same_logit(network, pieces, remi, tmp_path):
     network.save_pretrained(tmp_path)
     text = "".join(remi.names[token] for token in network.rows(pieces)[2])

@@ -77,6 +77,7 @@ def held_out(remi):
     return Notes.concat([toy(SWUNG, 40, rng), toy(STRAIGHT, 40, rng)]), np.arange(80) < 40
 
 
+@pytest.mark.slow
 def test_it_learns_to_tell_two_styles_apart(trained, remi):
     critic, before, metrics = trained
     notes, jazz = held_out(remi)

@@ -25,6 +25,8 @@ from mgen.stats.calibration import expected_calibration_error
 from mgen.transforms.corruptions import markov_pitches, one_pitch, random_pitches, shuffle_bars, two_bar_loop
 from mgen.transforms.degenerate import random_tokens
 
+pytestmark = pytest.mark.slow
+
 NAMES = {"lead_sheets": True, "club_takes": True, "folk_tunes": False, "pop_takes": False}
 LENGTH = 64
 
@@ -64,7 +66,6 @@ def test():
     return excerpts(36, 48)
 
 
-@pytest.mark.slow
 def test_it_classifies_held_out_works(critic, test):
     judged = critic(test.notes)
     known = judged.defined

@@ -27,6 +27,7 @@ def collections():
     )
 
 
+@pytest.mark.slow
 def test_real_rows_are_first_then_copies_then_hard_negatives():
     excerpts = collections()
     made = FeatureRows.compute(excerpts, copies=2)

@@ -76,6 +76,7 @@ def test_other_works_of_the_same_collections_are_known():
     assert (OutOfDistributionGuard.fit(table[learned], table[:0]).distance(table[~learned]) <= 1).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_works_that_were_not_learned_from_tell_how_far_real_music_lies():
     """From a dozen works of each, others lie further out than any of them."""
     table = feature_table(demo(*COLLECTIONS, works=40))

@@ -59,6 +59,7 @@ def test_loudness_separates_collections_until_it_is_flat():
     assert json.loads(json.dumps([result.to_json() for result in results]))[0]["type"] == "on grid"
 
 
+@pytest.mark.slow
 def test_only_pairs_of_one_kind_on_request():
     excerpts = collections(n=10, on_grid=np.repeat([True, False, True, False, False], 10))
     results = shortcut_baseline(excerpts, {"here": Stage.complete(excerpts.notes)}, min_pieces=10, same_type=True)
@@ -79,6 +80,7 @@ def test_raw_excerpts_come_from_the_files_and_missing_ones_are_counted(small_cor
     assert len(np.unique(found.notes.velocity)) > 1
 
 
+@pytest.mark.slow
 def test_excerpts_of_one_work_are_held_out_together():
     excerpts = collections(n=24, music=False)
     excerpts = excerpts.rows(np.isin(excerpts.collection, ["club", "church"]))

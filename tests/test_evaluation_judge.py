@@ -9,6 +9,8 @@ from mgen.evaluation.judge import EvaluationJudge, fit_judge
 from mgen.notes import Notes
 from mgen.transforms.corruptions import CORRUPTIONS
 
+pytestmark = pytest.mark.slow
+
 JAZZ = ("lead_sheets", "blues_piano")
 OTHER = ("chorales", "folk_tunes")
 TRAIN, HELD = 16, 8
@@ -64,7 +66,6 @@ def test_probabilities_and_silence(judge):
     assert judge.style == "jazz"
 
 
-@pytest.mark.slow
 def test_refitting_gives_the_same_judge(judge):
     music = split(JAZZ)[1]
     np.testing.assert_array_equal(fit(0).probability(music), judge.probability(music))

@@ -60,6 +60,7 @@ def test_two_clips_differ_in_nothing_but_the_music(tmp_path, one, other):
     assert abs(first[-1]) < 1e-3 and abs(second[-1]) < 1e-3
 
 
+@pytest.mark.slow
 def test_all_demo_music_against_each_other(tmp_path):
     pieces = [clip_file(tmp_path / f"{i}.mid", compose(name, i)) for i, name in enumerate(COLLECTIONS)]
     for one, other in zip(pieces, [*pieces[1:], pieces[0]], strict=True):

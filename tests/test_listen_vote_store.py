@@ -52,6 +52,7 @@ def vote_and_kill(path, first, delay):
     return [int(line) for line in whole.split()]
 
 
+@pytest.mark.slow
 def test_kill_9_loses_and_doubles_no_vote(tmp_path):
     """MGEN_KILLS=1000 kills a thousand times."""
     path = tmp_path / "votes.sqlite"

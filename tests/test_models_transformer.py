@@ -122,6 +122,7 @@ def words(options):
     return [word for key, value in options.items() for word in (f"--{key}", str(value))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt2", "qwen3"])
 def test_pretrained_from_another_architecture_it_is_finetuned_with_realism(
     family, small_corpus, remi, tmp_path, monkeypatch

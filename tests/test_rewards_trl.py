@@ -135,6 +135,7 @@ def _by_hand(completion: list[int]) -> tuple[float, float]:
     )
 
 
+@pytest.mark.slow
 def test_plain_trl_trains_on_our_rewards_and_logs_them(tmp_path):
     follows = {
         "Bar_None": {"TimeSig_4/4": 1.0},

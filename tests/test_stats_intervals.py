@@ -53,6 +53,7 @@ def test_statistics_of_weights_are_those_of_copies(values, seed):
         assert middle == np.quantile(copies, 0.5, method="inverted_cdf")
 
 
+@pytest.mark.slow
 def test_intervals_of_works_are_honest_where_pieces_are_not_independent():
     # 40 works of 10 pieces each, all alike within a work: the deviation of the mean is 1 / sqrt(40)
     rng = np.random.default_rng(0)

@@ -79,6 +79,7 @@ def test_a_planted_copy_is_found_in_another_key_tempo_and_accompaniment():
     assert index.copied_run(joined)[0] >= run / 3  # the bass is the top line where the melody rests, and cuts the run
 
 
+@pytest.mark.slow
 def test_the_training_set_copies_itself_and_held_out_music_sets_the_threshold():
     train, held_out = solos(30), solos(200, seed=5)
     index = CopyIndex.of(train, held_out)

@@ -197,6 +197,7 @@ def test_identical_sets_are_one_half_exactly():
     assert found.larger.low <= 0.5 <= found.larger.high
 
 
+@pytest.mark.slow
 def test_length_alone_does_not_tell():
     real, other = solos(120, bars=12), solos(120, seed=1, bars=12)
     length = np.random.default_rng(0).integers(20, 40, 120)

@@ -13,6 +13,8 @@ import pytest
 import mgen
 from mgen.errors import MgenError
 
+pytestmark = pytest.mark.slow
+
 TINY = {"report_to": "none", "use_cpu": True}
 
 
