@@ -163,7 +163,7 @@ def test_torch_load_always_says_weights_only():
 
 
 def text_files():
-    folders = (*PACKAGES, "scripts", "tests", "configs", "docs", ".ci")
+    folders = (*PACKAGES, "scripts", "tests", "configs", "docs", "examples", ".ci")
     suffixes = {".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".jinja", ".html", ".css", ".js", ""}
     inside = [path for folder in folders for path in (ROOT / folder).rglob("*") if "__pycache__" not in path.parts]
     files = [path for path in [*inside, *ROOT.glob("*")] if path.is_file() and path.suffix in suffixes]
@@ -318,6 +318,21 @@ def test_constraints_pin_a_version_that_each_requirement_allows():
         pin = pins.get(canonicalize_name(requirement.name))
         assert pin, f"{requirement.name} has no pin"
         assert requirement.specifier.contains(Version(pin)), f"{requirement} does not allow {pin}"
+
+
+PRIVATE_WORDS = re.compile(r"\b(?:told|untold|heard|hears|unheard|anew|rivals?)\b", re.I)
+MAX_PRIVATE = 15  # lines: this table, old names that are refused, and a JSON key of `mgen bench` that has to stay
+
+
+def test_text_uses_the_terms_of_the_field():
+    files = [path for path in text_files() if relative(path) not in {"CHANGELOG.md", "docs/log.md", "docs/cards.md"}]
+    found = [
+        f"{relative(path)}:{number}: {line.strip()[:80]}"
+        for path in files
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if PRIVATE_WORDS.search(line)
+    ]
+    assert len(found) <= MAX_PRIVATE, "\n".join(found)
 
 
 def test_the_readme_names_commands_and_files_that_exist():

@@ -43,7 +43,7 @@ def test_a_number_of_notes_is_met_to_the_note():
 
 
 def test_a_judge_of_runs_alone_is_exploited_by_never_repeating_a_pitch():
-    """Planted: what `longest_run` hears, and a wish for few pitches. Two pitches in turn are the best there is."""
+    """A planted judge: `longest_run`, and a preference for few pitches. Two alternating pitches are the optimum."""
 
     def few_without_runs(notes):
         pitches = np.unique(np.stack([notes.piece, notes.pitch]), axis=1)[0]
