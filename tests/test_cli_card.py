@@ -168,7 +168,7 @@ def test_given_bands_are_used(small_corpus, tmp_path):
         (["grammar", "--bands", "nowhere.json"], "nowhere.json: expected bands as JSON"),
         (["grammar", "--style", "polka"], "style 'polka': the corpus has jazz, other"),
         (["grammar", "--split", "tset"], "split 'tset'"),
-        (["grammar", "--tokens", "100000"], "ask for fewer tokens"),
+        (["grammar", "--tokens", "100000"], "choose shorter windows"),
         (["grammar", "--seconds", "600"], "at most 120"),
         (["grammar", "--start", "noise"], "expected one of demo, corpus"),
         (["grammar", "--corpus", "nowhere"], "nowhere"),
