@@ -4,10 +4,12 @@ import json
 
 import pytest
 
+import mgen
 from mgen.cli.main import run
 from mgen.cli.prepare import main
 from mgen.corpus.demo import write_demo_corpus
 from mgen.corpus.shards import Corpus
+from mgen.errors import MgenError
 
 pytestmark = pytest.mark.slow
 
@@ -103,3 +105,20 @@ def test_a_mistake_is_one_line_and_exit_code_2(music, tmp_path, capsys, words, s
     assert line.startswith("mgen: ") and says in line
     left = {".c.part"} if "works" in says else set()  # what was read is kept
     assert not out.exists() and {path.name for path in tmp_path.iterdir()} == left
+
+
+def test_the_library_call_prints_nothing_and_returns_the_corpus(music, tmp_path, capsys):
+    calls = []
+    styles = {"jazz": music / "jazz", "other": str(music / "other")}
+    result = mgen.prepare([], tmp_path / "c", styles=styles, progress=lambda *counts: calls.append(counts), workers=1)
+    assert (result.scanned, result.kept, result.rejected) == (33, 32, {"unknown format": 1})
+    assert result.corpus.manifest == Corpus.open(tmp_path / "c").manifest
+    assert calls[0] == (0, 33, 0) and calls[-1] == (33, 33, 1)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_library_call_names_the_nearest_option(music, tmp_path):
+    with pytest.raises(MgenError, match=r"no option 'recipy'; did you mean 'recipe'\?"):
+        mgen.prepare([music], tmp_path / "c", recipy="band")
+    with pytest.raises(MgenError, match=r"workers \(-1\) must be at least 0"):
+        mgen.prepare([music], tmp_path / "c", workers=-1)

@@ -177,7 +177,7 @@ def test_the_recipe_band_counts_programs(tmp_path, remi):
 def test_a_sample_is_of_each_style_and_its_seeds(swing_and_straight):
     first, again, other = (measure_corpus(swing_and_straight, sample=2, seed=seed) for seed in (0, 0, 1))
     assert first.sampled == {"jazz": 2, "other": 2}
-    assert first.to_json() == again.to_json() and first.seed != other.seed
+    assert asdict(first) == asdict(again) and first.seed != other.seed
     assert first.styles["jazz"].pieces == 4  # the table is read whole
     assert sum(chart(first, "notes").counts["jazz"]) == 4
     assert "2 of 4 pieces of jazz" in Page(render_insight(first)).text

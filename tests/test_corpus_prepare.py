@@ -149,7 +149,7 @@ def test_a_corpus_is_replaced_only_when_asked_and_when_the_new_one_is_whole(musi
     out = tmp_path / "corpus"
     shutil.copytree(made, out)
     before = contents(out)
-    with pytest.raises(MgenError, match="holds a corpus already; give --resume to bring it up to date, --overwrite"):
+    with pytest.raises(MgenError, match="holds a corpus already; give --resume to update it, --overwrite"):
         prepare_corpus(music, out)
     with pytest.raises(MgenError, match="too small to split"):
         prepare_corpus(music[:3], out, overwrite=True)
@@ -171,7 +171,7 @@ def test_a_folder_with_something_else_is_left_alone(music, tmp_path, overwrite):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(MgenError, match="holds something other than a corpus"):
         prepare_corpus(music, tmp_path, overwrite=overwrite)
-    with pytest.raises(MgenError, match="something else"):
+    with pytest.raises(MgenError, match="something other"):
         prepare_corpus(music, tmp_path / "thesis.txt", overwrite=overwrite)
     assert contents(tmp_path) == {"thesis.txt": b"years of work"}
 
