@@ -44,11 +44,7 @@ def max_of(values: NDArray[np.integer], owner: NDArray[np.integer], n: int) -> L
 
 
 def shares(
-    owner: NDArray[np.integer],
-    bins: NDArray[np.integer],
-    size: int,
-    n: int,
-    weights: NDArray[np.integer] | None = None,
+    owner: NDArray[np.integer], bins: NDArray[np.integer], size: int, n: int, weights: NDArray[np.integer] | None = None
 ) -> Floats:
     """(n, size) share of each bin, 0..size - 1, among an owner's values; NaN for an owner of none."""
     counts = np.bincount(owner * np.int64(size) + bins, weights, minlength=n * size).reshape(n, size)

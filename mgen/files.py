@@ -109,8 +109,7 @@ def file_format(data: bytes) -> str:
     if data[:4] == b"PK\x03\x04" and b"Content/score.gpif" in data:  # zip does not compress file names
         raise _unsupported("Guitar Pro 7 or 8 (.gp)")
     raise RejectedFile(
-        "unknown format",
-        f"begins with {data[:8]!r}; MIDI and Guitar Pro 3, 4 and 5 are read" if data else "empty file",
+        "unknown format", f"begins with {data[:8]!r}; MIDI and Guitar Pro 3, 4 and 5 are read" if data else "empty file"
     )
 
 

@@ -176,10 +176,7 @@ class Notes:
             rows = one.program == program
             track = core.TrackTick("drums" if program < 0 else f"program {program}", max(program, 0), program < 0)
             notes: Any = Note.from_numpy(
-                one.onset[rows],
-                one.duration[rows],
-                one.pitch[rows].astype(np.int8),
-                one.velocity[rows].astype(np.int8),
+                one.onset[rows], one.duration[rows], one.pitch[rows].astype(np.int8), one.velocity[rows].astype(np.int8)
             )
             track.notes = notes
             score.tracks.append(track)

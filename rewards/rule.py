@@ -43,12 +43,7 @@ class Band:
 
 
 def judge_by_band(
-    band: Band,
-    value: Floats,
-    notes: Notes,
-    excess: Mask | None = None,
-    lack: Mask | None = None,
-    worst: float = WORST,
+    band: Band, value: Floats, notes: Notes, excess: Mask | None = None, lack: Mask | None = None, worst: float = WORST
 ) -> Judgement:
     """Scores minus the distance to the band, at least `worst`, and assigns the score to notes as credit.
 

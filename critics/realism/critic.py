@@ -122,11 +122,7 @@ class RealismCritic:
     """
 
     def __init__(
-        self,
-        network: SequenceCritic,
-        options: RealismOptions | None = None,
-        against: str = "current",
-        seed: int = 0,
+        self, network: SequenceCritic, options: RealismOptions | None = None, against: str = "current", seed: int = 0
     ) -> None:
         self.options = options = options or RealismOptions()
         self.network, self.against, self.origin = network, against, ""

@@ -197,12 +197,7 @@ class StyleTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
     control: Any
 
     def __init__(
-        self,
-        network: SequenceCritic,
-        args: TrainingArguments,
-        train: StyleDataset,
-        valid: LabelledPieces,
-        **rest: Any,
+        self, network: SequenceCritic, args: TrainingArguments, train: StyleDataset, valid: LabelledPieces, **rest: Any
     ) -> None:
         self.network, self.valid = network, valid
         super().__init__(
@@ -218,10 +213,7 @@ class StyleTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
 
     def _collate(self, items: list[tuple[TokenRow, float]]) -> dict[str, torch.Tensor]:
         rows, labels = zip(*items, strict=True)
-        return {
-            "input_ids": self.network.pad(rows).cpu(),
-            "labels": torch.tensor(labels, dtype=torch.float32),
-        }
+        return {"input_ids": self.network.pad(rows).cpu(), "labels": torch.tensor(labels, dtype=torch.float32)}
 
     def _get_train_sampler(self, *_: Any) -> Sampler[int]:
         return SequentialSampler(self.train_dataset)

@@ -93,11 +93,7 @@ def weighted_auc(scores: Floats, positive: NDArray[np.bool_], weights: Floats) -
 
 
 def score_changes(
-    critic: StyleCritic,
-    notes: Notes,
-    work: NDArray[np.str_],
-    transforms: Mapping[str, Transform],
-    seed: int = 0,
+    critic: StyleCritic, notes: Notes, work: NDArray[np.str_], transforms: Mapping[str, Transform], seed: int = 0
 ) -> dict[str, IntervalJson]:
     """Mean change of the score, in nats, under each transform, of the pieces that the critic judges."""
     rng = np.random.default_rng(seed)

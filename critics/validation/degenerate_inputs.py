@@ -116,11 +116,7 @@ def policy_samples(model: str, corpus: Corpus, style: str, tokens: int, seed: in
 
 
 def compare_inputs(
-    critic: StyleCritic,
-    train_without: TrainWithout,
-    real: Notes,
-    others: Mapping[str, Notes],
-    seed: int = 0,
+    critic: StyleCritic, train_without: TrainWithout, real: Notes, others: Mapping[str, Notes], seed: int = 0
 ) -> dict[str, dict[str, Any]]:
     """Compares the scores of degenerate inputs with those of real music of the style.
 

@@ -185,11 +185,7 @@ def _check_options(rules: Rules, engine: str, split_by: str, near_duplicates: st
 
 
 def _read(
-    journal: Journal,
-    sources: Sequence[Source],
-    rules: Rules,
-    run: Callable[..., Outcomes],
-    progress: Progress | None,
+    journal: Journal, sources: Sequence[Source], rules: Rules, run: Callable[..., Outcomes], progress: Progress | None
 ) -> pd.DataFrame:
     """Reads the files that the journal does not have; returns its rows for all `sources`, with `SOURCE_COLUMNS`."""
     stamps = [file_stamp(source.file) for source in sources]

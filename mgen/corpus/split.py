@@ -22,10 +22,7 @@ STRICTEST_FIRST = ("test", "judge", "valid", "train")
 
 
 def assign_splits(
-    pieces: pd.DataFrame,
-    styles: tuple[str, ...] = (),
-    by: str = "work",
-    previous: Mapping[str, str] | None = None,
+    pieces: pd.DataFrame, styles: tuple[str, ...] = (), by: str = "work", previous: Mapping[str, str] | None = None
 ) -> NDArray[np.str_]:
     """Split (P,) of each piece.
 

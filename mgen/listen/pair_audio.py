@@ -87,10 +87,7 @@ class PairAudioCache:
 
 
 def render_pair(
-    first: ClipFile,
-    second: ClipFile,
-    seconds: float,
-    synthesiser: Callable[..., Samples] = synthesise,
+    first: ClipFile, second: ClipFile, seconds: float, synthesiser: Callable[..., Samples] = synthesise
 ) -> PairAudio:
     """Synthesises two clips with equal length and loudness.
 

@@ -132,10 +132,7 @@ class SampleCallback(TrainerCallback):  # type: ignore[misc]
         drawn = sample(policy, prompts, Decoding(max_new_tokens=self.new_tokens), *ends, generator).lists()[0]
         greedy = Decoding(temperature=0, max_new_tokens=self.new_tokens)
         likeliest = sample(policy, prompts[:1], greedy, *ends, generator).lists()[0]
-        return [
-            *zip(names, prompts, drawn, strict=True),
-            (f"{names[0]}_greedy", prompts[0], likeliest[0]),
-        ]
+        return [*zip(names, prompts, drawn, strict=True), (f"{names[0]}_greedy", prompts[0], likeliest[0])]
 
 
 def fixed_prompts(

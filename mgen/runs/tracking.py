@@ -171,11 +171,7 @@ def attach_trackers(trainer: Trainer, folder: Path, began: float) -> list[ClipLo
         if PartialState().is_main_process and wandb.run is None:
             (folder / LOGS).mkdir(exist_ok=True)
             wandb.init(
-                project=trainer.args.project,
-                name=trainer.args.run_name,
-                id=identity,
-                dir=folder / LOGS,
-                resume="allow",
+                project=trainer.args.project, name=trainer.args.run_name, id=identity, dir=folder / LOGS, resume="allow"
             )
     if trainer.pop_callback(TrackioCallback) is not None:
         trackio = TrackioClipLogger()

@@ -256,11 +256,7 @@ def choose(logits: Tensor, decoding: Decoding, generator: torch.Generator | None
 
 @torch.no_grad()
 def completion_logprobs(
-    model: PreTrainedModel,
-    ids: Tensor,
-    length: int,
-    attention_mask: Tensor | None = None,
-    batch_size: int = 64,
+    model: PreTrainedModel, ids: Tensor, length: int, attention_mask: Tensor | None = None, batch_size: int = 64
 ) -> Tensor:
     """(B, T) log-probabilities, in nats, under a model, of the last T = `length` tokens of each row of `ids` (B, P
     + T).

@@ -127,10 +127,7 @@ def _halves(tables: tuple[Floats, Floats], works: tuple[Works, Works], rng: np.r
 
 
 def pooled_embedder(
-    model: PreTrainedModel,
-    write: Callable[[Notes], Sequence[NDArray[np.int64]]],
-    pad_id: int,
-    batch_size: int = 64,
+    model: PreTrainedModel, write: Callable[[Notes], Sequence[NDArray[np.int64]]], pad_id: int, batch_size: int = 64
 ) -> Embedder:
     """Builds an embedder from the mean over tokens of a network's last hidden states.
 

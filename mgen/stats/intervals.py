@@ -173,11 +173,7 @@ def resamples(groups: NDArray[np.generic], n: int, seed: int) -> Iterator[Floats
 
 
 def bootstrap(
-    values: ArrayLike,
-    groups: ArrayLike | None = None,
-    statistic: Statistic = mean,
-    n: int = REPLICATES,
-    seed: int = 0,
+    values: ArrayLike, groups: ArrayLike | None = None, statistic: Statistic = mean, n: int = REPLICATES, seed: int = 0
 ) -> Interval:
     """Percentile bootstrap, clustered: whole groups are drawn with replacement.
 

@@ -103,10 +103,7 @@ class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
         model = self.model.eval()
         is_note = torch.from_numpy(self.remi.kind == Kind.DURATION).to(self.args.device)
         loader = DataLoader(
-            self.eval_dataset,
-            batch_size=self.args.eval_batch_size,
-            collate_fn=self.data_collator,
-            shuffle=False,
+            self.eval_dataset, batch_size=self.args.eval_batch_size, collate_fn=self.data_collator, shuffle=False
         )
         total = torch.zeros(3, dtype=torch.float64, device=self.args.device)
         for number, batch in enumerate(loader):

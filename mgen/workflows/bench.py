@@ -307,11 +307,7 @@ def bench_rollout(config: BenchConfig) -> dict[str, Any]:
     def theirs() -> float:
         began = time.perf_counter()
         model.generate(
-            torch.tensor(prompts, device=model.device),
-            do_sample=True,
-            top_k=0,
-            max_new_tokens=new,
-            use_cache=True,
+            torch.tensor(prompts, device=model.device), do_sample=True, top_k=0, max_new_tokens=new, use_cache=True
         )
         _wait()
         return config.batch * new / (time.perf_counter() - began)

@@ -188,13 +188,7 @@ TrainedModel = tuple[PreTrainedModel, Any, int]
 
 
 def _train_policy(
-    run: Run,
-    config: PolicyConfig,
-    policy: PreTrainedModel,
-    remi: Remi,
-    train: Pairs,
-    valid: Pairs,
-    progress: Progress,
+    run: Run, config: PolicyConfig, policy: PreTrainedModel, remi: Remi, train: Pairs, valid: Pairs, progress: Progress
 ) -> TrainedModel:
     reference, _ = load_policy(config.policy)
     trainer = PolicyPreferences(
