@@ -34,10 +34,12 @@ class Music:
     """`midi`, `gp3`, `gp4` or `gp5`."""
 
 
-def check_new_folder(out: Path) -> None:
-    """Raises `MgenError` if an output folder exists and is not empty."""
+def check_new_folder(out: Path | str) -> Path:
+    """The path of an output folder; raises `MgenError` if it exists and is not empty."""
+    out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise MgenError(f"{out}: not empty; choose another --out")
+    return out
 
 
 def read_music(path: Path | str) -> Music:

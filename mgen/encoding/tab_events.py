@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from symusic import Note, core
 from torch.utils.data import Dataset
 
+from mgen.arrays import ranges
 from mgen.errors import MgenError
 
 COLUMNS = ("semitone", "octave", "dur_log", "dotted")
@@ -132,18 +133,19 @@ def decode(events: ArrayLike, program: int = 0, tempo: float = 120.0) -> core.Sc
         MgenError: A row is not an event, or the total time overflows MIDI ticks.
     """
     table = check_events(events)
-    ticks = _LENGTHS[_value_index(table)] * _TICKS_PER_UNIT
+    semitone, octave, dur_log, dotted = table.T.astype(np.int64)
+    ticks = _LENGTHS[2 * (6 - dur_log) + dotted] * _TICKS_PER_UNIT
     end = np.cumsum(ticks)
     if len(end) and end[-1] > _MAX_TICKS:
         raise MgenError(f"{len(table)} events last {end[-1]} ticks, at most {_MAX_TICKS} fit into a score; split them")
-    sounds = table[:, 0] > 0
+    sounds = semitone > 0
     score = core.ScoreTick(TICKS_PER_QUARTER)
     score.tempos.append(core.TempoTick(0, qpm=tempo))
     track = core.TrackTick("tab", program, False)
     notes: Any = Note.from_numpy(
         (end - ticks)[sounds].astype(np.int32),
         ticks[sounds].astype(np.int32),
-        _pitch(table)[sounds].astype(np.int8),
+        (12 * octave + semitone - 1)[sounds].astype(np.int8),
         np.full(int(sounds.sum()), 80, np.int8),
     )
     track.notes = notes
@@ -330,8 +332,7 @@ def _rows(pitch: Ints, value: NDArray[np.integer], gap: Ints) -> Events:
     longest = gap // _LONGEST - (gap % _LONGEST == 1)  # one unit is not a note value
     remainder = gap - longest * _LONGEST
     count = 1 + longest + _REST_COUNTS[remainder]
-    note = np.repeat(np.arange(len(gap)), count)
-    place = np.arange(len(note)) - np.repeat(np.cumsum(count) - count, count)
+    place, note = ranges(np.zeros_like(count), count)
     at = place - 1 - longest[note]
     rest = np.where(at < 0, len(_LENGTHS) - 1, _RESTS[remainder[note], np.maximum(at, 0)])
     sounds = place == 0
@@ -360,15 +361,3 @@ def _rests() -> tuple[Ints, Ints]:
 
 
 _RESTS, _REST_COUNTS = _rests()
-
-
-def _value_index(table: Events) -> Ints:
-    """(T,) index of each row's value, shortest first."""
-    index: Ints = 2 * (6 - table[:, 2].astype(np.int64)) + table[:, 3]
-    return index
-
-
-def _pitch(table: Events) -> Ints:
-    """(T,) MIDI note number of each row; meaningless for a rest."""
-    pitch: Ints = table[:, 1].astype(np.int64) * 12 + table[:, 0] - 1
-    return pitch

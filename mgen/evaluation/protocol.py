@@ -100,13 +100,7 @@ class PromptSet:
     def real_output(self, remi: Remi) -> SystemOutput:
         """The real continuations, as if a system had completed the prompts."""
         pieces = PieceSet.of_seeds([part.real(remi) for part in self.parts], [part.work for part in self.parts])
-        return SystemOutput(pieces, [row for part in self.parts for row in _continuations(part)])
-
-
-def _continuations(prompts: Prompts) -> list[list[int]]:
-    """Tokens of the real continuations."""
-    rows: list[list[int]] = prompts.windows[:, prompts.prompt_tokens :].tolist()
-    return rows
+        return SystemOutput(pieces, [row for part in self.parts for row in part.continuations])
 
 
 @dataclass(frozen=True)
@@ -278,21 +272,22 @@ def complete_prompts(
     Args:
         reference: that `kl_piece` is measured from; None leaves it out.
     """
-    completions, kl = [], []
+    completions: list[Completions] = []
+    kl: list[float] = []  # log p_system - log p_reference of each completion, in nats; the mean estimates the KL
     for s, part in enumerate(prompts.parts):
         # the same seed for every system: only the systems differ
-        drawn = system.systems[s % len(system.systems)].complete(
-            part, protocol.completion_tokens, seed=1000 * protocol.seed + s
-        )
+        run = system.systems[s % len(system.systems)]
+        drawn = run.complete(part, protocol.completion_tokens, seed=1000 * protocol.seed + s)
         completions.append(drawn)
         if reference is not None and drawn.logprobs is not None:
-            kl.append(log_ratio(drawn, part, reference, remi))
+            under_reference = logprobs_of(reference, part.ids.tolist(), drawn.token_ids, remi)
+            kl += [sum(own) - row.sum() for own, row in zip(drawn.logprobs, under_reference, strict=True)]
     notes = [
         Notes.from_completions(part.ids.tolist(), drawn.token_ids, remi)
         for part, drawn in zip(prompts.parts, completions, strict=True)
     ]
     pieces = PieceSet.of_seeds(notes, [part.work for part in prompts.parts], len(system.systems))
-    per_piece = {"kl_piece": np.concatenate(kl)} if len(kl) == len(prompts.parts) else {}
+    per_piece = {"kl_piece": np.array(kl)} if kl and len(kl) == len(pieces.work) else {}
     metrics: dict[str, Interval] = {}
     first = system.systems[0]
     if isinstance(first, ModelSystem):
@@ -302,14 +297,6 @@ def complete_prompts(
     if isinstance(first, BestOf):
         metrics["kl_bound"] = Interval(first.kl_bound, first.kl_bound, first.kl_bound)
     return SystemOutput(pieces, [row for drawn in completions for row in drawn.token_ids], per_piece, metrics)
-
-
-def log_ratio(drawn: Completions, prompts: Prompts, reference: PreTrainedModel, remi: Remi) -> Floats:
-    """(B,) log p_system - log p_reference of each completion, in nats; its mean estimates the KL per piece."""
-    assert drawn.logprobs is not None
-    under_reference = logprobs_of(reference, prompts.ids.tolist(), drawn.token_ids, remi)
-    out: Floats = np.array([sum(row) for row in drawn.logprobs]) - np.array([row.sum() for row in under_reference])
-    return out
 
 
 def logprobs_of(
@@ -328,7 +315,7 @@ def nll_note(model: PreTrainedModel, prompts: PromptSet, remi: Remi) -> Interval
     """Negative log-likelihood of the real continuations, in nats per note; comparable across encodings."""
     nats, notes = [], []
     for part in prompts.parts:
-        nats += [-row.sum() for row in logprobs_of(model, part.ids.tolist(), _continuations(part), remi)]
+        nats += [-row.sum() for row in logprobs_of(model, part.ids.tolist(), part.continuations, remi)]
         notes += part.real(remi).counts.tolist()
     count = np.array(notes, np.float64)
     return bootstrap(nats, prompts.work, lambda values, weights: (weights @ values) / (weights @ count))

@@ -35,6 +35,12 @@ class Prompts:
     prompt_tokens: int
     work: NDArray[np.str_]
 
+    @property
+    def continuations(self) -> list[list[int]]:
+        """Tokens of the real continuations."""
+        rows: list[list[int]] = self.windows[:, self.prompt_tokens :].tolist()
+        return rows
+
     def real(self, remi: Remi) -> Notes:
         """The notes with which real music continued, decoded as completions are."""
         return Notes.from_ids(list(self.windows), remi, start=self.prompt_tokens)

@@ -123,9 +123,7 @@ def measure_corruptions(
 
 def run_corruptions(config: CorruptionsConfig) -> CorruptionsResult:
     """As `measure_corruptions`, for options that are a `CorruptionsConfig` already."""
-    out = Path(config.out) if config.out else None
-    if out is not None:
-        check_new_folder(out)
+    out = check_new_folder(config.out) if config.out else None
     started = time.monotonic()
     music = _from_corpus(config) if config.corpus else _from_folder(config)
     rows = {**CORRUPTION_ROWS, **FORMAT_ROWS}

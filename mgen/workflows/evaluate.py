@@ -178,9 +178,7 @@ def evaluate_folders(
 
 def run_evaluate(config: EvaluateConfig, progress: Callable[[str], None] | None = None) -> EvaluateResult:
     """As `evaluate` or `evaluate_folders`, for options that are an `EvaluateConfig` already."""
-    out = Path(config.out) if config.out else None
-    if out is not None:
-        check_new_folder(out)
+    out = check_new_folder(config.out) if config.out else None
     return _evaluate_folders(config, out) if out is None or config.midi else _evaluate_models(config, out, progress)
 
 

@@ -103,8 +103,7 @@ def generate(model: Path | str, out: Path | str, **options: Any) -> GenerateResu
 
 def run_generate(config: GenerateConfig) -> GenerateResult:
     """As `generate`, for options that are a `GenerateConfig` already."""
-    out = Path(config.out)
-    check_new_folder(out)
+    out = check_new_folder(config.out)
     model, remi = load_policy(config.model)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     prompts = make_prompts(config, remi)

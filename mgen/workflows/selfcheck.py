@@ -78,9 +78,7 @@ def check_two_sample_test(
 
 def run_selfcheck(config: SelfcheckConfig, progress: Callable[[str], None] | None = None) -> SelfcheckResult:
     """As `check_two_sample_test`, for options that are a `SelfcheckConfig` already."""
-    out = Path(config.out) if config.out else None
-    if out is not None:
-        check_new_folder(out)
+    out = check_new_folder(config.out) if config.out else None
     started = time.monotonic()
     real = read_excerpts(Corpus.open(config.corpus), config)
     check = self_check(

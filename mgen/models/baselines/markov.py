@@ -11,11 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mgen.arrays import rank_within
 from mgen.corpus.shards import TokenTable
 from mgen.encoding.remi import Kind, Remi
 from mgen.errors import MgenError
 from mgen.models.baselines.endings import Endings
-from mgen.notes import STEPS_PER_QUARTER, Bars, Notes
+from mgen.notes import STEPS_PER_QUARTER, Notes
+from mgen.transforms.rebuild import bar_row, distinct, equal_bars
 
 Array = NDArray[np.int64]
 
@@ -67,22 +69,19 @@ class MarkovChain:
         if order < 1:
             raise MgenError(f"markov: order ({order}) must be at least 1")
         self.remi, self.order = remi, order
-        rank = _rank(notes.program, notes.pitch)
-        again = (np.diff(notes.piece) == 0) & (np.diff(notes.onset) == 0) & (np.diff(rank) == 0)
-        notes = notes.select(np.append(True, ~again)[: len(notes)])  # a pitch occurs once at one time
-        number = np.arange(len(notes)) - notes.starts[notes.piece]  # events before it in its piece
+        notes = distinct(notes)
+        number = rank_within(notes.piece, notes.n_pieces)  # events before it in its piece
         self._event = {
             name: getattr(notes, name).astype(np.int64)
             for name in ("pitch", "duration", "velocity", "program", "position")
         }
-        self._event["beats"] = notes.bars.beats[notes.bar_starts[notes.piece] + notes.bar].astype(np.int64)
+        self._event["beats"] = notes.bars.beats[bar_row(notes)].astype(np.int64)
         self._gap = np.where(number == 0, _NONE, np.diff(notes.onset, prepend=0)).astype(np.int64)
         self._rank = _rank(self._event["program"], self._event["pitch"])
         self._moving = np.flatnonzero(self._gap > 0)
         if not len(self._moving):
             raise MgenError("markov: no piece has two notes at different times; give more music")
-        codes = _code(self._gap, self._event)
-        self._symbols, symbol = np.unique(codes, return_inverse=True)
+        self._symbols, symbol = np.unique(_code(self._gap, self._event), return_inverse=True)
         self._contexts = _contexts(symbol, number, len(self._symbols), order)
 
     @classmethod
@@ -141,9 +140,8 @@ class MarkovChain:
             had = np.flatnonzero(self._event["pitch"] == endings.pitch[row])
             if len(had):
                 place = had[rng.integers(len(had))]
-                event["duration"][row], event["velocity"][row] = (
-                    self._event[name][place] for name in ("duration", "velocity")
-                )
+                for name in ("duration", "velocity"):
+                    event[name][row] = self._event[name][place]
         event["pitch"] = np.where(named, endings.pitch, event["pitch"])
         event["velocity"] = np.where(endings.kind == Kind.VELOCITY, endings.velocity, event["velocity"])
         begun = named | (endings.kind == Kind.PROGRAM)
@@ -161,9 +159,8 @@ class MarkovChain:
         batch, starts = notes.n_pieces, notes.starts
         context = [np.full(batch, 0 if order == 0 else _NONE) for order in range(self.order + 1)]
         for back in range(self.order, 0, -1):
-            place = starts[1:] - back
-            known = np.flatnonzero(place > starts[:-1])  # the gap before a prompt's first note is not known
-            here = place[known]
+            known = np.flatnonzero(starts[1:] - back > starts[:-1])  # the gap before a prompt's first note is not known
+            here = starts[1:][known] - back
             symbol = np.full(batch, _NONE)
             event = {name: getattr(notes, name)[here].astype(np.int64) for name in ("program", "pitch", "duration")}
             symbol[known] = self._symbol((notes.onset[here] - notes.onset[here - 1]).astype(np.int64), event)
@@ -205,16 +202,10 @@ class MarkovChain:
 def bar_tokens(endings: Endings, remi: Remi) -> Array:
     """(B,) number of tokens of bar, position and note at the end of each prompt that its last event starts with."""
     multi = int(remi.multi)
-    tokens = {
-        Kind.BAR: 1,
-        Kind.TIME_SIGNATURE: 2,
-        Kind.DURATION: 2,
-        Kind.POSITION: 3,
-        Kind.PROGRAM: 4,
-        Kind.PITCH: 4 + multi,
-        Kind.VELOCITY: 5 + multi,
-    }
-    return np.array([tokens.get(Kind(kind), 0) for kind in endings.kind.tolist()], np.int64)
+    tokens = np.zeros(len(Kind), np.int64)
+    tokens[[Kind.BAR, Kind.TIME_SIGNATURE, Kind.DURATION, Kind.POSITION, Kind.PROGRAM]] = 1, 2, 2, 3, 4
+    tokens[[Kind.PITCH, Kind.VELOCITY]] = 4 + multi, 5 + multi
+    return tokens[endings.kind]
 
 
 def _rank(program: NDArray[np.integer], pitch: NDArray[np.integer]) -> Array:
@@ -244,9 +235,8 @@ def _contexts(symbol: Array, number: Array, symbols: int, order: int) -> list[_C
     run = np.zeros(len(symbol), np.int64)
     for length in range(1, order + 1):
         rows = np.flatnonzero(number >= length)
-        codes, inverse, count = np.unique(
-            run[rows - 1] * symbols + symbol[rows - 1], return_inverse=True, return_counts=True
-        )
+        longer = run[rows - 1] * symbols + symbol[rows - 1]
+        codes, inverse, count = np.unique(longer, return_inverse=True, return_counts=True)
         run = np.full(len(symbol), _NONE)
         run[rows] = inverse
         starts = np.concatenate([[0], np.cumsum(count)])
@@ -258,16 +248,12 @@ def _table(events: dict[str, Array], beats: Array) -> Notes:
     """Decodes events (B, N each) as pieces in bars of `beats` (B,) quarters."""
     batch, steps = events["onset"].shape
     bar = events["onset"] // (beats * STEPS_PER_QUARTER)[:, None]
-    count = bar[:, -1] + 1
-    piece = np.repeat(np.arange(batch), count)
-    number = np.arange(len(piece)) - (np.cumsum(count) - count)[piece]
-    bars = Bars(*(x.astype(np.int32) for x in (piece, number * beats[piece] * STEPS_PER_QUARTER, beats[piece])))
     columns = {name: events[name].ravel() for name in ("onset", "duration", "pitch", "velocity", "program")}
     columns |= {"piece": np.repeat(np.arange(batch), steps), "bar": bar.ravel()}
     none, zero = np.zeros(batch, np.int32), np.zeros(batch * steps, np.int32)
     return Notes(
         n_pieces=batch,
-        bars=bars,
+        bars=equal_bars(bar[:, -1] + 1, beats),
         token=zero - 1,
         broken=zero,
         n_tokens=none,
