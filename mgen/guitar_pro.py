@@ -157,15 +157,10 @@ class _Repeat:
     """Bars from a repeat start to its last repeat end."""
 
     opening: int
-    is_written: bool = True
-    """False for the implicit repeat start of the piece."""
-
+    is_written: bool = True  # False for the implicit repeat start of the piece
     closes: list[int] = field(default_factory=list)
-    endings: int = 0
-    """All alternative endings, bit 0 for the first."""
-
-    is_marked: bool = True
-    """False if an end without a number is the first ending."""
+    endings: int = 0  # all alternative endings, bit 0 for the first
+    is_marked: bool = True  # False if an end without a number is the first ending
 
     @property
     def lowest(self) -> int:
@@ -292,20 +287,15 @@ class _Bar:
     """
 
     notes: list[list[int]] = field(default_factory=list)
-    held: list[list[int]] = field(default_factory=list)
-    """Ties to a note before the bar."""
-
-    last: dict[int, int] = field(default_factory=dict)
-    """Last note on each string, as an index of `notes`; -1 for a dead note."""
+    held: list[list[int]] = field(default_factory=list)  # ties to a note before the bar
+    last: dict[int, int] = field(default_factory=dict)  # string -> its last note in `notes`; -1 for a dead note
 
 
 @dataclass(slots=True)
 class _Strings:
     """State of a track that is carried from bar to bar."""
 
-    open_pitch: dict[int, int]
-    """Pitch of each open string with capo; 0 for drums, whose frets are pitches."""
-
+    open_pitch: dict[int, int]  # of each string with capo; 0 for drums, whose frets are pitches
     written: dict[int, int] = field(default_factory=dict)
     """Pitch of the last note on each string of each voice, in file order; -1 for a dead note."""
 

@@ -393,18 +393,13 @@ def _next_note(broken: Longs, piece: Longs, note: Longs, owner: Longs) -> Longs:
 
 @dataclass(frozen=True, slots=True)
 class _Tokens:
-    """L tokens of B pieces in one row.
+    """L tokens of B pieces in one row."""
 
-    Attributes:
-        kind, value, piece: (L,)
-        first, last: (B,) index of each piece's first token, and one past its last.
-    """
-
-    kind: NDArray[np.int8]
-    value: NDArray[np.int32]
-    piece: Longs
-    first: Longs
-    last: Longs
+    kind: NDArray[np.int8]  # (L,)
+    value: NDArray[np.int32]  # (L,)
+    piece: Longs  # (L,)
+    first: Longs  # (B,) index of each piece's first token
+    last: Longs  # (B,) one past its last token
 
     @classmethod
     def of(cls, kind: NDArray[np.int8], value: NDArray[np.int32], sizes: Longs) -> _Tokens:

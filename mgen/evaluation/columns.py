@@ -12,27 +12,16 @@ AIMS = ("as real", "lower", "higher", "stated")
 
 @dataclass(frozen=True, slots=True)
 class MetricColumn:
-    """One metric.
+    """One metric."""
 
-    Attributes:
-        key: in metrics.json.
-        title: as shown; without commas, because it is part of lists.
-        better: `as real`, `lower`, `higher`, `stated` (never compared) or the best value, such as `0.5`.
-        digits: after the decimal point.
-        explanation: one or two sentences for readers who do not know the metric.
-        unit: shown after the title.
-        group: such as `harmony`; columns of one group share a table.
-        main: whether it is in the short table and in the summary.
-    """
-
-    key: str
-    title: str
-    better: str
-    digits: int = 2
-    explanation: str = ""
-    unit: str = ""
-    group: str = ""
-    main: bool = False
+    key: str  # in metrics.json
+    title: str  # as shown; without commas, because it is part of lists
+    better: str  # `as real`, `lower`, `higher`, `stated` (never compared) or the best value, such as `0.5`
+    digits: int = 2  # after the decimal point
+    explanation: str = ""  # one or two sentences for readers who do not know the metric
+    unit: str = ""  # shown after the title
+    group: str = ""  # such as `harmony`; columns of one group share a table
+    main: bool = False  # whether it is in the short table and in the summary
 
     def __post_init__(self) -> None:
         if self.better not in AIMS and self.best_value is None:

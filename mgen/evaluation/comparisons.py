@@ -14,30 +14,27 @@ from mgen.evaluation.columns import MetricColumn
 from mgen.stats.intervals import Bounded, Interval, is_known
 
 ROLES = ("real", "reference", "pretrained", "tuned", "low_cost_baseline", "baseline")
-"""Roles of rows, in the order of a table; any other word is taken as a low-cost baseline."""
+"""Roles of rows, in the order of a table; any other word is taken as a low-cost baseline.
+
+`reference` is other music, which is only shown; the others are compared with `pretrained`; `tuned` is the subject of
+the page; a `low_cost_baseline` costs less than tuning.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class SystemRow:
     """The numbers of one system, or of real music, for one prompt type.
 
-    Attributes:
-        name: as shown; the same system has the same name everywhere.
-        role: `real`, `reference` (other music, shown only), `pretrained` (the others are compared with it), `tuned`
-            (the subject of the page), `low_cost_baseline` (costs less than tuning) or `baseline`.
-        metrics: by the key of the column; a missing one, or NaN, is shown as undefined.
-        group: title of the prompt type; each group is a table.
-        changes: differences from the pretrained row, by key, where known; they decide whether a change is clear.
-            Otherwise the two rows' own intervals must not overlap.
-        against: other row's name -> differences from it, by key.
+    Where the interval of a difference is known, it decides whether a change is clear. Otherwise the two rows' own
+    intervals must not overlap.
     """
 
-    name: str
-    role: str
-    metrics: Mapping[str, Bounded]
-    group: str = ""
-    changes: Mapping[str, Bounded] = field(default_factory=dict)
-    against: Mapping[str, Mapping[str, Bounded]] = field(default_factory=dict)
+    name: str  # as shown; the same system has the same name everywhere
+    role: str  # one of `ROLES`
+    metrics: Mapping[str, Bounded]  # by the key of the column; a missing one, or NaN, is shown as undefined
+    group: str = ""  # title of the prompt type; each group is a table
+    changes: Mapping[str, Bounded] = field(default_factory=dict)  # differences from the pretrained row, by key
+    against: Mapping[str, Mapping[str, Bounded]] = field(default_factory=dict)  # another row's name -> differences
 
 
 class Verdict(StrEnum):
@@ -83,20 +80,13 @@ class MetricComparison:
 
 @dataclass(frozen=True, slots=True)
 class SystemComparison:
-    """A row compared with another over all prompt types: how many numbers are better, worse, and so on.
+    """A row compared with another over all prompt types: how many numbers are better, worse, and so on."""
 
-    Attributes:
-        row, other: names.
-        role: of the other.
-        counts: over all numbers.
-        by_key: over the prompt types, for each column's key.
-    """
-
-    row: str
-    other: str
-    role: str
-    counts: Mapping[Verdict, int]
-    by_key: Mapping[str, Mapping[Verdict, int]]
+    row: str  # its name
+    other: str  # name of the other row
+    role: str  # of the other row
+    counts: Mapping[Verdict, int]  # over all numbers
+    by_key: Mapping[str, Mapping[Verdict, int]]  # over the prompt types, for each column's key
 
     @property
     def total(self) -> int:

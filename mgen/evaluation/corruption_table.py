@@ -32,15 +32,10 @@ Measure = Callable[[Notes], Floats]
 
 @dataclass(frozen=True)
 class CorruptionCell:
-    """One measure of one row.
+    """One measure of one row."""
 
-    Attributes:
-        mean: over pieces.
-        change: mean difference from the same pieces uncorrupted; 0 for the row `real`.
-    """
-
-    mean: Interval
-    change: Interval
+    mean: Interval  # over pieces
+    change: Interval  # mean difference from the same pieces uncorrupted; 0 for the row `real`
 
     @property
     def sign(self) -> str:
@@ -52,19 +47,12 @@ class CorruptionCell:
 
 @dataclass(frozen=True)
 class CorruptionTable:
-    """Cells by measure and row.
+    """Cells by measure and row."""
 
-    Attributes:
-        cells: measure -> row -> cell; the first row is `real`.
-        rows: names of the rows after `real`.
-        n: pieces.
-        works: different works.
-    """
-
-    cells: dict[str, dict[str, CorruptionCell]]
-    rows: tuple[str, ...]
-    n: int
-    works: int
+    cells: dict[str, dict[str, CorruptionCell]]  # measure -> row -> cell; the first row is `real`
+    rows: tuple[str, ...]  # names of the rows after `real`
+    n: int  # pieces
+    works: int  # different works
 
     def detected(self, measure: str) -> dict[str, str]:
         """Rows that a measure separates from real music, with `+` or `-`."""

@@ -33,38 +33,26 @@ EXCERPT_NOTES = 128
 
 @dataclass(frozen=True)
 class MusicFolder:
-    """The pieces of a folder.
+    """The pieces of a folder."""
 
-    Attributes:
-        notes: P pieces, cleaned.
-        work: (P,) normalised file name of each; equal names in two folders count as one work.
-        scanned: number of files.
-        rejected: reason -> number of files.
-    """
-
-    notes: Notes
-    work: NDArray[np.str_]
-    scanned: int
-    rejected: dict[str, int]
+    notes: Notes  # P pieces, cleaned
+    work: NDArray[np.str_]  # (P,) normalised file name of each; equal names in two folders count as one work
+    scanned: int  # number of files
+    rejected: dict[str, int]  # reason -> number of files
 
 
 @dataclass(frozen=True)
 class FolderComparison:
     """A folder compared with a reference; of every pair the reference is first.
 
-    Attributes:
-        names: of the folders, as rows are called.
-        folders: their pieces.
-        excerpts: of equal number and length.
-        measurements: of the excerpts. For the reference, metrics that compare two sets compare its halves.
-        length: notes of an excerpt; 0 for complete pieces.
+    For the reference, metrics that compare two sets compare its halves.
     """
 
-    names: tuple[str, str]
-    folders: tuple[MusicFolder, MusicFolder]
-    excerpts: tuple[PieceSet, PieceSet]
-    measurements: tuple[Measurements, Measurements]
-    length: int
+    names: tuple[str, str]  # of the folders, as rows are called
+    folders: tuple[MusicFolder, MusicFolder]  # their pieces
+    excerpts: tuple[PieceSet, PieceSet]  # of equal number and length
+    measurements: tuple[Measurements, Measurements]  # of the excerpts
+    length: int  # notes of an excerpt; 0 for complete pieces
 
     @property
     def remarks(self) -> dict[str, str]:

@@ -48,16 +48,11 @@ class EvaluationJudge:
     32 notes), to harmony (except intervals), to swing (except ratios of inter-onset times), to timbre and dynamics:
     jazz with shuffled bars passes. A piece without notes has probability 0. It must never give reward, because a
     policy optimised against it would exploit it.
-
-    Attributes:
-        style: name of the target style.
-        style_classifier: target style against other music.
-        intact_classifier: music against the same music corrupted.
     """
 
-    style: str
-    style_classifier: Classifier
-    intact_classifier: Classifier
+    style: str  # name of the target style
+    style_classifier: Classifier  # target style against other music
+    intact_classifier: Classifier  # music against the same music corrupted
 
     def probability(self, notes: Notes) -> Floats:
         """(B,) probability of the style times probability of being intact; 0 without notes."""

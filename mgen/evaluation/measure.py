@@ -29,19 +29,12 @@ DISTANCES = tuple(name for name in METRICS if name not in {"valid", "broken_toke
 
 @dataclass(frozen=True)
 class PieceSet:
-    """B pieces of one system.
+    """B pieces of one system."""
 
-    Attributes:
-        notes: of the pieces, without the prompts.
-        work: (B,) work of each piece; pieces of one work are not independent.
-        seed: (B,) index of the seed that drew each piece, from 0.
-        runs: number of training runs that the seeds cycle through; 1 for a single model.
-    """
-
-    notes: Notes
-    work: NDArray[np.str_]
-    seed: NDArray[np.int64]
-    runs: int = 1
+    notes: Notes  # of the pieces, without the prompts
+    work: NDArray[np.str_]  # (B,) work of each piece; pieces of one work are not independent
+    seed: NDArray[np.int64]  # (B,) index of the seed that drew each piece, from 0
+    runs: int = 1  # number of training runs that the seeds cycle through; 1 for a single model
 
     @classmethod
     def of_seeds(cls, notes: Sequence[Notes], works: Sequence[NDArray[np.str_]], runs: int = 1) -> PieceSet:
@@ -73,16 +66,12 @@ class PieceSet:
 class Measurements:
     """All numbers of one system for one prompt type.
 
-    Attributes:
-        metrics: name -> number with its interval; NaN where it is undefined.
-        per_piece: name -> (B,) value of each piece, of the metrics that are means over pieces; two systems with the
-            same prompts can be compared pair by pair.
-        remarks: metric -> why it is undefined, or why it must not be quoted.
+    Two systems with the same prompts can be compared pair by pair.
     """
 
-    metrics: dict[str, Interval]
-    per_piece: dict[str, Floats] = field(default_factory=dict)
-    remarks: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, Interval]  # name -> number with its interval; NaN where it is undefined
+    per_piece: dict[str, Floats] = field(default_factory=dict)  # (B,) values of each metric that is a mean over pieces
+    remarks: dict[str, str] = field(default_factory=dict)  # metric -> why it is undefined, or why it must not be quoted
 
     def to_json(self) -> dict[str, Any]:
         """Metric -> `value`, `low`, `high`."""
@@ -91,19 +80,12 @@ class Measurements:
 
 @dataclass(frozen=True)
 class MetricOptions:
-    """Optional parts of `measure`.
+    """Optional parts of `measure`."""
 
-    Attributes:
-        copies: index of the training set, for `copy_rate`; None leaves the metric out.
-        embedders: by name, for further Fréchet distances.
-        sequence: whether the two-sample test has its sequence model, which takes most of the time.
-        two_sample: whether there is a two-sample test.
-    """
-
-    copies: CopyIndex | None = None
-    embedders: Mapping[str, Embedder] = field(default_factory=dict)
-    sequence: bool = True
-    two_sample: bool = True
+    copies: CopyIndex | None = None  # index of the training set, for `copy_rate`; None leaves the metric out
+    embedders: Mapping[str, Embedder] = field(default_factory=dict)  # by name, for further Fréchet distances
+    sequence: bool = True  # whether the two-sample test has its sequence model, which takes most of the time
+    two_sample: bool = True  # whether there is a two-sample test
 
 
 def measure(

@@ -44,26 +44,16 @@ _JUDGE_DRAW, _COPY_DRAW = 100, 101  # their prompts differ from those of the pro
 
 @dataclass(frozen=True)
 class Protocol:
-    """Constants of an evaluation; numbers of two different protocols are not comparable.
+    """Constants of an evaluation; numbers of two different protocols are not comparable."""
 
-    Attributes:
-        target: target style.
-        n: pieces of each prompt type, over all seeds; a two-sample number is quoted from 512 on.
-        seeds: number of equal parts of the pieces, each with its own prompts and samples.
-        n_greedy: number of prompts that are also completed greedily and at temperature 0.8.
-        prompt_tokens, completion_tokens: tokens of music.
-        seed: of everything drawn; every system has the same prompts.
-        sequence: whether the two-sample test has its sequence model.
-    """
-
-    target: str
-    n: int = 1024
-    seeds: int = 1
-    n_greedy: int = 64
-    prompt_tokens: int = 64
-    completion_tokens: int = 192
-    seed: int = 1
-    sequence: bool = True
+    target: str  # target style
+    n: int = 1024  # pieces of each prompt type, over all seeds; a two-sample number is quoted from 512 on
+    seeds: int = 1  # number of equal parts of the pieces, each with its own prompts and samples
+    n_greedy: int = 64  # number of prompts that are also completed greedily and at temperature 0.8
+    prompt_tokens: int = 64  # tokens of music
+    completion_tokens: int = 192  # tokens of music
+    seed: int = 1  # of everything drawn; every system has the same prompts
+    sequence: bool = True  # whether the two-sample test has its sequence model
 
     def draw(self, corpus: Corpus, split: str, prompt_type: str, *use: int, n: int | None = None) -> Prompts:
         """Draws n prompts of a type with the real continuations; another `use` gives others."""
@@ -105,60 +95,38 @@ class PromptSet:
 
 @dataclass(frozen=True)
 class EvaluatedSystem:
-    """A system as a row of the tables.
+    """A system as a row of the tables."""
 
-    Attributes:
-        name: as shown.
-        role: `pretrained`, `tuned`, `low_cost_baseline`, `baseline`, or `reference`, which is shown only.
-        systems: one, or one for each of several training runs that the seeds cycle through.
-        remark: for the reader of the tables.
-    """
-
-    name: str
-    role: str
-    systems: Sequence[System]
-    remark: str = ""
+    name: str  # as shown
+    role: str  # `pretrained`, `tuned`, `low_cost_baseline`, `baseline`, or `reference`, which is shown only
+    systems: Sequence[System]  # one, or one for each of several training runs that the seeds cycle through
+    remark: str = ""  # for the reader of the tables
 
 
 @dataclass(frozen=True)
 class SystemOutput:
-    """A system's completions of the prompts of one type.
+    """A system's completions of the prompts of one type."""
 
-    Attributes:
-        pieces: the completions as notes.
-        completions: B token id lists.
-        per_piece: name -> (B,) values that only models have, such as `kl_piece`.
-        metrics: numbers that are not means over these pieces, such as greedy loop rates.
-    """
-
-    pieces: PieceSet
-    completions: list[list[int]]
-    per_piece: dict[str, Floats] = field(default_factory=dict)
-    metrics: dict[str, Interval] = field(default_factory=dict)
+    pieces: PieceSet  # the completions as notes
+    completions: list[list[int]]  # B token id lists
+    per_piece: dict[str, Floats] = field(default_factory=dict)  # (B,) values that only models have, such as `kl_piece`
+    metrics: dict[str, Interval] = field(
+        default_factory=dict
+    )  # numbers that are no means over pieces: greedy loops, ...
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All results of a protocol.
+    """All results of a protocol; outputs and measurements have real music first, as `real`."""
 
-    Attributes:
-        protocol: its constants.
-        corpus: of the prompts.
-        systems: by name, the pretrained model first; real music is not among them.
-        prompts: prompt type -> prompts.
-        outputs, measurements: name -> prompt type -> completions, and their metrics; real music is first, as `real`.
-        judge_auc: of the evaluation's judge, on the test split.
-        seconds: how long it took.
-    """
-
-    protocol: Protocol
-    corpus: Corpus
-    systems: Mapping[str, EvaluatedSystem]
-    prompts: Mapping[str, PromptSet]
-    outputs: Mapping[str, Mapping[str, SystemOutput]]
-    measurements: Mapping[str, Mapping[str, Measurements]]
-    judge_auc: Interval
-    seconds: float
+    protocol: Protocol  # its constants
+    corpus: Corpus  # of the prompts
+    systems: Mapping[str, EvaluatedSystem]  # by name, the pretrained model first; real music is not among them
+    prompts: Mapping[str, PromptSet]  # prompt type -> prompts
+    outputs: Mapping[str, Mapping[str, SystemOutput]]  # name -> prompt type -> completions
+    measurements: Mapping[str, Mapping[str, Measurements]]  # name -> prompt type -> metrics
+    judge_auc: Interval  # of the evaluation's judge, on the test split
+    seconds: float  # how long it took
 
     @property
     def remarks(self) -> dict[str, str]:

@@ -53,42 +53,25 @@ SAME_PROMPT = (
 
 @dataclass(frozen=True, slots=True)
 class ExamplePiece:
-    """One system's completion of a prompt.
+    """One system's completion of a prompt."""
 
-    Attributes:
-        system: its name, as in the table.
-        notes: one piece, the prompt's notes included.
-        prompt_end: grid step where the prompt ends; None or 0 without one.
-        audio: OGG/Vorbis bytes; empty for no sound.
-        caption: a line below the picture.
-        tempo: of the audio, in quarter notes per minute.
-    """
-
-    system: str
-    notes: Notes
-    prompt_end: int | None
-    audio: bytes = b""
-    caption: str = ""
-    tempo: float = 120.0
+    system: str  # its name, as in the table
+    notes: Notes  # one piece, the prompt's notes included
+    prompt_end: int | None  # grid step where the prompt ends; None or 0 without one
+    audio: bytes = b""  # OGG/Vorbis bytes; empty for no sound
+    caption: str = ""  # a line below the picture
+    tempo: float = 120.0  # of the audio, in quarter notes per minute
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One prompt with the completions of all systems.
+    """One prompt with the completions of all systems."""
 
-    Attributes:
-        prompt_name: such as the work that it opens.
-        style: a line below: style and prompt type.
-        tag: `typical`, `best` or `worst`.
-        pieces: real music first. Those of baselines are folded.
-        reason: how the example was chosen.
-    """
-
-    prompt_name: str
-    style: str
-    tag: str
-    pieces: Sequence[ExamplePiece]
-    reason: str = ""
+    prompt_name: str  # such as the work that it opens
+    style: str  # a line below: style and prompt type
+    tag: str  # `typical`, `best` or `worst`
+    pieces: Sequence[ExamplePiece]  # real music first; those of baselines are folded
+    reason: str = ""  # how the example was chosen
 
 
 def render_report(

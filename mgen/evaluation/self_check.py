@@ -30,15 +30,10 @@ INCLUDED = 0.9
 
 @dataclass(frozen=True)
 class DetectionCheck:
-    """Real against corrupted music.
+    """Real against corrupted music."""
 
-    Attributes:
-        test: result of the two-sample test.
-        required: AUC that must be reached with `QUOTABLE` pieces per side.
-    """
-
-    test: TwoSample
-    required: float
+    test: TwoSample  # result of the two-sample test
+    required: float  # AUC that must be reached with `QUOTABLE` pieces per side
 
     @property
     def met(self) -> bool | None:
@@ -48,15 +43,10 @@ class DetectionCheck:
 
 @dataclass(frozen=True)
 class SplitCheck:
-    """Real against real music.
+    """Real against real music."""
 
-    Attributes:
-        intervals: of the AUC, one for each random split of the works.
-        quotable: whether there were enough pieces per side.
-    """
-
-    intervals: tuple[Interval, ...]
-    quotable: bool
+    intervals: tuple[Interval, ...]  # of the AUC, one for each random split of the works
+    quotable: bool  # whether there were enough pieces per side
 
     @property
     def share(self) -> float:
@@ -72,19 +62,12 @@ class SplitCheck:
 
 @dataclass(frozen=True)
 class SelfCheck:
-    """Results of all checks.
+    """Results of all checks."""
 
-    Attributes:
-        n: pieces per side.
-        works: number of works of the excerpts.
-        checks: corruption -> result.
-        splits: classifier -> result.
-    """
-
-    n: int
-    works: int
-    checks: dict[str, DetectionCheck]
-    splits: dict[str, SplitCheck]
+    n: int  # pieces per side
+    works: int  # number of works of the excerpts
+    checks: dict[str, DetectionCheck]  # corruption -> result
+    splits: dict[str, SplitCheck]  # classifier -> result
 
     @property
     def met(self) -> bool | None:

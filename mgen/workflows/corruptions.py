@@ -73,34 +73,21 @@ class CorruptionsConfig:
 
 @dataclass(frozen=True)
 class RealMusic:
-    """The music that is corrupted.
+    """The music that is corrupted."""
 
-    Attributes:
-        notes: B pieces.
-        work: (B,) their works.
-        band_notes: real pieces of the same length, on which the bands of rewards are measured.
-        about: a description.
-    """
-
-    notes: Notes
-    work: NDArray[np.str_]
-    band_notes: Notes
-    about: str
+    notes: Notes  # B pieces
+    work: NDArray[np.str_]  # (B,) their works
+    band_notes: Notes  # real pieces of the same length, on which the bands of rewards are measured
+    about: str  # a description
 
 
 @dataclass(frozen=True)
 class CorruptionsResult:
-    """The table of measures and corruptions.
+    """The table of measures and corruptions."""
 
-    Attributes:
-        table: of metrics, rewards and critic.
-        sets: row -> set metrics; empty without them.
-        facts: the content of corruptions.json.
-    """
-
-    table: CorruptionTable
-    sets: dict[str, dict[str, Interval]]
-    facts: dict[str, Any]
+    table: CorruptionTable  # of metrics, rewards and critic
+    sets: dict[str, dict[str, Interval]]  # row -> set metrics; empty without them
+    facts: dict[str, Any]  # the content of corruptions.json
 
 
 def measure_corruptions(

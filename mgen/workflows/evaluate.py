@@ -116,17 +116,11 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """An evaluation or a comparison of folders.
+    """An evaluation or a comparison of folders."""
 
-    Attributes:
-        folder: with metrics.json and report.html; None if nothing was written.
-        facts: the content of metrics.json.
-        measured: everything measured.
-    """
-
-    folder: Path | None
-    facts: dict[str, Any]
-    measured: Evaluation | FolderComparison
+    folder: Path | None  # with metrics.json and report.html; None if nothing was written
+    facts: dict[str, Any]  # the content of metrics.json
+    measured: Evaluation | FolderComparison  # everything measured
 
 
 def evaluate(

@@ -73,17 +73,11 @@ class GenerateConfig:
 
 @dataclass(frozen=True)
 class GenerateResult:
-    """Generated pieces.
+    """Generated pieces."""
 
-    Attributes:
-        folder: of the MIDI files.
-        notes: the pieces, prompts included.
-        facts: the content of index.json.
-    """
-
-    folder: Path
-    notes: Notes
-    facts: dict[str, Any]
+    folder: Path  # of the MIDI files
+    notes: Notes  # the pieces, prompts included
+    facts: dict[str, Any]  # the content of index.json
 
 
 def generate(model: Path | str, out: Path | str, **options: Any) -> GenerateResult:

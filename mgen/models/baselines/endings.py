@@ -18,24 +18,15 @@ OPEN_NOTE = (Kind.POSITION, Kind.PROGRAM, Kind.PITCH, Kind.VELOCITY)
 
 @dataclass(frozen=True, slots=True)
 class Endings:
-    """The ends of B prompts.
+    """The ends of B prompts."""
 
-    Attributes:
-        kind: (B,) `Kind` of the last token; SPECIAL where the prompt has no music.
-        beats: (B,) quarters in the last bar; 0 where there is none.
-        position: (B,) grid steps of the last position in the last bar; -1 where it has none.
-        program, pitch, velocity: (B,) those of the unfinished note, as far as it has them.
-        least: (B,) lowest pitch that keeps a chord in rising order, where the prompt ends with the program of a
-            further note.
-    """
-
-    kind: Array
-    beats: Array
-    position: Array
-    program: Array
-    pitch: Array
-    velocity: Array
-    least: Array
+    kind: Array  # (B,) `Kind` of the last token; SPECIAL where the prompt has no music
+    beats: Array  # (B,) quarters in the last bar; 0 where there is none
+    position: Array  # (B,) grid steps of the last position in the last bar; -1 where it has none
+    program: Array  # (B,) of the unfinished note, as far as it has one
+    pitch: Array  # (B,) likewise
+    velocity: Array  # (B,) likewise
+    least: Array  # (B,) lowest pitch that keeps a chord rising, if the prompt ends with another note's program
 
     @property
     def open_note(self) -> NDArray[np.bool_]:

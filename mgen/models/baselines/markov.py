@@ -27,18 +27,11 @@ _NONE = -1  # unknown context or symbol
 
 @dataclass(frozen=True, slots=True)
 class _Contexts:
-    """The C different runs of k events that are followed by another event.
+    """The C different runs of k events that are followed by another event."""
 
-    Attributes:
-        codes: (C,) rising: number of the run of the first k-1 events, times the number of symbols, plus the symbol of
-            the last event.
-        starts: (C + 1,) where the followers of each run begin in `followers`.
-        followers: rows of the events that follow a run.
-    """
-
-    codes: Array
-    starts: Array
-    followers: Array
+    codes: Array  # (C,) rising: (number of the run of the first k-1 events) * (number of symbols) + last symbol
+    starts: Array  # (C + 1,) where the followers of each run begin in `followers`
+    followers: Array  # rows of the events that follow a run
 
     def draw(self, number: Array, rng: np.random.Generator) -> Array:
         """A follower of each run, drawn uniformly from its occurrences."""
