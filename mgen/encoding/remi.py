@@ -49,16 +49,7 @@ class Kind(IntEnum):
     END = 8
 
 
-_KIND_BY_NAME = {
-    "Bar": Kind.BAR,
-    "TimeSig": Kind.TIME_SIGNATURE,
-    "Position": Kind.POSITION,
-    "Program": Kind.PROGRAM,
-    "Pitch": Kind.PITCH,
-    "Velocity": Kind.VELOCITY,
-    "Duration": Kind.DURATION,
-    "EOS": Kind.END,
-}
+_KIND_BY_NAME = {kind.name.capitalize(): kind for kind in Kind} | {"TimeSig": Kind.TIME_SIGNATURE, "EOS": Kind.END}
 
 
 class Remi:
@@ -79,7 +70,7 @@ class Remi:
         self.miditok = miditok
         vocabulary: dict[str, int] = miditok.vocab
         self.names = sorted(vocabulary, key=vocabulary.__getitem__)
-        self.kind = np.array([_kind(name) for name in self.names], dtype=np.int8)
+        self.kind = np.array([_KIND_BY_NAME.get(name.split("_")[0], Kind.SPECIAL) for name in self.names], np.int8)
         self.value = np.array([_value(name) for name in self.names], dtype=np.int32)
         self.multi = bool(miditok.config.use_programs)
         self.pad_id, self.bos_id, self.eos_id = (vocabulary[name] for name in ("PAD_None", "BOS_None", "EOS_None"))
@@ -324,10 +315,6 @@ class Remi:
         """
         moved: Longs = np.where(self.kind[ids] == Kind.PITCH, ids + np.asarray(semitones), ids)
         return moved
-
-
-def _kind(name: str) -> Kind:
-    return _KIND_BY_NAME.get(name.split("_")[0], Kind.SPECIAL)
 
 
 def _value(name: str) -> int:

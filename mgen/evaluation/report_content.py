@@ -167,11 +167,11 @@ def _best_worst_typical(own: Measurements, real: Measurements, target: str) -> d
     return {"best": int(order[0]), "worst": int(order[-1]), "typical": int(order[len(order) // 2])}
 
 
-def _example_piece(system: str, piece: PromptedPiece, completion: Notes, tempo: float = 120.0) -> ExamplePiece:
+def _example_piece(system: str, piece: PromptedPiece, completion: Notes) -> ExamplePiece:
     rep4 = float(METRICS["rep4"](completion)[0])
     caption = f"{len(completion)} notes" + (f", {rep4:.0%} of 4-grams repeated" if np.isfinite(rep4) else "")
-    audio = ogg(synthesise(piece.notes.to_score(0, tempo)))
-    return ExamplePiece(system, piece.notes, piece.prompt_end, audio, caption, tempo)
+    audio = ogg(synthesise(piece.notes.to_score(0)))
+    return ExamplePiece(system, piece.notes, piece.prompt_end, audio, caption)
 
 
 # ---------------------------------------------------------------- training

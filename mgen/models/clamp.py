@@ -57,6 +57,7 @@ class ClampEmbedder:
     def __init__(self, encoder: BertModel, patch_embedding: nn.Linear, projection: nn.Linear | None) -> None:
         self.encoder, self.patch_embedding = encoder.eval(), patch_embedding
         self.projection: nn.Module = projection or nn.Identity()
+        self.width = (projection or patch_embedding).out_features
         self.patch_size = patch_embedding.in_features // LETTERS
         self.context = int(encoder.config.max_position_embeddings)
 
@@ -91,7 +92,7 @@ class ClampEmbedder:
 
     @torch.no_grad()
     def __call__(self, notes: Notes) -> Floats:
-        out = np.full((notes.n_pieces, self._width), np.nan)
+        out = np.full((notes.n_pieces, self.width), np.nan)
         for piece in np.flatnonzero(notes.counts > 0).tolist():
             ids = patches(messages(notes, piece), self.patch_size)
             starts = range(0, len(ids), self.context)
@@ -101,11 +102,6 @@ class ClampEmbedder:
             rows = np.stack([self._embed(part) for part in parts])
             out[piece] = np.average(rows, axis=0, weights=added)
         return out
-
-    @property
-    def _width(self) -> int:
-        last = self.projection if isinstance(self.projection, nn.Linear) else self.patch_embedding
-        return int(last.out_features)
 
     def _embed(self, ids: NDArray[np.int64]) -> Floats:
         hot = nn.functional.one_hot(torch.from_numpy(ids), LETTERS).flatten(1).float()

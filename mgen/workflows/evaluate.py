@@ -1,6 +1,6 @@
 """`mgen.evaluate`: systems on the evaluation protocol, or one folder of music files compared with another.
 
-`run_models` builds the systems, runs `mgen.evaluation.protocol` and writes metrics.json, report.html and samples/.
+`run_evaluate` builds the systems, runs `mgen.evaluation.protocol` and writes metrics.json, report.html and samples/.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -180,23 +180,14 @@ def _evaluate_models(
     config: EvaluateConfig, out: Path, progress: Callable[[str], None] | None = None
 ) -> EvaluateResult:
     corpus = Corpus.open(config.corpus)
-    protocol = Protocol(
-        target_style(config.target, corpus.remi.style_ids),
-        config.n,
-        config.seeds,
-        config.n_greedy,
-        config.prompt_tokens,
-        config.completion_tokens,
-        config.seed,
-        config.sequence,
-    )
-    embedders = load_embedders(config)
+    constants = {constant.name: getattr(config, constant.name) for constant in fields(Protocol)}
+    protocol = Protocol(**{**constants, "target": target_style(config.target, corpus.remi.style_ids)})
     evaluation = run_protocol(
         protocol,
         corpus,
         build_systems(config, protocol, corpus),
         prompt_types=config.prompt_types,
-        embedders=embedders,
+        embedders=load_embedders(config),
         two_sample=config.two_sample,
         progress=progress or (lambda line: None),
     )

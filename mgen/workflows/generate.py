@@ -112,10 +112,7 @@ def run_generate(config: GenerateConfig) -> GenerateResult:
     for i in range(config.n):
         notes.to_score(i, config.tempo).dump_midi(out / _file(i))
     facts = {
-        "model": config.model,
-        "style": config.style,
-        "prompt": config.prompt,
-        "seed": config.seed,
+        **{name: getattr(config, name) for name in ("model", "style", "prompt", "seed")},
         "decoding": {name: getattr(config, name) for name in DECODING},
         "pieces": [_describe(i, drawn, notes, remi) for i in range(config.n)],
     }
