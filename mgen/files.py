@@ -14,9 +14,7 @@ from mgen.errors import MgenError, RejectedFile
 from mgen.extras import import_extra
 from mgen.midi import parse_midi
 
-MAX_BYTES = 16 << 20
-"""Largest file read; the largest real one seen, an album, has 0.5 MB."""
-
+MAX_BYTES = 16 << 20  # largest file read; the largest real one seen, an album, has 0.5 MB
 MIDI_EXTENSIONS = frozenset({".mid", ".midi", ".kar", ".rmi"})
 TAB_EXTENSIONS = frozenset({".gp3", ".gp4", ".gp5", ".gpx", ".gp", ".gtp"})
 EXTENSIONS = MIDI_EXTENSIONS | TAB_EXTENSIONS

@@ -26,18 +26,13 @@ from symusic import core
 from mgen.errors import RejectedFile
 from mgen.midi import MAX_QUARTERS, check_notes
 
-TICKS = 960
-"""Ticks per quarter note of the result of `parse_guitar_pro`."""
+TICKS = 960  # ticks per quarter note of the result of `parse_guitar_pro`
 
 MAX_BYTES = 1 << 20
 """Largest tab read: decoding can take 300 times its size in memory. The largest real one seen has 0.3 MB."""
 
-MAX_BARS = 10_000
-"""Most bars with repeats unrolled; the longest real piece seen has 400."""
-
-MAX_NOTES = 1_000_000
-"""Most notes with repeats unrolled; the largest real piece seen has 20,000."""
-
+MAX_BARS = 10_000  # most bars with repeats unrolled; the longest real piece seen has 400
+MAX_NOTES = 1_000_000  # most notes with repeats unrolled; the largest real piece seen has 20,000
 _FINE = 45_045  # parts per tick: 9 * 5 * 7 * 11 * 13, so that every tuplet of Guitar Pro is a whole number
 _WHOLE = 4 * TICKS * _FINE
 _STRINGS = 8  # string and voice as one number: 8 * voice + string

@@ -15,9 +15,7 @@ from symusic import core
 
 from mgen.errors import MgenError
 
-DRUMS = -1
-"""Program of a drum track, as in `Notes`."""
-
+DRUMS = -1  # program of a drum track, as in `Notes`
 DRUMS_NAME = "Drums"
 PROGRAMS = range(128)
 

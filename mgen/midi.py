@@ -11,15 +11,12 @@ from symusic import core
 
 from mgen.errors import RejectedFile
 
-MAX_QUARTERS = 20_000
-"""Latest onset in quarter notes, four times the longest album seen; bounds the table of bars."""
+MAX_QUARTERS = 20_000  # latest onset in quarter notes, four times the longest album seen; bounds the table of bars
 
 MAX_NOTE_SECONDS = 600.0
 """Longest note; a longer one has lost its end. The longest organ pedals seen last five minutes."""
 
-TEMPO_RANGE = (4.0, 2000.0)
-"""Quarter notes per minute; real files are within 7 and 420."""
-
+TEMPO_RANGE = (4.0, 2000.0)  # quarter notes per minute; real files are within 7 and 420
 _DEFAULT_TEMPO = 500_000  # microseconds per quarter of a file without a tempo
 
 

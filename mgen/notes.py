@@ -19,12 +19,8 @@ from mgen.errors import RejectedFile
 STEPS_PER_QUARTER = 24
 """Grid steps in a quarter note: triplets and sixteenths both fall on it, and 2:1 swing can be written."""
 
-MAX_BEATS = 7
-"""Longest bar of an encoding, in quarter notes."""
-
-MAX_DURATION = 13 * STEPS_PER_QUARTER
-"""Longest duration of an encoding, in grid steps."""
-
+MAX_BEATS = 7  # longest bar of an encoding, in quarter notes
+MAX_DURATION = 13 * STEPS_PER_QUARTER  # longest duration of an encoding, in grid steps
 Ints = NDArray[np.int32]
 
 

@@ -36,8 +36,7 @@ OPTIONS: dict[str, dict[str, str]] = {
 }
 """Command -> old option -> new option, or why it is gone."""
 
-CHECKPOINT_FILES = {"adversary.pt": "discriminator.pt"}
-"""Old file of a checkpoint -> new name."""
+CHECKPOINT_FILES = {"adversary.pt": "discriminator.pt"}  # old file of a checkpoint -> new name
 
 
 def renamed_option(command: str, option: str) -> str | None:

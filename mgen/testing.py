@@ -14,8 +14,7 @@ from mgen.errors import MgenError
 from mgen.judgement import Judge, Judgement, check_judgement
 from mgen.notes import Notes
 
-SHIFTS = (-5, 1, 6)
-"""Semitones by which pieces are transposed."""
+SHIFTS = (-5, 1, 6)  # semitones by which pieces are transposed
 
 
 def check_judge(

@@ -31,8 +31,7 @@ __all__ = [
     "load_bands", "save_bands",
 ]  # fmt: skip
 
-FEWEST_PIECES = 20
-"""Fewest pieces from which quantiles are measured."""
+FEWEST_PIECES = 20  # fewest pieces from which quantiles are measured
 
 MOST_UNDEFINED = 0.2
 """Share of pieces that may leave a measure undefined, as its rule gives each of these real pieces the worst score. If

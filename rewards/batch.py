@@ -21,18 +21,13 @@ from mgen.music.structure import structure_at_scales
 from mgen.music.voices import leaders
 from mgen.notes import STEPS_PER_QUARTER, Ints, Notes
 
-LONGEST_FIGURE = 64
-"""Notes in the longest figure whose immediate repetition counts as a loop."""
-
+LONGEST_FIGURE = 64  # notes in the longest figure whose immediate repetition counts as a loop
 _GAP_EDGES = 9.5 * 2.0 ** np.arange(-2, 5)
 GAPS = len(_GAP_EDGES) + 1
 """Classes of gaps between clusters."""
 
-WINDOW = 32
-"""Notes in a window of pitches: about two bars of eighths and chords."""
-
-SEGMENTS = (2, 4, 8)
-"""Half bars in a segment of each scale of structure."""
+WINDOW = 32  # notes in a window of pitches: about two bars of eighths and chords
+SEGMENTS = (2, 4, 8)  # half bars in a segment of each scale of structure
 
 MOST_HALF_BARS = 512
 """Half bars of a piece whose structure is compared, from its beginning; the cost grows with the square."""

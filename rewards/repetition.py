@@ -11,8 +11,7 @@ from mgen.music.ngrams import View
 from rewards.batch import BatchFeatures
 from rewards.rule import Band, BandRule
 
-FIGURE = 2
-"""Intervals in a figure of `PhraseReuse`: three notes of a line."""
+FIGURE = 2  # intervals in a figure of `PhraseReuse`: three notes of a line
 
 
 class RepetitionBand(BandRule):

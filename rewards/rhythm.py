@@ -14,11 +14,8 @@ from mgen.notes import STEPS_PER_QUARTER
 from rewards.batch import GAPS, BatchFeatures
 from rewards.rule import BandRule
 
-EARLIEST, LATEST = 8, 20
-"""Range, in steps of a beat, of the second onset of a pair of eighths."""
-
-REST = 10
-"""Grid steps of the shortest silence that is a rest."""
+EARLIEST, LATEST = 8, 20  # range, in steps of a beat, of the second onset of a pair of eighths
+REST = 10  # grid steps of the shortest silence that is a rest
 
 
 class Swing(BandRule):

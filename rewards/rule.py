@@ -16,8 +16,7 @@ from mgen.judgement import Judgement
 from mgen.notes import Notes
 from rewards.batch import BatchFeatures, batch_features
 
-WORST = -3.0
-"""Lowest score of a band rule: three widths outside, so that no rule dominates the others."""
+WORST = -3.0  # lowest score of a band rule: three widths outside, so that no rule dominates the others
 
 
 @dataclass(frozen=True, slots=True)

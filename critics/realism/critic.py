@@ -35,8 +35,7 @@ from mgen.runs.checkpoints import MANIFEST
 from mgen.runs.judges import DISCRIMINATOR_FILE, REALISM_FOLDER, run_config
 from mgen.stats.calibration import Calibration, expected_calibration_error, fit_calibration
 
-WINDOW = 16
-"""Rounds over which `running_away` and `starved` are averaged."""
+WINDOW = 16  # rounds over which `running_away` and `starved` are averaged
 
 
 @dataclass(frozen=True, slots=True)

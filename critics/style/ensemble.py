@@ -26,8 +26,7 @@ HIDDEN = 64
 DROPOUT = (0.15, 0.3)
 """Dropout rates of the features and of the hidden units."""
 
-CLIP = 6.0
-"""Standard deviations from the training mean to which a feature is clipped, so that none dominates."""
+CLIP = 6.0  # standard deviations from the training mean to which a feature is clipped, so that none dominates
 
 MIXUP = 0.4
 """Parameter of the beta distribution of mixup (Zhang et al. 2018, arXiv:1710.09412): between collections, where there
@@ -39,8 +38,7 @@ SPREAD = 0.5
 the mean leave-one-collection-out AUC by .001 to .004.
 """
 
-MIN_SCALE = 1e-3
-"""Least scale that a feature is divided by: one that hardly varies would be magnified without limit."""
+MIN_SCALE = 1e-3  # least scale that a feature is divided by: one that hardly varies would be magnified without limit
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,7 @@ from mgen.notes import Notes
 from mgen.stats.two_sample import choose_evenly
 from mgen.transforms.rebuild import first_notes_of_bars, take_excerpts
 
-PIECES_AT_ONCE = 200
-"""Whole pieces decoded at a time, to limit memory."""
+PIECES_AT_ONCE = 200  # whole pieces decoded at a time, to limit memory
 
 
 @dataclass(frozen=True, slots=True, eq=False)

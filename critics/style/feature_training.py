@@ -31,11 +31,8 @@ EVENNESS = 0.7
 as much as one of 2,000, at 0 in proportion to its size.
 """
 
-CORRUPTED_SHARE = 1 / 3
-"""Share of a collection's excerpts that each hard negative is made from."""
-
-MIN_CORRUPTED = 20
-"""Least number of these, if the collection has as many."""
+CORRUPTED_SHARE = 1 / 3  # share of a collection's excerpts that each hard negative is made from
+MIN_CORRUPTED = 20  # least number of these, if the collection has as many
 
 
 @dataclass(frozen=True, slots=True, eq=False)

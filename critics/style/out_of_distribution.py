@@ -15,8 +15,7 @@ GUARDED_GROUPS = ("key", "harmony", "repetition", "voice_leading", "rhythm", "te
 no other piece has.
 """
 
-MARGIN = 1.1
-"""Factor on the largest distance of a known real piece: a new performer's are a little farther out."""
+MARGIN = 1.1  # factor on the largest distance of a known real piece: a new performer's are a little farther out
 
 
 @dataclass(frozen=True, slots=True, eq=False)

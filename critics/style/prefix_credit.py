@@ -11,8 +11,7 @@ from mgen.arrays import Floats, run_starts
 from mgen.notes import Notes
 from mgen.transforms.rebuild import take_excerpts
 
-BATCH = 1024
-"""Prefixes scored at a time, to limit memory."""
+BATCH = 1024  # prefixes scored at a time, to limit memory
 
 
 def prefix_credit(score: Callable[[Notes], Floats], notes: Notes, total: Floats) -> NDArray[np.float32]:

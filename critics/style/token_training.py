@@ -31,8 +31,7 @@ from mgen.transforms.format_augmentations import FORMAT_AUGMENTATIONS
 NEGATIVES = ("random_pitches", "markov_pitches", "one_pitch", "two_bar_loop")
 """Names of the `CORRUPTIONS` of positive excerpts that join the other side."""
 
-BLOCK = 256
-"""Excerpts drawn at a time."""
+BLOCK = 256  # excerpts drawn at a time
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,8 @@ from mgen.transforms.format_augmentations import flat_velocities, humanise, sixt
 from mgen.transforms.hard_negatives import straighten_eighths
 from mgen.transforms.rebuild import Transform
 
-MAX_CHANGED = 256
-"""Largest number of pieces that are changed and judged again."""
-
-IntervalJson = dict[str, float | None]
-"""`value` with the 95 % interval `low`..`high`."""
+MAX_CHANGED = 256  # largest number of pieces that are changed and judged again
+IntervalJson = dict[str, float | None]  # `value` with the 95 % interval `low`..`high`
 
 
 def style_card(critic: StyleCritic, test: LabelledPieces, seed: int = 0, brief: bool = False) -> dict[str, Any]:

@@ -22,9 +22,7 @@ from mgen.transforms.corruptions import CORRUPTIONS
 from mgen.transforms.degenerate import DEGENERATE_INPUTS, random_tokens
 from mgen.transforms.rebuild import Transform
 
-MAX_INPUTS = 1000
-"""Inputs of each type, if the test split has as many excerpts."""
-
+MAX_INPUTS = 1000  # inputs of each type, if the test split has as many excerpts
 TOKENS_PER_NOTE = 4
 PROMPT_TOKENS = 24
 SAMPLES_AT_ONCE = 250

@@ -28,9 +28,7 @@ from mgen.stats.two_sample import boosting, linear
 from mgen.transforms.format_augmentations import augment
 from mgen.transforms.format_invariant import format_invariant_view
 
-CALIBRATED_ON = 0.2
-"""Share of the training works that `ensemble` is only calibrated on."""
-
+CALIBRATED_ON = 0.2  # share of the training works that `ensemble` is only calibrated on
 NETWORK_STEPS = 100
 
 # ------------------------------------------------------------ other critics

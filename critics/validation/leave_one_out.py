@@ -20,9 +20,7 @@ from mgen.notes import Notes
 from mgen.stats.intervals import REPLICATES, TAIL, Interval, resamples
 from mgen.stats.two_sample import auc
 
-MIN_PIECES = 30
-"""Pieces of a collection below which it is only trained on."""
-
+MIN_PIECES = 30  # pieces of a collection below which it is only trained on
 PERFORMED, ON_GRID, ACROSS, ALL = "performed", "on grid", "across", "all"
 PAIR_TYPES = (PERFORMED, ON_GRID, ACROSS)
 

@@ -14,8 +14,7 @@ from critics.validation.shortcut_baseline import STAGES, shortcut_baseline, summ
 from mgen.corpus.shards import Corpus
 from mgen.runs.run import Progress
 
-LENGTHS = (256, 100)
-"""Notes of an excerpt."""
+LENGTHS = (256, 100)  # notes of an excerpt
 
 
 @dataclass(frozen=True)

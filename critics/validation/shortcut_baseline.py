@@ -94,8 +94,7 @@ MARGINALS: dict[str, Callable[[Notes], Floats]] = {
 FORMAT = ("loudness", "phase", "durations", "density", "length")
 """The parts that the format decides. `all` also has the notes per onset, which are part of any music."""
 
-UNIONS = {"format": FORMAT, "all": tuple(MARGINALS)}
-"""Classifiers of several parts together."""
+UNIONS = {"format": FORMAT, "all": tuple(MARGINALS)}  # classifiers of several parts together
 
 
 def marginals(notes: Notes) -> Floats:

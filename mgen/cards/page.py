@@ -11,12 +11,8 @@ from typing import Any
 from mgen.cards.reward_card import EXPLOIT, FILE, SECONDS, TEMPO, UNDEFINED, number
 from mgen.errors import MgenError
 
-DEMO = "demo"
-"""Stem of the files of the demo piece."""
-
-TOLERATED = 0.01
-"""Share of degenerate inputs that may score as well as real music."""
-
+DEMO = "demo"  # stem of the files of the demo piece
+TOLERATED = 0.01  # share of degenerate inputs that may score as well as real music
 Json = Mapping[str, Any]
 
 ROW_KINDS = {

@@ -29,9 +29,7 @@ FILE = "card.json"
 EXPLOIT = "exploit"
 """Stem of the files of the piece that exploits a judge."""
 
-SECONDS = 12.0
-"""Length of the audio of a piece."""
-
+SECONDS = 12.0  # length of the audio of a piece
 TEMPO = 120.0
 PICTURE = (900, 220)
 UNDEFINED = "-"

@@ -22,26 +22,16 @@ from mgen.music.features import features
 from mgen.notes import Notes
 from mgen.transforms.edits import NoteArray, SizeLimits, constructions, noise, note_arrays, notes_from_arrays
 
-REAL_RANGE = (0.01, 0.99)
-"""Quantiles that bound the range of a feature in real music."""
-
-MIN_WIDTH = 0.01
-"""Least width of a feature's range; most features are shares."""
-
-SAME = 1e-6
-"""Scores that differ by less are equal."""
-
-INITIAL_PIECES = 64
-"""Initial pieces of each kind (music, noise)."""
+REAL_RANGE = (0.01, 0.99)  # quantiles that bound the range of a feature in real music
+MIN_WIDTH = 0.01  # least width of a feature's range; most features are shares
+SAME = 1e-6  # scores that differ by less are equal
+INITIAL_PIECES = 64  # initial pieces of each kind (music, noise)
 
 CEILING = 0.05
 """If at least this share of real pieces has the highest real score, that score is taken as the judge's maximum."""
 
-HIGHEST_SHARE = 0.3
-"""Share of the budget for the search for the highest score."""
-
-PATIENCE = 60
-"""Generations without a higher score that end that search."""
+HIGHEST_SHARE = 0.3  # share of the budget for the search for the highest score
+PATIENCE = 60  # generations without a higher score that end that search
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,8 @@ from mgen.judgement import Judge
 from mgen.notes import Encoding, Notes
 from mgen.stats.intervals import Interval, bootstrap
 
-SAME = 1e-6
-"""Scores that differ by less are equal."""
-
-REPEATS = 5
-"""Timings of the judge and of decoding, alternating; the median counts."""
+SAME = 1e-6  # scores that differ by less are equal
+REPEATS = 5  # timings of the judge and of decoding, alternating; the median counts
 
 
 @dataclass(frozen=True)

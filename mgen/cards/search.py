@@ -17,9 +17,7 @@ from mgen.errors import MgenError
 from mgen.notes import Notes
 from mgen.transforms.edits import EDIT_OPERATORS, NoteArray, SizeLimits, crossover, notes_from_arrays
 
-Fitness = Callable[[Notes], NDArray[np.float64]]
-"""(B,) numbers, never NaN; higher is better."""
-
+Fitness = Callable[[Notes], NDArray[np.float64]]  # (B,) numbers, never NaN; higher is better
 SURVIVORS, CHILDREN = 32, 64
 CROSSOVER_SHARE = 0.25
 """Share of the children with two parents."""

@@ -37,11 +37,8 @@ Measured on 5436 files: of those quantised with an offset from the tick grid 95 
 0.27.
 """
 
-MIN_ONSETS = 16
-"""With fewer distinct onsets a common phase may be chance, so offsets and bar lines are not estimated."""
-
-MIN_OFFSET = 0.5 / STEPS_PER_QUARTER
-"""Quarter notes; rounding to the grid removes smaller offsets."""
+MIN_ONSETS = 16  # with fewer distinct onsets a common phase may be chance, so offsets and bar lines are not estimated
+MIN_OFFSET = 0.5 / STEPS_PER_QUARTER  # quarter notes; rounding to the grid removes smaller offsets
 
 BEAT_ACCENT_MARGINS = (0.3, 1.0)
 """How much more accent another sixteenth needs than the beat to become the beat, for a piece whose sixteenths are on
@@ -65,9 +62,7 @@ MIN_STEADY_SHARE = 0.7
 as upbeats and ends of repeats.
 """
 
-CLOCK_TICKS = 480
-"""Ticks per quarter of a score retimed to seconds; a tick is about a millisecond."""
-
+CLOCK_TICKS = 480  # ticks per quarter of a score retimed to seconds; a tick is about a millisecond
 _DEFAULT_TEMPO = 500_000  # microseconds per quarter of a file without a tempo: 120 quarter notes per minute
 _MAX_DURATION = 4.0  # quarter notes; longer durations are no stronger accent
 

@@ -13,14 +13,9 @@ from symusic import core
 
 from mgen.corpus.clean import select_notes
 
-LONG_REST = 8.0
-"""Quarter notes of silence at which a track is split."""
-
-MIN_CHUNK_NOTES, MAX_CHUNK_NOTES = 60, 1000
-"""Number of notes of a chunk."""
-
-MAX_SILENCE = 0.5
-"""Largest share of its time that a chunk may be silent."""
+LONG_REST = 8.0  # quarter notes of silence at which a track is split
+MIN_CHUNK_NOTES, MAX_CHUNK_NOTES = 60, 1000  # number of notes of a chunk
+MAX_SILENCE = 0.5  # largest share of its time that a chunk may be silent
 
 
 @dataclass(frozen=True, slots=True)

@@ -274,9 +274,8 @@ def _nearest(pool: Iterable[int], pitch: float) -> int:
 def _melody(rng: Generator, song: Song, low: int, high: int) -> list[Event]:
     """Phrases of motif, answer, varied motif, close; a repeated section repeats its motifs.
 
-    A motif is a rhythm and a contour. On each beat the contour bends to the nearest chord tone (in
-    jazz not to the root), so that a motif moves with the changes; in swing, a note before a beat
-    often leans on it by a semitone.
+    A motif is a rhythm and a contour. On each beat the contour bends to the nearest chord tone (in jazz not to the
+    root), so that a motif moves with the changes; in swing, a note before a beat often leans on it by a semitone.
     """
     swing, beat = song.feel is SWING, song.feel.beat
     motifs: dict[tuple[str, int], tuple[list[str], list[int], int]] = {}
@@ -417,8 +416,7 @@ def _four_voices(rng: Generator, song: Song) -> list[list[Event]]:
 def _voicing_cost(old: tuple[int, ...], new: tuple[int, ...], root: int, target: float) -> float:
     """Semitones moved and the soprano's distance from its target, plus penalties.
 
-    For crossed or distant voices, missing tones, an inversion, a soprano that stays, and parallel
-    fifths and octaves.
+    For crossed or distant voices, missing tones, an inversion, a soprano that stays, and parallel fifths and octaves.
     """
     cost = sum(abs(after - before) for before, after in zip(old, new, strict=True))
     cost += 30 * sum(upper <= lower for upper, lower in itertools.pairwise(new))

@@ -32,9 +32,7 @@ chords at a narrow span, and fast notes merge into chords at a wide one.
 MAX_SHINGLES = 1024
 """Shingles kept per piece. A longer piece keeps its smallest hashes: a uniform sample, consistent between pieces."""
 
-MAX_TOTAL_SHINGLES = 3 << 23
-"""Shingles kept over all pieces; of more, a uniform sample, to bound memory."""
-
+MAX_TOTAL_SHINGLES = 3 << 23  # shingles kept over all pieces; of more, a uniform sample, to bound memory
 MIN_CONTAINMENT = 0.2
 MIN_RARE_CONTAINMENT = 0.06
 MIN_SHARED = 16

@@ -29,12 +29,8 @@ from mgen.errors import MgenError
 from mgen.music import metrics
 from mgen.notes import MAX_BEATS, MAX_DURATION, STEPS_PER_QUARTER, Notes
 
-SAMPLE = 2000
-"""Pieces per style whose notes are read, at most."""
-
-MAX_PREDICTED = 1000
-"""Pieces per style in the cross-validation of note counts, at most."""
-
+SAMPLE = 2000  # pieces per style whose notes are read, at most
+MAX_PREDICTED = 1000  # pieces per style in the cross-validation of note counts, at most
 PIECES_PER_BATCH = 32  # decoding takes some hundred bytes per token
 DRUMS = 128  # column of drums, after the programs
 MAX_LABELS = 12

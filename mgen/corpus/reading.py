@@ -28,9 +28,7 @@ from mgen.files import Music, read_music
 from mgen.instruments import instrument_name
 from mgen.notes import Notes
 
-READER_VERSION = 1
-"""Version of this module's results: files read by another version are read again."""
-
+READER_VERSION = 1  # version of this module's results: files read by another version are read again
 MIN_NOTES = 16
 
 

@@ -30,9 +30,7 @@ from mgen.corpus.scan import work_key
 from mgen.corpus.shards import MANIFEST, PIECES
 from mgen.errors import MgenError
 
-NEAR_DUPLICATE_ACTIONS = ("join", "drop", "ignore")
-"""Values of the option `near_duplicates`."""
-
+NEAR_DUPLICATE_ACTIONS = ("join", "drop", "ignore")  # values of the option `near_duplicates`
 SPLIT_BY = ("work", "artist")
 
 

@@ -15,9 +15,7 @@ from typing import NoReturn
 from mgen.errors import MgenError
 from mgen.files import EXTENSIONS
 
-DEFAULT_STYLE = "other"
-"""Style of files without one."""
-
+DEFAULT_STYLE = "other"  # style of files without one
 _TAKE_MARK = r"live|copy|alt|alternate|(?:(?:alternate|alt) )?take ?\d*|v\d+|ver(?:sion)? ?\d+"
 _TAKE = re.compile(rf"[ (\[]+(?:\d+\)|(?:{_TAKE_MARK})[)\]]?)$")
 _NUMBER = re.compile(r" \d{1,2}$")

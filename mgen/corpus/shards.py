@@ -26,12 +26,8 @@ TOKENS = "tokens"
 TOKENIZER = "tokenizer"
 REJECTED = "rejected.csv"
 
-GROUP_TOKENS = 1 << 20
-"""Tokens per row group, which a writer holds in memory."""
-
-SHARD_TOKENS = 1 << 24
-"""Tokens per file; one file is sorted in memory."""
-
+GROUP_TOKENS = 1 << 20  # tokens per row group, which a writer holds in memory
+SHARD_TOKENS = 1 << 24  # tokens per file; one file is sorted in memory
 IDS = pa.list_(pa.uint16())
 SCHEMA = pa.schema([("piece", pa.int32()), ("style", pa.string()), ("ids", IDS)])
 

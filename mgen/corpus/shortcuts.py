@@ -26,12 +26,8 @@ COLLECTION_REPEATS = 3
 MIN_STANDARD_ERRORS = 3.0
 """Standard errors above chance from which an accuracy counts as a shortcut; about 30 properties are tested."""
 
-MIN_MARGIN = 0.02
-"""Accuracy above chance below which a shortcut is not reported."""
-
-MAX_CATEGORIES = 30
-"""Distinct values of a text column; rarer values are pooled."""
-
+MIN_MARGIN = 0.02  # accuracy above chance below which a shortcut is not reported
+MAX_CATEGORIES = 30  # distinct values of a text column; rarer values are pooled
 NOT_STATED = "not stated"
 
 

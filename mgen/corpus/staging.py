@@ -14,9 +14,7 @@ from pathlib import Path
 from mgen.corpus.shards import MANIFEST
 from mgen.errors import MgenError
 
-JOURNAL = "read"
-"""Folder of the journal in a corpus, reused by the next run; it may be deleted."""
-
+JOURNAL = "read"  # folder of the journal in a corpus, reused by the next run; it may be deleted
 LOCK = "lock"
 
 

@@ -15,8 +15,7 @@ from mgen.corpus.shards import TokenTable
 from mgen.encoding.remi import PITCH_RANGE, Kind, Remi
 from mgen.errors import MgenError
 
-MAX_TRANSPOSITION = 6
-"""Semitones up or down: 5 down and 6 up reach every key once."""
+MAX_TRANSPOSITION = 6  # semitones up or down: 5 down and 6 up reach every key once
 
 
 def sample_windows(

@@ -25,14 +25,12 @@ from mgen.errors import MgenError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-QUEUED_PER_WORKER = 16
-"""Items scheduled per worker: enough to keep it busy, few enough to bound memory."""
+QUEUED_PER_WORKER = 16  # items scheduled per worker: enough to keep it busy, few enough to bound memory
 
 STALL_SECONDS = 600.0
 """Seconds beyond the limit of an item until a stalled pool is abandoned; workers start slowly on a busy machine."""
 
-IMPORTS = ("mgen.encoding.remi", "mgen.guitar_pro")
-"""Slow imports that the fork server makes once for all workers."""
+IMPORTS = ("mgen.encoding.remi", "mgen.guitar_pro")  # slow imports that the fork server makes once for all workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +55,7 @@ class Limits:
     memory: int = 512
 
 
-WALL_PER_CPU_SECOND = 6.0
-"""Seconds on the clock allowed per second of processor time."""
+WALL_PER_CPU_SECOND = 6.0  # seconds on the clock allowed per second of processor time
 
 
 @dataclass(frozen=True)

@@ -25,14 +25,11 @@ from mgen.arrays import Longs, Mask, rank_within, run_starts
 from mgen.errors import MgenError
 from mgen.notes import MAX_BEATS, STEPS_PER_QUARTER, Bars, Notes, sort_order
 
-PITCH_RANGE = (21, 108)
-"""Lowest and highest pitch with a token: those of the piano."""
-
+PITCH_RANGE = (21, 108)  # lowest and highest pitch with a token: those of the piano
 VELOCITY_BINS = 8
 MIDITOK_FILE = "miditok.json"
 
-_SHAPE = r"[A-Za-z]+_(?:None|-?[0-9][0-9./:\-]*)"
-"""Pattern of a token name, to split concatenated names."""
+_SHAPE = r"[A-Za-z]+_(?:None|-?[0-9][0-9./:\-]*)"  # pattern of a token name, to split concatenated names
 
 
 class Kind(IntEnum):

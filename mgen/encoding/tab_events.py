@@ -26,11 +26,8 @@ semitone: 0 for a rest, 1-12 for C to B. octave: pitch // 12, so 0-10; 0 for a r
 quarter, 8th, 16th, 32nd and 1/64 note. dotted: 0 or 1.
 """
 
-TICKS_PER_QUARTER = 960
-"""Resolution of a decoded score."""
-
-UNITS_PER_QUARTER = 32
-"""Time unit: a 1/128 note, in which all 14 note values are integers."""
+TICKS_PER_QUARTER = 960  # resolution of a decoded score
+UNITS_PER_QUARTER = 32  # time unit: a 1/128 note, in which all 14 note values are integers
 
 MAX_LAG = 3
 """Units that a note may start early or late, so that three quarters in the time of two are 24 + 16 + 24 units

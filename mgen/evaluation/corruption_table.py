@@ -20,14 +20,9 @@ from mgen.notes import Notes
 from mgen.stats.intervals import REPLICATES, TAIL, Interval, resamples, work_names
 from mgen.transforms.rebuild import Transform
 
-REAL = "real"
-"""Name of the row of uncorrupted music."""
-
-SAME = 1e-9
-"""Smaller differences are rounding errors."""
-
-Measure = Callable[[Notes], Floats]
-"""B pieces to (B,) numbers, NaN where undefined."""
+REAL = "real"  # name of the row of uncorrupted music
+SAME = 1e-9  # smaller differences are rounding errors
+Measure = Callable[[Notes], Floats]  # B pieces to (B,) numbers, NaN where undefined
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,7 @@ from mgen.notes import Notes
 from mgen.stats.intervals import bootstrap
 from mgen.transforms.rebuild import take_excerpts, without_tokens
 
-EXCERPT_NOTES = 128
-"""Notes of an excerpt."""
+EXCERPT_NOTES = 128  # notes of an excerpt
 
 
 @dataclass(frozen=True)

@@ -33,12 +33,8 @@ from mgen.stats.frechet import Embedder
 from mgen.stats.intervals import Interval, bootstrap
 from mgen.stats.memorisation import CopyIndex
 
-REAL = "real"
-"""Name and role of the row of real music."""
-
-LOOP_TEMPERATURES = {"loop_rate_08": 0.8, "loop_rate_greedy": 0.0}
-"""Loop rates at other temperatures than 1."""
-
+REAL = "real"  # name and role of the row of real music
+LOOP_TEMPERATURES = {"loop_rate_08": 0.8, "loop_rate_greedy": 0.0}  # loop rates at other temperatures than 1
 _JUDGE_DRAW, _COPY_DRAW = 100, 101  # their prompts differ from those of the prompt types (0, 1, 2)
 
 

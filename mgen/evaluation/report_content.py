@@ -190,8 +190,7 @@ CURVES = (
     ("grammar rule", "nats", ("rewards/grammar/mean",)),
 )
 
-MOST_SHARES = 6
-"""Judges in a chart of shares of the advantage: those with the largest."""
+MOST_SHARES = 6  # judges in a chart of shares of the advantage: those with the largest
 
 
 def training_curves(folders: Mapping[str, Path]) -> list[Curve]:

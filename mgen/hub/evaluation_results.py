@@ -31,9 +31,7 @@ FOLDER = ".eval_results"
 FILE_PREFIX = "mgen_"
 """Of our files in that folder, which others may share."""
 
-SENSITIVE = 0.5
-"""Nats: a critic is sensitive to a transform that changes its score by at least this."""
-
+SENSITIVE = 0.5  # nats: a critic is sensitive to a transform that changes its score by at least this
 _UNDEFINED = "\N{EN DASH}"
 
 

@@ -42,11 +42,8 @@ from mgen.runs.judges import JudgeSpec
 TASKS = {POLICY: "text-generation"}
 """Kind of model -> the Hub's task, which is also the name of its pipeline; all other kinds classify."""
 
-ENOUGH_PIECES = 512
-"""Pieces per row that a two-sample test needs."""
-
-RELIABILITY = Path("evaluation/reliability.svg")
-"""Reliability diagram of a critic, if the run has one."""
+ENOUGH_PIECES = 512  # pieces per row that a two-sample test needs
+RELIABILITY = Path("evaluation/reliability.svg")  # reliability diagram of a critic, if the run has one
 
 
 OBJECTIVES = {

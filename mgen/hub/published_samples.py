@@ -25,8 +25,7 @@ TEMPO = 120.0
 SEED = 0
 FALLBACK_CONTEXT = 1024  # tokens of a piece where the model's configuration sets no limit
 
-Piece = tuple[Sequence[int], Sequence[int]]
-"""Tokens of a prompt and of its completion."""
+Piece = tuple[Sequence[int], Sequence[int]]  # tokens of a prompt and of its completion
 
 
 @dataclass(frozen=True)

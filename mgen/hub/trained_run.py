@@ -30,8 +30,7 @@ POLICY, CRITIC, REWARD_MODEL = "policy", "critic", "reward model"
 FEATURES = "features"
 """Value of `input` in critic.json for a feature critic."""
 
-COMMANDS = ("pretrain", "finetune", "critic", "prefer")
-"""The commands whose runs hold a model."""
+COMMANDS = ("pretrain", "finetune", "critic", "prefer")  # the commands whose runs hold a model
 
 
 @dataclass(frozen=True)

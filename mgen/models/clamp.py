@@ -21,15 +21,9 @@ from mgen.arrays import Floats
 from mgen.errors import MgenError
 from mgen.notes import STEPS_PER_QUARTER, Notes
 
-TICKS = 480
-"""Ticks per quarter note in the text, as in most MIDI files of the models' training."""
-
-TEMPO = 500_000
-"""Microseconds per quarter note in the text; `Notes` have no tempo."""
-
-LETTERS = 128
-"""Size of the alphabet of a patch."""
-
+TICKS = 480  # ticks per quarter note in the text, as in most MIDI files of the models' training
+TEMPO = 500_000  # microseconds per quarter note in the text; `Notes` have no tempo
+LETTERS = 128  # size of the alphabet of a patch
 PAD, BEGIN, END = 0, 1, 2
 HEAD_SIZE = 64
 """Width of an attention head in every published model."""

@@ -20,8 +20,7 @@ SIZES: dict[str, dict[str, int]] = {
 CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx")
 """What architectures call their longest sequence."""
 
-UNLIMITED_CONTEXT = 4096
-"""Tokens that a model is given whose architecture has no limit, such as one without positions."""
+UNLIMITED_CONTEXT = 4096  # tokens that a model is given whose architecture has no limit, such as one without positions
 
 
 def llama_config(size: str, remi: Remi, context: int, dropout: float = 0.0) -> LlamaConfig:

@@ -20,15 +20,12 @@ Integers = NDArray[np.integer[Any]]
 Qualities = Sequence[Sequence[int]]
 """Chord qualities, each as semitones above the root, in the order that decides ties."""
 
-TRIADS: Qualities = ((0, 4, 7), (0, 3, 7))
-"""Major, minor."""
+TRIADS: Qualities = ((0, 4, 7), (0, 3, 7))  # major, minor
 
 SEVENTHS: Qualities = ((0, 4, 7, 10), (0, 4, 7, 11), (0, 3, 7, 10), (0, 3, 6, 10))
 """Dominant, major, minor and half-diminished seventh."""
 
-LONGEST_NOTE = 16 * STEPS_PER_QUARTER
-"""Grid steps after which a note is taken as silent: four bars of 4/4."""
-
+LONGEST_NOTE = 16 * STEPS_PER_QUARTER  # grid steps after which a note is taken as silent: four bars of 4/4
 _NO_BASS = 1 << 20
 
 

@@ -271,11 +271,8 @@ GROUPS: dict[str, Callable[[OnsetClusters], Named]] = {
     "seams": _seams,
 }
 
-METRIC = ("metre", "voices", "seams")
-"""The groups that depend on where the beats are."""
-
-FORMAT_FREE = tuple(name for name in GROUPS if name not in METRIC)
-"""The groups that do not."""
+METRIC = ("metre", "voices", "seams")  # the groups that depend on where the beats are
+FORMAT_FREE = tuple(name for name in GROUPS if name not in METRIC)  # the groups that do not
 
 
 def _table(notes: Notes, groups: Collection[str]) -> tuple[tuple[str, ...], Floats]:
@@ -318,5 +315,4 @@ def features(notes: Notes, groups: Collection[str] = tuple(GROUPS)) -> Floats:
     return np.concatenate([np.where(missing, 0.0, values), missing.mean(axis=1, keepdims=True)], axis=1)
 
 
-FEATURE_NAMES = feature_names()
-"""Names of all features; their number is F."""
+FEATURE_NAMES = feature_names()  # names of all features; their number is F

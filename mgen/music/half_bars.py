@@ -12,8 +12,7 @@ from mgen.notes import STEPS_PER_QUARTER, Ints, Notes
 BEATS = 2
 """Quarter notes in a half bar. The last half bar of an odd bar has three; a bar of one quarter is one half bar."""
 
-MOST_BEATS = 3
-"""Quarter notes in the longest half bar."""
+MOST_BEATS = 3  # quarter notes in the longest half bar
 
 
 @dataclass(frozen=True, slots=True, eq=False)

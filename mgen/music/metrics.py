@@ -20,14 +20,9 @@ from mgen.notes import STEPS_PER_QUARTER, Notes
 
 Metric = Callable[[Notes], Floats]
 
-LOOP = 0.6
-"""Share of repeated pitch 4-grams above which a piece counts as a loop; real solos stay below 0.3."""
-
-LONGEST_FIGURE = 256
-"""Notes in the longest figure of `longest_loop`."""
-
-SLOTS = 64
-"""Slots of a bar in the grooving pattern, as in MusDr."""
+LOOP = 0.6  # share of repeated pitch 4-grams above which a piece counts as a loop; real solos stay below 0.3
+LONGEST_FIGURE = 256  # notes in the longest figure of `longest_loop`
+SLOTS = 64  # slots of a bar in the grooving pattern, as in MusDr
 
 
 def onsets(notes: Notes) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -81,9 +76,8 @@ def grooving_similarity(notes: Notes) -> Floats:
 def repeated_ngrams(notes: Notes, n: int, view: ngrams.View = "pitch") -> Floats:
     """Share of a piece's n-grams that occurred earlier in it: 1 - different n-grams / n-grams, 0..1.
 
-    An n-gram is n pitches, or n intervals in semitones (n + 1 notes), of consecutive notes in the order of
-    `Notes`: by onset, program, pitch, so chords are read upwards and several instruments as one line. Drums are
-    left out.
+    An n-gram is n pitches, or n intervals in semitones (n + 1 notes), of consecutive notes in the order of `Notes`: by
+    onset, program, pitch, so chords are read upwards and several instruments as one line. Drums are left out.
 
     Cannot see: rhythm; a loop with one changed note in n (pitches), transposed (pitches, not intervals), or
     under a changing accompaniment. Grows with the length of the piece: compare pieces of one length.

@@ -25,8 +25,7 @@ TOGETHER = 2
 chord, and less than a thirty-second note.
 """
 
-_PACE = 12
-"""Grid steps that one cluster counts in the search for leaders: half a beat, whatever the tempo."""
+_PACE = 12  # grid steps that one cluster counts in the search for leaders: half a beat, whatever the tempo
 
 
 def cluster_starts(piece: Integers, onset: Integers, gap: int = 0, span: int | None = None) -> Mask:

@@ -16,8 +16,7 @@ from mgen.music import ngrams
 from mgen.music.half_bars import MOST_BEATS, HalfBars
 from mgen.notes import STEPS_PER_QUARTER, Notes
 
-SHORT, MID, LONG = 4, 8, 16
-"""Half bars in a segment of each scale: 2, 4 and 8 bars of four quarters."""
+SHORT, MID, LONG = 4, 8, 16  # half bars in a segment of each scale: 2, 4 and 8 bars of four quarters
 
 MOST = 4096
 """Half bars of a piece that are compared, from its beginning: over an hour of music; the cost grows with the square."""

@@ -12,11 +12,8 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.integer[Any]]
 
-LOOK_BACK = 16
-"""Notes before a note among which its leader is searched."""
-
-REACH = 96
-"""Grid steps, a bar of 4/4, within which a note may lead to another."""
+LOOK_BACK = 16  # notes before a note among which its leader is searched
+REACH = 96  # grid steps, a bar of 4/4, within which a note may lead to another
 
 SEMITONES_PER_STEP = 0.15
 """Distance of one grid step in semitones: a semitone is as far as seven steps, and a beat as far as 3.6 semitones."""

@@ -24,8 +24,7 @@ _WIDTH, _LABELS = 420.0, 128.0  # of a distribution, and of the names in it
 _LANE, _TALL = 34.0, 28.0  # a system's lane, and the tallest bar in it
 _LONGEST = 18  # letters of a name next to a lane
 
-Scale = Callable[[float], float]
-"""From a quantity to a position in the drawing."""
+Scale = Callable[[float], float]  # from a quantity to a position in the drawing
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,8 +77,7 @@ def group_advantages(returns: Tensor, group: Tensor) -> Tensor:
 AGGREGATIONS = ("sum_then_normalize", "normalize_then_sum")
 """How TRL combines the scores of several judges to one advantage, by its names."""
 
-EPSILON = 1e-4
-"""Added by TRL to a deviation before the division."""
+EPSILON = 1e-4  # added by TRL to a deviation before the division
 
 
 def score_advantages(

@@ -21,8 +21,7 @@ from mgen.notes import Notes
 
 AGAINST = ("current", "reference")
 
-CALIBRATION_EVERY = 5
-"""Against the reference, one in 5 rounds is held out from training and used for calibration."""
+CALIBRATION_EVERY = 5  # against the reference, one in 5 rounds is held out from training and used for calibration
 
 
 def fixed_point(against: str, weight: float, kl_weight: float) -> tuple[float, float]:

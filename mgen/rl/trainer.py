@@ -40,8 +40,7 @@ from mgen.sampling.rollout import Decoding, completion_logprobs, sample
 
 OBJECTIVES = ("kl_in_return", "grpo")
 
-DOMINANT_STEPS = 5
-"""Steps in a row after which a dominant reward is reported."""
+DOMINANT_STEPS = 5  # steps in a row after which a dominant reward is reported
 
 
 class JudgeFunction(Protocol):

@@ -32,14 +32,9 @@ from mgen.notes import Notes
 from mgen.options import nearest
 from mgen.renames import check_run_folder
 
-BANDS_FILE = "bands.json"
-"""Where a run of `mgen finetune` keeps the bands that it measured."""
-
-REALISM_FOLDER = "realism"
-"""Where a finished run of `mgen finetune` keeps its discriminator."""
-
-DISCRIMINATOR_FILE = "discriminator.pt"
-"""The discriminator in a checkpoint."""
+BANDS_FILE = "bands.json"  # where a run of `mgen finetune` keeps the bands that it measured
+REALISM_FOLDER = "realism"  # where a finished run of `mgen finetune` keeps its discriminator
+DISCRIMINATOR_FILE = "discriminator.pt"  # the discriminator in a checkpoint
 
 JudgeFactory = Callable[..., Judge]
 """Builds a judge. A factory of the registry is called with the entry's arguments and the parts of `build_judge` that

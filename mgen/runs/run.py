@@ -34,8 +34,7 @@ PACKAGES = ("torch", "transformers", "trl", "accelerate", "miditok", "symusic", 
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
 
-Progress = Callable[[str], None]
-"""Takes a line about the progress of a run."""
+Progress = Callable[[str], None]  # takes a line about the progress of a run
 
 # Options that may differ when a run is resumed: none of them changes a weight.
 _FREE = {"out", "json", "debug", "logging_steps", "report_to", "disable_tqdm", "project", "run_name"}

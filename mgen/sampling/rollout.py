@@ -51,9 +51,8 @@ class Decoding:
         top_p: share of probability that is kept.
         guidance: w of classifier-free guidance: logits are `u + w (c - u)`, c those after the prompt and u those after
             the same prompt without its style token. 1 is the model itself, 0 the model without the style token.
-        repetition_penalty: logits of tokens that prompt or completion contain are divided by it where they are
-            positive and multiplied by it where they are negative (Keskar et al. 2019, CTRL, arXiv:1909.05858). 1 is
-            none.
+        repetition_penalty: logits of tokens that prompt or completion contain are divided by it where they are positive
+            and multiplied by it where they are negative (Keskar et al. 2019, CTRL, arXiv:1909.05858). 1 is none.
 
     Raises:
         ValueError: A number is outside its range.

@@ -11,8 +11,7 @@ from scipy.special import expit, log_expit
 
 from mgen.arrays import Floats
 
-BINS = 15
-"""Bins of the expected calibration error, as in Guo et al. 2017, arXiv:1706.04599."""
+BINS = 15  # Bins of the expected calibration error, as in Guo et al. 2017, arXiv:1706.04599
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,14 +20,9 @@ from mgen.stats.intervals import SET_REPLICATES, Interval, Works, centred_interv
 LENGTHS = np.array([96, 48, 24, 12, 6, 72, 36, 18, 9, 32, 16, 8])
 """Note lengths in grid steps: whole to sixteenth, dotted half to dotted sixteenth, triplet half to triplet eighth."""
 
-BINS = 256
-"""Points of the grid of both densities."""
-
-GROUPS = 128
-"""Most groups of works that are resampled."""
-
-FLOOR = 1e-10
-"""Added to the mass of every point before the ratio of two is computed, which limits KL to about 23 nats."""
+BINS = 256  # points of the grid of both densities
+GROUPS = 128  # most groups of works that are resampled
+FLOOR = 1e-10  # added to the mass of every point before the ratio of two is computed, which limits KL to about 23 nats
 
 
 def total_used_pitch(notes: Notes) -> Floats:

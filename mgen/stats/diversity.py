@@ -25,16 +25,11 @@ from mgen.stats.intervals import (
     work_names,
 )
 
-ORDER = 4
-"""Longest n-gram of BLEU."""
-
-CLIP = 8.0
-"""Standard deviations of real music at which features are clipped, so that no outlier dominates."""
-
+ORDER = 4  # longest n-gram of BLEU
+CLIP = 8.0  # standard deviations of real music at which features are clipped, so that no outlier dominates
 Integers = NDArray[np.int64]
 
-Letters = tuple[NDArray[np.int32], NDArray[np.int64]]
-"""(M,) piece of each letter, rising, and the letter."""
+Letters = tuple[NDArray[np.int32], NDArray[np.int64]]  # (M,) piece of each letter, rising, and the letter
 
 
 def letters(notes: Notes) -> Letters:

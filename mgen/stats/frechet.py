@@ -19,14 +19,9 @@ from mgen.notes import Notes
 from mgen.stats.diversity import standardise
 from mgen.stats.intervals import TAIL, Interval, Works, undefined_interval, work_names
 
-Embedder = Callable[[Notes], Floats]
-"""B pieces to (B, D); NaN rows for pieces without an embedding."""
-
-SPLITS = 100
-"""Random halves of the works, for the value and for its interval."""
-
-DIMENSIONS = 256
-"""Wider spaces are projected onto this many random directions: the cost grows with the cube."""
+Embedder = Callable[[Notes], Floats]  # B pieces to (B, D); NaN rows for pieces without an embedding
+SPLITS = 100  # random halves of the works, for the value and for its interval
+DIMENSIONS = 256  # wider spaces are projected onto this many random directions: the cost grows with the cube
 
 
 def frechet_distance(first: tuple[Floats, Floats], second: tuple[Floats, Floats]) -> float:
@@ -81,9 +76,8 @@ def frechet_ratio(
     Spaces are standardised by real music (`standardise`); more than `DIMENSIONS` are projected onto random directions,
     the same for every set.
 
-    Cannot see: properties outside the space; more than means and covariances; single copies.
-    Rows with a NaN are left out and counted. NaN where a half has fewer than two pieces, or where real music's halves
-    do not differ at all.
+    Cannot see: properties outside the space; more than means and covariances; single copies. Rows with a NaN are left
+    out and counted. NaN where a half has fewer than two pieces, or where real music's halves do not differ at all.
     """
     if real.shape[1] != other.shape[1]:
         raise MgenError(f"frechet: real has {real.shape[1]} dimensions, other {other.shape[1]}; use one embedder")

@@ -24,12 +24,8 @@ Statistic = Callable[[Floats, Floats], Floats]
 
 Works = NDArray[np.str_]
 
-REPLICATES = 1000
-"""Resamples of a mean over pieces."""
-
-SET_REPLICATES = 200
-"""Resamples of a number of a whole set: each takes all pairs of pieces."""
-
+REPLICATES = 1000  # resamples of a mean over pieces
+SET_REPLICATES = 200  # resamples of a number of a whole set: each takes all pairs of pieces
 TAIL = 0.025
 _CHUNK = 1 << 21  # weights in memory at once
 
@@ -109,8 +105,7 @@ def is_known(cell: Bounded | None) -> bool:
 def over_seeds(values: ArrayLike, groups: ArrayLike, seed: ArrayLike, runs: int = 1) -> Interval:
     """A mean with its interval by work, and the mean of each seed.
 
-    Where the seeds belong to several training runs, the interval also covers the spread between runs
-    (`widen_by_runs`).
+    Where the seeds belong to several training runs, the interval also covers the spread between runs (`widen_by_runs`).
 
     Args:
         values: (B,) numbers of pieces; NaN are left out and counted.

@@ -18,12 +18,8 @@ from mgen.music.onset_clusters import OnsetClusters
 from mgen.notes import Notes
 from mgen.stats.intervals import Interval, bootstrap, work_names
 
-LEVELS = 10
-"""Runs are counted up to 2**LEVELS - 1 intervals; a longer copy counts as that."""
-
-QUANTILE = 0.99
-"""Share of real held-out pieces below the threshold."""
-
+LEVELS = 10  # runs are counted up to 2**LEVELS - 1 intervals; a longer copy counts as that
+QUANTILE = 0.99  # share of real held-out pieces below the threshold
 Integers = NDArray[np.int64]
 
 

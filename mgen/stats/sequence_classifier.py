@@ -32,28 +32,20 @@ DECAY = 0.05
 DROPOUT = 0.1
 """The budget: channels, passes over the training pieces, pieces per step, and the settings of AdamW."""
 
-DECIMALS = 4
-"""Of a logit: further ones are rounding noise that would rank equal pieces."""
-
-MAX_LEAP = 14
-"""Semitones beyond which an interval is a leap of that size."""
+DECIMALS = 4  # of a logit: further ones are rounding noise that would rank equal pieces
+MAX_LEAP = 14  # semitones beyond which an interval is a leap of that size
 
 LENGTHS = np.array([2, 4, 7, 10, 14, 20, 28, 44, 60, 84, 132])
 """Lower edges, in grid steps, of the classes of a duration or a time between onsets."""
 
-SLOT = 4
-"""Grid steps of a place in the bar that are one class."""
-
+SLOT = 4  # grid steps of a place in the bar that are one class
 SLOTS = 7 * STEPS_PER_QUARTER // SLOT
 
 AGO = np.array([1, 5, 13, 33, 65])
 """Lower edges, in notes, of the classes of how long ago a figure occurred; the class below is never."""
 
-GRAMS = (2, 3, 4, 8)
-"""Notes in the figures whose earlier occurrence is an input."""
-
-OVER = 4
-"""Ways to continue: inside a bar, over a bar line before an odd bar, over one before an even bar, farther."""
+GRAMS = (2, 3, 4, 8)  # notes in the figures whose earlier occurrence is an input
+OVER = 4  # ways to continue: inside a bar, over a bar line before an odd bar, over one before an even bar, farther
 
 
 @dataclass(frozen=True)
@@ -75,8 +67,7 @@ class NoteFeatures:
     n_classes: int
 
 
-_Column = tuple[NDArray[np.integer], int]
-"""(N,) classes 0..size - 1, and size."""
+_Column = tuple[NDArray[np.integer], int]  # (N,) classes 0..size - 1, and size
 
 
 def note_features(notes: Notes) -> NoteFeatures:

@@ -17,8 +17,7 @@ from mgen.stats.frechet import Embedder, frechet_ratio
 from mgen.stats.intervals import Interval, work_names
 from mgen.stats.memorisation import CopyIndex
 
-FEWEST = 2
-"""Fewest pieces per side."""
+FEWEST = 2  # fewest pieces per side
 
 
 def set_metrics(

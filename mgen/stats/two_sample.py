@@ -30,11 +30,8 @@ FOLDS = 5
 WIDENING = float(np.sqrt(1 + FOLDS / (FOLDS - 1)))
 """Of a cross-validated interval: sqrt(1 + folds * pieces held out / trained on), 1.5."""
 
-QUOTABLE = 512
-"""Pieces per side that are used; with fewer, no two-sample number should be quoted."""
-
-MAX_NOTES = 100
-"""Notes that are used of each piece, from its beginning."""
+QUOTABLE = 512  # pieces per side that are used; with fewer, no two-sample number should be quoted
+MAX_NOTES = 100  # notes that are used of each piece, from its beginning
 
 MIN_NOTES = 16
 """Pieces with fewer notes keep their length, which then distinguishes them: they miss the required length."""

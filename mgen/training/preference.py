@@ -24,9 +24,7 @@ from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.runs.checkpoints import VerifiedCheckpoints
 
-TokenRow = list[int]
-"""Token ids of one sequence."""
-
+TokenRow = list[int]  # token ids of one sequence
 MIN_PAIRS = 16
 MIN_PROMPTS = 8
 """With fewer pairs or prompts, the held-out accuracy has no useful interval."""

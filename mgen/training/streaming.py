@@ -28,15 +28,9 @@ from mgen.corpus.shards import PIECES, SCHEMA, TOKENS, Corpus, TokenTable
 from mgen.corpus.windows import item_rng, training_sequence, window_counts
 from mgen.errors import MgenError
 
-BUFFER = 1 << 14
-"""Windows in the shuffle buffer: 25 to 60 MB at a context of 512, more if pieces are long."""
-
-ROWS = 256
-"""Pieces read from the stream, and windows added to the buffer, at a time."""
-
-EVALUATION_TOKENS = 1 << 24
-"""Tokens of a split that evaluation keeps in memory: 32 MB."""
-
+BUFFER = 1 << 14  # windows in the shuffle buffer: 25 to 60 MB at a context of 512, more if pieces are long
+ROWS = 256  # pieces read from the stream, and windows added to the buffer, at a time
+EVALUATION_TOKENS = 1 << 24  # tokens of a split that evaluation keeps in memory: 32 MB
 SPLIT = "train"
 
 

@@ -17,8 +17,7 @@ from mgen.encoding.remi import PITCH_RANGE
 from mgen.notes import STEPS_PER_QUARTER, Notes
 from mgen.transforms.rebuild import equal_bars
 
-NoteArray = NDArray[np.int64]
-"""(N, 4): onset, pitch, duration, velocity; time in grid steps."""
+NoteArray = NDArray[np.int64]  # (N, 4): onset, pitch, duration, velocity; time in grid steps
 
 EditOperator = Callable[[NoteArray, Generator], NoteArray]
 """A piece with at least one note to an edited copy, which may exceed the `SizeLimits`."""

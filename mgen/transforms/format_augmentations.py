@@ -26,17 +26,13 @@ from mgen.transforms.rebuild import (
     with_onsets_in_bars,
 )
 
-GRIDS = (1, 1, 3, 4, 6, 8)
-"""Grids of `retime`, in steps: unchanged (twice as often), 8, 6, 4 and 3 onsets per quarter."""
-
-UNEVEN = 0.2
-"""Deviation of a duration's logarithm, for each step of spread of the onsets."""
+GRIDS = (1, 1, 3, 4, 6, 8)  # grids of `retime`, in steps: unchanged (twice as often), 8, 6, 4 and 3 onsets per quarter
+UNEVEN = 0.2  # deviation of a duration's logarithm, for each step of spread of the onsets
 
 SPREADS = (0.0, 0.0, 1.0, 2.0)
 """Deviations of `retime`, in steps: none (half of the pieces), 21 and 42 ms at 120 quarters per minute."""
 
-SWAY = 0.08
-"""Largest amplitude, in log tempo, of each of the three waves of `rubato`."""
+SWAY = 0.08  # largest amplitude, in log tempo, of each of the three waves of `rubato`
 
 
 # ------------------------------------------------------------ loudness

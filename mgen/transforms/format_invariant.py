@@ -19,21 +19,14 @@ from mgen.transforms.rebuild import next_onset, onsets_from_gaps, with_onsets
 
 Rhythm = Literal["classes", "contour", "none"]
 
-WIDEST = 4
-"""Grid steps from the first to the last note of a chord, at most."""
+WIDEST = 4  # grid steps from the first to the last note of a chord, at most
 
 FINENESS = 2
 """Classes per octave of the times between onsets: 2:1 swing spans two, the noise of a performer or grid none."""
 
-FASTEST, SLOWEST = -3, 4
-"""Octaves from the piece's median time between onsets, to which others are limited."""
-
-USUAL = STEPS_PER_QUARTER // 2
-"""Grid steps of a piece's median time between onsets in the view."""
-
-LONGER = USUAL // 3
-"""Grid steps by which `contour` lengthens or shortens the usual time between onsets."""
-
+FASTEST, SLOWEST = -3, 4  # octaves from the piece's median time between onsets, to which others are limited
+USUAL = STEPS_PER_QUARTER // 2  # grid steps of a piece's median time between onsets in the view
+LONGER = USUAL // 3  # grid steps by which `contour` lengthens or shortens the usual time between onsets
 LOUD = 64
 COMMON_TIME = 4
 

@@ -15,8 +15,7 @@ from mgen.notes import MAX_BEATS, MAX_DURATION, STEPS_PER_QUARTER, Bars, Ints, N
 Transform = Callable[[Notes, Generator], Notes]
 """B pieces and a random generator to B changed pieces, in the same order."""
 
-FAR = 1 << 40
-"""An onset after every piece."""
+FAR = 1 << 40  # an onset after every piece
 
 
 # ------------------------------------------------------------ order and tokens

@@ -47,8 +47,7 @@ MAX_SECONDS = 120.0
 DEMO_WORKS = 8
 """Works of each collection of the embedded corpus that a search starts from."""
 
-OTHER = "other music"
-"""Name of the row of all other styles."""
+OTHER = "other music"  # name of the row of all other styles
 
 INITIAL = {"demo": "of the embedded demo music", "corpus": "of the corpus"}
 """Value of the option `start` -> description of the pieces that a search starts from."""

@@ -32,12 +32,8 @@ from mgen.transforms.rebuild import Transform
 from rewards import REWARDS
 from rewards.bands import fit_bands
 
-BASS = range(32, 40)
-"""Programs of basses, which `solo` leaves out."""
-
-JUDGE_PREFIXES = ("reward ", "critic ")
-"""Prefixes of the columns whose values are higher for better music."""
-
+BASS = range(32, 40)  # programs of basses, which `solo` leaves out
+JUDGE_PREFIXES = ("reward ", "critic ")  # prefixes of the columns whose values are higher for better music
 CORRUPTION_ROWS: dict[str, Transform] = {**CORRUPTION_TRANSFORMS, **EXTRA_CORRUPTIONS}
 FORMAT_ROWS: dict[str, Transform] = FORMAT_TRANSFORMS
 

@@ -40,11 +40,8 @@ from mgen.transforms.hard_negatives import HARD_NEGATIVES
 
 CARD = "card.json"
 
-PIECES = 120
-"""Largest number of pieces of a collection for a critic of features."""
-
-REPORT = "leave_one_collection_out"
-"""Name of the files of `leave_one_collection_out`."""
+PIECES = 120  # largest number of pieces of a collection for a critic of features
+REPORT = "leave_one_collection_out"  # name of the files of `leave_one_collection_out`
 
 TOKENS_ONLY = (
     "init",

@@ -39,8 +39,7 @@ from rewards import REWARDS
 from rewards.bands import Bands, fit_bands, load_bands, save_bands
 from rewards.trl import trl_rewards
 
-BAND_PIECES = 512
-"""Real excerpts from which the bands are measured."""
+BAND_PIECES = 512  # real excerpts from which the bands are measured
 
 DEFAULT_JUDGES = (
     "grammar=0.25",

@@ -22,9 +22,7 @@ from mgen.listen.vote_store import Study, VoteStore
 from mgen.options import from_keywords, option, target_style
 from mgen.sampling.samples import TOKENIZER, SamplePrompt, write_samples
 
-SAMPLED = "sampled.json"
-"""In a folder of samples: the models and options that they were drawn with."""
-
+SAMPLED = "sampled.json"  # in a folder of samples: the models and options that they were drawn with
 MAX_PROMPTS = 256
 PROMPT_TYPE = "continuation"
 

@@ -183,8 +183,7 @@ def _result(run: Run, already_finished: bool = False) -> TrainingResult:
     return run.result(metrics, already_finished)
 
 
-TrainedModel = tuple[PreTrainedModel, Any, int]
-"""The model, (N,) its margins on valid in nats, and its optimizer steps."""
+TrainedModel = tuple[PreTrainedModel, Any, int]  # the model, (N,) its margins on valid in nats, and its optimizer steps
 
 
 def _train_policy(

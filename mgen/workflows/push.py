@@ -19,11 +19,8 @@ from mgen.hub.upload import check_repo, endpoint, upload_folder
 from mgen.options import from_keywords, option
 from mgen.sampling.samples import read_samples
 
-FOLDER = "hub"
-"""Folder below RUN that is uploaded."""
-
-PLACEHOLDER_USER = "your-name"
-"""User in a model card written without REPO."""
+FOLDER = "hub"  # folder below RUN that is uploaded
+PLACEHOLDER_USER = "your-name"  # user in a model card written without REPO
 
 
 @dataclass
