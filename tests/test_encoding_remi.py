@@ -98,6 +98,7 @@ def check_both_ways(notes: Notes, remi: Remi) -> None:
     np.testing.assert_array_equal(back.pitch, notes.pitch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("multi", ENCODINGS)
 @pytest.mark.parametrize("collection", COLLECTIONS)
 def test_encodes_and_decodes_the_demo_corpus_as_miditok_does(collection, multi):

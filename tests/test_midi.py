@@ -119,6 +119,7 @@ def many_tracks(count):
     return struct.pack(">4sIHHH", b"MThd", 6, 1, count, 480) + track * count
 
 
+@pytest.mark.slow
 def test_five_thousand_tracks_are_read():
     score = parse_midi(many_tracks(5000))
     assert len(score.tracks) == score.note_num() == 5000
