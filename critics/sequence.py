@@ -7,6 +7,7 @@ nothing of styles, of realism, or of nats.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from mgen.notes import Notes
 
 FILE = "critic.json"
 TokenRow = NDArray[np.int64]
+_DROPOUT = re.compile("dropout|pdrop$|^layerdrop$")
 
 
 class SequenceCritic:
@@ -53,15 +55,12 @@ class SequenceCritic:
                 f"max_tokens ({max_tokens}) and an EOS do not fit the network's {context}; try {context - 1}"
             )
         if model.config.vocab_size != remi.vocab_size:
-            raise MgenError(
-                f"the network has {model.config.vocab_size} tokens, its encoding {remi.vocab_size}; "
-                "train the critic on this corpus"
-            )
+            sizes = f"the network has {model.config.vocab_size} tokens, its encoding {remi.vocab_size}"
+            raise MgenError(f"{sizes}; train the critic on this corpus")
         self.model, self.remi, self.max_tokens = model, remi, max_tokens
-        velocities = np.flatnonzero(remi.kind == Kind.VELOCITY)
-        self.velocity_ids = velocities
+        self.velocity_ids = np.flatnonzero(remi.kind == Kind.VELOCITY)
         self._canonical = np.arange(remi.vocab_size)
-        self._canonical[velocities] = velocities[len(velocities) // 2]
+        self._canonical[self.velocity_ids] = self.velocity_ids[len(self.velocity_ids) // 2]
 
     @classmethod
     def new(
@@ -99,8 +98,6 @@ class SequenceCritic:
         model.to(PartialState().device)
         return cls(model, remi, max_tokens or context_length(model.config) - 1)
 
-    # -------------------------------------------------------------- logits
-
     def rows(self, notes: Notes) -> list[TokenRow]:
         """Encodes B pieces for the network: canonical ids, one velocity, cut to `max_tokens`, then EOS."""
         return [
@@ -129,8 +126,6 @@ class SequenceCritic:
             out[part] = self.model(input_ids=self.pad([rows[i] for i in part])).logits[:, 0].float().cpu().numpy()
         self.model.train(training)
         return out
-
-    # --------------------------------------------------------------- files
 
     def save_pretrained(self, folder: Path | str, **facts: Any) -> None:
         """Writes the network, the tokenizer and critic.json with `facts`.
@@ -209,7 +204,7 @@ def classifier(config: PreTrainedConfig, label: str) -> PreTrainedModel:
     """
     changes = {"num_labels": 1, "id2label": {0: label}, "label2id": {label: 0}, "use_cache": False}
     values = config.to_dict()
-    changes |= {name: 0.0 for name in values if _is_dropout(name) and isinstance(values[name], float)}
+    changes |= {name: 0.0 for name in values if _DROPOUT.search(name) and isinstance(values[name], float)}
     config = type(config).from_dict({**values, **changes, "architectures": None})
     model: PreTrainedModel = classifier_class(config)(config)
     return model
@@ -230,10 +225,6 @@ def classifier_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     base = next(kind for kind in causal.__mro__ if PreTrainedModel in kind.__bases__)
     name = base.__name__.replace("PreTrainedModel", "ForSequenceClassification")
     return type(name, (GenericForSequenceClassification, base), {"base_model_prefix": causal.base_model_prefix})
-
-
-def _is_dropout(name: str) -> bool:
-    return "dropout" in name or name.endswith("pdrop") or name == "layerdrop"
 
 
 def _check_fingerprint(folder: Path | str, found: Remi, expected: Remi) -> None:

@@ -38,7 +38,7 @@ def critic_run(folder, remi):
     """A run with an untrained style critic, and a card."""
     from critics.sequence import SequenceCritic
     from critics.style import StyleCritic
-    from critics.style.token_model import TokenModel
+    from critics.style.critic import TokenModel
     from mgen.stats.calibration import Calibration
 
     config = {"corpus": f"{HOME}/corpus", "positive": "jazz", "out": str(folder), "retime": True}

@@ -151,7 +151,7 @@ def test_a_folder_with_sets_and_one_reward(tmp_path, capsys):
 def test_a_critic_is_a_column(small_corpus, tmp_path, capsys):
     from critics.sequence import SequenceCritic
     from critics.style import StyleCritic
-    from critics.style.token_model import TokenModel
+    from critics.style.critic import TokenModel
     from mgen.corpus.shards import Corpus
     from mgen.stats.calibration import Calibration
 

@@ -14,7 +14,7 @@ import mgen
 from critics.realism.critic import RealismCritic
 from critics.sequence import SequenceCritic
 from critics.style import StyleCritic
-from critics.style.token_model import TokenModel
+from critics.style.critic import TokenModel
 from mgen.cli import generate, pretrain
 from mgen.corpus.shards import Corpus
 from mgen.corpus.windows import sample_windows

@@ -11,7 +11,7 @@ from rewards_pieces import BANDS, song
 from critics.realism.critic import RealismCritic
 from critics.sequence import SequenceCritic
 from critics.style import StyleCritic
-from critics.style.token_model import TokenModel
+from critics.style.critic import TokenModel
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.notes import Notes

@@ -14,7 +14,7 @@ from transformers import TrainingArguments
 
 from critics.sequence import SequenceCritic
 from critics.style import StyleCritic
-from critics.style.token_model import TokenModel
+from critics.style.critic import TokenModel
 from critics.style.token_training import BLOCK, NEGATIVES, StyleDataset, StyleTrainer, TokenWindows, with_negatives
 from mgen.encoding.remi import Kind, Remi
 from mgen.errors import MgenError

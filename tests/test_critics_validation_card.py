@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score
 
 from critics.sequence import SequenceCritic
 from critics.style import StyleCritic
+from critics.style.critic import TokenModel
 from critics.style.excerpts import LabelledPieces
-from critics.style.token_model import TokenModel
 from critics.validation.card import auc_interval, score_changes, style_card, weighted_auc
 from mgen.stats.calibration import Calibration, reliability
 from mgen.transforms.corruptions import CORRUPTIONS

@@ -42,10 +42,10 @@ def test_every_type_is_scored_by_a_critic_trained_without_it():
     found = compare_inputs(StyleCritic(Pitches(), "jazz"), without, real, {"three pitches": three, "the same": real})
     assert list(found) == [*INPUT_TYPES, "three pitches", "the same"]
     # each set of hard negatives is left out once
-    assert sorted(asked) == sorted({type_.left_out for type_ in INPUT_TYPES.values() if type_.left_out})
+    assert sorted(asked) == sorted({left_out for left_out in INPUT_TYPES.values() if left_out})
     for name, row in found.items():
         assert row["n"] == (5 if name == "three pitches" else 6)
-        tested = name in INPUT_TYPES and INPUT_TYPES[name].left_out
+        tested = name in INPUT_TYPES and INPUT_TYPES[name]
         assert (row["trained"] is None) == (not tested)
     worst = float(np.log(1e-4))
     for name in ("one_pitch", "held_note", "single_note"):
@@ -77,4 +77,4 @@ def test_the_share_above_the_median_of_real_music():
 
 
 def test_what_is_left_out_are_hard_negatives():
-    assert {name for type_ in INPUT_TYPES.values() for name in type_.left_out} <= set(HARD_NEGATIVES)
+    assert {name for left_out in INPUT_TYPES.values() for name in left_out} <= set(HARD_NEGATIVES)

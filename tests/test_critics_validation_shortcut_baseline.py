@@ -25,6 +25,10 @@ from mgen.transforms.format_augmentations import flat_velocities
 from mgen.transforms.format_invariant import format_invariant_view
 
 
+def complete(notes):
+    return Stage(notes, np.ones(notes.n_pieces, bool))
+
+
 def test_marginals_by_hand():
     one = written([0, 0, 0, 6, 24, 48, 99], [60, 64, 67, 61, 62, 63, 65], 6)
     two = Notes.concat([replace(one, velocity=np.array([1, 9, 127, 64, 64, 64, 64], np.int32)), one])
@@ -45,7 +49,7 @@ def test_marginals_by_hand():
 def test_loudness_separates_collections_until_it_is_flat():
     excerpts = collections(n=10, music=False)
     flat = flat_velocities(excerpts.notes, np.random.default_rng(0))
-    stages = {"files": Stage.complete(excerpts.notes), "view": Stage.complete(format_invariant_view(flat, "none"))}
+    stages = {"files": complete(excerpts.notes), "view": complete(format_invariant_view(flat, "none"))}
     results = shortcut_baseline(excerpts, stages, min_pieces=10, parts=True)
     assert len(results) == 6
     for result in results:
@@ -62,7 +66,7 @@ def test_loudness_separates_collections_until_it_is_flat():
 @pytest.mark.slow
 def test_only_pairs_of_one_kind_on_request():
     excerpts = collections(n=10, on_grid=np.repeat([True, False, True, False, False], 10))
-    results = shortcut_baseline(excerpts, {"here": Stage.complete(excerpts.notes)}, min_pieces=10, same_type=True)
+    results = shortcut_baseline(excerpts, {"here": complete(excerpts.notes)}, min_pieces=10, same_type=True)
     assert [(result.positive, result.other) for result in results] == [
         ("club", "church"),
         ("hall", "game"),
@@ -89,8 +93,6 @@ def test_excerpts_of_one_work_are_held_out_together():
     notes = replace(excerpts.notes, velocity=loud[excerpts.notes.piece])
     found = []
     for work in (excerpts.work, number.astype(str)):
-        (pair,) = shortcut_baseline(
-            replace(excerpts, work=work), {"here": Stage.complete(notes)}, min_pieces=24, parts=True
-        )
+        (pair,) = shortcut_baseline(replace(excerpts, work=work), {"here": complete(notes)}, min_pieces=24, parts=True)
         found.append(pair.auc["here"]["loudness"].value)
     assert found[0] > 0.9 and found[1] < 0.7

@@ -79,7 +79,10 @@ def test_kill_9_loses_and_doubles_no_vote(tmp_path):
 
 def test_acknowledged_votes_are_on_disk(store):
     """A kill spares the system's caches, a power cut does not: so SQLite has to flush every commit."""
-    assert store.settings() == {"journal_mode": "wal", "synchronous": 2}
+    assert [store._rows(f"PRAGMA {name}") for name in ("journal_mode", "synchronous")] == [
+        [("wal",)],
+        [(2,)],
+    ]  # 2: FULL
 
 
 def test_the_store_is_light():

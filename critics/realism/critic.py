@@ -132,9 +132,7 @@ class RealismCritic:
             network.model.parameters(), lr=options.learning_rate, betas=(0.9, 0.95), weight_decay=0.01
         )
         self._rng = np.random.default_rng(seed)
-        self._replay: dict[str, deque[TokenRow]] = {
-            side: deque(maxlen=options.capacity) for side in ("real", "generated")
-        }
+        self._replay = {side: deque[TokenRow](maxlen=options.capacity) for side in ("real", "generated")}
         self._history: deque[tuple[float, float, bool]] = deque(maxlen=options.memory)  # logit, nats, real
         self._accuracies: deque[float] = deque(maxlen=WINDOW)
 
@@ -165,8 +163,6 @@ class RealismCritic:
             logits = self.network.logits(notes.pieces(np.flatnonzero(defined)))
             score[defined] = np.clip(self.calibration.log_odds(logits), -self.clip, self.clip)
         return Judgement(score=score, credit=None, defined=defined)
-
-    # ------------------------------------------------------------ learning
 
     def update(self, real: Notes, generated: Notes) -> dict[str, float]:
         """Does one round: judges the new batch, calibrates on it, trains on it and on the replay buffer.
@@ -205,11 +201,8 @@ class RealismCritic:
             those before it.
         """
         self._history.clear()
-        found = [
-            self._hold_out(*rows)
-            for rows in ((self._rows(real), self._rows(generated)) for real, generated in pairs)
-            if all(rows)
-        ]
+        rows = ((self._rows(real), self._rows(generated)) for real, generated in pairs)
+        found = [self._hold_out(*both) for both in rows if all(both)]
         return {name: float(np.mean([metrics[name] for metrics in found])) for name in (found[0] if found else ())}
 
     def watch(self, real: Notes, generated: Notes) -> dict[str, float]:
@@ -276,8 +269,6 @@ class RealismCritic:
     def _draw(self, rows: list[TokenRow], n: int) -> list[TokenRow]:
         return [rows[i] for i in self._rng.permutation(len(rows))[:n]]
 
-    # -------------------------------------------------------------- resume
-
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next round depends on: tensors and plain values, which `torch.load` reads safely."""
         history = np.array(self._history, np.float64).reshape(-1, 3)
@@ -308,8 +299,6 @@ class RealismCritic:
         """Takes from `state_dict` what judging needs, without buffer and optimizer."""
         self.network.model.load_state_dict(state["model"])
         self.calibration = Calibration(*state["calibration"])
-
-    # --------------------------------------------------------------- files
 
     def save_pretrained(self, folder: Path | str, **facts: Any) -> None:
         """Writes what judging needs: the network as a stock model, the tokenizer, and critic.json with the calibration,
@@ -367,10 +356,8 @@ class RealismCritic:
         """
         network, facts = SequenceCritic.from_pretrained(folder, remi)
         if facts.get("kind") != "realism":
-            raise MgenError(
-                f"{folder}: expected a realism critic, found '{facts.get('kind')}'; "
-                "give RUN/realism of a run of mgen finetune"
-            )
+            found = f"expected a realism critic, found '{facts.get('kind')}'"
+            raise MgenError(f"{folder}: {found}; give RUN/realism of a run of mgen finetune")
         options = RealismOptions(**{**facts["options"], "spectral_norm": "none"})  # the weights are plain now
         critic = cls(network, options, facts["against"])
         critic.calibration = Calibration(**facts["calibration"])

@@ -7,7 +7,7 @@ Read in this order:
 - `ensemble.py`: small networks on them; `feature_model.py` makes their logits a calibrated probability, and
   `out_of_distribution.py` finds pieces that it cannot judge.
 - `excerpts.py`: excerpts of all collections of a corpus; `feature_training.py`: the training set made from them.
-- `token_model.py`, `token_training.py`: the alternative that reads tokens and that plain TRL can load.
+- `token_training.py`: how the alternative is trained that reads tokens and that plain TRL can load.
 
 How the critic is tested is in `critics.validation`.
 """

@@ -1,14 +1,15 @@
 """The style critic: log P(style | piece), whatever the prompt was.
 
-Its model is one of features (`critics/style/feature_model.py`), the one for rewards, or one of tokens
-(`critics/style/token_model.py`).
+Its model is one of features (`critics/style/feature_model.py`), the one for rewards, or one of tokens: one network that
+plain TRL can load, but that depends on file formats.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -16,7 +17,6 @@ from safetensors import SafetensorError
 from critics.sequence import FILE, SequenceCritic
 from critics.style.feature_model import FeatureModel
 from critics.style.prefix_credit import prefix_credit
-from critics.style.token_model import TokenModel
 from mgen.arrays import Floats, Mask
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
@@ -32,23 +32,33 @@ INPUTS = ("features", "tokens")
 """Inputs of a style critic: style features, which do not depend on file formats, or tokens."""
 
 
-class StyleModel(Protocol):
-    """What a style critic computes its score with.
+@dataclass(frozen=True, eq=False)
+class TokenModel:
+    """log P(style | piece) in nats, both styles equally likely beforehand. It never abstains.
 
     Attributes:
-        input: one of `INPUTS`.
+        network: gives the raw logit of a piece.
+        calibration: from that logit to nats.
     """
 
-    input: str
+    network: SequenceCritic
+    calibration: Calibration
+
+    input = "tokens"
 
     @property
-    def parameters(self) -> int: ...
+    def parameters(self) -> int:
+        """Weights of the network."""
+        return int(self.network.model.num_parameters())
 
     def predict(self, notes: Notes) -> tuple[Floats, Mask]:
-        """(B,) log P(style | piece) in nats, calibrated; (B,) whether a piece resembles the training data."""
-        ...
+        """(B,) log-probability, and (B,) True."""
+        return self.calibration.log_probability(self.network.logits(notes)), np.ones(notes.n_pieces, bool)
 
-    def save(self, folder: Path) -> dict[str, Any]: ...
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Writes network and tokenizer; returns the rest as plain values."""
+        self.network.save_pretrained(folder)
+        return {"calibration": asdict(self.calibration), "max_tokens": self.network.max_tokens}
 
 
 class StyleCritic:
@@ -72,7 +82,12 @@ class StyleCritic:
     """
 
     def __init__(
-        self, model: StyleModel, positive: str, min_notes: int = MIN_NOTES, worst: float = WORST, credit: bool = False
+        self,
+        model: FeatureModel | TokenModel,
+        positive: str,
+        min_notes: int = MIN_NOTES,
+        worst: float = WORST,
+        credit: bool = False,
     ) -> None:
         self.model, self.positive = model, positive
         self.min_notes, self.worst, self.credit = min_notes, worst, credit
@@ -131,19 +146,16 @@ class StyleCritic:
         """
         folder = Path(folder)
         facts = _facts(folder)
-        if facts.get("kind") != "style":
-            raise MgenError(
-                f"{folder}: expected a style critic, found '{facts.get('kind')}'; train one with mgen critic"
-            )
+        kind, found = facts.get("kind"), facts.get("input")
+        if kind != "style":
+            raise MgenError(f"{folder}: expected a style critic, found '{kind}'; train one with mgen critic")
         if "hears" in facts:
             raise MgenError(f"{folder}: a style critic of an older mgen; train it again with mgen critic")
-        if facts.get("input") not in INPUTS:
-            raise MgenError(
-                f"{folder / FILE}: expected input to be one of {', '.join(INPUTS)}, found '{facts.get('input')}'; "
-                "train it again with mgen critic"
-            )
+        if found not in INPUTS:
+            expected = f"expected input to be one of {', '.join(INPUTS)}, found '{found}'"
+            raise MgenError(f"{folder / FILE}: {expected}; train it again with mgen critic")
         try:
-            model: StyleModel
+            model: FeatureModel | TokenModel
             if facts["input"] == "features":
                 model = FeatureModel.load(folder, facts)
             else:

@@ -7,7 +7,7 @@ their training set, so the answer is their mean minus a part of their spread.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from critics.style.features import VIEWS, feature_columns, style_features
 from mgen.arrays import Floats
 from mgen.notes import Notes
+from mgen.stats.sequence_classifier import one_thread
 
 Question = Literal["style", "intact"]
 
@@ -176,43 +177,30 @@ def fit_member(training_set: TrainingSet, member: Member, seed: int = 0, batch: 
     if not 0 < yes[rows].sum() < len(rows):
         raise ValueError(f"{member.question}: expected examples of both classes, found {len(rows)} rows of one")
     table = training_set.table[rows]
-    network = _new_network(table[:, columns], columns, [seed, member.seed])
+    own = table[:, columns]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_torch_seed(seed, member.seed))
+        network = FeatureNetwork(columns, own.mean(axis=0), np.maximum(own.std(axis=0), MIN_SCALE)).train()
     inputs = network.standard(table)
     target = torch.from_numpy(yes[rows]).float()
     chance = weight[rows] / weight[rows].sum()
     rng = np.random.default_rng([seed, member.seed, 1])
-    # One thread: the matrices are small, so a second thread costs more than it gains.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=3e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=member.steps)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_torch_seed(seed, member.seed, 2))  # for dropout
-            for _ in range(member.steps):
-                one, other = torch.from_numpy(rng.choice(len(rows), (2, batch), p=chance))
-                share = torch.from_numpy(_mixup_shares(rng, member.mixup, batch)).float()
-                rows_mixed = torch.lerp(inputs[other], inputs[one], share[:, None])
-                target_mixed = torch.lerp(target[other], target[one], share)
-                loss = binary_cross_entropy_with_logits(network(rows_mixed), target_mixed)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                schedule.step()
-    finally:
-        torch.set_num_threads(threads)
+    with torch.random.fork_rng(devices=[]), one_thread():
+        torch.manual_seed(_torch_seed(seed, member.seed, 2))  # for dropout
+        for _ in range(member.steps):
+            one, other = torch.from_numpy(rng.choice(len(rows), (2, batch), p=chance))
+            part = rng.beta(member.mixup, member.mixup, batch) if member.mixup else np.ones(batch)
+            share = torch.from_numpy(part).float()  # of the first of two rows in each mixture
+            rows_mixed = torch.lerp(inputs[other], inputs[one], share[:, None])
+            target_mixed = torch.lerp(target[other], target[one], share)
+            loss = binary_cross_entropy_with_logits(network(rows_mixed), target_mixed)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
     return network.eval()
-
-
-def _mixup_shares(rng: np.random.Generator, mixup: float, batch: int) -> Floats:
-    """(batch,) share of the first of two rows in each mixture."""
-    return rng.beta(mixup, mixup, batch) if mixup else np.ones(batch)
-
-
-def _new_network(table: Floats, own: NDArray[np.int64], seed: Sequence[int]) -> FeatureNetwork:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_torch_seed(*seed))
-        return FeatureNetwork(own, table.mean(axis=0), np.maximum(table.std(axis=0), MIN_SCALE)).train()
 
 
 def _torch_seed(*seed: int) -> int:
@@ -254,19 +242,11 @@ class Ensemble:
 
     def tensors(self) -> dict[str, Tensor]:
         """The weights, for `from_tensors`."""
-        return {
-            f"{number}.{name}": value.contiguous()
-            for number, network in enumerate(self.networks)
-            for name, value in network.state_dict().items()
-        }
-
-    def to_json(self) -> list[dict[str, Any]]:
-        """The members, for `from_tensors`."""
-        return [asdict(member) for member in self.members]
+        return dict(nn.ModuleList(self.networks).state_dict())
 
     @classmethod
     def from_tensors(cls, members_json: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]) -> Ensemble:
-        """Restores an ensemble from `to_json` and `tensors`.
+        """Restores an ensemble from its members as plain values and `tensors`.
 
         Raises:
             KeyError, RuntimeError: A tensor is missing or has another shape.
@@ -274,11 +254,8 @@ class Ensemble:
         members = [Member(**{**one, "negatives": tuple(one["negatives"])}) for one in members_json]
         networks = []
         for number in range(len(members)):
-            own = {
-                name.removeprefix(f"{number}."): value
-                for name, value in tensors.items()
-                if name.startswith(f"{number}.")
-            }
+            first = f"{number}."
+            own = {name.removeprefix(first): value for name, value in tensors.items() if name.startswith(first)}
             hidden = own["body.1.bias"].shape[0]
             network = FeatureNetwork(own["columns"].numpy(), own["mean"].numpy(), own["scale"].numpy(), hidden)
             network.load_state_dict(own)

@@ -25,8 +25,6 @@ CORRUPTED_PRIOR = 0.1
 corruptions cost less.
 """
 
-_GUARD_TENSORS = ("mean", "root")
-
 
 @dataclass(frozen=True, eq=False)
 class FeatureModel:
@@ -86,17 +84,14 @@ class FeatureModel:
         out: Floats = style + log_expit(intact)
         return out
 
-    # --------------------------------------------------------------- files
-
     def save(self, folder: Path) -> dict[str, Any]:
         """Writes the weights; returns the rest as plain values."""
         tensors = self.ensemble.tensors()
-        for part in _GUARD_TENSORS:
-            groups: dict[str, Floats] = getattr(self.guard, part)
+        for part, groups in (("mean", self.guard.mean), ("root", self.guard.root)):
             tensors |= {f"guard.{part}.{name}": torch.from_numpy(value) for name, value in groups.items()}
         save_file({name: value.contiguous() for name, value in tensors.items()}, folder / WEIGHTS)
         return {
-            "members": self.ensemble.to_json(),
+            "members": [asdict(member) for member in self.ensemble.members],
             "style": asdict(self.style),
             "intact": asdict(self.intact),
             "corrupted_prior": self.corrupted_prior,
@@ -114,12 +109,8 @@ class FeatureModel:
         """
         tensors = load_file(folder / WEIGHTS)
         mean, root = (
-            {
-                name.removeprefix(f"guard.{part}."): value.numpy()
-                for name, value in tensors.items()
-                if name.startswith(f"guard.{part}.")
-            }
-            for part in _GUARD_TENSORS
+            {name.removeprefix(first): value.numpy() for name, value in tensors.items() if name.startswith(first)}
+            for first in ("guard.mean.", "guard.root.")
         )
         limit = dict(facts["guard_limit"])
         if not mean.keys() == root.keys() == limit.keys():

@@ -86,9 +86,6 @@ def weighted_auc(scores: Floats, positive: NDArray[np.bool_], weights: Floats) -
     return np.nan_to_num(auc(scores, positive.astype(np.int64), weights), nan=0.5)
 
 
-# ------------------------------------------------------------ score changes
-
-
 def score_changes(
     critic: StyleCritic, notes: Notes, work: NDArray[np.str_], transforms: Mapping[str, Transform], seed: int = 0
 ) -> dict[str, IntervalJson]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from mgen.sampling.rollout import Decoding, sample
 from mgen.stats.two_sample import first_notes
 from mgen.transforms.corruptions import CORRUPTIONS
 from mgen.transforms.degenerate import DEGENERATE_INPUTS, random_tokens
-from mgen.transforms.rebuild import Transform
 
 MAX_INPUTS = 1000  # inputs of each type, if the test split has as many excerpts
 TOKENS_PER_NOTE = 4
@@ -29,31 +27,19 @@ SAMPLES_AT_ONCE = 250
 CONTEXT_MARGIN = 32
 
 
-@dataclass(frozen=True, slots=True)
-class InputType:
-    """One type of input.
-
-    Attributes:
-        make: real pieces -> as many degenerate ones.
-        left_out: hard negatives of this type; the second critic is trained without them.
-    """
-
-    make: Transform
-    left_out: tuple[str, ...] = ()
-
-
-INPUT_TYPES: dict[str, InputType] = {
-    "random_pitches": InputType(CORRUPTIONS["random_pitches"], ("random_pitches",)),
-    "one_pitch": InputType(CORRUPTIONS["one_pitch"], ("one_pitch",)),
-    "held_note": InputType(DEGENERATE_INPUTS["held_note"], ("one_pitch",)),
-    "single_note": InputType(DEGENERATE_INPUTS["single_note"], ("one_pitch",)),
-    "two_bar_loop": InputType(CORRUPTIONS["two_bar_loop"], ("two_bar_loop",)),
-    "markov_pitches": InputType(CORRUPTIONS["markov_pitches"], ("markov_pitches",)),
-    "bars_shuffled": InputType(CORRUPTIONS["bars_shuffled"], ("bars_shuffled", "segments_shuffled")),
-    "empty": InputType(DEGENERATE_INPUTS["empty"]),
+INPUT_TYPES: dict[str, tuple[str, ...]] = {
+    "random_pitches": ("random_pitches",),
+    "one_pitch": ("one_pitch",),
+    "held_note": ("one_pitch",),
+    "single_note": ("one_pitch",),
+    "two_bar_loop": ("two_bar_loop",),
+    "markov_pitches": ("markov_pitches",),
+    "bars_shuffled": ("bars_shuffled", "segments_shuffled"),
+    "empty": (),
 }
-"""Name -> input. Random tokens need a vocabulary and samples a policy: the caller adds them."""
-
+"""Name in `CORRUPTIONS` or `DEGENERATE_INPUTS` -> hard negatives of this type; the second critic is trained without
+them. Random tokens need a vocabulary and samples a policy: the caller adds them.
+"""
 
 TrainWithout = Callable[[Sequence[str]], StyleCritic]
 """Names of hard negatives to a critic that is trained without them."""
@@ -129,9 +115,10 @@ def compare_inputs(
         `abstained` (share that was not judged).
     """
     critics: dict[tuple[str, ...], StyleCritic] = {(): critic}
+    make = {**DEGENERATE_INPUTS, **CORRUPTIONS}
     inputs = {
-        name: (type_.make(real, np.random.default_rng([seed, number])), type_.left_out)
-        for number, (name, type_) in enumerate(INPUT_TYPES.items())
+        name: (make[name](real, np.random.default_rng([seed, number])), left_out)
+        for number, (name, left_out) in enumerate(INPUT_TYPES.items())
     }
     inputs |= {name: (notes, ()) for name, notes in others.items()}
     rows: dict[str, dict[str, Any]] = {}

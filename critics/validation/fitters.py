@@ -31,8 +31,6 @@ from mgen.transforms.format_invariant import format_invariant_view
 CALIBRATED_ON = 0.2  # share of the training works that `ensemble` is only calibrated on
 NETWORK_STEPS = 100
 
-# ------------------------------------------------------------ other critics
-
 
 def on_table(table: Callable[[Notes], Floats], copies: int = 0) -> Fitter:
     """Boosting and logistic regression on a table of features; the score is the mean of their log-odds.
@@ -115,9 +113,6 @@ def network(remi: Remi, steps: int, tokens: int = 256, batch: int = 16, learning
         return lambda notes: critic.logits(notes).astype(np.float64)
 
     return by_critic(fit)
-
-
-# ------------------------------------------------------------ the style critic and its ablations
 
 
 def ensemble() -> Fitter:

@@ -17,13 +17,12 @@ from critics.style.excerpts import Excerpts
 from mgen.arrays import Floats, Mask, divide
 from mgen.errors import MgenError
 from mgen.notes import Notes
-from mgen.stats.intervals import REPLICATES, TAIL, Interval, resamples
+from mgen.stats.intervals import REPLICATES, Interval, percentile_interval, resamples
 from mgen.stats.two_sample import auc
 
 MIN_PIECES = 30  # pieces of a collection below which it is only trained on
 PERFORMED, ON_GRID, ACROSS, ALL = "performed", "on grid", "across", "all"
 PAIR_TYPES = (PERFORMED, ON_GRID, ACROSS)
-
 
 Scorer = Callable[[Mask, Mask, int], Floats]
 """Excerpts to train on (B,), excerpts to score (B,), seed -> (T,) scores of the latter, higher for the style."""
@@ -128,10 +127,7 @@ class LeaveOneOutMatrix:
         lowest = {name: self.minimum(name) for name in self.mean}
         return {
             "mean": {name: value.to_json() for name, value in self.mean.items()},
-            "minimum": {
-                name: {"positive": pair.positive, "other": pair.other, **pair.auc.to_json()}
-                for name, pair in lowest.items()
-            },
+            "minimum": {k: {"positive": p.positive, "other": p.other, **p.auc.to_json()} for k, p in lowest.items()},
             "pairs": [pair.to_json() for pair in self.pairs],
         }
 
@@ -186,9 +182,7 @@ def leave_one_out_matrix(
         score = np.full(len(excerpts), np.nan)
         score[test] = scorer(train, test, seed)
         if not np.isfinite(score[test]).all():
-            raise MgenError(
-                f"leave-one-collection-out: scores of {both[0]} and {both[1]} are not finite; fix the fitter"
-            )
+            raise MgenError(f"leave-one-collection-out: scores of {' and '.join(both)} are not finite; fix the fitter")
         scores[both] = score, int(train.sum())
         progress(number + 1, len(held_out))
     return _matrix(excerpts, pairs, scores, seed)
@@ -210,25 +204,15 @@ def _matrix(
     values = areas(np.ones((1, len(excerpts))))[0]
     draws = np.concatenate([areas(weights) for weights in resamples(excerpts.work, REPLICATES, seed)])
 
-    def interval(value: float, resampled: Floats) -> Interval:
-        low, high = np.nanquantile(resampled, (TAIL, 1 - TAIL)).tolist()
-        return Interval(float(value), low, high)
-
-    results = tuple(
-        PairResult(
-            a.name,
-            b.name,
-            pair_type,
-            interval(values[k], draws[:, k]),
-            (int(a.member.sum()), int(b.member.sum())),
-            scores[a.collection, b.collection][1],
-        )
-        for k, (a, b, pair_type) in enumerate(pairs)
-    )
+    results = []
+    for (a, b, pair_type), value, drawn in zip(pairs, values, draws.T, strict=True):
+        n, trained_on = (int(a.member.sum()), int(b.member.sum())), scores[a.collection, b.collection][1]
+        results.append(PairResult(a.name, b.name, pair_type, percentile_interval(value, drawn), n, trained_on))
     mean = {}
     for name in (ALL, *PAIR_TYPES):
         own = np.array([name in (ALL, pair.type) for pair in results])
         if own.any():
             known = ~np.isnan(draws[:, own])  # a resample may miss one side of a small pair
-            mean[name] = interval(values[own].mean(), divide(np.nansum(draws[:, own], axis=1), known.sum(axis=1)))
-    return LeaveOneOutMatrix(results, mean)
+            drawn = divide(np.nansum(draws[:, own], axis=1), known.sum(axis=1))
+            mean[name] = percentile_interval(values[own].mean(), drawn)
+    return LeaveOneOutMatrix(tuple(results), mean)

@@ -39,9 +39,8 @@ def _shares(owner: NDArray[np.integer], bins: NDArray[np.integer], size: int, n:
 
 def _loudness(notes: Notes) -> Floats:
     """Histogram of velocities, and the number of distinct ones."""
-    share = _shares(
-        notes.piece, np.minimum(notes.velocity * LOUDNESS_BINS // 128, LOUDNESS_BINS - 1), LOUDNESS_BINS, notes.n_pieces
-    )
+    loudness = np.minimum(notes.velocity * LOUDNESS_BINS // 128, LOUDNESS_BINS - 1)
+    share = _shares(notes.piece, loudness, LOUDNESS_BINS, notes.n_pieces)
     distinct = (_shares(notes.piece, np.clip(notes.velocity, 0, 127), 128, notes.n_pieces) > 0).sum(axis=1)
     return np.column_stack([share, distinct])
 
@@ -102,9 +101,6 @@ def marginals(notes: Notes) -> Floats:
     return np.concatenate([part(notes) for part in MARGINALS.values()], axis=1)
 
 
-# ------------------------------------------------------------ stages
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Stage:
     """The music of all excerpts at one stage.
@@ -117,10 +113,14 @@ class Stage:
     notes: Notes
     known: Mask
 
-    @classmethod
-    def complete(cls, notes: Notes) -> Stage:
-        """A stage at which nothing is missing."""
-        return cls(notes, np.ones(notes.n_pieces, bool))
+
+def _complete(view: Callable[[Notes, np.random.Generator], Notes]) -> Callable[[Excerpts, int, int], Stage]:
+    """A stage at which nothing is missing."""
+
+    def make(excerpts: Excerpts, n_notes: int, seed: int) -> Stage:
+        return Stage(view(excerpts.notes, np.random.default_rng([seed, 3])), np.ones(len(excerpts), bool))
+
+    return make
 
 
 def from_source_files(excerpts: Excerpts, n_notes: int, seed: int = 0) -> Stage:
@@ -149,22 +149,13 @@ def from_source_files(excerpts: Excerpts, n_notes: int, seed: int = 0) -> Stage:
 
 STAGES: dict[str, Callable[[Excerpts, int, int], Stage]] = {
     "files": from_source_files,
-    "corpus": lambda excerpts, n_notes, seed: Stage.complete(excerpts.notes),
-    "augmented": lambda excerpts, n_notes, seed: Stage.complete(
-        augment(excerpts.notes, np.random.default_rng([seed, 3]))
-    ),
-    "format-invariant": lambda excerpts, n_notes, seed: Stage.complete(format_invariant_view(excerpts.notes)),
-    "format-invariant, contour": lambda excerpts, n_notes, seed: Stage.complete(
-        format_invariant_view(excerpts.notes, "contour")
-    ),
-    "format-invariant, no rhythm": lambda excerpts, n_notes, seed: Stage.complete(
-        format_invariant_view(excerpts.notes, "none")
-    ),
+    "corpus": _complete(lambda notes, rng: notes),
+    "augmented": _complete(augment),
+    "format-invariant": _complete(lambda notes, rng: format_invariant_view(notes)),
+    "format-invariant, contour": _complete(lambda notes, rng: format_invariant_view(notes, "contour")),
+    "format-invariant, no rhythm": _complete(lambda notes, rng: format_invariant_view(notes, "none")),
 }
 """Name -> music from excerpts, their number of notes and a seed: source files, corpus, training set, views."""
-
-
-# ------------------------------------------------------------ the baseline
 
 
 @dataclass(frozen=True, slots=True)

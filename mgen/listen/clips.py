@@ -33,29 +33,21 @@ class ClipFile:
 
 def is_evaluation(folder: Path) -> bool:
     """Whether a folder is one of an evaluation, or of its samples."""
-    if (folder / "samples" / INDEX).is_file():
-        return True
-    return "items" in _index(folder)
+    return (folder / "samples" / INDEX).is_file() or "items" in _index(folder)
 
 
-def from_samples(folder: Path, systems: Sequence[str] = ()) -> list[ClipFile]:
-    """Reads the clips of an evaluation, of some of its systems or of all.
+def from_samples(folder: Path) -> list[ClipFile]:
+    """Reads the clips of an evaluation.
 
     Two evaluations share a prompt if its name and its tokens are equal.
 
     Raises:
-        MgenError: The samples cannot be read, or there are none of these systems.
+        MgenError: The samples cannot be read, or there are none.
     """
     samples = read_samples(folder)
-    out = [
-        _clip_file(samples.folder / item.file, item, samples.tempo)
-        for item in samples.items
-        if not systems or item.system in systems
-    ]
-    if not out:
-        problem = f"none of {', '.join(systems)} among {', '.join(samples.systems)}" if systems else "no samples in it"
-        raise MgenError(f"{folder}: {problem}; choose --systems, or evaluate again")
-    return out
+    if not samples.items:
+        raise MgenError(f"{folder}: no samples in it; evaluate again")
+    return [_clip_file(samples.folder / item.file, item, samples.tempo) for item in samples.items]
 
 
 def from_midi(folder: Path, system: str) -> list[ClipFile]:

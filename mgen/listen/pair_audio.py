@@ -7,7 +7,7 @@ import math
 import threading
 import wave
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -86,9 +86,7 @@ class PairAudioCache:
             return future
 
 
-def render_pair(
-    first: ClipFile, second: ClipFile, seconds: float, synthesiser: Callable[..., Samples] = synthesise
-) -> PairAudio:
+def render_pair(first: ClipFile, second: ClipFile, seconds: float) -> PairAudio:
     """Synthesises two clips with equal length and loudness.
 
     Args:
@@ -99,43 +97,41 @@ def render_pair(
     """
     shared = min(first.prompt_seconds, second.prompt_seconds)
     longest = max(seconds, shared + MIN_AFTER_PROMPT)
-    sounds = [synthesiser(read_clip(one), sample_rate=SAMPLE_RATE, max_seconds=longest) for one in (first, second)]
+    sounds = [synthesise(read_clip(one), sample_rate=SAMPLE_RATE, max_seconds=longest) for one in (first, second)]
     one, two = match_pair(sounds[0], sounds[1], shared + MIN_AFTER_PROMPT)
     length = len(one) / SAMPLE_RATE
     return PairAudio(wav(one), wav(two), length, min(shared, length))
 
 
-def match_pair(
-    first: Samples, second: Samples, min_seconds: float, sample_rate: int = SAMPLE_RATE
-) -> tuple[Samples, Samples]:
+def match_pair(first: Samples, second: Samples, min_seconds: float) -> tuple[Samples, Samples]:
     """Gives two sounds equal length and loudness.
 
     Both are cut to the shorter one, with a fade, but not below `min_seconds`, up to which the shorter one is padded
     with silence. The louder one is attenuated to the loudness of the other; silence stays silence.
     """
-    size = max(min(len(first), len(second)), min(int(min_seconds * sample_rate), max(len(first), len(second))))
-    cut = [_with_length(sound, size, sample_rate) for sound in (first, second)]
-    levels = [loudness(sound, sample_rate) for sound in cut]
+    size = max(min(len(first), len(second)), min(int(min_seconds * SAMPLE_RATE), max(len(first), len(second))))
+    cut = [_with_length(sound, size) for sound in (first, second)]
+    levels = [loudness(sound) for sound in cut]
     if all(math.isfinite(level) for level in levels):
         cut = [sound * 10 ** ((min(levels) - level) / 20) for sound, level in zip(cut, levels, strict=True)]
     return cut[0].astype(np.float32), cut[1].astype(np.float32)
 
 
-def wav(samples: Samples, sample_rate: int = SAMPLE_RATE) -> bytes:
+def wav(samples: Samples) -> bytes:
     """Encodes mono samples (S,) within -1..1 as a WAV file of 16 bits."""
     out = io.BytesIO()
     with wave.open(out, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
-        file.setframerate(sample_rate)
+        file.setframerate(SAMPLE_RATE)
         file.writeframes((np.clip(samples, -1, 1) * 32767).round().astype("<i2").tobytes())
     return out.getvalue()
 
 
-def _with_length(sound: Samples, size: int, sample_rate: int) -> Samples:
+def _with_length(sound: Samples, size: int) -> Samples:
     if len(sound) <= size:
         return np.pad(sound, (0, size - len(sound)))
-    fade = min(int(_FADE * sample_rate), size)
+    fade = min(int(_FADE * SAMPLE_RATE), size)
     out = sound[:size].copy()
     out[size - fade :] *= np.linspace(1, 0, fade, dtype=np.float32)
     return out
@@ -149,11 +145,8 @@ def read_clip(clip_file: ClipFile) -> core.ScoreTick:
     """
     try:
         data = read_bytes(clip_file.path)
-        try:
-            return parse_midi(data)
-        except RejectedFile as error:
-            if error.reason not in {"no notes", "only drums"}:
-                raise
-            return core.ScoreTick.from_midi(data)
+        return parse_midi(data)
     except RejectedFile as error:
+        if error.reason in {"no notes", "only drums"}:
+            return core.ScoreTick.from_midi(data)
         raise MgenError(f"{clip_file.path}: {error}; repair it or leave it out") from error

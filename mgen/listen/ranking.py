@@ -7,7 +7,7 @@ Nothing here knows SQLite or pages.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mgen.arrays import Floats
 from mgen.listen.vote_store import Preference
-from mgen.stats.intervals import REPLICATES, TAIL, Interval
+from mgen.stats.intervals import REPLICATES, TAIL, Interval, percentile_interval, undefined_interval
 
 Ints = NDArray[np.int64]
 
@@ -84,11 +84,9 @@ def two_way(rater: ArrayLike, piece: ArrayLike, n: int = REPLICATES, seed: int =
 def share(won: Floats, weights: Floats) -> Interval:
     """Mean of `won` (V,) with percentiles over weights (R, V); resamples without any of these votes are dropped."""
     if not len(won):
-        return Interval(np.nan, np.nan, np.nan)
+        return undefined_interval()
     total = weights.sum(axis=1)
-    draws = (weights @ won)[total > 0] / total[total > 0]
-    low, high = np.quantile(draws, (TAIL, 1 - TAIL)).tolist()
-    return Interval(float(won.mean()), low, high)
+    return percentile_interval(won.mean(), (weights @ won)[total > 0] / total[total > 0])
 
 
 def wins(table: VoteTable, weights: Floats) -> Floats:
@@ -182,19 +180,9 @@ class StudyResults:
 
     def to_json(self) -> dict[str, Any]:
         """The form that `mgen votes --json` prints."""
+        pairs = [asdict(pair) | {"share": pair.share.to_json()} for pair in self.pairs]
         ranking = self.ranking and [{"system": name, "strength": strength.to_json()} for name, strength in self.ranking]
-        return {
-            "raters": self.raters,
-            "pieces": self.pieces,
-            "votes": self.votes,
-            "pairs": [
-                {field.name: getattr(pair, field.name) for field in fields(pair)} | {"share": pair.share.to_json()}
-                for pair in self.pairs
-            ],
-            "ranking": ranking,
-            "a_share": self.a_share.to_json(),
-            "early_votes": self.early_votes,
-        }
+        return asdict(self) | {"pairs": pairs, "ranking": ranking, "a_share": self.a_share.to_json()}
 
 
 def study_results(
@@ -204,8 +192,7 @@ def study_results(
 
     Args:
         systems: in the order of the tables.
-        n: resamples for the intervals.
-        seed: of the resamples.
+        n: resamples for the intervals, drawn from `seed`.
     """
     table = VoteTable.of(preferences, systems)
     weights = two_way(table.rater, table.piece, n, seed)

@@ -17,18 +17,19 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from mgen.errors import MgenError
-from mgen.listen.pair_audio import PairAudio
+from mgen.listen.pair_audio import PairAudioCache
 from mgen.listen.vote_store import CHOICES, MAX_ID, MAX_NAME, InvalidName, Trial, Vote, VoteStore
 
 MAX_BODY = 4096  # bytes; the longest honest one has some 300
@@ -52,13 +53,6 @@ _HEADERS = {
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
-
-
-class AudioSource(Protocol):
-    """Renders the audio of a pair by its number, on demand or ahead of time."""
-
-    def __call__(self, pair: int) -> PairAudio: ...
-    def prefetch(self, pair: int) -> None: ...
 
 
 @dataclass
@@ -91,7 +85,7 @@ class ListeningServer:
     def __init__(
         self,
         store: VoteStore,
-        audio: AudioSource,
+        audio: PairAudioCache,
         token: str = "",
         hosts: Collection[str] = (),
         any_address: bool = False,
@@ -114,9 +108,28 @@ class ListeningServer:
         ]
         inner = Starlette(routes=routes)
         inner.router.redirect_slashes = False
-        self.app: ASGIApp = _Guard(inner, frozenset(hosts), any_address)
+        self._hosts, self._any_address = frozenset(hosts), any_address
+        self.app: ASGIApp = BaseHTTPMiddleware(inner, self._guard)
 
-    # --------------------------------------------------------------- answers
+    async def _guard(self, request: Request, answer: RequestResponseEndpoint) -> Response:
+        """Refuses requests for another host name (DNS rebinding), and adds the headers of every response."""
+        host = request.headers.getlist("host")
+        if len(host) == 1 and self._is_known(host[0]):
+            response = await answer(request)
+        else:
+            response = PlainTextResponse("This page has another address; see its terminal.", 421)
+        response.headers.update(_HEADERS)
+        return response
+
+    def _is_known(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+            if name in self._hosts:
+                return True
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return self._any_address
 
     def _answer(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
@@ -137,10 +150,8 @@ class ListeningServer:
         return Response(content, media_type=kind)
 
     async def _state(self, request: Request) -> Response:
-        session = self._session(request, rater=False)
-        return JSONResponse(
-            {"question": self._store.question, "study": self._store.key, "rater": session.rater is not None}
-        )
+        has_rater = self._session(request, rater=False).rater is not None
+        return JSONResponse({"question": self._store.question, "study": self._store.key, "rater": has_rater})
 
     async def _log_in(self, request: Request) -> Response:
         given = _text(await _body(request), "token", 512)
@@ -191,15 +202,14 @@ class ListeningServer:
         session = self._session(request)
         assert session.rater is not None
         place, choice = body.get("place"), _text(body, "choice", 8)
-        if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place < 2**31 or choice not in CHOICES:
-            raise _Refused(400, "This is not a vote.")
         key = _text(body, "id", MAX_ID)
-        if not 8 <= len(key) <= MAX_ID or not key.isascii() or not key.isalnum():
-            raise _Refused(400, "This is not a vote.")
         played = [body.get(name, 0) for name in ("seconds_a", "seconds_b")]
-        if not all(type(seconds) in (int, float) and 0 <= seconds <= 86400 for seconds in played):
-            raise _Refused(400, "This is not a vote.")
-        if place >= len(await run_in_threadpool(self._store.trials, session.rater)):
+        n_trials = len(await run_in_threadpool(self._store.trials, session.rater))
+        if not (
+            (type(place) is int and 0 <= place < n_trials and choice in CHOICES)
+            and (len(key) >= 8 and key.isascii() and key.isalnum())
+            and all(type(seconds) in (int, float) and 0 <= seconds <= 86400 for seconds in played)
+        ):
             raise _Refused(400, "This is not a vote.")
         vote = Vote(key, session.rater, place, choice, float(played[0]), float(played[1]))
         await run_in_threadpool(self._store.vote, vote)
@@ -209,8 +219,6 @@ class ListeningServer:
         total = len(await run_in_threadpool(self._store.trials, rater))
         done = total - len(await run_in_threadpool(self._store.open_places, rater))
         return {"done": done, "total": total, "undo": await run_in_threadpool(self._store.last_place, rater)}
-
-    # -------------------------------------------------------------- sessions
 
     def _find(self, request: Request) -> _Session | None:
         with self._lock:
@@ -245,43 +253,6 @@ class ListeningServer:
             while len(session.sounds) > _SOUNDS_KEPT:
                 session.sounds.popitem(last=False)
         return names
-
-
-class _Guard:
-    """Refuses requests for another host name (DNS rebinding), and adds the headers of every response."""
-
-    def __init__(self, app: ASGIApp, hosts: frozenset[str], any_address: bool) -> None:
-        self._app, self._hosts, self._any_address = app, hosts, any_address
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message["headers"],
-                    *((name.encode(), value.encode()) for name, value in _HEADERS.items()),
-                ]
-            await send(message)
-
-        host = [value for name, value in scope["headers"] if name == b"host"]
-        if len(host) == 1 and self._known(host[0].decode("latin-1")):
-            await self._app(scope, receive, with_headers)
-        else:
-            refusal = PlainTextResponse("This page has another address; see its terminal.", 421)
-            await refusal(scope, receive, with_headers)
-
-    def _known(self, host: str) -> bool:
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-            if name in self._hosts:
-                return True
-            ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return self._any_address
 
 
 def _check_origin(request: Request) -> None:

@@ -15,7 +15,7 @@ import sqlite3
 import threading
 import time
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,20 +33,14 @@ _SCHEMA = f"""
 CREATE TABLE study (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE clip (
   id INTEGER PRIMARY KEY,
-  system TEXT NOT NULL,
-  prompt TEXT NOT NULL,
-  work TEXT NOT NULL,
-  digest TEXT NOT NULL,
-  prompt_ids TEXT,
-  completion_ids TEXT,
+  system TEXT NOT NULL, prompt TEXT NOT NULL, work TEXT NOT NULL, digest TEXT NOT NULL,
+  prompt_ids TEXT, completion_ids TEXT,
   UNIQUE (system, prompt)
 );
 CREATE TABLE pair (
   id INTEGER PRIMARY KEY,
-  first INTEGER NOT NULL REFERENCES clip,
-  second INTEGER NOT NULL REFERENCES clip,
-  UNIQUE (first, second),
-  CHECK (first <> second)
+  first INTEGER NOT NULL REFERENCES clip, second INTEGER NOT NULL REFERENCES clip,
+  UNIQUE (first, second), CHECK (first <> second)
 );
 CREATE TABLE rater (
   id INTEGER PRIMARY KEY,
@@ -59,8 +53,7 @@ CREATE TABLE trial (
   place INTEGER NOT NULL CHECK (place >= 0),
   pair INTEGER NOT NULL REFERENCES pair,
   swapped INTEGER NOT NULL CHECK (swapped IN (0, 1)),
-  PRIMARY KEY (rater, place),
-  UNIQUE (rater, pair)
+  PRIMARY KEY (rater, place), UNIQUE (rater, pair)
 ) WITHOUT ROWID;
 CREATE TABLE vote (
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -255,12 +248,6 @@ class VoteStore:
         with self._lock:
             self._connection.close()
 
-    def settings(self) -> dict[str, Any]:
-        """Write settings of the database: `journal_mode` and `synchronous` (2 is FULL)."""
-        return {name: self._rows(f"PRAGMA {name}")[0][0] for name in ("journal_mode", "synchronous")}
-
-    # ---------------------------------------------------------------- raters
-
     def rater(self, name: str) -> int:
         """Returns the number of a rater, new or known; names are compared without case.
 
@@ -276,10 +263,9 @@ class VoteStore:
             (rater,) = run("SELECT id FROM rater WHERE key = ?", (name.casefold(),)).fetchone()
             if not run("SELECT 1 FROM trial WHERE rater = ?", (rater,)).fetchone():
                 trials = draw_trials(self._systems_of_pairs(), self.seed, rater - 1)
-                run.many(
-                    "INSERT INTO trial (rater, place, pair, swapped) VALUES (?, ?, ?, ?)",
-                    [(rater, trial.place, trial.pair, int(trial.swapped)) for trial in trials],
-                )
+                for trial in trials:
+                    row = rater, trial.place, trial.pair, int(trial.swapped)
+                    run("INSERT INTO trial (rater, place, pair, swapped) VALUES (?, ?, ?, ?)", row)
         return int(rater)
 
     def trials(self, rater: int) -> list[Trial]:
@@ -304,8 +290,6 @@ class VoteStore:
         )
         return row[0][0] if row else None
 
-    # ----------------------------------------------------------------- votes
-
     def vote(self, vote: Vote) -> bool:
         """Appends a vote; it is on disk when this returns.
 
@@ -319,19 +303,16 @@ class VoteStore:
         row = (vote.id, vote.rater, vote.place, vote.choice, vote.seconds_a, vote.seconds_b)
         if not (math.isfinite(vote.seconds_a) and math.isfinite(vote.seconds_b)):
             raise MgenError("vote: seconds played must be finite numbers")
+        columns = "id, rater, place, choice, seconds_a, seconds_b, at"
+        insert = f"INSERT INTO vote ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
         with self._transaction() as run:
             try:
-                done = run(
-                    "INSERT INTO vote (id, rater, place, choice, seconds_a, seconds_b, at) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
-                    (*row, time.time()),
-                ).rowcount
+                done = run(insert, (*row, time.time())).rowcount
             except sqlite3.IntegrityError as error:
                 raise MgenError(f"vote: {error}; reload the page") from error
-            if not done:
-                known = run("SELECT id, rater, place, choice, seconds_a, seconds_b FROM vote WHERE id = ?", (vote.id,))
-                if known.fetchone()[:4] != row[:4]:
-                    raise MgenError(f"vote: the id {vote.id} was used for another vote; reload the page")
+            known = run("SELECT id, rater, place, choice FROM vote WHERE id = ?", (vote.id,)).fetchone()
+            if known != row[:4]:
+                raise MgenError(f"vote: the id {vote.id} was used for another vote; reload the page")
         return bool(done)
 
     def preferences(self) -> list[Preference]:
@@ -350,13 +331,9 @@ class VoteStore:
 
     def counts(self) -> dict[str, int]:
         """Numbers of `raters`, `pairs`, valid `votes`, and all `appended` votes."""
-        (appended,) = self._rows("SELECT count(*) FROM vote")[0]
-        (raters,) = self._rows("SELECT count(*) FROM rater")[0]
-        (pairs,) = self._rows("SELECT count(*) FROM pair")[0]
-        (votes,) = self._rows(f"SELECT count(*) FROM vote WHERE choice <> 'undo' AND seq IN ({_LAST})")[0]
-        return {"raters": raters, "pairs": pairs, "votes": votes, "appended": appended}
-
-    # ----------------------------------------------------------------- study
+        valid = f"vote WHERE choice <> 'undo' AND seq IN ({_LAST})"
+        tables = {"raters": "rater", "pairs": "pair", "votes": valid, "appended": "vote"}
+        return {name: self._rows(f"SELECT count(*) FROM {table}")[0][0] for name, table in tables.items()}
 
     @property
     def seed(self) -> int:
@@ -382,11 +359,8 @@ class VoteStore:
 
     @property
     def clips(self) -> list[StudyClip]:
-        def ids(text: str | None) -> tuple[int, ...] | None:
-            return None if text is None else tuple(json.loads(text))
-
         rows = self._rows("SELECT system, prompt, work, digest, prompt_ids, completion_ids FROM clip ORDER BY id")
-        return [StudyClip(row[0], row[1], row[2], row[3], ids(row[4]), ids(row[5])) for row in rows]
+        return [StudyClip(*row[:4], *(text and tuple(json.loads(text)) for text in row[4:])) for row in rows]
 
     def _systems_of_pairs(self) -> list[tuple[str, str]]:
         return self._rows(
@@ -399,10 +373,8 @@ class VoteStore:
 
     def _version(self) -> int:
         """Version of the file's schema; 0 for an empty file."""
-        ((application,), (version,)) = (
-            self._connection.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
-        )
-        (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        queries = ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
+        application, version, tables = (self._connection.execute(query).fetchone()[0] for query in queries)
         if (tables or application) and application != APPLICATION_ID:
             raise MgenError(f"{self.path}: a database of another program; choose another file")
         if tables and not 1 <= version <= VERSION:
@@ -418,14 +390,11 @@ class VoteStore:
                 run(f"DROP TRIGGER {trigger}")
             for statement in _VERSION_1_TO_2:
                 run(statement)
-            run("UPDATE study SET value = ? WHERE name = 'fingerprint'", (self._study().fingerprint,))
+            pairs = tuple(self._rows("SELECT first, second FROM pair ORDER BY id"))
+            seconds = json.loads(self._setting("seconds"))
+            study = Study(self.question, seconds, self.seed, tuple(self.systems), tuple(self.clips), pairs)
+            run("UPDATE study SET value = ? WHERE name = 'fingerprint'", (study.fingerprint,))
             self._protect()
-
-    def _study(self) -> Study:
-        """The study that the file was created for."""
-        seconds, seed = (json.loads(self._setting(name)) for name in ("seconds", "seed"))
-        pairs = self._rows("SELECT first, second FROM pair ORDER BY id")
-        return Study(self.question, seconds, seed, tuple(self.systems), tuple(self.clips), tuple(pairs))
 
     def _protect(self) -> None:
         """Makes the tables append-only, and records the version."""
@@ -441,25 +410,17 @@ class VoteStore:
         run = self._connection.execute
         for statement in _SCHEMA.split(";\n"):
             run(statement)
-        settings = {
-            "question": study.question,
-            "seconds": study.seconds,
-            "seed": study.seed,
-            "systems": study.systems,
-            "vocabulary": study.vocabulary,
-        }
-        rows = [(name, json.dumps(value)) for name, value in settings.items()]
-        for row in [*rows, ("fingerprint", study.fingerprint), ("key", os.urandom(8).hex())]:
+        names = ("question", "seconds", "seed", "systems", "vocabulary")
+        settings = {name: json.dumps(getattr(study, name)) for name in names}
+        settings |= {"fingerprint": study.fingerprint, "key": os.urandom(8).hex()}
+        for row in settings.items():
             run("INSERT INTO study (name, value) VALUES (?, ?)", row)
         for i, clip in enumerate(study.clips):
             ids = (None if ids is None else json.dumps(ids) for ids in (clip.prompt_ids, clip.completion_ids))
-            run(
-                "INSERT INTO clip (id, system, prompt, work, digest, prompt_ids, completion_ids) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (i, clip.system, clip.prompt, clip.work, clip.digest, *ids),
-            )
+            values = i, clip.system, clip.prompt, clip.work, clip.digest, *ids
+            run("INSERT INTO clip VALUES (?, ?, ?, ?, ?, ?, ?)", values)
         for i, (first, second) in enumerate(study.pairs):
-            run("INSERT INTO pair (id, first, second) VALUES (?, ?, ?)", (i, first, second))
+            run("INSERT INTO pair VALUES (?, ?, ?)", (i, first, second))
         run(f"PRAGMA application_id={APPLICATION_ID}")
         self._protect()
 
@@ -471,34 +432,16 @@ class VoteStore:
                 f"{', '.join(study.systems)}); choose another --out, or its own runs and options"
             )
 
-    # -------------------------------------------------------------- database
-
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         with self._lock, _explain_errors(self.path):
             return self._connection.execute(query, values).fetchall()
 
     @contextmanager
-    def _transaction(self) -> Iterator[_Run]:
-        with self._lock, _explain_errors(self.path):
+    def _transaction(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
+        """Yields `execute`; commits at the end, and rolls back after an error."""
+        with self._lock, _explain_errors(self.path), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield _Run(self._connection)
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
-
-
-class _Run:
-    """Executes statements inside a transaction: `run(sql, values)`."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.many = connection.executemany
-        self._execute = connection.execute
-
-    def __call__(self, query: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
-        return self._execute(query, values)
+            yield self._connection.execute
 
 
 def draw_trials(systems: Sequence[tuple[str, str]], seed: int, number: int) -> list[Trial]:
@@ -525,13 +468,9 @@ def draw_trials(systems: Sequence[tuple[str, str]], seed: int, number: int) -> l
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     with _explain_errors(path):
-        return sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}",
-            uri=True,
-            timeout=20,
-            isolation_level=None,  # transactions are written out
-            check_same_thread=False,
-        )
+        address = f"{path.absolute().as_uri()}?mode={mode}"
+        # Without an isolation level, transactions begin where they are written.
+        return sqlite3.connect(address, uri=True, timeout=20, isolation_level=None, check_same_thread=False)
 
 
 @contextmanager
@@ -540,10 +479,9 @@ def _explain_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise MgenError(
-            f"{path}: cannot be opened or written ({error}); check the disk or choose another file"
-        ) from error
+        problem = f"{path}: cannot be opened or written ({error}); check the disk or choose another file"
+        raise MgenError(problem) from error
+    except sqlite3.IntegrityError:
+        raise
     except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.IntegrityError):
-            raise
         raise MgenError(f"{path}: not a votes file ({error}); choose another file") from error

@@ -61,7 +61,10 @@ def synthesise(
         sound = midi.fluidsynth(fs=sample_rate)
     else:
         tones = midi.synthesize(fs=sample_rate, wave=_plucked, normalize=False) * len(midi.instruments) * 2**15
-        sound = _mix(tones, _drums(midi, sample_rate))
+        drums = _drums(midi, sample_rate)
+        sound = np.zeros(max(len(tones), len(drums)))
+        sound[: len(tones)] += tones
+        sound[: len(drums)] += drums
     end = min(midi.get_end_time() + _TAIL, max_seconds)
     sound = sound[: int(end * sample_rate)]
     return _level(_fade(sound, sample_rate), sample_rate).astype(np.float32)
@@ -93,11 +96,7 @@ def loudness(samples: ArrayLike, sample_rate: int = SAMPLE_RATE) -> float:
         block = (len(sound) - 0.5) / sample_rate  # half a sample less, as pyloudnorm compares seconds
     else:
         block, sound = _BLOCK, sound[: len(sound) - (len(sound) - size) % hop]  # or the last block is cut short
-    return float(_meter(sample_rate, block).integrated_loudness(sound))
-
-
-def _meter(sample_rate: int, block: float = _BLOCK) -> pyloudnorm.Meter:
-    return pyloudnorm.Meter(sample_rate, filter_class="DeMan", block_size=block)
+    return float(pyloudnorm.Meter(sample_rate, filter_class="DeMan", block_size=block).integrated_loudness(sound))
 
 
 def ogg(samples: ArrayLike, sample_rate: int = SAMPLE_RATE) -> bytes:
@@ -108,9 +107,8 @@ def ogg(samples: ArrayLike, sample_rate: int = SAMPLE_RATE) -> bytes:
     """
     sound = np.asarray(samples, np.float32)
     if sound.ndim != 1 or not len(sound) or not np.isfinite(sound).all():
-        raise MgenError(
-            f"ogg: expected (S,) finite samples, got shape {sound.shape}; mix down and check the synthesiser"
-        )
+        problem = f"ogg: expected (S,) finite samples, got shape {sound.shape}"
+        raise MgenError(f"{problem}; mix down and check the synthesiser")
     out = io.BytesIO()
     with soundfile.SoundFile(out, "w", sample_rate, 1, format="OGG", subtype="VORBIS") as file:
         for block in np.split(sound, range(sample_rate, len(sound), sample_rate)):
@@ -167,13 +165,6 @@ def _drums(midi: pretty_midi.PrettyMIDI, sample_rate: int) -> NDArray[np.float64
     return out
 
 
-def _mix(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    out = np.zeros(max(len(first), len(second)))
-    out[: len(first)] += first
-    out[: len(second)] += second
-    return out
-
-
 def _level(sound: NDArray[np.float64], sample_rate: int) -> NDArray[np.float64]:
     """Scales to `TARGET_LUFS` and limits peaks to `_PEAK`.
 
@@ -197,10 +188,8 @@ def _level(sound: NDArray[np.float64], sample_rate: int) -> NDArray[np.float64]:
 def _limit(sound: NDArray[np.float64]) -> NDArray[np.float64]:
     """Leaves samples up to `_KNEE` as they are and compresses larger ones smoothly towards `_PEAK`."""
     size, room = np.abs(sound), _PEAK - _KNEE
-    out: NDArray[np.float64] = np.where(
-        size > _KNEE, np.sign(sound) * (_KNEE + room * np.tanh((size - _KNEE) / room)), sound
-    )
-    return out
+    limited = np.sign(sound) * (_KNEE + room * np.tanh((size - _KNEE) / room))
+    return np.where(size > _KNEE, limited, sound)
 
 
 def _fade(sound: NDArray[np.float64], sample_rate: int) -> NDArray[np.float64]:

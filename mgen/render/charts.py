@@ -58,15 +58,11 @@ class Distribution:
 
     def __post_init__(self) -> None:
         if self.real not in self.values:
-            raise MgenError(
-                f"distribution {self.key}: expected values of '{self.real}', found {', '.join(self.values) or 'none'}"
-            )
+            found = ", ".join(self.values) or "none"
+            raise MgenError(f"distribution {self.key}: expected values of '{self.real}', found {found}")
         for name, values in self.values.items():
             if np.asarray(values).ndim != 1:
                 raise MgenError(f"distribution {self.key}: expected (B,) values of '{name}', found {np.shape(values)}")
-
-
-# ---------------------------------------------------------------- whiskers
 
 
 def whisker(cell: Bounded, aim: Bounded | None, span: tuple[float, float]) -> str:
@@ -89,9 +85,6 @@ def whisker(cell: Bounded, aim: Bounded | None, span: tuple[float, float]) -> st
     else:
         parts.append(f'<path d="{"M80 6l-6-4v8z" if cell.value > span[1] else "M0 6l6-4v8z"}"/>')
     return f'<svg class="whisker" viewBox="0 0 80 12" aria-hidden="true">{"".join(parts)}</svg>'
-
-
-# ---------------------------------------------------------------- distributions
 
 
 def distribution_svg(distribution: Distribution, roles: Mapping[str, str] | None = None) -> str:
@@ -133,20 +126,19 @@ def distribution_svg(distribution: Distribution, roles: Mapping[str, str] | None
     for tick in (tick for tick in marks if low <= tick <= high):
         parts.append(_rule("grid", x(tick), 0, bottom) + _label(x(tick), bottom + 15, f"{tick:,g}", "middle"))
     ground = shares[distribution.real]
-    real_median = float(np.median(defined[distribution.real])) if len(defined[distribution.real]) else None
+    medians = {name: x(min(max(float(np.median(of)), low), high)) for name, of in defined.items() if len(of)}
     for i, (name, share) in enumerate(shares.items()):
         floor = _LANE * (i + 1)
         role = (roles or {}).get(name, "real" if name == distribution.real else "tuned")
         drawn = name != distribution.real and len(defined[name]) > 0
         own = f'<path class="own" d="{outline(share, floor, False)}"/>' if drawn else ""
-        median = float(np.median(defined[name])) if len(defined[name]) else None
-        middle = _rule("median", x(_clip(median, low, high)), floor - 8, floor + 3) if median is not None else ""
+        middle = _rule("median", medians[name], floor - 8, floor + 3) if name in medians else ""
         parts.append(
             f'<g class="lane role-{escape(role)}">{_name(name, len(values[name]), len(defined[name]), floor)}'
             f'<path class="ground" d="{outline(ground, floor, True)}"/>{own}{middle}</g>'
         )
-    if real_median is not None:
-        parts.append(_rule("aim", x(_clip(real_median, low, high)), 0, bottom))
+    if distribution.real in medians:
+        parts.append(_rule("aim", medians[distribution.real], 0, bottom))
     parts.append(_label(_WIDTH - 8, bottom + 31, distribution.unit or distribution.title, "end"))
     return _figure(_WIDTH, height, label, "".join(parts), "spread")
 
@@ -179,13 +171,6 @@ def _name(name: str, count: int, defined: int, floor: float) -> str:
     lost = _label(0, floor, f"{count - defined:,} of {count:,} undefined", "start", "lost") if defined < count else ""
     y = floor - (13 if lost else 7)
     return f'<text class="who" x="0" y="{y:.1f}">{whole}{escape(short)}</text>{lost}'
-
-
-def _clip(value: float, low: float, high: float) -> float:
-    return min(max(value, low), high)
-
-
-# ---------------------------------------------------------------- curves
 
 
 def curve_svg(curve: Curve, width: int = 440, height: int = 250) -> str:
@@ -270,9 +255,6 @@ def _strokes(at: NDArray[np.float64], of: NDArray[np.float64], x: Scale, y: Scal
             yield f'<polyline points="{line}"/>'
 
 
-# ------------------------------------------------------------ calibration
-
-
 def reliability_svg(bins: Sequence[Mapping[str, float]], size: int = 280) -> str:
     """Draws predicted against observed shares, both 0..1: one dot per bin, its area the number of pieces.
 
@@ -312,9 +294,6 @@ def reliability_svg(bins: Sequence[Mapping[str, float]], size: int = 280) -> str
     frame = f'width="{size}" height="{size}" viewBox="0 0 {size} {size}" font-family="sans-serif" font-size="11"'
     label = f'role="img" aria-label="{escape(words)}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {frame} {label}>{"".join(parts)}</svg>'
-
-
-# ---------------------------------------------------------------- shapes
 
 
 def _in(unit: str) -> str:

@@ -51,9 +51,8 @@ def check_manifest(folder: Path) -> None:
             raise MgenError(f"{path}: missing, but {MANIFEST} lists it; remove {folder} to resume from the one before")
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                raise MgenError(
-                    f"{path}: not what was written (its hash differs); remove {folder} to resume from the one before"
-                )
+                problem = f"{path}: not what was written (its hash differs)"
+                raise MgenError(f"{problem}; remove {folder} to resume from the one before")
 
 
 def replace_folder(part: Path, folder: Path) -> None:

@@ -60,11 +60,6 @@ class JudgeSpec:
     weight: float
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def external(self) -> bool:
-        """Whether the judge is another package's."""
-        return ":" in self.name
-
     @classmethod
     def parse(cls, entry: Entry, option: str = "judges", weight: float | None = None) -> JudgeSpec:
         """Reads a word or a mapping.
@@ -84,9 +79,8 @@ class JudgeSpec:
             keys, arguments = set(entry), entry.get("arguments") or {}
             needed = {"judge", "weight"} if weight is None else {"judge"}
             if not needed <= keys <= {"judge", "weight", "arguments"} or not isinstance(arguments, Mapping):
-                raise MgenError(
-                    f"{option}: expected {{judge: NAME, weight: NUMBER, arguments: {{key: value}}}}, got {dict(entry)}"
-                )
+                form = "{judge: NAME, weight: NUMBER, arguments: {key: value}}"
+                raise MgenError(f"{option}: expected {form}, got {dict(entry)}")
             name, number = str(entry["judge"]), entry.get("weight", weight)
         else:
             name, equals, number = str(entry).partition("=")
@@ -102,20 +96,18 @@ class JudgeSpec:
         return cls(name, stated, {str(key): value for key, value in arguments.items()})
 
 
-def judge_specs(
-    entries: Sequence[Entry], registry: Mapping[str, JudgeFactory], option: str = "judges"
-) -> list[JudgeSpec]:
+def judge_specs(entries: Sequence[Entry], registry: Mapping[str, JudgeFactory]) -> list[JudgeSpec]:
     """Reads the entries of the option `judges`; a judge of another package is not imported yet.
 
     Raises:
         MgenError: An entry has another form, names no judge, or names one twice.
     """
-    specs = [JudgeSpec.parse(entry, option) for entry in entries]
+    specs = [JudgeSpec.parse(entry) for entry in entries]
     names = [spec.name for spec in specs]
-    for spec in specs:
-        check_name(spec.name, registry, option)
-        if names.count(spec.name) > 1:
-            raise MgenError(f"{option}: '{spec.name}' is named twice; give it one weight")
+    for name in names:
+        check_name(name, registry)
+        if names.count(name) > 1:
+            raise MgenError(f"judges: '{name}' is named twice; give it one weight")
     return specs
 
 
@@ -123,9 +115,6 @@ def check_name(name: str, registry: Mapping[str, JudgeFactory], option: str = "j
     """Raises `MgenError` unless a name is of the registry or has the form `package.module:Factory`."""
     if name not in registry and not _EXTERNAL.fullmatch(name):
         raise MgenError(f"{option}: no judge is called '{name}'{nearest(name, registry)}")
-
-
-# -------------------------------------------------------------- building
 
 
 def build_judge(spec: JudgeSpec, registry: Mapping[str, JudgeFactory], remi: Remi, **parts: Any) -> Judge:
@@ -140,7 +129,7 @@ def build_judge(spec: JudgeSpec, registry: Mapping[str, JudgeFactory], remi: Rem
         UnavailableJudge: The factory finds nothing to judge by here.
         MgenError: The package or the factory is missing, refuses the arguments, or does not build a judge.
     """
-    if not spec.external:
+    if ":" not in spec.name:  # of the registry
         return _call(spec, registry[spec.name], {"remi": remi, **parts})
     factory = _import_factory(spec.name)
     try:
@@ -151,10 +140,8 @@ def build_judge(spec: JudgeSpec, registry: Mapping[str, JudgeFactory], remi: Rem
         raise MgenError(f"judge {spec.name}: its factory failed with {error!r}; check its arguments") from error
     worst = getattr(judge, "worst", None)
     if not callable(judge) or not isinstance(worst, int | float) or not math.isfinite(worst):
-        raise MgenError(
-            f"judge {spec.name}: expected a callable with a number `worst`, found {type(judge).__name__}; "
-            "see mgen.judgement.Judge"
-        )
+        found = f"expected a callable with a number `worst`, found {type(judge).__name__}"
+        raise MgenError(f"judge {spec.name}: {found}; see mgen.judgement.Judge")
     checked = CheckedJudge(spec.name, judge)
     checked(Notes.from_ids([[]], remi))
     return checked
@@ -165,14 +152,8 @@ def build_judges(
 ) -> tuple[dict[str, Judge], dict[str, str]]:
     """Builds all judges that are available.
 
-    Args:
-        remi, parts: as in `build_judge`.
-
     Returns:
-        Judge by name, and of each judge that is left out the reason.
-
-    Raises:
-        MgenError: As `build_judge`.
+        Judge by name, and of each judge that is left out the reason. Arguments and errors are those of `build_judge`.
     """
     judges: dict[str, Judge] = {}
     left_out: dict[str, str] = {}
@@ -194,10 +175,8 @@ class CheckedJudge:
         try:
             judgement = self.judge(notes)
         except Exception as error:
-            raise MgenError(
-                f"judge {self.name} failed on {notes.n_pieces} pieces of {len(notes)} notes with {error!r}; "
-                "try it with mgen.testing.check_judge"
-            ) from error
+            fault = f"judge {self.name} failed on {notes.n_pieces} pieces of {len(notes)} notes with {error!r}"
+            raise MgenError(f"{fault}; try it with mgen.testing.check_judge") from error
         return check_judgement(self.name, judgement, notes, self.worst)
 
 
@@ -243,15 +222,10 @@ def _import_factory(name: str) -> JudgeFactory:
         returned = getattr(factory, "__annotations__", {}).get("return")
         builds = returned is Judge or (isinstance(returned, str) and returned.rpartition(".")[2] == "Judge")
     if not builds:
-        raise MgenError(
-            f"judge {name}: expected a class with __call__(notes), or a function annotated `-> Judge`, found "
-            f"{type(factory).__name__}"
-        )
+        expected = "expected a class with __call__(notes), or a function annotated `-> Judge`"
+        raise MgenError(f"judge {name}: {expected}, found {type(factory).__name__}")
     built: JudgeFactory = factory
     return built
-
-
-# --------------------------------------------------------------- the sum
 
 
 @dataclass(frozen=True)
@@ -287,10 +261,8 @@ def judges_of_options(
     specs = judge_specs(entries or (["style=1"] if critic else []), registry)
     if not specs:
         raise MgenError("best_of needs judges: give --judges_of RUN, --critic FOLDER, or --judges NAME=WEIGHT...")
-    judges = {
-        spec.name: build_judge(spec, registry, remi, critic=critic, bands=Path(bands) if bands else None)
-        for spec in specs
-    }
+    parts = {"critic": critic, "bands": Path(bands) if bands else None}
+    judges = {spec.name: build_judge(spec, registry, remi, **parts) for spec in specs}
     weights = {spec.name: spec.weight for spec in specs}
     return WeightedJudges(judges, weights, _describe(weights))
 

@@ -97,9 +97,8 @@ class Run:
                 run = cls(folder, json.loads(path.read_text()))
                 before = yaml.safe_load((folder / "config.yaml").read_text())
             except (json.JSONDecodeError, yaml.YAMLError, OSError) as error:
-                raise MgenError(
-                    f"{folder}: its {RUN_FILE} or config.yaml cannot be read ({error}); choose another --out"
-                ) from error
+                problem = f"{folder}: its {RUN_FILE} or config.yaml cannot be read ({error})"
+                raise MgenError(f"{problem}; choose another --out") from error
             run._check_same(command, config, before, facts)
         else:
             if not empty:
@@ -113,22 +112,19 @@ class Run:
         return run
 
     def _check_same(self, command: str, config: dict[str, Any], before: Any, facts: dict[str, Any]) -> None:
+        def refuse(problem: str, more: str = "") -> None:
+            raise MgenError(f"{self.folder}: {problem}; choose another --out{more}")
+
         if self.facts.get("command") != command:
-            raise MgenError(
-                f"{self.folder}: holds a run of mgen {self.facts.get('command')}, not {command}; choose another --out"
-            )
+            refuse(f"holds a run of mgen {self.facts.get('command')}, not {command}")
         check_run_folder(self.folder, command, before)
         for key in sorted((set(config) | set(before)) - _FREE):
-            if config.get(key) != before.get(key):
-                raise MgenError(
-                    f"{self.folder}: started with {key}={before.get(key)}, now {key}={config.get(key)}; "
-                    "choose another --out, or the options that it was started with"
-                )
+            was, now = before.get(key), config.get(key)
+            if was != now:
+                refuse(f"started with {key}={was}, now {key}={now}", ", or the options that it was started with")
         for key, value in facts.items():
             if self.facts.get(key) != value:
-                raise MgenError(
-                    f"{self.folder}: started with {key} {self.facts.get(key)}, now {value}; choose another --out"
-                )
+                refuse(f"started with {key} {self.facts.get(key)}, now {value}")
 
     @property
     def finished(self) -> bool:
@@ -189,10 +185,8 @@ class Run:
         self, metrics: Mapping[str, float], already_finished: bool = False, notes: Sequence[str] = ()
     ) -> TrainingResult:
         """What a library call returns for this finished run."""
-        steps, seconds = int(self.facts["steps"]), float(self.facts["seconds"])
-        return TrainingResult(
-            self.folder, self.model_folder, steps, seconds, metrics, already_finished, tuple(notes), self.facts
-        )
+        done = int(self.facts["steps"]), float(self.facts["seconds"]), metrics, already_finished
+        return TrainingResult(self.folder, self.model_folder, *done, tuple(notes), self.facts)
 
     def _write_facts(self) -> None:
         part = self.folder / f"{RUN_FILE}.part"
@@ -228,9 +222,8 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
         with self.path.open("a") as file:
             file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
         tenth = 10 * state.global_step // max(state.max_steps, 1)
-        numbers = [
-            f"{name} {logs[key]:.3f}" for key, name in SHOWN_METRICS.items() if isinstance(logs.get(key), int | float)
-        ]
+        known = {name: logs.get(key) for key, name in SHOWN_METRICS.items()}
+        numbers = [f"{name} {value:.3f}" for name, value in known.items() if isinstance(value, int | float)]
         if self.progress is not None and numbers and tenth > self.last_tenth:
             self.last_tenth = tenth
             self.progress(f"  step {state.global_step} of {state.max_steps}: {', '.join(numbers)}")
@@ -249,22 +242,12 @@ def on_main_process(progress: Progress | None) -> Progress:
 
 def _first_facts(command: str, facts: dict[str, Any]) -> dict[str, Any]:
     now = time.time()
-    return {
-        "command": command,
-        "began": now,
-        "started": _timestamp(now),
-        "versions": {
-            "mgen": mgen.__version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in PACKAGES},
-        },
-        "machine": {
-            "processor": platform.machine(),
-            "cores": os.cpu_count(),
-            "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
-        },
-        **facts,
-    }
+    versions = {"mgen": mgen.__version__, "python": platform.python_version()}
+    versions |= {name: version(name) for name in PACKAGES}
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    machine = {"processor": platform.machine(), "cores": os.cpu_count(), "gpu": gpu}
+    started = {"command": command, "began": now, "started": _timestamp(now)}
+    return {**started, "versions": versions, "machine": machine, **facts}
 
 
 def _timestamp(seconds: float) -> str:

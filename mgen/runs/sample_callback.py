@@ -30,6 +30,9 @@ from mgen.sampling.samples import decode_with_prompt
 CLIP_SECONDS = 12.0
 """The longest clip: long enough for a prompt and what follows it, and cheap to synthesise at every checkpoint."""
 
+TEMPO = 120.0
+"""Quarter notes per minute of the files; the policy has no tempo."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SampleClip:
@@ -68,8 +71,6 @@ class SampleCallback(TrainerCallback):  # type: ignore[misc]
         every: steps between samples; None: whenever a checkpoint is written.
         new_tokens: longest continuation; prompt and continuation must fit the policy's context.
         at_start: sample before the first step too.
-        seed: of the draws, the same at every step, so that differences between steps come from the policy.
-        tempo: quarter notes per minute of the files; the policy has no tempo.
 
     Attributes:
         seconds: spent on samples so far.
@@ -84,12 +85,9 @@ class SampleCallback(TrainerCallback):  # type: ignore[misc]
         every: int | None = None,
         new_tokens: int = 192,
         at_start: bool = True,
-        seed: int = 0,
-        tempo: float = 120.0,
     ) -> None:
         self.prompts, self.remi, self.folder, self.clip_loggers = dict(prompts), remi, folder, list(clip_loggers)
         self.every, self.new_tokens, self.at_start = every, new_tokens, at_start
-        self.seed, self.tempo = seed, tempo
         self.seconds = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
@@ -114,7 +112,7 @@ class SampleCallback(TrainerCallback):  # type: ignore[misc]
         clips = []
         for name, prompt, completion in self._completions(policy):
             piece = decode_with_prompt(prompt, completion, self.remi)
-            score = piece.notes.to_score(0, self.tempo)
+            score = piece.notes.to_score(0, TEMPO)
             path = folder / f"{name}.mid"
             score.dump_midi(path)
             if self.clip_loggers:
@@ -126,7 +124,8 @@ class SampleCallback(TrainerCallback):  # type: ignore[misc]
 
     def _completions(self, policy: PreTrainedModel) -> list[tuple[str, Sequence[int], list[int]]]:
         """Name, prompt and completion of each sample."""
-        generator = torch.Generator(policy.device).manual_seed(self.seed)
+        # The same seed at every step, so that differences between steps come from the policy.
+        generator = torch.Generator(policy.device).manual_seed(0)
         names, prompts = list(self.prompts), list(self.prompts.values())
         ends = self.remi.eos_id, self.remi.pad_id
         drawn = sample(policy, prompts, Decoding(max_new_tokens=self.new_tokens), *ends, generator).lists()[0]
@@ -157,6 +156,5 @@ def fixed_prompts(
         except MgenError:  # no such music, or none that long: training does not need it
             continue
         drawn.append((f"{prompt_type}_{style}", prompts.ids.tolist()))
-    return {
-        f"{i}_{drawn[i % len(drawn)][0]}": drawn[i % len(drawn)][1][i // len(drawn)] for i in range(n if drawn else 0)
-    }
+    turns = [(name, ids[i]) for i in range(n) for name, ids in drawn][:n]
+    return {f"{i}_{name}": ids for i, (name, ids) in enumerate(turns)}

@@ -76,10 +76,8 @@ def check_tracking(config: Any) -> None:
     if config.sample_steps is not None and config.sample_steps < 0:
         raise ValueError(f"sample_steps ({config.sample_steps}) must be at least 0; 0 for no samples")
     if config.sample_prompts < 1 or config.sample_tokens < 1:
-        raise ValueError(
-            f"sample_prompts ({config.sample_prompts}) and sample_tokens ({config.sample_tokens}) must be at least 1; "
-            "--sample_steps 0 for no samples"
-        )
+        found = f"sample_prompts ({config.sample_prompts}) and sample_tokens ({config.sample_tokens})"
+        raise ValueError(f"{found} must be at least 1; --sample_steps 0 for no samples")
 
 
 class TensorBoardClipLogger(TensorBoardCallback):  # type: ignore[misc]
@@ -170,9 +168,8 @@ def attach_trackers(trainer: Trainer, folder: Path, began: float) -> list[ClipLo
         wandb = importlib.import_module("wandb")
         if PartialState().is_main_process and wandb.run is None:
             (folder / LOGS).mkdir(exist_ok=True)
-            wandb.init(
-                project=trainer.args.project, name=trainer.args.run_name, id=identity, dir=folder / LOGS, resume="allow"
-            )
+            named = {"project": trainer.args.project, "name": trainer.args.run_name, "id": identity}
+            wandb.init(**named, dir=folder / LOGS, resume="allow")
     if trainer.pop_callback(TrackioCallback) is not None:
         trackio = TrackioClipLogger()
         trainer.add_callback(trackio)
@@ -221,14 +218,11 @@ def attach_samples(
         return None
     context = context_length(trainer.model.config)
     fitting = {name: ids for name, ids in prompts.items() if len(ids) < context}
-    obstacle = ""
-    if not fitting:
-        obstacle = "valid has no music to draw prompts from"
-    elif trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        obstacle = "no process holds the whole policy"
-    if obstacle and every is not None:
-        raise MgenError(f"sample_steps ({every}): {obstacle}; use --sample_steps 0")
-    if obstacle:
+    split = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    if split or not fitting:
+        obstacle = "no process holds the whole policy" if fitting else "valid has no music to draw prompts from"
+        if every is not None:
+            raise MgenError(f"sample_steps ({every}): {obstacle}; use --sample_steps 0")
         progress(f"no samples: {obstacle}")
         return None
     room = context - max(len(ids) for ids in fitting.values())

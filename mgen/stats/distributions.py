@@ -108,9 +108,6 @@ def _moves(notes: Notes, letters: NDArray[np.integer]) -> Floats:
     return shares(notes.piece[to], letters[to - 1] * 12 + letters[to], 144, notes.n_pieces)
 
 
-# ------------------------------------------------------------- distances
-
-
 def distances(first: Floats, second: Floats) -> Floats:
     """(B, C) Euclidean distances between the rows of two tables."""
     if first.shape[1] == 1:

@@ -131,9 +131,6 @@ def distinct(notes: Notes, n: int, works: ArrayLike | None = None, seed: int = 0
     return centred_interval(float(different.sum() / total.sum()), draws, undefined, 0, 1)
 
 
-# ------------------------------------------------------------- Vendi
-
-
 def standardise(real: Floats, other: Floats) -> tuple[Floats, Floats]:
     """Standardises (B, D) and (C, D) by the mean and deviation of `real`, clipped to `CLIP` deviations.
 

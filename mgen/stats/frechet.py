@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from mgen.arrays import Floats
@@ -24,15 +25,22 @@ SPLITS = 100  # random halves of the works, for the value and for its interval
 DIMENSIONS = 256  # wider spaces are projected onto this many random directions: the cost grows with the cube
 
 
-def frechet_distance(first: tuple[Floats, Floats], second: tuple[Floats, Floats]) -> float:
-    """Squared Fréchet (2-Wasserstein) distance between two Gaussians, each a mean (D,) and a covariance (D, D).
+Gaussian = tuple[Floats, Floats]
+"""Mean (D,) and covariance (D, D)."""
+
+
+def frechet_distance(first: Gaussian, second: Gaussian, root: Floats | None = None) -> float:
+    """Squared Fréchet (2-Wasserstein) distance between two Gaussians; `root` is C1^1/2, if it is known.
 
     |m1 - m2|^2 + trace(C1 + C2 - 2 (C1^1/2 C2 C1^1/2)^1/2), at least 0.
 
     Source: Dowson and Landau 1982; Heusel et al. 2017, arXiv:1706.08500.
     """
-    root = _root(first[1])
-    return _distance(first, second, root)
+    root = _root(first[1]) if root is None else root
+    shared = np.linalg.eigvalsh(root @ second[1] @ root)
+    apart = float(((first[0] - second[0]) ** 2).sum())
+    traces = float(np.trace(first[1]) + np.trace(second[1]) - 2 * np.sqrt(np.maximum(shared, 0)).sum())
+    return max(apart + traces, 0.0)
 
 
 def _root(covariance: Floats) -> Floats:
@@ -41,15 +49,7 @@ def _root(covariance: Floats) -> Floats:
     return out
 
 
-def _distance(first: tuple[Floats, Floats], second: tuple[Floats, Floats], root: Floats) -> float:
-    """`frechet_distance`, given the square root of the first covariance."""
-    shared = np.linalg.eigvalsh(root @ second[1] @ root)
-    apart = float(((first[0] - second[0]) ** 2).sum())
-    traces = float(np.trace(first[1]) + np.trace(second[1]) - 2 * np.sqrt(np.maximum(shared, 0)).sum())
-    return max(apart + traces, 0.0)
-
-
-def _gaussian(rows: Floats) -> tuple[Floats, Floats]:
+def _gaussian(rows: Floats) -> Gaussian:
     centre: Floats = rows.mean(axis=0)
     away = rows - centre
     covariance: Floats = away.T @ away / max(len(rows) - 1, 1)
@@ -117,7 +117,7 @@ def _halves(tables: tuple[Floats, Floats], works: tuple[Works, Works], rng: np.r
     far, others = (rows[rng.permutation(len(rows))[:n]] if len(rows) > n else rows for rows in (far, others))
     base = _gaussian(near)
     root = _root(base[1])
-    return _distance(base, _gaussian(others), root), _distance(base, _gaussian(far), root)
+    return frechet_distance(base, _gaussian(others), root), frechet_distance(base, _gaussian(far), root)
 
 
 def pooled_embedder(
@@ -132,7 +132,6 @@ def pooled_embedder(
         model: a transformers backbone without a head, such as `LlamaModel`.
         write: B pieces to the B rows of ids that the network reads, at least one id in each.
         pad_id: padding of shorter rows.
-        batch_size: pieces per forward pass.
     """
 
     @torch.no_grad()
@@ -147,9 +146,7 @@ def pooled_embedder(
             part = order[begin : begin + batch_size]
             batch = [rows[i] for i in part.tolist()]
             length = torch.tensor([len(row) for row in batch])
-            ids = torch.full((len(part), int(length.max())), pad_id)
-            for place, row in enumerate(batch):
-                ids[place, : len(row)] = torch.from_numpy(row)
+            ids = pad_sequence([torch.from_numpy(row) for row in batch], batch_first=True, padding_value=pad_id)
             mask = (torch.arange(ids.shape[1]) < length[:, None]).to(model.device)
             hidden = model(input_ids=ids.to(model.device)).last_hidden_state.float() * mask[..., None]
             out[part] = (hidden.sum(dim=1) / mask.sum(dim=1, keepdim=True)).double().cpu().numpy()

@@ -59,10 +59,8 @@ class Interval:
     seeds: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """`value`, `low`, `high`, and `undefined` and `seeds` where there are any; None for NaN, which JSON cannot
-        write.
-        """
-        numbers: dict[str, Any] = {"value": _number(self.value), "low": _number(self.low), "high": _number(self.high)}
+        """`value`, `low`, `high`, and `undefined` and `seeds` where there are any; None for NaN, which JSON lacks."""
+        numbers: dict[str, Any] = {name: _number(getattr(self, name)) for name in ("value", "low", "high")}
         if self.undefined:
             numbers["undefined"] = self.undefined
         if self.seeds:
@@ -77,6 +75,12 @@ def _number(value: float) -> float | None:
 def undefined_interval(undefined: int = 0) -> Interval:
     """The interval of a number that no piece defines."""
     return Interval(np.nan, np.nan, np.nan, undefined)
+
+
+def percentile_interval(value: float, draws: ArrayLike, undefined: int = 0) -> Interval:
+    """The interval between the outer percentiles of `draws` (R,); NaN draws are left out."""
+    low, high = np.nanquantile(np.asarray(draws, np.float64), (TAIL, 1 - TAIL)).tolist()
+    return Interval(float(value), low, high, undefined)
 
 
 def centred_interval(
@@ -175,9 +179,7 @@ def bootstrap(
     Args:
         values: (B,) numbers of pieces; NaN are left out and counted.
         groups: (B,) work of each piece; None: each piece is a work.
-        statistic: `mean`, `median`, or any function of values and weights.
-        n: resamples.
-        seed: of the resamples.
+        n: resamples, drawn from `seed`.
 
     Raises:
         MgenError: There are not as many groups as values.
@@ -189,8 +191,7 @@ def bootstrap(
         return undefined_interval(undefined)
     values, groups = values[known], groups[known]
     draws = np.concatenate([statistic(values, weights) for weights in resamples(groups, n, seed)])
-    low, high = np.quantile(draws, (TAIL, 1 - TAIL)).tolist()
-    return Interval(float(statistic(values, np.ones((1, len(values))))[0]), low, high, undefined)
+    return percentile_interval(statistic(values, np.ones((1, len(values))))[0], draws, undefined)
 
 
 def distance_to_real(
@@ -209,8 +210,7 @@ def distance_to_real(
     Args:
         real, other: (B,) and (C,) values; NaN are left out, and counted in `undefined`.
         groups_real, groups_other: works; None: each piece is a work.
-        n: resamples.
-        seed: of the resamples.
+        n: resamples, drawn from `seed`.
 
     Raises:
         MgenError: There are not as many groups as values.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -240,8 +241,7 @@ class Network(nn.Module):
         return self.note(across.transpose(1, 2))[..., 0], self.piece(torch.cat([mean, most], dim=1))[:, 0]
 
 
-@dataclass(frozen=True)
-class _PaddedBatch:
+class _PaddedBatch(NamedTuple):
     classes: Tensor  # (B, T, K)
     values: Tensor  # (B, T, C)
     mask: Tensor  # (B, T)
@@ -250,13 +250,13 @@ class _PaddedBatch:
 def _pad(notes: NoteFeatures) -> _PaddedBatch:
     count = np.bincount(notes.piece, minlength=notes.n)
     place = np.arange(len(notes.piece)) - (np.cumsum(count) - count)[notes.piece]
-    shape = (notes.n, max(int(count.max(initial=0)), 1))
-    classes = np.zeros((*shape, notes.classes.shape[1]), np.int64)
-    values = np.zeros((*shape, notes.values.shape[1]), np.float32)
-    mask = np.zeros(shape, bool)
-    for out, of_notes in ((classes, notes.classes), (values, notes.values), (mask, True)):
+    size = max(int(count.max(initial=0)), 1)
+    padded = []
+    for of_notes in (notes.classes, notes.values, np.ones(len(notes.piece), bool)):
+        out = np.zeros((notes.n, size, *of_notes.shape[1:]), of_notes.dtype)
         out[notes.piece, place] = of_notes
-    return _PaddedBatch(torch.from_numpy(classes), torch.from_numpy(values), torch.from_numpy(mask))
+        padded.append(torch.from_numpy(out))
+    return _PaddedBatch(*padded)
 
 
 def _fit(data: _PaddedBatch, label: Tensor, rows: Tensor, n_classes: int) -> Network:
@@ -268,9 +268,8 @@ def _fit(data: _PaddedBatch, label: Tensor, rows: Tensor, n_classes: int) -> Net
         for batch in torch.split(rows[torch.randperm(len(rows))], BATCH):
             mask, wanted = data.mask[batch], label[batch]
             of_notes, of_piece = network(data.classes[batch], data.values[batch], mask)
-            each = functional.binary_cross_entropy_with_logits(
-                of_notes, wanted[:, None].expand_as(of_notes), reduction="none"
-            )
+            target = wanted[:, None].expand_as(of_notes)
+            each = functional.binary_cross_entropy_with_logits(of_notes, target, reduction="none")
             loss = (each * mask).sum() / mask.sum().clamp(min=1)
             loss = loss + functional.binary_cross_entropy_with_logits(of_piece, wanted)
             optimizer.zero_grad()
@@ -281,7 +280,7 @@ def _fit(data: _PaddedBatch, label: Tensor, rows: Tensor, n_classes: int) -> Net
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Networks this small gain nothing from a second thread, and sums must not depend on the number of threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -305,7 +304,7 @@ def sequence_ranks(notes: Notes, label: NDArray[np.integer], fold: NDArray[np.in
     data = _pad(inputs)
     wanted = torch.from_numpy(label.astype(np.float32))
     score = np.zeros(inputs.n)
-    with torch.random.fork_rng(devices=[]), _one_thread():
+    with torch.random.fork_rng(devices=[]), one_thread():
         torch.manual_seed(seed)
         for number in range(int(fold.max()) + 1):
             held = np.flatnonzero(fold == number)

@@ -22,8 +22,8 @@ from threadpoolctl import threadpool_limits
 from mgen.arrays import Floats, divide, max_of
 from mgen.errors import MgenError
 from mgen.music.features import features
-from mgen.notes import Bars, Notes
-from mgen.stats.intervals import REPLICATES, TAIL, Interval, resamples
+from mgen.notes import Bars, Ints, Notes
+from mgen.stats.intervals import REPLICATES, Interval, percentile_interval, resamples
 from mgen.stats.sequence_classifier import sequence_ranks
 
 FOLDS = 5
@@ -68,14 +68,8 @@ class TwoSample:
 
 def boosting(seed: int) -> HistGradientBoostingClassifier:
     """Gradient-boosted trees, small and many; sees single features and their interactions."""
-    return HistGradientBoostingClassifier(
-        max_iter=100,
-        learning_rate=0.1,
-        max_leaf_nodes=8,
-        l2_regularization=1.0,
-        early_stopping=False,
-        random_state=seed,
-    )
+    budget = {"max_iter": 100, "learning_rate": 0.1, "max_leaf_nodes": 8, "l2_regularization": 1.0}
+    return HistGradientBoostingClassifier(**budget, early_stopping=False, random_state=seed)
 
 
 def linear() -> Pipeline:
@@ -141,8 +135,7 @@ def auc_interval(score: Floats, label: NDArray[np.integer], groups: NDArray[np.g
     """AUC with its bootstrap interval, resampled by work."""
     value = float(auc(score, label, np.ones((1, len(score))))[0])
     draws = np.concatenate([auc(score, label, weights) for weights in resamples(groups, REPLICATES, seed)])
-    low, high = np.nanquantile(draws, (TAIL, 1 - TAIL)).tolist()
-    return Interval(value, low, high)
+    return percentile_interval(value, draws)
 
 
 def two_sample(
@@ -162,9 +155,8 @@ def two_sample(
         real: pieces of real music.
         generated: pieces to compare, produced like the real ones (completions of as many tokens, or excerpts from a
             bar line).
-        works_real: (B,) works of the real pieces.
-        works_generated: (C,) works that the generated pieces continue, or one name per piece. A work on both sides is
-            held out on both at once.
+        works_real, works_generated: (B,), (C,) works of the real pieces, and those that the generated ones continue, or
+            one name per piece. A work on both sides is held out on both at once.
         seed: of the choice of pieces, folds, classifiers and resamples.
         sequence: whether to train the sequence model.
 
@@ -177,11 +169,11 @@ def two_sample(
     """
     sides = equal_sides(real, generated, works_real, works_generated, seed)
     label, fold = sides.label, assign_folds(sides.work, sides.label, FOLDS, seed)
-    feature = _cross_validated_auc(held_out_ranks(features(sides.notes), label, fold, seed), label, sides.work, seed)
-    if not sequence:
-        return TwoSample(feature, None, len(label) // 2, len(sides.notes) / len(label))
-    by_notes = _cross_validated_auc(sequence_ranks(sides.notes, label, fold, seed), label, sides.work, seed)
-    return TwoSample(feature, by_notes, len(label) // 2, len(sides.notes) / len(label))
+    ranks = [held_out_ranks(features(sides.notes), label, fold, seed)]
+    if sequence:
+        ranks.append(sequence_ranks(sides.notes, label, fold, seed))
+    aucs = [cross_validated_auc(score, label, sides.work, seed) for score in ranks]
+    return TwoSample(aucs[0], aucs[1] if sequence else None, len(label) // 2, len(sides.notes) / len(label))
 
 
 @dataclass(frozen=True)
@@ -242,17 +234,18 @@ def choose_evenly(work: NDArray[np.str_], n: int, rng: np.random.Generator) -> N
 
 def _round(notes: Notes) -> Notes:
     """Rounds to whole grid steps and semitones."""
-    columns = {name: getattr(notes, name) for name in ("onset", "duration", "bar", "pitch")}
-    lines = {name: getattr(notes.bars, name) for name in ("onset", "beats")}
-    for name, values in (*columns.items(), *lines.items()):
+
+    def whole(part: Notes | Bars, name: str) -> Ints:
+        values = getattr(part, name)
         if not np.isfinite(values).all():
-            raise MgenError(
-                f"c2st: {int((~np.isfinite(values)).sum())} values of {name} are not finite; leave them out"
-            )
-    whole, bars = (
-        {name: np.rint(values).astype(np.int32) for name, values in part.items()} for part in (columns, lines)
-    )
-    return replace(notes, **whole, bars=replace(notes.bars, **bars))
+            lost = int((~np.isfinite(values)).sum())
+            raise MgenError(f"c2st: {lost} values of {name} are not finite; leave them out")
+        rounded: Ints = np.rint(values).astype(np.int32)
+        return rounded
+
+    bars = Bars(notes.bars.piece, whole(notes.bars, "onset"), whole(notes.bars, "beats"))
+    onset, duration, bar, pitch = (whole(notes, name) for name in ("onset", "duration", "bar", "pitch"))
+    return replace(notes, onset=onset, duration=duration, bar=bar, pitch=pitch, bars=bars)
 
 
 def first_notes(notes: Notes, length: NDArray[np.integer]) -> Notes:
@@ -269,49 +262,17 @@ def held_out_ranks(table: Floats, label: NDArray[np.integer], fold: NDArray[np.i
     score = np.zeros(len(table))
     for held in (fold == number for number in range(int(fold.max()) + 1)):
         for model in train(table[~held], label[~held], seed):
-            rank = rankdata(logits(model, table[held]))
-            score[held] += (rank - 0.5) / held.sum() / 2
+            score[held] += (rankdata(logits(model, table[held])) - 0.5) / held.sum() / 2
     return score
 
 
-def _cross_validated_auc(score: Floats, label: NDArray[np.integer], groups: NDArray[np.generic], seed: int) -> Interval:
-    """AUC of held-out scores with an interval widened for the shared training data of folds; see `c2st_auc`."""
-    found = auc_interval(score, label, groups, seed)
-    low, high = (found.value + WIDENING * (end - found.value) for end in (found.low, found.high))
-    return Interval(found.value, max(low, 0.0), min(high, 1.0))
+def cross_validated_auc(score: Floats, label: NDArray[np.integer], groups: NDArray[np.generic], seed: int) -> Interval:
+    """AUC of held-out scores, 0.5 is chance, with an interval by work that is widened by `WIDENING`.
 
-
-def c2st_auc(
-    real: Floats, generated: Floats, groups_real: ArrayLike, groups_generated: ArrayLike, seed: int = 0
-) -> Interval:
-    """AUC of a new classifier of features that separates held-out generated from real pieces; 0.5 is chance.
-
-    Boosting and logistic regression are each trained on four fifths of the works and rank the held-out fifth;
-    the mean of their ranks is the score. A work in both sets lies in one fold, and is resampled as one. Folds share
-    training data, so values vary more than resampled pieces do (1.3 times, measured on real against real): both ends
-    of the interval are moved away from the value by the factor `WIDENING`.
-
-    Args:
-        real: (N, F) features of real pieces.
-        generated: (M, F) features of generated pieces, equal to the real ones in number and length.
-        groups_real: (N,) works of the real pieces.
-        groups_generated: (M,) works that the generated pieces continue, or one name per piece.
-        seed: of folds, boosting and resamples.
-
-    Raises:
-        MgenError: Sets of different features, NaN features, or fewer than two works a side.
+    Folds share training data, so values vary more than resampled pieces do: 1.3 times, measured on real against real.
 
     Source: Lopez-Paz and Oquab 2017, arXiv:1610.06545; Nadeau and Bengio 2003 for the widening.
     """
-    real, generated = np.atleast_2d(real), np.atleast_2d(generated)
-    if real.shape[1] != generated.shape[1]:
-        raise MgenError(f"c2st: real has {real.shape[1]} features, generated {generated.shape[1]}; use the same groups")
-    table = np.concatenate([real, generated])
-    if not np.isfinite(table).all():
-        raise MgenError(f"c2st: {int((~np.isfinite(table)).sum())} features are not finite; use mgen.music.features")
-    label = np.repeat([0, 1], [len(real), len(generated)])
-    groups = np.concatenate([np.asarray(groups_real).astype(str), np.asarray(groups_generated).astype(str)])
-    if len(groups) != len(table):
-        raise MgenError(f"c2st: expected a work for each of {len(table)} pieces, found {len(groups)}")
-    score = held_out_ranks(table, label, assign_folds(groups, label, FOLDS, seed), seed)
-    return _cross_validated_auc(score, label, groups, seed)
+    found = auc_interval(score, label, groups, seed)
+    low, high = (found.value + WIDENING * (end - found.value) for end in (found.low, found.high))
+    return Interval(found.value, max(low, 0.0), min(high, 1.0))

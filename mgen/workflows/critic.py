@@ -18,9 +18,9 @@ from transformers import TrainingArguments
 
 from critics.sequence import SequenceCritic
 from critics.style import INPUTS, MIN_NOTES, WORST, StyleCritic
+from critics.style.critic import TokenModel
 from critics.style.excerpts import LabelledPieces
 from critics.style.feature_training import LENGTHS, FeatureTraining, excerpts_of_lengths
-from critics.style.token_model import TokenModel
 from critics.style.token_training import NEGATIVES, StyleDataset, StyleTrainer, TokenWindows
 from critics.validation import report
 from critics.validation.card import style_card
