@@ -117,10 +117,8 @@ def draw_excerpts(
             )
     sides = {bool(side) for part in parts for side in part.positive}
     if len(sides) < 2:
-        raise MgenError(
-            f"{corpus.folder}: no piece that is {'not ' if True in sides else ''}{positive} has {n_notes} notes; "
-            "lower --notes or add longer pieces"
-        )
+        problem = f"no piece that is {'not ' if True in sides else ''}{positive} has {n_notes} notes"
+        raise MgenError(f"{corpus.folder}: {problem}; lower --notes or add longer pieces")
     return Excerpts.concat(parts)
 
 

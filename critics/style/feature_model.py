@@ -77,9 +77,8 @@ class FeatureModel:
 
     def log_probability(self, table: Floats) -> Floats:
         """(B,) log-probability in nats from `critics.style.ensemble.feature_table`."""
-        intact = self.intact.log_odds(self.ensemble.logits(table, "intact", self.spread)) + np.log(
-            1 / self.corrupted_prior - 1
-        )
+        prior = np.log(1 / self.corrupted_prior - 1)
+        intact = self.intact.log_odds(self.ensemble.logits(table, "intact", self.spread)) + prior
         style = self.style.log_probability(self.ensemble.logits(table, "style", self.spread))
         out: Floats = style + log_expit(intact)
         return out

@@ -139,9 +139,8 @@ class FeatureTraining:
 
     def fit(self, seed: int = 0, negatives: Sequence[str] = tuple(HARD_NEGATIVES)) -> FeatureModel:
         """Trains and calibrates a model with hard negatives of these names only."""
-        train, valid = (
-            rows.training_set(np.ones(len(rows.excerpts), bool), negatives) for rows in (self.train, self.valid)
-        )
+        both = (self.train, self.valid)
+        train, valid = (rows.training_set(np.ones(len(rows.excerpts), bool), negatives) for rows in both)
         return FeatureModel.fit(train, valid, seed=seed)
 
     def to_json(self) -> dict[str, Any]:

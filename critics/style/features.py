@@ -244,9 +244,8 @@ def _leaps(m: OnsetClusters) -> tuple[NDArray[np.bool_], Longs, Longs]:
 def _content(m: OnsetClusters, window: Longs, n: int) -> tuple[Floats, Floats]:
     """(n, 12) pitch classes of each window as a unit vector, and (n,) its mean pitch; 0 for an empty window."""
     counts = np.bincount(window * 12 + m.pitch % 12, minlength=n * 12).reshape(-1, 12).astype(float)
-    return counts / np.maximum(np.linalg.norm(counts, axis=1, keepdims=True), 1e-9), np.nan_to_num(
-        mean_of(m.pitch, window, n)
-    )
+    unit = counts / np.maximum(np.linalg.norm(counts, axis=1, keepdims=True), 1e-9)
+    return unit, np.nan_to_num(mean_of(m.pitch, window, n))
 
 
 def _change(unit: Floats, height: Floats, first: Longs, second: Longs) -> Floats:

@@ -82,16 +82,12 @@ class TokenWindows:
         ids: list[TokenRow] = []
         positive, collection, work = [], [], []
         for yes in (True, False):
-            able = [
-                key
-                for key, table in self.tables.items()
-                if (key[0] == self.positive) == yes and _longest(table) >= needed
-            ]
+            own = {key: table for key, table in self.tables.items() if (key[0] == self.positive) == yes}
+            able = [key for key, table in own.items() if np.diff(table.offsets).max(initial=0) >= needed]
             if not able:
-                raise MgenError(
-                    f"no piece that is {'' if yes else 'not '}{self.positive} has the {needed} tokens of a "
-                    "prompt and an excerpt; lower max_tokens or prompt_tokens, or add longer pieces"
-                )
+                side = self.positive if yes else f"not {self.positive}"
+                problem = f"no piece that is {side} has the {needed} tokens of a prompt and an excerpt"
+                raise MgenError(f"{problem}; lower max_tokens or prompt_tokens, or add longer pieces")
             half = n // 2 if yes else n - n // 2
             share = np.bincount(np.arange(half) % len(able), minlength=len(able))[rng.permutation(len(able))]
             for key, count in zip(able, share.tolist(), strict=True):
@@ -108,12 +104,8 @@ class TokenWindows:
         if retime:
             notes = FORMAT_AUGMENTATIONS["retimed"](notes, rng)
         order = rng.permutation(len(ids))
-        return LabelledPieces(
-            notes.pieces(order),
-            np.array(positive, bool)[order],
-            np.array(collection, str)[order],
-            np.array(work, str)[order],
-        )
+        labels = np.array(positive, bool), np.array(collection, str), np.array(work, str)
+        return LabelledPieces(notes.pieces(order), *(values[order] for values in labels))
 
 
 def with_negatives(excerpts: LabelledPieces, share: float, rng: np.random.Generator) -> LabelledPieces:
@@ -124,16 +116,11 @@ def with_negatives(excerpts: LabelledPieces, share: float, rng: np.random.Genera
     yes, no = np.flatnonzero(excerpts.positive), np.flatnonzero(~excerpts.positive)
     count = min(round(share * len(no)), len(yes))
     parts = [part for part in np.array_split(yes[:count], len(NEGATIVES)) if len(part)]
-    corrupted = [
-        CORRUPTIONS[name](excerpts.notes.pieces(part), rng) for part, name in zip(parts, NEGATIVES, strict=False)
-    ]
+    named = zip(NEGATIVES, parts, strict=False)
+    corrupted = [CORRUPTIONS[name](excerpts.notes.pieces(part), rng) for name, part in named]
     pieces = np.arange(len(excerpts.positive))
     pieces[no[:count]] = len(pieces) + np.arange(count)
     return replace(excerpts, notes=Notes.concat([excerpts.notes, *corrupted]).pieces(pieces))
-
-
-def _longest(table: TokenTable) -> int:
-    return int(np.diff(table.offsets).max(initial=0))
 
 
 def _take(table: TokenTable, rows: NDArray[np.int64]) -> TokenTable:

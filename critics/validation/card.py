@@ -40,20 +40,16 @@ def style_card(critic: StyleCritic, test: LabelledPieces, seed: int = 0, brief: 
     probability, score = critic.probability(test.notes), judged.score.astype(np.float64)
     yes, work = test.positive, test.work
     correct = (probability > 0.5) == yes
+    sides = {"positive": yes, "other": ~yes}
     card = {
         "n": len(yes),
         "works": len(np.unique(work)),
         "auc": auc_interval(probability, yes, work, seed).to_json(),
         "accuracy": bootstrap(correct, work, seed=seed).to_json(),
-        "score": {
-            side: bootstrap(score[rows], work[rows], seed=seed).to_json()
-            for side, rows in {"positive": yes, "other": ~yes}.items()
-        },
+        "score": {side: bootstrap(score[own], work[own], seed=seed).to_json() for side, own in sides.items()},
         "ece": expected_calibration_error(probability, yes),
         "reliability": reliability(probability, yes),
-        "abstained": {
-            side: float(1 - judged.defined[rows].mean()) for side, rows in {"positive": yes, "other": ~yes}.items()
-        },
+        "abstained": {side: float(1 - judged.defined[own].mean()) for side, own in sides.items()},
     }
     if brief:
         return card
@@ -93,10 +89,8 @@ def score_changes(
     rng = np.random.default_rng(seed)
     before = critic(notes)
     keep = before.defined
-    after = {name: critic(transform(notes, rng)).score for name, transform in transforms.items()}
-    return {
-        name: bootstrap((score - before.score)[keep], work[keep], seed=seed).to_json() for name, score in after.items()
-    }
+    change = {name: critic(transform(notes, rng)).score - before.score for name, transform in transforms.items()}
+    return {name: bootstrap(by[keep], work[keep], seed=seed).to_json() for name, by in change.items()}
 
 
 FORMAT_TRANSFORMS: dict[str, Transform] = {

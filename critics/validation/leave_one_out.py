@@ -175,10 +175,8 @@ def leave_one_out_matrix(
     for number, both in enumerate(held_out):
         train, test = training_mask(excerpts, *both), np.isin(excerpts.collection, both)
         if len(np.unique(excerpts.positive[train])) < 2:
-            raise MgenError(
-                f"leave-one-collection-out: without {both[0]} and {both[1]} only one side is left to train on; prepare "
-                "a corpus of at least two collections per side"
-            )
+            problem = f"leave-one-collection-out: without {' and '.join(both)} only one side is left to train on"
+            raise MgenError(f"{problem}; prepare a corpus of at least two collections per side")
         score = np.full(len(excerpts), np.nan)
         score[test] = scorer(train, test, seed)
         if not np.isfinite(score[test]).all():

@@ -64,9 +64,8 @@ def from_midi(folder: Path, system: str) -> list[ClipFile]:
     except OSError as error:
         raise MgenError(f"{folder}: {error.strerror}; give a folder of MIDI files, or of an evaluation") from error
     if not files:
-        raise MgenError(
-            f"{folder}: expected samples of mgen evaluate, MIDI files or a model, found none; evaluate first"
-        )
+        expected = "expected samples of mgen evaluate, MIDI files or a model"
+        raise MgenError(f"{folder}: {expected}, found none; evaluate first")
     prompt = _index(folder).get("prompt")
     suffix = f" of {Path(prompt).name}" if isinstance(prompt, str) and prompt else ""
     return [ClipFile(StudyClip(system, f"{path.stem}{suffix}", "", _digest(path)), path) for path in files]
@@ -104,10 +103,8 @@ def match_prompts(runs: Mapping[str, Sequence[ClipFile]], chosen: Sequence[str] 
             raise MgenError(f"--systems {system}: expected some of {', '.join(systems)}")
     systems = [system for system in systems if not chosen or system in chosen]
     if len(systems) < 2:
-        raise MgenError(
-            f"expected two or more systems to compare, found {', '.join(systems) or 'none'}; "
-            "give another RUN, or name more --systems"
-        )
+        problem = f"expected two or more systems to compare, found {', '.join(systems) or 'none'}"
+        raise MgenError(f"{problem}; give another RUN, or name more --systems")
     return _match_unpaired([one for (system, _), one in known.items() if system in systems], systems, seed)
 
 
@@ -153,10 +150,8 @@ def draw_pairs(files: Sequence[ClipFile], n: int, seed: int) -> list[tuple[int, 
         left[prompt] = [(first, second) for at, first in enumerate(clips) for second in clips[at + 1 :]]
     left = {prompt: pairs for prompt, pairs in left.items() if pairs}
     if not left:
-        raise MgenError(
-            f"{', '.join(order)}: no prompt that two of them completed; give runs of one evaluation, or --corpus and "
-            "models that complete its prompts"
-        )
+        remedy = "give runs of one evaluation, or --corpus and models that complete its prompts"
+        raise MgenError(f"{', '.join(order)}: no prompt that two of them completed; {remedy}")
     met: Counter[tuple[str, ...]] = Counter()
 
     def systems(pair: tuple[int, int]) -> tuple[str, ...]:

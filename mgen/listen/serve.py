@@ -8,6 +8,7 @@ import secrets
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 from mgen.errors import MgenError
@@ -41,11 +42,10 @@ def bind(host: str, port: int) -> socket.socket:
         MgenError: The port is taken or forbidden, or the host is no address of this machine.
     """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        known = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         raise MgenError(f"--host {host}: no address of this machine ({error}); try 127.0.0.1") from error
+    family, kind, protocol, _, address = known[0]
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -53,9 +53,8 @@ def bind(host: str, port: int) -> socket.socket:
         listener.listen(64)
     except OSError as error:
         listener.close()
-        raise MgenError(
-            f"--port {port}: cannot listen on {host} ({error.strerror}); choose another --port, or 0 for any"
-        ) from error
+        problem = f"--port {port}: cannot listen on {host} ({error.strerror})"
+        raise MgenError(f"{problem}; choose another --port, or 0 for any") from error
     return listener
 
 
@@ -93,18 +92,9 @@ def serve(
         announce(f"token      {token}")
     announce("Ctrl-C ends; every vote is kept.")
     logging.getLogger("uvicorn.error").addFilter(lambda record: "Invalid HTTP request" not in record.getMessage())
-    settings = uvicorn.Config(
-        server.app,
-        http="h11",
-        ws="none",
-        lifespan="off",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=2,
-        limit_concurrency=256,
-    )
+    protocols: dict[str, Any] = {"http": "h11", "ws": "none", "lifespan": "off", "proxy_headers": False}
+    quiet: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
+    settings = uvicorn.Config(server.app, **protocols, **quiet, timeout_graceful_shutdown=2, limit_concurrency=256)
     try:
         uvicorn.Server(settings).run(sockets=[listener])
     except KeyboardInterrupt:  # passed on by uvicorn after a clean shutdown

@@ -96,7 +96,11 @@ def loudness(samples: ArrayLike, sample_rate: int = SAMPLE_RATE) -> float:
         block = (len(sound) - 0.5) / sample_rate  # half a sample less, as pyloudnorm compares seconds
     else:
         block, sound = _BLOCK, sound[: len(sound) - (len(sound) - size) % hop]  # or the last block is cut short
-    return float(pyloudnorm.Meter(sample_rate, filter_class="DeMan", block_size=block).integrated_loudness(sound))
+    return float(_meter(sample_rate, block).integrated_loudness(sound))
+
+
+def _meter(sample_rate: int, block: float = _BLOCK) -> pyloudnorm.Meter:
+    return pyloudnorm.Meter(sample_rate, filter_class="DeMan", block_size=block)
 
 
 def ogg(samples: ArrayLike, sample_rate: int = SAMPLE_RATE) -> bytes:

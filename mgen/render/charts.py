@@ -102,8 +102,7 @@ def distribution_svg(distribution: Distribution, roles: Mapping[str, str] | None
     height = _LANE * len(values) + 40
     label = f"{distribution.title}{_in(distribution.unit)}: {_in_words(values, defined, distribution.real)}"
     if not some:
-        inside = '<text x="4" y="24">undefined for every piece</text>'
-        return _figure(_WIDTH, 40, label, inside, "spread")
+        return _figure(_WIDTH, 40, label, '<text x="4" y="24">undefined for every piece</text>', "spread")
     low = min(float(np.percentile(of, 1)) for of in some)
     high = max(float(np.percentile(of, 99)) for of in some)
     marks = ticks(low, high, 4)
@@ -288,9 +287,8 @@ def reliability_svg(bins: Sequence[Mapping[str, float]], size: int = 280) -> str
         f'<text x="{x(0.5):.1f}" y="{size - 4}" text-anchor="middle">predicted</text>'
         f'<text transform="translate(11 {y(0.5):.1f}) rotate(-90)" text-anchor="middle">observed</text>'
     )
-    words = "; ".join(
-        f"predicted {part['predicted']:.2f}, observed {part['observed']:.2f}, {part['n']:.0f} pieces" for part in bins
-    )
+    in_words = "predicted {predicted:.2f}, observed {observed:.2f}, {n:.0f} pieces"
+    words = "; ".join(in_words.format(**part) for part in bins)
     frame = f'width="{size}" height="{size}" viewBox="0 0 {size} {size}" font-family="sans-serif" font-size="11"'
     label = f'role="img" aria-label="{escape(words)}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {frame} {label}>{"".join(parts)}</svg>'

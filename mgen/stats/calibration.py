@@ -105,9 +105,8 @@ def reliability(probability: ArrayLike, labels: ArrayLike, bins: int = BINS) -> 
     predicted, yes = np.asarray(probability, np.float64), np.asarray(labels, bool)
     weight = balanced_weights(labels)
     place = np.minimum((predicted * bins).astype(np.int64), bins - 1)
-    total, mean, share = (
-        np.bincount(place, part, minlength=bins) for part in (weight, weight * predicted, weight * yes)
-    )
+    masses = (weight, weight * predicted, weight * yes)
+    total, mean, share = (np.bincount(place, mass, minlength=bins) for mass in masses)
     count = np.bincount(place, minlength=bins)
     return [
         {"predicted": float(mean[k] / total[k]), "observed": float(share[k] / total[k]), "n": int(count[k])}

@@ -239,8 +239,8 @@ def mgeval(
         every = {f"{name}_{feature}": row for feature, row in rows.items()} | mean
         lost = {name: max(undefined.values())} | {f"{name}_{feature}": count for feature, count in undefined.items()}
         for key, count in lost.items():
-            row = every.get(key)
-            cells[key] = (
-                undefined_interval(count) if row is None else centred_interval(float(row[0]), row[1:], count, 0, most)
-            )
+            if key in every:
+                cells[key] = centred_interval(float(every[key][0]), every[key][1:], count, 0, most)
+            else:
+                cells[key] = undefined_interval(count)
     return cells

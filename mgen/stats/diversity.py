@@ -131,6 +131,16 @@ def distinct(notes: Notes, n: int, works: ArrayLike | None = None, seed: int = 0
     return centred_interval(float(different.sum() / total.sum()), draws, undefined, 0, 1)
 
 
+def defined_rows(
+    real: Floats, other: Floats, works_real: ArrayLike | None, works_other: ArrayLike | None
+) -> tuple[tuple[Floats, Floats], tuple[Works, Works], int]:
+    """Rows of both tables without a NaN, their works, and the number of rows with one."""
+    groups = work_names(works_real, len(real), "real"), work_names(works_other, len(other), "other")
+    first, second = (np.isfinite(table).all(axis=1) for table in (real, other))
+    undefined = int((~first).sum() + (~second).sum())
+    return (real[first], other[second]), (groups[0][first], groups[1][second]), undefined
+
+
 def standardise(real: Floats, other: Floats) -> tuple[Floats, Floats]:
     """Standardises (B, D) and (C, D) by the mean and deviation of `real`, clipped to `CLIP` deviations.
 
@@ -181,22 +191,19 @@ def vendi_ratio(
         real: (B, D) features of real pieces.
         other: (C, D).
     """
-    groups = work_names(works_real, len(real), "real"), work_names(works_other, len(other), "other")
-    known = [np.isfinite(table).all(axis=1) for table in (real, other)]
-    undefined = int(sum((~mask).sum() for mask in known))
-    n = min(int(mask.sum()) for mask in known)
+    tables, groups, undefined = defined_rows(real, other, works_real, works_other)
+    n = min(map(len, tables))
     if n < 2:
         return undefined_interval(undefined)
-    first, second = standardise(real[known[0]], other[known[1]])
+    tables = standardise(*tables)
     rng = np.random.default_rng(seed)
-    picks = [np.sort(rng.permutation(len(table))[:n]) if len(table) > n else np.arange(n) for table in (first, second)]
-    units = [_unit(table[pick]) for table, pick in zip((first, second), picks, strict=True)]
-    drawn = [group[mask][pick] for group, mask, pick in zip(groups, known, picks, strict=True)]
+    picks = [np.sort(rng.permutation(len(table))[:n]) if len(table) > n else np.arange(n) for table in tables]
+    units = [_unit(table[pick]) for table, pick in zip(tables, picks, strict=True)]
+    drawn = [group[pick] for group, pick in zip(groups, picks, strict=True)]
     ones = np.ones(n)
     value = vendi(units[1], ones) / vendi(units[0], ones)
-    draws = [
-        vendi(units[1], w[1]) / vendi(units[0], w[0]) for w in joint_resamples(drawn[0], drawn[1], replicates, seed)
-    ]
+    weights = joint_resamples(drawn[0], drawn[1], replicates, seed)
+    draws = [vendi(units[1], w[1]) / vendi(units[0], w[0]) for w in weights]
     return centred_interval(value, draws, undefined, 0)
 
 

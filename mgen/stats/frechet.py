@@ -17,8 +17,8 @@ from transformers import PreTrainedModel
 from mgen.arrays import Floats
 from mgen.errors import MgenError
 from mgen.notes import Notes
-from mgen.stats.diversity import standardise
-from mgen.stats.intervals import TAIL, Interval, Works, undefined_interval, work_names
+from mgen.stats.diversity import defined_rows, standardise
+from mgen.stats.intervals import TAIL, Interval, Works, undefined_interval
 
 Embedder = Callable[[Notes], Floats]  # B pieces to (B, D); NaN rows for pieces without an embedding
 SPLITS = 100  # random halves of the works, for the value and for its interval
@@ -81,19 +81,16 @@ def frechet_ratio(
     """
     if real.shape[1] != other.shape[1]:
         raise MgenError(f"frechet: real has {real.shape[1]} dimensions, other {other.shape[1]}; use one embedder")
-    groups = work_names(works_real, len(real), "real"), work_names(works_other, len(other), "other")
-    known = [np.isfinite(table).all(axis=1) for table in (real, other)]
-    undefined = int(sum((~mask).sum() for mask in known))
-    if min(int(mask.sum()) for mask in known) < 4:
+    tables, names, undefined = defined_rows(real, other, works_real, works_other)
+    if min(map(len, tables)) < 4:
         return undefined_interval(undefined)
-    tables = standardise(real[known[0]], other[known[1]])
+    tables = standardise(*tables)
     if real.shape[1] > DIMENSIONS:
         directions = np.linalg.qr(np.random.default_rng(0).normal(size=(real.shape[1], DIMENSIONS)))[0]
         tables = tables[0] @ directions, tables[1] @ directions
     if len(tables[0]) + len(tables[1]) < tables[0].shape[1]:  # directions without pieces change no distance
         span = np.linalg.svd(np.concatenate(tables), full_matrices=False)[2].T
         tables = tables[0] @ span, tables[1] @ span
-    names = groups[0][known[0]], groups[1][known[1]]
     rng = np.random.default_rng(seed)
     pairs = np.array([_halves(tables, names, rng) for _ in range(splits)])
     pairs = pairs[~np.isnan(pairs).any(axis=1)]
