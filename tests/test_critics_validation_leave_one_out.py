@@ -92,7 +92,7 @@ def test_a_network_is_trained_for_every_pair(remi):
 def test_the_style_critic_is_trained_on_some_and_scores_others():
     excerpts = collections(n=24)
     test = np.isin(excerpts.collection, ["club", "church"])
-    score = ensemble()(excerpts, 0)(training_mask(excerpts, "club", "church"), test, 0)
+    score = ensemble(excerpts, 0)(training_mask(excerpts, "club", "church"), test, 0)
     assert score.shape == (48,) and np.isfinite(score).all() and (score <= 0).all()
     assert roc_auc_score(excerpts.positive[test], score) > 0.9
 

@@ -24,9 +24,7 @@ from mgen.stats.sequence_classifier import one_thread
 Question = Literal["style", "intact"]
 
 HIDDEN = 64
-DROPOUT = (0.15, 0.3)
-"""Dropout rates of the features and of the hidden units."""
-
+DROPOUT = (0.15, 0.3)  # dropout rates of the features and of the hidden units
 CLIP = 6.0  # standard deviations from the training mean to which a feature is clipped, so that none dominates
 
 MIXUP = 0.4

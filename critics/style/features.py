@@ -77,11 +77,6 @@ def _means(values: NDArray[Any], owner: NDArray[np.integer[Any]], n: int) -> Flo
     return np.stack([mean_of(column, owner, n) for column in columns.T], axis=1)
 
 
-def _repeated(owner: NDArray[np.integer[Any]], values: NDArray[np.integer[Any]], size: int, n: int) -> Floats:
-    """(n, 1) share of n-grams of `values` that occur earlier in the piece."""
-    return ngrams.repeat_share(owner, values, size, n)[:, None]
-
-
 def _melody(m: OnsetClusters) -> list[Floats]:
     """Intervals of the top line, their pairs, and pitch classes 2 to 4 clusters apart."""
     interval, pairs = m.top.interval, m.after(2)
@@ -211,14 +206,15 @@ def _repetition(m: OnsetClusters) -> list[Floats]:
         (m.cluster_piece, _NORMAL_FORM[m.pitch_classes]),
         (m.cluster_piece, m.pitch_classes),
     )
-    return [_repeated(owner, values, size, m.n) for size in (2, 3, 4, 6, 12) for owner, values in views]
+    sizes = (2, 3, 4, 6, 12)
+    return [ngrams.repeat_share(owner, values, size, m.n)[:, None] for size in sizes for owner, values in views]
 
 
 def _rhythm_repetition(m: OnsetClusters) -> list[Floats]:
     """Repeated n-grams of time ratios."""
     known = m.after(2)
     ratio_class = np.searchsorted(_RATIOS, m.log_ratio, side="right")[known]
-    return [_repeated(m.cluster_piece[known], ratio_class, size, m.n) for size in (3, 4, 6, 8)]
+    return [ngrams.repeat_share(m.cluster_piece[known], ratio_class, size, m.n)[:, None] for size in (3, 4, 6, 8)]
 
 
 def _voice_leading(m: OnsetClusters) -> list[Floats]:

@@ -29,7 +29,8 @@ from mgen.transforms.format_augmentations import augment
 from mgen.transforms.format_invariant import format_invariant_view
 
 CALIBRATED_ON = 0.2  # share of the training works that `ensemble` is only calibrated on
-NETWORK_STEPS = 100
+
+NETWORK_STEPS, NETWORK_BATCH = 100, 16
 
 
 def on_table(table: Callable[[Notes], Floats], copies: int = 0) -> Fitter:
@@ -85,7 +86,7 @@ def naive_features(notes: Notes) -> Floats:
     return np.concatenate([marginals(notes), features(notes)], axis=1)
 
 
-def network(remi: Remi, steps: int, tokens: int = 256, batch: int = 16, learning_rate: float = 1e-3) -> Fitter:
+def network(remi: Remi, steps: int, tokens: int = 256) -> Fitter:
     """A small network on tokens, without augmentation and hard negatives: it learns from the two sides alone.
 
     Args:
@@ -98,15 +99,15 @@ def network(remi: Remi, steps: int, tokens: int = 256, batch: int = 16, learning
         rows = critic.rows(excerpts.notes)
         weight = even_weights(excerpts.positive, excerpts.collection)
         rng = np.random.default_rng([seed, 2])
-        optimizer = torch.optim.AdamW(critic.model.parameters(), lr=learning_rate, weight_decay=0.1)
+        optimizer = torch.optim.AdamW(critic.model.parameters(), lr=1e-3, weight_decay=0.1)
         critic.model.train()
         for step in range(steps):
-            some = rng.choice(len(rows), batch, p=weight / weight.sum())
+            some = rng.choice(len(rows), NETWORK_BATCH, p=weight / weight.sum())
             label = torch.from_numpy(excerpts.positive[some]).float().to(critic.model.device)
             logits = critic.model(input_ids=critic.pad([rows[i] for i in some])).logits[:, 0].float()
             loss = binary_cross_entropy_with_logits(logits, label)
             if not torch.isfinite(loss):
-                raise MgenError(f"network: the loss is {float(loss)} at step {step + 1}; lower learning_rate")
+                raise MgenError(f"network: the loss is {float(loss)} at step {step + 1} of {steps}; take fewer steps")
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -115,27 +116,22 @@ def network(remi: Remi, steps: int, tokens: int = 256, batch: int = 16, learning
     return by_critic(fit)
 
 
-def ensemble() -> Fitter:
+def ensemble(excerpts: Excerpts, seed: int) -> Scorer:
     """The style critic of features, calibrated on a fifth of the training works.
 
     The score is log P(style and intact | piece), the reward without the floor and the abstention of `StyleCritic`.
     """
+    rows = FeatureRows.compute(excerpts, seed)
 
-    def fitter(excerpts: Excerpts, seed: int) -> Scorer:
-        rows = FeatureRows.compute(excerpts, seed)
+    def score(train: Mask, test: Mask, seed: int) -> Floats:
+        works = np.unique(excerpts.work[train])
+        apart = np.random.default_rng([seed, 4]).permutation(works)[: max(1, round(CALIBRATED_ON * len(works)))]
+        valid = train & np.isin(excerpts.work, apart)
+        with threadpool_limits(1):
+            model = FeatureModel.fit(rows.training_set(train & ~valid), rows.training_set(valid), seed=seed)
+            return model.log_probability(rows.table[: len(excerpts)][test])
 
-        def score(train: Mask, test: Mask, seed: int) -> Floats:
-            works = np.unique(excerpts.work[train])
-            apart = np.random.default_rng([seed, 4]).permutation(works)[: max(1, round(CALIBRATED_ON * len(works)))]
-            valid = train & np.isin(excerpts.work, apart)
-            parts = rows.training_set(train & ~valid), rows.training_set(valid)
-            with threadpool_limits(1):
-                model = FeatureModel.fit(*parts, seed=seed)
-                return model.log_probability(rows.table[: len(excerpts)][test])
-
-        return score
-
-    return fitter
+    return score
 
 
 STYLE_MEMBERS = tuple(member for member in MEMBERS if member.question == "style")
@@ -195,7 +191,7 @@ FITTERS: dict[str, Callable[[Remi], Fitter]] = {
     "naive": lambda remi: on_table(naive_features),
     "network": lambda remi: network(remi, NETWORK_STEPS),
     "format_invariant": lambda remi: on_table(format_invariant_features, copies=1),
-    "ensemble": lambda remi: ensemble(),
+    "ensemble": lambda remi: ensemble,
     **{name: lambda remi, fitter=fitter: fitter for name, fitter in ABLATIONS.items()},  # type: ignore[misc]
 }
 """Name -> critic for a corpus of this encoding: two that learn the format, one on the features of evaluation in the

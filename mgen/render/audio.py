@@ -103,7 +103,7 @@ def _meter(sample_rate: int, block: float = _BLOCK) -> pyloudnorm.Meter:
     return pyloudnorm.Meter(sample_rate, filter_class="DeMan", block_size=block)
 
 
-def ogg(samples: ArrayLike, sample_rate: int = SAMPLE_RATE) -> bytes:
+def ogg(samples: ArrayLike) -> bytes:
     """Encodes mono samples (S,) within -1..1 as OGG/Vorbis.
 
     Raises:
@@ -114,8 +114,8 @@ def ogg(samples: ArrayLike, sample_rate: int = SAMPLE_RATE) -> bytes:
         problem = f"ogg: expected (S,) finite samples, got shape {sound.shape}"
         raise MgenError(f"{problem}; mix down and check the synthesiser")
     out = io.BytesIO()
-    with soundfile.SoundFile(out, "w", sample_rate, 1, format="OGG", subtype="VORBIS") as file:
-        for block in np.split(sound, range(sample_rate, len(sound), sample_rate)):
+    with soundfile.SoundFile(out, "w", SAMPLE_RATE, 1, format="OGG", subtype="VORBIS") as file:
+        for block in np.split(sound, range(SAMPLE_RATE, len(sound), SAMPLE_RATE)):
             file.write(block)  # libsndfile overflows its stack on long blocks of Vorbis
     return out.getvalue()
 

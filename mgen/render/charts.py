@@ -172,9 +172,9 @@ def _name(name: str, count: int, defined: int, floor: float) -> str:
     return f'<text class="who" x="0" y="{y:.1f}">{whole}{escape(short)}</text>{lost}'
 
 
-def curve_svg(curve: Curve, width: int = 440, height: int = 250) -> str:
+def curve_svg(curve: Curve) -> str:
     """Draws a line chart with its axes: steps to the right, `unit` upwards. Values not finite leave a gap."""
-    left, right, top, bottom = 48.0, 10.0, 24.0, 34.0
+    width, height, left, right, top, bottom = 440, 250, 48.0, 10.0, 24.0, 34.0
     series = {name: _points(*pair) for name, pair in curve.series.items()}
     steps = np.concatenate([points[0] for points in series.values()] or [np.zeros(0)])
     values = np.concatenate([points[1] for points in series.values()] or [np.zeros(0)])

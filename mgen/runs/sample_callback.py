@@ -30,8 +30,7 @@ from mgen.sampling.samples import decode_with_prompt
 CLIP_SECONDS = 12.0
 """The longest clip: long enough for a prompt and what follows it, and cheap to synthesise at every checkpoint."""
 
-TEMPO = 120.0
-"""Quarter notes per minute of the files; the policy has no tempo."""
+TEMPO = 120.0  # quarter notes per minute of the files; the policy has no tempo
 
 
 @dataclass(frozen=True, slots=True, eq=False)

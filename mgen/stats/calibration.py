@@ -80,8 +80,8 @@ def fit_calibration(logits: ArrayLike, labels: ArrayLike) -> Calibration:
     return Calibration(scale, float(found.x[1]) - scale * centre)
 
 
-def expected_calibration_error(probability: ArrayLike, labels: ArrayLike, bins: int = BINS) -> float:
-    """Mean distance between predicted and observed P(yes), over `bins` equal bins; 0 is best, 1 worst.
+def expected_calibration_error(probability: ArrayLike, labels: ArrayLike) -> float:
+    """Mean distance between predicted and observed P(yes), over `BINS` equal bins; 0 is best, 1 worst.
 
     Args:
         probability: (B,) predicted P(yes) of each piece.
@@ -90,8 +90,8 @@ def expected_calibration_error(probability: ArrayLike, labels: ArrayLike, bins: 
     Source: Naeini et al. 2015; the variant for a binary P(yes), over all of 0..1.
     """
     predicted, weight = np.asarray(probability, np.float64), balanced_weights(labels)
-    place = np.minimum((predicted * bins).astype(np.int64), bins - 1)
-    gap = np.bincount(place, weight * (predicted - np.asarray(labels, np.float64)), minlength=bins)
+    place = np.minimum((predicted * BINS).astype(np.int64), BINS - 1)
+    gap = np.bincount(place, weight * (predicted - np.asarray(labels, np.float64)))
     return float(np.abs(gap).sum() / weight.sum())
 
 

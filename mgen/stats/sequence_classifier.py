@@ -25,14 +25,13 @@ from mgen.music.onset_clusters import OnsetClusters
 from mgen.music.voices import followers, leaders
 from mgen.notes import STEPS_PER_QUARTER, Ints, Notes
 
+# The budget: channels, passes over the training pieces, pieces per step, and the settings of AdamW.
 WIDTH = 32
 EPOCHS = 8
 BATCH = 16
 PEAK_RATE = 5e-3
 DECAY = 0.05
 DROPOUT = 0.1
-"""The budget: channels, passes over the training pieces, pieces per step, and the settings of AdamW."""
-
 DECIMALS = 4  # of a logit: further ones are rounding noise that would rank equal pieces
 MAX_LEAP = 14  # semitones beyond which an interval is a leap of that size
 
