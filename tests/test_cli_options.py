@@ -25,7 +25,7 @@ class Options:
 
 
 def read(*words):
-    (options,) = parse(words, Options, program="mgen test", example="mgen test")
+    (options,) = parse(words, Options, doc="mgen test")
     return options
 
 

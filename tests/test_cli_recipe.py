@@ -119,7 +119,7 @@ def test_every_step_of_a_recipe_takes_its_options(name, target, small_corpus, mo
     for command, config, options, folder in steps:
         path = recipe.CONFIGS / (folder or command) / f"{config}.yaml"
         argv = ["--config", str(path), *options]
-        parsed[command, config], _ = parse(argv, types[command], Output, program=command, example="")
+        parsed[command, config], _ = parse(argv, types[command], Output, doc=f"mgen {command}")
     assert {command for command, _ in parsed} == set(types)
     assert parsed["critic", name].input == "features" and parsed["critic", name].positive == target
     objectives = {config.out: config.objective for config in parsed.values() if isinstance(config, FinetuneConfig)}

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,13 +17,8 @@ from mgen.workflows.bench import BENCHES, BenchConfig, bench
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures; returns the exit code."""
-
-    def positional(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("what", help=", ".join(BENCHES))
-
-    config, output, words = parse(
-        argv, BenchConfig, Output, program="mgen bench", example="mgen bench pretrain --json", positional=positional
-    )
+    arguments = {"what": {"help": ", ".join(BENCHES)}}
+    config, output, words = parse(argv, BenchConfig, Output, doc=__doc__, arguments=arguments)
     result = bench(words.what, **asdict(config))
     print(json.dumps(result) if output.json else "\n".join(f"{key:10} {value}" for key, value in result.items()))
     return 0

@@ -8,7 +8,6 @@ folder below --out; the page is rewritten from all cards there.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Sequence
@@ -35,19 +34,8 @@ class FitConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Makes cards, or measures bands; returns the exit code."""
-
-    def positional(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("names", nargs="*", metavar="NAME", help=f"{ALL}, {', '.join([*REWARDS, *CRITICS])}")
-
-    config, fit, output, words = parse(
-        argv,
-        CardConfig,
-        FitConfig,
-        Output,
-        program="mgen card",
-        example="mgen card style longest_run --corpus corpus --critic runs/critic/model --out runs/cards",
-        positional=positional,
-    )
+    arguments = {"names": {"nargs": "*", "metavar": "NAME", "help": f"{ALL}, {', '.join([*REWARDS, *CRITICS])}"}}
+    config, fit, output, words = parse(argv, CardConfig, FitConfig, Output, doc=__doc__, arguments=arguments)
     began = time.monotonic()
     console = Console(soft_wrap=True, highlight=False, markup=False)
     if fit.fit:

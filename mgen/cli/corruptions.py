@@ -29,13 +29,7 @@ from mgen.workflows.corruptions import (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure the table; returns the exit code."""
-    config, output = parse(
-        argv,
-        CorruptionsConfig,
-        Output,
-        program="mgen corruptions",
-        example="mgen corruptions --corpus corpus --critic runs/critic/model --out runs/corruptions",
-    )
+    config, output = parse(argv, CorruptionsConfig, Output, doc=__doc__)
     result = run_corruptions(config)
     return print_result("" if output.json else _summary(result), result.facts, output.json)
 

@@ -36,14 +36,7 @@ class LeaveOneOutConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains, calibrates and measures a critic; returns the exit code."""
-    config, left_out, output = parse(
-        argv,
-        CriticConfig,
-        LeaveOneOutConfig,
-        Output,
-        program="mgen critic",
-        example="mgen critic --config configs/critic/laptop.yaml --corpus corpus --out runs/critic",
-    )
+    config, left_out, output = parse(argv, CriticConfig, LeaveOneOutConfig, Output, doc=__doc__)
     if left_out.leave_one_collection_out:
         return _leave_one_collection_out(config, left_out, output.json)
     result = run_critic(config, to_stderr)

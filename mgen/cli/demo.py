@@ -26,7 +26,7 @@ class DemoConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compose the corpus, then run the recipe; returns the exit code."""
-    (config,) = parse(argv, DemoConfig, program="mgen demo", example="mgen demo --out runs/demo")
+    (config,) = parse(argv, DemoConfig, doc=__doc__)
     out = Path(config.out)
     metadata = out / "music" / "metadata.csv"
     if not metadata.is_file():

@@ -24,14 +24,7 @@ from mgen.workflows.evaluate import EvaluateConfig, EvaluateResult, run_evaluate
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate; returns the exit code."""
-    config, output = parse(
-        argv,
-        EvaluateConfig,
-        Output,
-        program="mgen evaluate",
-        example="mgen evaluate --model pretrained=runs/base/model tuned=runs/tuned/model --corpus corpus "
-        "--out runs/evaluation",
-    )
+    config, output = parse(argv, EvaluateConfig, Output, doc=__doc__)
     result = run_evaluate(config, to_stderr)
     return print_result("" if output.json else _summary(result), result.facts, output.json)
 

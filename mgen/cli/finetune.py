@@ -1,7 +1,9 @@
 """Fine-tune a policy against rewards and critics.
 
-    accelerate launch scripts/finetune.py --config configs/finetune/laptop.yaml --policy runs/base/model
+    mgen finetune --config configs/finetune/laptop.yaml --policy runs/base/model
     --critic runs/critic/model --corpus corpus --out runs/tuned
+
+Several processes: `accelerate launch scripts/finetune.py` with the same options.
 
 Differs from GRPO as published: credit per note, no division by the deviation of the group, KL in the return. The
 objective `grpo` is GRPO as published.
@@ -19,14 +21,7 @@ SHOWN = ("rewards/", "share/", "policy/", "realism/")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Fine-tune; returns the exit code."""
-    config, output = parse(
-        argv,
-        FinetuneConfig,
-        Output,
-        program="mgen finetune",
-        example="mgen finetune --config configs/finetune/laptop.yaml --policy runs/base/model "
-        "--critic runs/critic/model --corpus corpus --out runs/tuned",
-    )
+    config, output = parse(argv, FinetuneConfig, Output, doc=__doc__)
     result = run_finetune(config, to_stderr)
     state = "was finished before" if result.already_finished else "finished"
     lines = [f"{result.folder} {state}: {result.steps} steps, {result.seconds:.0f} s; means of the last 5 steps:"]

@@ -14,13 +14,7 @@ from mgen.workflows.generate import GenerateConfig, run_generate
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Generate; returns the exit code."""
-    config, output = parse(
-        argv,
-        GenerateConfig,
-        Output,
-        program="mgen generate",
-        example="mgen generate --model runs/tuned/model --out pieces --n 8 --style jazz",
-    )
+    config, output = parse(argv, GenerateConfig, Output, doc=__doc__)
     result = run_generate(config)
     lines = [
         f"{result.folder / piece['file']}: {piece['notes']} notes, {piece['bars']} bars, "

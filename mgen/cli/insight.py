@@ -7,7 +7,6 @@ Reads a corpus written by `mgen prepare` and writes insight.html into it, a self
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Sequence
@@ -29,18 +28,8 @@ class OutputConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures a corpus and writes the page; returns the exit code."""
-
-    def positional(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("corpus", metavar="DIR", help="folder written by mgen prepare")
-
-    options, output, words = parse(
-        argv,
-        InsightConfig,
-        OutputConfig,
-        program="mgen insight",
-        example="mgen insight runs/jazz/corpus",
-        positional=positional,
-    )
+    arguments = {"corpus": {"metavar": "DIR", "help": "folder written by mgen prepare"}}
+    options, output, words = parse(argv, InsightConfig, OutputConfig, doc=__doc__, arguments=arguments)
     began = time.monotonic()
     result = insight(words.corpus, output.out, **asdict(options))
     if output.json:

@@ -7,7 +7,6 @@ The line of a file that cannot be read gives the reason.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -27,17 +26,8 @@ class InstrumentsConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Lists the instruments of files; returns the exit code, 2 if no file could be read."""
-
-    def positional(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("files", nargs="+", metavar="FILE", help="music files, or folders of them")
-
-    config, words = parse(
-        argv,
-        InstrumentsConfig,
-        program="mgen instruments",
-        example="mgen instruments music/jazz song.mid",
-        positional=positional,
-    )
+    arguments = {"files": {"nargs": "+", "metavar": "FILE", "help": "music files, or folders of them"}}
+    config, words = parse(argv, InstrumentsConfig, doc=__doc__, arguments=arguments)
     reports = []
     for report in list_instruments(words.files):
         reports.append(report)

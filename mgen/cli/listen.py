@@ -10,7 +10,6 @@ on this machine only; with another --host it requires a token.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 from mgen.cli.options import parse, to_stderr
@@ -21,14 +20,8 @@ from mgen.workflows.listen import ListenConfig, open_study
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serves the page until Ctrl-C; returns the exit code."""
-
-    def positional(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("runs", nargs="+", metavar="RUN", help="RUN or NAME=RUN: evaluation, MIDI folder or run")
-
-    config, server, words = parse(
-        argv, ListenConfig, ServeConfig, program="mgen listen", example="mgen listen runs/evaluation",
-        positional=positional,
-    )  # fmt: skip
+    arguments = {"runs": {"nargs": "+", "metavar": "RUN", "help": "RUN or NAME=RUN: evaluation, MIDI folder or run"}}
+    config, server, words = parse(argv, ListenConfig, ServeConfig, doc=__doc__, arguments=arguments)
     for module in ("starlette", "uvicorn"):
         import_extra(module, "listen", "mgen listen")
     with bind(server.host, server.port) as listener:  # first: a busy port is an error before the work

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import json
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -36,26 +36,26 @@ class _Parser(TrlParser):  # type: ignore[misc]
 def parse(
     argv: Sequence[str] | None,
     *types: type,
-    program: str,
-    example: str,
-    positional: Callable[[argparse.ArgumentParser], None] | None = None,
+    doc: str | None,
+    arguments: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[Any, ...]:
     """Reads options into instances of the dataclasses `types`.
 
     Args:
         argv: words of the command line after the command's name; None for those of the process.
-        program: how the command is called, `mgen finetune`; for messages and the table of old names.
-        example: a line for `--help` that works as it stands.
-        positional: adds arguments that belong to no dataclass (`SRC...`); they are returned as a namespace, last in
-            the tuple.
+        doc: docstring of the command; its first command line is the example of `--help`, and names the program.
+        arguments: those that belong to no dataclass (`SRC...`), as name -> options of `add_argument`; their values are
+            returned as a namespace, last in the tuple.
 
     Raises:
         MgenError: An option does not exist (with the nearest that does, or its new name), has a value of the wrong
             kind, or fails a check of its dataclass; or the YAML file cannot be read.
     """
+    example = _first_command(doc or "")
+    program = " ".join(example.split()[:2])
     parser = _Parser(types, prog=program, epilog=f"example: {example}", allow_abbrev=False)
-    if positional is not None:
-        positional(parser)
+    for name, settings in (arguments or {}).items():
+        parser.add_argument(name, **settings)
     words = list(sys.argv[1:] if argv is None else argv)
     known = {action.dest for action in parser._actions} - {"help"}
     command = program.split()[-1]
@@ -74,6 +74,12 @@ def parse(
         name = word.split("=")[0].removeprefix("--")
         raise MgenError(f"{program}: {types[0].__name__} has no option '{name}'{nearest(name, known)}")
     return tuple(values)
+
+
+def _first_command(doc: str) -> str:
+    """The first lines of a docstring that are a command, `mgen ...`, up to the next command or empty line."""
+    found = re.search(r"^ *(mgen .*(?:\n(?! *mgen ) *\S.*)*)", doc, re.MULTILINE)
+    return " ".join(found[1].split()) if found else "mgen"
 
 
 def _config_path(words: list[str]) -> str | None:

@@ -1,10 +1,9 @@
-r"""Train on votes: a policy on preference pairs (DPO), or a reward model that predicts the preferred piece.
+"""Train on votes: a policy on preference pairs (DPO), or a reward model that predicts the preferred piece.
 
-mgen votes votes.sqlite --export pairs.jsonl
-mgen prefer --config configs/prefer/laptop.yaml --method dpo --policy runs/tuned/model \
-        --pairs pairs.jsonl --out runs/preferred
-mgen prefer --config configs/prefer/laptop.yaml --method reward --policy runs/tuned/model \
-        --pairs pairs.jsonl --out runs/preference_critic
+    mgen prefer --config configs/prefer/laptop.yaml --method dpo --policy runs/tuned/model
+    --pairs pairs.jsonl --out runs/preferred
+
+`mgen votes votes.sqlite --export pairs.jsonl` writes the pairs; `--method reward` trains the reward model.
 """
 
 from __future__ import annotations
@@ -22,14 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     method = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     method.add_argument("--method", nargs="?", default="dpo")  # determines which options there are
-    config, output = parse(
-        words,
-        options_of(method.parse_known_args(words)[0].method or ""),
-        Output,
-        program="mgen prefer",
-        example="mgen prefer --config configs/prefer/laptop.yaml --method dpo --policy runs/tuned/model "
-        "--pairs pairs.jsonl --out runs/preferred",
-    )
+    config, output = parse(words, options_of(method.parse_known_args(words)[0].method or ""), Output, doc=__doc__)
     result = run_prefer(config, to_stderr)
     facts, state = result.facts, "was finished before" if result.already_finished else "finished"
     pairs, prompts = facts["pairs"], facts["prompts"]

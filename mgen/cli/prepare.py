@@ -8,7 +8,6 @@ performances of a composition) together; without --metadata the file name is the
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import sys
@@ -45,20 +44,16 @@ class OutputConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepares a corpus; returns the exit code."""
-
-    def positional(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("sources", nargs="*", metavar="SRC", help="folders of music, or files")
-        help_ = "music of a style (default style: other); repeat for each"
-        parser.add_argument("--style", action="append", default=[], metavar="NAME=SRC", help=help_)
-
-    options, output, words = parse(
-        argv,
-        PrepareConfig,
-        OutputConfig,
-        program="mgen prepare",
-        example="mgen prepare --style jazz=music/jazz --style other=music/classical --out corpus",
-        positional=positional,
-    )
+    arguments = {
+        "sources": {"nargs": "*", "metavar": "SRC", "help": "folders of music, or files"},
+        "--style": {
+            "action": "append",
+            "default": [],
+            "metavar": "NAME=SRC",
+            "help": "music of a style (default style: other); repeat for each",
+        },
+    }
+    options, output, words = parse(argv, PrepareConfig, OutputConfig, doc=__doc__, arguments=arguments)
     began, read_before = time.monotonic(), []
     bar = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     with Progress(TextColumn("reading"), *bar, console=Console(stderr=True)) as progress:

@@ -1,7 +1,8 @@
 """Pretrain a policy: next-token training on a corpus.
 
-    accelerate launch scripts/pretrain.py --config configs/pretrain/laptop.yaml --corpus corpus --out runs/base
+    mgen pretrain --config configs/pretrain/laptop.yaml --corpus corpus --out runs/base
 
+Several processes: `accelerate launch scripts/pretrain.py` with the same options.
 With `--init` and `--style` a pretrained policy is trained further on one style alone: the low-cost baseline of
 reinforcement learning.
 """
@@ -16,13 +17,7 @@ from mgen.workflows.pretrain import PretrainConfig, run_pretrain
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Pretrain; returns the exit code."""
-    config, output = parse(
-        argv,
-        PretrainConfig,
-        Output,
-        program="mgen pretrain",
-        example="mgen pretrain --config configs/pretrain/laptop.yaml --corpus corpus --out runs/base",
-    )
+    config, output = parse(argv, PretrainConfig, Output, doc=__doc__)
     result = run_pretrain(config, to_stderr)
     facts = result.facts
     state = "was finished before" if result.already_finished else "finished"

@@ -9,7 +9,6 @@ uploaded. No music of the corpus, no local path and no token is published; a lic
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -20,18 +19,12 @@ from mgen.workflows.push import PushConfig, push
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the repository and uploads it; returns the exit code."""
-
-    def positional(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("run", metavar="RUN", help="folder of a finished training run")
-        parser.add_argument("repo", metavar="REPO", nargs="?", default="", help="user/name; optional with --dry-run")
-
+    arguments = {
+        "run": {"metavar": "RUN", "help": "folder of a finished training run"},
+        "repo": {"metavar": "REPO", "nargs": "?", "default": "", "help": "user/name; optional with --dry-run"},
+    }
     config, output, words = parse(
-        positionals_first(sys.argv[1:] if argv is None else argv),
-        PushConfig,
-        Output,
-        program="mgen push",
-        example="mgen push runs/finetune ada/music-policy --evaluation runs/evaluation --license cc-by-4.0",
-        positional=positional,
+        positionals_first(sys.argv[1:] if argv is None else argv), PushConfig, Output, doc=__doc__, arguments=arguments
     )
     result = push(words.run, words.repo, **vars(config))
     state = f"pushed to {result.url}" if result.url else "nothing was pushed"

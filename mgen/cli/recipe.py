@@ -5,7 +5,6 @@ mgen recipe laptop --target bach --style bach=music/bach --style other=music/oth
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import sysconfig
 import time
@@ -39,18 +38,11 @@ class RecipeConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a recipe; returns the exit code."""
-
-    def positional(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("recipe", help="name of a recipe: demo, laptop or gpu")
-        parser.add_argument("--style", action="append", default=[], metavar="NAME=SRC", help="music of a style; repeat")
-
-    config, words = parse(
-        argv,
-        RecipeConfig,
-        program="mgen recipe",
-        example="mgen recipe laptop --target bach --style bach=music/bach --style other=music/other --out runs/laptop",
-        positional=positional,
-    )
+    arguments = {
+        "recipe": {"help": "name of a recipe: demo, laptop or gpu"},
+        "--style": {"action": "append", "default": [], "metavar": "NAME=SRC", "help": "music of a style; repeat"},
+    }
+    config, words = parse(argv, RecipeConfig, doc=__doc__, arguments=arguments)
     sources = [word for style in words.style for word in ("--style", style)]
     if config.metadata:
         sources += ["--metadata", config.metadata]

@@ -26,13 +26,7 @@ _MET = {True: "met", False: "NOT MET", None: f"not judged below {QUOTABLE} per s
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Check; returns the exit code."""
-    config, output = parse(
-        argv,
-        SelfcheckConfig,
-        Output,
-        program="mgen selfcheck",
-        example="mgen selfcheck --corpus corpus --style jazz --out runs/selfcheck",
-    )
+    config, output = parse(argv, SelfcheckConfig, Output, doc=__doc__)
     with Console(stderr=True, soft_wrap=True).status("reading excerpts") as status:
         result = run_selfcheck(config, status.update)
     print_result("" if output.json else _summary(result), result.facts, output.json)

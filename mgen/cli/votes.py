@@ -8,7 +8,6 @@ Works while raters vote. The export has one preference per line, for TRL; ties a
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -24,13 +23,8 @@ from mgen.workflows.votes import Votes, VotesConfig, count_votes
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the results; returns the exit code."""
-
-    def positional(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("file", metavar="FILE", help="votes file that mgen listen wrote")
-
-    config, output, words = parse(
-        argv, VotesConfig, Output, program="mgen votes", example="mgen votes votes.sqlite", positional=positional
-    )
+    arguments = {"file": {"metavar": "FILE", "help": "votes file that mgen listen wrote"}}
+    config, output, words = parse(argv, VotesConfig, Output, doc=__doc__, arguments=arguments)
     votes = count_votes(words.file, **vars(config))
     if output.json:
         print(json.dumps(votes.to_json()))
