@@ -17,9 +17,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausa
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.hub.evaluation_results import EvaluationResults
-from mgen.hub.model_card import PublisherInfo
+from mgen.hub.model_card import PublisherInfo, RepositoryContents
 from mgen.hub.published_samples import from_evaluation, from_model
-from mgen.hub.repository import RepositoryContents, write_repository
+from mgen.hub.repository import write_repository
 from mgen.hub.trained_run import TrainedRun
 from mgen.runs.run import Run
 from mgen.sampling.samples import read_samples

@@ -44,7 +44,7 @@ class OutputConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepares a corpus; returns the exit code."""
-    arguments = {
+    arguments: dict[str, dict[str, Any]] = {
         "sources": {"nargs": "*", "metavar": "SRC", "help": "folders of music, or files"},
         "--style": {
             "action": "append",

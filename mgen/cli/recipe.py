@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mgen.cli.options import parse
 from mgen.corpus.scan import parse_style
@@ -38,7 +39,7 @@ class RecipeConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a recipe; returns the exit code."""
-    arguments = {
+    arguments: dict[str, dict[str, Any]] = {
         "recipe": {"help": "name of a recipe: demo, laptop or gpu"},
         "--style": {"action": "append", "default": [], "metavar": "NAME=SRC", "help": "music of a style; repeat"},
     }

@@ -34,10 +34,11 @@ from mgen.hub.evaluation_results import (
     preference_tables,
 )
 from mgen.hub.private import base_name, redact
-from mgen.hub.published_samples import SampleFiles
+from mgen.hub.published_samples import PublishedSamples
 from mgen.hub.trained_run import CRITIC, POLICY, TrainedRun
 from mgen.notes import MAX_BEATS, STEPS_PER_QUARTER
 from mgen.runs.judges import JudgeSpec
+from mgen.stats.intervals import Interval
 
 TASKS = {POLICY: "text-generation"}
 """Kind of model -> the Hub's task, which is also the name of its pipeline; all other kinds classify."""
@@ -87,24 +88,45 @@ class PublisherInfo:
 
 
 @dataclass(frozen=True)
-class CardInputs:
-    """Everything a model card is written from: the fields of `mgen.hub.repository.RepositoryContents`, with the samples
-    as written.
+class RepositoryContents:
+    """Everything that goes into a repository.
+
+    Attributes:
+        run: the trained run.
+        publisher: what only the publisher can state.
+        corpus: corpus.json of the music; empty if not available.
+        results: the evaluation; None without one.
+        samples: generated pieces; None for none.
+        private_paths: paths that no file may contain -> a description.
     """
 
     run: TrainedRun
     publisher: PublisherInfo
     corpus: Mapping[str, Any]
     results: EvaluationResults | None
-    samples: Mapping[str, Sequence[SampleFiles | None]]
-    samples_source: str
+    samples: PublishedSamples | None
+    private_paths: Mapping[str, str]
+
+    def numbers(self) -> dict[str, dict[str, Interval]]:
+        """group -> metric -> number, from the evaluation or from what the run measured itself."""
+        if self.results:
+            return self.results.numbers()
+        return critic_numbers(self.run.card) or preference_numbers(self.run.facts)
 
 
-def write_model_card(path: Path, inputs: CardInputs) -> None:
-    """Writes README.md; `huggingface_hub.ModelCard.load` reads it back."""
-    run, publisher, results = inputs.run, inputs.publisher, inputs.results
+def write_model_card(path: Path, contents: RepositoryContents, samples: Mapping[str, Sequence[str | None]]) -> None:
+    """Writes README.md; `huggingface_hub.ModelCard.load` reads it back.
+
+    Args:
+        samples: as `write_samples` returns them.
+    """
+    run, publisher, results = contents.run, contents.publisher, contents.results
+    if results:
+        tables, more = results.tables(), results.tables(main=False)
+    else:
+        tables, more = critic_tables(run.card) or preference_tables(run.facts), critic_more(run.card)
     card = ModelCard.from_template(
-        card_data(inputs),
+        card_data(contents),
         template_str=files("mgen.hub").joinpath("model_card.md.jinja").read_text(encoding="utf-8"),
         title=publisher.repo.rpartition("/")[2],
         repo=publisher.repo,
@@ -116,20 +138,20 @@ def write_model_card(path: Path, inputs: CardInputs) -> None:
         example=example(run.remi) if run.remi else "",
         stock=run.stock,
         multi=run.remi is not None and run.remi.multi,
-        recipe=_recipe(inputs),
-        samples=_sample_table(inputs),
-        samples_source=inputs.samples_source,
-        tables=[_markdown(table) for table in _tables(inputs)],
+        recipe=_recipe(contents),
+        samples=_sample_table(samples, contents.publisher),
+        samples_source=contents.samples.source if contents.samples else "",
+        tables=[_markdown(table) for table in tables],
         reliability=RELIABILITY if (run.folder / RELIABILITY.name).is_file() and not results else None,
-        more=[_markdown(table) for table in _more(inputs)],
+        more=[_markdown(table) for table in more],
         others=_markdown(others) if results and (others := results.others()) else None,
         changes=_changes(results),
-        protocol=protocol(inputs),
+        protocol=protocol(contents),
         explanations=results.explanations() if results else [],
-        data=training_data(inputs),
+        data=training_data(contents),
         procedure=procedure(run),
         options=yaml.safe_dump(redact(run.options), sort_keys=True).strip(),
-        limits=limits(inputs),
+        limits=limits(contents),
         publisher=publisher,
         mgen=run.facts.get("versions", {}).get("mgen", ""),
     )
@@ -139,9 +161,9 @@ def write_model_card(path: Path, inputs: CardInputs) -> None:
 # ----------------------------------------------------------------- metadata
 
 
-def card_data(inputs: CardInputs) -> ModelCardData:
+def card_data(contents: RepositoryContents) -> ModelCardData:
     """The metadata block, which the Hub reads."""
-    run, publisher = inputs.run, inputs.publisher
+    run, publisher = contents.run, contents.publisher
     more: dict[str, Any] = dict(licences.license_metadata(publisher.license, publisher.license_link))
     if publisher.base_model and run.command in {"finetune", "prefer"}:
         more["base_model_relation"] = "finetune"
@@ -154,7 +176,7 @@ def card_data(inputs: CardInputs) -> ModelCardData:
         datasets=list(publisher.datasets) or None,
         base_model=publisher.base_model or None,
         model_name=publisher.repo.rpartition("/")[2],
-        eval_results=_model_index(inputs) or None,
+        eval_results=_model_index(contents) or None,
         **more,
     )
 
@@ -174,12 +196,12 @@ def tags(run: TrainedRun) -> list[str]:
     return [*out, *([run.style] if run.style else [])]
 
 
-def _model_index(inputs: CardInputs) -> list[Any]:
-    run, publisher = inputs.run, inputs.publisher
+def _model_index(contents: RepositoryContents) -> list[Any]:
+    run, publisher = contents.run, contents.publisher
     data = publisher.eval_dataset, f"test split of corpus {run.facts.get('data', '')}".strip()
-    if inputs.results:
-        keep = headlines(inputs.results.target)
-        return model_index(inputs.results.numbers(), keep, ("text-generation", "symbolic music generation"), data)
+    if contents.results:
+        keep = headlines(contents.results.target)
+        return model_index(contents.numbers(), keep, ("text-generation", "symbolic music generation"), data)
     keep = {
         "auc": "AUC",
         "accuracy": "accuracy",
@@ -188,10 +210,9 @@ def _model_index(inputs: CardInputs) -> list[Any]:
         "margin": "log-odds, nats",
     }
     task = ("text-classification" if run.stock else "other", "style of symbolic music")
-    numbers = critic_numbers(run.card) or preference_numbers(run.facts)
     if run.command == "prefer":
         task, data = (task[0], "preferences"), (publisher.eval_dataset, "held-out pairs")
-    return model_index(numbers, keep, task, data)
+    return model_index(contents.numbers(), keep, task, data)
 
 
 # ---------------------------------------------------------------- sentences
@@ -267,9 +288,9 @@ def shape(run: TrainedRun) -> list[tuple[str, str]]:
     ]
 
 
-def protocol(inputs: CardInputs) -> list[str]:
+def protocol(contents: RepositoryContents) -> list[str]:
     """How the numbers were measured."""
-    results, run = inputs.results, inputs.run
+    results, run = contents.results, contents.run
     if results is None:
         test = run.card.get("test") or {}
         if run.command == "prefer":
@@ -324,14 +345,14 @@ def _abstention(run: TrainedRun, test: Mapping[str, Any]) -> list[str]:
     return [f"Abstentions, counted as negative: {text}."] if text else []
 
 
-def training_data(inputs: CardInputs) -> dict[str, Any]:
+def training_data(contents: RepositoryContents) -> dict[str, Any]:
     """The music: counts and a table if the corpus is available, and its licence as stated."""
-    corpus, run = inputs.corpus, inputs.run
+    corpus, run = contents.corpus, contents.run
     data: dict[str, Any] = {
         "pairs": run.facts.get("pairs") if run.command == "prefer" else None,
         "fingerprint": run.facts.get("data", ""),
-        "license": inputs.publisher.data_license,
-        "datasets": list(inputs.publisher.datasets),
+        "license": contents.publisher.data_license,
+        "datasets": list(contents.publisher.datasets),
         "table": None,
         "lines": [],
     }
@@ -387,9 +408,9 @@ def procedure(run: TrainedRun) -> list[str]:
     return lines
 
 
-def limits(inputs: CardInputs) -> list[str]:
+def limits(contents: RepositoryContents) -> list[str]:
     """What the model cannot do, results that count against it, and what was not measured."""
-    run, results = inputs.run, inputs.results
+    run, results = contents.run, contents.results
     lines = []
     if run.remi is not None:
         low, high = PITCH_RANGE
@@ -488,20 +509,10 @@ def _size(run: TrainedRun) -> str:
     return f" with {size} parameters"
 
 
-def _tables(inputs: CardInputs) -> list[CardTable]:
-    if inputs.results:
-        return inputs.results.tables()
-    return critic_tables(inputs.run.card) or preference_tables(inputs.run.facts)
-
-
-def _more(inputs: CardInputs) -> list[CardTable]:
-    return inputs.results.tables(main=False) if inputs.results else critic_more(inputs.run.card)
-
-
-def _recipe(inputs: CardInputs) -> str:
+def _recipe(contents: RepositoryContents) -> str:
     """Cleaning recipe of the corpus, which a file needs before it is judged."""
-    remi = inputs.run.remi
-    return str(inputs.corpus.get("recipe") or ("band" if remi is not None and remi.multi else "piano"))
+    remi = contents.run.remi
+    return str(contents.corpus.get("recipe") or ("band" if remi is not None and remi.multi else "piano"))
 
 
 def _changes(results: EvaluationResults | None) -> list[str]:
@@ -519,20 +530,20 @@ def _changes(results: EvaluationResults | None) -> list[str]:
     ]
 
 
-def _sample_table(inputs: CardInputs) -> dict[str, Any]:
+def _sample_table(samples: Mapping[str, Sequence[str | None]], publisher: PublisherInfo) -> dict[str, Any]:
     """A table of audio players: a column per heading, a row per prompt."""
     rows = [
-        ["no note" if sample is None else _audio(sample, inputs.publisher) for sample in samples]
-        for samples in zip(*inputs.samples.values(), strict=True)
+        ["no note" if sample is None else _audio(sample, publisher) for sample in row]
+        for row in zip(*samples.values(), strict=True)
     ]
-    return {"head": list(inputs.samples), "rows": rows}
+    return {"head": list(samples), "rows": rows}
 
 
-def _audio(sample: SampleFiles, publisher: PublisherInfo) -> str:
+def _audio(sample: str, publisher: PublisherInfo) -> str:
     # The Hub plays absolute addresses only; the relative link also works in a local folder.
     return (
-        f'<audio controls preload="none" src="{publisher.file(sample.audio)}"></audio> '
-        f"[ogg]({sample.audio}) · [MIDI]({sample.midi})"
+        f'<audio controls preload="none" src="{publisher.file(f"{sample}.ogg")}"></audio> '
+        f"[ogg]({sample}.ogg) · [MIDI]({sample}.mid)"
     )
 
 

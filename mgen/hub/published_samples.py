@@ -43,14 +43,6 @@ class PublishedSamples:
     source: str
 
 
-@dataclass(frozen=True)
-class SampleFiles:
-    """Paths of one published piece inside the repository."""
-
-    midi: str
-    audio: str
-
-
 def from_evaluation(samples: Samples, name: str, pretrained: str, count: int) -> PublishedSamples | None:
     """Takes the first `count` prompts of an evaluation, completed by this model and by the pretrained one.
 
@@ -99,35 +91,34 @@ def from_model(model: Path, style: str, count: int) -> PublishedSamples | None:
     return PublishedSamples({"this model": [(prompt, completion) for completion in completions]}, TEMPO, source)
 
 
-def write_samples(folder: Path, samples: PublishedSamples, remi: Remi) -> dict[str, list[SampleFiles | None]]:
+def write_samples(folder: Path, samples: PublishedSamples, remi: Remi) -> dict[str, list[str | None]]:
     """Writes `samples/<number>_<heading>.mid` and `.ogg`: completions only, never a prompt.
 
     Returns:
-        heading -> the files for each prompt, None where the model wrote no note.
+        heading -> the path in the repository of the files for each prompt, without `.mid` or `.ogg`; None where the
+            model wrote no note.
 
     Raises:
         MgenError: The folder cannot be written to.
     """
     place = folder / FOLDER
-    out: dict[str, list[SampleFiles | None]] = {}
+    out: dict[str, list[str | None]] = {}
     try:
         place.mkdir(parents=True, exist_ok=True)
         for heading, pieces in samples.pieces.items():
             prompts, completions = [list(prompt) for prompt, _ in pieces], [list(piece) for _, piece in pieces]
             notes = Notes.from_completions(prompts, completions, remi)
             out[heading] = [
-                _write(place, f"{i + 1:02d}_{heading.replace(' ', '_')}", notes, i, samples.tempo)
-                if notes.counts[i]
-                else None
-                for i in range(notes.n_pieces)
+                _write(folder, f"{i + 1:02d}_{heading.replace(' ', '_')}", notes, i, samples.tempo) if count else None
+                for i, count in enumerate(notes.counts)
             ]
     except OSError as error:
         raise MgenError(f"{place}: cannot be written ({error.strerror or error}); choose another folder") from error
     return out
 
 
-def _write(place: Path, name: str, notes: Notes, piece: int, tempo: float) -> SampleFiles:
-    score = notes.to_score(piece, tempo)
-    score.dump_midi(place / f"{name}.mid")
-    (place / f"{name}.ogg").write_bytes(ogg(synthesise(score)))
-    return SampleFiles(f"{FOLDER}/{name}.mid", f"{FOLDER}/{name}.ogg")
+def _write(folder: Path, stem: str, notes: Notes, piece: int, tempo: float) -> str:
+    name, score = f"{FOLDER}/{stem}", notes.to_score(piece, tempo)
+    score.dump_midi(folder / f"{name}.mid")
+    (folder / f"{name}.ogg").write_bytes(ogg(synthesise(score)))
+    return name

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from transformers import GenerationConfig
 
 from mgen.encoding.remi import MIDITOK_FILE
 from mgen.errors import MgenError
-from mgen.hub.evaluation_results import EvaluationResults, critic_numbers, preference_numbers, write_eval_results
-from mgen.hub.model_card import RELIABILITY, CardInputs, PublisherInfo, write_model_card
+from mgen.hub.evaluation_results import write_eval_results
+from mgen.hub.model_card import RELIABILITY, RepositoryContents, write_model_card
 from mgen.hub.private import check_private, redact
-from mgen.hub.published_samples import FALLBACK_CONTEXT, PublishedSamples, write_samples
+from mgen.hub.published_samples import FALLBACK_CONTEXT, write_samples
 from mgen.hub.trained_run import CRITIC_FILE, POLICY, TrainedRun
-from mgen.stats.intervals import Interval
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 COPIED = (
@@ -35,27 +31,6 @@ COPIED = (
 
 TRAINING = "training"
 EVALUATION = "evaluation"
-
-
-@dataclass(frozen=True)
-class RepositoryContents:
-    """Everything that goes into a repository.
-
-    Attributes:
-        run: the trained run.
-        publisher: what only the publisher can state.
-        corpus: corpus.json of the music; empty if not available.
-        results: the evaluation; None without one.
-        samples: generated pieces; None for none.
-        private_paths: paths that no file may contain -> a description.
-    """
-
-    run: TrainedRun
-    publisher: PublisherInfo
-    corpus: Mapping[str, Any]
-    results: EvaluationResults | None
-    samples: PublishedSamples | None
-    private_paths: Mapping[str, str]
 
 
 def write_repository(out: Path, contents: RepositoryContents) -> list[str]:
@@ -79,9 +54,7 @@ def write_repository(out: Path, contents: RepositoryContents) -> list[str]:
         _write_training(run, partial)
         _write_results(contents, partial)
         files = write_samples(partial, samples, run.vocabulary) if samples else {}
-        source = samples.source if samples else ""
-        inputs = CardInputs(run, contents.publisher, contents.corpus, contents.results, files, source)
-        write_model_card(partial / "README.md", inputs)
+        write_model_card(partial / "README.md", contents, files)
         check_private(partial, contents.private_paths)
         if out.exists():
             out.rmdir()
@@ -110,13 +83,6 @@ def generation_config(run: TrainedRun) -> GenerationConfig:
         max_length=run.context or FALLBACK_CONTEXT,
         use_cache=True,
     )
-
-
-def result_numbers(contents: RepositoryContents) -> dict[str, dict[str, Interval]]:
-    """group -> metric -> number, from the evaluation or from what the run measured itself."""
-    if contents.results:
-        return contents.results.numbers()
-    return critic_numbers(contents.run.card) or preference_numbers(contents.run.facts)
 
 
 def _copy_model(run: TrainedRun, folder: Path) -> None:
@@ -152,4 +118,4 @@ def _write_results(contents: RepositoryContents, folder: Path) -> None:
         if diagram.is_file() and not results:
             shutil.copyfile(diagram, folder / RELIABILITY)
     about = results.provenance() if results else ""
-    write_eval_results(folder, result_numbers(contents), publisher.eval_dataset, publisher.url, about)
+    write_eval_results(folder, contents.numbers(), publisher.eval_dataset, publisher.url, about)

@@ -9,7 +9,6 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, get_token
@@ -35,14 +34,6 @@ critic would be loaded by stock classes.
 """
 
 
-@dataclass(frozen=True)
-class Upload:
-    """Addresses of the repository and of the commit."""
-
-    url: str
-    commit: str
-
-
 def check_repo(repo: str) -> None:
     """Raises unless `repo` is a valid `user/name` of the Hub."""
     if repo.count("/") != 1:
@@ -66,7 +57,7 @@ def upload_folder(
     revision: str = "",
     endpoint: str | None = None,
     token: str | None = None,
-) -> Upload:
+) -> tuple[str, str]:
     """Uploads everything in a folder as one commit, creating the repository if needed.
 
     Files of the repository that are not in the folder stay, except those matched by `STALE`.
@@ -76,6 +67,9 @@ def upload_folder(
         revision: branch, created if needed; empty for main.
         endpoint: address of the Hub; by default HF_ENDPOINT or huggingface.co.
         token: by default HF_TOKEN or the one stored by `hf auth login`.
+
+    Returns:
+        Addresses of the repository and of the commit.
 
     Raises:
         MgenError: No token, a token without the right to write, no connection, or an interrupted upload. The folder is
@@ -97,7 +91,7 @@ def upload_folder(
             revision=revision or None,
             delete_patterns=list(STALE),
         )
-    return Upload(str(url), str(commit.commit_url))
+    return str(url), str(commit.commit_url)
 
 
 @contextmanager
@@ -109,8 +103,7 @@ def _explain_errors(repo: str, folder: Path) -> Iterator[None]:
     except OfflineModeIsEnabled as error:
         raise MgenError(f"{repo}: not pushed, HF_HUB_OFFLINE is set; unset it, {again}") from error
     except (TRANSPORT, ValueError, RuntimeError, OSError) as error:
-        cause = _root(error)
-        raise MgenError(f"{repo}: {_reason(cause, repo)}; {again}") from error
+        raise MgenError(f"{repo}: {_reason(_root(error), repo)}; {again}") from error
 
 
 def _reason(error: BaseException, repo: str) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 from mgen.errors import MgenError
 from mgen.hub.evaluation_results import EvaluationResults
 from mgen.hub.licences import closest_license, slug
-from mgen.hub.model_card import PublisherInfo
+from mgen.hub.model_card import PublisherInfo, RepositoryContents
 from mgen.hub.published_samples import PublishedSamples, from_evaluation, from_model
-from mgen.hub.repository import RepositoryContents, write_repository
+from mgen.hub.repository import write_repository
 from mgen.hub.trained_run import POLICY, TrainedRun
 from mgen.hub.upload import check_repo, endpoint, upload_folder
 from mgen.options import from_keywords, option
@@ -112,8 +112,7 @@ def push(run: Path | str, repo: str = "", **options: Any) -> PushResult:
     url = commit = ""
     if not config.dry_run:
         message = config.message or f"{trained.name}: mgen {trained.command}"
-        upload = upload_folder(out, repo, message, config.private, config.revision)
-        url, commit = upload.url, upload.commit
+        url, commit = upload_folder(out, repo, message, config.private, config.revision)
     return PushResult(out, files, size, contents.publisher.repo, url, commit, _remarks(contents))
 
 
