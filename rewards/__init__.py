@@ -15,9 +15,9 @@ from pathlib import Path
 from mgen.errors import MgenError
 from mgen.judgement import Judge, UnavailableJudge
 from mgen.runs.judges import BANDS_FILE
-from rewards.bands import BAND_RULES, Band, Bands, load_bands
+from rewards.bands import BAND_RULES, Bands, load_bands
 from rewards.grammar import GrammarGate
-from rewards.rule import BandRule
+from rewards.rule import Band, BandRule
 
 
 def _band(bands: Mapping[str, Band] | Path | None, name: str) -> Band:

@@ -24,12 +24,7 @@ from rewards.form import Ending, Length, Structure
 from rewards.harmony import BarLines, ChordTones, PitchEntropy, ScaleFit, VoiceLeading
 from rewards.repetition import LongestRun, Loops, PhraseReuse, RepetitionBand, RhythmRepetition
 from rewards.rhythm import Density, Groove, OnsetVariety, Rests, Swing, Syncopation
-from rewards.rule import WORST, Band, BandRule, judge_by_band
-
-__all__ = [
-    "BAND_RULES", "FEWEST_PIECES", "MEASURES", "WORST", "Band", "Bands", "Measure", "fit_bands", "judge_by_band",
-    "load_bands", "save_bands",
-]  # fmt: skip
+from rewards.rule import Band, BandRule
 
 FEWEST_PIECES = 20  # fewest pieces from which quantiles are measured
 
@@ -81,7 +76,7 @@ class Measure:
 
 def _measure(factory: Callable[[Band], BandRule]) -> Measure:
     rule = factory(Band(0, 1))
-    return Measure(lambda notes: rule.value(batch_features(notes)), rule.inside, rule.least)
+    return Measure(lambda notes: rule.measure(batch_features(notes)).value, rule.inside, rule.least)
 
 
 MEASURES: dict[str, Measure] = {

@@ -27,7 +27,10 @@ GAPS = len(_GAP_EDGES) + 1
 """Classes of gaps between clusters."""
 
 WINDOW = 32  # notes in a window of pitches: about two bars of eighths and chords
-SEGMENTS = (2, 4, 8)  # half bars in a segment of each scale of structure
+
+SCALES = {"short": 2, "mid": 4, "long": 8}
+"""Name -> half bars in a segment: one, two and four bars of four quarters. Those of evaluation are twice as long, but a
+completion seldom has two segments of that length."""
 
 MOST_HALF_BARS = 512
 """Half bars of a piece whose structure is compared, from its beginning; the cost grows with the square."""
@@ -54,7 +57,6 @@ class BatchFeatures(OnsetClusters):
     def __init__(self, notes: Notes) -> None:
         super().__init__(notes, TOGETHER, None, upwards=False)
         self.count = np.bincount(self.piece, minlength=self.n)  # (B,) pitched notes
-        self._repeats: dict[str, tuple[Mask, Mask]] = {}
 
     def to_notes(self, mask: Mask) -> Mask:
         """(N,) of the batch from (P,) of its pitched notes; drums are False."""
@@ -154,17 +156,11 @@ class BatchFeatures(OnsetClusters):
 
     def repeats(self, n: int, view: ngrams.View) -> tuple[Mask, Mask]:
         """(P,) whether the n-gram that ends at a note occurred earlier, and whether there is one."""
-        key = f"{n} {view}"
-        if key not in self._repeats:
-            self._repeats[key] = ngrams.repeats(self.piece, self.pitch, n, view)
-        return self._repeats[key]
+        return ngrams.repeats(self.piece, self.pitch, n, view)
 
     def line_repeats(self, n: int) -> tuple[Mask, Mask]:
         """(M,) the same of n intervals of the top line."""
-        key = f"{n} line"
-        if key not in self._repeats:
-            self._repeats[key] = ngrams.repeats(self.cluster_piece, self.top.pitch, n, "interval")
-        return self._repeats[key]
+        return ngrams.repeats(self.cluster_piece, self.top.pitch, n, "interval")
 
     @cached_property
     def run(self) -> Longs:
@@ -211,5 +207,5 @@ class BatchFeatures(OnsetClusters):
 
     @cached_property
     def structure(self) -> dict[int, Floats]:
-        """(B,) structureness at each scale of `SEGMENTS`."""
-        return structure_at_scales(self.notes, SEGMENTS, MOST_HALF_BARS)
+        """(B,) structureness at each of `SCALES`."""
+        return structure_at_scales(self.notes, tuple(SCALES.values()), MOST_HALF_BARS)

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mgen.arrays import Floats, Mask
-from rewards.batch import BatchFeatures
-from rewards.rule import Band, BandRule
-
-SCALES = {"short": 2, "mid": 4, "long": 8}
-"""Name -> half bars in a segment: one, two and four bars of four quarters. Those of evaluation are twice as long, but a
-completion seldom has two segments of that length."""
+from rewards.batch import SCALES, BatchFeatures
+from rewards.rule import Band, BandRule, Measurement
 
 
 class Structure(BandRule):
@@ -28,8 +23,8 @@ class Structure(BandRule):
         super().__init__(band)
         self.half_bars = SCALES[scale]
 
-    def value(self, music: BatchFeatures) -> Floats:
-        return music.structure[self.half_bars]
+    def measure(self, music: BatchFeatures) -> Measurement:
+        return Measurement(music.structure[self.half_bars])
 
 
 class Length(BandRule):
@@ -43,8 +38,8 @@ class Length(BandRule):
 
     inside, least = 0.8, 1.0
 
-    def value(self, music: BatchFeatures) -> Floats:
-        return np.where(music.count > 0, music.count.astype(np.float64), np.nan)
+    def measure(self, music: BatchFeatures) -> Measurement:
+        return Measurement(np.where(music.count > 0, music.count.astype(np.float64), np.nan))
 
 
 class Ending(BandRule):
@@ -60,18 +55,10 @@ class Ending(BandRule):
 
     inside = 0.8
 
-    def _last(self, music: BatchFeatures) -> Mask:
-        last = np.append(music.cluster_piece[1:] != music.cluster_piece[:-1], True)
-        out: Mask = last[music.cluster]
-        return out
-
-    def value(self, music: BatchFeatures) -> Floats:
-        last = self._last(music)
+    def measure(self, music: BatchFeatures) -> Measurement:
+        last = np.append(music.cluster_piece[1:] != music.cluster_piece[:-1], True)[music.cluster]
         length = np.log2(np.maximum(music.duration, 1))
         longest = np.zeros(music.n)
         np.maximum.at(longest, music.piece[last], length[last])
-        return np.where(music.n_clusters > 1, longest - music.mean(length, music.piece), np.nan)
-
-    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
-        last = music.to_notes(self._last(music))
-        return last, last
+        value = np.where(music.n_clusters > 1, longest - music.mean(length, music.piece), np.nan)
+        return Measurement(value, music.to_notes(last), music.to_notes(last))

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mgen.arrays import Floats, Longs, Mask, entropy
+from mgen.arrays import entropy
 from mgen.music.metrics import SCALE
 from rewards.batch import BatchFeatures
-from rewards.rule import BandRule
+from rewards.rule import BandRule, Measurement
 
 SCALES = (np.add.outer(np.arange(12), SCALE) % 12).astype(np.int64)
 """(12, 7) pitch classes of the major scales, which are those of the natural minor ones."""
@@ -28,16 +28,9 @@ class ChordTones(BandRule):
     measured on the training corpus (`fit_bands`), not chosen.
     """
 
-    def _masks(self, music: BatchFeatures) -> tuple[Mask, Mask]:
-        strong = music.strong
-        return strong & music.in_chord, strong
-
-    def value(self, music: BatchFeatures) -> Floats:
-        return music.share(*self._masks(music))
-
-    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
-        inside, strong = self._masks(music)
-        return music.to_notes(inside), music.to_notes(strong & ~inside)
+    def measure(self, music: BatchFeatures) -> Measurement:
+        inside, outside = music.strong & music.in_chord, music.strong & ~music.in_chord
+        return Measurement(music.share(inside, music.strong), music.to_notes(inside), music.to_notes(outside))
 
 
 class ScaleFit(BandRule):
@@ -53,23 +46,15 @@ class ScaleFit(BandRule):
     the training corpus (`fit_bands`), not chosen.
     """
 
-    def _outside(self, music: BatchFeatures) -> Mask:
+    def measure(self, music: BatchFeatures) -> Measurement:
         window, owner = music.window
         fit = music.window_classes[:, SCALES].sum(axis=2)
         lowest = np.full(len(owner), 1 << 20)
         np.minimum.at(lowest, window, music.pitch)
         # a tie goes to the scale whose root is the fewest semitones above the lowest note, in every key
         best = (12 * fit - (np.arange(12) - lowest[:, None]) % 12).argmax(axis=1)
-        outside = np.ones((12, 12), bool)
-        outside[np.arange(12)[:, None], SCALES] = False
-        out: Mask = outside[best[window], music.pitch % 12]
-        return out
-
-    def value(self, music: BatchFeatures) -> Floats:
-        return music.mean(~self._outside(music), music.piece)
-
-    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
-        return None, music.to_notes(self._outside(music))
+        inside = (SCALES[best[window]] == music.pitch[:, None] % 12).any(axis=1)
+        return Measurement(music.mean(inside, music.piece), lack=music.to_notes(~inside))
 
 
 class PitchEntropy(BandRule):
@@ -83,8 +68,8 @@ class PitchEntropy(BandRule):
     measured on the training corpus (`fit_bands`), not chosen.
     """
 
-    def value(self, music: BatchFeatures) -> Floats:
-        return music.mean(entropy(music.window_classes), music.window[1])
+    def measure(self, music: BatchFeatures) -> Measurement:
+        return Measurement(music.mean(entropy(music.window_classes), music.window[1]))
 
 
 class VoiceLeading(BandRule):
@@ -98,17 +83,13 @@ class VoiceLeading(BandRule):
     Source: ours, after the principle of the nearest way; the band is measured on the training corpus (`fit_bands`).
     """
 
-    def _masks(self, music: BatchFeatures) -> tuple[Mask, Longs]:
-        led, leap, _ = music.leap
-        return led, leap
+    bar_lines_only = False
 
-    def value(self, music: BatchFeatures) -> Floats:
-        led, leap = self._masks(music)
-        return music.mean(leap[led], music.piece[led])
-
-    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
-        led, leap = self._masks(music)
-        return music.to_notes(led & (leap > self.band.high)), music.to_notes(led & (leap < self.band.low))
+    def measure(self, music: BatchFeatures) -> Measurement:
+        led, leap, over = music.leap
+        led = led & over if self.bar_lines_only else led
+        wide, narrow = led & (leap > self.band.high), led & (leap < self.band.low)
+        return Measurement(music.mean(leap[led], music.piece[led]), music.to_notes(wide), music.to_notes(narrow))
 
 
 class BarLines(VoiceLeading):
@@ -121,6 +102,4 @@ class BarLines(VoiceLeading):
     Source: ours; the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 
-    def _masks(self, music: BatchFeatures) -> tuple[Mask, Longs]:
-        led, leap, over = music.leap
-        return led & over, leap
+    bar_lines_only = True

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from mgen.arrays import Floats, Mask, max_of
+from mgen.arrays import max_of
 from mgen.errors import MgenError
 from mgen.music import ngrams
 from mgen.music.ngrams import View
 from rewards.batch import BatchFeatures
-from rewards.rule import Band, BandRule
+from rewards.rule import Band, BandRule, Measurement
 
 FIGURE = 2  # intervals in a figure of `PhraseReuse`: three notes of a line
 
@@ -38,13 +38,9 @@ class RepetitionBand(BandRule):
         super().__init__(band)
         self.n, self.view = n, view
 
-    def value(self, music: BatchFeatures) -> Floats:
+    def measure(self, music: BatchFeatures) -> Measurement:
         again, whole = music.repeats(self.n, self.view)
-        return music.share(again, whole)
-
-    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
-        again, whole = music.repeats(self.n, self.view)
-        return music.to_notes(again), music.to_notes(whole & ~again)
+        return Measurement(music.share(again, whole), music.to_notes(again), music.to_notes(whole & ~again))
 
 
 class RhythmRepetition(BandRule):
@@ -64,21 +60,14 @@ class RhythmRepetition(BandRule):
         super().__init__(band)
         self.n = n
 
-    def _masks(self, music: BatchFeatures) -> tuple[Mask, Mask]:
+    def measure(self, music: BatchFeatures) -> Measurement:
         at = np.flatnonzero(music.follows)
         piece = music.cluster_piece[at]
         again, whole = np.zeros((2, len(music.first)), bool)
         again[at] = ngrams.repeated(piece, music.gap_class[at], self.n)
         whole[at] = ngrams.complete(piece, self.n)
-        return again, whole
-
-    def value(self, music: BatchFeatures) -> Floats:
-        again, whole = self._masks(music)
-        return music.mean(again[whole], music.cluster_piece[whole])
-
-    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
-        again, whole = self._masks(music)
-        return music.clusters_to_notes(again), music.clusters_to_notes(whole & ~again)
+        share = music.mean(again[whole], music.cluster_piece[whole])
+        return Measurement(share, music.clusters_to_notes(again), music.clusters_to_notes(whole & ~again))
 
 
 class Loops(BandRule):
@@ -94,12 +83,10 @@ class Loops(BandRule):
 
     inside = 0.8
 
-    def value(self, music: BatchFeatures) -> Floats:
+    def measure(self, music: BatchFeatures) -> Measurement:
         longest = max_of(music.loop, music.piece, music.n)
-        return np.where(music.count > 1, longest / np.maximum(music.count, 1), np.nan)
-
-    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
-        return music.to_notes(music.loop > self.band.high * music.count[music.piece]), None
+        share = np.where(music.count > 1, longest / np.maximum(music.count, 1), np.nan)
+        return Measurement(share, music.to_notes(music.loop > self.band.high * music.count[music.piece]))
 
 
 class LongestRun(BandRule):
@@ -115,12 +102,9 @@ class LongestRun(BandRule):
 
     inside, least = 0.8, 1.0
 
-    def value(self, music: BatchFeatures) -> Floats:
-        longest = max_of(music.run, music.piece, music.n)
-        return np.where(music.count > 1, longest, np.nan)
-
-    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
-        return music.to_notes(music.run > self.band.high), None
+    def measure(self, music: BatchFeatures) -> Measurement:
+        longest = np.where(music.count > 1, max_of(music.run, music.piece, music.n), np.nan)
+        return Measurement(longest, music.to_notes(music.run > self.band.high))
 
 
 class PhraseReuse(BandRule):
@@ -139,14 +123,7 @@ class PhraseReuse(BandRule):
 
     root = True
 
-    def _masks(self, music: BatchFeatures) -> tuple[Mask, Mask]:
+    def measure(self, music: BatchFeatures) -> Measurement:
         again, whole = music.line_repeats(FIGURE)
-        continues = np.append(False, again[:-1])[: len(again)]
-        return again & ~continues, whole
-
-    def value(self, music: BatchFeatures) -> Floats:
-        back, whole = self._masks(music)
-        return music.mean(back[whole], music.cluster_piece[whole])
-
-    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
-        return music.clusters_to_notes(self._masks(music)[0]), None
+        begins = again & ~np.append(False, again[:-1])[: len(again)]
+        return Measurement(music.mean(begins[whole], music.cluster_piece[whole]), music.clusters_to_notes(begins))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from mgen.arrays import Floats, Mask, entropy
+from mgen.arrays import entropy
 from mgen.music.onset_clusters import TOGETHER
 from mgen.notes import STEPS_PER_QUARTER
 from rewards.batch import GAPS, BatchFeatures
-from rewards.rule import BandRule
+from rewards.rule import BandRule, Measurement
 
 EARLIEST, LATEST = 8, 20  # range, in steps of a beat, of the second onset of a pair of eighths
 REST = 10  # grid steps of the shortest silence that is a rest
@@ -30,24 +30,17 @@ class Swing(BandRule):
 
     least = 2 / 11  # one grid step from straight eighths: 13 / 11 - 1
 
-    def _masks(self, music: BatchFeatures) -> tuple[Mask, Floats]:
+    def measure(self, music: BatchFeatures) -> Measurement:
         number, step = music.beat
         same = music.follows & (np.diff(number, prepend=np.int32(-1)) == 0)  # the cluster before is in this beat
         goes_on = np.append(same[1:], False)
         on_beat = np.append(False, np.abs(step[:-1]) <= TOGETHER)[: len(step)]
         third = np.append(False, same[:-1])[: len(step)]
         pair = same & ~third & ~goes_on & on_beat & (step >= EARLIEST) & (step <= LATEST)
-        return pair, step / (STEPS_PER_QUARTER - step)
-
-    def value(self, music: BatchFeatures) -> Floats:
-        pair, ratio = self._masks(music)
-        return music.mean(ratio[pair], music.cluster_piece[pair])
-
-    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
-        pair, ratio = self._masks(music)
-        return music.clusters_to_notes(pair & (ratio > self.band.high)), music.clusters_to_notes(
-            pair & (ratio < self.band.low)
-        )
+        ratio = step / (STEPS_PER_QUARTER - step)
+        late, early = pair & (ratio > self.band.high), pair & (ratio < self.band.low)
+        value = music.mean(ratio[pair], music.cluster_piece[pair])
+        return Measurement(value, music.clusters_to_notes(late), music.clusters_to_notes(early))
 
 
 class Syncopation(BandRule):
@@ -63,20 +56,14 @@ class Syncopation(BandRule):
 
     root = True
 
-    def _masks(self, music: BatchFeatures) -> tuple[Mask, Mask]:
+    def measure(self, music: BatchFeatures) -> Measurement:
         number, step = music.beat
         known = np.append(music.follows[1:], False)[: len(step)]
         beats = np.append(number[1:], 0)[: len(step)] - number
         late = (beats > 1) | ((beats == 1) & (np.append(step[1:], 0)[: len(step)] > TOGETHER))
-        return known & (step > TOGETHER) & late, known
-
-    def value(self, music: BatchFeatures) -> Floats:
-        late, known = self._masks(music)
-        return music.mean(late[known], music.cluster_piece[known])
-
-    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
-        late, known = self._masks(music)
-        return music.clusters_to_notes(late), music.clusters_to_notes(known & ~late)
+        late &= known & (step > TOGETHER)
+        share = music.mean(late[known], music.cluster_piece[known])
+        return Measurement(share, music.clusters_to_notes(late), music.clusters_to_notes(known & ~late))
 
 
 class Groove(BandRule):
@@ -89,13 +76,13 @@ class Groove(BandRule):
     Source: ours, after grooving pattern similarity (Wu and Yang 2020, arXiv:2008.01307), of neighbours only.
     """
 
-    def value(self, music: BatchFeatures) -> Floats:
+    def measure(self, music: BatchFeatures) -> Measurement:
         bar, struck = music.bar_patterns
         owner = music.notes.bars.piece[bar]
         first = np.flatnonzero((np.diff(bar) == 1) & (np.diff(owner) == 0))
         both = np.bitwise_count(struck[first] & struck[first + 1])
         either = np.bitwise_count(struck[first]) + np.bitwise_count(struck[first + 1])
-        return music.mean(2 * both / np.maximum(either, 1), owner[first])
+        return Measurement(music.mean(2 * both / np.maximum(either, 1), owner[first]))
 
 
 class Rests(BandRule):
@@ -111,13 +98,11 @@ class Rests(BandRule):
 
     root = True
 
-    def value(self, music: BatchFeatures) -> Floats:
+    def measure(self, music: BatchFeatures) -> Measurement:
         first, last = music.ends
         silent = np.bincount(music.piece, weights=np.where(music.rest >= REST, music.rest, 0), minlength=music.n)
-        return np.where(last > first, silent / np.maximum(last - first, 1), np.nan)
-
-    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
-        return music.to_notes(music.rest >= REST), None
+        share = np.where(last > first, silent / np.maximum(last - first, 1), np.nan)
+        return Measurement(share, music.to_notes(music.rest >= REST))
 
 
 class Density(BandRule):
@@ -129,10 +114,10 @@ class Density(BandRule):
     Source: ours; the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 
-    def value(self, music: BatchFeatures) -> Floats:
+    def measure(self, music: BatchFeatures) -> Measurement:
         first, last = music.ends
         quarters = np.maximum(last - first, 1) / STEPS_PER_QUARTER
-        return np.where(last > first, np.log2(np.maximum(music.count, 1) / quarters), np.nan)
+        return Measurement(np.where(last > first, np.log2(np.maximum(music.count, 1) / quarters), np.nan))
 
 
 class OnsetVariety(BandRule):
@@ -146,7 +131,7 @@ class OnsetVariety(BandRule):
     corpus (`fit_bands`), not chosen.
     """
 
-    def value(self, music: BatchFeatures) -> Floats:
+    def measure(self, music: BatchFeatures) -> Measurement:
         at = music.follows
         slot = music.cluster_piece[at] * GAPS + music.gap_class[at]
-        return entropy(np.bincount(slot, minlength=GAPS * music.n).reshape(-1, GAPS))
+        return Measurement(entropy(np.bincount(slot, minlength=GAPS * music.n).reshape(-1, GAPS)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import isfinite, sqrt
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -70,6 +70,14 @@ def judge_by_band(
     return Judgement(score.astype(np.float32), credit.astype(np.float32), defined)
 
 
+class Measurement(NamedTuple):
+    """What a rule measures in B pieces of N notes; a mask of None is all notes equally."""
+
+    value: Floats  # (B,) NaN where undefined
+    excess: Mask | None = None  # (N,) notes that make the value too large
+    lack: Mask | None = None  # (N,) notes that make it too small
+
+
 class BandRule(ABC):
     """A rule that scores how far one number of a piece lies outside the band of real music.
 
@@ -93,16 +101,12 @@ class BandRule(ABC):
         self.band = band
 
     @abstractmethod
-    def value(self, music: BatchFeatures) -> Floats:
-        """(B,) the number; NaN where undefined."""
-
-    def blame(self, music: BatchFeatures) -> tuple[Mask | None, Mask | None]:
-        """(N,) notes that make the number too large, and (N,) too small; None for all notes equally."""
-        return None, None
+    def measure(self, music: BatchFeatures) -> Measurement:
+        """The number of each piece, and the notes that bear the credit."""
 
     def __call__(self, notes: Notes) -> Judgement:
-        music = batch_features(notes)
-        band, value = self.band, self.value(music)
+        value, *blame = self.measure(batch_features(notes))
+        band = self.band
         if self.root:
             band, value = Band(sqrt(band.low), sqrt(band.high)), np.sqrt(value)
-        return judge_by_band(band, value, notes, *self.blame(music), worst=self.worst)
+        return judge_by_band(band, value, notes, *blame, worst=self.worst)

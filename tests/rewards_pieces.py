@@ -9,9 +9,8 @@ import symusic
 from numpy.typing import NDArray
 
 from mgen.notes import Notes
-from rewards.bands import Band
 from rewards.batch import batch_features
-from rewards.rule import BandRule
+from rewards.rule import Band, BandRule
 
 BANDS = {
     "n_notes": Band(6, 20),
@@ -69,4 +68,4 @@ def played(*pieces: Sequence[tuple[int, int, int]]) -> Notes:
 
 def value_of(rule: BandRule, notes: Notes) -> NDArray[np.float64]:
     """What a rule measures, whatever its band."""
-    return rule.value(batch_features(notes))
+    return rule.measure(batch_features(notes)).value

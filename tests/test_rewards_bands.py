@@ -8,8 +8,9 @@ from rewards_pieces import BANDS, melodies
 
 from mgen.errors import MgenError
 from rewards import REWARDS, rules
-from rewards.bands import Band, fit_bands, judge_by_band, load_bands, save_bands
+from rewards.bands import fit_bands, load_bands, save_bands
 from rewards.batch import batch_features
+from rewards.rule import Band, judge_by_band
 
 
 def test_distance_counts_band_widths():

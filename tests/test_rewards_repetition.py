@@ -6,9 +6,9 @@ from rewards_pieces import melodies, played, value_of
 
 from mgen.errors import MgenError
 from mgen.music.ngrams import longest_loop, loop_length
-from rewards.bands import Band
 from rewards.batch import batch_features
 from rewards.repetition import LongestRun, Loops, PhraseReuse, RepetitionBand, RhythmRepetition
+from rewards.rule import Band
 
 LOOP = [60, 62, 64] * 3
 

@@ -13,9 +13,9 @@ from trl import GRPOConfig, GRPOTrainer
 from mgen.encoding.remi import Kind, Remi
 from mgen.errors import MgenError
 from rewards import REWARDS
-from rewards.bands import Band
 from rewards.grammar import GrammarGate
 from rewards.repetition import LongestRun
+from rewards.rule import Band
 from rewards.trl import Decoder, TrlReward, trl_rewards
 
 REMI = Remi.build(("jazz", "other"))

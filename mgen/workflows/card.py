@@ -39,7 +39,8 @@ from mgen.transforms.hard_negatives import HARD_NEGATIVES
 from mgen.transforms.rebuild import Transform
 from mgen.workflows.judges import JUDGES
 from rewards import REWARDS, rules
-from rewards.bands import Band, Bands, fit_bands, load_bands, save_bands
+from rewards.bands import Bands, fit_bands, load_bands, save_bands
+from rewards.rule import Band
 
 ALL = "all"
 PAGE = "cards.md"
