@@ -105,8 +105,8 @@ class BandRule(ABC):
         """The number of each piece, and the notes that bear the credit."""
 
     def __call__(self, notes: Notes) -> Judgement:
-        value, *blame = self.measure(batch_features(notes))
+        value, excess, lack = self.measure(batch_features(notes))
         band = self.band
         if self.root:
             band, value = Band(sqrt(band.low), sqrt(band.high)), np.sqrt(value)
-        return judge_by_band(band, value, notes, *blame, worst=self.worst)
+        return judge_by_band(band, value, notes, excess, lack, self.worst)
