@@ -138,3 +138,23 @@ def test_a_style_critic_gives_credit_that_sums_to_its_score():
     without = StyleCritic(Counts(), "jazz", min_notes=4)(notes)
     assert without.credit is None
     np.testing.assert_array_equal(without.score, judged.score)
+
+
+def test_a_note_past_the_end_of_its_bar_is_in_a_prefix_with_its_bar(remi):
+    """Sampled music may write a position that its bar does not have; the note then sounds in a later bar."""
+    names = {name: i for i, name in enumerate(remi.names)}
+
+    def note(position):
+        return [names[f"Position_{position}"], names["Pitch_60"], names["Velocity_63"], names["Duration_0.6.24"]]
+
+    short_bar = [names["Bar_None"], names["TimeSig_1/4"]]
+    notes = Notes.from_ids([[*short_bar, *note(0), *note(90), *[*short_bar, *note(0)] * 4]], remi)
+    assert notes.bar.tolist() == [0, 1, 2, 3, 0, 4]
+    lengths = []
+
+    def score(some: Notes) -> np.ndarray:
+        lengths.extend(len(row) for row in remi.encode(some)[: some.n_pieces])  # reads the bars of every note
+        return squared(some)
+
+    found = prefix_credit(score, notes, squared(notes))
+    assert found.sum() == pytest.approx(-36) and lengths == sorted(lengths)
