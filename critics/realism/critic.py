@@ -42,38 +42,25 @@ WINDOW = 16  # rounds over which `running_away` and `starved` are averaged
 class RealismOptions:
     """How a realism critic learns.
 
-    Attributes:
-        learning_rate: of AdamW.
-        steps: optimizer steps per round.
-        batch_size: pieces per step: half real and half generated, each half from the new batch and half from the
-            replay buffer.
-        capacity: pieces of each class in the replay buffer; the oldest leave. Keep it to a few rounds: older
-            samples are those of an older policy.
-        smoothing: targets are `1 - smoothing` and `smoothing`. It bounds the raw logit; the calibration
-            removes its bias.
-        clip: largest score, and minus the smallest, in nats.
-        floor, ceiling: held-out accuracy below which it takes twice the steps, and above which it takes none.
-        memory: held-out logits that the calibration is fitted on, of both classes together.
-        gradient_penalty: weight of `critics.realism.regularisation.gradient_penalty` in its loss; 0 is none.
-        spectral_norm: of `critics.realism.regularisation.BOUNDED`.
-        min_notes: fewest notes of a piece that it judges.
-
     Raises:
         ValueError: A number is out of its range; the message begins with its name.
     """
 
-    learning_rate: float = 3e-4
-    steps: int = 2
+    learning_rate: float = 3e-4  # of AdamW
+    steps: int = 2  # optimizer steps per round
+    # Pieces per step: half real and half generated, each half from the new batch and half from the replay buffer.
     batch_size: int = 64
+    # Pieces of each class in the replay buffer; the oldest leave. Keep it to a few rounds: older samples are those of
+    # an older policy.
     capacity: int = 512
-    smoothing: float = 0.05
-    clip: float = 5.0
-    floor: float = 0.6
-    ceiling: float = 0.95
-    memory: int = 512
-    gradient_penalty: float = 0.0
-    spectral_norm: str = "none"
-    min_notes: int = MIN_NOTES
+    smoothing: float = 0.05  # targets are 1 - it and it: this bounds the raw logit; calibration removes its bias
+    clip: float = 5.0  # largest score, and minus the smallest, in nats
+    floor: float = 0.6  # held-out accuracy below which it takes twice the steps
+    ceiling: float = 0.95  # held-out accuracy above which it takes no step
+    memory: int = 512  # held-out logits that the calibration is fitted on, of both classes together
+    gradient_penalty: float = 0.0  # weight of `regularisation.gradient_penalty` in its loss; 0 is none
+    spectral_norm: str = "none"  # of `regularisation.BOUNDED`
+    min_notes: int = MIN_NOTES  # fewest notes of a piece that it judges
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("batch_size", 4), ("capacity", 1), ("memory", 32), ("min_notes", 0)):

@@ -34,15 +34,10 @@ INPUTS = ("features", "tokens")
 
 @dataclass(frozen=True, eq=False)
 class TokenModel:
-    """log P(style | piece) in nats, both styles equally likely beforehand. It never abstains.
+    """log P(style | piece) in nats, both styles equally likely beforehand. It never abstains."""
 
-    Attributes:
-        network: gives the raw logit of a piece.
-        calibration: from that logit to nats.
-    """
-
-    network: SequenceCritic
-    calibration: Calibration
+    network: SequenceCritic  # gives the raw logit of a piece
+    calibration: Calibration  # from that logit to nats
 
     input = "tokens"
 

@@ -42,25 +42,15 @@ MIN_SCALE = 1e-3  # least scale that a feature is divided by: one that hardly va
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One network of an ensemble.
+    """One network of an ensemble."""
 
-    Attributes:
-        question: `style` (the style or other music) or `intact` (real or corrupted music).
-        view: a name of `VIEWS`.
-        negatives: names of `HARD_NEGATIVES` that count as a no.
-        share: their total weight, relative to that of real music.
-        steps: optimizer steps.
-        mixup: see `MIXUP`; 0 trains on rows as they are.
-        seed: distinguishes members that are otherwise equal.
-    """
-
-    question: Question
-    view: str
-    negatives: tuple[str, ...]
-    share: float = 0.1
-    steps: int = 300
-    mixup: float = MIXUP
-    seed: int = 0
+    question: Question  # `style` (the style or other music) or `intact` (real or corrupted music)
+    view: str  # a name of `VIEWS`
+    negatives: tuple[str, ...]  # names of `HARD_NEGATIVES` that count as a no
+    share: float = 0.1  # their total weight, relative to that of real music
+    steps: int = 300  # optimizer steps
+    mixup: float = MIXUP  # see `MIXUP`; 0 trains on rows as they are
+    seed: int = 0  # distinguishes members that are otherwise equal
 
 
 _CORRUPTIONS = (
@@ -90,19 +80,12 @@ MEMBERS: tuple[Member, ...] = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingSet:
-    """R rows of style features to learn from: real excerpts, augmented copies and hard negatives.
+    """R rows of style features to learn from: real excerpts, augmented copies and hard negatives."""
 
-    Attributes:
-        table: (R, F) of `feature_table`.
-        positive: (R,) whether the real excerpt that the row was made from is of the style.
-        corruption: (R,) name in `HARD_NEGATIVES`; empty for real music.
-        weight: (R,) weight among the real rows, or among the rows of the same corruption.
-    """
-
-    table: Floats
-    positive: NDArray[np.bool_]
-    corruption: NDArray[np.str_]
-    weight: Floats
+    table: Floats  # (R, F) of `feature_table`
+    positive: NDArray[np.bool_]  # (R,) whether the real excerpt that the row was made from is of the style
+    corruption: NDArray[np.str_]  # (R,) name in `HARD_NEGATIVES`; empty for real music
+    weight: Floats  # (R,) weight among the real rows, or among the rows of the same corruption
 
 
 def feature_table(notes: Notes) -> Floats:

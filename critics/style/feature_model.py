@@ -28,23 +28,15 @@ corruptions cost less.
 
 @dataclass(frozen=True, eq=False)
 class FeatureModel:
-    """log P(style and intact | piece) = log P(style | intact, piece) + log P(intact | piece), in nats.
+    """log P(style and intact | piece) = log P(style | intact, piece) + log P(intact | piece), in nats."""
 
-    Attributes:
-        ensemble: gives the raw logits of both questions.
-        style: calibrates the first, at equal priors of both styles.
-        intact: calibrates the second, at equal priors of intact and corrupted.
-        guard: finds pieces unlike all real music in the training and calibration sets.
-        corrupted_prior: share of corrupted pieces among those to be judged; half of the others are of the style.
-        spread: of the ensemble; the calibrations hold for this value alone.
-    """
-
-    ensemble: Ensemble
-    style: Calibration
-    intact: Calibration
-    guard: OutOfDistributionGuard
+    ensemble: Ensemble  # gives the raw logits of both questions
+    style: Calibration  # calibrates the first, at equal priors of both styles
+    intact: Calibration  # calibrates the second, at equal priors of intact and corrupted
+    guard: OutOfDistributionGuard  # finds pieces unlike all real music in the training and calibration sets
+    # Share of corrupted pieces among those to be judged; half of the others are of the style.
     corrupted_prior: float = CORRUPTED_PRIOR
-    spread: float = SPREAD
+    spread: float = SPREAD  # of the ensemble; the calibrations hold for this value alone
 
     input = "features"
 

@@ -37,19 +37,12 @@ MIN_CORRUPTED = 20  # least number of these, if the collection has as many
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureRows:
-    """R rows of features and the excerpt that each was made from.
+    """R rows of features and the excerpt that each was made from."""
 
-    Attributes:
-        excerpts: B excerpts; the first B rows are theirs.
-        table: (R, F).
-        source: (R,) number of the excerpt.
-        corruption: (R,) name of the hard negative; empty for real music and its augmented copies.
-    """
-
-    excerpts: Excerpts
-    table: Floats
-    source: Longs
-    corruption: NDArray[np.str_]
+    excerpts: Excerpts  # B excerpts; the first B rows are theirs
+    table: Floats  # (R, F)
+    source: Longs  # (R,) number of the excerpt
+    corruption: NDArray[np.str_]  # (R,) name of the hard negative; empty for real music and its augmented copies
 
     @classmethod
     def compute(cls, excerpts: Excerpts, seed: int = 0, copies: int = 1) -> FeatureRows:
@@ -106,17 +99,13 @@ def collection_weights(excerpts: Excerpts, some: Mask, evenness: float = EVENNES
 
 @dataclass(frozen=True, eq=False)
 class FeatureTraining:
-    """Training and calibration data of a critic of features, for any number of models.
-
-    Attributes:
-        train, valid: rows of the two splits of the corpus.
-    """
+    """Training and calibration data of a critic of features, for any number of models."""
 
     corpus: Corpus
     positive: str
     lengths: tuple[int, ...]
-    train: FeatureRows
-    valid: FeatureRows
+    train: FeatureRows  # of the split train
+    valid: FeatureRows  # of the split valid, for calibration
 
     @classmethod
     def of(

@@ -20,17 +20,11 @@ MARGIN = 1.1  # factor on the largest distance of a known real piece: a new perf
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutOfDistributionGuard:
-    """Mahalanobis distances from real music, per group of features.
+    """Mahalanobis distances from real music, per group of features."""
 
-    Attributes:
-        mean: group -> (K,).
-        root: group -> (K, K) inverse square root of the covariance, so that a distance is a norm.
-        limit: group -> the largest distance of a known real piece, times `MARGIN`.
-    """
-
-    mean: dict[str, Floats]
-    root: dict[str, Floats]
-    limit: dict[str, float]
+    mean: dict[str, Floats]  # group -> (K,)
+    root: dict[str, Floats]  # group -> (K, K) inverse square root of the covariance, so that a distance is a norm
+    limit: dict[str, float]  # group -> the largest distance of a known real piece, times `MARGIN`
 
     @classmethod
     def fit(cls, table: Floats, others: Floats) -> OutOfDistributionGuard:

@@ -36,18 +36,12 @@ BLOCK = 256  # excerpts drawn at a time
 
 @dataclass(frozen=True)
 class TokenWindows:
-    """The pieces of two sides, the positive style and all others, to draw excerpts from.
+    """The pieces of two sides, the positive style and all others, to draw excerpts from."""
 
-    Attributes:
-        tables: (style, collection) -> its pieces.
-        positive: the positive style.
-        prompt_tokens: tokens of a prompt before half of the excerpts.
-    """
-
-    tables: dict[tuple[str, str], TokenTable]
+    tables: dict[tuple[str, str], TokenTable]  # (style, collection) -> its pieces
     remi: Remi
-    positive: str
-    prompt_tokens: int
+    positive: str  # the positive style
+    prompt_tokens: int  # tokens of a prompt before half of the excerpts
 
     @classmethod
     def of(cls, corpus: Corpus, split: str, positive: str, prompt_tokens: int) -> TokenWindows:

@@ -86,21 +86,14 @@ def collection_pairs(parts: Sequence[CollectionPart]) -> Iterator[tuple[Collecti
 
 @dataclass(frozen=True, slots=True)
 class PairResult:
-    """How well a critic separates two collections that it was not trained on.
-
-    Attributes:
-        type: `performed` or `on grid` where both are, else `across`.
-        auc: with its interval, resampled by work.
-        n: excerpts of the positive and of the other collection.
-        trained_on: excerpts in the training set.
-    """
+    """How well a critic separates two collections that it was not trained on."""
 
     positive: str
     other: str
-    type: str
-    auc: Interval
-    n: tuple[int, int]
-    trained_on: int
+    type: str  # `performed` or `on grid` where both are, else `across`
+    auc: Interval  # with its interval, resampled by work
+    n: tuple[int, int]  # excerpts of the positive and of the other collection
+    trained_on: int  # excerpts in the training set
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "n": list(self.n), "auc": self.auc.to_json()}
@@ -108,14 +101,11 @@ class PairResult:
 
 @dataclass(frozen=True, slots=True)
 class LeaveOneOutMatrix:
-    """All pairs, and their mean over all and over each type.
-
-    Attributes:
-        mean: `all` and pair types -> mean AUC, with the interval from resampling works in all collections at once: it
-            holds for other pieces of these collections, not for other collections.
-    """
+    """All pairs, and their mean over all and over each type."""
 
     pairs: tuple[PairResult, ...]
+    # `all` and pair types -> mean AUC, with the interval from resampling works in all collections at once: it holds for
+    # other pieces of these collections, not for other collections.
     mean: dict[str, Interval]
 
     def minimum(self, pair_type: str = ALL) -> PairResult:

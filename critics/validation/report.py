@@ -19,19 +19,14 @@ LENGTHS = (256, 100)  # notes of an excerpt
 
 @dataclass(frozen=True)
 class LeaveOneOutReport:
-    """The measurements as plain values.
-
-    Attributes:
-        data: fingerprint of the corpus.
-        pieces: largest number of pieces of a collection.
-        lengths: notes of an excerpt -> `excerpts`, `parts` of collections, `critics` (name -> matrix and `seconds`) and
-            `shortcut_baseline` (`summary` and `pairs`).
-    """
+    """The measurements as plain values."""
 
     positive: str
-    data: str
+    data: str  # fingerprint of the corpus
     seed: int
-    pieces: int
+    pieces: int  # largest number of pieces of a collection
+    # Notes of an excerpt -> `excerpts`, `parts` of collections, `critics` (name -> matrix and `seconds`) and
+    # `shortcut_baseline` (`summary` and `pairs`).
     lengths: dict[str, dict[str, Any]]
 
     def to_json(self) -> dict[str, Any]:

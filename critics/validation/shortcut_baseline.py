@@ -103,15 +103,10 @@ def marginals(notes: Notes) -> Floats:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stage:
-    """The music of all excerpts at one stage.
+    """The music of all excerpts at one stage."""
 
-    Attributes:
-        notes: one piece for each excerpt.
-        known: (B,) False where the music is missing at this stage.
-    """
-
-    notes: Notes
-    known: Mask
+    notes: Notes  # one piece for each excerpt
+    known: Mask  # (B,) False where the music is missing at this stage
 
 
 def _complete(view: Callable[[Notes, np.random.Generator], Notes]) -> Callable[[Excerpts, int, int], Stage]:
@@ -160,19 +155,14 @@ STAGES: dict[str, Callable[[Excerpts, int, int], Stage]] = {
 
 @dataclass(frozen=True, slots=True)
 class ShortcutResult:
-    """How well format separates a pair of collections.
-
-    Attributes:
-        type: as in `leave_one_out.PairResult`.
-        auc: stage -> `format`, `all` or a part -> cross-validated AUC by work; chance is 0.5.
-        missing: stage -> excerpts of the pair without music.
-    """
+    """How well format separates a pair of collections."""
 
     positive: str
     other: str
-    type: str
+    type: str  # as in `leave_one_out.PairResult`
+    # Stage -> `format`, `all` or a part -> cross-validated AUC by work; chance is 0.5.
     auc: dict[str, dict[str, Interval]]
-    missing: dict[str, int]
+    missing: dict[str, int]  # stage -> excerpts of the pair without music
 
     def to_json(self) -> dict[str, Any]:
         auc = {stage: {part: value.to_json() for part, value in parts.items()} for stage, parts in self.auc.items()}

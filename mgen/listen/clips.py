@@ -19,16 +19,11 @@ from mgen.sampling.samples import INDEX, Sample, read_samples
 
 @dataclass(frozen=True, slots=True)
 class ClipFile:
-    """A clip and its file.
-
-    Attributes:
-        path: MIDI file.
-        prompt_seconds: length of the prompt, which all clips of the prompt share; 0 without one.
-    """
+    """A clip and its file."""
 
     clip: StudyClip
-    path: Path
-    prompt_seconds: float = 0.0
+    path: Path  # MIDI file
+    prompt_seconds: float = 0.0  # length of the prompt, which all clips of the prompt share; 0 without one
 
 
 def is_evaluation(folder: Path) -> bool:

@@ -30,18 +30,12 @@ _CACHED = 24  # pairs in memory; a pair of 20 s takes 1.8 MB
 
 @dataclass(frozen=True, slots=True)
 class PairAudio:
-    """Audio of both clips of a pair.
+    """Audio of both clips of a pair."""
 
-    Attributes:
-        first, second: WAV files of equal size: 16 bits, mono.
-        seconds: length of either.
-        prompt_seconds: length of the beginning that both share.
-    """
-
-    first: bytes
-    second: bytes
-    seconds: float
-    prompt_seconds: float
+    first: bytes  # WAV, 16 bits, mono
+    second: bytes  # likewise, of equal size
+    seconds: float  # length of either
+    prompt_seconds: float  # length of the beginning that both share
 
 
 class PairAudioCache:

@@ -27,23 +27,15 @@ _CLOSE = 1e-10  # nats
 
 @dataclass(frozen=True, slots=True)
 class VoteTable:
-    """V votes as arrays.
+    """V votes as arrays."""
 
-    Attributes:
-        systems: names, P of them.
-        rater, piece: (V,) numbers of the rater and of the piece; prompts of one work are one piece.
-        first, second: (V,) indices into `systems`.
-        won: (V,) 1 if the first was preferred, 0 if the second, 0.5 for a tie.
-        a_won: (V,) the same for the clip displayed as A.
-    """
-
-    systems: tuple[str, ...]
-    rater: Ints
-    piece: Ints
-    first: Ints
-    second: Ints
-    won: Floats
-    a_won: Floats
+    systems: tuple[str, ...]  # names, P of them
+    rater: Ints  # (V,) number of the rater
+    piece: Ints  # (V,) number of the piece; prompts of one work are one piece
+    first: Ints  # (V,) index into `systems`
+    second: Ints  # likewise
+    won: Floats  # (V,) 1 if the first was preferred, 0 if the second, 0.5 for a tie
+    a_won: Floats  # (V,) the same for the clip displayed as A
 
     @classmethod
     def of(cls, preferences: Sequence[Preference], systems: Sequence[str]) -> VoteTable:
@@ -160,23 +152,16 @@ class PairResult:
 
 @dataclass(frozen=True, slots=True)
 class StudyResults:
-    """Results of a listening study.
-
-    Attributes:
-        raters, pieces, votes: numbers of each.
-        pairs: every two systems that were compared.
-        ranking: (system, strength in nats), the strongest first; None if not all systems were compared.
-        a_share: share of votes for A; 0.5 without a bias to one side.
-        early_votes: votes given before both clips had played for `MIN_SECONDS`.
-    """
+    """Results of a listening study."""
 
     raters: int
     pieces: int
     votes: int
-    pairs: tuple[PairResult, ...]
+    pairs: tuple[PairResult, ...]  # every two systems that were compared
+    # (system, strength in nats), the strongest first; None if not all systems were compared.
     ranking: tuple[tuple[str, Interval], ...] | None
-    a_share: Interval
-    early_votes: int
+    a_share: Interval  # share of votes for A; 0.5 without a bias to one side
+    early_votes: int  # votes given before both clips had played for `MIN_SECONDS`
 
     def to_json(self) -> dict[str, Any]:
         """The form that `mgen votes --json` prints."""

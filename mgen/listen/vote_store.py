@@ -88,45 +88,27 @@ _LAST = "SELECT max(seq) FROM vote GROUP BY rater, place"  # the last vote of ea
 
 @dataclass(frozen=True, slots=True)
 class StudyClip:
-    """One system's completion of one prompt.
+    """One system's completion of one prompt."""
 
-    Attributes:
-        system: its name; `real` is real music.
-        prompt: its name, the same for every system.
-        work: that the prompt was taken from; empty without one.
-        digest: hash of the music.
-        prompt_ids, completion_ids: tokens; None for music without tokens.
-    """
-
-    system: str
-    prompt: str
-    work: str
-    digest: str
-    prompt_ids: tuple[int, ...] | None = None
-    completion_ids: tuple[int, ...] | None = None
+    system: str  # `real` is real music
+    prompt: str  # name, the same for every system
+    work: str  # that the prompt was taken from; empty without one
+    digest: str  # hash of the music
+    prompt_ids: tuple[int, ...] | None = None  # tokens; None for music without tokens
+    completion_ids: tuple[int, ...] | None = None  # likewise
 
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """The pairs that every rater compares.
+    """The pairs that every rater compares."""
 
-    Attributes:
-        question: shown above each pair.
-        seconds: longest playing time of a clip.
-        seed: of pairs and orders.
-        systems: in the order of the tables.
-        clips: of all pairs.
-        pairs: indices of two clips of one prompt.
-        vocabulary: names of the tokens by id; None if unknown.
-    """
-
-    question: str
-    seconds: float
-    seed: int
-    systems: tuple[str, ...]
-    clips: tuple[StudyClip, ...]
-    pairs: tuple[tuple[int, int], ...]
-    vocabulary: tuple[str, ...] | None = None
+    question: str  # shown above each pair
+    seconds: float  # longest playing time of a clip
+    seed: int  # of pairs and orders
+    systems: tuple[str, ...]  # in the order of the tables
+    clips: tuple[StudyClip, ...]  # of all pairs
+    pairs: tuple[tuple[int, int], ...]  # indices of two clips of one prompt
+    vocabulary: tuple[str, ...] | None = None  # names of the tokens by id; None if unknown
 
     @property
     def fingerprint(self) -> str:
@@ -147,37 +129,26 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """A rater's answer to one of their trials.
+    """A rater's answer to one of their trials."""
 
-    Attributes:
-        id: chosen by the client and kept over retries, so that a retry is no second vote.
-        choice: one of `CHOICES`; `undo` withdraws the vote before it.
-        seconds_a, seconds_b: seconds played of each clip after the common prompt.
-    """
-
-    id: str
+    id: str  # chosen by the client and kept over retries, so that a retry is no second vote
     rater: int
     place: int
-    choice: str
-    seconds_a: float = 0.0
-    seconds_b: float = 0.0
+    choice: str  # one of `CHOICES`; `undo` withdraws the vote before it
+    seconds_a: float = 0.0  # played after the common prompt
+    seconds_b: float = 0.0  # likewise
 
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """A valid vote, with the clips that were compared.
-
-    Attributes:
-        preferred: 0 for the first clip, 1 for the second, None for a tie.
-        choice: `a`, `b` or `tie`, as displayed.
-    """
+    """A valid vote, with the clips that were compared."""
 
     rater: str
     pair: int
     first: StudyClip
     second: StudyClip
-    preferred: int | None
-    choice: str
+    preferred: int | None  # 0 for the first clip, 1 for the second, None for a tie
+    choice: str  # `a`, `b` or `tie`, as displayed
     seconds_a: float
     seconds_b: float
 

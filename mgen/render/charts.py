@@ -38,23 +38,16 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """One metric of every piece of every system, drawn over that of real music.
+    """One metric of every piece of every system, drawn over that of real music."""
 
-    Attributes:
-        key: name of the metric.
-        title, unit, explanation: texts shown.
-        values: (B,) numbers of pieces for each system's name; those not finite are undefined, and counted.
-        real: name of real music.
-        group: prompt type.
-    """
-
-    key: str
-    title: str
+    key: str  # name of the metric
+    title: str  # shown, as are unit and explanation
     unit: str
     explanation: str
+    # (B,) numbers of pieces for each system's name; those not finite are undefined, and counted.
     values: Mapping[str, ArrayLike]
-    real: str
-    group: str = ""
+    real: str  # name of real music
+    group: str = ""  # prompt type
 
     def __post_init__(self) -> None:
         if self.real not in self.values:

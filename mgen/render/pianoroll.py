@@ -74,21 +74,15 @@ def programs(one: Notes) -> tuple[Ints, NDArray[np.int64]]:
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """Where time and pitch lie in a drawing.
+    """Where time and pitch lie in a drawing."""
 
-    Attributes:
-        left, right, top, bottom: edges of the area of pitched notes.
-        steps: grid steps from left to right.
-        low, high: lowest and highest pitch with a lane.
-    """
-
-    left: float
+    left: float  # the first four are the edges of the area of pitched notes
     right: float
     top: float
     bottom: float
-    steps: int
-    low: int
-    high: int
+    steps: int  # grid steps from left to right
+    low: int  # lowest pitch with a lane
+    high: int  # highest pitch with a lane
 
     @property
     def scale(self) -> float:

@@ -48,17 +48,11 @@ _EXTERNAL = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 @dataclass(frozen=True)
 class JudgeSpec:
-    """One entry of the option `judges`.
+    """One entry of the option `judges`."""
 
-    Attributes:
-        name: of the registry, or `package.module:Factory`.
-        weight: of its score in the sum.
-        arguments: keyword arguments of its factory.
-    """
-
-    name: str
-    weight: float
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    name: str  # of the registry, or `package.module:Factory`
+    weight: float  # of its score in the sum
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of its factory
 
     @classmethod
     def parse(cls, entry: Entry, option: str = "judges", weight: float | None = None) -> JudgeSpec:
@@ -230,17 +224,11 @@ def _import_factory(name: str) -> JudgeFactory:
 
 @dataclass(frozen=True)
 class WeightedJudges:
-    """Several judges as one number.
+    """Several judges as one number."""
 
-    Attributes:
-        judges: by name.
-        weights: of each.
-        description: which judges, with which weights, and which are left out and why.
-    """
-
-    judges: Mapping[str, Judge]
-    weights: Mapping[str, float]
-    description: str
+    judges: Mapping[str, Judge]  # by name
+    weights: Mapping[str, float]  # of each
+    description: str  # which judges, with which weights, and which are left out and why
 
     def __call__(self, notes: Notes) -> NDArray[np.float64]:
         """(B,) weighted sums of the scores."""

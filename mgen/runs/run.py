@@ -43,27 +43,16 @@ _FREE |= {"sample_steps", "sample_prompts", "sample_tokens"}
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """A finished training run.
+    """A finished training run."""
 
-    Attributes:
-        folder: of the run.
-        model: folder of its model.
-        steps: optimizer steps.
-        seconds: from its start to its end, over all resumptions.
-        metrics: the last ones, by name.
-        already_finished: whether it was finished before this call, which then trained nothing.
-        notes: what a reader of the metrics should know, such as judges that were left out.
-        facts: the content of run.json.
-    """
-
-    folder: Path
-    model: Path
-    steps: int
-    seconds: float
-    metrics: Mapping[str, float]
-    already_finished: bool
-    notes: tuple[str, ...]
-    facts: Mapping[str, Any]
+    folder: Path  # of the run
+    model: Path  # folder of its model
+    steps: int  # optimizer steps
+    seconds: float  # from its start to its end, over all resumptions
+    metrics: Mapping[str, float]  # the last ones, by name
+    already_finished: bool  # whether it was finished before this call, which then trained nothing
+    notes: tuple[str, ...]  # what a reader of the metrics should know, such as judges that were left out
+    facts: Mapping[str, Any]  # the content of run.json
 
 
 @dataclass

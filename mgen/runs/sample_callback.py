@@ -35,19 +35,12 @@ TEMPO = 120.0  # quarter notes per minute of the files; the policy has no tempo
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SampleClip:
-    """One continuation as sound and picture.
+    """One continuation as sound and picture."""
 
-    Attributes:
-        name: of the prompt, the same at every step.
-        audio: (S,) mono samples within -1..1, at `sample_rate`.
-        picture: (H, W, 3) its piano-roll, 0-255; the prompt is shaded.
-        midi: its file.
-    """
-
-    name: str
-    audio: NDArray[np.float32]
-    picture: NDArray[np.uint8]
-    midi: Path
+    name: str  # of the prompt, the same at every step
+    audio: NDArray[np.float32]  # (S,) mono samples within -1..1, at `sample_rate`
+    picture: NDArray[np.uint8]  # (H, W, 3) its piano-roll, 0-255; the prompt is shaded
+    midi: Path  # MIDI file
     sample_rate: int = SAMPLE_RATE
 
 

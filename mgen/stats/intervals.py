@@ -43,20 +43,13 @@ class Bounded(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A number with its 95 % interval; all three NaN where it is undefined.
+    """A number with its 95 % interval; all three NaN where it is undefined."""
 
-    Attributes:
-        value: number of the data.
-        low, high: ends of the interval.
-        undefined: pieces left out because the number is not defined for them.
-        seeds: the number for each seed, where there are several.
-    """
-
-    value: float
-    low: float
-    high: float
-    undefined: int = 0
-    seeds: tuple[float, ...] = ()
+    value: float  # number of the data
+    low: float  # lower end of the interval
+    high: float  # upper end
+    undefined: int = 0  # pieces left out because the number is not defined for them
+    seeds: tuple[float, ...] = ()  # the number for each seed, where there are several
 
     def to_json(self) -> dict[str, Any]:
         """`value`, `low`, `high`, and `undefined` and `seeds` where there are any; None for NaN, which JSON lacks."""

@@ -34,20 +34,14 @@ def _text(notes: Notes) -> tuple[Integers, NDArray[np.int32]]:
 
 @dataclass(frozen=True, eq=False)
 class CopyIndex:
-    """A suffix array of the training set's steps, and what real held-out pieces share with it.
+    """A suffix array of the training set's steps, and what real held-out pieces share with it."""
 
-    Attributes:
-        suffixes: (L,) positions of the text, sorted by the 2**LEVELS letters that follow.
-        ranks: for each level k, (L + 2**LEVELS,) the rank of the 2**k letters from each position on; -1 beyond the
-            end of the text.
-        codes: for each level, the codes of these ranks, rising.
-        threshold: notes in a run above which a piece counts as copied: the 99th percentile of held-out pieces; NaN
-            if no held-out piece has two notes.
-    """
-
-    suffixes: Integers
+    suffixes: Integers  # (L,) positions of the text, sorted by the 2**LEVELS letters that follow
+    # For each level k, (L + 2**LEVELS,) the rank of the 2**k letters from each position on; -1 beyond the text's end.
     ranks: list[NDArray[np.int32]]
-    codes: list[Integers]
+    codes: list[Integers]  # for each level, the codes of these ranks, rising
+    # Notes in a run above which a piece counts as copied: the 99th percentile of held-out pieces; NaN if no held-out
+    # piece has two notes.
     threshold: float
 
     @classmethod

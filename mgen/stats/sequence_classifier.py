@@ -50,21 +50,13 @@ OVER = 4  # ways to continue: inside a bar, over a bar line before an odd bar, o
 
 @dataclass(frozen=True)
 class NoteFeatures:
-    """The input of the network: the N pitched notes of B pieces, sorted by piece, onset and pitch.
+    """The input of the network: the N pitched notes of B pieces, sorted by piece, onset and pitch."""
 
-    Attributes:
-        n: B.
-        piece: (N,) rising.
-        classes: (N, K) int64, the class in each of K classifications; no two columns share a number.
-        values: (N, C) float32 numbers of about 0 to 1.
-        n_classes: number of classes of all columns.
-    """
-
-    n: int
-    piece: Ints
-    classes: NDArray[np.int64]
-    values: NDArray[np.float32]
-    n_classes: int
+    n: int  # B
+    piece: Ints  # (N,) rising
+    classes: NDArray[np.int64]  # (N, K) int64, the class in each of K classifications; no two columns share a number
+    values: NDArray[np.float32]  # (N, C) float32 numbers of about 0 to 1
+    n_classes: int  # number of classes of all columns
 
 
 _Column = tuple[NDArray[np.integer], int]  # (N,) classes 0..size - 1, and size

@@ -39,19 +39,12 @@ MIN_NOTES = 16
 
 @dataclass(frozen=True)
 class TwoSample:
-    """Result of the two-sample test.
+    """Result of the two-sample test."""
 
-    Attributes:
-        feature: AUC of the feature model.
-        sequence: AUC of the sequence model; None if it was left out.
-        n: pieces used per side.
-        notes: mean number of notes used per piece; more notes raise the AUC, so compare equal lengths.
-    """
-
-    feature: Interval
-    sequence: Interval | None
-    n: int
-    notes: float
+    feature: Interval  # AUC of the feature model
+    sequence: Interval | None  # AUC of the sequence model; None if it was left out
+    n: int  # pieces used per side
+    notes: float  # mean number of notes used per piece; more notes raise the AUC, so compare equal lengths
 
     @property
     def larger(self) -> Interval:
@@ -178,17 +171,11 @@ def two_sample(
 
 @dataclass(frozen=True)
 class Sides:
-    """Both sides in one table, equal in number and length of pieces.
+    """Both sides in one table, equal in number and length of pieces."""
 
-    Attributes:
-        notes: 2 N pieces, the real ones first.
-        label: (2 N,) 0 for a real piece, 1 for a generated one.
-        work: (2 N,) works.
-    """
-
-    notes: Notes
-    label: NDArray[np.int64]
-    work: NDArray[np.str_]
+    notes: Notes  # 2 N pieces, the real ones first
+    label: NDArray[np.int64]  # (2 N,) 0 for a real piece, 1 for a generated one
+    work: NDArray[np.str_]  # (2 N,) works
 
 
 def equal_sides(
