@@ -5,21 +5,25 @@ Renders an `Insight`; nothing here reads or measures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
 import jinja2
 import numpy as np
 from markupsafe import Markup, escape
 
+from mgen.arrays import Floats
 from mgen.corpus.clean import CLEANING_STEPS
 from mgen.corpus.insight import MAX_PREDICTED, Chart, Insight
 from mgen.corpus.shortcuts import ALL_COUNTS, MIN_MARGIN, MIN_STANDARD_ERRORS, Shortcut, StyleAccuracy, describe
 from mgen.corpus.split import SPLITS
-from mgen.render.charts import ticks
+from mgen.render.charts import SERIES, Scale, caption, figure, rule, ticks
 
-_SERIES = 6  # number of colours
-_WIDTH = 400.0
+Shares = Mapping[str, Floats]
+"""Style -> (K,) share of each class of a chart."""
+
+_WIDTH, _HEIGHT = 400.0, 222.0  # of a chart
+_LEFT, _RIGHT, _ABOVE, _BELOW = 44.0, 390.0, 22.0, 186.0  # frame of an upright chart
 _NONE = "\N{EN DASH}"  # not defined
 _SHORT = 3  # characters of a label that fits below a vertical bar
 
@@ -31,10 +35,10 @@ def render_insight(insight: Insight) -> str:
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters["share"] = _share
     page.filters["plain"] = _plain
-    colours = {style: i % _SERIES for i, style in enumerate(insight.styles)}
+    colours = {style: i % SERIES for i, style in enumerate(insight.styles)}
     shortcuts = sorted([*insight.column_shortcuts, *insight.note_shortcuts], key=lambda one: -one.works.accuracy)
     found = [one for one in shortcuts if one.works.is_above_chance]
-    charts = [_chart(chart, colours) for chart in insight.charts]
+    charts = [(chart, _chart(chart, colours)) for chart in insight.charts]
     return page.from_string(files(__package__).joinpath("insight.html.jinja").read_text("utf-8")).render(
         insight=insight,
         lead=summary_lines(insight),
@@ -45,11 +49,11 @@ def render_insight(insight: Insight) -> str:
         shortcuts=[(one, Markup(shortcut_svg(one))) for one in shortcuts],
         count_names=list(dict.fromkeys(name for *_, counts in insight.cleaning for name in counts)),
         cuts=[(CLEANING_STEPS[name].removeprefix("tabs: "), n) for name, n in insight.chunks.get("split", {}).items()],
-        music=[chart for chart in charts if chart["key"] not in _FILES],
-        files=[chart for chart in charts if chart["key"] in _FILES],
+        music=[pair for pair in charts if pair[0].key not in _FILES],
+        files=[pair for pair in charts if pair[0].key in _FILES],
         collections=[(one, Markup(phase_svg(one.phase, colours[one.style]))) for one in insight.collections],
         splits=SPLITS,
-        matrix=_matrix(insight.collection_overlap),
+        matrix=list(zip(insight.collection_overlap["names"], insight.collection_overlap["share"], strict=True)),
         max_predicted=MAX_PREDICTED,
         min_standard_errors=int(MIN_STANDARD_ERRORS),
         min_margin=round(100 * MIN_MARGIN),
@@ -103,158 +107,111 @@ def _plain(number: float | None, digits: int = 2) -> str:
     return _NONE if number is None else f"{number:,.{digits}f}".rstrip("0").rstrip(".") if digits else f"{number:,.0f}"
 
 
-def _matrix(overlap: Mapping[str, object]) -> list[tuple[str, list[float | None]]]:
-    """Name and shares of each row of the overlap of collections."""
-    names, share = overlap.get("names") or [], overlap.get("share") or []
-    if not isinstance(names, Sequence) or not isinstance(share, Sequence):
-        return []
-    return [
-        (str(name), [None if value is None else float(value) for value in row])
-        for name, row in zip(names, share, strict=False)
-    ]
-
-
 # ---------------------------------------------------------------- charts
 
 
 def _chart(chart: Chart, colours: Mapping[str, int]) -> dict[str, object]:
-    """What the template shows of one chart."""
+    """What the template shows of one chart, in addition to the chart itself."""
     unit = {"pieces": "piece", "notes": "note", "onsets": "onset", "bars": "bar"}.get(chart.of, chart.of)
     legend = []
     for style, counts in chart.counts.items():
         n = sum(counts)
         middle = f", median {_plain(chart.medians[style])}" if style in chart.medians else ""
         legend.append((style, colours[style], f"{n:,} {unit if n == 1 else chart.of}{middle}"))
-    names = list(chart.labels) or _ranges(chart)
     rows = [
         (name, [(counts[i], counts[i] / sum(counts)) for counts in chart.counts.values()])
-        for i, name in enumerate(names)
+        for i, name in enumerate(_names(chart))
         if any(counts[i] for counts in chart.counts.values())
     ]
-    return {
-        "key": chart.key,
-        "title": chart.title,
-        "note": chart.note,
-        "x": chart.x,
-        "of": chart.of,
-        "svg": Markup(chart_svg(chart, colours)),
-        "legend": legend,
-        "rows": rows,
-        "missing": [style for style in colours if style not in chart.counts],
-    }
+    missing = [style for style in colours if style not in chart.counts]
+    return {"svg": Markup(chart_svg(chart, colours)), "legend": legend, "rows": rows, "missing": missing}
 
 
-def _ranges(chart: Chart) -> list[str]:
-    """Names of the classes of numbers: one number where the class has the width of one, else from and to."""
+def _names(chart: Chart) -> list[str]:
+    """Its labels, or for classes of numbers: one number where the class has the width of one, else from and to."""
     pairs = list(zip(chart.edges, chart.edges[1:], strict=False))
+    if not pairs:
+        return list(chart.labels)
     if all(high - low == 1 and low % 1 == 0.5 for low, high in pairs):
         return [f"{(low + high) / 2:g}" for low, high in pairs]
-    if chart.log:
-        digits = 0 if pairs[0][0] >= 10 else 2
-        return [f"{low:,.{digits}f} to {high:,.{digits}f}" for low, high in pairs]
-    return [f"{low:g} to {high:g}" for low, high in pairs]
+    kind = "g" if not chart.log else ",.0f" if pairs[0][0] >= 10 else ",.2f"
+    return [f"{low:{kind}} to {high:{kind}}" for low, high in pairs]
 
 
 def chart_svg(chart: Chart, colours: Mapping[str, int]) -> str:
     """Shares of each style: steps for numbers, upright bars for short names, lying bars for long ones."""
-    if chart.edges:
-        return _outlines(chart, colours)
-    return (_vertical_bars if max(map(len, chart.labels)) <= _SHORT else _horizontal_bars)(chart, colours)
-
-
-def _svg(chart: Chart, height: float, parts: Sequence[str]) -> str:
-    maxima = []
-    for style, counts in chart.counts.items():
-        top = int(np.argmax(counts))
-        name = chart.labels[top] if chart.labels else _ranges(chart)[top]
-        maxima.append(f"{style} most at {name}, {_share(counts[top] / sum(counts))}")
-    label = escape(f"{chart.title}, share of {chart.of} by {chart.x}: {'; '.join(maxima)}")
-    return (
-        f'<svg class="chart" viewBox="0 0 {_WIDTH:g} {height:g}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
-    )
-
-
-def _shares(chart: Chart) -> dict[str, np.ndarray]:
-    return {style: np.array(counts) / sum(counts) for style, counts in chart.counts.items()}
-
-
-def _text(x: float, y: float, words: str, anchor: str = "middle", name: str = "") -> str:
-    kind = f' class="{name}"' if name else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{kind}>{escape(words)}</text>'
+    names = _names(chart)
+    shares = {style: np.array(counts) / sum(counts) for style, counts in chart.counts.items()}
+    if not chart.edges and max(map(len, names)) > _SHORT:
+        height, parts = _lying_bars(chart, colours, shares)
+    else:
+        height, parts = _HEIGHT, _upright(chart, colours, shares)
+    tops = {style: int(np.argmax(share)) for style, share in shares.items()}
+    maxima = [f"{style} most at {names[top]}, {_share(shares[style][top])}" for style, top in tops.items()]
+    words = f"{chart.title}, share of {chart.of} by {chart.x}: {'; '.join(maxima)}"
+    return figure(_WIDTH, height, words, "".join(parts), "chart")
 
 
 def _percent(value: float) -> str:
     return f"{100 * value:.4g} %"
 
 
-def _frame(
-    chart: Chart, top: float, left: float, right: float, above: float, below: float
-) -> tuple[list[str], Callable[[float], float]]:
-    """Lines and names of the upward axis, the names of both, and the scale."""
-    marks = ticks(0, top, 4)
-    high = max(marks[-1], top)
+def _upright(chart: Chart, colours: Mapping[str, int], shares: Shares) -> list[str]:
+    """Shares upwards, as outlines over an axis of numbers or as bars side by side over short names."""
+    tallest = max(float(share.max()) for share in shares.values())
+    marks = ticks(0, tallest, 4)
 
     def y(value: float) -> float:
-        return below - value / high * (below - above)
+        return _BELOW - value / max(marks[-1], tallest) * (_BELOW - _ABOVE)
 
-    parts = [_text(4, 11, f"share of {chart.of}", "start", "unit"), _text(right, below + 32, chart.x, "end", "unit")]
+    parts = [
+        caption(4, 11, f"share of {chart.of}", "start", "unit"),
+        caption(_RIGHT, _HEIGHT - 4, chart.x, "end", "unit"),
+    ]
     for mark in marks:
-        parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y(mark):.1f}" y2="{y(mark):.1f}"/>')
-        parts.append(_text(left - 6, y(mark) + 4, _percent(mark), "end"))
-    return parts, y
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_RIGHT}" y1="{y(mark):.1f}" y2="{y(mark):.1f}"/>')
+        parts.append(caption(_LEFT - 6, y(mark) + 4, _percent(mark), "end"))
+    return parts + (_outlines if chart.edges else _bars)(chart, colours, shares, y)
 
 
-def _outlines(chart: Chart, colours: Mapping[str, int]) -> str:
-    """Outlines of histograms over an axis of numbers."""
-    left, right, above, below, height = 44.0, _WIDTH - 10, 22.0, 186.0, 222.0
-    shares = _shares(chart)
-    parts, y = _frame(chart, max(float(share.max()) for share in shares.values()), left, right, above, below)
+def _outlines(chart: Chart, colours: Mapping[str, int], shares: Shares, y: Scale) -> list[str]:
     edges = np.log(chart.edges) if chart.log else np.array(chart.edges)
     first, last = float(edges[0]), float(edges[-1])
 
     def x(value: float) -> float:
-        return left + (value - first) / (last - first) * (right - left)
+        return _LEFT + (value - first) / (last - first) * (_RIGHT - _LEFT)
 
-    marks = chart.marks or [(mark, f"{mark:g}") for mark in ticks(first, last, 6)]
-    for mark, name in marks:
+    parts = []
+    for mark, name in chart.marks or [(mark, f"{mark:g}") for mark in ticks(first, last, 6)]:
         at = float(np.log(mark)) if chart.log else mark
         if first <= at <= last:
-            parts.append(f'<line class="tick" x1="{x(at):.1f}" x2="{x(at):.1f}" y1="{below}" y2="{below + 4}"/>')
-            near = "end" if x(at) > right - 16 and len(name) > _SHORT else "middle"
-            parts.append(_text(x(at) + (8 if near == "end" else 0), below + 16, name, near))
+            parts.append(rule("tick", x(at), _BELOW, _BELOW + 4))
+            near = "end" if x(at) > _RIGHT - 16 and len(name) > _SHORT else "middle"
+            parts.append(caption(x(at) + (8 if near == "end" else 0), _BELOW + 16, name, near))
     for style, share in shares.items():
-        corners = [f"{x(first):.1f},{below}"]
-        for i, value in enumerate(share):
-            corners += [f"{x(float(edges[i])):.1f},{y(value):.1f}", f"{x(float(edges[i + 1])):.1f},{y(value):.1f}"]
-        corners.append(f"{x(last):.1f},{below}")
-        line = " ".join(corners)
+        heights = [_BELOW, *(y(value) for value in np.repeat(share, 2)), _BELOW]
+        line = " ".join(f"{x(float(at)):.1f},{high:.1f}" for at, high in zip(np.repeat(edges, 2), heights, strict=True))
         c = colours[style]
         parts.append(f'<polygon class="f{c} area" points="{line}"/><polyline class="s{c}" points="{line}"/>')
-    return _svg(chart, height, parts)
+    return parts
 
 
-def _vertical_bars(chart: Chart, colours: Mapping[str, int]) -> str:
-    """Bars side by side over short names."""
-    left, right, above, below, height = 44.0, _WIDTH - 10, 22.0, 186.0, 222.0
-    shares = _shares(chart)
-    parts, y = _frame(chart, max(float(share.max()) for share in shares.values()), left, right, above, below)
-    slot = (right - left) / len(chart.labels)
+def _bars(chart: Chart, colours: Mapping[str, int], shares: Shares, y: Scale) -> list[str]:
+    slot = (_RIGHT - _LEFT) / len(chart.labels)
     wide = min(0.78 * slot / len(shares), 26.0)
+    parts = []
     for i, name in enumerate(chart.labels):
-        middle = left + (i + 0.5) * slot
-        parts.append(_text(middle, below + 16, name))
+        middle = _LEFT + (i + 0.5) * slot
+        parts.append(caption(middle, _BELOW + 16, name, "middle"))
         for k, (style, share) in enumerate(shares.items()):
-            at = middle + (k - len(shares) / 2) * wide
-            parts.append(
-                f'<rect class="f{colours[style]}" x="{at:.1f}" y="{y(share[i]):.1f}" width="{wide - 1:.1f}" '
-                f'height="{below - y(share[i]):.1f}"><title>{_tooltip(chart, style, i)}</title></rect>'
-            )
-    return _svg(chart, height, parts)
+            at, top = middle + (k - len(shares) / 2) * wide, y(share[i])
+            place = f'x="{at:.1f}" y="{top:.1f}" width="{wide - 1:.1f}" height="{_BELOW - top:.1f}"'
+            parts.append(_bar(chart, style, i, colours, place))
+    return parts
 
 
-def _horizontal_bars(chart: Chart, colours: Mapping[str, int]) -> str:
-    """Bars to the right of long names."""
-    shares = _shares(chart)
+def _lying_bars(chart: Chart, colours: Mapping[str, int], shares: Shares) -> tuple[float, list[str]]:
+    """Height of the drawing, and bars to the right of long names."""
     left, right, above = 138.0, _WIDTH - 44, 24.0
     thick = 9.0 if len(shares) < 3 else 7.0
     slot = thick * len(shares) + 7
@@ -264,29 +221,26 @@ def _horizontal_bars(chart: Chart, colours: Mapping[str, int]) -> str:
     def x(value: float) -> float:
         return left + value / marks[-1] * (right - left)
 
-    parts = [_text(left - 6, 11, chart.x, "end", "unit"), _text(_WIDTH - 4, 11, f"share of {chart.of}", "end", "unit")]
+    parts = [
+        caption(left - 6, 11, chart.x, "end", "unit"),
+        caption(_WIDTH - 4, 11, f"share of {chart.of}", "end", "unit"),
+    ]
     for mark in marks:
-        parts.append(f'<line class="grid" x1="{x(mark):.1f}" x2="{x(mark):.1f}" y1="{above - 4}" y2="{below}"/>')
-        parts.append(_text(x(mark), below + 15, _percent(mark)))
+        parts.append(rule("grid", x(mark), above - 4, below) + caption(x(mark), below + 15, _percent(mark), "middle"))
     for i, name in enumerate(chart.labels):
         top = above + i * slot
-        parts.append(_text(left - 6, top + slot / 2 + 1, name if len(name) < 24 else f"{name[:22]}…", "end"))
+        parts.append(caption(left - 6, top + slot / 2 + 1, name if len(name) < 24 else f"{name[:22]}…", "end"))
         for k, (style, share) in enumerate(shares.items()):
-            parts.append(
-                f'<rect class="f{colours[style]}" x="{left}" y="{top + k * thick:.1f}" '
-                f'width="{x(share[i]) - left:.1f}" height="{thick - 1}">'
-                f"<title>{_tooltip(chart, style, i)}</title></rect>"
-            )
-    return _svg(chart, below + 22, parts)
+            place = f'x="{left}" y="{top + k * thick:.1f}" width="{x(share[i]) - left:.1f}" height="{thick - 1}"'
+            parts.append(_bar(chart, style, i, colours, place))
+    return below + 22, parts
 
 
-def _tooltip(chart: Chart, style: str, i: int) -> str:
-    counts = chart.counts[style]
-    return str(
-        escape(
-            f"{style}, {chart.labels[i]}: {counts[i]:,} of {sum(counts):,} {chart.of}, {counts[i] / sum(counts):.1%}"
-        )
-    )
+def _bar(chart: Chart, style: str, i: int, colours: Mapping[str, int], place: str) -> str:
+    """A bar with its numbers as a tooltip."""
+    count, total = chart.counts[style][i], sum(chart.counts[style])
+    words = f"{style}, {chart.labels[i]}: {count:,} of {total:,} {chart.of}, {count / total:.1%}"
+    return f'<rect class="f{colours[style]}" {place}><title>{escape(words)}</title></rect>'
 
 
 def phase_svg(phase: Sequence[int], colour: int) -> str:
@@ -299,8 +253,7 @@ def phase_svg(phase: Sequence[int], colour: int) -> str:
         for step, count in enumerate(phase)
         if count
     )
-    label = f"{_share(phase[0] / sum(phase))} of onsets on the beat"
-    return f'<svg class="phase f{colour}" viewBox="0 0 96 24" role="img" aria-label="{label}">{bars}</svg>'
+    return figure(96, 24, f"{_share(phase[0] / sum(phase))} of onsets on the beat", bars, f"phase f{colour}")
 
 
 def shortcut_svg(shortcut: Shortcut) -> str:

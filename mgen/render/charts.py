@@ -95,7 +95,7 @@ def distribution_svg(distribution: Distribution, roles: Mapping[str, str] | None
     height = _LANE * len(values) + 40
     label = f"{distribution.title}{_in(distribution.unit)}: {_in_words(values, defined, distribution.real)}"
     if not some:
-        return _figure(_WIDTH, 40, label, '<text x="4" y="24">undefined for every piece</text>', "spread")
+        return figure(_WIDTH, 40, label, '<text x="4" y="24">undefined for every piece</text>', "spread")
     low = min(float(np.percentile(of, 1)) for of in some)
     high = max(float(np.percentile(of, 99)) for of in some)
     marks = ticks(low, high, 4)
@@ -116,7 +116,7 @@ def distribution_svg(distribution: Distribution, roles: Mapping[str, str] | None
     parts = []
     bottom = _LANE * len(values) + 4
     for tick in (tick for tick in marks if low <= tick <= high):
-        parts.append(_rule("grid", x(tick), 0, bottom) + _label(x(tick), bottom + 15, f"{tick:,g}", "middle"))
+        parts.append(rule("grid", x(tick), 0, bottom) + caption(x(tick), bottom + 15, f"{tick:,g}", "middle"))
     ground = shares[distribution.real]
     medians = {name: x(min(max(float(np.median(of)), low), high)) for name, of in defined.items() if len(of)}
     for i, (name, share) in enumerate(shares.items()):
@@ -124,15 +124,15 @@ def distribution_svg(distribution: Distribution, roles: Mapping[str, str] | None
         role = (roles or {}).get(name, "real" if name == distribution.real else "tuned")
         drawn = name != distribution.real and len(defined[name]) > 0
         own = f'<path class="own" d="{outline(share, floor, False)}"/>' if drawn else ""
-        middle = _rule("median", medians[name], floor - 8, floor + 3) if name in medians else ""
+        middle = rule("median", medians[name], floor - 8, floor + 3) if name in medians else ""
         parts.append(
             f'<g class="lane role-{escape(role)}">{_name(name, len(values[name]), len(defined[name]), floor)}'
             f'<path class="ground" d="{outline(ground, floor, True)}"/>{own}{middle}</g>'
         )
     if distribution.real in medians:
-        parts.append(_rule("aim", medians[distribution.real], 0, bottom))
-    parts.append(_label(_WIDTH - 8, bottom + 31, distribution.unit or distribution.title, "end"))
-    return _figure(_WIDTH, height, label, "".join(parts), "spread")
+        parts.append(rule("aim", medians[distribution.real], 0, bottom))
+    parts.append(caption(_WIDTH - 8, bottom + 31, distribution.unit or distribution.title, "end"))
+    return figure(_WIDTH, height, label, "".join(parts), "spread")
 
 
 def _shares(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -160,7 +160,7 @@ def _name(name: str, count: int, defined: int, floor: float) -> str:
     """A system's name next to its lane, and how many pieces have no number."""
     short = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1].rstrip()}…"
     whole = f"<title>{escape(name)}</title>" if short != name else ""
-    lost = _label(0, floor, f"{count - defined:,} of {count:,} undefined", "start", "lost") if defined < count else ""
+    lost = caption(0, floor, f"{count - defined:,} of {count:,} undefined", "start", "lost") if defined < count else ""
     y = floor - (13 if lost else 7)
     return f'<text class="who" x="0" y="{y:.1f}">{whole}{escape(short)}</text>{lost}'
 
@@ -173,7 +173,7 @@ def curve_svg(curve: Curve) -> str:
     values = np.concatenate([points[1] for points in series.values()] or [np.zeros(0)])
     values = values[np.isfinite(values)]
     if not len(values):
-        return _figure(width, 40, f"{curve.title}: nothing was logged", '<text x="4" y="24">nothing was logged</text>')
+        return figure(width, 40, f"{curve.title}: nothing was logged", '<text x="4" y="24">nothing was logged</text>')
     y_ticks, x_ticks = ticks(values.min(), values.max()), ticks(steps.min(), steps.max())
     x0, x1 = float(steps.min()), max(float(steps.max()), float(steps.min()) + 1)
     y0, y1 = min(y_ticks[0], float(values.min())), max(y_ticks[-1], float(values.max()))
@@ -197,7 +197,7 @@ def curve_svg(curve: Curve) -> str:
     for i, (at, of) in enumerate(series.values()):
         parts.append(f'<g class="s{i % SERIES}">{"".join(_strokes(at, of, x, y))}</g>')
     words = "; ".join(f"{name} from {of[0]:.3g} to {of[-1]:.3g}" for name, (_, of) in series.items() if len(of))
-    return _figure(width, height, f"{curve.title}{_in(curve.unit)}, steps {x0:g} to {x1:g}: {words}", "".join(parts))
+    return figure(width, height, f"{curve.title}{_in(curve.unit)}, steps {x0:g} to {x1:g}: {words}", "".join(parts))
 
 
 def swatches(curve: Curve) -> list[tuple[str, int]]:
@@ -291,15 +291,18 @@ def _in(unit: str) -> str:
     return f", {unit}" if unit else ""
 
 
-def _rule(name: str, x: float, y1: float, y2: float) -> str:
+def rule(name: str, x: float, y1: float, y2: float) -> str:
+    """An upright line of a class."""
     return f'<line class="{name}" x1="{x:.1f}" x2="{x:.1f}" y1="{y1:.1f}" y2="{y2:.1f}"/>'
 
 
-def _label(x: float, y: float, text: str, anchor: str, name: str = "") -> str:
+def caption(x: float, y: float, text: str, anchor: str, name: str = "") -> str:
+    """Text at a point, which is its `start`, `middle` or `end`."""
     style = f' class="{name}"' if name else ""
     return f'<text{style} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _figure(width: float, height: float, label: str, inside: str, name: str = "curve") -> str:
+def figure(width: float, height: float, label: str, inside: str, name: str = "curve") -> str:
+    """A drawing of a class, with a label for readers who do not see it."""
     shape = f'class="{name}" viewBox="0 0 {width:g} {height:g}"'
     return f'<svg {shape} role="img" aria-label="{escape(label)}">{inside}</svg>'
