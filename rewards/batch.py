@@ -77,8 +77,6 @@ class BatchFeatures(OnsetClusters):
         count, total = (np.bincount(self.piece[mask], minlength=self.n) for mask in (some, of))
         return divide(count, total)
 
-    # ------------------------------------------------------------- time
-
     @cached_property
     def n_clusters(self) -> Longs:
         """(B,) clusters in each piece."""
@@ -133,8 +131,6 @@ class BatchFeatures(OnsetClusters):
         first = np.flatnonzero(np.diff(row, prepend=-1))
         return row[first], np.bitwise_or.reduceat(bit, first) if len(first) else bit
 
-    # ------------------------------------------------------------- pitch
-
     @cached_property
     def window(self) -> tuple[Longs, Longs]:
         """(P,) window of `WINDOW` notes of each note, and (W,) its piece (`mgen.arrays.windows`)."""
@@ -171,8 +167,6 @@ class BatchFeatures(OnsetClusters):
     def loop(self) -> Longs:
         """(P,) notes in the longest loop that each note is part of; 0 outside loops."""
         return ngrams.loop_length(self.piece, self.pitch, LONGEST_FIGURE)
-
-    # ------------------------------------------------------------- half bars
 
     @cached_property
     def half_bars(self) -> HalfBars:

@@ -60,9 +60,6 @@ def render_insight(insight: Insight) -> str:
     )
 
 
-# ---------------------------------------------------------------- text
-
-
 def summary_lines(insight: Insight) -> list[str]:
     """The opening sentences: the size of the corpus, and its strongest shortcut."""
     total = [sum(getattr(part, name) for part in insight.styles.values()) for name in ("pieces", "notes", "tokens")]
@@ -105,9 +102,6 @@ def _share(part: float | None, digits: int = 0) -> str:
 
 def _plain(number: float | None, digits: int = 2) -> str:
     return _NONE if number is None else f"{number:,.{digits}f}".rstrip("0").rstrip(".") if digits else f"{number:,.0f}"
-
-
-# ---------------------------------------------------------------- charts
 
 
 def _chart(chart: Chart, colours: Mapping[str, int]) -> dict[str, object]:

@@ -115,8 +115,6 @@ class Journal:
             if other != self.folder:
                 shutil.rmtree(other, ignore_errors=True)
 
-    # --------------------------------------------------------------- writing
-
     def _clear(self) -> None:
         self._rows: list[dict[str, Any]] = []
         self._tokens = 0
@@ -161,8 +159,6 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.flush()  # also after an error: keep what was read
-
-    # --------------------------------------------------------------- reading
 
     def known(self) -> dict[str, Stamp]:
         """Path -> stamp of each file read, except files with one of `RETRY_REASONS`."""

@@ -181,9 +181,6 @@ def _check_options(rules: Rules, engine: str, split_by: str, near_duplicates: st
         raise MgenError(f"tab_events: the recipe {rules.recipe} has several voices; use --recipe tabs")
 
 
-# ------------------------------------------------------------- from files to rows
-
-
 def _read(
     journal: Journal, sources: Sequence[Source], rules: Rules, run: Callable[..., Outcomes], progress: Progress | None
 ) -> pd.DataFrame:
@@ -246,9 +243,6 @@ def _rejected(rows: pd.DataFrame, sources: Sequence[Source]) -> list[tuple[str, 
         (sources[source].path, reason, detail)
         for source, reason, detail in zip(without["source"], without["reason"], without["detail"], strict=True)
     ]
-
-
-# --------------------------------------------------------------- from rows to files
 
 
 def _write_shards(

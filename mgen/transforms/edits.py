@@ -96,9 +96,6 @@ def notes_from_arrays(arrays: Sequence[NoteArray]) -> Notes:
     )
 
 
-# ------------------------------------------------------------ operators
-
-
 def _some(piece: NoteArray, rng: Generator) -> Mask:
     """(N,) a random choice of notes, at least one; the share is drawn first."""
     chosen = rng.random(len(piece)) < 2.0 ** -rng.integers(1, 7)
@@ -284,9 +281,6 @@ def crossover(one: NoteArray, other: NoteArray, rng: Generator) -> NoteArray:
     out = one.copy()
     out[:, PITCH] = np.resize(other[:, PITCH], len(one))
     return out
-
-
-# ------------------------------------------------------------ first pieces of a search
 
 
 def noise(limits: SizeLimits, rng: Generator) -> NoteArray:

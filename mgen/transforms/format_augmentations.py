@@ -35,9 +35,6 @@ SPREADS = (0.0, 0.0, 1.0, 2.0)
 SWAY = 0.08  # largest amplitude, in log tempo, of each of the three waves of `rubato`
 
 
-# ------------------------------------------------------------ loudness
-
-
 def flat_velocities(notes: Notes, rng: Generator) -> Notes:
     """Makes all notes equally loud."""
     return sort_notes(replace(notes, velocity=np.full_like(notes.velocity, 64)))
@@ -52,9 +49,6 @@ def reshape_velocities(notes: Notes, rng: Generator) -> Notes:
     level = ((notes.velocity - 1) / 126).clip(0, 1) ** bend[at]
     velocity = low[at] + range_[at] * level + uneven[at] * rng.normal(0, 1, len(notes))
     return sort_notes(replace(notes, velocity=np.rint(velocity).clip(1, 127).astype(np.int32)))
-
-
-# ------------------------------------------------------------ pitch
 
 
 def tritone_away(notes: Notes, rng: Generator) -> Notes:
@@ -73,9 +67,6 @@ def transpose(notes: Notes, rng: Generator) -> Notes:
     down, up = np.clip(PITCH_RANGE[0] - low, -5, 0), np.clip(PITCH_RANGE[1] - high, 0, 6)
     shift = rng.integers(down, up + 1)[notes.piece]
     return replace(notes, pitch=np.where(sounding, notes.pitch + shift, notes.pitch).astype(np.int32))
-
-
-# ------------------------------------------------------------ time
 
 
 def retime(notes: Notes, rng: Generator) -> Notes:
@@ -144,9 +135,6 @@ def other_bar_phase(notes: Notes, rng: Generator) -> Notes:
     return with_onsets(notes, notes.onset + STEPS_PER_QUARTER * later[notes.piece])
 
 
-# ------------------------------------------------------------ durations
-
-
 def articulate(notes: Notes, rng: Generator) -> Notes:
     """Changes the durations of each piece: up to the next onset (legato), to a part of that (staccato), up to a bar
     longer (pedal), or by a factor.
@@ -164,9 +152,6 @@ def articulate(notes: Notes, rng: Generator) -> Notes:
         notes.duration * np.exp(1.4 * (amount - 0.5)),
     )
     return resolve_overlaps(replace(notes, duration=np.clip(np.rint(held), 1, MAX_DURATION).astype(np.int32)))
-
-
-# ------------------------------------------------------------ missing and extra notes
 
 
 def drop_voices(notes: Notes, rng: Generator) -> Notes:
@@ -221,9 +206,6 @@ def transcription_errors(notes: Notes, rng: Generator) -> Notes:
         ),
         onset,
     )
-
-
-# ------------------------------------------------------------ the registry
 
 
 FORMAT_AUGMENTATIONS: dict[str, Transform] = {

@@ -18,9 +18,6 @@ Transform = Callable[[Notes, Generator], Notes]
 FAR = 1 << 40  # an onset after every piece
 
 
-# ------------------------------------------------------------ order and tokens
-
-
 def sort_notes(notes: Notes) -> Notes:
     """Restores the order that every `Notes` table has."""
     return notes.select(
@@ -76,9 +73,6 @@ def onsets_from_gaps(gap: NDArray[np.number], begins: Mask) -> Longs:
     total = np.cumsum(gap)
     onsets: Longs = (total - np.maximum.accumulate(np.where(begins, total - gap, 0))).astype(np.int64)
     return onsets
-
-
-# ------------------------------------------------------------ bars
 
 
 def bar_row(notes: Notes) -> Longs:
@@ -188,9 +182,6 @@ def take_excerpts(
         bars=bars,
     )
     return without_tokens(excerpts)
-
-
-# ------------------------------------------------------------ some pieces only
 
 
 def apply_where(notes: Notes, transform: Transform, where: Mask, rng: Generator) -> Notes:
