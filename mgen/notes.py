@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from symusic import Note, core
 
+from mgen.arrays import ranges
 from mgen.errors import RejectedFile
 
 STEPS_PER_QUARTER = 24
@@ -147,13 +148,13 @@ class Notes:
     def pieces(self, index: Sequence[int] | NDArray[np.integer]) -> Notes:
         """The pieces of `index`, in that order; a piece may be taken more than once."""
         taken = np.asarray(index, dtype=np.int64)
-        rows, owner = _ranges(self.starts, taken)
-        bar_rows, bar_owner = _ranges(self.bar_starts, taken)
+        rows, owner = ranges(self.starts[taken], self.starts[taken + 1])
+        bar_rows, bar_owner = ranges(self.bar_starts[taken], self.bar_starts[taken + 1])
         columns = {name: getattr(self, name)[rows] for name in _NOTE_COLUMNS if name != "piece"}
-        bars = Bars(bar_owner, self.bars.onset[bar_rows], self.bars.beats[bar_rows])
+        bars = Bars(bar_owner.astype(np.int32), self.bars.onset[bar_rows], self.bars.beats[bar_rows])
         return Notes(
             n_pieces=len(taken),
-            piece=owner,
+            piece=owner.astype(np.int32),
             bars=bars,
             n_tokens=self.n_tokens[taken],
             n_broken=self.n_broken[taken],
@@ -187,14 +188,6 @@ def sort_order(
 ) -> NDArray[np.intp]:
     """The order in which every `Notes` table lists its notes."""
     return np.lexsort((velocity, duration, pitch, program, onset, piece))
-
-
-def _ranges(starts: NDArray[np.int64], index: NDArray[np.int64]) -> tuple[NDArray[np.int64], Ints]:
-    """Rows starts[i]..starts[i + 1] - 1 for each i of `index`, and the position in `index` of each row."""
-    sizes = starts[index + 1] - starts[index]
-    owner = np.repeat(np.arange(len(index), dtype=np.int32), sizes)
-    first = np.cumsum(sizes) - sizes
-    return np.arange(sizes.sum()) - first[owner] + starts[index][owner], owner
 
 
 def _empty() -> Notes:

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from mgen.arrays import ranges, run_starts
 from mgen.notes import Notes
 
 N_INTERVALS = 6
@@ -121,10 +122,8 @@ class Shingles:
     def pieces(self, index: ArrayLike) -> Shingles:
         """The pieces of `index`, in that order; a piece may be repeated."""
         taken = np.asarray(index, np.int64)
-        counts = self.counts[taken]
-        starts = np.append(0, np.cumsum(counts))
-        rows = np.arange(starts[-1]) + np.repeat(self.starts[taken] - starts[:-1], counts)
-        return Shingles(self.hashes[rows], starts, self.complete_up_to[taken])
+        rows, _ = ranges(self.starts[taken], self.starts[taken + 1])
+        return Shingles(self.hashes[rows], np.append(0, np.cumsum(self.counts[taken])), self.complete_up_to[taken])
 
     def drop_common(self, most: int | None = None, work: Integers | None = None) -> Shingles:
         """The same pieces without the shingles that more than `most` works share.
@@ -153,8 +152,8 @@ class Shingles:
 def _is_common(hashes: NDArray[np.uint32], work: Integers, most: int) -> NDArray[np.bool_]:
     """(S,) which shingles more than `most` works share."""
     key = np.sort(_keys(hashes, work.astype(np.uint32)))
-    user = (key[np.append(True, key[1:] != key[:-1])[: len(key)]] >> np.uint64(32)).astype(np.uint32)  # each work once
-    first = np.flatnonzero(np.append(True, user[1:] != user[:-1])[: len(user)])
+    user = (key[run_starts(key)] >> np.uint64(32)).astype(np.uint32)  # each work once
+    first = np.flatnonzero(run_starts(user))
     crowded = user[first[np.diff(np.append(first, len(user))) > most]]
     if not len(crowded):
         return np.zeros(len(hashes), bool)
@@ -376,7 +375,7 @@ def _compare_block(table: Shingles, pairs: Integers) -> tuple[NDArray[np.int64],
     at = np.searchsorted(key, wanted)
     hit = np.append(key, np.uint64(0))[at] == wanted
     shared = np.bincount(asked.owner[hit], minlength=len(few))
-    return shared, _containment(shared, _smaller_size(part, part, place))
+    return shared, shared / np.maximum(_smaller_size(part, part, place), 1)
 
 
 def _smaller_size(one: Shingles, other: Shingles, pairs: Integers) -> NDArray[np.int64]:
@@ -396,10 +395,6 @@ def _count_up_to(table: Shingles, index: Integers, complete_up_to: NDArray[np.ui
 def _keys(piece: Integers, hashes: NDArray[np.uint32]) -> NDArray[np.uint64]:
     """Piece and hash as one number that sorts by both."""
     return (piece.astype(np.uint64) << np.uint64(32)) | hashes
-
-
-def _containment(shared: NDArray[np.int64], smaller: NDArray[np.int64]) -> NDArray[np.float64]:
-    return shared / np.maximum(smaller, 1)
 
 
 def name_pairs(names: Iterable[str | bytes]) -> NDArray[np.int64]:
@@ -453,11 +448,11 @@ def largest_overlap(train: Shingles, test: Shingles, min_shared: int = MIN_SHARE
         weight = np.bincount(piece, count[at], len(block)).astype(np.int64)
         for run in _weighted_runs(weight, _BLOCK_SIZE):
             rows = slice(*np.searchsorted(piece, [run[0], run[-1] + 1]))
-            codes = _pair_codes(piece[rows], owner, begin[at[rows]], count[at[rows]], len(test))
-            codes, shared = np.unique(codes, return_counts=True)
+            match, shingle = ranges(begin[at[rows]], begin[at[rows]] + count[at[rows]])
+            codes, shared = np.unique(piece[rows][shingle] * len(test) + owner[match], return_counts=True)
             near = shared >= min_shared
             pairs = np.stack(np.divmod(codes[near], len(test)), axis=1)
-            containment = _containment(shared[near], _smaller_size(found, test, pairs))
+            containment = shared[near] / np.maximum(_smaller_size(found, test, pairs), 1)
             best = _keep_nearest(best, block[pairs[:, 0]], pairs[:, 1], containment, shared[near])
     return best
 
@@ -470,13 +465,6 @@ def _weighted_runs(weight: NDArray[np.int64], most: int) -> Iterator[NDArray[np.
         last = max(first + 1, int(np.searchsorted(total, total[first] + most, side="right")) - 1)
         yield np.arange(first, last)
         first = last
-
-
-def _pair_codes(train: Integers, test: Integers, begin: Integers, count: Integers, n: int) -> NDArray[np.int64]:
-    """train * n + test for each shingle of a training piece and each of the `count` test pieces from `begin` on."""
-    rows = np.arange(count.sum()) + np.repeat(begin - np.cumsum(count) + count, count)
-    codes: NDArray[np.int64] = np.repeat(train.astype(np.int64), count) * n + test[rows]
-    return codes
 
 
 def _keep_nearest(

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pretty_midi import program_to_instrument_name
 
@@ -284,19 +283,16 @@ def count_notes(corpus: Corpus, pieces: pd.DataFrame, chosen: NDArray[np.bool_])
 
 def _batches(corpus: Corpus, chosen: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], list[NDArray[np.uint16]]]]:
     """Row numbers and token ids of the chosen pieces, a few at a time."""
-    for shard in corpus.manifest["shards"]:
-        path = corpus.folder / TOKENS / str(shard["file"])
-        try:
-            for batch in pq.ParquetFile(path).iter_batches(PIECES_PER_BATCH):
-                piece = batch["piece"].to_numpy()
-                if len(piece) and not 0 <= piece.min() <= piece.max() < len(chosen):
-                    raise MgenError(f"{path}: holds a piece that is not in {PIECES}; prepare it again")
-                wanted = chosen[piece]
-                if wanted.any():
-                    ids = batch.filter(pa.array(wanted))["ids"]
-                    yield piece[wanted].astype(np.int64), [one.values.to_numpy() for one in ids]
-        except (OSError, pa.ArrowInvalid) as error:
-            raise MgenError(f"{path}: cannot be read ({error}); prepare it again") from error
+    for path, batch in corpus.token_batches(size=PIECES_PER_BATCH):
+        piece = batch["piece"].to_numpy()
+        if len(piece) and not 0 <= piece.min() <= piece.max() < len(chosen):
+            raise MgenError(f"{path}: holds a piece that is not in {PIECES}; prepare it again")
+        wanted = chosen[piece]
+        if wanted.any():
+            yield (
+                piece[wanted].astype(np.int64),
+                [one.values.to_numpy() for one in batch.filter(pa.array(wanted))["ids"]],
+            )
 
 
 def _count_batch(notes: Notes) -> dict[str, NDArray[Any]]:

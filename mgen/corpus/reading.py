@@ -173,14 +173,10 @@ def _read_pieces(music: Music, rules: Rules) -> Reading:
                 parts[error.reason] += 1
             why.append(error)
     if not pieces:
-        first = why[0] if why else _no_chunk_left(parts)
+        dropped = ", ".join(f"{parts[name]} {name}" for name in ("short chunk", "mostly rests") if parts[name])
+        first = why[0] if why else RejectedFile("no chunk", f"of {parts['found']} found: {dropped or 'none'}")
         return Reading((), first.reason, first.detail, dict(+notes), dict(+parts))
     return Reading(tuple(pieces), notes=dict(+notes), parts=dict(+parts))
-
-
-def _no_chunk_left(parts: Counter[str]) -> RejectedFile:
-    dropped = ", ".join(f"{parts[name]} {name}" for name in ("short chunk", "mostly rests") if parts[name])
-    return RejectedFile("no chunk", f"of {parts['found']} found: {dropped or 'none'}")
 
 
 def _split(score: core.ScoreTick, rules: Rules, counts: Counter[str]) -> list[Chunk]:

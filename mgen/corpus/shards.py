@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from mgen.arrays import ranges
 from mgen.corpus.split import SPLITS
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
@@ -121,28 +123,34 @@ class Corpus:
         begins[rows["piece"]] = offsets[:-1]
         sizes = self.pieces["n_tokens"].to_numpy(np.int64)
         read = 0
-        for shard in [entry for entry in self.manifest["shards"] if entry["split"] == split]:
-            path = self.folder / TOKENS / str(shard["file"])
-            try:
-                for batch in pq.ParquetFile(path).iter_batches():
-                    found = batch["piece"].to_numpy()
-                    length = pc.list_value_length(batch["ids"]).to_numpy(zero_copy_only=False)
-                    if not np.array_equal(length, sizes[found]):
-                        raise MgenError(f"{path}: lengths differ from what {PIECES} counts; prepare it again")
-                    values = batch["ids"].flatten().to_numpy()
-                    own = begins[found] >= 0
-                    values = values[np.repeat(own, length)]
-                    found, length = found[own], length[own]
-                    into = np.repeat(begins[found] - (np.cumsum(length) - length), length) + np.arange(len(values))
-                    ids[into] = values
-                    read += len(values)
-            except (OSError, pa.ArrowInvalid) as error:
-                raise MgenError(f"{path}: cannot be read ({error}); prepare it again") from error
+        for path, batch in self.token_batches([split]):
+            found = batch["piece"].to_numpy()
+            length = pc.list_value_length(batch["ids"]).to_numpy(zero_copy_only=False)
+            if not np.array_equal(length, sizes[found]):
+                raise MgenError(f"{path}: lengths differ from what {PIECES} counts; prepare it again")
+            own = begins[found] >= 0
+            values = batch["ids"].flatten().to_numpy()[np.repeat(own, length)]
+            into, _ = ranges(begins[found[own]], begins[found[own]] + length[own])
+            ids[into] = values
+            read += len(values)
         if read != len(ids):
             raise MgenError(
                 f"{self.folder / TOKENS}: {split} has {read} tokens, {PIECES} counts {len(ids)}; prepare it again"
             )
         return TokenTable(ids, offsets, rows)
+
+    def token_batches(
+        self, splits: Sequence[str] = SPLITS, size: int = 1 << 16
+    ) -> Iterator[tuple[Path, pa.RecordBatch]]:
+        """Yields the path and at most `size` rows of the shards of the splits; `MgenError` for a damaged shard."""
+        for shard in self.manifest["shards"]:
+            if shard["split"] in splits:
+                path = self.folder / TOKENS / str(shard["file"])
+                try:
+                    for batch in pq.ParquetFile(path).iter_batches(size):
+                        yield path, batch
+                except (OSError, pa.ArrowInvalid) as error:
+                    raise MgenError(f"{path}: cannot be read ({error}); prepare it again") from error
 
 
 class GroupWriter:

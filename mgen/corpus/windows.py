@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from mgen.arrays import ranges
 from mgen.corpus.shards import TokenTable
 from mgen.encoding.remi import PITCH_RANGE, Kind, Remi
 from mgen.errors import MgenError
@@ -126,8 +127,8 @@ class Windows(Dataset[dict[str, NDArray[np.int64]]]):
     def cells(self) -> NDArray[np.int64]:
         """(W, 2) piece and number of each window of an epoch."""
         count = window_counts(np.diff(self.table.offsets), self.context)
-        piece = np.repeat(np.arange(len(count)), count)
-        return np.stack([piece, np.arange(len(piece)) - (np.cumsum(count) - count)[piece]], axis=1)
+        number, piece = ranges(np.zeros_like(count), count)
+        return np.stack([piece, number], axis=1)
 
     @cached_property
     def style_ids(self) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mgen.arrays import ranges
 from mgen.notes import STEPS_PER_QUARTER, Ints, Notes
 
 BEATS = 2
@@ -27,8 +28,7 @@ class HalfBars:
     def of(cls, notes: Notes) -> HalfBars:
         """The half bars of all bars, including those without notes."""
         each = np.maximum(notes.bars.beats // BEATS, 1)
-        bar = np.repeat(np.arange(len(each)), each)
-        number = np.arange(len(bar)) - (np.cumsum(each) - each)[bar]
+        number, bar = ranges(np.zeros_like(each), each)
         onset = notes.bars.onset[bar] + number * BEATS * STEPS_PER_QUARTER
         return cls(notes.n_pieces, notes.bars.piece[bar], onset.astype(np.int64))
 

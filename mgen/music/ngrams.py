@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mgen.arrays import Floats, max_of, mean_of, rank_within, run_starts
+from mgen.arrays import Floats, max_of, mean_of, ranges, rank_within, run_starts
 from mgen.notes import Notes
 
 View = Literal["pitch", "interval"]
@@ -134,8 +134,8 @@ def loop_length(piece: _Integers, values: _Integers, most: int) -> NDArray[np.in
     """
     out = np.zeros(len(piece), np.int64)
     for first, length in _loops(piece, values, most):
-        row = np.repeat(first + length - np.cumsum(length), length) + np.arange(length.sum())
-        np.maximum.at(out, row, np.repeat(length, length))
+        row, loop = ranges(first, first + length)
+        np.maximum.at(out, row, length[loop])
     return out
 
 

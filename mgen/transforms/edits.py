@@ -251,25 +251,13 @@ def change_velocities(piece: NoteArray, rng: Generator) -> NoteArray:
 
 
 EDIT_OPERATORS: dict[str, EditOperator] = {
-    "move_pitches": move_pitches,
-    "few_pitches": few_pitches,
-    "shuffle_pitches": shuffle_pitches,
-    "random_pitches": random_pitches,
-    "leave_out": leave_out,
-    "truncate": truncate,
-    "copy_range": copy_range,
-    "insert": insert,
-    "double": double,
-    "repeat_bars": repeat_bars,
-    "shuffle_bars": shuffle_bars,
-    "move_onsets": move_onsets,
-    "quantise": quantise,
-    "even_onsets": even_onsets,
-    "random_onsets": random_onsets,
-    "change_durations": change_durations,
-    "change_pace": change_pace,
-    "change_velocities": change_velocities,
-}
+    operator.__name__: operator
+    for operator in (
+        move_pitches, few_pitches, shuffle_pitches, random_pitches, leave_out, truncate, copy_range, insert,
+        double, repeat_bars, shuffle_bars, move_onsets, quantise, even_onsets, random_onsets, change_durations,
+        change_pace, change_velocities,
+    )
+}  # fmt: skip
 """Name -> operator."""
 
 
