@@ -53,6 +53,13 @@ def from_keywords(kind: type[Options], command: str, values: Mapping[str, Any]) 
         raise MgenError(f"mgen.{command}: {' '.join(str(error).split())}") from error
 
 
+def check_required(options: Any, *names: str) -> None:
+    """Raises ValueError unless each of these options has a value."""
+    for name in names:
+        if not getattr(options, name):
+            raise ValueError(f"expected --{name}, got none; see --help")
+
+
 def as_dict(options: Any) -> dict[str, Any]:
     """The options of a dataclass that differ from their defaults, plus all that its own class (not a base) defines.
 

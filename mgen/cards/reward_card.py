@@ -89,14 +89,9 @@ class RewardCard:
     measured_on: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
+        names = ("name", "about", "expected_exploit", "unit", "worst", "band", "credit")
         return {
-            "name": self.name,
-            "about": self.about,
-            "expected_exploit": self.expected_exploit,
-            "unit": self.unit,
-            "worst": self.worst,
-            "band": self.band,
-            "credit": self.credit,
+            **{name: getattr(self, name) for name in names},
             "rows": {name: row.to_json() for name, row in self.rows.items()},
             "cost": self.cost.to_json(),
             "exploit": {

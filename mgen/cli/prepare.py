@@ -25,7 +25,7 @@ from rich.table import Table
 from mgen.cli.options import parse
 from mgen.corpus.scan import parse_style
 from mgen.corpus.split import SPLITS
-from mgen.options import option
+from mgen.options import check_required, option
 from mgen.workflows.prepare import PrepareConfig, prepare
 
 
@@ -38,8 +38,7 @@ class OutputConfig:
     seed: int = option(0, "Has no effect: nothing here is random.")
 
     def __post_init__(self) -> None:
-        if not self.out:
-            raise ValueError("expected --out, got none; see --help")
+        check_required(self, "out")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

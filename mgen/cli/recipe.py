@@ -17,7 +17,7 @@ from mgen.cli.options import parse
 from mgen.corpus.scan import parse_style
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
-from mgen.options import option, target_style
+from mgen.options import check_required, option, target_style
 
 _CHECKOUT = Path(__file__).resolve().parents[2] / "configs"
 CONFIGS = _CHECKOUT if _CHECKOUT.is_dir() else Path(sysconfig.get_path("data")) / "share" / "mgen" / "configs"
@@ -33,8 +33,7 @@ class RecipeConfig:
     metadata: str = option("", "CSV with path,style,collection,work,artist.")
 
     def __post_init__(self) -> None:
-        if not self.out:
-            raise ValueError("expected --out, got none; see --help")
+        check_required(self, "out")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

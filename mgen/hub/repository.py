@@ -19,13 +19,8 @@ from mgen.hub.trained_run import CRITIC_FILE, POLICY, TrainedRun
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 COPIED = (
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-    MIDITOK_FILE,
-    CRITIC_FILE,
+    *("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"),
+    *(MIDITOK_FILE, CRITIC_FILE),
 )
 """Files of RUN/model that are copied as they are, if present; no other file of a run is published without redaction."""
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from mgen.errors import MgenError
@@ -85,6 +85,14 @@ def last_complete(folder: Path) -> Path | None:
     newest = max(complete, key=checkpoint_step)
     check_manifest(newest)
     return newest
+
+
+def check_save_total_limit(args: TrainingArguments) -> None:
+    """Raises ValueError if fewer than two checkpoints would be kept."""
+    if args.save_total_limit is not None and args.save_total_limit < 2:
+        raise ValueError(
+            f"save_total_limit ({args.save_total_limit}) must be at least 2, so that one is always complete"
+        )
 
 
 class VerifiedCheckpoints(Trainer):  # type: ignore[misc]

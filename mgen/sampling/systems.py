@@ -95,16 +95,8 @@ class ModelSystem:
         generator = torch.Generator(self.model.device).manual_seed(seed)
         pitches = torch.from_numpy(self.remi.kind == Kind.PITCH)
         try:
-            rollout = sample(
-                self.model,
-                ids,
-                decoding,
-                self.remi.eos_id,
-                self.remi.pad_id,
-                generator,
-                unguided=unguided,
-                penalised=pitches,
-            )
+            ends = self.remi.eos_id, self.remi.pad_id
+            rollout = sample(self.model, ids, decoding, *ends, generator, unguided=unguided, penalised=pitches)
         except ValueError as error:
             raise MgenError(str(error)) from error
         completions, logprobs = rollout.lists()
@@ -218,12 +210,8 @@ def best_of(score: NDArray[np.float64]) -> NDArray[np.intp]:
 
 def _repeat(prompts: Prompts, n: int) -> Prompts:
     """Each prompt n times in a row."""
-    return replace(
-        prompts,
-        ids=prompts.ids.repeat(n, axis=0),
-        windows=prompts.windows.repeat(n, axis=0),
-        work=prompts.work.repeat(n),
-    )
+    columns = {name: getattr(prompts, name).repeat(n, axis=0) for name in ("ids", "windows", "work")}
+    return replace(prompts, **columns)
 
 
 def _refuse_greedy(greedy: bool, system: str) -> None:

@@ -102,6 +102,14 @@ def compare(
     return {"what": what, "ours": first, "rival": second, "ratio": ratio} | ({} if limit is None else {"limit": limit})
 
 
+def per_second(count: float, run: Callable[[], object]) -> float:
+    """Times a call once; returns how many of the `count` things that it handles are handled per second."""
+    began = time.perf_counter()
+    run()
+    _wait()
+    return count / (time.perf_counter() - began)
+
+
 class _Clock(TrainerCallback):  # type: ignore[misc]
     """Records when each step begins."""
 
@@ -193,9 +201,7 @@ def bench_rewards(config: BenchConfig) -> dict[str, Any]:
         return 1e6 / sum(spent.values())
 
     def decode() -> float:
-        began = time.perf_counter()
-        Notes.from_ids(rows, remi)
-        return windows.size / (time.perf_counter() - began)
+        return per_second(windows.size, lambda: Notes.from_ids(rows, remi))
 
     judge(), decode()
     turns.clear()
@@ -225,22 +231,18 @@ def bench_critic(config: BenchConfig) -> dict[str, Any]:
     model = FeatureModel.fit(training_set, training_set, members)
     judge, with_credit = StyleCritic(model, "jazz"), StyleCritic(model, "jazz", credit=True)
 
-    def seconds(one: Callable[[Notes], Any]) -> float:
-        began = time.perf_counter()
-        one(notes)
-        return time.perf_counter() - began
+    def speed(one: Callable[[Notes], Any]) -> float:
+        return per_second(windows.size, lambda: one(notes))
 
     def decode() -> float:
-        began = time.perf_counter()
-        Notes.from_ids(rows, remi)
-        return windows.size / (time.perf_counter() - began)
+        return per_second(windows.size, lambda: Notes.from_ids(rows, remi))
 
-    seconds(judge), decode()
+    speed(judge), decode()
     what = f"tokens/s, the style critic on {len(rows)} decoded pieces of {config.context} tokens; reference: decoding"
-    result = compare(what, lambda: windows.size / seconds(judge), decode, config.repeats, limit=256 * 512 / 2.5)
+    result = compare(what, lambda: speed(judge), decode, config.repeats, limit=256 * 512 / 2.5)
     return result | {
         "seconds": windows.size / result["ours"],
-        "seconds_with_credit": statistics.median(seconds(with_credit) for _ in range(config.repeats)),
+        "seconds_with_credit": statistics.median(windows.size / speed(with_credit) for _ in range(config.repeats)),
     }
 
 
@@ -253,17 +255,10 @@ def bench_metrics(config: BenchConfig) -> dict[str, Any]:
     music = [muspy_music(notes, piece) for piece in range(min(notes.n_pieces, most))]  # fewer: they are slow
 
     def ours() -> float:
-        began = time.perf_counter()
-        for metric in METRICS.values():
-            metric(notes)
-        return notes.n_pieces / (time.perf_counter() - began)
+        return per_second(notes.n_pieces, lambda: [metric(notes) for metric in METRICS.values()])
 
     def reference() -> float:
-        began = time.perf_counter()
-        for one in music:
-            for metric in theirs:
-                metric(one)
-        return len(music) / (time.perf_counter() - began)
+        return per_second(len(music), lambda: [metric(one) for one in music for metric in theirs])
 
     ours(), reference()
     what = f"pieces/s of 500 notes ({notes.n_pieces}), all {len(METRICS)} metrics; reference: {len(theirs)} of muspy's"
@@ -298,19 +293,14 @@ def bench_rollout(config: BenchConfig) -> dict[str, Any]:
     new = min(192, config.context - 16)
     prompts = [[remi.bos_id] + [remi.bar_id] * 15] * config.batch
 
+    ids, options = torch.tensor(prompts, device=model.device), {"do_sample": True, "top_k": 0, "use_cache": True}
+
     def ours() -> float:
-        began = time.perf_counter()
-        sample(model, prompts, Decoding(max_new_tokens=new), -1, remi.pad_id)
-        _wait()
-        return config.batch * new / (time.perf_counter() - began)
+        decoding = Decoding(max_new_tokens=new)
+        return per_second(config.batch * new, lambda: sample(model, prompts, decoding, -1, remi.pad_id))
 
     def theirs() -> float:
-        began = time.perf_counter()
-        model.generate(
-            torch.tensor(prompts, device=model.device), do_sample=True, top_k=0, max_new_tokens=new, use_cache=True
-        )
-        _wait()
-        return config.batch * new / (time.perf_counter() - began)
+        return per_second(config.batch * new, lambda: model.generate(ids, max_new_tokens=new, **options))
 
     ours(), theirs()
     return compare("new tokens/s, sampling", ours, theirs, config.repeats)
@@ -323,9 +313,8 @@ def bench_prepare(config: BenchConfig) -> dict[str, Any]:
         sources = _music(config, Path(folder) / "music")
 
         def ours() -> float:
-            began = time.perf_counter()
-            prepare_corpus(sources, Path(folder) / "corpus", workers=workers, overwrite=True)
-            return len(sources) / (time.perf_counter() - began)
+            out = Path(folder) / "corpus"
+            return per_second(len(sources), lambda: prepare_corpus(sources, out, workers=workers, overwrite=True))
 
         def theirs() -> float:
             began = time.perf_counter()

@@ -28,7 +28,7 @@ from mgen.errors import MgenError
 from mgen.judgement import Judge
 from mgen.models.transformer import load_policy
 from mgen.notes import Notes
-from mgen.options import from_keywords, option, target_style
+from mgen.options import check_required, from_keywords, option, target_style
 from mgen.runs.judges import JudgeSpec, build_judge, check_name
 from mgen.sampling.prompts import check_style
 from mgen.sampling.rollout import Decoding, sample
@@ -79,8 +79,7 @@ class CardConfig:
     seed: int = option(0, "Seed of excerpts, transforms and the search.")
 
     def __post_init__(self) -> None:
-        if not self.corpus:
-            raise ValueError("expected --corpus, got none; see --help")
+        check_required(self, "corpus")
         for name, least in (("n", 20), ("tokens", 32), ("generations", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} ({getattr(self, name)}) must be at least {least}")

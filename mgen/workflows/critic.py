@@ -30,9 +30,9 @@ from critics.validation.leave_one_out import MIN_PIECES
 from critics.validation.report import LeaveOneOutReport
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
-from mgen.options import as_dict, from_keywords, option, target_style
+from mgen.options import as_dict, check_required, from_keywords, option, target_style
 from mgen.render.charts import reliability_svg
-from mgen.runs.checkpoints import replace_folder
+from mgen.runs.checkpoints import check_save_total_limit, replace_folder
 from mgen.runs.run import Progress, Run
 from mgen.runs.tracking import TrackingOptions, check_tracking
 from mgen.stats.calibration import Calibration, expected_calibration_error, fit_calibration
@@ -44,18 +44,8 @@ PIECES = 120  # largest number of pieces of a collection for a critic of feature
 REPORT = "leave_one_collection_out"  # name of the files of `leave_one_collection_out`
 
 TOKENS_ONLY = (
-    "init",
-    "size",
-    "max_tokens",
-    "min_tokens",
-    "prompt_tokens",
-    "transpose",
-    "retime",
-    "corrupted",
-    "valid_excerpts",
-    "test_excerpts",
-    "max_steps",
-    "learning_rate",
+    *("init", "size", "max_tokens", "min_tokens", "prompt_tokens", "transpose", "retime", "corrupted"),
+    *("valid_excerpts", "test_excerpts", "max_steps", "learning_rate"),
 )
 """Options without effect on a critic of features."""
 
@@ -108,8 +98,7 @@ class CriticConfig(TrackingOptions, TrainingArguments):  # type: ignore[misc]
     logging_steps: float = option(10, "Steps between log lines.")
 
     def __post_init__(self) -> None:
-        if not self.corpus:
-            raise ValueError("expected --corpus, got none; see --help")
+        check_required(self, "corpus")
         if self.input not in INPUTS:
             raise ValueError(f"input '{self.input}': expected one of {', '.join(INPUTS)}")
         if self.input == "features":
@@ -134,10 +123,7 @@ class CriticConfig(TrackingOptions, TrainingArguments):  # type: ignore[misc]
                 f"valid_excerpts ({self.valid_excerpts}) and test_excerpts ({self.test_excerpts}) must be at "
                 "least 32; a calibration on fewer says nothing"
             )
-        if self.save_total_limit is not None and self.save_total_limit < 2:
-            raise ValueError(
-                f"save_total_limit ({self.save_total_limit}) must be at least 2: one is complete at any time"
-            )
+        check_save_total_limit(self)
         check_tracking(self)
         self.output_dir = f"{self.out or '.'}/checkpoints"
         self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
@@ -358,17 +344,9 @@ def leave_one_collection_out(
             raise MgenError(f"mgen critic: notes ({count}) must be at least {MIN_NOTES}; try 100")
     opened = Corpus.open(str(corpus))
     positive = target_style(positive, opened.remi.style_ids, "positive")
+    lengths, pieces = notes or report.LENGTHS, pieces or 400
     result = report.measure(
-        opened,
-        positive,
-        notes or report.LENGTHS,
-        critics,
-        pieces or 400,
-        each,
-        min_pieces,
-        shortcut_baseline,
-        seed,
-        progress,
+        opened, positive, lengths, critics, pieces, each, min_pieces, shortcut_baseline, seed, progress
     )
     if out:
         folder = Path(out)

@@ -24,12 +24,12 @@ from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
 from mgen.judgement import Judge
 from mgen.models.transformer import check_vocabulary, load_policy
-from mgen.options import as_dict, from_keywords, option, target_style
+from mgen.options import as_dict, check_required, from_keywords, option, target_style
 from mgen.rl.credit import AGGREGATIONS
 from mgen.rl.discriminator import AGAINST, DiscriminatorTrainer, check_weights, fixed_point
 from mgen.rl.prompt_mix import PromptMix
 from mgen.rl.trainer import OBJECTIVES, MusicTrainer
-from mgen.runs.checkpoints import replace_folder
+from mgen.runs.checkpoints import check_save_total_limit, replace_folder
 from mgen.runs.judges import BANDS_FILE, REALISM_FOLDER, JudgeSpec, build_judges, judge_specs
 from mgen.runs.run import Progress, Run, TrainingResult, on_main_process, read_metrics
 from mgen.runs.sample_callback import fixed_prompts
@@ -145,9 +145,7 @@ class FinetuneConfig(SampleOptions, GRPOConfig):  # type: ignore[misc]
     bf16: bool | None = option(None, "By default where the machine has a GPU for it.")
 
     def __post_init__(self) -> None:
-        for name in ("policy", "corpus", "out"):
-            if not getattr(self, name):
-                raise ValueError(f"expected --{name}, got none; see --help")
+        check_required(self, "policy", "corpus", "out")
         for name, values in (
             ("objective", OBJECTIVES),
             ("realism_against", AGAINST),
@@ -163,10 +161,7 @@ class FinetuneConfig(SampleOptions, GRPOConfig):  # type: ignore[misc]
             raise ValueError(f"dominant_share ({self.dominant_share}) must be between 0.5 and 1")
         self._check_objective()
         self._check_realism()
-        if self.save_total_limit is not None and self.save_total_limit < 2:
-            raise ValueError(
-                f"save_total_limit ({self.save_total_limit}) must be at least 2, so that one is always complete"
-            )
+        check_save_total_limit(self)
         check_tracking(self)
         if self.style_credit is None:
             self.style_credit = self.kl_in_return

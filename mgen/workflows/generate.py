@@ -17,7 +17,7 @@ from mgen.errors import MgenError, RejectedFile
 from mgen.files import check_new_folder, read_music
 from mgen.models.transformer import context_length, load_policy
 from mgen.notes import Notes
-from mgen.options import from_keywords, option
+from mgen.options import check_required, from_keywords, option
 from mgen.runs.judges import judges_of_options, judges_of_run
 from mgen.sampling.prompts import Prompts, check_style
 from mgen.sampling.rollout import Decoding
@@ -53,9 +53,7 @@ class GenerateConfig:
     seed: int = option(0, "The same seed gives the same pieces.")
 
     def __post_init__(self) -> None:
-        for name in ("model", "out"):
-            if not getattr(self, name):
-                raise ValueError(f"expected --{name}, got none; see --help")
+        check_required(self, "model", "out")
         if self.n < 1 or self.tempo <= 0:
             raise ValueError(f"n ({self.n}) must be at least 1 and tempo ({self.tempo}) above 0")
         if self.best_of < 1:

@@ -21,7 +21,8 @@ from critics.sequence import SequenceCritic
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.models.transformer import context_length, load_policy
-from mgen.options import as_dict, from_keywords, option
+from mgen.options import as_dict, check_required, from_keywords, option
+from mgen.runs.checkpoints import check_save_total_limit
 from mgen.runs.run import Progress, Run, TrainingResult, on_main_process
 from mgen.runs.tracking import SampleOptions, TrackingOptions, attach_samples, check_tracking
 from mgen.stats.intervals import bootstrap
@@ -92,15 +93,12 @@ METHODS: dict[str, type[PreferOptions]] = {"dpo": PolicyConfig, "reward": Reward
 
 def _derive(config: Any) -> None:
     """Checks the options of both methods and sets those of TRL that follow from them."""
-    for name in ("policy", "pairs", "out"):
-        if not getattr(config, name):
-            raise ValueError(f"expected --{name}, got none; see --help")
+    check_required(config, "policy", "pairs", "out")
     if not 0 < config.valid_share < 1:
         raise ValueError(f"valid_share ({config.valid_share}) must be above 0 and below 1")
     if config.max_length is not None:
         raise ValueError(f"max_length ({config.max_length}): pairs are never truncated; leave it out")
-    if config.save_total_limit is not None and config.save_total_limit < 2:
-        raise ValueError(f"save_total_limit ({config.save_total_limit}) must be at least 2: one is always complete")
+    check_save_total_limit(config)
     check_tracking(config)
     config.output_dir = f"{config.out}/checkpoints"
     config.save_strategy = config.eval_strategy

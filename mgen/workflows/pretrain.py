@@ -18,7 +18,8 @@ from mgen.corpus.shards import Corpus
 from mgen.corpus.windows import Windows
 from mgen.errors import MgenError
 from mgen.models.transformer import initial_policy, new_policy
-from mgen.options import as_dict, from_keywords, option
+from mgen.options import as_dict, check_required, from_keywords, option
+from mgen.runs.checkpoints import check_save_total_limit
 from mgen.runs.run import Progress, Run, TrainingResult, on_main_process
 from mgen.runs.sample_callback import fixed_prompts
 from mgen.runs.tracking import SampleOptions, attach_samples, check_tracking
@@ -62,21 +63,16 @@ class PretrainConfig(SampleOptions, TrainingArguments):  # type: ignore[misc]
     logging_steps: float = option(20, "Steps between log lines.")
 
     def __post_init__(self) -> None:
-        for name in ("corpus", "out"):
-            if not getattr(self, name):
-                raise ValueError(f"expected --{name}, got none; see --help")
+        check_required(self, "corpus", "out")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer '{self.optimizer}': expected one of {', '.join(OPTIMIZERS)}")
-        if self.save_total_limit is not None and self.save_total_limit < 2:
-            raise ValueError(
-                f"save_total_limit ({self.save_total_limit}) must be at least 2, so that one is always complete"
-            )
         if self.streaming and self.style:
             raise ValueError(f"style '{self.style}' cannot be streamed; leave out style or streaming")
         if self.streaming and self.auto_find_batch_size:
             raise ValueError("streaming needs a fixed batch size, and auto_find_batch_size changes it; switch one off")
         if self.speed not in {"auto", "plain"}:
             raise ValueError(f"speed '{self.speed}': expected auto or plain")
+        check_save_total_limit(self)
         check_tracking(self)
         self.output_dir = f"{self.out}/checkpoints"
         self.optim = OPTIMIZERS[self.optimizer]

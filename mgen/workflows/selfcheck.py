@@ -21,7 +21,7 @@ from mgen.evaluation.measure import PieceSet
 from mgen.evaluation.self_check import SelfCheck, bar_excerpts, self_check
 from mgen.files import check_new_folder
 from mgen.notes import Notes
-from mgen.options import from_keywords, option, target_style
+from mgen.options import check_required, from_keywords, option, target_style
 from mgen.stats.two_sample import MAX_NOTES, QUOTABLE
 
 FILE = "selfcheck.json"
@@ -42,8 +42,7 @@ class SelfcheckConfig:
     seed: int = option(0, "Of splits and corruptions.")
 
     def __post_init__(self) -> None:
-        if not self.corpus:
-            raise ValueError("expected --corpus, got none; see --help")
+        check_required(self, "corpus")
         for name, least in (("n", 8), ("per_work", 1), ("splits", 0), ("sequence_splits", 0), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} ({getattr(self, name)}) must be at least {least}")
