@@ -186,20 +186,15 @@ def _rows(card: Json) -> str:
 def _exploit(card: Json, base: str) -> str:
     exploit, place = card["exploit"], f"{base}{card['name']}/{EXPLOIT}"
     if exploit["reached_median"]:
-        what = (
-            "The piece farthest from real music among those that score at least its median scores "
-            f"{number(exploit['score'])}"
-        )
+        what = "The piece farthest from real music among those that score at least its median scores"
     else:
-        what = (
-            f"None of {exploit['evaluated']:,} pieces reached the median of real music; the best scores "
-            f"{number(exploit['score'])}"
-        )
+        what = f"None of {exploit['evaluated']:,} pieces reached the median of real music; the best scores"
     lines = [
-        f"**Known reward hacking.** {what} (real music: median {number(exploit['real_median'])}, 95th "
-        f"percentile {number(exploit['real_p95'])}; the demo piece {number(exploit['demo_score'])}; the highest score "
-        f"found {number(exploit['highest'])}). Its distance is {exploit['distance']:.2f}; that of 95 % of real music "
-        f"is below {exploit['distance_p95']:.2f}. {exploit['evaluated']:,} pieces were judged."
+        f"**Known reward hacking.** {what} {number(exploit['score'])} (real music: median "
+        f"{number(exploit['real_median'])}, 95th percentile {number(exploit['real_p95'])}; the demo piece "
+        f"{number(exploit['demo_score'])}; the highest score found {number(exploit['highest'])}). Its distance is "
+        f"{exploit['distance']:.2f}; that of 95 % of real music is below {exploit['distance_p95']:.2f}. "
+        f"{exploit['evaluated']:,} pieces were judged."
     ]
     outside = exploit["outside_real_range"]
     lines.append(

@@ -172,14 +172,9 @@ def find_exploit(
     )
     first = replace(first, patience=PATIENCE, enough=ceiling)
     best = evolve(score, initial, limits, first, seed, lambda line: progress(f"highest score, {line}"))
-    farthest = evolve(
-        distance_if_accepted,
-        [*best.pieces, *initial],
-        limits,
-        second,
-        seed + 1,
-        lambda line: progress(f"farthest piece, {line}"),
-    )
+    initial = [*best.pieces, *initial]
+    search = partial(evolve, distance_if_accepted, initial, limits, second, seed + 1)
+    farthest = search(lambda line: progress(f"farthest piece, {line}"))
     notes = reference.reencode(notes_from_arrays([farthest.pieces[0]]))
     found = float(judge(notes).score[0])
     return Exploit(

@@ -45,18 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _leave_one_collection_out(config: CriticConfig, left_out: LeaveOneOutConfig, as_json: bool) -> int:
     with Console(stderr=True).status("excerpts") as status:
-        report = leave_one_collection_out(
-            config.corpus,
-            config.out,
-            positive=config.positive,
-            notes=config.notes,
-            critics=left_out.critics,
-            pieces=config.pieces,
-            each=config.each,
-            shortcut_baseline=left_out.shortcut_baseline,
-            seed=config.seed,
-            progress=status.update,
-        )
+        options = {name: getattr(config, name) for name in ("positive", "notes", "pieces", "each", "seed")}
+        options |= {"critics": left_out.critics, "shortcut_baseline": left_out.shortcut_baseline}
+        report = leave_one_collection_out(config.corpus, config.out, **options, progress=status.update)
     return print_result(report.to_markdown(pairs=False), report.to_json(), as_json)
 
 

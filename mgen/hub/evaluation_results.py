@@ -224,10 +224,8 @@ def critic_tables(card: Mapping[str, Any]) -> list[CardTable]:
     if not test:
         return []
     style = card.get("positive", "the style")
-    rows: list[tuple[str, Any, int, str]] = [
-        ("AUC", test.get("auc"), 3, "1"),
-        ("accuracy", test.get("accuracy"), 3, "1"),
-    ]
+    rows: list[tuple[str, Any, int, str]] = [("AUC", test.get("auc"), 3, "1")]
+    rows += [("accuracy", test.get("accuracy"), 3, "1")]
     rows += [
         (f"AUC, {a} against {b}", pair, 3, "1") for a, them in test.get("pairs", {}).items() for b, pair in them.items()
     ]
@@ -241,19 +239,14 @@ def critic_tables(card: Mapping[str, Any]) -> list[CardTable]:
         ["", "value", "best"],
         [[name, _text(_interval(cell or {}), digits), best] for name, cell, digits, best in rows],
     )
+    expected = {"format": "0: only the format changed", "corrupted": "far below 0: the music is corrupted"}
     moved = [
         [name.replace("_", " "), _text(_interval(cell), 2), best]
-        for part, best in (
-            ("format", "0: only the format changed"),
-            ("corrupted", "far below 0: the music is corrupted"),
-        )
+        for part, best in expected.items()
         for name, cell in (test.get(part) or {}).items()
     ]
-    out = [discrimination]
-    if moved:
-        title = f"change of the score of real {style} under one transform, in nats"
-        out.append(CardTable(title, ["", "change", "should be"], moved))
-    return out
+    title = f"change of the score of real {style} under one transform, in nats"
+    return [discrimination, *([CardTable(title, ["", "change", "should be"], moved)] if moved else [])]
 
 
 def critic_more(card: Mapping[str, Any]) -> list[CardTable]:
@@ -271,9 +264,8 @@ def critic_more(card: Mapping[str, Any]) -> list[CardTable]:
             ]
             for count, part in lengths.items()
         ]
-        out.append(
-            CardTable("By the number of notes", ["notes", "excerpts", "AUC", "accuracy", "calibration error"], rows)
-        )
+        head = ["notes", "excerpts", "AUC", "accuracy", "calibration error"]
+        out.append(CardTable("By the number of notes", head, rows))
     out += [_degenerate_inputs(count, kinds) for count, kinds in (card.get("degenerate_inputs") or {}).items()]
     bins = test.get("reliability") or []
     if bins:
@@ -335,10 +327,8 @@ def critic_limits(card: Mapping[str, Any]) -> list[str]:
     }
     missed = [f"{name} ({cell.value:.2f})" for name, cell in moved["corrupted"].items() if cell.value > -SENSITIVE]
     if missed:
-        out.append(
-            f"It hardly reacts to some corruptions (the score falls by less than {SENSITIVE} nats): "
-            f"{', '.join(missed)}."
-        )
+        hardly = f"It hardly reacts to some corruptions (the score falls by less than {SENSITIVE} nats)"
+        out.append(f"{hardly}: {', '.join(missed)}.")
     format_sensitive = [
         f"{name} ({cell.value:+.2f})" for name, cell in moved["format"].items() if abs(cell.value) >= SENSITIVE
     ]

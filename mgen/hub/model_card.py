@@ -46,7 +46,6 @@ TASKS = {POLICY: "text-generation"}
 ENOUGH_PIECES = 512  # pieces per row that a two-sample test needs
 RELIABILITY = Path("evaluation/reliability.svg")  # reliability diagram of a critic, if the run has one
 
-
 OBJECTIVES = {
     "kl_in_return": "objective `kl_in_return`: the KL divergence from the initial policy is part of the return",
     "grpo": "objective `grpo`: advantages are divided by their standard deviation",
@@ -387,12 +386,10 @@ def procedure(run: TrainedRun) -> list[str]:
             "note"
         )
     last = facts.get("last") or {}
+    names = {"policy/kl": ("KL from the initial policy", "piece"), "entropy": ("entropy", "token")}
     means = [
-        f"{name} {last[key]:.3f} {unit}"
-        for key, name, unit in (
-            ("policy/kl", "KL from the initial policy", "nats per piece"),
-            ("entropy", "entropy", "nats per token"),
-        )
+        f"{name} {last[key]:.3f} nats per {unit}"
+        for key, (name, unit) in names.items()
         if isinstance(last.get(key), int | float)
     ]
     if means:
@@ -518,11 +515,8 @@ def _recipe(contents: RepositoryContents) -> str:
 def _changes(results: EvaluationResults | None) -> list[str]:
     if results is None:
         return []
-    words = {
-        Verdict.BETTER: "better",
-        Verdict.WORSE: "worse",
-        Verdict.CHANGED: "changed, not clearly for better or worse",
-    }
+    changed = "changed, not clearly for better or worse"
+    words = {Verdict.BETTER: "better", Verdict.WORSE: "worse", Verdict.CHANGED: changed}
     return [
         f"**{prompt_type}**: "
         + ("; ".join(f"{words[key]}: {', '.join(by[key])}" for key in words if key in by) or "no clear change")

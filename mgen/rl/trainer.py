@@ -156,8 +156,8 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
 
     def _reference_logps(self, output: dict[str, Any]) -> Tensor:
         """(B, T) log-probabilities of the completions under the reference."""
-        if "ref_per_token_logps" in output:
-            logps: Tensor = output["ref_per_token_logps"]
+        logps: Tensor | None = output.get("ref_per_token_logps")
+        if logps is not None:
             return logps
         ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
         mask = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)
@@ -166,10 +166,9 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
 
     def _token_advantages(self, mask: Tensor, log_ratio: Tensor, group: Tensor) -> dict[str, Tensor]:
         """kl_in_return: (B, T) weighted advantages of each judge and of KL; their sum is the advantage."""
-        weights = self.reward_weights.tolist()
         lengths = mask.sum(1).cpu()
         parts = {}
-        for judge, weight in zip(self.judges, weights, strict=True):
+        for judge, weight in zip(self.judges, self.reward_weights.tolist(), strict=True):
             assert judge.last_notes is not None
             rewards = weight * token_rewards(_judgement(judge), judge.last_notes, lengths).to(mask.device)
             parts[judge.__name__] = group_advantages(returns_to_go(rewards, mask), group)

@@ -44,9 +44,7 @@ class Sample:
     """One system's completion of one prompt.
 
     Attributes:
-        prompt: its name, the same for every system: `continuation/0003`.
-        prompt_type: one of `mgen.sampling.prompts.PROMPT_TYPES`.
-        work: that the prompt was taken from; empty without one.
+        prompt, prompt_type, work: see `SamplePrompt`; the same for every system.
         system: as in the tables; `real` for the work's own continuation.
         file: MIDI file of prompt and completion, relative to the folder of the index.
         prompt_end: grid step (24 per quarter) where the prompt ends; None if it has no notes.

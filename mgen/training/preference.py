@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from numpy.typing import NDArray
-from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 from trl import DPOTrainer, RewardTrainer
 
@@ -235,7 +235,7 @@ def completion_nats(
     for begin in range(0, len(prompts), batch_size):
         end = min(begin + batch_size, len(prompts))
         rows = [prompts[i] + completions[i] for i in range(begin, end)]
-        ids = _padded(rows, pad_id).to(model.device)
+        ids = pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=pad_id).to(model.device)
         # No attention mask: under a causal mask no token attends to padding on its right.
         logprobs = model(input_ids=ids).logits[:, :-1].float().log_softmax(-1)
         taken = logprobs.gather(-1, ids[:, 1:, None])[..., 0].double().cpu()
@@ -245,11 +245,4 @@ def completion_nats(
         counts = (at >= first[:, None]) & (at < last[:, None])
         out[begin:end] = (taken * counts).sum(1).numpy()
     model.train(was_training)
-    return out
-
-
-def _padded(rows: Sequence[TokenRow], pad_id: int) -> Tensor:
-    out = torch.full((len(rows), max(map(len, rows))), pad_id)
-    for place, row in zip(out, rows, strict=True):
-        place[: len(row)] = torch.tensor(row)
     return out

@@ -42,20 +42,9 @@ from rewards.trl import trl_rewards
 BAND_PIECES = 512  # real excerpts from which the bands are measured
 
 DEFAULT_JUDGES = (
-    "grammar=0.25",
-    "repetition_pitch=1",
-    "repetition_interval=0.5",
-    "repetition_rhythm=0.5",
-    "phrase_reuse=1",
-    "loops=1",
-    "longest_run=1",
-    "scale_fit=0.5",
-    "pitch_entropy=0.5",
-    "chord_tones=0.5",
-    "rests=0.5",
-    "density=0.5",
-    "style=1",
-    "realism=1",
+    *("grammar=0.25", "repetition_pitch=1", "repetition_interval=0.5", "repetition_rhythm=0.5", "phrase_reuse=1"),
+    *("loops=1", "longest_run=1", "scale_fit=0.5", "pitch_entropy=0.5", "chord_tones=0.5", "rests=0.5"),
+    *("density=0.5", "style=1", "realism=1"),
 )
 """The first grammar error costs 10 nats; with weight 1, `grammar` had 0.8 of the advantage. Reinforcement learning
 degrades repetition first, so these rules have the largest weights.
@@ -371,13 +360,10 @@ def warm_up(
     progress: Progress,
 ) -> None:
     """Trains the discriminator on samples of the frozen policy."""
-    metrics = discriminator.warm_up(
-        lambda n, batch: prompts.sampled(reference, n, batch),
-        config.realism_warm_up,
-        config.per_device_train_batch_size,
-    )
+    rounds, pieces = config.realism_warm_up, config.per_device_train_batch_size
+    metrics = discriminator.warm_up(lambda n, batch: prompts.sampled(reference, n, batch), rounds, pieces)
     numbers = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
-    progress(f"discriminator against the frozen policy after {config.realism_warm_up} batches: {numbers}")
+    progress(f"discriminator against the frozen policy after {rounds} batches: {numbers}")
 
 
 def _save_discriminator(trainer: DiscriminatorTrainer, run: Run, last: Mapping[str, float]) -> None:
@@ -395,12 +381,9 @@ def _save_discriminator(trainer: DiscriminatorTrainer, run: Run, last: Mapping[s
 def _last_metrics(run: Run, steps: int = 5) -> dict[str, float]:
     """Means of the logged metrics over the last steps."""
     lines = [line for line in read_metrics(run.folder) if "policy/kl" in line][-steps:]
-    names = sorted(
-        {name for line in lines for name, value in line.items() if isinstance(value, int | float)} - {"step"}
-    )
-    return {
-        name: round(float(np.mean([line[name] for line in lines if line.get(name) is not None])), 5) for name in names
-    }
+    names = {name for line in lines for name, value in line.items() if isinstance(value, int | float)} - {"step"}
+    values = {name: [line[name] for line in lines if line.get(name) is not None] for name in sorted(names)}
+    return {name: round(float(np.mean(numbers)), 5) for name, numbers in values.items()}
 
 
 def _notes(left_out: Mapping[str, str]) -> list[str]:

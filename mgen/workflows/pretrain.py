@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import EarlyStoppingCallback, PreTrainedModel, TrainingArguments, set_seed
+from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 
 from mgen.corpus.shards import Corpus
 from mgen.corpus.windows import Windows
@@ -126,7 +126,10 @@ def run_pretrain(config: PretrainConfig, progress: Progress | None = None) -> Tr
         of_style = f" of style '{config.style}'" if config.style else ""
         raise MgenError(f"{config.corpus}: no pieces{of_style} in train or valid; add music and prepare again")
     set_seed(config.seed)
-    policy = _policy(config, corpus)
+    if config.init:
+        policy = initial_policy(config.init, config.corpus, corpus.remi, config.context)
+    else:
+        policy = new_policy(config.size, corpus.remi, config.context, config.dropout)
     callbacks = [EarlyStoppingCallback(config.patience)] if config.patience else []
     trainer = PretrainTrainer(policy, config, corpus.remi, train, valid, callbacks=callbacks)
     progress = on_main_process(progress)
@@ -153,35 +156,13 @@ def _result(run: Run, already_finished: bool = False) -> TrainingResult:
     return run.result(metrics, already_finished)
 
 
-def _policy(config: PretrainConfig, corpus: Corpus) -> PreTrainedModel:
-    """A new policy, or the one to continue from."""
-    if not config.init:
-        return new_policy(config.size, corpus.remi, config.context, config.dropout)
-    return initial_policy(config.init, config.corpus, corpus.remi, config.context)
-
-
 def _train_windows(corpus: Corpus, config: PretrainConfig, length: int) -> Windows | StreamedWindows:
+    options: dict[str, Any] = {name: getattr(config, name) for name in ("seed", "transpose", "style_dropout")}
+    options |= {"length": length}
     if not config.streaming:
-        return Windows(
-            corpus.table("train", config.style or None),
-            corpus.remi,
-            config.context,
-            length=length,
-            seed=config.seed,
-            transpose=config.transpose,
-            style_dropout=config.style_dropout,
-        )
-    return StreamedWindows(
-        corpus,
-        config.context,
-        length=length,
-        batch=config.train_batch_size,
-        seed=config.seed,
-        transpose=config.transpose,
-        style_dropout=config.style_dropout,
-        rank=config.process_index,
-        ranks=config.world_size,
-    )
+        return Windows(corpus.table("train", config.style or None), corpus.remi, config.context, **options)
+    options |= {"batch": config.train_batch_size, "rank": config.process_index, "ranks": config.world_size}
+    return StreamedWindows(corpus, config.context, **options)
 
 
 def _valid_windows(corpus: Corpus, config: PretrainConfig) -> Windows:
