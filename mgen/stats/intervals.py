@@ -184,7 +184,8 @@ def bootstrap(
         return undefined_interval(undefined)
     values, groups = values[known], groups[known]
     draws = np.concatenate([statistic(values, weights) for weights in resamples(groups, n, seed)])
-    return percentile_interval(statistic(values, np.ones((1, len(values))))[0], draws, undefined)
+    low, high = np.quantile(draws, (TAIL, 1 - TAIL)).tolist()  # a NaN draw makes them NaN: the statistic is not robust
+    return Interval(float(statistic(values, np.ones((1, len(values))))[0]), low, high, undefined)
 
 
 def distance_to_real(
