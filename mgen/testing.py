@@ -83,9 +83,12 @@ def check_judge(
     notes = contract_pieces(seed) if notes is None else notes
     together, everyone = judge_checked(notes, "a batch"), list(range(notes.n_pieces))
     compare(
-        "the same music gets the same score", judge_checked(notes, "a batch"), together, everyone,
+        "the same music gets the same score",
+        judge_checked(notes, "a batch"),
+        together,
+        everyone,
         "draw nothing at random, and keep nothing from one call to the next",
-    )  # fmt: skip
+    )
     order = np.random.default_rng(seed).permutation(notes.n_pieces).tolist()
     groups = [("pieces in another order", order), *(("one piece", [piece]) for piece in order[:4])]
     for what, pieces in groups:
@@ -105,9 +108,12 @@ def check_judge(
             pitch = notes.pitch + np.where(notes.program < 0, 0, shift).astype(np.int32)  # drums have no key
             moved = judge_checked(replace(notes, pitch=pitch), "a transposed batch")
             compare(
-                "transposition changes nothing", moved, together, everyone,
+                "transposition changes nothing",
+                moved,
+                together,
+                everyone,
                 f"compare intervals, not pitches ({shift:+d} semitones), or do not declare it",
-            )  # fmt: skip
+            )
 
 
 def contract_pieces(seed: int = 0) -> Notes:

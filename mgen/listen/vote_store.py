@@ -229,8 +229,10 @@ class VoteStore:
         if not 1 <= len(name) <= MAX_NAME or any(unicodedata.category(letter)[0] == "C" for letter in name):
             raise InvalidName(f"name: expected 1 to {MAX_NAME} letters, got {len(name)}; choose another")
         with self._transaction() as run:
-            run("INSERT INTO rater (key, name, at) VALUES (?, ?, ?) ON CONFLICT (key) DO NOTHING",
-                (name.casefold(), name, time.time()))  # fmt: skip
+            run(
+                "INSERT INTO rater (key, name, at) VALUES (?, ?, ?) ON CONFLICT (key) DO NOTHING",
+                (name.casefold(), name, time.time()),
+            )
             (rater,) = run("SELECT id FROM rater WHERE key = ?", (name.casefold(),)).fetchone()
             if not run("SELECT 1 FROM trial WHERE rater = ?", (rater,)).fetchone():
                 trials = draw_trials(self._systems_of_pairs(), self.seed, rater - 1)

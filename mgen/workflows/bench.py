@@ -138,10 +138,17 @@ def bench_pretrain(config: BenchConfig) -> dict[str, Any]:
         torch.manual_seed(0)
         with tempfile.TemporaryDirectory() as folder:
             options = PretrainConfig(
-                corpus="-", out=folder, max_steps=steps, per_device_train_batch_size=config.batch, eval_strategy="no",
-                load_best_model_at_end=False, report_to=[], disable_tqdm=True, logging_strategy="no",
+                corpus="-",
+                out=folder,
+                max_steps=steps,
+                per_device_train_batch_size=config.batch,
+                eval_strategy="no",
+                load_best_model_at_end=False,
+                report_to=[],
+                disable_tqdm=True,
+                logging_strategy="no",
                 context=config.context,
-            )  # fmt: skip
+            )
             windows = Windows(table, remi, config.context, steps * config.batch)
             clock = _Clock()
             model = new_policy(config.size, remi, config.context)
