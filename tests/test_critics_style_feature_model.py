@@ -242,7 +242,7 @@ def test_a_damaged_folder_is_an_error_in_one_line(damage, message, saved, tmp_pa
 def test_a_missing_side_is_an_error(training_sets):
     train, valid = training_sets
     one_sided = replace(valid, positive=np.ones_like(valid.positive))
-    with pytest.raises(ValueError, match="calibration needs both sides"):
+    with pytest.raises(ValueError, match="calibration: expected pieces of both classes, found 48 yes and 0 no"):
         FeatureModel.fit(train, one_sided, (replace(MEMBERS[0], steps=4), replace(MEMBERS[-1], steps=4)))
 
 
