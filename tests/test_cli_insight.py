@@ -8,6 +8,8 @@ import pytest
 from mgen.cli.insight import main
 from mgen.cli.main import run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.slow
 def test_the_page_is_written_into_the_corpus(small_corpus, tmp_path, capsys):

@@ -20,6 +20,8 @@ from mgen.corpus.clean import (
 from mgen.encoding.remi import PITCH_RANGE, Kind, Remi
 from mgen.notes import MAX_DURATION, Notes
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = ("onset", "duration", "bar", "pitch", "velocity", "program")
 
 

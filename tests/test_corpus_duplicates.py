@@ -28,6 +28,8 @@ from mgen.corpus.duplicates import (
 )
 from mgen.notes import Notes
 
+pytestmark = pytest.mark.slow
+
 TUNE = [60, 64, 62, 67, 65, 72, 71]  # intervals 4 -2 5 -2 7 -1
 QUARTER = 24
 

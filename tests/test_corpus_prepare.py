@@ -20,6 +20,8 @@ from mgen.errors import MgenError
 from mgen.files import read_music
 from mgen.notes import Notes
 
+pytestmark = pytest.mark.slow
+
 WORKS = 5
 BAD = {"text.mid": b"no music", "cut.mid": b"MThd\0\0\0\6\0\1", "none.mid": b""}
 

@@ -12,6 +12,8 @@ import pytest
 from mgen.corpus.workers import QUEUED_PER_WORKER, WALL_PER_CPU_SECOND, Failure, Limits, run_in_processes
 from mgen.errors import MgenError
 
+pytestmark = pytest.mark.slow
+
 
 def behave(item):
     """What a file can do to the process that reads it."""

@@ -27,6 +27,8 @@ from critics.style.features import VIEWS
 from mgen.notes import Notes
 from mgen.transforms.hard_negatives import HARD_NEGATIVES
 
+pytestmark = pytest.mark.slow
+
 STYLE = Member("style", "rhythm", (), steps=40)
 INTACT = Member("intact", "transitions", ("one_pitch",), share=1.0, steps=40)
 

@@ -13,6 +13,8 @@ from mgen.errors import MgenError
 from mgen.notes import Notes
 from mgen.transforms.rebuild import take_excerpts
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_excerpt_by_hand():
     one = written([0, 30, 96, 97, 200, 290, 400], [60, 61, 62, 63, 64, 65, 66])

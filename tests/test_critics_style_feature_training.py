@@ -16,6 +16,8 @@ from mgen.notes import Notes
 from mgen.transforms.hard_negatives import HARD_NEGATIVES
 from mgen.transforms.rebuild import resolve_overlaps
 
+pytestmark = pytest.mark.slow
+
 
 def collections():
     """Swung jazz, typed in and played, and other music of two collections, one of them small."""

@@ -14,6 +14,8 @@ from critics.style.out_of_distribution import GUARDED_GROUPS, MARGIN, OutOfDistr
 from mgen.corpus.demo import COLLECTIONS
 from mgen.notes import Notes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def real():

@@ -17,6 +17,8 @@ from critics.validation.card import auc_interval, score_changes, style_card, wei
 from mgen.stats.calibration import Calibration, reliability
 from mgen.transforms.corruptions import CORRUPTIONS
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(0)
 
 

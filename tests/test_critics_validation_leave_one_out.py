@@ -26,6 +26,8 @@ from mgen.errors import MgenError
 from mgen.music.features import FORMAT_FREE, features
 from mgen.notes import Notes
 
+pytestmark = pytest.mark.slow
+
 music_features = partial(features, groups=FORMAT_FREE)
 
 SIDES = {"club": True, "hall": True, "church": False, "school": False, "game": False}

@@ -11,6 +11,8 @@ from mgen.evaluation.folders import MusicFolder, compare_folders, draw_excerpts,
 from mgen.evaluation.measure import MetricOptions
 from mgen.notes import Notes
 
+pytestmark = pytest.mark.slow
+
 QUICK = MetricOptions(sequence=False)
 
 

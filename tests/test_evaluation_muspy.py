@@ -19,6 +19,8 @@ from mgen.music.metrics import METRICS, grooving_similarity, pitch_class_entropy
 from mgen.notes import STEPS_PER_QUARTER, Notes
 from mgen.workflows.bench_references import muspy_music
 
+pytestmark = pytest.mark.slow
+
 muspy = pytest.importorskip("muspy", reason="muspy, a development dependency, is not installed")
 
 REAL_MUSIC = os.environ.get("MGEN_REAL_MUSIC", "")
