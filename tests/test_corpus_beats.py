@@ -308,7 +308,7 @@ rhythms = st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 900), st.integ
     tempo=st.sampled_from((120, 71)),
 )
 def test_repairing_twice_changes_nothing_and_no_note_is_lost(notes, step, late, stated, tempo):
-    # the same notes on no grid, on a grid, or beside one
+    # the same notes on no grid, on a grid, or off it
     written = [((onset // step * step + late) / 480, duration / 480, pitch) for onset, duration, pitch in notes]
     score = score_of(written, 480, stated, [(0, tempo)])
     before = {name: column.copy() for name, column in score.tracks[0].notes.numpy().items()}

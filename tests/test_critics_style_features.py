@@ -114,13 +114,13 @@ def test_what_returns():
 
 def test_swung_and_even_lines():
     swung = piece(*((24 * beat + late, 8, C) for beat in range(4) for late in (0, 16)))
-    ratios, pairs, (swings, even), beside = group("rhythm", swung)
+    ratios, pairs, (swings, even), neighbours = group("rhythm", swung)
     assert (swings, even) == (1, 0)
     assert shares(ratios) == {4: 3 / 6, 12: 3 / 6}  # halved and doubled: an octave, in quarters of one, from 8
     assert len(pairs) == 49 and sorted(pairs[pairs > 0]) == pytest.approx([2 / 5, 3 / 5])
-    assert shares(beside) == {5: 4 / 7, 3: 3 / 7}  # gaps of 16 are usual, those of 8 an octave, in halves, below
-    _, _, (swings, even), beside = group("rhythm", line([C] * 8))
-    assert (swings, even) == (0, 1) and shares(beside) == {5: 1.0}
+    assert shares(neighbours) == {5: 4 / 7, 3: 3 / 7}  # gaps of 16 are usual, those of 8 an octave, in halves, below
+    _, _, (swings, even), neighbours = group("rhythm", line([C] * 8))
+    assert (swings, even) == (0, 1) and shares(neighbours) == {5: 1.0}
     # 3 to 1 is a dotted rhythm and long-short still; a long note after even ones is neither
     dotted = piece(*((24 * beat + late, 8, C) for beat in range(4) for late in (0, 18)))
     assert group("rhythm", dotted)[2].tolist() == [1, 0]
@@ -135,13 +135,13 @@ def test_rhythms_that_return():
 
 
 def test_texture_by_hand():
-    size, pairs, span, inside, beside, hands = group("texture", chords((C, E, G), (C,), (C,), (C - 12, C + 24)))
+    size, pairs, span, inside, neighbours, hands = group("texture", chords((C, E, G), (C,), (C,), (C - 12, C + 24)))
     assert shares(size) == {0: 2 / 4, 1: 1 / 4, 2: 1 / 4}
     assert shares(pairs) == {0 * 3 + 2: 1 / 3, 0: 1 / 3, 1 * 3 + 0: 1 / 3}
     assert shares(span) == {0: 2 / 4, 2: 1 / 4, 6: 1 / 4}  # alone, a fifth (5-7), more than two octaves and a third
     assert shares(inside) == {4: 1 / 3, 3: 1 / 3, 15: 1 / 3}
     # middle C is the middle: -12 and 24 in thirds are -3 and 6, E is 1, and G, 1.75 of them, is 2
-    assert shares(beside) == {8: 3 / 7, 9: 1 / 7, 10: 1 / 7, 5: 1 / 7, 14: 1 / 7}
+    assert shares(neighbours) == {8: 3 / 7, 9: 1 / 7, 10: 1 / 7, 5: 1 / 7, 14: 1 / 7}
     assert hands.tolist() == [1 / 4, 2 / 4, 1 / 4]
 
 

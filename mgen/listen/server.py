@@ -77,8 +77,8 @@ class ListeningServer:
         audio: of the pairs.
         token: required from every browser; empty for none.
         hosts: host names or addresses that requests may be sent to, in lower case, without a port.
-        any_address: whether to accept any numeric address too, for a machine that does not know all of its own; DNS
-            rebinding needs a name.
+        any_address: whether to accept any numeric address too, as a machine may have unknown ones; DNS rebinding needs
+            a name.
         cookie: name of the session cookie; browsers share cookies between the ports of a host.
     """
 
