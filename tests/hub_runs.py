@@ -84,13 +84,13 @@ def feature_critic_run(folder):
     }
     critic.save_pretrained(run.model_folder, trained_on={"data": "feedfacefeedface", **about})
     card = critic_card()
-    beside = {"above_median": 0.004, "change": -6.5, "abstained": 0.25}
+    left_out = {"above_median": 0.004, "change": -6.5, "abstained": 0.25}
     part = {"n": 64, "auc": cell(0.9, 0.8, 0.95), "accuracy": cell(0.8), "ece": 0.04}
     card = {
         **{key: value for key, value in card.items() if key != "valid"},
         "input": "features",
         "by_length": {"24": part, "256": part},
-        "degenerate_inputs": {"100": {"one_pitch": {"n": 1000, "trained": None, "left_out": beside}}},
+        "degenerate_inputs": {"100": {"one_pitch": {"n": 1000, "trained": None, "left_out": left_out}}},
     }
     (folder / "card.json").write_text(json.dumps(card))
     (folder / "reliability.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
