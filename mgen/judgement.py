@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -57,18 +58,31 @@ class UnavailableJudge(MgenError):
         self.reason = reason
 
 
+def broken_rule(name: str, rule: str, found: str, remedy: str) -> MgenError:
+    """The error of a judge that breaks a rule of the contract, in one line."""
+    return MgenError(f"judge {name} breaks the rule '{rule}': {found}; {remedy}")
+
+
+def check_is_judge(name: str, judge: Any) -> Judge:
+    """Returns `judge` if it is callable and has a finite number `worst`, and raises MgenError otherwise."""
+    worst = getattr(judge, "worst", None)
+    if not callable(judge) or not isinstance(worst, int | float) or not math.isfinite(worst):
+        rule = "a judge is callable and has a finite worst value"
+        raise broken_rule(name, rule, f"found {type(judge).__name__}", "see mgen.judgement.Judge")
+    checked: Judge = judge
+    return checked
+
+
 def check_judgement(name: str, judgement: object, notes: Notes, worst: float) -> Judgement:
     """Checks what a judge returned for `notes` against the contract of `Judgement`.
 
     Raises:
         MgenError: A rule is broken; one line with the rule, the piece and what to do.
     """
-
-    def fail(rule: str, found: str, remedy: str) -> MgenError:
-        return MgenError(f"judge {name} breaks the rule '{rule}': {found}; {remedy}")
-
     if not isinstance(judgement, Judgement):
-        raise fail("a judge returns a Judgement", f"found {type(judgement).__name__}", "see mgen.judgement")
+        raise broken_rule(
+            name, "a judge returns a Judgement", f"found {type(judgement).__name__}", "see mgen.judgement"
+        )
     shapes = {
         "score": (notes.n_pieces, np.float32),
         "credit": (len(notes), np.float32),
@@ -81,7 +95,8 @@ def check_judgement(name: str, judgement: object, notes: Notes, worst: float) ->
         if not isinstance(array, np.ndarray) or array.shape != (size,) or array.dtype != dtype:
             shape, kind = getattr(array, "shape", "no shape"), getattr(array, "dtype", type(array).__name__)
             each = "note" if field == "credit" else "piece"
-            raise fail(
+            raise broken_rule(
+                name,
                 f"{field} has one {np.dtype(dtype).name} per {each}",
                 f"expected shape ({size},), found {kind} of shape {shape}",
                 f"return np.asarray({field}, np.{np.dtype(dtype).name})",
@@ -91,7 +106,7 @@ def check_judgement(name: str, judgement: object, notes: Notes, worst: float) ->
     def check(rule: str, wrong: NDArray[np.bool_], values: NDArray[Any], remedy: str) -> None:
         if wrong.any():
             piece = int(np.flatnonzero(wrong)[0])
-            raise fail(rule, f"piece {piece} ({notes.counts[piece]} notes) has {values[piece]:g}", remedy)
+            raise broken_rule(name, rule, f"piece {piece} ({notes.counts[piece]} notes) has {values[piece]:g}", remedy)
 
     check("scores are finite", ~np.isfinite(score), score, "return the worst value and defined False instead")
     check("no score is below the worst value", score < np.float32(worst), score, f"clip the score at worst ({worst:g})")

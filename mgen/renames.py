@@ -1,7 +1,7 @@
 """Old names of options, and what takes their place.
 
 No old name is accepted: a command line, a YAML file, a call or a run folder that has one ends in a single line with the
-new name. A value is the new option, with a remark after it, or `gone: ` and what to do instead.
+new name. A value is the new option, and perhaps a remark after it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ OPTIONS: dict[str, dict[str, str]] = {
         "kinds": "prompt_types (continue is continuation, turn is transfer, nothing is unconditional)",
     },
 }
-"""Command -> old option -> new option, or why it is gone."""
+"""Command -> old option -> new option."""
 
 CHECKPOINT_FILES = {"adversary.pt": "discriminator.pt"}  # old file of a checkpoint -> new name
 
@@ -44,8 +44,6 @@ def renamed_option(command: str, option: str) -> str | None:
     new = OPTIONS.get(command, {}).get(option)
     if new is None:
         return None
-    if new.startswith("gone: "):
-        return f"option '{option}' is gone: {new.removeprefix('gone: ')}"
     name, _, remark = new.partition(" ")
     return f"option '{option}' is now '{name}'{remark and ' ' + remark}"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.encoding.remi import Kind, Remi
 from mgen.errors import MgenError
-from mgen.judgement import Judge, Judgement, check_judgement
+from mgen.judgement import Judge, Judgement, broken_rule, check_is_judge, check_judgement
 from mgen.notes import Notes
 
+STYLES = ("target", "other")  # of the vocabulary; judges read no tokens
 SHIFTS = (-5, 1, 6)  # semitones by which pieces are transposed
 
 
@@ -45,80 +46,89 @@ def check_judge(
         MgenError: A rule is broken: one line with the rule, the piece and what to do.
     """
     name = name or getattr(factory, "__name__", type(factory).__name__)
+    contract = _Contract(name, check_is_judge(name, factory()), tolerance)
+    contract.check_silence()
+    notes = contract_pieces(seed) if notes is None else notes
+    together = contract.judge_checked(notes, "a batch")
+    contract.check_repeatable(notes, together)
+    contract.check_alone(notes, together, np.random.default_rng(seed).permutation(notes.n_pieces).tolist())
+    if transposition_invariant:
+        contract.check_transposition(notes, together)
 
-    def fail(rule: str, found: str, remedy: str) -> MgenError:
-        return MgenError(f"judge {name} breaks the rule '{rule}': {found}; {remedy}")
 
-    judge = factory()
-    worst = getattr(judge, "worst", None)
-    if not callable(judge) or not isinstance(worst, int | float) or not np.isfinite(worst):
-        raise fail("a judge is callable and has a finite worst value", f"found {judge!r}", "see mgen.judgement.Judge")
+@dataclass(frozen=True)
+class _Contract:
+    """The rules, one method each; every method raises MgenError where the judge breaks one."""
 
-    def judge_checked(pieces: Notes, what: str) -> Judgement:
+    name: str
+    judge: Judge
+    tolerance: float
+
+    def fail(self, rule: str, found: str, remedy: str) -> MgenError:
+        return broken_rule(self.name, rule, found, remedy)
+
+    def judge_checked(self, pieces: Notes, what: str) -> Judgement:
+        """Judges some pieces, which stay as they are, and checks the judgement by itself."""
         before = {field.name: np.copy(getattr(pieces, field.name)) for field in fields(pieces) if field.name != "bars"}
         try:
-            judgement = judge(pieces)
+            judgement = self.judge(pieces)
         except Exception as error:
-            raise fail(f"{what} can be judged", f"it raised {error!r}", "return a Judgement for every batch") from error
+            remedy = "return a Judgement for every batch"
+            raise self.fail(f"{what} can be judged", f"it raised {error!r}", remedy) from error
         changed = [field for field, array in before.items() if not np.array_equal(array, getattr(pieces, field))]
         if changed:
-            raise fail("the notes stay as they are", f"{what} came back with another {changed[0]}", "work on a copy")
-        return check_judgement(name, judgement, pieces, worst)
+            raise self.fail("the notes stay as they are", f"{what} has another {changed[0]} now", "work on a copy")
+        return check_judgement(self.name, judgement, pieces, self.judge.worst)
 
-    def compare(rule: str, found: Judgement, expected: Judgement, pieces: list[int], remedy: str) -> None:
-        wrong = (np.abs(found.score - expected.score) > tolerance) | (found.defined != expected.defined)
+    def compare(
+        self, rule: str, found: Judgement, expected: Judgement, remedy: str, pieces: Sequence[int] | None = None
+    ) -> None:
+        """Compares scores; `pieces` are their numbers for the message, if not 0, 1, ..."""
+        wrong = (np.abs(found.score - expected.score) > self.tolerance) | (found.defined != expected.defined)
         if wrong.any():
             at = int(np.flatnonzero(wrong)[0])
-            raise fail(rule, f"piece {pieces[at]} has {found.score[at]:g}, not {expected.score[at]:g}", remedy)
+            piece = at if pieces is None else pieces[at]
+            raise self.fail(rule, f"piece {piece} has {found.score[at]:g}, not {expected.score[at]:g}", remedy)
 
-    silence = Notes.from_ids([[], [Remi.build(("target", "other")).bar_id]], Remi.build(("target", "other")))
-    judgement = judge_checked(silence, "an empty piece")
-    if judgement.defined.any():
-        raise fail(
-            "an empty piece is not defined",
-            f"piece {int(judgement.defined.argmax())} (0 notes) is defined",
-            "return defined False and the worst value, or silence pays",
-        )
-    judge_checked(silence.pieces([]), "a batch without pieces")
-    notes = contract_pieces(seed) if notes is None else notes
-    together, everyone = judge_checked(notes, "a batch"), list(range(notes.n_pieces))
-    compare(
-        "the same music gets the same score",
-        judge_checked(notes, "a batch"),
-        together,
-        everyone,
-        "draw nothing at random, and keep nothing from one call to the next",
-    )
-    order = np.random.default_rng(seed).permutation(notes.n_pieces).tolist()
-    groups = [("pieces in another order", order), *(("one piece", [piece]) for piece in order[:4])]
-    for what, pieces in groups:
-        found = judge_checked(notes.pieces(pieces), what)
-        expected = Judgement(together.score[pieces], None, together.defined[pieces])
-        remedy = "let no piece depend on the others of its batch"
-        compare("each piece is judged alone", found, expected, pieces, remedy)
-        if (found.credit is None) != (together.credit is None):
-            raise fail("credit is always given or never", f"{what} has none", "decide it when the judge is built")
-        if found.credit is not None and together.credit is not None:
-            credit = np.concatenate([together.credit[notes.piece == piece] for piece in pieces])
-            if (np.abs(found.credit - credit) > tolerance).any():
-                raise fail("each piece is judged alone", f"{what} changes the credit", remedy)
-    if transposition_invariant:
+    def check_silence(self) -> None:
+        remi = Remi.build(STYLES)
+        silence = Notes.from_ids([[], [remi.bar_id]], remi)
+        judgement = self.judge_checked(silence, "an empty piece")
+        if judgement.defined.any():
+            found = f"piece {int(judgement.defined.argmax())} (0 notes) is defined"
+            raise self.fail("an empty piece is not defined", found, "return defined False and the worst value")
+        self.judge_checked(silence.pieces([]), "a batch without pieces")
+
+    def check_repeatable(self, notes: Notes, together: Judgement) -> None:
+        again = self.judge_checked(notes, "a batch")
+        remedy = "draw nothing at random, and keep nothing from one call to the next"
+        self.compare("the same music gets the same score", again, together, remedy)
+
+    def check_alone(self, notes: Notes, together: Judgement, order: Sequence[int]) -> None:
+        rule, remedy = "each piece is judged alone", "let no piece depend on the others of its batch"
+        for what, pieces in [("pieces in another order", order), *(("one piece", [piece]) for piece in order[:4])]:
+            found = self.judge_checked(notes.pieces(pieces), what)
+            expected = Judgement(together.score[pieces], None, together.defined[pieces])
+            self.compare(rule, found, expected, remedy, pieces)
+            if (found.credit is None) != (together.credit is None):
+                raise self.fail("credit is always given or never", f"{what} has none", "decide it in the factory")
+            if found.credit is not None and together.credit is not None:
+                credit = np.concatenate([together.credit[notes.piece == piece] for piece in pieces])
+                if (np.abs(found.credit - credit) > self.tolerance).any():
+                    raise self.fail(rule, f"{what} changes the credit", remedy)
+
+    def check_transposition(self, notes: Notes, together: Judgement) -> None:
         lowest, highest = int(notes.pitch.min(initial=127)), int(notes.pitch.max(initial=0))
         for shift in (shift for shift in SHIFTS if lowest + shift >= 0 and highest + shift <= 127):
             pitch = notes.pitch + np.where(notes.program < 0, 0, shift).astype(np.int32)  # drums have no key
-            moved = judge_checked(replace(notes, pitch=pitch), "a transposed batch")
-            compare(
-                "transposition changes nothing",
-                moved,
-                together,
-                everyone,
-                f"compare intervals, not pitches ({shift:+d} semitones), or do not declare it",
-            )
+            moved = self.judge_checked(replace(notes, pitch=pitch), "a transposed batch")
+            remedy = f"compare intervals, not pitches ({shift:+d} semitones), or do not declare it"
+            self.compare("transposition changes nothing", moved, together, remedy)
 
 
 def contract_pieces(seed: int = 0) -> Notes:
     """Pieces of every sort: composed music, completions of random tokens with broken grammar, an empty piece."""
-    remi, rng = Remi.build(("target", "other")), np.random.default_rng(seed)
+    remi, rng = Remi.build(STYLES), np.random.default_rng(seed)
     ids = [random_token_ids(remi, rng, size) for size in (300, 90, 0, 30, 8, 1)]
     completions = Notes.from_ids(ids, remi, [min(int(rng.integers(12)), len(row)) for row in ids])
     return Notes.concat([Notes.from_scores([compose(name, 0, seed) for name in COLLECTIONS]), completions])

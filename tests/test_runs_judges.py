@@ -139,7 +139,7 @@ def test_another_packages_judge_takes_its_arguments_and_the_encoding(package, re
         ("others_judges:TABLE", {}, "expected a class with __call__"),
         ("others_judges:command", {"words": "x"}, "expected a class with __call__"),
         ("os:system", {"command": "false"}, "os is of Python's standard library"),
-        ("others_judges:NoWorst", {}, "expected a callable with a number `worst`, found NoWorst"),
+        ("others_judges:NoWorst", {}, "finite worst value.: found NoWorst"),
         ("others_judges:Number", {}, "'a judge returns a Judgement': found float"),
         ("others_judges:Wide", {}, r"'score has one float32 per piece': expected shape \(1,\), found float64"),
         ("others_judges:Raises", {}, r"failed on 1 pieces of 0 notes with KeyError\('pitch'\)"),

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.judgement import Judge, Judgement, UnavailableJudge, check_judgement
+from mgen.judgement import Judge, Judgement, UnavailableJudge, check_is_judge, check_judgement
 from mgen.notes import Notes
 from mgen.options import nearest
 from mgen.renames import check_run_folder
@@ -132,11 +132,7 @@ def build_judge(spec: JudgeSpec, registry: Mapping[str, JudgeFactory], remi: Rem
         raise
     except Exception as error:
         raise MgenError(f"judge {spec.name}: its factory failed with {error!r}; check its arguments") from error
-    worst = getattr(judge, "worst", None)
-    if not callable(judge) or not isinstance(worst, int | float) or not math.isfinite(worst):
-        found = f"expected a callable with a number `worst`, found {type(judge).__name__}"
-        raise MgenError(f"judge {spec.name}: {found}; see mgen.judgement.Judge")
-    checked = CheckedJudge(spec.name, judge)
+    checked = CheckedJudge(spec.name, check_is_judge(spec.name, judge))
     checked(Notes.from_ids([[]], remi))
     return checked
 
