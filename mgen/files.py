@@ -16,7 +16,8 @@ from mgen.midi import parse_midi
 
 MAX_BYTES = 16 << 20  # largest file read; the largest real one seen, an album, has 0.5 MB
 MIDI_EXTENSIONS = frozenset({".mid", ".midi", ".kar", ".rmi"})
-TAB_EXTENSIONS = frozenset({".gp3", ".gp4", ".gp5", ".gpx", ".gp", ".gtp"})
+READABLE_TAB_EXTENSIONS = frozenset({".gp3", ".gp4", ".gp5"})
+TAB_EXTENSIONS = READABLE_TAB_EXTENSIONS | {".gpx", ".gp", ".gtp"}
 EXTENSIONS = MIDI_EXTENSIONS | TAB_EXTENSIONS
 """Extensions that folders are searched for, in lower case; `.gpx` and `.gp` are found to be listed as rejected."""
 

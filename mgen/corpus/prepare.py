@@ -48,7 +48,7 @@ from mgen.corpus.tab_tables import TAB_EVENTS, write_tab_events
 from mgen.corpus.workers import Failure, Limits, run_in_processes
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.files import require_tab_reader
+from mgen.files import READABLE_TAB_EXTENSIONS, require_tab_reader
 
 SOURCE_COLUMNS = ("style", "collection", "work", "artist", "song")
 
@@ -100,7 +100,7 @@ def prepare_corpus(
     """
     rules = rules or Rules()
     _check_options(rules, engine, split_by, near_duplicates)
-    tab = next((source.file for source in sources if source.file.suffix.lower() in {".gp3", ".gp4", ".gp5"}), None)
+    tab = next((source.file for source in sources if source.file.suffix.lower() in READABLE_TAB_EXTENSIONS), None)
     if tab is not None:  # before any file is read
         require_tab_reader(tab)
     out = Path(os.path.realpath(out))
