@@ -28,7 +28,7 @@ from mgen.evaluation.report_content import evaluation_page, folder_page
 from mgen.files import check_new_folder
 from mgen.models.clamp import ClampEmbedder
 from mgen.models.transformer import check_vocabulary, load_policy
-from mgen.options import from_keywords, option, target_style
+from mgen.options import check_required, from_keywords, option, target_style
 from mgen.runs.judges import judges_of_run
 from mgen.runs.run import RUN_FILE
 from mgen.sampling.prompts import PROMPT_TYPES
@@ -91,9 +91,7 @@ class EvaluateConfig:
             raise ValueError(
                 "expected either --model NAME=FOLDER ... with --corpus, or --midi DIR with --reference DIR"
             )
-        for name in ("reference",) if self.midi else ("corpus", "out"):
-            if not getattr(self, name):
-                raise ValueError(f"expected --{name}, got none; see --help")
+        check_required(self, *(("reference",) if self.midi else ("corpus", "out")))
         if self.seeds < 1 or self.n_greedy < 0 or self.excerpt_notes < 0:
             raise ValueError(
                 f"seeds ({self.seeds}) must be at least 1, n_greedy ({self.n_greedy}) and excerpt_notes "
