@@ -41,6 +41,22 @@ def check_new_folder(out: Path | str) -> Path:
     return out
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Writes to a temporary file and renames it, so that no file is incomplete.
+
+    Raises:
+        MgenError: The file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise MgenError(f"{path}: cannot be written ({error.strerror or error}); choose another --out") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def read_music(path: Path | str) -> Music:
     """Reads a MIDI or Guitar Pro 3, 4 or 5 file of any name.
 

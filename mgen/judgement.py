@@ -46,12 +46,7 @@ class Judge(Protocol):
 
 
 class UnavailableJudge(MgenError):
-    """A judge that has nothing to judge by here, though the caller made no mistake.
-
-    Args:
-        name: of the judge.
-        reason: why, for a remark that it is left out.
-    """
+    """A judge that has nothing to judge by here, though the caller made no mistake; `reason` says why."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"judge {name}: {reason}; leave it out, or judge longer pieces")

@@ -7,7 +7,6 @@ A band holds for excerpts of one length: long pieces repeat more of themselves t
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mgen.errors import MgenError
+from mgen.files import write_whole
 from mgen.notes import Notes
 from rewards.batch import batch_features
 from rewards.form import Ending, Length, Structure
@@ -61,17 +61,11 @@ BAND_RULES: dict[str, Callable[[Band], BandRule]] = {
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A quantity that has a band.
+    """A quantity that has a band."""
 
-    Attributes:
-        of: (B,) float64 values of a batch; NaN where a piece has none.
-        inside: share of real pieces inside the band; the rest lie in equal parts below and above.
-        least: smallest width of the band; None: 1/N, the share of one note in a typical piece of N notes.
-    """
-
-    of: Callable[[Notes], NDArray[np.float64]]
-    inside: float
-    least: float | None = None
+    of: Callable[[Notes], NDArray[np.float64]]  # (B,) float64 values of a batch; NaN where a piece has none
+    inside: float  # share of real pieces inside the band; the rest lie in equal parts below and above
+    least: float | None = None  # smallest width; None: 1/N, the share of one note in a typical piece of N notes
 
 
 def _measure(factory: Callable[[Band], BandRule]) -> Measure:
@@ -149,13 +143,11 @@ def fit_bands(notes: Notes) -> Bands:
 
 
 def save_bands(bands: Mapping[str, Band], path: Path) -> None:
-    """Writes bands and the description of their corpus, if known, as JSON. Replaces a file atomically."""
+    """Writes bands and the description of their corpus, if known, as JSON."""
     stored: dict[str, Any] = {name: asdict(band) for name, band in bands.items()}
     if isinstance(bands, Bands):
         stored |= {key: value for key, value in (("about", bands.about), ("left_out", bands.left_out)) if value}
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(json.dumps(stored, indent=2) + "\n")
-    os.replace(aside, path)
+    write_whole(path, json.dumps(stored, indent=2) + "\n")
 
 
 def load_bands(path: Path) -> Bands:

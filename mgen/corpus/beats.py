@@ -72,19 +72,12 @@ Retime = Callable[[NDArray[Any]], NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class BeatRepair:
-    """What `repair_beats` found and changed.
+    """What `repair_beats` found and changed."""
 
-    Attributes:
-        offset: quarter notes of the music after the beat, in (-1/2, 1/2], removed; 0.0 for none.
-        metre: time signatures replaced and their replacement, such as "1/4 -> 4/4"; empty if kept.
-        on_grid: whether the beats of the score are those of the music.
-        strength: grid strength of the repaired score.
-    """
-
-    offset: float
-    metre: str
-    on_grid: bool
-    strength: float
+    offset: float  # quarter notes of the music after the beat, in (-1/2, 1/2], removed; 0.0 for none
+    metre: str  # time signatures replaced and their replacement, such as "1/4 -> 4/4"; empty if kept
+    on_grid: bool  # whether the beats of the score are those of the music
+    strength: float  # grid strength of the repaired score
 
 
 @dataclass(frozen=True, slots=True, eq=False)

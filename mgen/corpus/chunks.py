@@ -20,17 +20,11 @@ MAX_SILENCE = 0.5  # largest share of its time that a chunk may be silent
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A section of a track, with the times and bars of its score.
+    """A section of a track, with the times and bars of its score."""
 
-    Attributes:
-        track: number of the track in its score.
-        number: number of the chunk in its track, counting dropped chunks.
-        score: one track with the chunk's notes.
-    """
-
-    track: int
-    number: int
-    score: core.ScoreTick
+    track: int  # number of the track in its score
+    number: int  # number of the chunk in its track, counting dropped chunks
+    score: core.ScoreTick  # one track with the chunk's notes
 
 
 def split_into_chunks(

@@ -199,10 +199,7 @@ def content_hash(notes: Notes) -> bytes:
     """16 bytes that are equal for pieces with the same onsets, durations, pitches and programs.
 
     Velocities, bar lines and metre are ignored: the same notes with other velocities, or in another metre, are exact
-    duplicates.
-
-    Args:
-        notes: one piece, as `clean` returns it.
+    duplicates. `notes` is one piece, as `clean` returns it.
 
     Raises:
         ValueError: `notes` has not exactly one piece.
@@ -219,9 +216,6 @@ def shingles(notes: Notes) -> NDArray[np.uint32]:
     it is invariant to key, to tempo as far as the grid represents it, and to inner voices; cutting a piece removes only
     the shingles of the part cut off. Loosely played, added or missing notes break the shingles that contain them. Drums
     are ignored.
-
-    Args:
-        notes: one piece.
 
     Returns:
         At most `MAX_SHINGLES`; none for a piece with fewer than seven chords.

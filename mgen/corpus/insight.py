@@ -54,31 +54,19 @@ CLASSES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭",
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Histogram of one quantity, by style.
-
-    Attributes:
-        x: the quantity and its unit.
-        of: what is counted.
-        labels: K categories; empty for numbers.
-        edges: K + 1 bin edges for numbers; values beyond are in the first or the last bin.
-        marks: (value, label) of ticks; round numbers if empty.
-        counts: style -> K counts; styles with nothing to count are left out.
-        medians: style -> median, for numbers.
-        log: whether the axis is logarithmic.
-        note: remark below the chart.
-    """
+    """Histogram of one quantity, by style."""
 
     key: str
     title: str
-    x: str
-    of: str
-    counts: dict[str, list[int]] = field(default_factory=dict)
-    labels: tuple[str, ...] = ()
-    edges: tuple[float, ...] = ()
-    marks: tuple[tuple[float, str], ...] = ()
-    medians: dict[str, float] = field(default_factory=dict)
-    log: bool = False
-    note: str = ""
+    x: str  # the quantity and its unit
+    of: str  # what is counted
+    counts: dict[str, list[int]] = field(default_factory=dict)  # style -> K counts; styles without any are left out
+    labels: tuple[str, ...] = ()  # K categories; empty for numbers
+    edges: tuple[float, ...] = ()  # K + 1 bin edges for numbers; values beyond are in the first or the last bin
+    marks: tuple[tuple[float, str], ...] = ()  # (value, label) of ticks; round numbers if empty
+    medians: dict[str, float] = field(default_factory=dict)  # style -> median, for numbers
+    log: bool = False  # whether the axis is logarithmic
+    note: str = ""  # remark below the chart
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,50 +82,26 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class CollectionStats:
-    """One collection of one style; statistics of notes are of its sampled pieces, None where undefined.
-
-    Attributes:
-        median_notes: median number of notes per piece.
-        on_grid: share of pieces on the grid.
-        tempo: median, quarters per minute.
-        swing: median swing ratio of pieces on the grid.
-        polyphony: median number of simultaneous notes.
-        dotted, triplet: share of notes with such a duration, of pieces on the grid.
-        phase: (24,) number of onsets in each step of the quarter.
-    """
+    """One collection of one style; statistics of notes are of its sampled pieces, None where undefined."""
 
     style: str
     collection: str
     pieces: int
     works: int
     sampled: int
-    median_notes: float
-    on_grid: float
-    tempo: float | None
-    swing: float | None
-    polyphony: float | None
-    dotted: float | None
-    triplet: float | None
-    phase: list[int]
+    median_notes: float  # median number of notes per piece
+    on_grid: float  # share of pieces on the grid
+    tempo: float | None  # median, quarters per minute
+    swing: float | None  # median swing ratio of pieces on the grid
+    polyphony: float | None  # median number of simultaneous notes
+    dotted: float | None  # share of dotted durations, of pieces on the grid
+    triplet: float | None  # share of triplet durations, of pieces on the grid
+    phase: list[int]  # (24,) number of onsets in each step of the quarter
 
 
 @dataclass(frozen=True, slots=True)
 class Insight:
-    """All content of the page.
-
-    Attributes:
-        works: number of groups (which share a split) over all styles; a group may be in several styles.
-        hours: style -> hours, estimated from the sample.
-        sampled: style -> number of pieces whose notes were read.
-        splits: style -> split -> sizes.
-        shared_works: number of groups in more than one split.
-        column_shortcuts: how well columns of the table predict the style, best first.
-        note_shortcuts: how well counts of the cleaned notes predict it, best first.
-        rejected: (reason, number of files, most frequent details).
-        cleaning: (step, description, counts by name) of each step.
-        chunks: counts found, kept, dropped by reason, and split by step; empty unless the recipe is `tabs`.
-        missing: a line for each chart without data.
-    """
+    """All content of the page."""
 
     name: str
     fingerprint: str
@@ -145,23 +109,23 @@ class Insight:
     scanned: int
     seed: int
     styles: dict[str, Totals]
-    works: int
-    hours: dict[str, float]
-    sampled: dict[str, int]
+    works: int  # number of groups (which share a split) over all styles; a group may be in several styles
+    hours: dict[str, float]  # style -> hours, estimated from the sample
+    sampled: dict[str, int]  # style -> number of pieces whose notes were read
     charts: list[Chart]
     collections: list[CollectionStats]
-    splits: dict[str, dict[str, Totals]]
-    shared_works: int
-    column_shortcuts: list[Shortcut]
-    note_shortcuts: list[Shortcut]
-    rejected: list[tuple[str, int, list[str]]]
-    cleaning: list[tuple[str, str, dict[str, int]]]
-    chunks: dict[str, Any]
+    splits: dict[str, dict[str, Totals]]  # style -> split -> sizes
+    shared_works: int  # number of groups in more than one split
+    column_shortcuts: list[Shortcut]  # how well columns of the table predict the style, best first
+    note_shortcuts: list[Shortcut]  # how well counts of the cleaned notes predict it, best first
+    rejected: list[tuple[str, int, list[str]]]  # (reason, number of files, most frequent details)
+    cleaning: list[tuple[str, str, dict[str, int]]]  # (step, description, counts by name) of each step
+    chunks: dict[str, Any]  # counts found, kept, dropped by reason, split by step; empty unless the recipe is `tabs`
     duplicates: dict[str, int]
     overlap: dict[str, Any]
     collection_overlap: dict[str, Any]
     options: dict[str, Any]
-    missing: list[str]
+    missing: list[str]  # a line for each chart without data
 
 
 def measure_corpus(corpus: Corpus, sample: int = SAMPLE, seed: int = 0) -> Insight:
@@ -283,7 +247,7 @@ def count_notes(corpus: Corpus, pieces: pd.DataFrame, chosen: NDArray[np.bool_])
 
 def _batches(corpus: Corpus, chosen: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], list[NDArray[np.uint16]]]]:
     """Row numbers and token ids of the chosen pieces, a few at a time."""
-    for path, batch in corpus.token_batches(size=PIECES_PER_BATCH):
+    for path, batch in corpus.token_batches(SPLITS, PIECES_PER_BATCH):
         piece = batch["piece"].to_numpy()
         if len(piece) and not 0 <= piece.min() <= piece.max() < len(chosen):
             raise MgenError(f"{path}: holds a piece that is not in {PIECES}; prepare it again")

@@ -36,35 +36,23 @@ MIN_NOTES = 16
 class Rules:
     """How every file is read.
 
-    Attributes:
-        recipe: `piano` merges all instruments; `band` keeps programs and drums; `tabs` makes a piece of each chunk of
-            each melodic track.
-        skip: names of `clean.CLEANING_STEPS` to leave out.
-        min_notes, max_notes: pieces with fewer or more notes are rejected; the recipe `tabs` cuts longer chunks. 0 is
-            no upper bound.
-        min_voices, max_voices: the same for simultaneous notes, see `clean.count_voices`.
-        programs: keep only these, -1 for drums; all if empty.
-        pitches: lowest and highest pitch kept.
-        on_grid_only: reject pieces that were not written on the beat grid of their file.
-        long_rest: quarter notes of silence at which `tabs` splits a track.
-        max_silence: `tabs` drops chunks that are silent for a larger share of their time.
-        tab_events: also encode each piece as tab events; for the recipe `tabs`.
-        chord_note: note of a chord that tab events keep, `top` or `bottom`.
+    The recipe `piano` merges all instruments; `band` keeps programs and drums; `tabs` makes a piece of each chunk of
+    each melodic track.
     """
 
     recipe: Recipe = "piano"
-    skip: tuple[str, ...] = ()
-    min_notes: int = MIN_NOTES
-    max_notes: int = 0
-    min_voices: int = 0
-    max_voices: int = 0
-    programs: tuple[int, ...] = ()
-    pitches: tuple[int, int] = PITCH_RANGE
-    on_grid_only: bool = False
-    long_rest: float = LONG_REST
-    max_silence: float = MAX_SILENCE
-    tab_events: bool = False
-    chord_note: Voice = "top"
+    skip: tuple[str, ...] = ()  # names of `clean.CLEANING_STEPS` to leave out
+    min_notes: int = MIN_NOTES  # pieces with fewer are rejected
+    max_notes: int = 0  # pieces with more are rejected, chunks of `tabs` cut; 0 is no upper bound
+    min_voices: int = 0  # of simultaneous notes, see `clean.count_voices`
+    max_voices: int = 0  # the same; 0 is no upper bound
+    programs: tuple[int, ...] = ()  # keep only these, -1 for drums; all if empty
+    pitches: tuple[int, int] = PITCH_RANGE  # lowest and highest pitch kept
+    on_grid_only: bool = False  # reject pieces that were not written on the beat grid of their file
+    long_rest: float = LONG_REST  # quarter notes of silence at which `tabs` splits a track
+    max_silence: float = MAX_SILENCE  # `tabs` drops chunks that are silent for a larger share of their time
+    tab_events: bool = False  # also encode each piece as tab events; for the recipe `tabs`
+    chord_note: Voice = "top"  # note of a chord that tab events keep, `top` or `bottom`
 
     @property
     def fingerprint(self) -> str:

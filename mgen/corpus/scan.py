@@ -23,23 +23,14 @@ _NUMBER = re.compile(r" \d{1,2}$")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file that may become a piece.
-
-    Attributes:
-        file: location.
-        path: its name in tables, as the caller gave it.
-        style: name of a style.
-        collection: source of the file, such as a dataset.
-        work: the composition; all its files go to one split.
-        artist: performer, empty if unknown.
-    """
+    """A file that may become a piece."""
 
     file: Path
-    path: str
+    path: str  # its name in tables, as the caller gave it
     style: str
-    collection: str
-    work: str
-    artist: str = ""
+    collection: str  # source of the file, such as a dataset
+    work: str  # the composition; all its files go to one split
+    artist: str = ""  # performer, empty if unknown
 
     @property
     def song(self) -> str:

@@ -139,9 +139,7 @@ class Corpus:
             )
         return TokenTable(ids, offsets, rows)
 
-    def token_batches(
-        self, splits: Sequence[str] = SPLITS, size: int = 1 << 16
-    ) -> Iterator[tuple[Path, pa.RecordBatch]]:
+    def token_batches(self, splits: Sequence[str], size: int = 1 << 16) -> Iterator[tuple[Path, pa.RecordBatch]]:
         """Yields the path and at most `size` rows of the shards of the splits; `MgenError` for a damaged shard."""
         for shard in self.manifest["shards"]:
             if shard["split"] in splits:
@@ -204,9 +202,7 @@ class ShardWriter:
 
     Args:
         folder: created here.
-        split: (P,) split of each piece.
-        style: (P,) style of each piece.
-        n_tokens: (P,) number of tokens of each piece.
+        split, style, n_tokens: (P,) of each piece.
     """
 
     def __init__(

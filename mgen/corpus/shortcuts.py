@@ -33,17 +33,11 @@ NOT_STATED = "not stated"
 
 @dataclass(frozen=True, slots=True)
 class Property:
-    """Something other than the music that may reveal the style.
-
-    Attributes:
-        title: as shown.
-        in_tokens: whether the tokens still contain it.
-        advice: what cleaning does with it, and what to do.
-    """
+    """Something other than the music that may reveal the style."""
 
     title: str
-    in_tokens: bool
-    advice: str
+    in_tokens: bool  # whether the tokens still contain it
+    advice: str  # what cleaning does with it, and what to do
 
 
 _GONE = "Cleaning removes it: no token holds it."
@@ -112,19 +106,12 @@ NOTE_COUNTS = {
 
 @dataclass(frozen=True, slots=True)
 class StyleAccuracy:
-    """How well the style of pieces is predicted by a classifier that was not trained on them.
+    """How well the style of pieces is predicted by a classifier that was not trained on them."""
 
-    Attributes:
-        accuracy: balanced accuracy (mean recall of the styles), 0..1.
-        error: its standard error, with held-out groups as units.
-        chance: 1 / number of styles.
-        pieces: number of predictions.
-    """
-
-    accuracy: float
-    error: float
-    chance: float
-    pieces: int
+    accuracy: float  # balanced accuracy (mean recall of the styles), 0..1
+    error: float  # its standard error, with held-out groups as units
+    chance: float  # 1 / number of styles
+    pieces: int  # number of predictions
 
     @property
     def is_above_chance(self) -> bool:
@@ -133,19 +120,13 @@ class StyleAccuracy:
 
 @dataclass(frozen=True, slots=True)
 class Shortcut:
-    """How well one property predicts the style.
-
-    Attributes:
-        works: accuracy on unseen works.
-        collections: on unseen collections; None if a style has fewer than two.
-        on_grid: on unseen works, among pieces on the grid only; None for columns, and if a style has too few.
-    """
+    """How well one property predicts the style."""
 
     key: str
     property: Property
-    works: StyleAccuracy
-    collections: StyleAccuracy | None = None
-    on_grid: StyleAccuracy | None = None
+    works: StyleAccuracy  # accuracy on unseen works
+    collections: StyleAccuracy | None = None  # on unseen collections; None if a style has fewer than two
+    on_grid: StyleAccuracy | None = None  # as works, of pieces on the grid; None for columns, and if there are too few
 
 
 def predict_style(
@@ -215,10 +196,7 @@ def _recall(correct: Floats, group: NDArray[np.integer]) -> tuple[float, float]:
 def column_shortcuts(pieces: pd.DataFrame, recipe: str = "piano", seed: int = 0) -> list[Shortcut]:
     """How well each column of `COLUMNS` predicts the style, best first; constant columns are left out.
 
-    Args:
-        pieces: P rows with style, collection and group.
-        recipe: `band` keeps instruments.
-        seed: of the folds.
+    `pieces` has P rows with style, collection and group; the recipe `band` keeps instruments; `seed` is of the folds.
     """
     table = pieces.assign(collection_size=pieces.groupby("collection")["collection"].transform("size"))
     properties = COLUMNS | COLLECTION_SIZE | (BAND_COLUMNS if recipe == "band" else {})

@@ -57,8 +57,7 @@ def splits_of_groups(groups: Sequence[str], splits: Sequence[str]) -> dict[str, 
     """Split of each group of which pieces have one already: the first of them in `STRICTEST_FIRST`.
 
     Args:
-        groups: (P,) group of each piece.
-        splits: (P,) its previous split, empty for a new piece.
+        groups, splits: (P,) group and previous split of each piece; the split of a new piece is empty.
     """
     found: dict[str, str] = {}
     for group, split in zip(groups, splits, strict=True):

@@ -24,12 +24,7 @@ _LIMIT = np.iinfo(np.int64).max
 
 
 def complete(piece: _Integers, n: int) -> NDArray[np.bool_]:
-    """(N,) whether the n-gram that ends at each row lies in one piece.
-
-    Args:
-        piece: (N,) piece of each row, rising.
-        n: rows in an n-gram, at least 1.
-    """
+    """(N,) whether the n-gram of n >= 1 rows that ends at each row lies in one piece; `piece` (N,) rises."""
     out = np.zeros(len(piece), bool)
     out[n - 1 :] = piece[n - 1 :] == piece[: max(len(piece) - n + 1, 0)]
     return out
@@ -69,12 +64,7 @@ def repeated(piece: _Integers, values: _Integers, n: int) -> NDArray[np.bool_]:
 
 
 def run_length(piece: _Integers, values: _Integers) -> NDArray[np.int64]:
-    """(N,) how many consecutive rows of the piece, up to and with this one, have its value; at least 1.
-
-    Args:
-        piece: (N,) piece of each row, rising.
-        values: (N,) any integers.
-    """
+    """(N,) how many consecutive rows of the piece (rising), up to and with this one, have its value; at least 1."""
     at = np.arange(len(piece))
     return at - np.maximum.accumulate(np.where(run_starts(piece, values), at, 0)) + 1
 

@@ -33,14 +33,10 @@ _INTERVALS = (-12, -7, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 7, 12)
 
 @dataclass(frozen=True, slots=True)
 class SizeLimits:
-    """Least and greatest size of a piece in a search, so that its length alone cannot fool a judge.
+    """Least and greatest size of a piece in a search, so that its length alone cannot fool a judge."""
 
-    Attributes:
-        notes, bars: least and greatest number.
-    """
-
-    notes: tuple[int, int]
-    bars: tuple[int, int]
+    notes: tuple[int, int]  # least and greatest number
+    bars: tuple[int, int]  # likewise
 
     @classmethod
     def of(cls, real: Notes, shares: tuple[float, float] = (0.05, 0.95)) -> SizeLimits:

@@ -5,7 +5,6 @@ mgen.workflows.insight.insight("runs/jazz/corpus")
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from mgen.corpus.insight import SAMPLE, Insight, measure_corpus
 from mgen.corpus.insight_page import render_insight
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
+from mgen.files import write_whole
 from mgen.options import from_keywords, option
 
 PAGE = "insight.html"
@@ -60,17 +60,5 @@ def insight(corpus: Corpus | str | Path, out: str | Path = "", **options: Any) -
     if not page.parent.is_dir():
         raise MgenError(f"--out {page}: there is no folder {page.parent}; make it or choose another --out")
     measured = measure_corpus(corpus, config.sample, config.seed)
-    _write(page, render_insight(measured))
+    write_whole(page, render_insight(measured))
     return InsightResult(page, measured)
-
-
-def _write(page: Path, text: str) -> None:
-    """Writes to a temporary file and renames it, so that no page is incomplete."""
-    temporary = page.with_name(f".{page.name}.part")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, page)
-    except OSError as error:
-        raise MgenError(f"{page}: cannot be written ({error.strerror or error}); choose another --out") from error
-    finally:
-        temporary.unlink(missing_ok=True)

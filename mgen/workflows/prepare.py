@@ -104,17 +104,12 @@ class PrepareConfig:
 
 @dataclass(frozen=True)
 class PrepareResult:
-    """A prepared corpus; `corpus.manifest` has all counts.
-
-    Attributes:
-        scanned, kept: number of files.
-        rejected: number of files without a piece, by reason.
-    """
+    """A prepared corpus; `corpus.manifest` has all counts."""
 
     corpus: Corpus
-    scanned: int
-    kept: int
-    rejected: dict[str, int]
+    scanned: int  # number of files
+    kept: int  # number of files with a piece
+    rejected: dict[str, int]  # number of files without a piece, by reason
 
 
 def prepare(
