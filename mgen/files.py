@@ -41,7 +41,7 @@ def check_new_folder(out: Path | str) -> Path:
     return out
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
     """Writes to a temporary file and renames it, so that no file is incomplete.
 
     Raises:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mgen.errors import MgenError
-from mgen.files import write_whole
+from mgen.files import write_atomically
 from mgen.notes import Notes
 from rewards.batch import batch_features
 from rewards.form import Ending, Length, Structure
@@ -147,7 +147,7 @@ def save_bands(bands: Mapping[str, Band], path: Path) -> None:
     stored: dict[str, Any] = {name: asdict(band) for name, band in bands.items()}
     if isinstance(bands, Bands):
         stored |= {key: value for key, value in (("about", bands.about), ("left_out", bands.left_out)) if value}
-    write_whole(path, json.dumps(stored, indent=2) + "\n")
+    write_atomically(path, json.dumps(stored, indent=2) + "\n")
 
 
 def load_bands(path: Path) -> Bands:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mgen.cards.reward_card import EXPLOIT, FILE, SECONDS, TEMPO, UNDEFINED, number
 from mgen.errors import MgenError
-from mgen.files import write_whole
+from mgen.files import write_atomically
 
 DEMO = "demo"  # stem of the files of the demo piece
 TOLERATED = 0.01  # share of degenerate inputs that may score as well as real music
@@ -71,7 +71,7 @@ def read_cards(folder: Path) -> list[dict[str, Any]]:
 def write_page(cards: Sequence[Json], folder: Path, page: Path) -> None:
     """Writes the page of cards whose files are in `folder`; links are relative to the page."""
     base = Path(os.path.relpath(folder.resolve(), page.resolve().parent)).as_posix()
-    write_whole(page, markdown(cards, "" if base == "." else f"{base}/"))
+    write_atomically(page, markdown(cards, "" if base == "." else f"{base}/"))
 
 
 def markdown(cards: Sequence[Json], base: str) -> str:

@@ -25,6 +25,7 @@ from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, Tra
 import mgen
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
+from mgen.files import write_atomically
 from mgen.renames import check_run_folder
 from mgen.runs.checkpoints import checkpoint_step, last_complete, replace_folder
 from mgen.runs.sample_callback import ClipLogger
@@ -178,9 +179,7 @@ class Run:
         return TrainingResult(self.folder, self.model_folder, *done, tuple(notes), self.facts)
 
     def _write_facts(self) -> None:
-        part = self.folder / f"{RUN_FILE}.part"
-        part.write_text(json.dumps(self.facts, indent=1))
-        part.replace(self.folder / RUN_FILE)
+        write_atomically(self.folder / RUN_FILE, json.dumps(self.facts, indent=1))
 
 
 SHOWN_METRICS = {

@@ -15,6 +15,7 @@ from typing import Any
 
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
+from mgen.files import write_atomically
 from mgen.notes import Notes
 from mgen.renames import check_metrics_keys
 
@@ -139,9 +140,7 @@ def write_samples(
             items.append(Sample(prompt.name, prompt.prompt_type, prompt.work, system, file, piece.prompt_end, *ids))
     remi.save_pretrained(folder / TOKENIZER)
     index = {"target": target, "tempo": tempo, "systems": list(completions), "items": [asdict(item) for item in items]}
-    partial = folder / f"{INDEX}.part"
-    partial.write_text(json.dumps(index))
-    partial.replace(folder / INDEX)
+    write_atomically(folder / INDEX, json.dumps(index))
     return Samples(folder, target, tempo, list(completions), items)
 
 

@@ -13,7 +13,7 @@ from mgen.corpus.insight import SAMPLE, Insight, measure_corpus
 from mgen.corpus.insight_page import render_insight
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
-from mgen.files import write_whole
+from mgen.files import write_atomically
 from mgen.options import from_keywords, option
 
 PAGE = "insight.html"
@@ -60,5 +60,5 @@ def insight(corpus: Corpus | str | Path, out: str | Path = "", **options: Any) -
     if not page.parent.is_dir():
         raise MgenError(f"--out {page}: there is no folder {page.parent}; make it or choose another --out")
     measured = measure_corpus(corpus, config.sample, config.seed)
-    write_whole(page, render_insight(measured))
+    write_atomically(page, render_insight(measured))
     return InsightResult(page, measured)

@@ -10,6 +10,7 @@ from typing import Any
 
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
+from mgen.files import write_atomically
 from mgen.listen.ranking import StudyResults, study_results
 from mgen.listen.vote_store import Preference, VoteStore
 from mgen.options import from_keywords, option
@@ -87,14 +88,13 @@ def _export(preferences: Sequence[Preference], names: Sequence[str] | None, conf
             f"--export {config.export}: the votes file does not name its tokens; give --tokenizer RUN/model"
         )
     out = Path(config.export)
-    partial = out.with_name(f"{out.name}.part")
     try:
-        partial.write_text("".join(f"{json.dumps(preference_pair(vote, names))}\n" for vote in exported))
+        pairs = "".join(f"{json.dumps(preference_pair(vote, names))}\n" for vote in exported)
     except IndexError as error:
         raise MgenError(
             f"--tokenizer {config.tokenizer}: has fewer tokens than the clips; give their model's"
         ) from error
-    partial.replace(out)
+    write_atomically(out, pairs)
     return len(exported)
 
 
