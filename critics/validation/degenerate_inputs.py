@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from critics.style import StyleCritic
 from critics.style.excerpts import draw_excerpts
@@ -15,7 +14,7 @@ from mgen.corpus.shards import Corpus
 from mgen.models.transformer import check_vocabulary, context_length, load_policy
 from mgen.notes import Notes
 from mgen.sampling.prompts import draw_prompts
-from mgen.sampling.rollout import Decoding, sample
+from mgen.sampling.systems import sample_completions
 from mgen.stats.two_sample import first_notes
 from mgen.transforms.corruptions import CORRUPTIONS
 from mgen.transforms.degenerate import DEGENERATE_INPUTS, random_tokens
@@ -92,9 +91,7 @@ def policy_samples(model: str, corpus: Corpus, style: str, tokens: int, seed: in
         ids = [row.tolist() for row in prompts.ids]
         for begin in range(0, len(ids), SAMPLES_AT_ONCE):
             some = ids[begin : begin + SAMPLES_AT_ONCE]
-            generator = torch.Generator(policy.device).manual_seed(seed + begin)
-            decoding = Decoding(max_new_tokens=min(tokens, room))
-            completions, _ = sample(policy, some, decoding, remi.eos_id, remi.pad_id, generator).lists()
+            completions = sample_completions(policy, some, min(tokens, room), remi, seed + begin)
             parts.append(Notes.from_completions(some, completions, remi))
     return Notes.concat(parts)
 

@@ -10,15 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.models.transformer import load_policy, stated_context
 from mgen.notes import Notes
 from mgen.render.audio import ogg, synthesise
-from mgen.sampling.rollout import Decoding, sample
 from mgen.sampling.samples import Samples
+from mgen.sampling.systems import sample_completions
 
 FOLDER = "samples"
 TEMPO = 120.0
@@ -83,9 +81,7 @@ def from_model(model: Path, style: str, count: int) -> PublishedSamples | None:
     policy, remi = load_policy(model)
     prompt = [remi.bos_id, *([remi.style_ids[style]] if style else [])]
     context = stated_context(policy.config) or FALLBACK_CONTEXT
-    decoding = Decoding(max_new_tokens=context - len(prompt))
-    generator = torch.Generator(policy.device).manual_seed(SEED)
-    completions, _ = sample(policy, [prompt] * count, decoding, remi.eos_id, remi.pad_id, generator).lists()
+    completions = sample_completions(policy, [prompt] * count, context - len(prompt), remi, SEED)
     prompted = f"the style token alone ({style})" if style else "an empty prompt"
     source = f"Generated from {prompted}; temperature 1, seed {SEED}, the first {count}, not a selection."
     return PublishedSamples({"this model": [(prompt, completion) for completion in completions]}, TEMPO, source)

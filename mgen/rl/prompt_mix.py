@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from datasets import Dataset
 from transformers import PreTrainedModel
 
 from mgen.corpus.shards import Corpus
 from mgen.notes import Notes
 from mgen.sampling.prompts import Prompts, draw_prompts, text
-from mgen.sampling.rollout import Decoding, sample
+from mgen.sampling.systems import sample_completions
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +62,7 @@ class PromptMix:
         """A policy's completions of n prompts, different ones for each number of a batch."""
         remi = self.corpus.remi
         ids = [row.tolist() for prompts in self._draw(n, self._rng(3, batch)) for row in prompts.ids]
-        decoding = Decoding(max_new_tokens=self.completion_tokens)
-        generator = torch.Generator(policy.device).manual_seed(self.seed + batch)
-        completions, _ = sample(policy, ids, decoding, remi.eos_id, remi.pad_id, generator).lists()
+        completions = sample_completions(policy, ids, self.completion_tokens, remi, self.seed + batch)
         return Notes.from_completions(ids, completions, remi)
 
     def _rng(self, *use: int) -> np.random.Generator:

@@ -103,6 +103,19 @@ class ModelSystem:
         return Completions(completions, None if decoding.temperature == 0 else logprobs)
 
 
+def sample_completions(
+    policy: PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, remi: Remi, seed: int
+) -> list[list[int]]:
+    """Samples a completion of each prompt at temperature 1, without the prompt; the same seed gives the same ones.
+
+    Raises:
+        ValueError: A prompt and its completion do not fit into the context.
+    """
+    generator = torch.Generator(policy.device).manual_seed(seed)
+    decoding = Decoding(max_new_tokens=max_new_tokens)
+    return sample(policy, prompts, decoding, remi.eos_id, remi.pad_id, generator).lists()[0]
+
+
 def without_style(ids: Sequence[int], remi: Remi) -> list[int]:
     """The prompt without its style token.
 

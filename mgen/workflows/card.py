@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from critics import CRITICS
 from critics.realism.critic import RealismCritic
@@ -31,7 +30,7 @@ from mgen.notes import Notes
 from mgen.options import check_required, from_keywords, option, target_style
 from mgen.runs.judges import JudgeSpec, build_judge, check_name
 from mgen.sampling.prompts import check_style
-from mgen.sampling.rollout import Decoding, sample
+from mgen.sampling.systems import sample_completions
 from mgen.transforms.degenerate import DEGENERATE_INPUTS, random_tokens
 from mgen.transforms.edits import SizeLimits
 from mgen.transforms.format_augmentations import FORMAT_AUGMENTATIONS
@@ -296,9 +295,6 @@ def make_setup(config: CardConfig, corpus: Corpus, style: str, train: Notes) -> 
 def _sample_policy(config: CardConfig, style: str) -> Notes:
     """Samples unconditional pieces from a policy."""
     policy, remi = load_policy(config.policy)
-    generator = torch.Generator(policy.device).manual_seed(config.seed)
     check_style(style, remi)
     prompts = [[remi.bos_id, remi.style_ids[style]]] * config.n
-    decoding = Decoding(max_new_tokens=config.tokens)
-    completions, _ = sample(policy, prompts, decoding, remi.eos_id, remi.pad_id, generator).lists()
-    return Notes.from_ids(completions, remi)
+    return Notes.from_ids(sample_completions(policy, prompts, config.tokens, remi, config.seed), remi)

@@ -144,7 +144,7 @@ def sample_models(
     from mgen.corpus.shards import Corpus
     from mgen.models.transformer import check_vocabulary, load_policy
     from mgen.sampling.prompts import draw_prompts
-    from mgen.sampling.rollout import Decoding, sample
+    from mgen.sampling.systems import sample_completions
 
     if not config.corpus:
         raise MgenError(f"{', '.join(models)}: models, which need prompts; give --corpus, or an evaluation")
@@ -167,13 +167,10 @@ def sample_models(
         check_vocabulary(path, own, config.corpus, remi)
         model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         progress(f"{name} completes {n} prompts ...")
-        generator = torch.Generator(model.device).manual_seed(config.seed)
-        decoding = Decoding(max_new_tokens=config.completion_tokens)
         try:
-            rollout = sample(model, ids, decoding, remi.eos_id, remi.pad_id, generator)
+            completions[name] = sample_completions(model, ids, config.completion_tokens, remi, config.seed)
         except ValueError as error:
             raise MgenError(f"{name}: {error}; reduce --completion_tokens") from error
-        completions[name] = rollout.lists()[0]
     named = [
         SamplePrompt(f"{PROMPT_TYPE}/{i:04d}", PROMPT_TYPE, work, ids[i])
         for i, work in enumerate(prompts.work.tolist())
