@@ -40,6 +40,9 @@ _STRINGS = 8  # string and voice as one number: 8 * voice + string
 _NODES = {3: 31, 4: 28, 5: 24, 7: 19, 9: 28, 12: 12, 16: 28, 19: 19, 24: 24}
 """Fret of a natural harmonic -> semitones above the open string."""
 
+_HARMONICS = (12, 19, 24, 28, 31, 34, 36)
+"""Semitones above a string of the tones that touching it can give: its second to eighth harmonic."""
+
 _SWING_UNITS = (-1, _WHOLE // 8, _WHOLE // 16)
 """Length of the notes that a triplet feel lengthens and shortens alternately, by number of the feel."""
 
@@ -97,6 +100,16 @@ class _Bounded:
         beat.start = start
         voice.beats.append(beat)
         return beat
+
+    def readHarmonic(self, note: Any) -> Any:
+        """A harmonic; of version 4, PyGuitarPro swaps the codes 15 and 17, the nodes 5 and 7 frets above the note."""
+        harmonic = super().readHarmonic(note)  # type: ignore[misc]
+        if self.versionTuple < (5,) and isinstance(harmonic, models.ArtificialHarmonic):  # type: ignore[attr-defined]
+            if harmonic.octave is models.Octave.quindicesima:
+                return models.ArtificialHarmonic(models.PitchClass(note.realValue + 7), models.Octave.ottava)
+            if harmonic.pitch.value != note.realValue % 12:
+                return models.ArtificialHarmonic(models.PitchClass(note.realValue), models.Octave.quindicesima)
+        return harmonic
 
     def getTiedNoteValue(self, note: Any) -> int:
         """No fret: `_read_track` finds the previous note."""
@@ -291,6 +304,7 @@ class _Strings:
     """State of a track that is carried from bar to bar."""
 
     open_pitch: dict[int, int]  # of each string with capo; 0 for drums, whose frets are pitches
+    capo: int = 0
     written: dict[int, int] = field(default_factory=dict)
     """Pitch of the last note on each string of each voice, in file order; -1 for a dead note."""
 
@@ -301,7 +315,8 @@ class _Strings:
 def _read_track(track: Any, lengths: Sequence[int], tempos: Sequence[dict[int, int]]) -> list[_Bar]:
     """Reads the bars of a track as written; adds tempo changes to `tempos`, {time in the bar: quarters per minute}."""
     is_drum = _is_drum(track)
-    strings = _Strings({string.number: 0 if is_drum else string.value + track.offset for string in track.strings})
+    open_pitch = {string.number: 0 if is_drum else string.value + track.offset for string in track.strings}
+    strings = _Strings(open_pitch, capo=track.offset)
     bars = []
     for measure, length, changes in zip(track.measures, lengths, tempos, strict=False):
         bar = _Bar()
@@ -354,7 +369,7 @@ def _read_beat(bar: _Bar, notes: Iterable[Any], start: int, end: int, voice: int
         effect = note.effect
         pitch = strings.open_pitch[note.string] + note.value
         if effect.harmonic is not None:
-            pitch += _harmonic_semitones(note.value, effect.harmonic)
+            pitch += _harmonic_semitones(effect.harmonic, note.value, pitch, strings.capo)
         onset = start
         if effect.grace is not None and not effect.grace.isDead and effect.grace.fret <= 99:
             onset = _read_grace(bar, effect.grace, start, end, string, strings)
@@ -396,12 +411,17 @@ def _swing(start: int, unit: int) -> tuple[int, int]:
     return onset, start + unit * 4 // 3 if within == 0 else start + unit
 
 
-def _harmonic_semitones(fret: int, harmonic: Any) -> int:
+def _harmonic_semitones(harmonic: Any, fret: int, pitch: int, capo: int) -> int:
     """Semitones from the fretted pitch to that of a harmonic."""
     if isinstance(harmonic, models.NaturalHarmonic):
         return _NODES.get(fret, fret) - fret
     if isinstance(harmonic, models.ArtificialHarmonic):
-        return 12
+        if harmonic.pitch is None or harmonic.octave is None:
+            return 12
+        octaves, stored = 12 * harmonic.octave.value, harmonic.pitch.value
+        # some files store the pitch without the capo
+        possible = {octaves + (stored - fretted) % 12 for fretted in (pitch, pitch - capo)}
+        return min(possible.intersection(_HARMONICS), default=12)
     if isinstance(harmonic, models.TappedHarmonic) and harmonic.fret is not None:
         return _NODES.get(harmonic.fret - fret, 12)
     return 0

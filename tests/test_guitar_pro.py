@@ -422,6 +422,30 @@ def test_other_harmonics():
     assert [pitch for _, _, pitch in played(song)] == [78, 66 + 19, 78, 66]
 
 
+@pytest.mark.parametrize("capo", [0, 2])
+@pytest.mark.parametrize("stored_capo", [0, 2])
+@pytest.mark.parametrize(
+    ("stored", "octave", "semitones"),
+    [(7, 1, 12), (2, 1, 19), (7, 2, 24), (11, 2, 28), (2, 2, 31), (0, 0, 12)],  # the last one: not set
+)
+def test_artificial_harmonics_sound_at_their_stored_pitch(stored, octave, semitones, capo, stored_capo):
+    song = tab("1 3/1", capo=capo)  # G4; the file may store the pitch with or without the capo
+    pitch = models.PitchClass(stored + min(stored_capo, capo) * (octave > 0))
+    note(song, 0).effect.harmonic = models.ArtificialHarmonic(pitch, models.Octave(octave))
+    assert played(song) == [(0, 3840, 67 + capo + semitones)]
+
+
+@pytest.mark.parametrize(("code", "semitones"), [(15, 24), (17, 19), (22, 12)])
+def test_artificial_harmonics_of_version_4_name_their_fret(code, semitones):
+    """Code 15 is the node 5 frets above the fretted one, 17 that of 7 frets, 22 that of 12 (TuxGuitar, alphaTab)."""
+    song = tab("1 3/1")
+    note(song, 0).effect.harmonic = models.ArtificialHarmonic(models.PitchClass(7), models.Octave.ottava)
+    data = write(song, "gp4")
+    assert data.count(b"\x10\x16") == 1  # the flag of a harmonic and code 22
+    score = parse_guitar_pro(data.replace(b"\x10\x16", bytes([0x10, code])))
+    assert [note.pitch for note in score.tracks[0].notes] == [67 + semitones]
+
+
 @pytest.mark.parametrize(
     ("feel", "bar", "expected"),
     [
