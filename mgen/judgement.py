@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,6 +31,10 @@ class Judgement:
     score: NDArray[np.float32]
     credit: NDArray[np.float32] | None
     defined: NDArray[np.bool_]
+
+
+JudgeCall = Callable[[Notes], Judgement]
+"""What of a judge is called, without its attribute `worst`."""
 
 
 class Judge(Protocol):
@@ -68,8 +73,37 @@ def check_is_judge(name: str, judge: Any) -> Judge:
     return checked
 
 
-def check_judgement(name: str, judgement: object, notes: Notes, worst: float) -> Judgement:
+def judged(name: str, judge: JudgeCall, notes: Notes) -> Judgement:
+    """Calls a judge and checks what it returns, so that any fault of a judge is one line.
+
+    Raises:
+        MgenError: The judge fails or breaks a rule; the line has its name and the first piece in question.
+    """
+    try:
+        judgement = judge(notes)
+    except Exception as error:
+        where, what = _failing(judge, notes), " ".join(str(error).split())[:200]
+        fault = what if isinstance(error, MgenError) else f"{type(error).__name__}: {what}"
+        remedy = "--debug shows where; mgen.testing.check_judge tries a judge"
+        raise MgenError(f"judge {name} failed on {where}: {fault}; {remedy}") from error
+    return check_judgement(name, judgement, notes, getattr(judge, "worst", None))
+
+
+def _failing(judge: JudgeCall, notes: Notes) -> str:
+    """The first piece that a judge fails on alone, or the batch."""
+    for piece in range(notes.n_pieces):
+        try:
+            judge(notes.pieces([piece]))
+        except Exception:  # which one it is does not matter here: the caller reports that of the batch
+            return f"piece {piece} ({notes.counts[piece]} notes)"
+    return f"a batch of {notes.n_pieces} pieces ({len(notes)} notes), on none of them alone"
+
+
+def check_judgement(name: str, judgement: object, notes: Notes, worst: float | None) -> Judgement:
     """Checks what a judge returned for `notes` against the contract of `Judgement`.
+
+    Args:
+        worst: of the judge; None for a function that states none, whose scores have no lower limit.
 
     Raises:
         MgenError: A rule is broken; one line with the rule, the piece and what to do.
@@ -104,13 +138,15 @@ def check_judgement(name: str, judgement: object, notes: Notes, worst: float) ->
             raise broken_rule(name, rule, f"piece {piece} ({notes.counts[piece]} notes) has {values[piece]:g}", remedy)
 
     check("scores are finite", ~np.isfinite(score), score, "return the worst value and defined False instead")
-    check("no score is below the worst value", score < np.float32(worst), score, f"clip the score at worst ({worst:g})")
-    check(
-        "an undefined piece gets the worst value",
-        ~defined & (score != np.float32(worst)),
-        score,
-        f"return worst ({worst:g}) where defined is False",
-    )
+    if worst is not None:
+        lowest = np.float32(worst)
+        check("no score is below the worst value", score < lowest, score, f"clip the score at worst ({worst:g})")
+        check(
+            "an undefined piece gets the worst value",
+            ~defined & (score != lowest),
+            score,
+            f"return worst ({worst:g}) where defined is False",
+        )
     if credit is not None:
         total = np.bincount(notes.piece, credit.astype(np.float64), notes.n_pieces)
         check(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.judgement import Judge, Judgement
+from mgen.judgement import Judge, Judgement, judged
 from mgen.notes import Notes
 
 
@@ -85,9 +85,13 @@ class TrlReward:
     def __call__(
         self, prompts: Sequence[str], completions: Any, completion_ids: Sequence[Sequence[int]], **_: Any
     ) -> list[float]:
-        """Score of each completion. The text `completions` is not used: it lacks special tokens."""
+        """Score of each completion. The text `completions` is not used: it lacks special tokens.
+
+        Raises:
+            MgenError: The judge fails, or its judgement breaks a rule: TRL would take NaN as 0.
+        """
         self.last_notes = self.decode(prompts, completion_ids)
-        self.last = self.judge(self.last_notes)
+        self.last = judged(self.__name__, self.judge, self.last_notes)
         return [float(score) for score in self.last.score]
 
 

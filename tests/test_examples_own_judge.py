@@ -69,7 +69,7 @@ def test_a_run_is_trained_generated_and_evaluated_with_it(use, small_corpus, pol
     assert all("rewards/own_judge:SmallLeaps/mean" in line for line in lines if "policy/kl" in line)
 
     judges = judges_of_run(run, JUDGES, remi)
-    assert judges.judges["own_judge:SmallLeaps"].judge.largest == 3
+    assert judges.judges["own_judge:SmallLeaps"].largest == 3
     assert "0.5 own_judge:SmallLeaps as in the run" in judges.description
     asked = ["--model", str(run / "model"), "--out", str(tmp_path / "pieces"), "--max_new_tokens", "48", "--n", "2"]
     assert generate.main([*asked, "--best_of", "2", "--judges_of", str(run)]) == 0
@@ -92,7 +92,7 @@ def test_a_word_of_the_command_line_takes_arguments_too(use, small_corpus, polic
     assert finetune.main(words(small_corpus, policy, tmp_path / "run", "--max_steps", "1", "--judges", word)) == 0
     judges = judges_of_run(tmp_path / "run", JUDGES, remi)
     assert judges.weights == {"own_judge:SmallLeaps": 2.0}
-    assert judges.judges["own_judge:SmallLeaps"].judge.largest == 12
+    assert judges.judges["own_judge:SmallLeaps"].largest == 12
 
 
 def test_the_packages_own_tests_pass(installed, tmp_path):

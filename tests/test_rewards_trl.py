@@ -12,6 +12,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from mgen.encoding.remi import Kind, Remi
 from mgen.errors import MgenError
+from mgen.judgement import Judgement
 from rewards import REWARDS
 from rewards.grammar import GrammarGate
 from rewards.repetition import LongestRun
@@ -91,6 +92,55 @@ def test_a_prompt_that_is_no_music_is_one_clear_error():
         Decoder(REMI)([[{"role": "user", "content": "swing!"}]], [[1]])
     with pytest.raises(MgenError, match="prompt 'Bar_None swing': expected only REMI tokens"):
         Decoder(REMI)(["Bar_None swing"], [[1]])
+
+
+class Faulty:
+    """A judge of two pieces with one fault."""
+
+    worst = -3.0
+
+    def __init__(self, fault):
+        self.fault = fault
+
+    def __call__(self, notes):
+        score, defined = np.array([0, -1], np.float32)[: notes.n_pieces], np.ones(notes.n_pieces, bool)
+        return self.fault(notes, score, defined)
+
+
+def _set(array, value):
+    array[-1] = value
+    return array
+
+
+def _raise_on_pitch_64(notes):
+    if (notes.pitch == 64).any():
+        raise ZeroDivisionError("no\nbeat")
+    return None
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (lambda n, s, d: Judgement(_set(s, np.nan), None, d), r"'scores are finite': piece 1 \(1 notes\) has nan"),
+        (lambda n, s, d: Judgement(_set(s, -np.inf), None, d), r"'scores are finite': piece 1 \(1 notes\) has -inf"),
+        (lambda n, s, d: Judgement(_set(s, -4), None, d), r"below the worst value': piece 1 \(1 notes\) has -4"),
+        (lambda n, s, d: Judgement(s, _set(np.array([0, 0], np.float32), np.nan), d), "'credit sums.*': piece 1 .*nan"),
+        (lambda n, s, d: Judgement(s[:1], None, d), r"expected shape \(2,\), found float32 of shape \(1,\)"),
+        (lambda n, s, d: Judgement(s.astype(float), None, d), "one float32 per piece.*found float64"),
+        (lambda n, s, d: Judgement(torch.from_numpy(s), None, d), "one float32 per piece.*found torch.float32"),
+        (lambda n, s, d: Judgement(None, None, d), "one float32 per piece.*found NoneType"),
+        (lambda n, s, d: None, "'a judge returns a Judgement': found NoneType"),
+        (lambda n, s, d: s.tolist(), "'a judge returns a Judgement': found list"),
+        (lambda n, s, d: _raise_on_pitch_64(n), r"failed on piece 1 \(1 notes\): ZeroDivisionError: no beat"),
+        (lambda n, s, d: [][len(n) - 1], "failed on piece 0"),
+        (lambda n, s, d: [1][len(n) - 1], "failed on a batch of 2 pieces"),
+    ],
+)
+def test_a_fault_of_a_judge_is_one_line_with_its_name_and_the_piece(fault, message):
+    reward = TrlReward(Faulty(fault), REMI, "mine")
+    with pytest.raises(MgenError, match=rf"^judge mine .*{message}") as caught:
+        reward(["".join(PROMPT)] * 2, [], [_ids(_bar(60)), _ids(_bar(64))])
+    assert "\n" not in str(caught.value)
 
 
 def _bigram_llama(follows: dict[str, dict[str, float]]) -> LlamaForCausalLM:

@@ -395,13 +395,65 @@ def test_it_resumes_exactly(critic, musical_policy, remi, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(musical_policy, remi, tmp_path):
-    def poison(notes):
-        judgement = high_pitches(notes)
-        return dataclasses.replace(judgement, score=judgement.score, credit=judgement.credit * np.float32(np.inf))
-
-    trainer = trainer_of(musical_policy, remi, config(tmp_path, max_steps=3), judge=poison)
-    with pytest.raises(MgenError, match=r"step 1: the loss is .* last good checkpoint: none yet"):
+    trainer = trainer_of(musical_policy, remi, config(tmp_path, max_steps=3), kl_weight=float("inf"))
+    with pytest.raises(MgenError, match=r"step 1: the loss is .* last good checkpoint: none yet; lower learning_rate"):
         trainer.train()
+
+
+def test_a_broken_judge_stops_the_run_and_names_the_last_good_checkpoint(musical_policy, remi, tmp_path):
+    calls = []
+
+    def breaks_later(notes):
+        judgement = high_pitches(notes)
+        calls.append(1)
+        return dataclasses.replace(judgement, score=judgement.score * np.float32(np.nan if len(calls) > 2 else 1))
+
+    args = config(tmp_path, **SHORT, save_strategy="steps", save_steps=2)
+    trainer = trainer_of(musical_policy, remi, args, judges={"mine": breaks_later})
+    with pytest.raises(MgenError, match=r"^step 3: judge mine .*piece 0 .* has nan.*checkpoint: .*checkpoint-2; "):
+        trainer.train()
+
+
+def test_a_step_that_breaks_the_weights_is_found_before_they_are_saved(musical_policy, remi, tmp_path):
+    args = config(tmp_path, **SHORT, learning_rate=1e10, save_strategy="steps", save_steps=1)
+    with pytest.raises(MgenError, match=r"^step 1: the weights have grown .* times.*lower learning_rate \(1e\+10\)"):
+        trainer_of(musical_policy, remi, args).train()
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
+SHORT = {"max_steps": 4, "per_device_train_batch_size": 8, "num_generations": 4}
+
+
+def constant(notes):
+    """The same score for every piece."""
+    return Judgement(np.full(notes.n_pieces, -0.3, np.float32), None, np.ones(notes.n_pieces, bool))
+
+
+def test_rewards_that_never_differ_stop_the_run_at_step_3(musical_policy, remi, tmp_path):
+    def train(name, **options):
+        lines = []
+        args = config(tmp_path / name, **SHORT, save_strategy="steps", save_steps=1)
+        trainer = trainer_of(musical_policy, remi, args, judges={"mine": constant}, warn=lines.append, **options)
+        trainer.train()
+        return lines, logged(trainer, "groups/equal")
+
+    message = r"^step 3: all completions of a prompt have equal rewards.*checkpoint-2; .*--allow_equal_rewards true"
+    with pytest.raises(MgenError, match=message):
+        train("stopped")
+    lines, equal = train("allowed", allow_equal_rewards=True)
+    assert equal == [1.0] * 4 and [line.split(":")[0] for line in lines] == ["  step 3"]
+
+
+def test_rewards_that_no_longer_differ_are_only_reported(musical_policy, remi, tmp_path):
+    lines, calls = [], []
+
+    def saturates(notes):
+        calls.append(1)
+        return high_pitches(notes) if len(calls) == 1 else constant(notes)
+
+    args = config(tmp_path, **SHORT)
+    trainer_of(musical_policy, remi, args, judges={"mine": saturates}, warn=lines.append).train()
+    assert [line.split(":")[0] for line in lines if "equal rewards" in line] == ["  step 4"]
 
 
 def test_groups_must_stay_on_one_process(musical_policy, remi, tmp_path):

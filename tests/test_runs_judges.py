@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mgen.errors import MgenError
+from mgen.judgement import judged
 from mgen.notes import Notes
 from mgen.runs.judges import JudgeSpec, build_judge, build_judges, judge_specs, judges_of_options
 from mgen.workflows.judges import JUDGES
@@ -142,7 +143,7 @@ def test_another_packages_judge_takes_its_arguments_and_the_encoding(package, re
         ("others_judges:NoWorst", {}, "finite worst value.: found NoWorst"),
         ("others_judges:Number", {}, "'a judge returns a Judgement': found float"),
         ("others_judges:Wide", {}, r"'score has one float32 per piece': expected shape \(1,\), found float64"),
-        ("others_judges:Raises", {}, r"failed on 1 pieces of 0 notes with KeyError\('pitch'\)"),
+        ("others_judges:Raises", {}, r"failed on piece 0 \(0 notes\): KeyError: 'pitch'"),
         ("style", {"largest": 7}, "unexpected keyword argument 'largest'"),
     ],
 )
@@ -156,4 +157,4 @@ def test_a_judge_that_breaks_the_contract_later_stops_in_one_line(package, remi,
     judges, left_out = build_judges([JudgeSpec("others_judges:Hopeful", 1.0)], JUDGES, remi)
     assert not left_out
     with pytest.raises(MgenError, match=r"'scores are finite': piece 0 \(\d+ notes\) has nan; return the worst value"):
-        judges["others_judges:Hopeful"](Notes.from_scores(demo_pieces))
+        judged("Hopeful", judges["others_judges:Hopeful"], Notes.from_scores(demo_pieces))

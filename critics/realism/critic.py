@@ -9,6 +9,7 @@ all completions, not of those of one prompt.
 from __future__ import annotations
 
 import json
+import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -32,6 +33,7 @@ from mgen.errors import MgenError
 from mgen.judgement import Judgement, UnavailableJudge
 from mgen.notes import Notes
 from mgen.runs.checkpoints import MANIFEST
+from mgen.runs.divergence import weight_norm
 from mgen.runs.judges import DISCRIMINATOR_FILE, REALISM_FOLDER, run_config
 from mgen.stats.calibration import Calibration, expected_calibration_error, fit_calibration
 
@@ -234,6 +236,9 @@ class RealismCritic:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         self.optimizer.step()
         model.eval()
+        if not math.isfinite(weight_norm(model.parameters())):
+            rate = f"its learning rate ({self.options.learning_rate:g})"
+            raise MgenError(f"a step of the discriminator broke its weights; lower {rate}")
 
     def _loss(self, ids: Tensor, n_real: int) -> Tensor:
         """Cross-entropy with smoothed targets, plus the gradient penalty, of (B, T) ids, real ones first."""

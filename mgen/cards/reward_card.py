@@ -10,6 +10,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from PIL import Image
 from mgen.cards.reward_hacking import Exploit, FeatureComparison, SearchReference, compare_features, find_exploit
 from mgen.cards.scores import CardRow, JudgeCost, RowScores, judge_cost, score_rows
 from mgen.cards.search import SearchBudget
-from mgen.judgement import Judge
+from mgen.judgement import Judge, judged
 from mgen.notes import Notes
 from mgen.render.audio import ogg, synthesise
 from mgen.render.pianoroll_image import pianoroll_image
@@ -120,12 +121,13 @@ def measure_card(
         progress: receives lines on the progress.
     """
     about, expected_exploit = docstring_parts(inspect.getdoc(judge) or "")
+    checked = partial(judged, name, judge)
     progress("scores")
-    rows = score_rows(judge, setup.rows, seed)
+    rows = score_rows(checked, setup.rows, seed)
     progress("cost")
     cost = judge_cost(judge, setup.tokens, setup.reference.remi)
-    exploit = find_exploit(judge, setup.reference, setup.initial, budget, seed, progress)
-    demo = judge(setup.demo)
+    exploit = find_exploit(checked, setup.reference, setup.initial, budget, seed, progress)
+    demo = checked(setup.demo)
     band = getattr(judge, "band", None)
     return RewardCard(
         name=name,

@@ -16,7 +16,7 @@ import numpy as np
 from mgen.arrays import Floats
 from mgen.cards.search import SearchBudget, evolve
 from mgen.encoding.remi import Remi
-from mgen.judgement import Judge
+from mgen.judgement import JudgeCall
 from mgen.music import metrics
 from mgen.music.features import features
 from mgen.notes import Notes
@@ -130,7 +130,7 @@ def initial_pieces(music: Notes, limits: SizeLimits, seed: int) -> list[NoteArra
 
 
 def find_exploit(
-    judge: Judge,
+    judge: JudgeCall,
     reference: SearchReference,
     initial: Sequence[NoteArray],
     budget: SearchBudget,

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from mgen.arrays import Floats
-from mgen.judgement import Judge
+from mgen.judgement import JudgeCall
 from mgen.notes import Encoding, Notes
 from mgen.stats.intervals import Interval, bootstrap
 
@@ -86,7 +86,7 @@ class RowScores:
         return out
 
 
-def score_rows(judge: Judge, rows: Mapping[str, CardRow], seed: int = 0) -> dict[str, RowScores]:
+def score_rows(judge: JudgeCall, rows: Mapping[str, CardRow], seed: int = 0) -> dict[str, RowScores]:
     """Scores every row.
 
     Args:
@@ -140,7 +140,7 @@ class JudgeCost:
 
 
 def judge_cost(
-    judge: Judge, ids: Sequence[ArrayLike], encoding: Encoding, clock: Callable[[], float] | None = None
+    judge: JudgeCall, ids: Sequence[ArrayLike], encoding: Encoding, clock: Callable[[], float] | None = None
 ) -> JudgeCost:
     """Times a judge on pieces given as B sequences of token ids.
 

@@ -74,6 +74,20 @@ def group_advantages(returns: Tensor, group: Tensor) -> Tensor:
     return returns - others
 
 
+SAME = 1e-6  # largest difference, in nats, between rewards that count as equal
+
+
+def equal_groups(rewards: Tensor, group_size: int) -> float:
+    """Share of the groups, 0..1, whose completions all have the same reward, so that it teaches nothing.
+
+    Args:
+        rewards: (B,) weighted sums of the judges' scores, with those of a group next to each other.
+        group_size: completions of one prompt.
+    """
+    groups = rewards.view(-1, group_size)
+    return float((groups.amax(1) - groups.amin(1) < SAME).double().mean())
+
+
 AGGREGATIONS = ("sum_then_normalize", "normalize_then_sum")
 """How TRL combines the scores of several judges to one advantage, by its names."""
 

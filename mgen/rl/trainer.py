@@ -21,12 +21,14 @@ from transformers import PreTrainedModel
 from trl import GRPOConfig, GRPOTrainer
 
 from mgen.encoding.remi import Remi
+from mgen.errors import MgenError
 from mgen.judgement import Judgement
 from mgen.notes import Notes
 from mgen.rl.credit import (
     advantage_shares,
     advantage_sizes,
     dominant_reward,
+    equal_groups,
     group_advantages,
     returns_to_go,
     score_advantages,
@@ -41,6 +43,7 @@ from mgen.sampling.rollout import Decoding, completion_logprobs, sample
 OBJECTIVES = ("kl_in_return", "grpo")
 
 DOMINANT_STEPS = 5  # steps in a row after which a dominant reward is reported
+EQUAL_STEPS = 3  # steps after which rewards that never differ within a group are an error
 
 
 class JudgeFunction(Protocol):
@@ -64,12 +67,14 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
         kl_weight: of kl_in_return: nats of return per nat of KL. The objective grpo has `args.beta`.
         discriminator: trained after each batch of completions has been judged.
         dominant_share: share of the advantage above which a judge is reported, after several steps.
-        warn: takes a line about a dominant reward or a discriminator in trouble; called on the main process only.
+        allow_equal_rewards: only warn of rewards that never differ within a group, in place of an error at step 3.
+        warn: takes a line about a dominant reward, equal rewards or a discriminator in trouble; called on the main
+            process only.
 
     Metrics besides those of TRL: `policy/kl` in nats per piece; `share/JUDGE`, the judge's share of the advantage in
     the loss, and with kl_in_return `share/kl` (grpo has KL outside the advantage); `undefined/JUDGE`, share of
-    completions that a judge could not judge; `realism/...`, metrics of the discriminator on the completions of a step,
-    before it is trained on them.
+    completions that a judge could not judge; `groups/equal`, share of the groups with equal rewards; `realism/...`,
+    metrics of the discriminator on the completions of a step, before it is trained on them.
 
     Raises:
         ValueError: The completions of one prompt would be on two processes; the objective kl_in_return has another
@@ -89,6 +94,7 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
         kl_weight: float = 1.0,
         discriminator: DiscriminatorTrainer | None = None,
         dominant_share: float = 0.8,
+        allow_equal_rewards: bool = False,
         warn: Callable[[str], None] | None = None,
         **rest: Any,
     ) -> None:
@@ -117,7 +123,9 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
                     check_weights(discriminator.against, weight, kl_weight)
         self.remi, self.objective, self.kl_weight, self.discriminator = remi, objective, kl_weight, discriminator
         self.judges, self.dominant_share, self.warn = list(judges), dominant_share, warn
+        self.allow_equal_rewards = allow_equal_rewards
         self._last_shares: deque[dict[str, float]] = deque(maxlen=DOMINANT_STEPS)
+        self._all_equal: deque[bool] = deque(maxlen=EQUAL_STEPS)
         self._active_warnings: set[str] = set()
         with warnings.catch_warnings():
             # A contract test covers the interface that TRL calls experimental.
@@ -136,7 +144,18 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
     # ------------------------------------------------------------ one step
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """Runs TRL's step (sample, judge, normalise), replaces its advantages by ours, trains the discriminator."""
+        """Runs a step, and adds to a judge's or the discriminator's error where it was."""
+        try:
+            output = self._score_completions(inputs)
+            if self.discriminator is not None and self.model.training:
+                self._train_discriminator(output)
+        except MgenError as error:
+            raise self.stopped(str(error), "the same command resumes there") from error
+        self._check_rewards_differ()
+        return output
+
+    def _score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """Runs TRL's step (sample, judge, normalise), and replaces its advantages by ours."""
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         mask = output["completion_mask"].bool()
         log_ratio = (output["sampling_per_token_logps"] - self._reference_logps(output)) * mask
@@ -147,8 +166,6 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
         else:
             parts = self._score_advantages(mask.device)
         self._log_step(parts, mask, log_ratio)
-        if self.discriminator is not None and self.model.training:
-            self._train_discriminator(output)
         return output
 
     def _group_size(self) -> int:
@@ -193,16 +210,43 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
         metrics = self._metrics["train" if self.model.training else "eval"]
         sizes = advantage_sizes(parts, token_counts(mask, self.loss_type))
         undefined = torch.tensor([1.0 - _judgement(judge).defined.mean() for judge in self.judges]).to(sizes)
-        rows = self.accelerator.gather(torch.cat([log_ratio.sum(1).mean()[None], sizes, undefined])[None])
-        metrics["policy/kl"].append(rows[:, 0].mean().item())  # nats per piece
-        share = advantage_shares(rows[:, 1 : 1 + len(sizes)].sum(0)).tolist()
+        scores = torch.stack([torch.from_numpy(_judgement(judge).score) for judge in self.judges], dim=1)
+        equal = equal_groups(scores.double() @ self.reward_weights.double().cpu(), self._group_size())
+        means = torch.stack([log_ratio.sum(1).mean(), log_ratio.new_tensor(equal)])
+        rows = self.accelerator.gather(torch.cat([sizes, means, undefined])[None])
+        share = advantage_shares(rows[:, : len(sizes)].sum(0)).tolist()
+        kl, equal, *undefined_shares = rows[:, len(sizes) :].mean(0).tolist()
+        metrics["policy/kl"].append(kl)  # nats per piece
+        metrics["groups/equal"].append(equal)
         shares = dict(zip(parts, share, strict=True))
         for name, value in shares.items():
             metrics[f"share/{name}"].append(value)
-        for judge, value in zip(self.judges, rows[:, 1 + len(sizes) :].mean(0).tolist(), strict=True):
+        for judge, value in zip(self.judges, undefined_shares, strict=True):
             metrics[f"undefined/{judge.__name__}"].append(value)
         if self.model.training and len(self.judges) > 1:
             self._warn_of_dominant_reward(shares)
+
+    def _check_rewards_differ(self) -> None:
+        """Stops a run whose rewards never differed within a group, and warns where they no longer do.
+
+        Raises:
+            MgenError: They were equal in every group of every step so far, and that is not allowed.
+        """
+        if not self.model.training:
+            return
+        self._all_equal.append(self._metrics["train"]["groups/equal"][-1] == 1)
+        step, args = self.state.global_step + 1, self.args
+        problem = "all completions of a prompt have equal rewards, so only KL is trained on"
+        remedy = (
+            f"likely causes: completions too short to be judged (max_completion_length {args.max_completion_length}) "
+            f"or all alike (temperature {args.temperature:g}), judges at their worst or best value, weights of 0"
+        )
+        differed = [line["groups/equal"] < 1 for line in self.state.log_history if "groups/equal" in line]
+        never = all(self._all_equal) and not any(differed)
+        if never and step >= EQUAL_STEPS and not self.allow_equal_rewards:
+            raise self.stopped(f"{problem}, since the first step", f"{remedy}; --allow_equal_rewards true goes on")
+        equal = len(self._all_equal) == EQUAL_STEPS and all(self._all_equal)
+        self._warn_while(equal, "equal", f"{problem}, for {EQUAL_STEPS} steps; {remedy}")
 
     def _warn_of_dominant_reward(self, shares: dict[str, float]) -> None:
         self._last_shares.append(shares)

@@ -18,10 +18,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from mgen.errors import MgenError
+from mgen.runs.divergence import divergence, weight_norm
 
 MANIFEST = "manifest.json"
 
@@ -113,6 +114,15 @@ class VerifiedCheckpoints(Trainer):  # type: ignore[misc]
     def save_extra_files(self, folder: Path) -> None:
         """Writes what a subclass keeps in a checkpoint besides the files of `Trainer`."""
 
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Trains as `Trainer.train`.
+
+        Raises:
+            MgenError: A step broke the weights; it is found before they are used or saved.
+        """
+        self.add_callback(_DivergenceCallback(self))
+        return super().train(*args, **kwargs)
+
     def check_loss(self, loss: Tensor, items: Sequence[int]) -> None:
         """Raises `MgenError` if the loss of a batch is infinite or not a number.
 
@@ -120,12 +130,33 @@ class VerifiedCheckpoints(Trainer):  # type: ignore[misc]
             loss: a scalar.
             items: numbers of the training items in the batch, for the message.
         """
-        if torch.isfinite(loss):
-            return
+        if not torch.isfinite(loss):
+            kind = "not a number" if math.isnan(loss.item()) else "infinite"
+            problem = f"the loss is {kind} (batch: items {items[0]}..{items[-1]})"
+            raise self.stopped(problem, f"lower learning_rate ({self.args.learning_rate:g})")
+
+    def stopped(self, problem: str, remedy: str, step: int | None = None) -> MgenError:
+        """The error that ends the training: one line with the step and the last good checkpoint.
+
+        Args:
+            step: by default the one that is being taken.
+        """
         checkpoints = Path(self.args.output_dir)
-        last = last_complete(checkpoints) if checkpoints.is_dir() else None
-        kind = "not a number" if math.isnan(loss.item()) else "infinite"
-        raise MgenError(
-            f"step {self.state.global_step + 1}: the loss is {kind} (batch: items {items[0]}..{items[-1]}); "
-            f"last good checkpoint: {last or 'none yet'}; try a smaller learning_rate"
-        )
+        last = (last_complete(checkpoints) if checkpoints.is_dir() else None) or "none yet"
+        step = self.state.global_step + 1 if step is None else step
+        return MgenError(f"step {step}: {problem}; last good checkpoint: {last}; {remedy}")
+
+
+class _DivergenceCallback(TrainerCallback):  # type: ignore[misc]
+    """Stops the training after a step that broke the weights, before they are saved or sampled from."""
+
+    def __init__(self, trainer: VerifiedCheckpoints) -> None:
+        self.trainer, self.start = trainer, 0.0
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self.start = weight_norm(self.trainer.model.parameters())
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if problem := divergence(weight_norm(self.trainer.model.parameters()), self.start):
+            remedy = f"lower learning_rate ({args.learning_rate:g})"
+            raise self.trainer.stopped(f"{problem} after this step", remedy, state.global_step)

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.judgement import Judge, Judgement, UnavailableJudge, check_is_judge, check_judgement
+from mgen.judgement import Judge, UnavailableJudge, check_is_judge, judged
 from mgen.notes import Notes
 from mgen.options import nearest
 from mgen.renames import check_run_folder
@@ -132,9 +132,8 @@ def build_judge(spec: JudgeSpec, registry: Mapping[str, JudgeFactory], remi: Rem
         raise
     except Exception as error:
         raise MgenError(f"judge {spec.name}: its factory failed with {error!r}; check its arguments") from error
-    checked = CheckedJudge(spec.name, check_is_judge(spec.name, judge))
-    checked(Notes.from_ids([[]], remi))
-    return checked
+    judged(spec.name, check_is_judge(spec.name, judge), Notes.from_ids([[]], remi))
+    return judge
 
 
 def build_judges(
@@ -153,21 +152,6 @@ def build_judges(
         except UnavailableJudge as error:
             left_out[spec.name] = error.reason
     return judges, left_out
-
-
-class CheckedJudge:
-    """A judge of another package; each of its judgements is checked, so that a mistake stops the run in one line."""
-
-    def __init__(self, name: str, judge: Judge) -> None:
-        self.name, self.judge, self.worst = name, judge, float(judge.worst)
-
-    def __call__(self, notes: Notes) -> Judgement:
-        try:
-            judgement = self.judge(notes)
-        except Exception as error:
-            fault = f"judge {self.name} failed on {notes.n_pieces} pieces of {len(notes)} notes with {error!r}"
-            raise MgenError(f"{fault}; try it with mgen.testing.check_judge") from error
-        return check_judgement(self.name, judgement, notes, self.worst)
 
 
 def _call(spec: JudgeSpec, factory: JudgeFactory, parts: Mapping[str, Any]) -> Judge:
@@ -230,7 +214,7 @@ class WeightedJudges:
         """(B,) weighted sums of the scores."""
         total = np.zeros(notes.n_pieces)
         for name, judge in self.judges.items():
-            total += self.weights[name] * judge(notes).score
+            total += self.weights[name] * judged(name, judge, notes).score
         return total
 
 

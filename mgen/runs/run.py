@@ -39,7 +39,7 @@ Progress = Callable[[str], None]  # takes a line about the progress of a run
 
 # Options that may differ when a run is resumed: none of them changes a weight.
 _FREE = {"out", "json", "debug", "logging_steps", "report_to", "disable_tqdm", "project", "run_name"}
-_FREE |= {"sample_steps", "sample_prompts", "sample_tokens"}
+_FREE |= {"sample_steps", "sample_prompts", "sample_tokens", "allow_equal_rewards"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from mgen.corpus.windows import sample_windows
 from mgen.evaluation.corruption_table import REAL, CorruptionTable, Measure, corruption_table
 from mgen.evaluation.folders import draw_excerpts, read_folder
 from mgen.files import check_new_folder
-from mgen.judgement import Judge
+from mgen.judgement import Judge, judged
 from mgen.music.metrics import METRICS
 from mgen.notes import Notes
 from mgen.options import from_keywords, option, target_style
@@ -133,16 +133,16 @@ def build_measures(config: CorruptionsConfig, band_notes: Notes) -> dict[str, Me
     if config.rewards:
         bands = fit_bands(band_notes)
         available = [name for name in config.rewards if name not in bands.left_out]
-        out |= {f"{reward}{name}": _score(REWARDS[name](bands)) for name in available}
+        out |= {f"{reward}{name}": _score(name, REWARDS[name](bands)) for name in available}
     if config.critic:
         judge = StyleCritic.from_pretrained(config.critic)
-        out[f"{critic}{judge.positive}"] = _score(judge)
+        out[f"{critic}{judge.positive}"] = _score("style", judge)
     return out
 
 
-def _score(judge: Judge) -> Measure:
+def _score(name: str, judge: Judge) -> Measure:
     """A judge's score; its worst value where it is undefined, as in training."""
-    return lambda notes: judge(notes).score.astype(np.float64)
+    return lambda notes: judged(name, judge, notes).score.astype(np.float64)
 
 
 def _from_corpus(config: CorruptionsConfig) -> RealMusic:

@@ -86,6 +86,9 @@ class FinetuneConfig(SampleOptions, GRPOConfig):  # type: ignore[misc]
         "effect.",
     )
     dominant_share: float = option(0.8, "Share of the advantage above which, for 5 steps, a judge is reported.")
+    allow_equal_rewards: bool = option(
+        False, "Go on where rewards never differ within a group; by default the run stops at step 3."
+    )
     target: str = option("", "Style that is asked for; may be left out if the corpus has one style and `other`.")
     transfer_share: float = option(0.5, "Share of prompts of other styles, to be continued in the target style.")
     prompt_tokens: list[int] = option(
@@ -269,6 +272,7 @@ def run_finetune(config: FinetuneConfig, progress: Progress | None = None) -> Tr
         kl_weight=config.kl_weight,
         discriminator=discriminator,
         dominant_share=config.dominant_share,
+        allow_equal_rewards=config.allow_equal_rewards,
         warn=progress,
     )
     run.follow(trainer, progress)
