@@ -12,14 +12,15 @@ from symusic import core
 
 from mgen.errors import MgenError, RejectedFile
 from mgen.extras import import_extra
+from mgen.gpx import gp_version, is_gp, is_gpx
 from mgen.midi import parse_midi
 
 MAX_BYTES = 16 << 20  # largest file read; the largest real one seen, an album, has 0.5 MB
 MIDI_EXTENSIONS = frozenset({".mid", ".midi", ".kar", ".rmi"})
-READABLE_TAB_EXTENSIONS = frozenset({".gp3", ".gp4", ".gp5"})
-TAB_EXTENSIONS = READABLE_TAB_EXTENSIONS | {".gpx", ".gp", ".gtp"}
+READABLE_TAB_EXTENSIONS = frozenset({".gp3", ".gp4", ".gp5", ".gpx", ".gp"})
+TAB_EXTENSIONS = READABLE_TAB_EXTENSIONS | {".gtp"}
 EXTENSIONS = MIDI_EXTENSIONS | TAB_EXTENSIONS
-"""Extensions that folders are searched for, in lower case; `.gpx` and `.gp` are found to be listed as rejected."""
+"""Extensions that folders are searched for, in lower case; `.gtp` is found to be listed as rejected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Music:
     """In the ticks of the file, with at least one note that is not of drums."""
 
     format: str
-    """`midi`, `gp3`, `gp4` or `gp5`."""
+    """`midi`, or `gp3` to `gp8`."""
 
 
 def check_new_folder(out: Path | str) -> Path:
@@ -58,7 +59,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def read_music(path: Path | str) -> Music:
-    """Reads a MIDI or Guitar Pro 3, 4 or 5 file of any name.
+    """Reads a MIDI or Guitar Pro 3 to 8 file of any name.
 
     Raises:
         RejectedFile: with one of the reasons `missing`, `unreadable` (no rights, no file), `too large`, `unknown
@@ -108,7 +109,7 @@ def read_bytes(path: Path | str) -> bytes:
 
 
 def file_format(data: bytes) -> str:
-    """The format of a file by its first bytes: `midi`, `gp3`, `gp4` or `gp5`.
+    """The format of a file by its first bytes: `midi`, or `gp3` to `gp8`.
 
     Raises:
         RejectedFile: `unsupported version` for another version of Guitar Pro, else `unknown format`.
@@ -120,15 +121,12 @@ def file_format(data: bytes) -> str:
         version = header.rsplit(b" ", 1)[1].decode("ascii", "replace")  # such as v5.10, and L4.06
         if version[1:2] in ("3", "4", "5"):
             return f"gp{version[1]}"
-        raise _unsupported(f"Guitar Pro {version.lstrip('vL')} (.gtp)")
-    if data[:4] in (b"BCFS", b"BCFZ"):
-        raise _unsupported("Guitar Pro 6 (.gpx)")
-    if data[:4] == b"PK\x03\x04" and b"Content/score.gpif" in data:  # zip does not compress file names
-        raise _unsupported("Guitar Pro 7 or 8 (.gp)")
+        program = f"Guitar Pro {version.lstrip('vL')} (.gtp)"
+        raise RejectedFile("unsupported version", f"{program}; export it as Guitar Pro 5 (.gp5)")
+    if is_gpx(data):
+        return "gp6"
+    if is_gp(data):
+        return f"gp{gp_version(data)}"
     raise RejectedFile(
-        "unknown format", f"begins with {data[:8]!r}; MIDI and Guitar Pro 3, 4 and 5 are read" if data else "empty file"
+        "unknown format", f"begins with {data[:8]!r}; MIDI and Guitar Pro are read" if data else "empty file"
     )
-
-
-def _unsupported(program: str) -> RejectedFile:
-    return RejectedFile("unsupported version", f"{program}; export it as Guitar Pro 5 (.gp5)")

@@ -1,11 +1,12 @@
-"""Converts the bytes of a Guitar Pro 3, 4 or 5 tab to a `symusic.Score`, as it is performed.
+"""Converts the bytes of a Guitar Pro tab, version 3 to 8, to a `symusic.Score`, as it is performed.
 
-PyGuitarPro decodes the file; this module interprets its notation in time. Repeats, alternative endings and directions
-(Da Capo, Segno, Coda, Fine) are unrolled. A bar is as long as its time signature; notes past its end are left out.
-Supported: tuning, capo, ties, grace notes, staccato, duration in percent, triplet feel, and the pitch of natural,
-artificial and tapped harmonics. Ignored: dead notes (no pitch), mutes, let ring, bends, slides, trills, tremolo
-picking, accents, pinch and semi harmonics (read as fretted), changes of instrument within a track, gradual tempo
-changes (applied at once). Muted tracks are read like the others.
+PyGuitarPro decodes versions 3 to 5, `gpif` the later ones; this module interprets their notation in time. Repeats,
+alternative endings and directions (Da Capo, Segno, Coda, Fine) are unrolled. A bar is as long as its time signature;
+notes past its end are left out. Supported: tuning, capo, ties, grace notes, staccato, duration in percent, triplet
+feel, and the pitch of natural, artificial and tapped harmonics, and of pinch harmonics from version 6 on, which stores
+it. Ignored: dead notes (no pitch), mutes, let ring, bends, slides, trills, tremolo picking, accents, other harmonics
+(read as fretted), changes of instrument within a track, gradual tempo changes (applied at once). Muted tracks are read
+like the others.
 """
 
 from __future__ import annotations
@@ -24,21 +25,20 @@ from numpy.typing import NDArray
 from symusic import core
 
 from mgen.errors import RejectedFile
+from mgen.gpif import N_STRINGS, NODES, GraceBeat, Tempos, read_gpif
+from mgen.gpx import is_gp, is_gpx, read_score
 from mgen.midi import MAX_QUARTERS, check_notes
 
 TICKS = 960  # ticks per quarter note of the result of `parse_guitar_pro`
 
 MAX_BYTES = 1 << 20
-"""Largest tab read: decoding can take 300 times its size in memory. The largest real one seen has 0.3 MB."""
+"""Largest tab read, except zip files: decoding can take 300 times its size in memory. The largest real one has 0.3 MB.
+"""
 
 MAX_BARS = 10_000  # most bars with repeats unrolled; the longest real piece seen has 400
 MAX_NOTES = 1_000_000  # most notes with repeats unrolled; the largest real piece seen has 20,000
 _FINE = 45_045  # parts per tick: 9 * 5 * 7 * 11 * 13, so that every tuplet of Guitar Pro is a whole number
 _WHOLE = 4 * TICKS * _FINE
-_STRINGS = 8  # string and voice as one number: 8 * voice + string
-
-_NODES = {3: 31, 4: 28, 5: 24, 7: 19, 9: 28, 12: 12, 16: 28, 19: 19, 24: 24}
-"""Fret of a natural harmonic -> semitones above the open string."""
 
 _HARMONICS = (12, 19, 24, 28, 31, 34, 36)
 """Semitones above a string of the tones that touching it can give: its second to eighth harmonic."""
@@ -48,7 +48,7 @@ _SWING_UNITS = (-1, _WHOLE // 8, _WHOLE // 16)
 
 
 def parse_guitar_pro(data: bytes, unroll: bool = True) -> core.ScoreTick:
-    """Parses a Guitar Pro 3, 4 or 5 file.
+    """Parses a Guitar Pro file of version 3 to 8.
 
     Args:
         data: the whole file.
@@ -61,7 +61,7 @@ def parse_guitar_pro(data: bytes, unroll: bool = True) -> core.ScoreTick:
         RejectedFile: with one of the reasons `unsupported version`, `too large`, `broken` (cut off or malformed; with
             track and bar if PyGuitarPro gives them), `too long`, or of `midi.check_notes`.
     """
-    song = _decode(data)
+    song, changes = _decode(data)
     lengths = [_bar_length(header) for header in song.measureHeaders]
     order = _play_order(song.measureHeaders) if unroll else range(len(lengths))
     starts = np.concatenate([[0], np.cumsum([lengths[bar] for bar in order], dtype=np.int64)])
@@ -69,7 +69,10 @@ def parse_guitar_pro(data: bytes, unroll: bool = True) -> core.ScoreTick:
         quarters = starts[-1] // (TICKS * _FINE)
         raise RejectedFile("too long", f"{quarters} quarter notes, at most {MAX_QUARTERS} are read")
     score = core.ScoreTick(TICKS)
-    tempos: list[dict[int, int]] = [{} for _ in lengths]
+    tempos = [
+        {round(part * length): tempo for part, tempo in bar.items()}
+        for bar, length in zip(changes, lengths, strict=True)
+    ]
     room = MAX_NOTES
     for track in song.tracks:
         bars = _read_track(track, lengths, tempos)
@@ -116,10 +119,18 @@ class _Bounded:
         return 0
 
 
-def _decode(data: bytes) -> Any:
-    """PyGuitarPro's song, with texts in Latin-1, which decodes any bytes."""
-    if len(data) > MAX_BYTES:
+def _decode(data: bytes) -> tuple[Any, Tempos]:
+    """PyGuitarPro's song, with texts in Latin-1, which decodes any bytes; and the tempo changes outside its beats."""
+    if not is_gp(data) and len(data) > MAX_BYTES:
         raise RejectedFile("too large", f"{len(data) / 2**20:.1f} MiB, at most {MAX_BYTES >> 20} are read of a tab")
+    song, changes = read_gpif(read_score(data)) if is_gp(data) or is_gpx(data) else _decode_older(data)
+    if not song.measureHeaders:
+        raise RejectedFile("no notes", "no bars")
+    return song, changes
+
+
+def _decode_older(data: bytes) -> tuple[Any, Tempos]:
+    """The song of versions 3 to 5."""
     header = data[1 : 1 + min(data[0], 30)].decode("latin-1") if data else ""
     try:
         version, reader = getVersionAndGPFile(header)
@@ -134,9 +145,7 @@ def _decode(data: bytes) -> Any:
         raise
     except Exception as error:  # broken bytes raise anything: ValueError, struct.error, UnboundLocalError, ...
         raise RejectedFile("broken", _what_broke(error)) from error
-    if not song.measureHeaders:
-        raise RejectedFile("no notes", "no bars")
-    return song
+    return song, [{} for _ in song.measureHeaders]
 
 
 def _what_broke(error: Exception) -> str:
@@ -308,11 +317,10 @@ class _Strings:
     written: dict[int, int] = field(default_factory=dict)
     """Pitch of the last note on each string of each voice, in file order; -1 for a dead note."""
 
-    before: list[int] = field(default_factory=lambda: [0] * models.Measure.maxVoices)
-    """Length of the last beat of each voice, 0 before the first."""
+    before: dict[int, int] = field(default_factory=dict)  # length of the last beat of each voice
 
 
-def _read_track(track: Any, lengths: Sequence[int], tempos: Sequence[dict[int, int]]) -> list[_Bar]:
+def _read_track(track: Any, lengths: Sequence[int], tempos: Sequence[dict[int, float]]) -> list[_Bar]:
     """Reads the bars of a track as written; adds tempo changes to `tempos`, {time in the bar: quarters per minute}."""
     is_drum = _is_drum(track)
     open_pitch = {string.number: 0 if is_drum else string.value + track.offset for string in track.strings}
@@ -323,19 +331,25 @@ def _read_track(track: Any, lengths: Sequence[int], tempos: Sequence[dict[int, i
         swung = _SWING_UNITS[measure.header.tripletFeel.value]
         for voice, beats in enumerate(part.beats for part in measure.voices):
             now = 0
+            graces: list[GraceBeat] = []
             for beat in beats:
                 if now >= length:
                     break
+                if isinstance(beat, GraceBeat):
+                    graces.append(beat)
+                    continue
                 mix = beat.effect.mixTableChange
                 if mix is not None and mix.tempo is not None:
                     changes[now] = mix.tempo.value
                 if beat.status is models.BeatStatus.empty:
                     continue
-                duration, tuplet = beat.duration, beat.duration.tuplet
-                lasts = _length(duration.value, duration.isDotted, tuplet.enters, tuplet.times)
+                lasts = _beat_length(beat)
                 start, end = now, now + lasts
                 if lasts == swung:
                     start, end = _swing(start, swung)
+                if graces:
+                    start = _read_grace_beats(bar, graces, start, min(end, length), voice, strings)
+                    graces = []
                 if beat.notes:
                     _read_beat(bar, beat.notes, start, min(end, length), voice, strings)
                 strings.before[voice] = lasts
@@ -352,7 +366,7 @@ def _read_beat(bar: _Bar, notes: Iterable[Any], start: int, end: int, voice: int
     """Adds the notes of one beat to its bar."""
     written = strings.written
     for note in notes:
-        string = voice * _STRINGS + note.string
+        string = voice * N_STRINGS + note.string
         kind = note.type
         if kind is models.NoteType.tie:
             at = bar.last.get(string)
@@ -386,8 +400,8 @@ def _read_beat(bar: _Bar, notes: Iterable[Any], start: int, end: int, voice: int
 def _read_grace(bar: _Bar, grace: Any, start: int, end: int, string: int, strings: _Strings) -> int:
     """Adds a grace note, which takes at most half of the beat it shortens; returns the onset of its main note."""
     length = _WHOLE // grace.duration
-    before = strings.before[string // _STRINGS]
-    pitch, velocity = strings.open_pitch[string % _STRINGS] + grace.fret, _velocity(grace)
+    before = strings.before.get(string // N_STRINGS, 0)
+    pitch, velocity = strings.open_pitch[string % N_STRINGS] + grace.fret, _velocity(grace)
     if grace.isOnBeat or not before:
         onset = start + min(length, (end - start) // 2)
         bar.notes.append([start, onset, pitch, velocity, string])
@@ -395,6 +409,27 @@ def _read_grace(bar: _Bar, grace: Any, start: int, end: int, string: int, string
     length = min(length, before // 2)
     bar.notes.append([start - length, start, pitch, velocity, string])
     return start
+
+
+def _read_grace_beats(
+    bar: _Bar, graces: Sequence[GraceBeat], start: int, end: int, voice: int, strings: _Strings
+) -> int:
+    """Adds grace notes that have their own beats, at most half of the beat they shorten; returns the main onset."""
+    ends = np.cumsum([_beat_length(grace) for grace in graces])
+    before = strings.before.get(voice, 0)
+    is_on_beat = graces[0].is_on_beat or not before
+    total = min(int(ends[-1]), (end - start if is_on_beat else before) // 2)
+    first = start if is_on_beat else start - total
+    edges = [first, *(first + int(at) * total // int(ends[-1]) for at in ends)]
+    for grace, onset, until in zip(graces, edges, edges[1:], strict=False):
+        _read_beat(bar, grace.notes, onset, until, voice, strings)
+    return max(start, edges[-1])
+
+
+def _beat_length(beat: Any) -> int:
+    """Parts of a tick."""
+    duration, tuplet = beat.duration, beat.duration.tuplet
+    return _length(duration.value, duration.isDotted, tuplet.enters, tuplet.times)
 
 
 @lru_cache
@@ -414,7 +449,7 @@ def _swing(start: int, unit: int) -> tuple[int, int]:
 def _harmonic_semitones(harmonic: Any, fret: int, pitch: int, capo: int) -> int:
     """Semitones from the fretted pitch to that of a harmonic."""
     if isinstance(harmonic, models.NaturalHarmonic):
-        return _NODES.get(fret, fret) - fret
+        return NODES.get(fret, fret) - fret
     if isinstance(harmonic, models.ArtificialHarmonic):
         if harmonic.pitch is None or harmonic.octave is None:
             return 12
@@ -423,7 +458,7 @@ def _harmonic_semitones(harmonic: Any, fret: int, pitch: int, capo: int) -> int:
         possible = {octaves + (stored - fretted) % 12 for fretted in (pitch, pitch - capo)}
         return min(possible.intersection(_HARMONICS), default=12)
     if isinstance(harmonic, models.TappedHarmonic) and harmonic.fret is not None:
-        return _NODES.get(harmonic.fret - fret, 12)
+        return NODES.get(harmonic.fret - fret, 12)
     return 0
 
 
@@ -490,8 +525,8 @@ def _text(latin: str) -> str:
 
 def _add_tempos(
     score: core.ScoreTick,
-    first: int,
-    changes: Sequence[dict[int, int]],
+    first: float,
+    changes: Sequence[dict[int, float]],
     order: Sequence[int],
     starts: NDArray[np.int64],
 ) -> None:
@@ -505,7 +540,7 @@ def _add_tempos(
     for number, start in zip(order, starts.tolist(), strict=False):
         for time, tempo in sorted({0: at_start[number], **changes[number]}.items()):
             if tempo <= 0:
-                raise RejectedFile("tempo", f"measure {number + 1} has {tempo} quarter notes per minute")
+                raise RejectedFile("tempo", f"measure {number + 1} has {tempo:g} quarter notes per minute")
             if tempo != current:
                 score.tempos.append(core.TempoTick((start + time) // _FINE, mspq=round(6e7 / tempo)))
             current = tempo

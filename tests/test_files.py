@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import io
 import struct
-import zipfile
 
 import guitarpro
 import pytest
+from gpif_files import file_system, gpif, packed, zipped
 from guitarpro import models
 from symusic import core
 
@@ -14,14 +14,18 @@ from mgen.errors import RejectedFile
 from mgen.files import file_format, read_music
 
 
-def tab(version):
+def song():
     """One quarter note, E4, in a 4/4 bar."""
     song = models.Song()
     beat = models.Beat(song.tracks[0].measures[0].voices[0], status=models.BeatStatus.normal)
     beat.notes.append(models.Note(beat, value=0, string=1, type=models.NoteType.normal))
     beat.voice.beats.append(beat)
+    return song
+
+
+def tab(version):
     stream = io.BytesIO()
-    guitarpro.write(song, stream, version=version)
+    guitarpro.write(song(), stream, version=version)
     return stream.getvalue()
 
 
@@ -38,17 +42,13 @@ def rmid(data):
     return b"RIFF" + struct.pack("<I", len(chunks)) + chunks
 
 
-def zipped(name):
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(name, "<GPIF/>")
-    return stream.getvalue()
-
-
 MUSIC = {
     "gp3": tab((3, 0, 0)),
     "gp4": tab((4, 0, 6)),
     "gp5": tab((5, 1, 0)),
+    "gp6": packed(file_system(gpif(song(), 6))),
+    "gp7": zipped(gpif(song(), 7)),
+    "gp8": zipped(gpif(song(), "8.1.3")),
     "midi": midi(),
 }
 
@@ -76,14 +76,15 @@ def header(text):
     ("data", "reason", "says"),
     [
         (b"", "unknown format", "empty file"),
-        (b"MThe rest is text\n", "unknown format", r"begins with b'MThe res'; MIDI and Guitar Pro 3, 4 and 5 are read"),
+        (b"MThe rest is text\n", "unknown format", r"begins with b'MThe res'; MIDI and Guitar Pro are read"),
         (b"<!DOCTYPE html>", "unknown format", "<!DOCTY"),
         (b"RIFF\x04\x00\x00\x00WAVEfmt ", "unknown format", "RIFF"),
-        (zipped("word/document.xml"), "unknown format", r"b'PK\x03\x04"),
+        (zipped("", "word/document.xml"), "unknown format", r"b'PK\x03\x04"),
         (b"\x18FICHIER", "unknown format", "FICHIER"),
-        (zipped("Content/score.gpif"), "unsupported version", "Guitar Pro 7 or 8 (.gp); export it as Guitar Pro 5"),
-        (b"BCFZ" + bytes(9), "unsupported version", "Guitar Pro 6 (.gpx); export it as Guitar Pro 5 (.gp5)"),
-        (b"BCFS" + bytes(9), "unsupported version", "Guitar Pro 6 (.gpx)"),
+        (zipped("<GPIF/>"), "no notes", "no bars"),
+        (zipped("")[:-30], "broken", "score.gpif cannot be unpacked"),
+        (b"BCFZ" + bytes(9), "broken", "no score.gpif in it"),
+        (b"BCFS" + bytes(9), "broken", "no score.gpif in it"),
         (header(b"FICHIER GUITARE PRO v1"), "unsupported version", "Guitar Pro 1 (.gtp)"),
         (header(b"FICHIER GUITAR PRO v2.20"), "unsupported version", "Guitar Pro 2.20 (.gtp)"),
         (header(b"FICHIER GUITAR PRO v4.99"), "unsupported version", "'FICHIER GUITAR PRO v4.99'"),
