@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_layers import GenericForSequenceClassification
-from transformers.models.auto.configuration_auto import AutoConfig
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
@@ -28,10 +27,13 @@ from transformers.models.auto.modeling_auto import (
 from mgen.corpus.windows import MAX_TRANSPOSITION
 from mgen.encoding.remi import PITCH_RANGE, Kind, Remi
 from mgen.errors import MgenError
+from mgen.models.pretrained import load_model
 from mgen.models.transformer import context_length, llama_config, load_policy
 from mgen.notes import Notes
+from mgen.stored import explain_damage, read_json
 
 FILE = "critic.json"
+REMEDY = "train the critic again"
 TokenRow = NDArray[np.int64]
 _DROPOUT = re.compile("dropout|pdrop$|^layerdrop$")
 
@@ -155,16 +157,15 @@ class SequenceCritic:
         folder = Path(folder)
         if not (folder / FILE).is_file():
             raise MgenError(f"{folder}: expected a critic ({FILE}), found none; give RUN/model of a run of mgen critic")
-        try:
-            facts: dict[str, Any] = json.loads((folder / FILE).read_text())
+        facts = read_json(folder / FILE, REMEDY)
+        with explain_damage(folder / FILE, REMEDY):
             max_tokens = int(facts["max_tokens"])
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise MgenError(f"{folder / FILE}: cannot be read ({error}); train the critic again") from error
+        if max_tokens < 1:
+            raise MgenError(f"{folder / FILE}: max_tokens is {max_tokens}, expected at least 1; {REMEDY}")
         own = Remi.from_pretrained(folder)
         if remi is not None:
             _check_fingerprint(folder, own, remi)
-        kind = classifier_class(AutoConfig.from_pretrained(folder))
-        model = kind.from_pretrained(folder, dtype="float32", use_safetensors=True)
+        model = load_model(folder, classifier_class)
         return cls(model.to(PartialState().device).eval(), own, max_tokens), facts
 
 

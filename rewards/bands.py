@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mgen.errors import MgenError
 from mgen.files import write_atomically
 from mgen.notes import Notes
+from mgen.stored import explain_damage, finite, read_json
 from rewards.batch import batch_features
 from rewards.form import Ending, Length, Structure
 from rewards.harmony import BarLines, ChordTones, PitchEntropy, ScaleFit, VoiceLeading
@@ -156,10 +157,12 @@ def load_bands(path: Path) -> Bands:
     Raises:
         MgenError: The file is missing, or does not hold bands.
     """
-    try:
-        stored = json.loads(path.read_text())
-        about, left_out = ({**stored.pop(key, {})} for key in ("about", "left_out"))
-        bands = {str(name): Band(float(band["low"]), float(band["high"])) for name, band in stored.items()}
-        return Bands(bands, about, left_out)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, MgenError) as error:
-        raise MgenError(f"{path}: expected bands as JSON ({error!r}); measure them again") from error
+    remedy = "measure the bands again"
+    stored = read_json(path, remedy)
+    with explain_damage(path, remedy):
+        about = {str(key): finite(value) for key, value in stored.pop("about", {}).items()}
+        left_out = {str(key): str(value) for key, value in stored.pop("left_out", {}).items()}
+        limits = {name: (finite(band["low"]), finite(band["high"])) for name, band in stored.items()}
+        if not limits or any(low >= high for low, high in limits.values()):
+            raise ValueError("expected bands, each with low below high")
+    return Bands({name: Band(*both) for name, both in limits.items()}, about, left_out)

@@ -125,7 +125,7 @@ def test_an_earlier_card_is_replaced_and_a_damaged_one_is_named(folder, card_set
     assert sorted(path.name for path in (tmp_path / "low_notes").iterdir()) == names
     assert [path.name for path in tmp_path.iterdir()] == ["low_notes"]
     (tmp_path / "low_notes" / "card.json").write_text("{")
-    with pytest.raises(MgenError, match="not a card"):
+    with pytest.raises(MgenError, match="cannot be read"):
         read_cards(tmp_path)
 
 

@@ -100,8 +100,8 @@ def damage_version(folder):
     ("damage", "says"),
     [
         (lambda folder: shutil.rmtree(folder), "found no corpus.json"),
-        (lambda folder: (folder / "corpus.json").write_text("{"), "not the manifest"),
-        (lambda folder: (folder / "corpus.json").write_text("[]"), "not the manifest"),
+        (lambda folder: (folder / "corpus.json").write_text("{"), "corpus.json: "),
+        (lambda folder: (folder / "corpus.json").write_text("[]"), "corpus.json: "),
         (damage_version, "version 99, this mgen reads 2"),
         (lambda folder: Remi.build(("folk",)).save_pretrained(folder / "tokenizer"), "the corpus was written with"),
         (lambda folder: shutil.rmtree(folder / "tokenizer"), "expected miditok.json"),

@@ -69,11 +69,11 @@ def test_the_pretrained_model_itself_has_changed_nothing(tmp_path):
         ("jaz", None, "no row is called 'jaz'; it has base, jazz; did you mean --name jazz?"),
         ("else", None, "it has base, jazz; give --name ROW"),
         ("real", None, "no row is called 'real'"),
-        ("jazz", "[]", "not the numbers of mgen evaluate --model"),
-        ("jazz", "{", "not the numbers of mgen evaluate --model"),
+        ("jazz", "[]", "evaluate again"),
+        ("jazz", "{", "evaluate again"),
         ("jazz", json.dumps({"rows": {}, "protocol": {}}), "has no row 'real'"),
         ("jazz", json.dumps(metrics() | {"kinds": {}}), "key 'kinds' is now 'systems'"),
-        ("jazz", json.dumps({"metrics": {}}), "not the numbers of mgen evaluate --model"),
+        ("jazz", json.dumps({"metrics": {}}), "evaluate again"),
     ],
 )
 def test_another_evaluation_is_one_line(name, content, said, tmp_path):
@@ -86,7 +86,7 @@ def test_another_evaluation_is_one_line(name, content, said, tmp_path):
 
 
 def test_no_evaluation_is_one_line(tmp_path):
-    with pytest.raises(MgenError, match=r"metrics\.json: No such file .*give the --out of mgen evaluate"):
+    with pytest.raises(MgenError, match=r"found no metrics\.json; give the --out of mgen evaluate"):
         EvaluationResults.read(tmp_path, "jazz")
 
 

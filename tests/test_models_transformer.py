@@ -24,7 +24,8 @@ from critics.realism.critic import RealismCritic
 from critics.sequence import SequenceCritic, classifier_class
 from mgen.cli import finetune, pretrain
 from mgen.errors import MgenError
-from mgen.models.transformer import UNLIMITED_CONTEXT, context_length, load_policy, stated_context
+from mgen.models.pretrained import stated_context
+from mgen.models.transformer import UNLIMITED_CONTEXT, context_length, load_policy
 from mgen.notes import Notes
 from mgen.runs.judges import judges_of_run
 from mgen.sampling.rollout import Decoding, completion_logprobs, sample

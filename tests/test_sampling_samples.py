@@ -57,7 +57,7 @@ def test_unreadable_samples_are_one_line(remi, ids, tmp_path):
     with pytest.raises(MgenError, match="completions of 1 of 2 prompts"):
         write_samples(tmp_path, "jazz", [SamplePrompt("a", "b", "c", ids[0])] * 2, {"x": ids[:1]}, remi)
     (tmp_path / "index.json").write_text("[]")
-    with pytest.raises(MgenError, match="no index of samples"):
+    with pytest.raises(MgenError, match="expected a JSON object, found list"):
         read_samples(tmp_path)
     item = {"prompt": "p", "prompt_type": "k", "work": "", "system": "x", "prompt_end": None}
     item |= {"prompt_ids": [], "completion_ids": []}

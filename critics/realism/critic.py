@@ -26,7 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from critics.realism.regularisation import BOUNDED, bound_spectral_norms, gradient_penalty, without_bounds
-from critics.sequence import SequenceCritic, TokenRow, transpose_rows
+from critics.sequence import FILE, SequenceCritic, TokenRow, transpose_rows
 from critics.style import MIN_NOTES
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
@@ -35,7 +35,8 @@ from mgen.notes import Notes
 from mgen.runs.checkpoints import MANIFEST
 from mgen.runs.divergence import weight_norm
 from mgen.runs.judges import DISCRIMINATOR_FILE, REALISM_FOLDER, run_config
-from mgen.stats.calibration import Calibration, expected_calibration_error, fit_calibration
+from mgen.stats.calibration import Calibration, expected_calibration_error, fit_calibration, read_calibration
+from mgen.stored import explain_damage
 
 WINDOW = 16  # rounds over which `running_away` and `starved` are averaged
 
@@ -331,8 +332,10 @@ class RealismCritic:
         step, last = max((int(path.name.rsplit("-", 1)[1]), path) for path in complete)
         config = run_config(run)
         options = {name: config[f"realism_{name}"] for name in ("clip", "spectral_norm") if f"realism_{name}" in config}
-        critic = cls.new(remi, init=config["policy"], **options)
-        critic.load_judge(torch.load(last / DISCRIMINATOR_FILE, weights_only=True, map_location="cpu")["discriminator"])
+        with explain_damage(last / DISCRIMINATOR_FILE, f"remove {last} to use the checkpoint before"):
+            stored = torch.load(last / DISCRIMINATOR_FILE, weights_only=True, map_location="cpu")
+            critic = cls.new(remi, init=config["policy"], **options)
+            critic.load_judge(stored["discriminator"])
         critic.origin = f"the discriminator is that of step {step}"
         return critic
 
@@ -350,9 +353,10 @@ class RealismCritic:
         if facts.get("kind") != "realism":
             found = f"expected a realism critic, found '{facts.get('kind')}'"
             raise MgenError(f"{folder}: {found}; give RUN/realism of a run of mgen finetune")
-        options = RealismOptions(**{**facts["options"], "spectral_norm": "none"})  # the weights are plain now
-        critic = cls(network, options, facts["against"])
-        critic.calibration = Calibration(**facts["calibration"])
+        with explain_damage(Path(folder) / FILE, "give RUN/realism of a run of mgen finetune"):
+            options = RealismOptions(**{**facts["options"], "spectral_norm": "none"})  # the weights are plain now
+            critic = cls(network, options, str(facts["against"]))
+            critic.calibration = read_calibration(facts["calibration"])
         return critic
 
 

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
 
-from critics.sequence import FILE, SequenceCritic
+from critics.sequence import FILE, REMEDY, SequenceCritic
 from critics.style.feature_model import FeatureModel
 from critics.style.prefix_credit import prefix_credit
 from mgen.arrays import Floats, Mask
@@ -22,7 +21,8 @@ from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.judgement import Judgement
 from mgen.notes import Notes
-from mgen.stats.calibration import Calibration
+from mgen.stats.calibration import Calibration, read_calibration
+from mgen.stored import explain_damage, finite, read_json
 
 WORST = float(np.log(1e-4))
 PRIOR = float(np.log(0.5))
@@ -140,7 +140,9 @@ class StyleCritic:
             MgenError: The folder holds no style critic, one of another vocabulary, or one of an older mgen.
         """
         folder = Path(folder)
-        facts = _facts(folder)
+        if not (folder / FILE).is_file():
+            raise MgenError(f"{folder}: expected a critic ({FILE}), found none; give RUN/model of a run of mgen critic")
+        facts = read_json(folder / FILE, REMEDY)
         kind, found = facts.get("kind"), facts.get("input")
         if kind != "style":
             raise MgenError(f"{folder}: expected a style critic, found '{kind}'; train one with mgen critic")
@@ -149,27 +151,14 @@ class StyleCritic:
         if found not in INPUTS:
             expected = f"expected input to be one of {', '.join(INPUTS)}, found '{found}'"
             raise MgenError(f"{folder / FILE}: {expected}; train it again with mgen critic")
-        try:
+        with explain_damage(folder, REMEDY):
             model: FeatureModel | TokenModel
             if facts["input"] == "features":
                 model = FeatureModel.load(folder, facts)
             else:
                 network, _ = SequenceCritic.from_pretrained(folder, remi)
-                model = TokenModel(network, Calibration(**facts["calibration"]))
-            return cls(model, str(facts["positive"]), int(facts["min_notes"]), float(facts["worst"]), credit)
-        except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
-            why = " ".join(repr(error).split())
-            raise MgenError(f"{folder}: the critic cannot be read ({why}); train it again") from error
-
-
-def _facts(folder: Path) -> dict[str, Any]:
-    path = folder / FILE
-    if not path.is_file():
-        raise MgenError(f"{folder}: expected a critic ({FILE}), found none; give RUN/model of a run of mgen critic")
-    try:
-        facts = json.loads(path.read_text())
-    except ValueError as error:
-        raise MgenError(f"{path}: cannot be read ({error}); train the critic again") from error
-    if not isinstance(facts, dict):
-        raise MgenError(f"{path}: expected an object; train the critic again")
-    return facts
+                model = TokenModel(network, read_calibration(facts["calibration"]))
+            least, worst = int(finite(facts["min_notes"])), finite(facts["worst"])
+            if not facts["positive"] or not isinstance(facts["positive"], str) or least < 0 or worst >= 0:
+                raise ValueError("expected positive to be a name, min_notes at least 0 and worst below 0")
+            return cls(model, facts["positive"], least, worst, credit)

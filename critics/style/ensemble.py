@@ -230,14 +230,16 @@ class Ensemble:
         """Restores an ensemble from its members as plain values and `tensors`.
 
         Raises:
-            KeyError, RuntimeError: A tensor is missing or has another shape.
+            KeyError, RuntimeError, ValueError: A tensor is missing or has another shape.
         """
         members = [Member(**{**one, "negatives": tuple(one["negatives"])}) for one in members_json]
         networks = []
         for number in range(len(members)):
             first = f"{number}."
             own = {name.removeprefix(first): value for name, value in tensors.items() if name.startswith(first)}
-            hidden = own["body.1.bias"].shape[0]
+            hidden, width = len(own["body.1.bias"]), len(own["columns"])
+            if own["body.1.weight"].shape != (hidden, width):  # before memory is taken for a network of that size
+                raise ValueError(f"member {number}: its tensors must match in their sizes")
             network = FeatureNetwork(own["columns"].numpy(), own["mean"].numpy(), own["scale"].numpy(), hidden)
             network.load_state_dict(own)
             networks.append(network)

@@ -15,8 +15,10 @@ from threadpoolctl import threadpool_limits
 from critics.style.ensemble import MEMBERS, SPREAD, Ensemble, Member, TrainingSet, feature_table
 from critics.style.out_of_distribution import OutOfDistributionGuard
 from mgen.arrays import Floats, Mask
+from mgen.models.pretrained import check_finite
 from mgen.notes import Notes
-from mgen.stats.calibration import Calibration, fit_calibration
+from mgen.stats.calibration import Calibration, fit_calibration, read_calibration
+from mgen.stored import finite
 
 WEIGHTS = "ensemble.safetensors"
 
@@ -95,25 +97,32 @@ class FeatureModel:
         """Reads what `save` wrote.
 
         Raises:
+            MgenError: A weight is not finite.
             KeyError, OSError, RuntimeError, SafetensorError, TypeError, ValueError: Files or values are missing, or do
                 not fit each other or the features of this version.
         """
         tensors = load_file(folder / WEIGHTS)
+        check_finite(folder / WEIGHTS, tensors)
         mean, root = (
             {name.removeprefix(first): value.numpy() for name, value in tensors.items() if name.startswith(first)}
             for first in ("guard.mean.", "guard.root.")
         )
-        limit = dict(facts["guard_limit"])
+        limit = {name: finite(value) for name, value in facts["guard_limit"].items()}
         if not mean.keys() == root.keys() == limit.keys():
             raise ValueError("guard_limit does not fit the weights")
         ensemble = Ensemble.from_tensors(facts["members"], tensors)
+        if extra := {name for name in tensors if not name.startswith("guard.")} - ensemble.tensors().keys():
+            raise ValueError(f"no member has the tensor {min(extra)}")
         empty = Notes.concat([])
         n_features = feature_table(empty).shape[1]
         trained_with = {int(network.columns[-1]) + 1 for network in ensemble.networks}
         if trained_with != {n_features}:
             raise ValueError(f"it has {', '.join(map(str, trained_with))} features, this version {n_features}")
-        style, intact = Calibration(**facts["style"]), Calibration(**facts["intact"])
+        style, intact = read_calibration(facts["style"]), read_calibration(facts["intact"])
         guard = OutOfDistributionGuard(mean, root, limit)
-        model = cls(ensemble, style, intact, guard, float(facts["corrupted_prior"]), float(facts["spread"]))
+        prior, spread = finite(facts["corrupted_prior"]), float(facts["spread"])
+        if not (0 < prior < 1 and spread >= 0):
+            raise ValueError(f"corrupted_prior is {prior} and spread {spread}; expected 0 to 1, and at least 0")
+        model = cls(ensemble, style, intact, guard, prior, spread)
         model.predict(empty)  # parts that do not fit fail here and not in the middle of a run
         return model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from mgen.cards.reward_card import EXPLOIT, FILE, SECONDS, TEMPO, UNDEFINED, number
 from mgen.errors import MgenError
 from mgen.files import write_atomically
+from mgen.stored import read_json
 
 DEMO = "demo"  # stem of the files of the demo piece
 TOLERATED = 0.01  # share of degenerate inputs that may score as well as real music
@@ -58,11 +58,8 @@ def read_cards(folder: Path) -> list[dict[str, Any]]:
     for path in sorted(folder.glob(f"*/{FILE}")):
         if path.parent.suffix == ".part":
             continue
-        try:
-            card = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise MgenError(f"{path}: not a card ({error}); measure it again with mgen card") from error
-        if "real_median" not in card.get("exploit", {}):
+        card = read_json(path, "measure it again with mgen card")
+        if "real_median" not in dict(card.get("exploit") or ()):
             raise MgenError(f"{path}: a card of an older mgen; measure it again with mgen card")
         cards.append(card)
     return cards

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ from mgen.arrays import ranges
 from mgen.corpus.split import SPLITS
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
+from mgen.stored import explain_damage, read_json
 
 VERSION = 2
 MANIFEST = "corpus.json"
@@ -27,6 +27,7 @@ PIECES = "pieces.parquet"
 TOKENS = "tokens"
 TOKENIZER = "tokenizer"
 REJECTED = "rejected.csv"
+REMEDY = "prepare it again"
 
 GROUP_TOKENS = 1 << 20  # tokens per row group, which a writer holds in memory
 SHARD_TOKENS = 1 << 24  # tokens per file; one file is sorted in memory
@@ -75,13 +76,15 @@ class Corpus:
         path = folder / MANIFEST
         if not path.is_file():
             raise MgenError(f"{folder}: expected a corpus, found no {MANIFEST}; write one with mgen prepare")
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-            version, tokenizer = manifest["version"], manifest["tokenizer"]
-        except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-            raise MgenError(f"{path}: not the manifest of a corpus ({error}); prepare it again") from error
-        if version != VERSION:
-            raise MgenError(f"{path}: is of version {version}, this mgen reads {VERSION}; prepare it again")
+        manifest = read_json(path, REMEDY)
+        with explain_damage(path, REMEDY):
+            version = manifest["version"]
+            if version != VERSION:
+                raise MgenError(f"{path}: is of version {version}, this mgen reads {VERSION}; {REMEDY}")
+            tokenizer, fingerprint = manifest["tokenizer"], manifest["fingerprint"]
+            files = [shard["file"] for shard in manifest["shards"] if shard["split"] in SPLITS]
+            if not isinstance(fingerprint, str) or any(Path(file).name != file for file in files):
+                raise ValueError("fingerprint is no text, or a shard not a file of tokens/")
         remi = Remi.from_pretrained(folder / TOKENIZER)
         if remi.fingerprint != tokenizer:
             raise MgenError(
@@ -98,10 +101,12 @@ class Corpus:
     @cached_property
     def pieces(self) -> pd.DataFrame:
         """One row per piece, sorted by file; `mgen.corpus.prepare` documents the columns."""
-        try:
-            return pd.read_parquet(self.folder / PIECES)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise MgenError(f"{self.folder / PIECES}: cannot be read ({error}); prepare it again") from error
+        with explain_damage(self.folder / PIECES, REMEDY):
+            pieces = pd.read_parquet(self.folder / PIECES)
+            whole = pieces["split"].isin(SPLITS) & pieces["style"].isin(self.remi.style_ids) & (pieces["n_tokens"] >= 0)
+            if not whole.all():
+                raise ValueError("a piece has no split, style or number of tokens")
+            return pieces
 
     def table(self, split: str, style: str | None = None) -> TokenTable:
         """Reads the tokens of a split, of all styles or of one.
@@ -118,7 +123,8 @@ class Corpus:
             wanted &= self.pieces["style"] == style
         rows = self.pieces[wanted].rename_axis("piece").reset_index()
         offsets = np.concatenate([[0], np.cumsum(rows["n_tokens"].to_numpy(np.int64))])
-        ids = np.empty(int(offsets[-1]), np.uint16)
+        with explain_damage(self.folder / PIECES, REMEDY):
+            ids = np.empty(int(offsets[-1]), np.uint16)
         begins = np.full(len(self.pieces), -1, np.int64)
         begins[rows["piece"]] = offsets[:-1]
         sizes = self.pieces["n_tokens"].to_numpy(np.int64)
@@ -126,10 +132,13 @@ class Corpus:
         for path, batch in self.token_batches([split]):
             found = batch["piece"].to_numpy()
             length = pc.list_value_length(batch["ids"]).to_numpy(zero_copy_only=False)
-            if not np.array_equal(length, sizes[found]):
+            known = (found >= 0) & (found < len(sizes))
+            if not known.all() or not np.array_equal(length, sizes[found]):
                 raise MgenError(f"{path}: lengths differ from what {PIECES} counts; prepare it again")
             own = begins[found] >= 0
             values = batch["ids"].flatten().to_numpy()[np.repeat(own, length)]
+            if values.max(initial=0) >= self.remi.vocab_size:
+                raise MgenError(f"{path}: has tokens that are not in the vocabulary; prepare it again")
             into, _ = ranges(begins[found[own]], begins[found[own]] + length[own])
             ids[into] = values
             read += len(values)
@@ -144,11 +153,12 @@ class Corpus:
         for shard in self.manifest["shards"]:
             if shard["split"] in splits:
                 path = self.folder / TOKENS / str(shard["file"])
-                try:
-                    for batch in pq.ParquetFile(path).iter_batches(size):
+                with explain_damage(path, REMEDY):
+                    shard_file = pq.ParquetFile(path)
+                    if not shard_file.schema_arrow.equals(SCHEMA):
+                        raise ValueError(f"columns are {', '.join(shard_file.schema_arrow.names)} of other types")
+                    for batch in shard_file.iter_batches(size):
                         yield path, batch
-                except (OSError, pa.ArrowInvalid) as error:
-                    raise MgenError(f"{path}: cannot be read ({error}); prepare it again") from error
 
 
 class GroupWriter:

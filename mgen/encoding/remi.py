@@ -8,12 +8,12 @@ tokenizer, so that `AutoTokenizer`, `pipeline` and TRL work without mgen.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from miditok import REMI, TokenizerConfig
@@ -24,10 +24,12 @@ from transformers import PreTrainedTokenizerFast
 from mgen.arrays import Longs, Mask, rank_within, run_starts
 from mgen.errors import MgenError
 from mgen.notes import MAX_BEATS, STEPS_PER_QUARTER, Bars, Notes, sort_order
+from mgen.stored import explain_damage, integers, read_json
 
 PITCH_RANGE = (21, 108)  # lowest and highest pitch with a token: those of the piano
 VELOCITY_BINS = 8
 MIDITOK_FILE = "miditok.json"
+MAX_TOKENS = 1 << 16  # ids are stored as uint16
 
 _SHAPE = r"[A-Za-z]+_(?:None|-?[0-9][0-9./:\-]*)"  # pattern of a token name, to split concatenated names
 
@@ -159,10 +161,11 @@ class Remi:
             raise MgenError(
                 f"{folder}: expected {MIDITOK_FILE}, found none; give the folder of a model or corpus of mgen"
             )
-        try:
+        remedy = "write it again with mgen prepare"
+        content = read_json(path, remedy)
+        with explain_damage(path, remedy):
+            _check_size(content["config"])
             return cls(REMI(params=path))
-        except (json.JSONDecodeError, KeyError, ValueError, TypeError) as error:
-            raise MgenError(f"{path}: not a MidiTok REMI file ({error}); write it again with mgen prepare") from error
 
     # ------------------------------------------------------------- decoding
 
@@ -312,6 +315,14 @@ class Remi:
         """
         moved: Longs = np.where(self.kind[ids] == Kind.PITCH, ids + np.asarray(semitones), ids)
         return moved
+
+
+def _check_size(config: Mapping[str, Any]) -> None:
+    """Raises ValueError if a MidiTok configuration has a vocabulary of more than `MAX_TOKENS`, before it is built."""
+    steps = [int(quarters.split("_")[1]) * each for quarters, each in config["beat_res"].items()]
+    positions = max(map(max, config["time_signature_range"].values())) * max(config["beat_res"].values())
+    if max(positions, *steps, *(abs(number) for _, number in integers(config))) > MAX_TOKENS:
+        raise ValueError(f"it describes more than {MAX_TOKENS} tokens")
 
 
 def _value(name: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from mgen.render.charts import Curve, Distribution
 from mgen.runs.run import RUN_FILE, read_metrics
 from mgen.sampling.samples import PromptedPiece, decode_with_prompt
 from mgen.stats.intervals import Interval
+from mgen.stored import explain_damage, read_json
 
 PROMPT_TITLES = {
     "continuation": "continuation: the prompt is {target} from the test split",
@@ -237,10 +237,11 @@ def run_facts(evaluation: Evaluation, folders: Mapping[str, Path]) -> dict[str, 
     for name, folder in folders.items():
         path = folder / RUN_FILE
         if path.is_file():
-            run: dict[str, Any] = json.loads(path.read_text())
-            config = (folder / "config.yaml").read_text().strip()
-            versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items())
-            machine = ", ".join(f"{key} {value}" for key, value in run["machine"].items() if value)
+            with explain_damage(folder, "give a folder of a run, or its model alone"):
+                run = read_json(path, "remove it")
+                config = (folder / "config.yaml").read_text(encoding="utf-8").strip()
+                versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items())
+                machine = ", ".join(f"{key} {value}" for key, value in run["machine"].items() if value)
             out[name] = f"{run.get('seconds', '?')} s, {machine}\n{versions}\n{config}"
     return out
 

@@ -8,7 +8,6 @@ Source of the formats: https://huggingface.co/docs/hub/eval-results, and the cla
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from mgen.evaluation.comparisons import Verdict, role_in_words, verdict
 from mgen.evaluation.report_content import PROMPT_TITLES
 from mgen.renames import check_metrics_keys
 from mgen.stats.intervals import Interval
+from mgen.stored import explain_damage, read_json
 
 REAL = "real"
 FOLDER = ".eval_results"
@@ -79,9 +79,11 @@ class EvaluationResults:
             MgenError: There is no metrics.json, it is not of `mgen evaluate --model`, or no model has that name.
         """
         path = Path(folder) / "metrics.json"
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            check_metrics_keys(path, content)
+        if not path.is_file():
+            raise MgenError(f"--evaluation {folder}: found no {path.name}; give the --out of mgen evaluate")
+        content = read_json(path, "evaluate again")
+        check_metrics_keys(path, content)
+        with explain_damage(path, "evaluate again with mgen evaluate --model"):
             rows = {
                 system: {
                     prompt_type: {metric: _interval(cell) for metric, cell in cells.items()}
@@ -91,12 +93,7 @@ class EvaluationResults:
             }
             systems = {system: str(content["systems"][system]) for system in rows}
             protocol = dict(content["protocol"])
-        except OSError as error:
-            raise MgenError(
-                f"--evaluation {folder}: {path.name}: {error.strerror}; give the --out of mgen evaluate"
-            ) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise MgenError(f"{path}: not the numbers of mgen evaluate --model ({error!r}); evaluate again") from error
+            judge_auc = _interval(content.get("judge_auc") or {})
         if REAL not in rows or not any(rows[REAL].values()):
             raise MgenError(f"{path}: has no row '{REAL}'; evaluate again")
         models = [system for system in rows if system != REAL]
@@ -106,7 +103,7 @@ class EvaluationResults:
             hint = f"did you mean --name {similar[0]}?" if similar else "give --name ROW"
             raise MgenError(f"{path}: no row is called '{name}'; it has {', '.join(trained)}; {hint}")
         pretrained = next((system for system, role in systems.items() if role == "pretrained"), models[0])
-        return cls(name, pretrained, systems, rows, protocol, _interval(content.get("judge_auc") or {}), content)
+        return cls(name, pretrained, systems, rows, protocol, judge_auc, content)
 
     @property
     def target(self) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.models.transformer import load_policy, stated_context
+from mgen.models.pretrained import stated_context
+from mgen.models.transformer import load_policy
 from mgen.notes import Notes
 from mgen.render.audio import ogg, synthesise
 from mgen.sampling.samples import Samples

@@ -6,13 +6,12 @@ Reads `RUN/model`, `RUN/run.json`, `RUN/config.yaml` and, for a critic, `RUN/car
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import PreTrainedConfig
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
@@ -21,11 +20,13 @@ from transformers.models.auto.modeling_auto import (
 from mgen.corpus.shards import MANIFEST as CORPUS_MANIFEST
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.models.transformer import stated_context
+from mgen.models.pretrained import read_config, stated_context
 from mgen.renames import check_run_folder
 from mgen.runs.checkpoints import MANIFEST, check_manifest
+from mgen.stored import explain_damage, read_json
 
 CRITIC_FILE = "critic.json"
+REMEDY = "train again"
 POLICY, CRITIC, REWARD_MODEL = "policy", "critic", "reward model"
 FEATURES = "features"
 """Value of `input` in critic.json for a feature critic."""
@@ -90,7 +91,7 @@ class TrainedRun:
                 check_manifest(model)
             except MgenError as error:
                 raise MgenError(f"{folder}: its model is damaged ({str(error).split(';')[0]}); train again") from error
-        config = None if reads_features else _read_config(model)
+        config = None if reads_features else read_config(model)
         return cls(
             folder,
             CRITIC if config is None else _kind(model, config, critic),
@@ -187,28 +188,11 @@ def _kind(model: Path, config: PreTrainedConfig, critic: dict[str, Any]) -> str:
     raise MgenError(f"{model}: holds {name or 'no architecture'}; expected a causal language model or a classifier")
 
 
-def _read_config(model: Path) -> PreTrainedConfig:
-    try:
-        return AutoConfig.from_pretrained(model, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise MgenError(f"{model}/config.json: cannot be read ({str(error).splitlines()[0]}); train again") from error
-
-
 def _read_json(path: Path, required: bool = True) -> dict[str, Any]:
-    if not required and not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise MgenError(f"{path}: cannot be read ({' '.join(str(error).split())}); train again") from error
-    if not isinstance(content, dict):
-        raise MgenError(f"{path}: expected a JSON object, found {type(content).__name__}; train again")
-    return content
+    return read_json(path, REMEDY) if required or path.is_file() else {}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
+    with explain_damage(path, REMEDY):
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise MgenError(f"{path}: cannot be read ({' '.join(str(error).split())}); train again") from error
     return content if isinstance(content, dict) else {}

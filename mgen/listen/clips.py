@@ -15,6 +15,7 @@ from mgen.files import MIDI_EXTENSIONS
 from mgen.listen.vote_store import StudyClip
 from mgen.notes import STEPS_PER_QUARTER
 from mgen.sampling.samples import INDEX, Sample, read_samples
+from mgen.stored import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +178,9 @@ def _clip_file(path: Path, item: Sample, tempo: float) -> ClipFile:
 
 def _index(folder: Path) -> dict[str, object]:
     try:
-        content = json.loads((folder / INDEX).read_text())
-    except (OSError, ValueError):  # no index, or one of another program
+        return read_json(folder / INDEX, "")
+    except MgenError:  # no index, or one of another program
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _hash(ids: object) -> str:

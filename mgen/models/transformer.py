@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from mgen.encoding.remi import MIDITOK_FILE, Remi
 from mgen.errors import MgenError
+from mgen.models.pretrained import load_model, stated_context
 
 SIZES: dict[str, dict[str, int]] = {
     # about 0.9 M, 25 M and 85 M parameters
@@ -15,10 +17,6 @@ SIZES: dict[str, dict[str, int]] = {
     "small": {"hidden_size": 512, "num_hidden_layers": 8, "num_attention_heads": 8, "intermediate_size": 1536},
     "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 2304},
 }
-
-
-CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx")
-"""What architectures call their longest sequence."""
 
 UNLIMITED_CONTEXT = 4096  # tokens that a model is given whose architecture has no limit, such as one without positions
 
@@ -56,12 +54,6 @@ def new_policy(size: str, remi: Remi, context: int, dropout: float = 0.0) -> Lla
     return LlamaForCausalLM(llama_config(size, remi, context, dropout))
 
 
-def stated_context(config: PreTrainedConfig) -> int | None:
-    """Longest sequence that a model's configuration allows, in tokens; None if it sets no limit."""
-    lengths = (getattr(config.get_text_config(), name, None) for name in CONTEXT_NAMES)
-    return next((length for length in lengths if isinstance(length, int)), None)
-
-
 def context_length(config: PreTrainedConfig) -> int:
     """Longest sequence that a model is given, in tokens: `stated_context`, or else `UNLIMITED_CONTEXT`."""
     return stated_context(config) or UNLIMITED_CONTEXT
@@ -74,7 +66,7 @@ def load_policy(folder: Path | str) -> tuple[PreTrainedModel, Remi]:
         MgenError: The folder holds no causal model, or one whose vocabulary is not its tokenizer's.
     """
     folder = Path(folder)
-    model = _load_causal_model(folder)
+    model = load_model(folder, causal_class)
     remi = Remi.from_pretrained(folder)
     if model.config.vocab_size != remi.vocab_size:
         raise MgenError(
@@ -99,11 +91,11 @@ def initial_policy(folder: Path | str, corpus: Path | str, remi: Remi, context: 
         MgenError: The folder holds no causal model, a policy of another REMI vocabulary, or one of a shorter context.
     """
     folder = Path(folder)
-    model = _load_causal_model(folder)
     if (folder / MIDITOK_FILE).is_file():
         model, own = load_policy(folder)
         check_vocabulary(folder, own, corpus, remi)
     else:
+        model = load_model(folder, causal_class)
         model.resize_token_embeddings(remi.vocab_size, mean_resizing=False)
         model = _with_special_tokens(model, remi)
     longest = context_length(model.config)
@@ -112,14 +104,13 @@ def initial_policy(folder: Path | str, corpus: Path | str, remi: Remi, context: 
     return model
 
 
-def _load_causal_model(folder: Path) -> PreTrainedModel:
-    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
-        raise MgenError(f"{folder}: expected a model (config.json and *.safetensors), found none; give RUN/model")
-    try:
-        return AutoModelForCausalLM.from_pretrained(folder, dtype="float32", use_safetensors=True)
-    except ValueError as error:
-        kind = " ".join(str(error).split())[:120]
-        raise MgenError(f"{folder}: expected a decoder-only causal language model ({kind})") from error
+def causal_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    """The decoder-only language model of an architecture; `MgenError` if there is none."""
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        expected = "expected a decoder-only causal language model"
+        raise MgenError(f"{config.name_or_path}: {expected}, found {config.model_type}; give RUN/model")
+    kind: type[PreTrainedModel] = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    return kind
 
 
 def _with_special_tokens(model: PreTrainedModel, remi: Remi) -> PreTrainedModel:

@@ -31,6 +31,7 @@ from mgen.judgement import Judge, UnavailableJudge, check_is_judge, judged
 from mgen.notes import Notes
 from mgen.options import nearest
 from mgen.renames import check_run_folder
+from mgen.stored import explain_damage
 
 BANDS_FILE = "bands.json"  # where a run of `mgen finetune` keeps the bands that it measured
 REALISM_FOLDER = "realism"  # where a finished run of `mgen finetune` keeps its discriminator
@@ -264,6 +265,9 @@ def judges_of_run(folder: Path | str, registry: Mapping[str, JudgeFactory], remi
     return WeightedJudges(judges, weights, "; ".join(filter(None, [described, *notes])))
 
 
+_OPTIONS_OF_JUDGES = {"judges": list, "critic": str | None, "bands": str | None, "policy": str}
+
+
 def run_config(folder: Path) -> dict[str, Any]:
     """The options of a run of `mgen finetune`.
 
@@ -271,17 +275,16 @@ def run_config(folder: Path) -> dict[str, Any]:
         MgenError: The folder is not such a run, or one of an older mgen.
     """
     path = folder / "config.yaml"
-    try:
-        config = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise MgenError(f"{folder}: expected a run of mgen finetune, {path.name}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise MgenError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    if not path.is_file():
+        raise MgenError(f"{folder}: expected a run of mgen finetune, found no {path.name}; give such a run")
+    with explain_damage(path, "give a run of mgen finetune"):
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
     config = config if isinstance(config, dict) else {}
     check_run_folder(folder, "finetune", config)
-    missing = {"judges", "critic", "bands", "policy"} - set(config)
-    if missing:
-        raise MgenError(f"{path}: not of a run of mgen finetune (no {', '.join(sorted(missing))}); give such a run")
+    for name, kinds in _OPTIONS_OF_JUDGES.items():
+        if not isinstance(config.get(name, ...), kinds):
+            found = type(config[name]).__name__ if name in config else "none"
+            raise MgenError(f"{path}: not of a run of mgen finetune ({name} is {found}); give such a run")
     return dict(config)
 
 

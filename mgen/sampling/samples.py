@@ -11,13 +11,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.files import write_atomically
 from mgen.notes import Notes
 from mgen.renames import check_metrics_keys
+from mgen.stored import explain_damage, finite, read_json
 
 INDEX = "index.json"
 TOKENIZER = "tokenizer"
@@ -156,17 +156,22 @@ def read_samples(folder: Path | str) -> Samples:
         folder = folder / "samples"
     path = folder / INDEX
     keys = [field.name for field in fields(Sample)]
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-        check_metrics_keys(path, content)
+    content = read_json(path, "give the folder of an evaluation, which has samples/")
+    check_metrics_keys(path, content)
+    with explain_damage(path, "evaluate again"):
         items = [Sample(**{key: item[key] for key in keys}) for item in content["items"]]
-        samples = Samples(folder, content["target"], float(content["tempo"]), list(content["systems"]), items)
-    except OSError as error:
-        raise MgenError(f"{path}: {error.strerror}; give the folder of an evaluation, which has samples/") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MgenError(f"{path}: no index of samples ({error!r}); evaluate again") from error
-    for item in samples.items:
-        file = folder / item.file
-        if not file.resolve().is_relative_to(folder.resolve()) or not file.is_file():
-            raise MgenError(f"{path}: names {item.file}, which is not a file in {folder}; evaluate again")
-    return samples
+        tempo, systems = finite(content["tempo"]), [str(system) for system in content["systems"]]
+        if tempo <= 0 or not all(map(_is_sample, items)):
+            raise ValueError("the tempo or a sample has values of other kinds")
+        for item in items:
+            file = folder / item.file
+            if not file.resolve().is_relative_to(folder.resolve()) or not file.is_file():
+                raise MgenError(f"{path}: names {item.file}, which is not a file in {folder}; evaluate again")
+    return Samples(folder, str(content["target"]), tempo, systems, items)
+
+
+def _is_sample(item: Sample) -> bool:
+    """Whether the values of a sample have the types of its fields."""
+    texts = (item.prompt, item.prompt_type, item.work, item.system, item.file)
+    numbers = [*item.prompt_ids, *item.completion_ids, item.prompt_end or 0]
+    return all(isinstance(text, str) for text in texts) and all(type(n) is int and n >= 0 for n in numbers)

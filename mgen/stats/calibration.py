@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,6 +12,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
 from mgen.arrays import Floats
+from mgen.stored import finite
 
 BINS = 15  # Bins of the expected calibration error, as in Guo et al. 2017, arXiv:1706.04599
 
@@ -28,6 +31,15 @@ class Calibration:
     def log_probability(self, logits: ArrayLike) -> Floats:
         """log P(yes) in nats, at most 0; exact far into both tails."""
         return np.asarray(log_expit(self.log_odds(logits)), np.float64)
+
+
+def read_calibration(facts: Mapping[str, Any]) -> Calibration:
+    """A calibration that was stored as plain values.
+
+    Raises:
+        KeyError, TypeError, ValueError: A number is missing or not finite.
+    """
+    return Calibration(finite(facts["scale"]), finite(facts["bias"]))
 
 
 def balanced_weights(labels: ArrayLike) -> Floats:

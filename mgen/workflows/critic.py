@@ -36,6 +36,7 @@ from mgen.runs.checkpoints import check_save_total_limit, replace_folder
 from mgen.runs.run import Progress, Run
 from mgen.runs.tracking import TrackingOptions, check_tracking
 from mgen.stats.calibration import Calibration, expected_calibration_error, fit_calibration
+from mgen.stored import read_json
 from mgen.transforms.hard_negatives import HARD_NEGATIVES
 
 CARD = "card.json"
@@ -301,7 +302,7 @@ def _finish(run: Run, config: CriticConfig, critic: StyleCritic, test: LabelledP
 
 
 def _result(run: Run, already_finished: bool) -> CriticResult:
-    card = json.loads((run.folder / CARD).read_text())
+    card = read_json(run.folder / CARD, "train the critic again, with another --out")
     return CriticResult(run.folder, card, run.facts.get("seconds", 0.0), already_finished)
 
 

@@ -35,6 +35,7 @@ from mgen.sampling.prompts import PROMPT_TYPES
 from mgen.sampling.rollout import Decoding
 from mgen.sampling.systems import ModelSystem
 from mgen.stats.frechet import Embedder, pooled_embedder
+from mgen.stored import read_json
 from mgen.workflows.judges import JUDGES
 
 Models = Mapping[str, Path | str | Sequence[Path | str]]
@@ -278,7 +279,7 @@ def _low_cost_names(words: Sequence[str], tuned: Path | None, judges: Path | Non
 def is_finetuned(folder: Path) -> bool:
     """Whether the folder is a run of `mgen finetune`."""
     path = folder / RUN_FILE
-    return path.is_file() and json.loads(path.read_text()).get("command") == "finetune"
+    return path.is_file() and read_json(path, "give a run of mgen finetune").get("command") == "finetune"
 
 
 def _load_model(folder: Path, corpus_folder: str, corpus: Corpus) -> PreTrainedModel:

@@ -21,6 +21,7 @@ from mgen.listen.pair_audio import PairAudioCache, read_clip
 from mgen.listen.vote_store import Study, VoteStore
 from mgen.options import from_keywords, option, target_style
 from mgen.sampling.samples import TOKENIZER, SamplePrompt, write_samples
+from mgen.stored import read_json
 
 SAMPLED = "sampled.json"  # in a folder of samples: the models and options that they were drawn with
 MAX_PROMPTS = 256
@@ -154,7 +155,7 @@ def sample_models(
     request: dict[str, Any] = {"corpus": corpus.fingerprint, "n": n, "tokens": list(tokens), "target": target}
     request |= {"seed": config.seed, "models": {name: _weights_hash(path) for name, path in models.items()}}
     if (folder / SAMPLED).is_file():
-        if json.loads((folder / SAMPLED).read_text()) != request:
+        if read_json(folder / SAMPLED, "remove the folder or choose another --out") != request:
             raise MgenError(f"{folder}: holds samples of other models or options; choose another --out")
         return
     if folder.exists() and any(folder.iterdir()):
