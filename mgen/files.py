@@ -10,17 +10,29 @@ from pathlib import Path
 
 from symusic import core
 
+from mgen.archives import GZIP, ZIP, files_in, gunzip, gunzip_start, read_file, split_path
 from mgen.errors import MgenError, RejectedFile
 from mgen.extras import import_extra
 from mgen.gpx import gp_version, is_gp, is_gpx
 from mgen.midi import parse_midi
 
 MAX_BYTES = 16 << 20  # largest file read; the largest real one seen, an album, has 0.5 MB
-MIDI_EXTENSIONS = frozenset({".mid", ".midi", ".kar", ".rmi"})
+MIDI_EXTENSIONS = frozenset({".mid", ".midi", ".smf", ".kar", ".rmi"})
 READABLE_TAB_EXTENSIONS = frozenset({".gp3", ".gp4", ".gp5", ".gpx", ".gp"})
 TAB_EXTENSIONS = READABLE_TAB_EXTENSIONS | {".gtp"}
 EXTENSIONS = MIDI_EXTENSIONS | TAB_EXTENSIONS
-"""Extensions that folders are searched for, in lower case; `.gtp` is found to be listed as rejected."""
+"""Extensions of music, in lower case; files of other names are recognised by their first bytes."""
+
+START_BYTES = 512  # enough for `file_format` to tell a format from another
+ZIP_ARCHIVE = "zip; unpack it"
+_ARCHIVES = (  # first bytes, their place, name
+    (b"Rar!", 0, "RAR"),
+    (b"7z\xbc\xaf", 0, "7-Zip"),
+    (b"BZh", 0, "bzip2"),
+    (b"\xfd7zXZ", 0, "xz"),
+    (b"\x28\xb5\x2f\xfd", 0, "Zstandard"),
+    (b"ustar", 257, "tar"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,30 +101,65 @@ def require_tab_reader(path: Path | str) -> None:
 
 
 def read_bytes(path: Path | str) -> bytes:
-    """The content of a file.
+    """The content of a file, also of one in a zip archive (`music.zip/song.mid`), and of gzip data what it unpacks to.
 
     Raises:
-        RejectedFile: with one of the reasons `missing`, `unreadable` (no rights, no file), `too large`.
+        RejectedFile: with one of the reasons `missing`, `unreadable` (no rights, no file), `too large`, or of
+            `archives.read_file` and `archives.gunzip`.
     """
     path = Path(path)
     try:
-        if not path.exists():
-            raise RejectedFile("missing", "no such file")
-        if not path.is_file():
-            raise RejectedFile("unreadable", "not a regular file")
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise RejectedFile("too large", f"{size / 2**20:.1f} MiB, at most {MAX_BYTES >> 20} are read")
-        return path.read_bytes()
+        if place := _place(path):
+            data = read_file(*place, MAX_BYTES)
+        else:
+            size, zipped = path.stat().st_size, _start_of(path).startswith(ZIP)
+            if zipped:
+                files_in(path)  # a damaged archive is named as one
+            if size > MAX_BYTES:
+                too_large = f"{size / 2**20:.1f} MiB, at most {MAX_BYTES >> 20} are read"
+                raise RejectedFile(*("archive", ZIP_ARCHIVE) if zipped else ("too large", too_large))
+            data = path.read_bytes()
     except OSError as error:
         raise RejectedFile("unreadable", error.strerror or str(error)) from error
+    return gunzip(data, MAX_BYTES) if data.startswith(GZIP) else data
+
+
+def read_start(path: Path | str) -> bytes:
+    """Up to `START_BYTES` bytes of what `read_bytes` gives, or fewer.
+
+    Raises:
+        RejectedFile: as `read_bytes`.
+    """
+    path = Path(path)
+    try:
+        place = _place(path)
+        data = read_file(*place, MAX_BYTES, START_BYTES) if place else _start_of(path)
+    except OSError as error:
+        raise RejectedFile("unreadable", error.strerror or str(error)) from error
+    return gunzip_start(data, START_BYTES) if data.startswith(GZIP) else data
+
+
+def _place(path: Path) -> tuple[Path, str] | None:
+    """The archive that a path leads into and the file there; None for a file on disk."""
+    if path.exists():
+        if not path.is_file():
+            raise RejectedFile("unreadable", "not a regular file")
+        return None
+    if place := split_path(path):
+        return place
+    raise RejectedFile("missing", "no such file")
+
+
+def _start_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(START_BYTES)
 
 
 def file_format(data: bytes) -> str:
     """The format of a file by its first bytes: `midi`, or `gp3` to `gp8`.
 
     Raises:
-        RejectedFile: `unsupported version` for another version of Guitar Pro, else `unknown format`.
+        RejectedFile: `unsupported version` for another version of Guitar Pro, `archive`, else `unknown format`.
     """
     if data[:4] == b"MThd" or (data[:4] == b"RIFF" and data[8:12] == b"RMID"):
         return "midi"
@@ -127,6 +174,10 @@ def file_format(data: bytes) -> str:
         return "gp6"
     if is_gp(data):
         return f"gp{gp_version(data)}"
+    if data.startswith(ZIP):
+        raise RejectedFile("archive", ZIP_ARCHIVE)
+    if kind := next((kind for magic, at, kind in _ARCHIVES if data[at : at + len(magic)] == magic), ""):
+        raise RejectedFile("archive", f"{kind}; unpack it")
     raise RejectedFile(
         "unknown format", f"begins with {data[:8]!r}; MIDI and Guitar Pro are read" if data else "empty file"
     )

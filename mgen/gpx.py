@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from mgen.errors import RejectedFile
-from mgen.xml_files import check_size, is_zip, read_member
+from mgen.xml_files import check_size, is_zip, member_names, read_member
 
 ZIP_SCORE = "Content/score.gpif"
 _SCORE = b"score.gpif"
@@ -25,8 +25,9 @@ def is_gpx(data: bytes) -> bool:
 
 
 def is_gp(data: bytes) -> bool:
-    """Whether a file is a zip with a score of Guitar Pro 7 or 8; a zip does not compress the names of its files."""
-    return is_zip(data) and ZIP_SCORE.encode() in data
+    """Whether a file is a zip with a score of Guitar Pro 7 or 8."""
+    # A damaged one has no list of names; an archive of such files has the name inside these.
+    return is_zip(data) and (ZIP_SCORE in names if (names := member_names(data)) else ZIP_SCORE.encode() in data)
 
 
 def gp_version(data: bytes) -> int:

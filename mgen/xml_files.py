@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import zipfile
-import zlib
 from xml.parsers import expat
 
+from mgen.archives import ZIP_FAULTS, unpack
 from mgen.errors import RejectedFile
 
 MAX_XML = 16 << 20  # bytes of an XML file unpacked; the largest real score seen has 6.6 MB
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
 
 
 def is_zip(data: bytes) -> bool:
@@ -28,11 +27,20 @@ def read_member(data: bytes, name: str, most: int = MAX_XML) -> bytes:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             member = archive.getinfo(name)
             check_size(member.file_size, name, most)
-            return archive.read(member)
+            return unpack(archive, member)
     except KeyError as error:
         raise RejectedFile("broken", f"a zip file without {name}") from error
-    except _ZIP_ERRORS as error:
+    except ZIP_FAULTS as error:
         raise RejectedFile("broken", " ".join(f"{name} cannot be unpacked: {error}".split())) from error
+
+
+def member_names(data: bytes) -> list[str]:
+    """Names of the files inside a zip file; none if it is damaged."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return archive.namelist()
+    except ZIP_FAULTS:
+        return []
 
 
 def check_size(size: int, name: str, most: int = MAX_XML) -> None:

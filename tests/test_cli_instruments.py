@@ -40,6 +40,11 @@ def test_one_line_a_file(music, capsys):
     ]
 
 
+def test_what_is_not_music_is_counted(music, capsys):
+    assert main([str(music)]) == 0
+    assert capsys.readouterr().err == "1 file is not music: 1 .txt\n"
+
+
 def test_files_and_folders_in_one_go(music, capsys):
     """A file is read once and whatever its name; one that is not there has its line."""
     assert main([str(music / "solo.mid"), str(music / "none.mid"), str(music / "notes.txt"), str(music)]) == 0

@@ -191,7 +191,7 @@ def test_another_host_means_a_token(evaluation, tmp_path, served, capsys):
     [
         ([], "RUN"),
         (["{tmp}/none"], "no such folder"),
-        (["{tmp}/empty"], "found none"),
+        (["{tmp}/empty"], "no music to read"),
         (["{evaluation}", "--systems", "real"], "two or more systems to compare, found real"),
         (["{evaluation}", "--systems", "real", "nobody"], "expected some of real, base, jazz"),
         (["{evaluation}", "{evaluation}"], "is taken"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import pandas as pd
 import pytest
 
 import mgen
@@ -103,8 +104,40 @@ def test_a_mistake_is_one_line_and_exit_code_2(music, tmp_path, capsys, words, s
     assert run(main, [word.format(music=music, out=out) for word in words]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith("mgen: ") and says in line
-    left = {".c.part"} if "works" in says else set()  # what was read is kept
-    assert not out.exists() and {path.name for path in tmp_path.iterdir()} == left
+    refused = "works" in says  # then what was read is kept, and why
+    assert {path.name for path in tmp_path.iterdir()} == ({".c.part", "c"} if refused else set())
+    assert not refused or [path.name for path in out.iterdir()] == ["rejected.csv"]
+
+
+def test_a_refusal_says_why_files_were_rejected_and_where_to_read_more(music, tmp_path, capsys):
+    """All music of one style is rejected: the line counts the reasons, and the next run can use the folder."""
+    bad, out = tmp_path / "bad", tmp_path / "c"
+    bad.mkdir()
+    for i in range(5):
+        (bad / f"{i}.mid").write_bytes(b"MThd" if i else b"MTrk")
+    (bad / "cover.jpg").touch()
+    jazz = ["--style", f"jazz={music}/jazz", "--out", str(out), "--workers", "1"]
+    assert run(main, [*jazz, "--style", f"folk={bad}"]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.endswith(f"6 files were rejected (broken 4, unknown format 2), see {out / 'rejected.csv'}")
+    assert "style folk has 0 works" in line and len(pd.read_csv(out / "rejected.csv")) == 6
+    assert main(jazz) == 0 and Corpus.open(out).manifest["kept"] == 16
+    assert run(main, [*jazz, "--style", f"folk={bad}", "--overwrite"]) == 2
+    place = capsys.readouterr().err.strip().splitlines()[-1].split(", see ")[1]
+    assert len(pd.read_csv(place)) == 6 and len(pd.read_csv(out / "rejected.csv")) == 1  # the corpus is as it was
+    assert main([*jazz, "--overwrite"]) == 0 and not (tmp_path / ".c.part").exists()
+
+
+def test_files_that_are_not_music_are_counted_in_one_line(music, tmp_path, capsys):
+    folder = tmp_path / "music"
+    folder.mkdir()
+    for i, file in enumerate((music / "other").rglob("*.mid")):
+        (folder / f"song {i}").write_bytes(file.read_bytes())
+    for name in ("a.jpg", "b.JPG", "README.txt"):
+        (folder / name).touch()
+    assert main([str(folder), "--out", str(tmp_path / "c"), "--workers", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "16 files scanned, 16 kept" in out and "3 files are not music: 2 .jpg, 1 .txt" in out
 
 
 def test_the_library_call_prints_nothing_and_returns_the_corpus(music, tmp_path, capsys):

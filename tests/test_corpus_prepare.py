@@ -36,7 +36,7 @@ def music(tmp_path_factory):
         (folder / name).write_bytes(content)
         lines += f"{name},jazz,broken,,\n"
     metadata.write_text(lines + "gone.mid,jazz,broken,,\n")
-    return scan(metadata=metadata)
+    return scan(metadata=metadata).sources
 
 
 @pytest.fixture(scope="module")
@@ -142,9 +142,9 @@ def test_rules_reject(music, tmp_path):
     performed = sum(where.performed for where in COLLECTIONS.values()) * WORKS
     assert performed - 1 <= manifest["rejected"]["off grid"] <= performed
     assert Corpus.open(tmp_path / "grid").pieces["on_grid"].all()
-    with pytest.raises(MgenError, match=r"none of 44 files could be kept \(too few notes 40, "):
+    with pytest.raises(MgenError, match=r"none of 44 files could be kept; 44 files were rejected \(too few notes 40, "):
         prepare_corpus(music, tmp_path / "few", Rules(min_notes=10**6))
-    assert not (tmp_path / "few").exists()
+    assert [path.name for path in (tmp_path / "few").iterdir()] == ["rejected.csv"]
 
 
 def test_a_corpus_is_replaced_only_when_asked_and_when_the_new_one_is_whole(music, made, tmp_path, monkeypatch):

@@ -186,4 +186,4 @@ def test_a_cut_corpus_of_tabs_keeps_a_song_in_one_split(song, tmp_path):
 def test_folders_are_searched_for_tabs_too(tmp_path):
     for name in ("a.gp5", "b.GP3", "c.mid", "d.txt", "e.gpx"):
         (tmp_path / name).write_bytes(b"")
-    assert [source.file.name for source in scan([tmp_path])] == ["a.gp5", "b.GP3", "c.mid", "e.gpx"]
+    assert [source.file.name for source in scan([tmp_path]).sources] == ["a.gp5", "b.GP3", "c.mid", "e.gpx"]

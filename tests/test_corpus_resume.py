@@ -38,7 +38,7 @@ def music(tmp_path_factory):
 
 
 def sources_of(folder, more=()):
-    return scan(styles=[("jazz", folder / "jazz"), ("other", folder / "other"), *more])
+    return scan(styles=[("jazz", folder / "jazz"), ("other", folder / "other"), *more]).sources
 
 
 def contents(folder):
@@ -273,7 +273,7 @@ def test_near_duplicates_go_to_one_split_or_are_dropped(music, tmp_path):
 
 
 def test_artists_stay_together_if_asked(music, tmp_path):
-    sources = scan(metadata=music / "metadata.csv")
+    sources = scan(metadata=music / "metadata.csv").sources
     pieces = {}
     for split_by in ("work", "artist"):
         prepare_corpus(sources, tmp_path / split_by, split_by=split_by)
@@ -316,7 +316,7 @@ def test_a_fault_of_ours_loses_one_file(music, tmp_path, monkeypatch):
 
 def test_a_reading_says_why_there_is_no_piece(tmp_path):
     (tmp_path / "a.mid").write_bytes(b"")
-    (source,) = scan([tmp_path])
+    (source,) = scan([tmp_path]).sources
     assert read_source(source, Rules()) == Reading(reason="unknown format", detail="empty file")
 
 
@@ -349,7 +349,7 @@ def tune(path, seed):
 
 
 def sources_in(folder):
-    return scan(styles=[(style.name, style) for style in sorted(folder.iterdir())])
+    return scan(styles=[(style.name, style) for style in sorted(folder.iterdir())]).sources
 
 
 def test_a_rejected_file_changes_no_type(tmp_path):

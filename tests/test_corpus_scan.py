@@ -48,7 +48,7 @@ def test_spelling_makes_no_new_work():
 
 def test_a_number_goes_where_the_plain_name_is_there_too(tmp_path):
     touch(tmp_path, "c/Aspen.mid", "c/Aspen_2.mid", "c/Etude_1.mid", "c/Etude_2.mid", "d/Etude.mid")
-    assert [source.work for source in scan([tmp_path])] == ["aspen", "aspen", "etude 1", "etude 2", "etude"]
+    assert [source.work for source in scan([tmp_path]).sources] == ["aspen", "aspen", "etude 1", "etude 2", "etude"]
 
 
 def test_folders_are_searched_to_the_bottom_for_music(tmp_path, monkeypatch):
@@ -56,21 +56,21 @@ def test_folders_are_searched_to_the_bottom_for_music(tmp_path, monkeypatch):
     touch(tmp_path / "music", "a.mid", "b.MIDI", "x/c.kar", "x/deep/d.rmi", "notes.txt", "x/e.mid.bak")
     os.symlink(tmp_path / "music", tmp_path / "music" / "x" / "round")
     (tmp_path / "music" / "folder.mid").mkdir()
-    found = scan([Path("music")])
+    found = scan([Path("music")]).sources
     assert facts(found, "path", "collection", "style") == [
         ("music/a.mid", "music", "other"),
         ("music/b.MIDI", "music", "other"),
         ("music/x/c.kar", "x", "other"),
         ("music/x/deep/d.rmi", "x", "other"),
     ]
-    (odd,) = scan([Path("music/notes.txt")])
+    (odd,) = scan([Path("music/notes.txt")]).sources
     assert (odd.path, odd.collection) == ("music/notes.txt", "music")
-    assert len(scan([Path("music"), tmp_path / "music" / "x"])) == 4  # a file is scanned once
+    assert len(scan([Path("music"), tmp_path / "music" / "x"]).sources) == 4  # a file is scanned once
 
 
 def test_the_innermost_styled_folder_decides(tmp_path):
     touch(tmp_path, "a.mid", "jazz/b.mid", "jazz/solo/c.mid", "jazz/pop/d.mid")
-    found = scan([tmp_path], [("Jazz", tmp_path / "jazz"), ("pop", tmp_path / "jazz" / "pop")])
+    found = scan([tmp_path], [("Jazz", tmp_path / "jazz"), ("pop", tmp_path / "jazz" / "pop")]).sources
     assert [source.style for source in found] == ["other", "jazz", "pop", "jazz"]
     assert [source.collection for source in found] == [tmp_path.name, "jazz", "pop", "solo"]
 
@@ -86,15 +86,15 @@ def test_metadata_says_what_is_read(tmp_path):
         "in/gone.mid,,,,\n"
         "out/d.mid,,,,\n"
     )
-    found = scan([tmp_path / "in"], [("folk", tmp_path / "in" / "sub")], table)
+    found = scan([tmp_path / "in"], [("folk", tmp_path / "in" / "sub")], table).sources
     assert facts(found, "style", "collection", "work", "artist") == [
         ("jazz", "club", "blue moon", "Ann"),
         ("other", "a, b", "b", ""),
         ("other", "in", "gone", ""),
         ("folk", "in", "c", ""),
     ]
-    assert len(scan(metadata=table)) == 5
-    assert [source.work for source in scan(metadata=table, collections=["club", "out"])] == ["blue moon", "d"]
+    assert len(scan(metadata=table).sources) == 5
+    assert [source.work for source in scan(metadata=table, collections=["club", "out"]).sources] == ["blue moon", "d"]
 
 
 def test_a_name_that_is_no_text_can_be_stored(tmp_path):
@@ -104,7 +104,7 @@ def test_a_name_that_is_no_text_can_be_stored(tmp_path):
             pass
     except OSError:
         pytest.skip("this file system takes only names in UTF-8")
-    (source,) = scan([tmp_path])
+    (source,) = scan([tmp_path]).sources
     assert source.path.endswith(r"caf\xe9.mid") and source.path.encode()
     assert source.file.exists()
 

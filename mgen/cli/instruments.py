@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from mgen.cli.options import parse
+from mgen.cli.options import parse, to_stderr
 from mgen.errors import MgenError
 from mgen.options import option
 from mgen.workflows.instruments import list_instruments
@@ -26,10 +26,10 @@ class InstrumentsConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Lists the instruments of files; returns the exit code, 2 if no file could be read."""
-    arguments = {"files": {"nargs": "+", "metavar": "FILE", "help": "music files, or folders of them"}}
+    arguments = {"files": {"nargs": "+", "metavar": "FILE", "help": "music files, folders and zip archives of them"}}
     config, words = parse(argv, InstrumentsConfig, doc=__doc__, arguments=arguments)
     reports = []
-    for report in list_instruments(words.files):
+    for report in list_instruments(words.files, to_stderr):
         reports.append(report)
         if not config.json:
             print(report.line, flush=True)

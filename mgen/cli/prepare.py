@@ -24,6 +24,7 @@ from rich.table import Table
 
 from mgen.cli.options import parse
 from mgen.corpus.scan import parse_style
+from mgen.corpus.search import PassedOver
 from mgen.corpus.split import SPLITS
 from mgen.options import check_required, option
 from mgen.workflows.prepare import PrepareConfig, prepare
@@ -44,7 +45,7 @@ class OutputConfig:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepares a corpus; returns the exit code."""
     arguments: dict[str, dict[str, Any]] = {
-        "sources": {"nargs": "*", "metavar": "SRC", "help": "folders of music, or files"},
+        "sources": {"nargs": "*", "metavar": "SRC", "help": "folders, zip archives and files"},
         "--style": {
             "action": "append",
             "default": [],
@@ -93,6 +94,8 @@ def _print_summary(manifest: dict[str, Any], out: Path, seconds: float, read_bef
         f"{out}: {scanned} files scanned, {manifest['kept']} kept, {rejected} rejected, {reused}"
         f"{seconds:.0f} s ({rate:.0f} files/s)"
     )
+    if passed_over := PassedOver(**manifest["passed_over"]).line:
+        line(passed_over)
     if chunks := manifest.get("chunks"):
         dropped = ", ".join(f"{count:,} {reason}" for reason, count in sorted(chunks["dropped"].items()))
         line(f"{chunks['found']:,} chunks found, {chunks['kept']:,} kept; dropped: {dropped or 'none'}")

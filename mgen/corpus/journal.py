@@ -20,6 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mgen.archives import split_path
 from mgen.corpus.reading import FileFacts, Piece, Reading
 from mgen.corpus.scan import Source
 from mgen.corpus.workers import Failure
@@ -70,11 +71,12 @@ RETRY_REASONS = frozenset({"timeout", "out of memory", "worker died", "internal 
 
 
 def file_stamp(file: Path) -> Stamp:
-    """Size and modification time; (-1, -1) for a missing file."""
+    """Size and modification time, of a file in an archive those of the archive; (-1, -1) for a missing file."""
     try:
         status = os.stat(file)
     except OSError:
-        return -1, -1
+        place = split_path(file)
+        return file_stamp(place[0]) if place else (-1, -1)
     return status.st_size, status.st_mtime_ns
 
 

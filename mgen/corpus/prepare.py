@@ -41,9 +41,10 @@ from mgen.corpus.relations import (
     summarise_relations,
 )
 from mgen.corpus.scan import Source
+from mgen.corpus.search import PassedOver
 from mgen.corpus.shards import MANIFEST, PIECES, REJECTED, TOKENIZER, TOKENS, VERSION, ShardWriter
 from mgen.corpus.split import SPLITS, assign_splits, splits_of_groups
-from mgen.corpus.staging import JOURNAL, stage_corpus
+from mgen.corpus.staging import JOURNAL, folder_of_rejected, stage_corpus
 from mgen.corpus.tab_tables import TAB_EVENTS, write_tab_events
 from mgen.corpus.workers import Failure, Limits, run_in_processes
 from mgen.encoding.remi import Remi
@@ -70,6 +71,7 @@ def prepare_corpus(
     split_by: str = "work",
     near_duplicates: str = "join",
     options: Mapping[str, Any] | None = None,
+    passed_over: PassedOver | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Writes the corpus of `sources`; the result does not depend on the number of workers or the engine.
@@ -88,6 +90,7 @@ def prepare_corpus(
         near_duplicates: pieces that share much of their music become one work (`join`), are dropped but for the first
             (`drop`), or are not searched for (`ignore`).
         options: stored in the manifest unchanged.
+        passed_over: what `scan` did not take as music, for the manifest.
         progress: called with the number of files read, the number of all files, and the number of files read by this
             run that have no piece; first before a file is read.
 
@@ -95,8 +98,9 @@ def prepare_corpus(
         The manifest, as in corpus.json.
 
     Raises:
-        MgenError: An option has an unknown value, `out` is in use, a style has no pieces left for a split, writing
-            fails, or there are Guitar Pro files and the extra `tabs` is not installed.
+        MgenError: An option has an unknown value, `out` is in use, a style has no pieces left for a split (what was
+            rejected is named, and rejected.csv is kept), writing fails, or there are Guitar Pro files and the extra
+            `tabs` is not installed.
     """
     rules = rules or Rules()
     _check_options(rules, engine, split_by, near_duplicates)
@@ -124,19 +128,23 @@ def prepare_corpus(
         if len(rejected) + pieces["source"].nunique() != len(sources):
             raise AssertionError(f"{len(sources)} scanned, {pieces['source'].nunique()} kept, {len(rejected)} rejected")
         reasons = Counter(reason for _, reason, _ in rejected)
-        if not len(pieces):
-            why = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
-            raise MgenError(f"none of {len(sources)} files could be kept ({why})")
-        pieces["group"] = split_groups(pieces, relations, split_by)
-        before = previous.splits(pieces)
-        pieces["split"] = assign_splits(
-            pieces, styles, by="group", previous=splits_of_groups(pieces["group"].tolist(), before)
-        )
+        try:
+            if not len(pieces):
+                raise MgenError(f"none of {len(sources)} files could be kept")
+            before = previous.splits(pieces)
+            pieces["group"] = split_groups(pieces, relations, split_by)
+            known = splits_of_groups(pieces["group"].tolist(), before)
+            pieces["split"] = assign_splits(pieces, styles, by="group", previous=known)
+        except MgenError as error:
+            counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common()) or "none"
+            place = _write_rejected(rejected, folder_of_rejected(folder, out))
+            raise MgenError(f"{error}; {len(rejected)} files were rejected ({counts}), see {place}") from error
         n_moved = sum(bool(old) and old != new for old, new in zip(before, pieces["split"], strict=True))
         relation_counts = summarise_relations(pieces, relations, n_exact)
         del relations  # it is large
         fingerprint, shards = _write_shards(pieces, journal, folder / TOKENS, len(styles))
-        _write_tables(pieces, rejected, folder)
+        pieces[["path", *SOURCE_COLUMNS, "group", "split", *COLUMNS]].to_parquet(folder / PIECES)
+        _write_rejected(rejected, folder)
         if rules.tab_events:
             write_tab_events(pieces, journal, folder / TAB_EVENTS)
         remi.save_pretrained(folder / TOKENIZER)
@@ -149,6 +157,7 @@ def prepare_corpus(
             "scanned": len(sources),
             "kept": int(pieces["source"].nunique()),
             "rejected": dict(sorted(reasons.items())),
+            "passed_over": asdict(passed_over or PassedOver()),
             "cleaning": cleaning,
             **_chunk_counts(chunks, n_exact, n_read - n_exact - len(pieces), len(pieces)),
             "pieces": _sums(pieces.assign(one=1), "style", "one"),
@@ -265,12 +274,13 @@ def _write_shards(
     return hashlib.sha256(digests.tobytes()).hexdigest()[:16], shards.shards
 
 
-def _write_tables(pieces: pd.DataFrame, rejected: Sequence[tuple[str, str, str]], folder: Path) -> None:
-    pieces[["path", *SOURCE_COLUMNS, "group", "split", *COLUMNS]].to_parquet(folder / PIECES)
-    with (folder / REJECTED).open("w", encoding="utf-8", newline="") as file:
+def _write_rejected(rejected: Sequence[tuple[str, str, str]], folder: Path) -> Path:
+    path = folder / REJECTED
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "reason", "detail"])
         writer.writerows(rejected)
+    return path
 
 
 def _sums(pieces: pd.DataFrame, by: str, column: str) -> dict[str, dict[str, int]]:

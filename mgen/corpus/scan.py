@@ -7,11 +7,12 @@ import difflib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
 
+from mgen.corpus.search import PassedOver, extension, find_music
 from mgen.errors import MgenError
 from mgen.files import EXTENSIONS
 
@@ -34,8 +35,17 @@ class Source:
 
     @property
     def song(self) -> str:
-        """The file name without its extension."""
-        return _text(self.file.stem)
+        """The file name without the extension of music."""
+        file = Path(self.file.stem) if self.file.suffix.lower() == ".gz" else self.file
+        return _text(file.stem if file.suffix.lower() in EXTENSIONS else file.name)  # `Sonata No. 5` has none
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """The files to read, sorted by path, and the numbers of those that are not."""
+
+    sources: list[Source]
+    passed_over: PassedOver
 
 
 def scan(
@@ -43,14 +53,14 @@ def scan(
     styles: Sequence[tuple[str, Path]] = (),
     metadata: Path | None = None,
     collections: Sequence[str] = (),
-) -> list[Source]:
-    """Lists all files to read, sorted by path.
+) -> Scan:
+    """Lists all files to read.
 
     Args:
-        sources: folders, searched recursively for `files.EXTENSIONS`, and files of any name. Links to folders are not
-            followed. Without metadata the collection is the top folder below the source (for files directly in it, the
-            source itself), and the work is the file name without case, separators and suffixes of a take: `(1)`,
-            `take 3`, `live`, `v2`, and `_2` if the name without it exists too.
+        sources: folders and zip archives, searched by content (`search.find_music`), and files. Without metadata the
+            collection is the top folder below the source (for files directly in it, the source itself), and the work is
+            the file name without case, separators and suffixes of a take: `(1)`, `take 3`, `live`, `v2`, and `_2` if
+            the name without it exists too.
         styles: (name, folder or file), which are sources too: files there have that style; if nested, that of the
             innermost folder.
         metadata: CSV with the column `path` (relative to the CSV) and any of style, collection, work, artist; empty
@@ -66,16 +76,18 @@ def scan(
     for root in roots:
         if not root.exists():
             raise MgenError(f"{root}: no such file or folder; give folders of MIDI files, or the files")
-    found = _set_styles(_read_metadata(metadata, sources) if metadata else _search_folders(roots), styles)
+    found, passed_over = _read_metadata(metadata, sources) if metadata else _search_folders(roots)
     if not found:
         places = ", ".join(map(str, [metadata] if metadata else roots)) or "no source given"
-        raise MgenError(f"{places}: no music to read; give folders with {' '.join(sorted(EXTENSIONS))} files")
+        why = f" ({passed_over.line})" if passed_over.line else ""
+        raise MgenError(f"{places}: no music to read{why}; give folders of MIDI or Guitar Pro files")
+    found = _set_styles(found, styles)
     missing = {name for name, _ in styles} - {source.style for source in found}
     if missing:
         raise MgenError(f"style '{min(missing)}' has no file; check what --style and --metadata say")
     if collections:
         found = _select_collections(found, collections)
-    return sorted(_set_works(found), key=lambda source: source.path)
+    return Scan(sorted(_set_works(found), key=lambda source: source.path), passed_over)
 
 
 def parse_style(word: str) -> tuple[str, Path]:
@@ -103,24 +115,21 @@ def work_key(work: str) -> str:
     return re.sub(r"[\W_]+", "", work_name(work))
 
 
-def _search_folders(roots: Sequence[Path]) -> list[Source]:
-    found: dict[str, Source] = {}
+def _search_folders(roots: Sequence[Path]) -> tuple[list[Source], PassedOver]:
+    music: dict[str, Source] = {}
+    others: dict[str, str] = {}
+    links: set[Path] = set()
     # The innermost source determines the collection of a file, so it is last.
     for root in sorted(roots, key=lambda root: len(Path(os.path.abspath(root)).parts)):
-        for file in [root] if root.is_file() else _music_below(root):
-            found[os.path.abspath(file)] = _source_at(file, root)
-    return list(found.values())
-
-
-def _music_below(folder: Path) -> Iterable[Path]:
-    for parent, _, names in os.walk(folder, onerror=_raise_unreadable):
-        for name in names:
-            if os.path.splitext(name)[1].lower() in EXTENSIONS:
-                yield Path(parent, name)
-
-
-def _raise_unreadable(error: OSError) -> NoReturn:
-    raise MgenError(f"{error.filename}: {error.strerror}; make it readable, or give folders without it") from error
+        for one in find_music(root):
+            if one.kind == "music":
+                music[one.real] = _source_at(one.file, root)
+            elif one.kind == "other":
+                others[one.real] = extension(one.file.name)
+            else:
+                links.add(one.file)
+    not_music = Counter(kind for real, kind in others.items() if real not in music)
+    return list(music.values()), PassedOver(dict(sorted(not_music.items())), len(links))
 
 
 def _source_at(file: Path, root: Path) -> Source:
@@ -133,7 +142,7 @@ def _source_at(file: Path, root: Path) -> Source:
     return Source(file, _text(file), "", _text(collection), "")
 
 
-def _read_metadata(metadata: Path, sources: Sequence[Path]) -> list[Source]:
+def _read_metadata(metadata: Path, sources: Sequence[Path]) -> tuple[list[Source], PassedOver]:
     try:
         with metadata.open(encoding="utf-8-sig", newline="") as text:
             table = csv.DictReader(text)
@@ -166,7 +175,7 @@ def _read_metadata(metadata: Path, sources: Sequence[Path]) -> list[Source]:
             work=work,
             artist=given["artist"],
         )
-    return list(found.values())
+    return list(found.values()), PassedOver()
 
 
 def _set_styles(found: Sequence[Source], styles: Sequence[tuple[str, Path]]) -> list[Source]:
@@ -195,7 +204,7 @@ def _select_collections(found: Sequence[Source], collections: Sequence[str]) -> 
 
 
 def _set_works(found: Sequence[Source]) -> list[Source]:
-    names = [source.work or work_name(_text(source.file.stem)) for source in found]
+    names = [source.work or work_name(source.song) for source in found]
     there = {(source.collection, name) for source, name in zip(found, names, strict=True)}
 
     def work(source: Source, name: str) -> str:

@@ -1,6 +1,6 @@
 """Writes a corpus in a temporary folder next to its target, which stays unchanged until the new corpus is complete.
 
-Knows only the names of a corpus's manifest and of its journal, which is kept after a failed run.
+Knows only the names of a corpus's manifest, of rejected.csv and of its journal, which are kept after a failed run.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mgen.corpus.shards import MANIFEST
+from mgen.corpus.shards import MANIFEST, REJECTED
 from mgen.errors import MgenError
 
 JOURNAL = "read"  # folder of the journal in a corpus, reused by the next run; it may be deleted
@@ -22,7 +22,7 @@ def check_out(out: Path, replace: bool) -> None:
     """Raises unless a corpus may be written to the folder `out`."""
     if not out.name or os.path.ismount(out):
         raise MgenError(f"{out}: a corpus cannot replace a mounted folder; give a folder inside it")
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if not out.exists() or (out.is_dir() and all(path.name == REJECTED for path in out.iterdir())):
         return
     if not (out / MANIFEST).is_file():
         raise MgenError(f"{out}: holds something other than a corpus; choose another --out")
@@ -74,6 +74,16 @@ def stage_corpus(out: Path, overwrite: bool, resume: bool) -> Iterator[Path]:
         ) from error
 
 
+def folder_of_rejected(aside: Path, out: Path) -> Path:
+    """Where rejected.csv of a refused corpus goes: `out`, which the next run may still use, or if that holds a corpus,
+    the temporary folder, which stays.
+    """
+    if (out / MANIFEST).is_file():
+        return aside
+    out.mkdir(exist_ok=True)
+    return out
+
+
 def restore_previous(out: Path) -> None:
     """Restores the old corpus after a run that was killed between moving it away and moving the new one in."""
     old = _sibling(out, "old") if out.name else out
@@ -88,9 +98,9 @@ def _sibling(out: Path, suffix: str) -> Path:
 
 
 def _clear(aside: Path, overwrite: bool) -> None:
-    """Deletes all but the lock and, unless `overwrite`, a journal that is not empty."""
+    """Deletes all but the lock and, unless `overwrite`, rejected.csv and a journal that is not empty."""
     journal = aside / JOURNAL
-    keep = {LOCK} if overwrite or not any(journal.rglob("*.parquet")) else {LOCK, JOURNAL}
+    keep = {LOCK} if overwrite or not any(journal.rglob("*.parquet")) else {LOCK, JOURNAL, REJECTED}
     for path in aside.iterdir():
         if path.name not in keep:
             if path.is_dir():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from mgen.arrays import rank_within, run_starts
 from mgen.corpus.clean import Recipe
 from mgen.corpus.reading import Rules, read_source, vocabulary
 from mgen.corpus.scan import scan
+from mgen.corpus.search import PassedOver
 from mgen.corpus.workers import Failure, Limits, run_in_processes
 from mgen.errors import MgenError
 from mgen.evaluation.measure import Measurements, MetricOptions, PieceSet, measure
@@ -38,6 +39,7 @@ class MusicFolder:
     work: NDArray[np.str_]  # (P,) normalised file name of each; equal names in two folders count as one work
     scanned: int  # number of files
     rejected: dict[str, int]  # reason -> number of files
+    passed_over: PassedOver = field(default_factory=PassedOver)  # what is not music
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,20 @@ class FolderComparison:
             if folder.rejected:
                 why = ", ".join(f"{reason} {count}" for reason, count in folder.rejected.items())
                 out[f"files of {name}"] = f"{sum(folder.rejected.values())} of {folder.scanned} left out ({why})"
+            if folder.passed_over.line:
+                out[f"other files of {name}"] = folder.passed_over.line
         return out
 
     def to_json(self) -> dict[str, Any]:
         """The content of metrics.json: the folder's metrics by name, the reference's under `real`, and the counts."""
         real, own = (part.to_json() for part in self.measurements)
         files = {
-            key: {"name": name, "scanned": folder.scanned, "rejected": folder.rejected}
+            key: {
+                "name": name,
+                "scanned": folder.scanned,
+                "rejected": folder.rejected,
+                "passed_over": asdict(folder.passed_over),
+            }
             for key, name, folder in zip(("reference", "midi"), self.names, self.folders, strict=True)
         }
         about = {**files, "n": self.excerpts[1].notes.n_pieces, "excerpt_notes": self.length, "remarks": self.remarks}
@@ -122,7 +131,8 @@ def read_folder(folder: Path, recipe: Recipe = "piano", workers: int | None = No
     Raises:
         MgenError: There is no such folder, no music file in it, or none that can be read.
     """
-    sources = scan([folder])
+    found = scan([folder])
+    sources = found.sources
     rejected: Counter[str] = Counter()
     ids: list[NDArray[np.uint16]] = []
     works: list[str] = []
@@ -140,7 +150,7 @@ def read_folder(folder: Path, recipe: Recipe = "piano", workers: int | None = No
         why = ", ".join(f"{reason} {count}" for reason, count in rejected.most_common())
         raise MgenError(f"{folder}: none of {len(sources)} files could be read ({why}); give a folder of MIDI files")
     notes = Notes.from_ids(ids, vocabulary(recipe == "band"))
-    return MusicFolder(without_tokens(notes), np.array(works), len(sources), dict(rejected))
+    return MusicFolder(without_tokens(notes), np.array(works), len(sources), dict(rejected), found.passed_over)
 
 
 def draw_excerpts(folder: MusicFolder, n: int, length: int, rng: np.random.Generator) -> PieceSet:

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mgen.errors import MgenError
-from mgen.files import MIDI_EXTENSIONS
+from mgen.corpus.scan import scan
+from mgen.errors import MgenError, RejectedFile
+from mgen.files import read_bytes
 from mgen.listen.vote_store import StudyClip
 from mgen.notes import STEPS_PER_QUARTER
 from mgen.sampling.samples import INDEX, Sample, read_samples
@@ -47,24 +48,25 @@ def from_samples(folder: Path) -> list[ClipFile]:
 
 
 def from_midi(folder: Path, system: str) -> list[ClipFile]:
-    """Reads the MIDI files of a folder (not of its subfolders) as clips of one system; the file's name is the prompt.
+    """Reads the music files below a folder as clips of one system; a file's path without extension is the prompt.
 
     If the folder has an index of `mgen generate`, the prompt file in it is part of the prompt's name: files of equal
     names share a prompt only if their folders share the prompt file.
 
     Raises:
-        MgenError: There is no MIDI file.
+        MgenError: There is no music file, or one cannot be read.
     """
     try:
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in MIDI_EXTENSIONS and path.is_file())
-    except OSError as error:
-        raise MgenError(f"{folder}: {error.strerror}; give a folder of MIDI files, or of an evaluation") from error
-    if not files:
-        expected = "expected samples of mgen evaluate, MIDI files or a model"
-        raise MgenError(f"{folder}: {expected}, found none; evaluate first")
+        sources = scan([folder]).sources
+    except MgenError as error:
+        raise MgenError(f"{error}, or samples of mgen evaluate, or a model") from error
     prompt = _index(folder).get("prompt")
     suffix = f" of {Path(prompt).name}" if isinstance(prompt, str) and prompt else ""
-    return [ClipFile(StudyClip(system, f"{path.stem}{suffix}", "", _digest(path)), path) for path in files]
+    names = [(source.file.parent.relative_to(folder) / source.song).as_posix() for source in sources]
+    return [
+        ClipFile(StudyClip(system, f"{name}{suffix}", "", _digest(source.file)), source.file)
+        for name, source in zip(names, sources, strict=True)
+    ]
 
 
 def match_prompts(runs: Mapping[str, Sequence[ClipFile]], chosen: Sequence[str] = (), seed: int = 0) -> list[ClipFile]:
@@ -189,6 +191,6 @@ def _hash(ids: object) -> str:
 
 def _digest(file: Path) -> str:
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError as error:
-        raise MgenError(f"{file}: {error.strerror}; repair it or leave it out") from error
+        return hashlib.sha256(read_bytes(file)).hexdigest()
+    except RejectedFile as error:
+        raise MgenError(f"{file}: {error}; repair it or leave it out") from error

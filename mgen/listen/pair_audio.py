@@ -9,6 +9,7 @@ import wave
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +17,8 @@ from numpy.typing import NDArray
 from symusic import core
 
 from mgen.errors import MgenError, RejectedFile
-from mgen.files import read_bytes
+from mgen.files import read_bytes, read_music
 from mgen.listen.clips import ClipFile
-from mgen.midi import parse_midi
 from mgen.render.audio import SAMPLE_RATE, loudness, synthesise
 
 Samples = NDArray[np.float32]
@@ -138,9 +138,9 @@ def read_clip(clip_file: ClipFile) -> core.ScoreTick:
         MgenError: The file cannot be read.
     """
     try:
-        data = read_bytes(clip_file.path)
-        return parse_midi(data)
+        return read_music(clip_file.path).score
     except RejectedFile as error:
         if error.reason in {"no notes", "only drums"}:
-            return core.ScoreTick.from_midi(data)
+            with suppress(RuntimeError):  # a tab of drums alone
+                return core.ScoreTick.from_midi(read_bytes(clip_file.path))
         raise MgenError(f"{clip_file.path}: {error}; repair it or leave it out") from error

@@ -357,10 +357,10 @@ def bench_tabs(config: BenchConfig) -> dict[str, Any]:
 def _music(config: BenchConfig, folder: Path) -> list[Source]:
     """Finds about `files` files, spread evenly over the source; without a source, writes the embedded corpus."""
     if config.source:
-        found = scan([Path(config.source)])
+        found = scan([Path(config.source)]).sources
         return found[:: max(1, len(found) // config.files)]
     write_demo_corpus(folder, max(config.files // len(COLLECTIONS), 4))
-    return scan(metadata=folder / "metadata.csv")
+    return scan(metadata=folder / "metadata.csv").sources
 
 
 BENCHES: dict[str, Callable[[BenchConfig], dict[str, Any]]] = {

@@ -7,7 +7,7 @@ print(report.line)
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,22 +38,28 @@ class FileInstruments:
         return f"{self.path}: {count}: {', '.join(f'{one.name} {one.n_notes}' for one in self.instruments)}"
 
 
-def list_instruments(files: Sequence[str | Path]) -> Iterator[FileInstruments]:
+def list_instruments(
+    files: Sequence[str | Path], note: Callable[[str], None] | None = None
+) -> Iterator[FileInstruments]:
     """Reads music files one by one.
 
     Args:
         files: files, and folders to search. A path that does not exist is reported like an unreadable file.
+        note: takes a line about files in the folders that are not music, if there are any.
 
     Raises:
         MgenError: The folders hold no music.
     """
     given = [Path(file) for file in files]
     existing = [path for path in given if path.exists()]
-    for source in scan(existing) if existing else []:
+    found = scan(existing) if existing else None
+    for source in found.sources if found else []:
         yield read_instruments(source.file, source.path)
     for path in given:
-        if not path.exists():
+        if path not in existing:
             yield read_instruments(path, os.fsencode(path).decode("utf-8", "backslashreplace"))
+    if note and found and found.passed_over.line:
+        note(found.passed_over.line)
 
 
 def read_instruments(file: Path, path: str) -> FileInstruments:

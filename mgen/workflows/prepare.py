@@ -123,7 +123,7 @@ def prepare(
     """Prepare a corpus; see `mgen.corpus.prepare.prepare_corpus`.
 
     Args:
-        sources: folders of music, and files.
+        sources: folders and zip archives of music, and files.
         out: folder of the corpus.
         styles: style name and its folder or file; music without a style is `other`.
         progress: called with the number of files read, the number of all files, and the number of files of this run
@@ -136,14 +136,14 @@ def prepare(
     config, folder = from_keywords(PrepareConfig, "prepare", options), Path(out)
     check_out(folder, config.overwrite or config.resume)
     named = styles.items() if isinstance(styles, Mapping) else styles
-    files = scan(
+    found = scan(
         [Path(source) for source in sources],
         [(name, Path(source)) for name, source in named],
         Path(config.metadata) if config.metadata else None,
         config.collections,
     )
     manifest = prepare_corpus(
-        files,
+        found.sources,
         folder,
         config.rules(),
         workers=config.workers or None,
@@ -155,6 +155,7 @@ def prepare(
         near_duplicates=config.near_duplicates,
         # Paths and workers are left out: the same music gives the same manifest.
         options={"collections": config.collections, "instruments": config.instruments},
+        passed_over=found.passed_over,
         progress=progress,
     )
     return PrepareResult(Corpus.open(folder), manifest["scanned"], manifest["kept"], manifest["rejected"])
