@@ -135,8 +135,14 @@ def test_what_the_user_states_is_in_the_metadata(runs, tmp_path):
         (["{runs}/jazz/model", "ada/jazz"], "is a run's model; give the run itself"),
         (["{runs}/features/model", "ada/features"], "is a run's model; give the run itself"),
         (["{runs}/critic", "ada/c", "--evaluation", "{runs}/evaluation"], "evaluated by its own card"),
-        (["{runs}/jazz", "ada/jazz", "--evaluation", "{runs}/jazz"], "metrics.json: No such file or directory"),
-        (["{runs}/jazz", "ada/jazz", "--corpus", "{runs}"], "corpus.json: cannot be read"),
+        (
+            ["{runs}/jazz", "ada/jazz", "--evaluation", "{runs}/jazz"],
+            "found no metrics.json; give the --out",
+        ),
+        (
+            ["{runs}/jazz", "ada/jazz", "--corpus", "{runs}"],
+            "found nothing; give the training corpus",
+        ),
         (["{runs}/jazz", "ada/jazz", "--dry-run", "{runs}"], "not empty; choose another folder"),
         (["{runs}/jazz", "ada/jazz", "--licence", "mit"], "did you mean 'license'?"),
         (["{runs}/jazz", "ada/jazz", "--samples", "-1"], "must be at least 0"),

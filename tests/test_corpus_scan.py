@@ -124,6 +124,7 @@ def test_a_name_that_is_no_text_can_be_stored(tmp_path):
         ({"metadata": "twice.csv"}, "row 3: .* is listed twice"),
         ({"metadata": "blank.csv"}, "row 2: no path"),
         ({"metadata": "latin.csv"}, "not a CSV in UTF-8"),
+        *(({"metadata": f"leads_out_{i}.csv"}, "row 3: the path leads out of the CSV's folder") for i in range(4)),
     ],
 )
 def test_what_cannot_be_scanned_is_said(tmp_path, options, says):
@@ -133,13 +134,28 @@ def test_what_cannot_be_scanned_is_said(tmp_path, options, says):
     (tmp_path / "twice.csv").write_text("path\nmusic/solos/a.mid\nmusic/solos/../solos/a.mid\n")
     (tmp_path / "blank.csv").write_text("path,style\n,jazz\n")
     (tmp_path / "latin.csv").write_bytes(b"path\ncaf\xe9.mid\n")
+    (tmp_path.parent / "secret.mid").write_text("secret")
+    (tmp_path / "link.mid").symlink_to("../secret.mid")
+    (tmp_path / "linked").symlink_to("..")
+    outside = ("../secret.mid", str(tmp_path.parent / "secret.mid"), "link.mid", "linked/secret.mid")
+    for i, path in enumerate(outside):
+        (tmp_path / f"leads_out_{i}.csv").write_text(f"path\nmusic/solos/a.mid\n{path}\n")
     if "metadata" in options:
         options = {"metadata": tmp_path / options["metadata"]}
     options["sources"] = [tmp_path / name for name in options.get("sources", [])]
     options["styles"] = [(name, tmp_path / folder) for name, folder in options.get("styles", [])]
     with pytest.raises(MgenError, match=says) as caught:
         scan(**options)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and "secret" not in str(caught.value)
+
+
+def test_metadata_may_name_files_of_a_source_elsewhere(tmp_path):
+    touch(tmp_path, "music/a.mid")
+    (tmp_path / "tables").mkdir()
+    table = tmp_path / "tables" / "metadata.csv"
+    for path in ("../music/a.mid", str(tmp_path / "music" / "a.mid")):
+        table.write_text(f"path,artist\n{path},Ann\n")
+        assert facts(scan([tmp_path / "music"], metadata=table), "artist") == [("Ann",)]
 
 
 def test_style_words():

@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -413,6 +415,27 @@ def test_a_run_that_is_none_is_one_line(damage, said, tmp_path, tiny_policy, rem
     with pytest.raises(MgenError) as caught:
         TrainedRun.read(run)
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["model", "model/model.safetensors", "run.json", "config.yaml", "metrics.jsonl"])
+def test_no_link_out_of_the_run_is_followed(name, run, tmp_path):
+    copy, elsewhere = shutil.copytree(run, tmp_path / "jazz"), tmp_path / "elsewhere"
+    (copy / name).rename(elsewhere)
+    (copy / name).symlink_to(elsewhere)
+    with pytest.raises(MgenError, match=f"{name}.*found a link out of it or no file") as caught:
+        TrainedRun.read(copy)
+    assert "\n" not in str(caught.value)
+    elsewhere.rename(copy / "elsewhere")  # a link inside the run may be used
+    (copy / name).unlink()
+    (copy / name).symlink_to(copy / "elsewhere")
+    assert TrainedRun.read(copy).kind == "policy"
+
+
+def test_only_regular_files_are_published(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "jazz")
+    os.mkfifo(copy / "model" / "chat_template.jinja")
+    with pytest.raises(MgenError, match=r"chat_template\.jinja: expected a file of the run"):
+        TrainedRun.read(copy)
 
 
 def test_a_runs_model_is_not_the_run(run):

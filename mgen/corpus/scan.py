@@ -64,19 +64,20 @@ def scan(
         styles: (name, folder or file), which are sources too: files there have that style; if nested, that of the
             innermost folder.
         metadata: CSV with the column `path` (relative to the CSV) and any of style, collection, work, artist; empty
-            cells are filled as above. It then determines the files to read, within `sources` if there are any.
+            cells are filled as above. It then determines the files to read, within `sources` if there are any. A path
+            has to stay in the CSV's folder or a source, links followed: a CSV from elsewhere names no other file.
         collections: read only these.
 
     Raises:
-        MgenError: A source or a column is missing, a file is listed twice, a style or a collection has no file, or
-            there is nothing to read.
+        MgenError: A source or a column is missing, a file is listed twice or lies elsewhere, a style or a collection
+            has no file, or there is nothing to read.
     """
     styles = [(name.strip().lower(), folder) for name, folder in styles]
     roots = [*sources, *(folder for _, folder in styles)]
     for root in roots:
         if not root.exists():
             raise MgenError(f"{root}: no such file or folder; give folders of MIDI files, or the files")
-    found, passed_over = _read_metadata(metadata, sources) if metadata else _search_folders(roots)
+    found, passed_over = _read_metadata(metadata, sources, roots) if metadata else _search_folders(roots)
     if not found:
         places = ", ".join(map(str, [metadata] if metadata else roots)) or "no source given"
         why = f" ({passed_over.line})" if passed_over.line else ""
@@ -142,13 +143,13 @@ def _source_at(file: Path, root: Path) -> Source:
     return Source(file, _text(file), "", _text(collection), "")
 
 
-def _read_metadata(metadata: Path, sources: Sequence[Path]) -> tuple[list[Source], PassedOver]:
+def _read_metadata(metadata: Path, sources: Sequence[Path], roots: Sequence[Path]) -> tuple[list[Source], PassedOver]:
     try:
         with metadata.open(encoding="utf-8-sig", newline="") as text:
             table = csv.DictReader(text)
             if "path" not in (table.fieldnames or ()):
-                names = ", ".join(table.fieldnames or ["nothing"])
-                raise MgenError(f"{metadata}: expected a column 'path', found {names}")
+                names = " ".join(", ".join(table.fieldnames or ["nothing"]).split())
+                raise MgenError(f"{metadata}: expected a column 'path', found {names:.80}")
             rows = list(table)
     except OSError as error:
         raise MgenError(f"--metadata {metadata}: {error.strerror}; give a CSV with a column path") from error
@@ -156,14 +157,18 @@ def _read_metadata(metadata: Path, sources: Sequence[Path]) -> tuple[list[Source
         raise MgenError(f"--metadata {metadata}: not a CSV in UTF-8 ({error})") from error
     found: dict[str, Source] = {}
     within = [os.path.abspath(source) for source in sources]
+    known = [os.path.realpath(folder) for folder in (metadata.parent, *roots)]
     for number, row in enumerate(rows, start=2):
         given = {name: (row.get(name) or "").strip() for name in ("path", "style", "collection", "work", "artist")}
-        if not given["path"]:
+        if not given["path"] or "\0" in given["path"]:
             raise MgenError(f"{metadata}, row {number}: no path")
         file = metadata.parent / given.pop("path")
         place = os.path.abspath(file)
         if within and not any(_is_within(place, source) for source in within):
             continue
+        if not any(_is_within(os.path.realpath(file), folder) for folder in known):
+            remedy = f"move it into {metadata.parent}, or give its folder as SRC"
+            raise MgenError(f"{metadata}, row {number}: the path leads out of the CSV's folder; {remedy}")
         if place in found:
             raise MgenError(f"{metadata}, row {number}: {file} is listed twice; list each file once")
         plain = _source_at(file, metadata.parent)

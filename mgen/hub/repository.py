@@ -16,6 +16,7 @@ from mgen.hub.model_card import RELIABILITY, RepositoryContents, write_model_car
 from mgen.hub.private import check_private, redact
 from mgen.hub.published_samples import FALLBACK_CONTEXT, write_samples
 from mgen.hub.trained_run import CRITIC_FILE, POLICY, TrainedRun
+from mgen.stored import explain_damage
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 COPIED = (
@@ -98,8 +99,9 @@ def _write_training(run: TrainedRun, folder: Path) -> None:
     (place / "run.json").write_text(json.dumps(redact(run.facts), indent=1))
     log = run.folder / "metrics.jsonl"
     if log.is_file():
-        lines = [json.dumps(redact(json.loads(line))) for line in log.read_text().splitlines() if line.strip()]
-        (place / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
+        with explain_damage(log, "remove the damaged line"):
+            entries = [json.loads(line) for line in log.read_text("utf-8").splitlines() if line.strip()]
+        (place / "metrics.jsonl").write_text("".join(f"{json.dumps(redact(entry))}\n" for entry in entries))
 
 
 def _write_results(contents: RepositoryContents, folder: Path) -> None:

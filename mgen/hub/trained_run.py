@@ -31,6 +31,9 @@ POLICY, CRITIC, REWARD_MODEL = "policy", "critic", "reward model"
 FEATURES = "features"
 """Value of `input` in critic.json for a feature critic."""
 
+PUBLISHED = ("run.json", "config.yaml", "card.json", "metrics.jsonl", "reliability.svg", "model/*")
+"""Files of a run that are published, or that what is published is made of."""
+
 COMMANDS = ("pretrain", "finetune", "critic", "prefer")  # the commands whose runs hold a model
 
 
@@ -63,7 +66,8 @@ class TrainedRun:
         """Reads a run's folder.
 
         Raises:
-            MgenError: It is no run, is not finished, has no model, or the model's files are damaged.
+            MgenError: It is no run, is not finished, has no model, the model's files are damaged, or a file that is
+                published is a link out of the run or not a regular file.
         """
         folder = Path(folder)
         if not (folder / "run.json").is_file():
@@ -73,6 +77,7 @@ class TrainedRun:
             raise MgenError(
                 f"{folder}: expected a run of mgen (run.json), found none; give RUN, the --out of a training"
             )
+        _check_inside(folder)
         facts = _read_json(folder / "run.json")
         command = facts.get("command")
         if command not in COMMANDS:
@@ -164,7 +169,9 @@ class TrainedRun:
             MgenError: `folder` is no corpus, or not the training corpus.
         """
         place = Path(folder or str(self.options.get("corpus") or "."))
-        manifest = _read_json(place / CORPUS_MANIFEST, required=bool(folder))
+        if not folder and not (place / CORPUS_MANIFEST).is_file():
+            return {}
+        manifest = read_json(place / CORPUS_MANIFEST, "give the training corpus, or none")
         if manifest.get("fingerprint") == self.facts.get("data"):
             return manifest
         if folder:
@@ -186,6 +193,13 @@ def _kind(model: Path, config: PreTrainedConfig, critic: dict[str, Any]) -> str:
     if name in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.values():
         return CRITIC if critic.get("kind") == "style" else REWARD_MODEL
     raise MgenError(f"{model}: holds {name or 'no architecture'}; expected a causal language model or a classifier")
+
+
+def _check_inside(folder: Path) -> None:
+    """Raises `MgenError` unless all that is published is regular files in the folder; links inside it may be used."""
+    for path in (path for pattern in PUBLISHED for path in folder.glob(pattern)):
+        if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+            raise MgenError(f"{path}: expected a file of the run, found a link out of it or no file; put a copy there")
 
 
 def _read_json(path: Path, required: bool = True) -> dict[str, Any]:

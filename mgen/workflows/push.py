@@ -105,6 +105,8 @@ def push(run: Path | str, repo: str = "", **options: Any) -> PushResult:
     contents = _contents(Path(run), repo, config)
     trained = contents.run
     out = Path(config.dry_run) if config.dry_run else trained.folder / FOLDER
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise MgenError(f"{out}: expected a folder or nothing, found a link or a file; remove it")
     if not config.dry_run and out.exists():
         shutil.rmtree(out)  # of the push before
     files = write_repository(out, contents)
