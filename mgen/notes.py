@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,11 +17,15 @@ from symusic import Note, core
 
 from mgen.arrays import ranges
 from mgen.errors import RejectedFile
+from mgen.time_signatures import signatures_in_effect
 
 STEPS_PER_QUARTER = 24
 """Grid steps in a quarter note: triplets and sixteenths both fall on it, and 2:1 swing can be written."""
 
-MAX_BEATS = 7  # longest bar of an encoding, in quarter notes
+STEPS_PER_EIGHTH = STEPS_PER_QUARTER // 2
+STEPS_PER_WHOLE = 4 * STEPS_PER_QUARTER
+MAX_BEATS = {4: 7, 8: 12}  # denominator of a time signature -> most beats in a bar of an encoding
+MAX_BAR = 7 * STEPS_PER_QUARTER  # longest bar of an encoding, in grid steps
 MAX_DURATION = 13 * STEPS_PER_QUARTER  # longest duration of an encoding, in grid steps
 Ints = NDArray[np.int32]
 
@@ -37,7 +42,22 @@ class Bars:
 
     piece: Ints  # (M,)
     onset: Ints  # (M,) grid steps
-    beats: Ints  # (M,) length in quarter notes, 1..MAX_BEATS
+    beats: Ints  # (M,) beats in the bar, the numerator of its time signature, 1..MAX_BEATS[unit]
+    unit: Ints  # (M,) the denominator: 4, a beat is a quarter note, or 8, an eighth
+
+    @property
+    def length(self) -> Ints:
+        """(M,) grid steps."""
+        return self.beats * STEPS_PER_WHOLE // self.unit
+
+    def select(self, rows: NDArray[np.bool_] | NDArray[np.integer] | slice) -> Bars:
+        """The bars in `rows`, a mask (M,), numbers or a slice."""
+        return Bars(self.piece[rows], self.onset[rows], self.beats[rows], self.unit[rows])
+
+    def changes(self) -> list[tuple[int, int, int]]:
+        """Onset, beats and unit of the bars of one piece where these two change, the first included."""
+        at = np.flatnonzero(np.diff(self.beats * 8 + self.unit, prepend=-1))
+        return [(int(self.onset[i]), int(self.beats[i]), int(self.unit[i])) for i in at]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,9 +103,15 @@ class Notes:
         return np.searchsorted(self.bars.piece, np.arange(self.n_pieces + 1))
 
     @property
+    def bar_row(self) -> NDArray[np.int64]:
+        """(N,) row of `bars` that each note is in."""
+        rows: NDArray[np.int64] = self.bar_starts[self.piece] + self.bar
+        return rows
+
+    @property
     def position(self) -> Ints:
         """(N,) grid steps since the note's bar began."""
-        begins: Ints = self.bars.onset[self.bar_starts[self.piece] + self.bar]
+        begins: Ints = self.bars.onset[self.bar_row]
         return self.onset - begins
 
     @classmethod
@@ -112,7 +138,7 @@ class Notes:
         """Read scores onto the grid: onsets rounded to the nearest step, durations at least one step.
 
         Raises:
-            RejectedFile: A time signature cannot be written in whole quarter notes.
+            RejectedFile: A bar is not a whole number of eighth notes.
         """
         return cls.concat([_from_score(score) for score in scores])
 
@@ -128,12 +154,9 @@ class Notes:
             if f.name not in {"n_pieces", "piece", "bars"}
         }
         shift = [part.piece + first for part, first in zip(parts, base, strict=False)]
-        bar_shift = [part.bars.piece + first for part, first in zip(parts, base, strict=False)]
-        bars = Bars(
-            piece=np.concatenate(bar_shift).astype(np.int32),
-            onset=np.concatenate([part.bars.onset for part in parts]),
-            beats=np.concatenate([part.bars.beats for part in parts]),
-        )
+        bars = Bars(*(np.concatenate([getattr(part.bars, name) for part in parts]) for name in Bars.__slots__))
+        bar_shift = np.repeat(base[:-1], [len(part.bars.piece) for part in parts])
+        bars = replace(bars, piece=(bars.piece + bar_shift).astype(np.int32))
         return cls(n_pieces=int(base[-1]), piece=np.concatenate(shift).astype(np.int32), bars=bars, **columns)
 
     def select(self, rows: NDArray[np.bool_] | NDArray[np.integer]) -> Notes:
@@ -151,7 +174,7 @@ class Notes:
         rows, owner = ranges(self.starts[taken], self.starts[taken + 1])
         bar_rows, bar_owner = ranges(self.bar_starts[taken], self.bar_starts[taken + 1])
         columns = {name: getattr(self, name)[rows] for name in _NOTE_COLUMNS if name != "piece"}
-        bars = Bars(bar_owner.astype(np.int32), self.bars.onset[bar_rows], self.bars.beats[bar_rows])
+        bars = replace(self.bars.select(bar_rows), piece=bar_owner.astype(np.int32))
         return Notes(
             n_pieces=len(taken),
             piece=owner.astype(np.int32),
@@ -166,9 +189,8 @@ class Notes:
         one = self.pieces([piece])
         score = core.ScoreTick(STEPS_PER_QUARTER)
         score.tempos.append(core.TempoTick(0, qpm=tempo))
-        change = np.flatnonzero(np.diff(one.bars.beats, prepend=-1))
-        for onset, beats in zip(one.bars.onset[change].tolist(), one.bars.beats[change].tolist(), strict=True):
-            score.time_signatures.append(core.TimeSignatureTick(onset, beats, 4))
+        for signature in one.bars.changes():
+            score.time_signatures.append(core.TimeSignatureTick(*signature))
         for program in np.unique(one.program).tolist():
             rows = one.program == program
             track = core.TrackTick("drums" if program < 0 else f"program {program}", max(program, 0), program < 0)
@@ -193,7 +215,7 @@ def sort_order(
 def _empty() -> Notes:
     none = np.zeros(0, np.int32)
     columns = dict.fromkeys(_NOTE_COLUMNS, none)
-    return Notes(n_pieces=0, bars=Bars(none, none, none), n_tokens=none, n_broken=none, **columns)
+    return Notes(n_pieces=0, bars=Bars(none, none, none, none), n_tokens=none, n_broken=none, **columns)
 
 
 def _from_score(score: core.ScoreTick) -> Notes:
@@ -202,7 +224,7 @@ def _from_score(score: core.ScoreTick) -> Notes:
         (track.notes.numpy(), -1 if track.is_drum else track.program) for track in score.tracks if len(track.notes)
     ]
     if not tracks:
-        bars = Bars(np.zeros(1, np.int32), np.zeros(1, np.int32), np.full(1, 4, np.int32))
+        bars = Bars(*np.array([[0], [0], [4], [4]], np.int32))
         return replace(_empty(), n_pieces=1, bars=bars, n_tokens=np.zeros(1, np.int32), n_broken=np.zeros(1, np.int32))
     time = np.concatenate([notes["time"] for notes, _ in tracks])
     onset = np.rint(time * scale).astype(np.int32)
@@ -214,64 +236,81 @@ def _from_score(score: core.ScoreTick) -> Notes:
     program = np.concatenate([np.full(len(notes["time"]), program, np.int32) for notes, program in tracks])
     piece = np.zeros(len(onset), np.int32)
     order = sort_order(piece, onset, program, pitch, duration, velocity)
-    signatures = [
-        (round(signature.time * scale), signature.numerator, signature.denominator)
-        for signature in score.time_signatures
-    ]
-    bar_onset, bar_beats = bar_lines(signatures, int(onset.max()))
+    signatures = [(round(tick * scale), beats, unit) for tick, beats, unit in signatures_in_effect(score)]
+    bars = bar_lines(signatures, int(onset.max()))
     none = np.zeros(1, np.int32)
     return Notes(
         n_pieces=1,
         piece=piece,
         onset=onset[order],
         duration=duration[order],
-        bar=(np.searchsorted(bar_onset, onset[order], side="right") - 1).astype(np.int32),
+        bar=(np.searchsorted(bars.onset, onset[order], side="right") - 1).astype(np.int32),
         pitch=pitch[order],
         velocity=velocity[order],
         program=program[order],
         token=np.full(len(onset), -1, np.int32),
         broken=np.zeros(len(onset), np.int32),
-        bars=Bars(np.zeros(len(bar_onset), np.int32), bar_onset, bar_beats),
+        bars=bars,
         n_tokens=none,
         n_broken=none,
     )
 
 
-def bar_lines(signatures: Sequence[tuple[int, int, int]], last: int) -> tuple[Ints, Ints]:
-    """Onset (M,) in grid steps and length (M,) in quarters of the bars from 0 to the one that holds step `last`.
+def bar_lines(signatures: Sequence[tuple[int, int, int]], last: int) -> Bars:
+    """The bars of one piece, from time 0 to the one that holds step `last`.
+
+    Quarters and longer beats are written as quarters, shorter ones as eighths, and a bar too long for that as several.
 
     Args:
-        signatures: (onset in grid steps, numerator, denominator). Before the first one the metre is 4/4. A change
-            inside a bar ends that bar early if whole quarters are left of it, and otherwise waits for the next bar
-            line.
+        signatures: (onset in grid steps, numerator, denominator), in order. Before the first one the metre is 4/4. A
+            change inside a bar ends that bar early if whole eighths are left of it, and otherwise waits for the next
+            bar line.
 
     Raises:
-        RejectedFile: A bar is not 1 to 7 whole quarter notes long. (6/8 is written as 3/4, 12/8 as 6/4.)
+        RejectedFile: A bar is not a whole number of eighth notes.
     """
-    changes = sorted(signatures, key=lambda signature: signature[0])
+    changes = list(signatures)
     if not changes or changes[0][0] > 0:
         changes.insert(0, (0, 4, 4))
-    onsets: list[NDArray[np.int64]] = []
-    lengths: list[NDArray[np.int64]] = []
+    written: list[NDArray[np.int64]] = []
     now = 0
-    for i, (_, numerator, denominator) in enumerate(changes):
-        until = changes[i + 1][0] if i + 1 < len(changes) else last + 1
-        until = min(until, last + 1)
+    for (_, numerator, denominator), (change, *_) in pairwise([*changes, (last + 1, 4, 4)]):
+        until = min(change, last + 1)
         if until <= now:
             continue
-        beats, rest = divmod(numerator * 4, denominator) if denominator else (0, 1)
-        if rest or not 1 <= beats <= MAX_BEATS:
+        length, rest = divmod(numerator * STEPS_PER_WHOLE, denominator)
+        if rest or length % STEPS_PER_EIGHTH:
             raise RejectedFile(
-                "time signature", f"{numerator}/{denominator} is not 1 to {MAX_BEATS} whole quarter notes"
+                "time signature", f"a bar of {numerator}/{denominator} is not a whole number of eighth notes"
             )
-        step = beats * STEPS_PER_QUARTER
-        count = -(-(until - now) // step)
-        lines = now + step * np.arange(count)
-        length = np.full(count, beats)
-        cut, odd = divmod(until - int(lines[-1]), STEPS_PER_QUARTER)
-        if until <= last and not odd and 1 <= cut < beats:
-            length[-1] = cut
-        onsets.append(lines)
-        lengths.append(length)
-        now = int(lines[-1]) + int(length[-1]) * STEPS_PER_QUARTER
-    return np.concatenate(onsets).astype(np.int32), np.concatenate(lengths).astype(np.int32)
+        metres = np.tile(_metres(length, 4 if denominator <= 4 else 8), (-(-(until - now) // length), 1))
+        lines = now + np.cumsum(_lengths(metres))
+        metres = metres[: np.searchsorted(lines, until) + 1]
+        early = int(lines[len(metres) - 1]) - until
+        if until <= last and early and early % STEPS_PER_EIGHTH == 0:
+            rest_of_bar = _metres(int(_lengths(metres)[-1]) - early, int(metres[-1, 1]))
+            metres = np.concatenate([metres[:-1], rest_of_bar])
+        written.append(metres)
+        now += int(_lengths(metres).sum())
+    metres = np.concatenate(written)
+    onset = np.cumsum(_lengths(metres)) - _lengths(metres)
+    return Bars(*(column.astype(np.int32) for column in (np.zeros_like(onset), onset, *metres.T)))
+
+
+def _lengths(metres: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(M,) grid steps of bars of time signatures (M, 2)."""
+    return metres[:, 0] * STEPS_PER_WHOLE // metres[:, 1]
+
+
+def _metres(length: int, unit: int) -> NDArray[np.int64]:
+    """(K, 2) time signatures that write a bar of `length` grid steps, in beats of 1/`unit` or else in eighths.
+
+    One if it is not too long; of several, a compound metre has whole groups of three beats (15/8 is 9/8 and 6/8).
+    """
+    if length % (STEPS_PER_WHOLE // unit):
+        unit = 8
+    beats = length * unit // STEPS_PER_WHOLE
+    group = 1 if beats % 3 else 3
+    groups = beats // group
+    bars = -(-groups // (MAX_BEATS[unit] // group))
+    return np.array([[group * ((groups + bars - 1 - number) // bars), unit] for number in range(bars)])

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mgen.errors import MgenError
 from mgen.files import write_atomically
+from mgen.music import metrics
 from mgen.notes import Notes
 from mgen.stored import explain_damage, finite, read_json
 from rewards.batch import batch_features
@@ -123,12 +124,11 @@ def fit_bands(notes: Notes) -> Bands:
             "give more excerpts"
         )
     typical = float(np.median(notes.counts[some]))
-    quarters = np.bincount(notes.bars.piece, weights=notes.bars.beats, minlength=notes.n_pieces)
     bands = Bands(
         about={
             "pieces": int(some.sum()),
             "notes": typical,
-            "quarters": float(np.median(quarters[some])),
+            "quarters": float(np.median(metrics.quarters(notes)[some])),
             "tokens": float(np.median(notes.n_tokens[some])),
         }
     )

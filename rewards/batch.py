@@ -93,11 +93,23 @@ class BatchFeatures(OnsetClusters):
         return np.searchsorted(_GAP_EDGES, gap).astype(np.int64)
 
     @cached_property
+    def _near_bar(self) -> tuple[Longs, Ints]:
+        """(M,) row in `notes.bars` of each cluster, and its step there plus TOGETHER: just before a bar is in it."""
+        bars = self.notes.bars
+        row = self.notes.bar_starts[self.cluster_piece] + self.cluster_bar
+        step = self.cluster_onset + np.int32(TOGETHER) - bars.onset[row]
+        over = step >= bars.length[row]  # just before the next bar, if there is one
+        over &= np.append(bars.piece[1:], -1)[row] == self.cluster_piece
+        return row + over, np.where(over, step - bars.length[row], step)
+
+    @cached_property
     def beat(self) -> tuple[Ints, Ints]:
         """(M,) quarter note in which each cluster begins, and its step there, -2..21: just before a beat is on it."""
-        near = self.cluster_onset + TOGETHER
+        row, near = self._near_bar
         number, step = np.divmod(near, np.int32(STEPS_PER_QUARTER))
-        return number, step - np.int32(TOGETHER)
+        beats = -(-self.notes.bars.length // STEPS_PER_QUARTER)
+        before = np.cumsum(beats) - beats  # quarters, whole or not, before each bar
+        return number + before[row].astype(np.int32), step - np.int32(TOGETHER)
 
     @cached_property
     def ends(self) -> tuple[Longs, Longs]:
@@ -121,12 +133,7 @@ class BatchFeatures(OnsetClusters):
     @cached_property
     def bar_patterns(self) -> tuple[Longs, NDArray[np.uint64]]:
         """Rows in `notes.bars` of the bars with onsets, and the sixteenths of each that have one, as bits."""
-        bars = self.notes.bars
-        row = self.notes.bar_starts[self.cluster_piece] + self.cluster_bar
-        step = self.cluster_onset + TOGETHER - bars.onset[row]
-        over = step >= bars.beats[row] * STEPS_PER_QUARTER  # just before the next bar, if there is one
-        over &= np.append(bars.piece[1:], -1)[row] == self.cluster_piece
-        row, step = row + over, np.where(over, 0, step)
+        row, step = self._near_bar
         bit = np.uint64(1) << np.minimum(step // (STEPS_PER_QUARTER // 4), 63).astype(np.uint64)
         first = np.flatnonzero(np.diff(row, prepend=-1))
         return row[first], np.bitwise_or.reduceat(bit, first) if len(first) else bit

@@ -89,7 +89,7 @@ def same(first: Notes, second: Notes) -> bool:
 
 
 def bars_equal(first: Bars, second: Bars) -> bool:
-    return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in ("piece", "onset", "beats"))
+    return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in Bars.__slots__)
 
 
 def works(n: int, of: int = 1) -> NDArray[np.str_]:

@@ -13,6 +13,7 @@ from mgen.corpus.beats import (
     MIN_OFFSET,
     grid_offset,
     grid_strength,
+    lengthen_odd_bars,
     merge_partial_bars,
     remove_offset,
     repair_beats,
@@ -20,7 +21,7 @@ from mgen.corpus.beats import (
     retime_to_seconds,
 )
 from mgen.corpus.demo import COLLECTIONS, compose
-from mgen.errors import MgenError
+from mgen.errors import MgenError, RejectedFile
 from mgen.notes import STEPS_PER_QUARTER, Notes
 
 ON_PAPER = [name for name, where in COLLECTIONS.items() if not where.performed]
@@ -181,8 +182,12 @@ def test_offset_and_bars_are_found_together():
 
 
 @pytest.mark.parametrize(
-    "stated", [[(0, 4, 4)], [(0, 3, 4)], [(0, 2, 4)], [(0, 6, 8)], [(0, 5, 4)], [(0, 1, 4), (1, 4, 4)], []]
-)
+    "stated",
+    [
+        [(0, 4, 4)], [(0, 3, 4)], [(0, 2, 4)], [(0, 6, 8)], [(0, 5, 4)], [(0, 1, 4), (1, 4, 4)], [],
+        [(0, 7, 8)], [(0, 3, 8)], [(0, 4, 4), (16, 7, 8), (19.5, 4, 4)], [(0, 0, 4)], [(0, 4, 3)],
+    ],
+)  # fmt: skip
 def test_bars_that_a_file_can_mean_stay(stated):
     score = score_of(song(4, late=1), signatures=stated)
     same, beats = repair_beats(score)
@@ -195,9 +200,7 @@ def test_an_odd_end_does_not_make_a_metre_of_one_beat():
     assert_same(repair_beats(score)[0], score)
 
 
-@pytest.mark.parametrize(
-    "stated", [[(0, 0, 4)], [(0, 4, 3)], [(0, 4, 4), (0, 1, 4)], [(0, 1, 4), (40, 2, 4), (44, 1, 4)]]
-)
+@pytest.mark.parametrize("stated", [[(0, 4, 4), (0, 1, 4)], [(0, 1, 4), (40, 2, 4), (44, 1, 4)], [(0, 2, 8)]])
 def test_time_signatures_that_mean_nothing_are_replaced(stated):
     moved, beats = replace_metre(score_of(song(4), signatures=stated))
     assert signatures(moved) == [(0, 4, 4)]
@@ -207,13 +210,28 @@ def test_time_signatures_that_mean_nothing_are_replaced(stated):
 def test_upbeats_written_as_bars_of_eighths_become_part_of_bars_that_stay():
     repeat = [(0, 1, 8), (0.5, 3, 4), (24.5, 5, 8), (27, 1, 8), (27.5, 3, 4)]
     score = score_of([(0, 0.5, 79), *song(3, late=0.5)], signatures=repeat)
-    with pytest.raises(MgenError, match="1/8"):
-        Notes.from_scores([score])
     moved, metre = merge_partial_bars(score)
     assert metre == "1/8 3/4 5/8 -> 3/4" and signatures(moved) == [(0, 3, 4)]
     np.testing.assert_array_equal(onsets(moved), onsets(score) + 2.5)  # the first whole bar begins at 3
-    torn = score_of(song(3, late=0.5), signatures=[(0, 1, 8), (0.5, 3, 4), (24.5, 7, 8), (28, 4, 4)])
-    assert merge_partial_bars(torn) == (torn, "")
+    # not upbeats: bars of four after them, and a single bar of seven eighths that moves all the bars of four after it
+    for other in ([(0, 1, 8), (0.5, 3, 4), (24.5, 7, 8), (28, 4, 4)], [(0, 4, 4), (28, 7, 8), (31.5, 4, 4)]):
+        torn = score_of(song(3, late=0.5), signatures=other)
+        assert merge_partial_bars(torn) == (torn, "")
+
+
+def test_an_odd_bar_lasts_until_the_next_eighth_and_the_music_after_it_keeps_its_beats():
+    written = [*song(4), *((onset + 35.75, length, pitch) for onset, length, pitch in song(4))]
+    score = score_of(written, 480, [(0, 4, 4), (32, 15, 16), (35.75, 4, 4)])
+    moved, beats = repair_beats(score)
+    assert beats.metre == "15/16 -> 8/8" and signatures(moved) == [(0, 4, 4), (32, 8, 8), (36, 4, 4)]
+    expected = [onset if onset < 35.75 else onset + 0.25 for onset, *_ in written]
+    np.testing.assert_array_equal(np.sort(onsets(moved)), np.sort(expected))
+    assert_same(repair_beats(moved)[0], moved)
+    # a piece of such bars is none with an odd bar
+    score = score_of(song(4), 480, [(0, 15, 16)])
+    assert_same(lengthen_odd_bars(score)[0], score)
+    with pytest.raises(RejectedFile, match="15/16"):
+        Notes.from_scores([score])
 
 
 def test_the_clock_by_hand():

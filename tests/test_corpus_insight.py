@@ -108,8 +108,8 @@ def test_notes_are_counted_by_style(found):
     assert dict(zip(octaves.labels, octaves.counts["jazz"], strict=True)) == {
         **{str(octave): 0 for octave in range(9)}, "4": 20, "5": 4,
     }  # fmt: skip
-    bars = chart(found, "beats")
-    assert dict(zip(bars.labels, bars.counts["jazz"], strict=True))["4"] == 4
+    bars = chart(found, "metres")
+    assert dict(zip(bars.labels, bars.counts["jazz"], strict=True))["4/4"] == 4
 
 
 def test_durations_have_their_names_and_shares(found):
@@ -245,7 +245,7 @@ def test_the_page_has_every_part_and_nothing_from_outside(full):
     page = Page(html)
     ids = {attrs["id"] for _, attrs in page.elements if "id" in attrs}
     assert ids >= {"main", "shortcuts", "music", "files", "collections", "splits", "cleaning", "limits", "run"}
-    keys = ("notes", "pitch", "classes", "octaves", "durations", "tempo", "beats", "swing", "polyphony", "instrument")
+    keys = ("notes", "pitch", "classes", "octaves", "durations", "tempo", "metres", "swing", "polyphony", "instrument")
     assert {f"chart-{key}" for key in keys} <= ids
     targets = {attrs["href"] for tag, attrs in page.elements if tag == "a"}
     assert targets and {target.lstrip("#") for target in targets} <= ids

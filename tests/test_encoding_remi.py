@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import symusic
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from miditok import REMI
 
 from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.encoding.remi import PITCH_RANGE, Kind, Remi
@@ -24,10 +26,17 @@ REAL_MUSIC = os.environ.get("MGEN_REAL_MUSIC", "")
 
 
 def theirs(remi: Remi, ids: list[int]) -> list[tuple[int, ...]]:
-    """MidiTok's reading: (onset, program, pitch, duration, velocity) of every note, sorted."""
+    """MidiTok's reading: (onset, program, pitch, duration, velocity) of every note, sorted, in whole grid steps."""
     score = remi.miditok.decode(ids if remi.multi else [ids])
+    fine = score.ticks_per_quarter // 24  # MidiTok has 24 positions per beat, so 48 per quarter in eighth metres
     return sorted(
-        (note.time, -1 if track.is_drum else track.program, note.pitch, note.duration, note.velocity)
+        (
+            note.time // fine,
+            -1 if track.is_drum else track.program,
+            note.pitch,
+            max(note.duration // fine, 1),
+            note.velocity,
+        )
         for track in score.tracks
         for note in track.notes
     )
@@ -175,6 +184,9 @@ def test_a_completion_is_read_in_the_bar_that_its_prompt_left(remi):
         ("Bar_None TimeSig_2/4 Position_60 Pitch_60 Velocity_63 Duration_1.0.24", 1),  # outside the bar
         (f"Bar_None TimeSig_4/4 Position_12 Pitch_60 {NOTE} Position_6 Pitch_60 {NOTE}", 1),  # back in time
         (f"Bar_None TimeSig_4/4 Position_12 Pitch_60 {NOTE} Pitch_60 {NOTE}", 1),  # the same note twice
+        (f"Bar_None TimeSig_9/8 Position_214 Pitch_60 {NOTE}", 0),
+        (f"Bar_None TimeSig_9/8 Position_216 Pitch_60 {NOTE}", 1),  # outside nine eighths
+        (f"Bar_None TimeSig_9/8 Position_13 Pitch_60 {NOTE}", 1),  # half a grid step
         ("Bar_None TimeSig_4/4 Position_0 Pitch_60 Velocity_63 Duration_1.0.24 PAD_None", 1),
     ],
 )
@@ -215,6 +227,53 @@ def test_transposition_moves_pitches_and_nothing_else(remi):
 def test_a_style_with_digits_is_refused():
     with pytest.raises(MgenError, match="small letters"):
         Remi.build(styles=("bebop2",))
+
+
+@pytest.mark.parametrize("signatures", [[(0, 6, 8)], [(0, 7, 8), (84, 4, 4), (180, 12, 8), (324, 3, 8)], [(0, 1, 8)]])
+@pytest.mark.parametrize("multi", ENCODINGS)
+def test_eighth_metres_are_written_as_miditok_does(signatures, multi):
+    rng = np.random.default_rng(3)
+    score = symusic.Score(24)
+    score.time_signatures.extend([symusic.TimeSignature(*signature) for signature in signatures])
+    for program, is_drum in ((0, False), (40, False), (0, True)):
+        track = symusic.Track("", program, is_drum)
+        onsets = np.sort(rng.integers(0, 500, 40)).tolist()
+        track.notes.extend(
+            [symusic.Note(on, int(rng.integers(1, 160)), int(rng.integers(21, 109)), 80) for on in onsets]
+        )
+        score.tracks.append(track)
+    notes = on_grid(score, ENCODINGS[multi])
+    check_both_ways(notes, ENCODINGS[multi])
+    names = [ENCODINGS[multi].names[token] for token in ENCODINGS[multi].encode(notes)[0]]
+    stated = [f"TimeSig_{beats}/{unit}" for _, beats, unit in signatures]
+    assert list(dict.fromkeys(name for name in names if name.startswith("TimeSig"))) == stated
+
+
+def test_plain_miditok_reads_a_saved_tokenizer_in_eighth_metres(tmp_path, remi):
+    remi.save_pretrained(tmp_path)
+    plain = REMI(params=tmp_path / "miditok.json")
+    vocabulary = {name: i for i, name in enumerate(remi.names)}
+    # the second dotted quarter of a bar of 6/8, an eighth long; then the fourth eighth of the next bar
+    bar = "Bar_None TimeSig_6/8 Position_72"
+    text = f"{bar} Pitch_60 Velocity_63 Duration_1.0.24 {bar} Pitch_62 {NOTE}"
+    ids = [vocabulary[name] for name in text.split()]
+    score = plain.decode([ids])
+    quarter = score.ticks_per_quarter
+    read = [(note.time / quarter, note.duration / quarter, note.pitch) for note in score.tracks[0].notes]
+    assert read == [(1.5, 0.5, 60), (4.5, 0.25, 62)]
+    notes = Notes.from_ids([ids], remi)
+    assert [(on / 24, length / 24) for on, length in zip(notes.onset, notes.duration, strict=True)] == [
+        (1.5, 0.5),
+        (4.5, 0.25),
+    ]
+
+
+def test_a_vocabulary_without_eighth_metres_is_refused(tmp_path, remi):
+    config = copy.deepcopy(remi.miditok.config)
+    config.time_signature_range = {4: list(range(1, 8))}
+    REMI(config).save(tmp_path / "miditok.json")
+    with pytest.raises(MgenError, match="another version of mgen .*mgen prepare .*mgen pretrain"):
+        Remi.from_pretrained(tmp_path)
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path):

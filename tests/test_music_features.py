@@ -9,7 +9,7 @@ from evaluation_pieces import demo, each, line, nothing, piece, random_piece, so
 
 from mgen.errors import MgenError
 from mgen.music.features import FEATURE_NAMES, FORMAT_FREE, GROUPS, feature_names, features
-from mgen.notes import Bars, Notes
+from mgen.notes import Notes
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def test_tempo_changes_nothing_outside_the_metre(mixed):
         mixed,
         onset=2 * mixed.onset,
         duration=2 * mixed.duration,
-        bars=Bars(mixed.bars.piece, 2 * mixed.bars.onset, mixed.bars.beats),
+        bars=replace(mixed.bars, onset=2 * mixed.bars.onset),
     )
     np.testing.assert_allclose(features(slower, FORMAT_FREE), features(mixed, FORMAT_FREE), atol=1e-9)
     assert not np.allclose(features(slower, ["metre"]), features(mixed, ["metre"]))

@@ -26,39 +26,61 @@ def test_onsets_go_to_the_nearest_step():
     assert notes.duration.tolist() == [1, 1]  # 20 ticks, and 5 ticks raised to the least step
 
 
-@pytest.mark.parametrize(("signature", "beats"), [((6, 8), 3), ((12, 8), 6), ((2, 2), 4), ((3, 4), 3), ((5, 4), 5)])
-def test_metre_is_written_in_quarters(signature, beats):
-    onsets, lengths = bar_lines([(0, *signature)], 300)
-    assert lengths.tolist() == [beats] * len(lengths)
-    assert np.diff(onsets).tolist() == [24 * beats] * (len(onsets) - 1)
+def bars_of(signatures, last):
+    bars = bar_lines(signatures, last)
+    assert bars.length[:-1].tolist() == np.diff(bars.onset).tolist()
+    return bars.onset.tolist(), [f"{beats}/{unit}" for beats, unit in zip(bars.beats, bars.unit, strict=True)]
 
 
-@pytest.mark.parametrize("signature", [(7, 8), (3, 8), (9, 8), (8, 4), (0, 4), (4, 0)])
-def test_metre_that_quarters_cannot_write_is_refused(signature):
-    with pytest.raises(RejectedFile, match=f"{signature[0]}/{signature[1]}"):
-        bar_lines([(0, *signature)], 300)
+@pytest.mark.parametrize("signature", ["1/8", "3/8", "5/8", "6/8", "7/8", "9/8", "12/8", "1/4", "3/4", "5/4", "7/4"])
+def test_quarters_and_eighths_keep_their_time_signature(signature):
+    beats, unit = map(int, signature.split("/"))
+    onsets, metres = bars_of([(0, beats, unit)], 300)
+    assert set(metres) == {signature}
+    assert onsets == list(range(0, 301, beats * 96 // unit))
+
+
+@pytest.mark.parametrize(
+    ("signature", "written"),
+    [
+        ((2, 2), ["4/4"]), ((3, 2), ["6/4"]), ((1, 1), ["4/4"]), ((6, 16), ["3/8"]), ((12, 16), ["6/8"]),
+        ((8, 4), ["4/4", "4/4"]), ((9, 4), ["6/4", "3/4"]), ((13, 8), ["7/8", "6/8"]), ((15, 8), ["9/8", "6/8"]),
+    ],
+)  # fmt: skip
+def test_other_bars_are_written_as_the_same_time_in_quarters_or_eighths(signature, written):
+    _, metres = bars_of([(0, *signature)], 24 * 40)
+    assert metres[: 2 * len(written)] == 2 * written
+
+
+def test_bars_that_eighths_cannot_write_are_refused():
+    with pytest.raises(RejectedFile, match="5/16"):
+        bar_lines([(0, 5, 16)], 300)
+
+
+def test_an_impossible_time_signature_means_nothing():
+    for impossible in ((0, 4), (4, 0), (4, 3)):
+        notes = Notes.from_scores([score([(0, 9600, 60, 64)], ((0, 3, 4), (0, *impossible), (480, *impossible)))])
+        assert notes.bars.beats.tolist() == [3]
 
 
 def test_a_pickup_bar_keeps_its_length():
-    # A quarter of pickup written as 1/4, then 3/4.
-    onsets, lengths = bar_lines([(0, 1, 4), (24, 3, 4)], 100)
-    assert onsets.tolist() == [0, 24, 96] and lengths.tolist() == [1, 3, 3]
+    # A quarter of pickup written as 1/4, then 3/4; an eighth written as 1/8, then 6/8.
+    assert bars_of([(0, 1, 4), (24, 3, 4)], 100) == ([0, 24, 96], ["1/4", "3/4", "3/4"])
+    assert bars_of([(0, 1, 8), (12, 6, 8)], 100) == ([0, 12, 84], ["1/8", "6/8", "6/8"])
 
 
-def test_a_change_inside_a_bar_ends_it_if_quarters_are_left():
-    assert [column.tolist() for column in bar_lines([(0, 4, 4), (48, 3, 4)], 130)] == [
-        [0, 48, 120],
-        [2, 3, 3],
-    ]
-    # 50 steps are no whole quarters: the bar is finished first
-    assert [column.tolist() for column in bar_lines([(0, 4, 4), (50, 3, 4)], 130)] == [[0, 96], [4, 3]]
+def test_a_change_inside_a_bar_ends_it_if_eighths_are_left():
+    assert bars_of([(0, 4, 4), (48, 3, 4)], 130) == ([0, 48, 120], ["2/4", "3/4", "3/4"])
+    assert bars_of([(0, 4, 4), (60, 3, 4)], 130) == ([0, 60], ["5/8", "3/4"])
+    assert bars_of([(0, 7, 4), (156, 3, 4)], 160) == ([0, 84, 156], ["7/8", "6/8", "3/4"])
+    # 50 steps are no whole eighths: the bar is finished first
+    assert bars_of([(0, 4, 4), (50, 3, 4)], 130) == ([0, 96], ["4/4", "3/4"])
 
 
 def test_bars_hold_their_notes(demo_pieces):
     notes = Notes.from_scores(demo_pieces)
     assert (notes.position >= 0).all()
-    lengths = notes.bars.beats[notes.bar_starts[notes.piece] + notes.bar] * 24
-    assert (notes.position < lengths).all()
+    assert (notes.position < notes.bars.length[notes.bar_row]).all()
 
 
 def test_pieces_taken_out_are_the_pieces_put_in(demo_pieces):
@@ -83,3 +105,12 @@ def test_a_score_made_of_notes_reads_back_as_the_same_notes(demo_pieces):
 def test_a_score_without_notes_is_an_empty_piece():
     notes = Notes.from_scores([symusic.Score(480), score([(0, 480, 60, 64)])])
     assert notes.counts.tolist() == [0, 1]
+
+
+def test_a_score_keeps_its_metres():
+    metres = [(0, 3, 4), (72, 6, 8), (144, 7, 8), (228, 7, 4)]
+    notes = Notes.from_scores(
+        [score([(0, 5000, 60, 64), (6000, 10, 62, 64)], [(20 * on, *metre) for on, *metre in metres])]
+    )
+    assert [(sign.time, sign.numerator, sign.denominator) for sign in notes.to_score(0).time_signatures] == metres
+    assert Notes.concat([notes, notes]).pieces([1]).bars.changes() == metres

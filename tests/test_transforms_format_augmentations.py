@@ -34,7 +34,7 @@ from mgen.transforms.format_augmentations import (
     tritone_away,
 )
 from mgen.transforms.hard_negatives import straighten_eighths
-from mgen.transforms.rebuild import apply_where, is_changed, next_onset, usual_beats
+from mgen.transforms.rebuild import apply_where, is_changed, next_onset, usual_metre
 
 RNG = np.random.default_rng(0)
 
@@ -124,7 +124,7 @@ def assert_valid(notes: Notes) -> None:
     np.testing.assert_array_equal(order, np.arange(len(notes)))
     lines, starts = notes.bars, notes.bar_starts
     assert (np.diff(starts) >= 1).all() and (lines.onset[starts[:-1]] == 0).all()
-    ends = lines.onset + 24 * lines.beats
+    ends = lines.onset + lines.length
     inside = np.diff(lines.piece) == 0
     np.testing.assert_array_equal(lines.onset[1:][inside], ends[:-1][inside])
     row = starts[notes.piece] + notes.bar
@@ -187,7 +187,7 @@ def test_bar_lines_move_by_whole_beats(music):
     later = changed.onset - music.onset
     for piece in range(music.n_pieces):
         (moved,) = set(later[music.piece == piece].tolist())
-        beats = usual_beats(music)[piece]
+        beats = usual_metre(music)[0][piece]
         assert moved in {24 * k for k in range(1, beats)}
         assert set(changed.bars.beats[changed.bars.piece == piece].tolist()) == {beats}
 

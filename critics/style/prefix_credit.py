@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mgen.arrays import Floats, run_starts
-from mgen.notes import Bars, Notes
+from mgen.notes import Notes
 
 BATCH = 1024  # prefixes scored at a time, to limit memory
 
@@ -58,4 +58,4 @@ def _prefixes(notes: Notes, piece: NDArray[np.integer], n_notes: NDArray[np.inte
     np.maximum.at(last_bar, prefixes.piece, prefixes.bar)
     bars = prefixes.bars
     keep = np.arange(len(bars.piece)) - prefixes.bar_starts[bars.piece] <= last_bar[bars.piece]
-    return replace(prefixes, bars=Bars(bars.piece[keep], bars.onset[keep], bars.beats[keep]))
+    return replace(prefixes, bars=bars.select(keep))

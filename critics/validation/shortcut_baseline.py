@@ -48,8 +48,8 @@ def _loudness(notes: Notes) -> Floats:
 def _phase(notes: Notes) -> Floats:
     """Share of onsets at each step of a quarter, and on each beat of the bar."""
     first = run_starts(notes.piece, notes.onset)
-    owner, onset, position = notes.piece[first], notes.onset[first], notes.position[first]
-    step = _shares(owner, onset % STEPS_PER_QUARTER, STEPS_PER_QUARTER, notes.n_pieces)
+    owner, position = notes.piece[first], notes.position[first]
+    step = _shares(owner, position % STEPS_PER_QUARTER, STEPS_PER_QUARTER, notes.n_pieces)
     beat = _shares(owner, np.clip(position // STEPS_PER_QUARTER, 0, 7), 8, notes.n_pieces)
     return np.column_stack([step, beat])
 

@@ -18,6 +18,7 @@ from symusic import Note, core
 from mgen.arrays import Floats
 from mgen.errors import MgenError
 from mgen.notes import MAX_BEATS, STEPS_PER_QUARTER
+from mgen.time_signatures import Signature, signatures_in_effect
 
 BeatStep = Literal["offset", "metre", "clock"]
 BEAT_STEPS: tuple[BeatStep, ...] = get_args(BeatStep)
@@ -62,11 +63,14 @@ MIN_STEADY_SHARE = 0.7
 as upbeats and ends of repeats.
 """
 
+MAX_ODD_SHARE = 0.2
+"""Share of a piece that bars which are not of whole eighths (15/16) may cover for them to be made a little longer."""
+
 CLOCK_TICKS = 480  # ticks per quarter of a score retimed to seconds; a tick is about a millisecond
 _DEFAULT_TEMPO = 500_000  # microseconds per quarter of a file without a tempo: 120 quarter notes per minute
 _MAX_DURATION = 4.0  # quarter notes; longer durations are no stronger accent
 
-Signatures = list[tuple[int, int, int]]
+Signatures = list[Signature]
 Retime = Callable[[NDArray[Any]], NDArray[Any]]
 
 
@@ -128,6 +132,8 @@ def repair_beats(score: core.ScoreTick, steps: Collection[str] = BEAT_STEPS) -> 
     metre = ""
     if "metre" in steps:
         score, metre = merge_partial_bars(score)
+        if not metre:
+            score, metre = lengthen_odd_bars(score)
     offset = grid_offset(score) if "offset" in steps else 0.0
     if offset:
         score = remove_offset(score, offset)
@@ -183,41 +189,78 @@ def remove_offset(score: core.ScoreTick, offset: float) -> core.ScoreTick:
     """
     ticks = round(offset * score.ticks_per_quarter)
     first = min((track.notes.numpy()["time"].min() for track in score.tracks if len(track.notes)), default=0)
-    bar = _first_bar(score) * score.ticks_per_quarter if first < ticks else 0
+    bar = _first_bar(score) if first < ticks else 0
     return _shift(score, bar - ticks, bar)
 
 
 def merge_partial_bars(score: core.ScoreTick) -> tuple[core.ScoreTick, str]:
     """Merges upbeats and ends of repeats that are written as separate, partial bars; returns what replaced what.
 
-    Applies if such bars are not of whole quarter notes, which tokens cannot write, and if bars of one time signature,
-    in phase, cover nearly all the piece: their signature then holds throughout.
+    Applies if bars of one time signature, all in phase, cover nearly all the piece, and the others, some of which are
+    not of whole quarters, fill at most one such bar at a time: the signature then holds throughout.
     """
     signatures = _signatures(score)
-    lengths = [_bar_quarters(*signature) for _, *signature in signatures]
-    if all(length in range(1, MAX_BEATS + 1) for length in lengths) or _has_one_beat_bars(signatures, score.end()):
+    if all(_bar_quarters(*signature).is_integer() for _, *signature in signatures):
         return score, ""
-    spans = np.diff([time for time, *_ in signatures], append=max(signatures[-1][0] + 1, score.end()))
-    best, steady, upbeat = 0.0, (4, 4), 0
-    for (time, *signature), length in zip(signatures, lengths, strict=True):
-        if length not in range(2, MAX_BEATS + 1):
-            continue
-        bar = int(length) * score.ticks_per_quarter
-        same = [other == signature and (when - time) % bar == 0 for when, *other in signatures]
-        share = float(spans[same].sum() / spans.sum())
-        if share > best:
-            best, steady, upbeat = share, (signature[0], signature[1]), -time % bar
-    if best < MIN_STEADY_SHARE:
+    times = np.array([time for time, *_ in signatures])
+    spans = _spans(signatures, score.end())
+    metres = [(numerator, denominator) for _, numerator, denominator in signatures]
+    steady = max(dict.fromkeys(metres), key=lambda metre: spans[[metre == other for other in metres]].sum())
+    bar = _bar_quarters(*steady) * score.ticks_per_quarter
+    same = np.array([metre == steady for metre in metres])
+    upbeat = -int(times[same][0]) % bar
+    between = np.add.reduceat(np.where(same, 0, spans), np.flatnonzero(np.diff(same, prepend=~same[0])))
+    if (
+        same.all()
+        or bar <= score.ticks_per_quarter
+        or spans[same].sum() < MIN_STEADY_SHARE * spans.sum()
+        or ((times[same] + upbeat) % bar).any()
+        or between.max() > bar
+    ):
         return score, ""
-    return _replace_signatures(_shift(score, upbeat, 0), signatures, steady)
+    return _replace_signatures(_shift(score, int(upbeat), 0), signatures, steady)
+
+
+def lengthen_odd_bars(score: core.ScoreTick) -> tuple[core.ScoreTick, str]:
+    """Makes bars that are not of whole eighths, which tokens cannot write, last until the next eighth.
+
+    The music after them keeps its beats, that much later; a note held into it is that much longer. Returns what
+    replaced what. A piece stays as it is if such bars are more than `MAX_ODD_SHARE` of it.
+    """
+    signatures = _signatures(score)
+    eighths = [8 * numerator / denominator for _, numerator, denominator in signatures]
+    odd = np.array([not length.is_integer() for length in eighths], bool)
+    if not odd.any():
+        return score, ""
+    spans = _spans(signatures, score.end())
+    if spans[odd].sum() > MAX_ODD_SHARE * spans.sum():
+        return score, ""
+    eighth = score.ticks_per_quarter / 2
+    lines, longer = [-np.inf], [0.0]
+    for number in np.flatnonzero(odd).tolist():
+        begin, bar = signatures[number][0], eighths[number] * eighth
+        begins = np.arange(begin, begin + spans[number], bar)
+        ends = np.append(begins[1:], begin + spans[number])
+        lines += ends.tolist()
+        longer += (-(ends - begins) % eighth).tolist()
+    shift = np.cumsum(longer)
+    score = _retime(score, lambda when: np.rint(when + shift[np.searchsorted(lines, when, side="right") - 1]))
+    written: dict[str, str] = {}
+    metres: Any = []
+    for tick, numerator, denominator in signatures_in_effect(score):
+        if 8 * numerator % denominator:
+            old, (numerator, denominator) = f"{numerator}/{denominator}", (8 * numerator // denominator + 1, 8)
+            written[old] = f"{numerator}/{denominator}"
+        metres.append(core.TimeSignatureTick(tick, numerator, denominator))
+    score.time_signatures = metres
+    return score, f"{' '.join(written)} -> {' '.join(dict.fromkeys(written.values()))}"
 
 
 def replace_metre(score: core.ScoreTick, moved_onto_grid: bool = False) -> tuple[core.ScoreTick, str]:
     """Replaces time signatures that are artefacts of the exporter; returns what replaced what.
 
-    These are signatures that mostly give bars of one beat or less, or of an impossible length. The new bars have four
-    beats, or three if accents recur clearly better at three, and start on the beat with most change of harmony and the
-    longest and lowest notes.
+    These are signatures that mostly give bars of one beat or less. The new bars have four beats, or three if accents
+    recur clearly better at three, and start on the beat with most change of harmony and the longest and lowest notes.
 
     Args:
         score: a score on the beats of its file.
@@ -228,7 +271,8 @@ def replace_metre(score: core.ScoreTick, moved_onto_grid: bool = False) -> tuple
     signatures = _signatures(score)
     lengths = [_bar_quarters(*signature) for _, *signature in signatures]
     one_beat_bars = _has_one_beat_bars(signatures, score.end())
-    plausible = len(set(lengths)) <= 1 and set(lengths) <= set(range(2, MAX_BEATS + 1))
+    in_quarters = all(denominator <= 4 for *_, denominator in signatures)
+    plausible = in_quarters and len(set(lengths)) <= 1 and set(lengths) <= set(range(2, MAX_BEATS[4] + 1))
     if not one_beat_bars and not (moved_onto_grid and plausible):
         return score, ""
     sounds = _Sounds.of(score)
@@ -386,29 +430,30 @@ def _triple_metre_score(sounds: _Sounds) -> float:
 
 
 def _signatures(score: core.ScoreTick) -> Signatures:
-    """(tick, numerator, denominator) of the time signatures in effect; of several at one tick the last.
+    """(tick, numerator, denominator) of the time signatures in effect until the last onset.
 
     A first signature within the first beat holds from the start; before a later one it is 4/4.
     """
     last = max((int(track.notes.numpy()["time"].max()) for track in score.tracks if len(track.notes)), default=0)
-    ordered = sorted(score.time_signatures, key=lambda signature: signature.time)
-    held = {s.time: (s.time, s.numerator, s.denominator) for s in ordered if s.time <= last}
-    if held and min(held) > score.ticks_per_quarter:
-        held = {0: (0, 4, 4), **held}
-    return list(held.values())
+    held = [signature for signature in signatures_in_effect(score) if signature[0] <= last]
+    return [(0, 4, 4), *held] if held and held[0][0] > score.ticks_per_quarter else held
 
 
 def _bar_quarters(numerator: int, denominator: int) -> float:
-    """Length of a bar in quarter notes, 0.0 for an impossible time signature."""
-    possible = numerator > 0 and denominator > 0 and denominator & (denominator - 1) == 0
-    return 4 * numerator / denominator if possible else 0.0
+    """Length of a bar in quarter notes."""
+    return 4 * numerator / denominator
+
+
+def _spans(signatures: Signatures, end: int) -> NDArray[np.int64]:
+    """Ticks for which each time signature holds, the last one until tick `end`."""
+    return np.diff([time for time, *_ in signatures], append=max(end, signatures[-1][0] + 1))
 
 
 def _first_bar(score: core.ScoreTick) -> int:
-    """Length of the first bar in quarter notes, 4 if it is not a whole number."""
+    """Length of the first bar in ticks."""
     signatures = _signatures(score)
     length = _bar_quarters(*signatures[0][1:]) if signatures and signatures[0][0] <= 0 else 4.0
-    return int(length) if length in range(1, MAX_BEATS + 1) else 4
+    return round(length * score.ticks_per_quarter)
 
 
 def _shift(score: core.ScoreTick, ticks: int, bars: int) -> core.ScoreTick:
@@ -426,10 +471,10 @@ def _shift(score: core.ScoreTick, ticks: int, bars: int) -> core.ScoreTick:
 
 
 def _has_one_beat_bars(signatures: Signatures, end: int) -> bool:
-    """Whether bars of one beat or less, or of impossible length, cover most of the time until tick `end`."""
+    """Whether bars of one beat or less cover most of the time until tick `end`."""
     if not signatures:
         return False
-    spans = np.diff([time for time, *_ in signatures], append=max(end, signatures[-1][0] + 1))
+    spans = _spans(signatures, end)
     short = np.array([_bar_quarters(*signature) <= 1 for _, *signature in signatures])
     return bool(2 * spans[short].sum() > spans.sum())
 

@@ -38,7 +38,7 @@ CLEANING_STEPS = {
     "silence": "tabs: chunks that are mostly rests are dropped",
     "pitches": "notes outside the range of pitches are dropped",
     "overlaps": "a note ends where its pitch is repeated",
-    "long_notes": f"notes longer than {MAX_DURATION // STEPS_PER_QUARTER} quarters are shortened",
+    "long_notes": f"notes longer than {MAX_DURATION // STEPS_PER_QUARTER} quarters (in eighth metres, eighths) are cut",
     "empty_bars": "empty bars at both ends are dropped",
     "duplicates": "pieces with the same notes as an earlier one are dropped",
 }
@@ -51,7 +51,7 @@ def normalise(score: core.ScoreTick, recipe: Recipe) -> Notes:
     """Cleans one piece with all steps that apply to whole pieces.
 
     Raises:
-        RejectedFile: A time signature cannot be written in whole quarter notes.
+        RejectedFile: A bar is not a whole number of eighth notes.
     """
     score, _ = repair_beats(score)
     score, _ = drop_short_notes(score)
@@ -97,8 +97,9 @@ def clean_and_count(
         counts["overlaps"] = int((duration > room).sum())
         duration = np.minimum(duration, room)
     if "long_notes" not in skip:
-        counts["long_notes"] = int((duration > MAX_DURATION).sum())
-        duration = np.minimum(duration, MAX_DURATION)
+        limit = MAX_DURATION * 4 // notes.bars.unit[notes.bar_row][keep]
+        counts["long_notes"] = int((duration > limit).sum())
+        duration = np.minimum(duration, limit)
     velocity = rank_velocities(velocity)
     bars, first = (notes.bars, 0) if "empty_bars" in skip else _trim_bars(notes.bars, bar)
     piece = np.zeros_like(onset)
@@ -188,5 +189,5 @@ def _steps_to_repeat(program: Ints, pitch: Ints, onset: Ints) -> NDArray[np.int6
 def _trim_bars(bars: Bars, used: Ints) -> tuple[Bars, int]:
     """The bars from the first to the last one used, starting at time 0, and the number of the first."""
     first, last = (int(used.min()), int(used.max())) if len(used) else (0, 0)
-    rows = slice(first, last + 1)
-    return Bars(bars.piece[rows], bars.onset[rows] - bars.onset[first], bars.beats[rows]), first
+    kept = bars.select(slice(first, last + 1))
+    return replace(kept, onset=kept.onset - kept.onset[0]), first

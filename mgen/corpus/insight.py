@@ -49,6 +49,9 @@ DOTTED = tuple(steps for steps, name in DURATION_NAMES.items() if name.startswit
 TRIPLET = tuple(steps for steps, name in DURATION_NAMES.items() if name.endswith("triplet"))
 
 REQUIRED = ("style", "collection", "group", "split", "n_notes", "n_bars", "n_tokens", *COLUMNS)
+METRES = tuple((beats, unit) for unit, most in MAX_BEATS.items() for beats in range(1, most + 1))
+"""Beats and unit of every bar that tokens can write."""
+
 CLASSES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
 
 
@@ -205,7 +208,7 @@ class NoteCounts:
     velocity: NDArray[np.int64]  # (S, 128)
     program: NDArray[np.int64]  # (S, 129) notes of each program, the last one drums
     phase: NDArray[np.int64]  # (S, 24) onsets in each step of the quarter
-    beats: NDArray[np.int64]  # (S, 8) bars of each length in quarters
+    metres: NDArray[np.int64]  # (S, 19) bars of each of METRES
     swing: Floats  # (S,) and below: as in mgen.music.metrics
     polyphony: Floats
     density: Floats
@@ -263,14 +266,16 @@ def _count_batch(notes: Notes) -> dict[str, NDArray[Any]]:
     """The columns of `NoteCounts` for the pieces of `notes`."""
     n = notes.n_pieces
     pitched = notes.pitched()
-    begins, onset = metrics.onsets(notes)
+    begins, _, step = metrics.onset_steps(notes)
     return {
         "pitch": _histogram2d(pitched.piece, pitched.pitch, n, 128),
         "duration": _histogram2d(pitched.piece, np.minimum(pitched.duration, MAX_DURATION), n, MAX_DURATION + 1),
         "velocity": _histogram2d(pitched.piece, pitched.velocity, n, 128),
         "program": _histogram2d(notes.piece, np.where(notes.program < 0, DRUMS, notes.program), n, DRUMS + 1),
-        "phase": _histogram2d(begins, onset % STEPS_PER_QUARTER, n, STEPS_PER_QUARTER),
-        "beats": _histogram2d(notes.bars.piece, notes.bars.beats, n, MAX_BEATS + 1),
+        "phase": _histogram2d(begins, step, n, STEPS_PER_QUARTER),
+        "metres": _histogram2d(
+            notes.bars.piece, notes.bars.beats - 1 + (notes.bars.unit == 8) * MAX_BEATS[4], n, len(METRES)
+        ),
         "swing": metrics.swing(notes),
         "polyphony": metrics.polyphony(notes),
         "density": metrics.density(notes),
@@ -309,8 +314,8 @@ def _note_features(counts: NoteCounts) -> dict[str, Floats]:
         "polyphony": counts.polyphony[:, None],
         "range": np.column_stack([low, high, high - low, divide(counts.pitch @ np.arange(128), notes)]),
         "classes": _row_shares(counts.classes),
-        "bars": _row_shares(counts.beats[:, 1:]),
-        "length": np.column_stack([notes, counts.beats.sum(axis=1)]).astype(np.float64),
+        "bars": _row_shares(counts.metres),
+        "length": np.column_stack([notes, counts.metres.sum(axis=1)]).astype(np.float64),
     }
 
 
@@ -348,6 +353,7 @@ def _note_charts(counts: NoteCounts, recipe: str) -> list[Chart]:
     steps = tuple(np.arange(STEPS_PER_QUARTER + 1.0) - 0.5)
     named = (*(f"{name}, {Fraction(step, STEPS_PER_QUARTER)}" for step, name in DURATION_NAMES.items()), "any other")
     octaves = np.add.reduceat(counts.pitch, np.arange(0, 128, 12), axis=1)
+    occurs = counts.metres.any(axis=0)
     charts = [
         Chart("pitch", "Pitches", "pitch", "notes", _sum_by_style(counts.pitch[:, 12:120], style),
               edges=tuple(np.arange(12, 121) - 0.5), marks=tuple((c, f"C{c // 12 - 1}") for c in range(24, 120, 12))),
@@ -366,8 +372,8 @@ def _note_charts(counts: NoteCounts, recipe: str) -> list[Chart]:
               note="A flat line is free playing; a comb pattern is the resolution of the files, rounded to 24 steps."),
         Chart("phase_on_grid", "Onsets in the quarter, pieces on the grid", "step of the quarter, of 24", "onsets",
               _sum_by_style(counts.phase[grid], style[grid]), edges=steps, marks=beat),
-        Chart("beats", "Bars", "quarters in a bar", "bars", _sum_by_style(counts.beats[:, 1:], style),
-              labels=tuple(map(str, range(1, MAX_BEATS + 1)))),
+        Chart("metres", "Bars", "time signature", "bars", _sum_by_style(counts.metres[:, occurs], style),
+              labels=tuple(f"{beats}/{unit}" for beats, unit in np.array(METRES)[occurs])),
         _with_histogram(Chart("swing", "Swing, pieces on the grid", "first eighth : second eighth", "pieces",
                       edges=tuple(SECOND_EIGHTH_STEPS / (STEPS_PER_QUARTER - SECOND_EIGHTH_STEPS)), log=True,
                       marks=((0.5, "½"), (1, "1 straight"), (1.5, "1½"), (2, "2 triplet"), (3, "3")),
@@ -453,7 +459,8 @@ def _hours(pieces: pd.DataFrame, counts: NoteCounts, retimed: bool) -> dict[str,
     """
     tempo = to_numbers(counts.rows["tempo"])
     tempo = np.where((tempo > 0) & (counts.on_grid | (not retimed)), tempo, DEFAULT_TEMPO)
-    hours = counts.beats @ np.arange(MAX_BEATS + 1) / tempo / 60
+    quarters = np.array([4 * beats / unit for beats, unit in METRES])
+    hours = counts.metres @ quarters / tempo / 60
     sizes = sorted(Counter(pieces["style"]).items())
     return {style: float(hours[counts.style == style].mean() * n) for style, n in sizes}
 

@@ -27,8 +27,9 @@ from mgen.errors import RejectedFile
 from mgen.files import Music, read_music
 from mgen.instruments import instrument_name
 from mgen.notes import Notes
+from mgen.time_signatures import signatures_in_effect
 
-READER_VERSION = 1  # version of this module's results: files read by another version are read again
+READER_VERSION = 2  # version of this module's results: files read by another version are read again
 MIN_NOTES = 16
 
 
@@ -257,7 +258,7 @@ def _file_facts(music: Music) -> FileFacts:
     score = music.score
     tempos = score.tempos.numpy()
     first = np.argmin(tempos["time"]) if len(tempos["time"]) else None
-    signatures = sorted((one.time, one.numerator, one.denominator) for one in score.time_signatures)
+    signatures = signatures_in_effect(score)
     velocities = [track.notes.numpy()["velocity"] for track in score.tracks if len(track.notes)]
     return FileFacts(
         format=music.format,

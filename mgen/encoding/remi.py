@@ -1,4 +1,7 @@
-"""REMI: bars, positions and notes as tokens, 24 positions per quarter.
+"""REMI: bars, positions and notes as tokens, 24 positions per beat.
+
+A beat is the note value that the time signature counts: a quarter, or in eighth metres (6/8, 7/8) an eighth. `Notes`
+are on a grid of 24 steps per quarter, so an eighth metre uses every second position, and its durations are in eighths.
 
 Vocabulary and token semantics are MidiTok's: `Remi.decode` and `Remi.encode` are vectorised equivalents of MidiTok's
 decoder and encoder (tested, also on random token sequences). The vocabulary is also saved as a Hugging Face fast
@@ -23,7 +26,7 @@ from transformers import PreTrainedTokenizerFast
 
 from mgen.arrays import Longs, Mask, rank_within, run_starts
 from mgen.errors import MgenError
-from mgen.notes import MAX_BEATS, STEPS_PER_QUARTER, Bars, Notes, sort_order
+from mgen.notes import MAX_BEATS, STEPS_PER_QUARTER, STEPS_PER_WHOLE, Bars, Notes, sort_order
 from mgen.stored import explain_damage, integers, read_json
 
 PITCH_RANGE = (21, 108)  # lowest and highest pitch with a token: those of the piano
@@ -39,12 +42,12 @@ class Kind(IntEnum):
 
     SPECIAL = 0
     BAR = 1
-    TIME_SIGNATURE = 2  # value: quarters in the bar
-    POSITION = 3  # value: grid steps since the bar began
+    TIME_SIGNATURE = 2  # value: beats in the bar
+    POSITION = 3  # value: 24ths of a beat since the bar began
     PROGRAM = 4
     PITCH = 5
     VELOCITY = 6
-    DURATION = 7  # value: grid steps
+    DURATION = 7  # value: 24ths of a beat
     END = 8
 
 
@@ -60,6 +63,7 @@ class Remi:
     Attributes:
         kind: (V,) `Kind` of each token.
         value: (V,) value of each token, 0 if it has none.
+        unit: (V,) denominator of each time signature, 4 or 8; 4 for other tokens.
         multi: whether notes carry a program token (recipe `band`).
         style_ids: style name -> id of its token.
         pad_id, bos_id, eos_id, bar_id: ids of those tokens.
@@ -71,6 +75,7 @@ class Remi:
         self.names = sorted(vocabulary, key=vocabulary.__getitem__)
         self.kind = np.array([_KIND_BY_NAME.get(name.split("_")[0], Kind.SPECIAL) for name in self.names], np.int8)
         self.value = np.array([_value(name) for name in self.names], dtype=np.int32)
+        self.unit = np.array([_unit(name) for name in self.names], np.int32)
         self.multi = bool(miditok.config.use_programs)
         self.pad_id, self.bos_id, self.eos_id = (vocabulary[name] for name in ("PAD_None", "BOS_None", "EOS_None"))
         self.style_ids = {
@@ -80,8 +85,10 @@ class Remi:
         }
         self._follows = _grammar(self.multi)
         self.bar_id = vocabulary["Bar_None"]
-        self._time_ids = _lookup(self, Kind.TIME_SIGNATURE, MAX_BEATS + 1)
-        self._position_ids = _lookup(self, Kind.POSITION, MAX_BEATS * STEPS_PER_QUARTER)
+        self._time_ids = np.full((max(MAX_BEATS) + 1, max(MAX_BEATS.values()) + 1), -1)  # by unit and beats
+        times = np.flatnonzero(self.kind == Kind.TIME_SIGNATURE)
+        self._time_ids[self.unit[times], self.value[times]] = times
+        self._position_ids = _lookup(self, Kind.POSITION, int(self.value[self.kind == Kind.POSITION].max()) + 1)
         self._pitch_ids = _lookup(self, Kind.PITCH, 128)
         self._program_ids = _lookup(self, Kind.PROGRAM, 129) if self.multi else None
         self._velocity_ids = _nearest(self, Kind.VELOCITY, 128)
@@ -110,7 +117,7 @@ class Remi:
             use_programs=multi,
             use_pitchdrum_tokens=False,
             use_time_signatures=True,
-            time_signature_range={4: list(range(1, MAX_BEATS + 1))},
+            time_signature_range={unit: list(range(1, most + 1)) for unit, most in MAX_BEATS.items()},
         )
         return cls(REMI(config))
 
@@ -154,7 +161,7 @@ class Remi:
         """Reads the files of `save_pretrained`.
 
         Raises:
-            MgenError: The MidiTok file is missing or of another encoding.
+            MgenError: The MidiTok file is missing, of another encoding, or of another version of mgen.
         """
         path = Path(folder) / MIDITOK_FILE
         if not path.is_file():
@@ -165,12 +172,20 @@ class Remi:
         content = read_json(path, remedy)
         with explain_damage(path, remedy):
             _check_size(content["config"])
-            return cls(REMI(params=path))
+            remi = cls(REMI(params=path))
+        present = cls.build(tuple(remi.style_ids), remi.multi)
+        if remi.fingerprint != present.fingerprint:
+            raise MgenError(
+                f"{path}: the vocabulary of another version of mgen ({remi.vocab_size} tokens, expected "
+                f"{present.vocab_size} with eighth metres); make the corpus again with mgen prepare and the model with "
+                "mgen pretrain"
+            )
+        return remi
 
     # ------------------------------------------------------------- decoding
 
     def decode(self, ids: Sequence[ArrayLike], start: ArrayLike = 0) -> Notes:
-        """Decodes token ids to notes like MidiTok's decoder; see `Notes.from_ids`.
+        """Decodes token ids to notes like MidiTok's decoder, rounded down to grid steps; see `Notes.from_ids`.
 
         Any ids can be decoded: a token that the grammar does not allow at its place is counted in `n_broken` and
         otherwise has the same effect as in MidiTok.
@@ -179,21 +194,24 @@ class Remi:
         pieces = len(rows)
         begin = np.broadcast_to(np.asarray(start, dtype=np.int64), (pieces,))
         flat = np.concatenate(rows) if rows else np.zeros(0, np.int64)
-        tokens = _Tokens.of(self.kind[flat], self.value[flat], np.array([len(row) for row in rows], np.int64))
+        sizes = np.array([len(row) for row in rows], np.int64)
+        tokens = _Tokens.of(self.kind[flat], self.value[flat], self.unit[flat], sizes)
         kind, value, piece, first, last = tokens.kind, tokens.value, tokens.piece, tokens.first, tokens.last
         at = np.arange(len(flat))
 
-        meter = _metre(tokens)
+        beats, unit = _metre(tokens)
+        length = beats * STEPS_PER_WHOLE // unit
+        step, between = np.divmod(value, unit // 4)  # an eighth metre has two positions in a grid step
         is_bar = kind == Kind.BAR
         is_position = kind == Kind.POSITION
         first_bar = tokens.first_where(is_bar)
         # A position before the first bar token implies bar 0.
         implied = tokens.first_where(is_position) < first_bar
         opening = is_bar & (at == first_bar[piece]) & ~implied[piece]
-        bar_tick = tokens.running_sum(np.where(is_bar & ~opening, meter * STEPS_PER_QUARTER, 0))
+        bar_tick = tokens.running_sum(np.where(is_bar & ~opening, length, 0))
         bar_number = np.maximum(tokens.running_sum(is_bar) - 1 + implied[piece], 0)
         event = tokens.latest(is_bar | is_position)
-        tick = bar_tick + np.where((event >= 0) & (kind[event] == Kind.POSITION), value[event], 0)
+        tick = bar_tick + np.where((event >= 0) & (kind[event] == Kind.POSITION), step[event], 0)
         program = np.zeros(len(flat), np.int64)
         if self.multi:
             named = tokens.latest(kind == Kind.PROGRAM)
@@ -208,15 +226,16 @@ class Remi:
         # Time 0 is the start of the bar in which the completion starts.
         origin = np.minimum(first + begin, np.maximum(last - 1, 0))
         base_tick, base_bar = (np.where(last > first, np.append(of, 0)[origin], 0) for of in (bar_tick, bar_number))
-        bars = _bar_table(tokens, bar_tick, bar_number, meter, implied, base_tick, base_bar)
+        bars = _bar_table(tokens, bar_tick, bar_number, beats, unit, implied, base_tick, base_bar)
 
+        outside = is_position & ((step >= length) | (between > 0))
         completed = at - first[piece] >= begin[piece]
         asked = (begin > 0)[piece] | (flat == self.pad_id)
-        broken = np.flatnonzero(self._broken(tokens, meter, event, program, completed & asked) & completed)
+        broken = np.flatnonzero(self._broken(tokens, outside, event, program, completed & asked) & completed)
         columns = {
             "piece": owner,
             "onset": np.maximum(tick[pitch_at] - base_tick[owner], 0),
-            "duration": value[pitch_at + 2],
+            "duration": np.maximum(step[pitch_at + 2], 1),
             "bar": np.maximum(bar_number[pitch_at] - base_bar[owner], 0),
             "pitch": value[pitch_at],
             "velocity": value[pitch_at + 1],
@@ -233,14 +252,15 @@ class Remi:
             **{name: column[order].astype(np.int32) for name, column in columns.items()},
         )
 
-    def _broken(self, tokens: _Tokens, meter: Longs, event: Longs, program: Longs, completed: Mask) -> Mask:
+    def _broken(self, tokens: _Tokens, outside: Mask, event: Longs, program: Longs, completed: Mask) -> Mask:
         """(L,) whether the grammar forbids a token at its place.
 
-        Forbidden are a kind that may not follow the previous one, a position outside its bar or not after the previous
-        position, and a repeated pitch at one position. Special tokens may only be before the first bar, and not where
-        `completed` (L,) is True.
+        Forbidden are a kind that may not follow the previous one, a position outside its bar, off the grid or not after
+        the previous position, and a repeated pitch at one position. Special tokens may only be before the first bar,
+        and not where `completed` (L,) is True.
 
         Args:
+            outside: (L,) whether a position is outside its bar, or between two steps of the grid.
             event: (L,) index of the latest bar or position; -1 where the piece has none yet.
             program: (L,) in force.
         """
@@ -250,7 +270,7 @@ class Remi:
         # Special tokens are allowed in the prompt, before the first bar, and not in a completion.
         broken: Mask = ~self._follows[before, kind] | ((kind == Kind.SPECIAL) & completed)
         is_position = kind == Kind.POSITION
-        broken |= is_position & (value >= meter * STEPS_PER_QUARTER)
+        broken |= outside
         # The previous position, if in the same bar.
         previous = np.where(head, -1, np.roll(event, 1))
         same_bar = (previous >= 0) & (kind[previous] == Kind.POSITION)
@@ -271,16 +291,17 @@ class Remi:
         note are left out. No BOS, style or EOS token is added.
         """
         low, high = PITCH_RANGE
-        keep = (notes.pitch >= low) & (notes.pitch <= high) & (notes.position < len(self._position_ids))
+        fine = notes.bars.unit[notes.bar_row] // 4  # positions in a grid step
+        position = notes.position * fine
+        keep = (notes.pitch >= low) & (notes.pitch <= high) & (position < len(self._position_ids))
         if not keep.all():
-            notes = notes.select(keep)
+            notes, fine, position = notes.select(keep), fine[keep], position[keep]
         last_bar = np.full(notes.n_pieces, -1)
         np.maximum.at(last_bar, notes.piece, notes.bar)
         bars = notes.bars
         number = rank_within(bars.piece, notes.n_pieces)
         written = number <= last_bar[bars.piece]
         n_bars = int(written.sum())
-        position = notes.position
         opens = run_starts(notes.piece, notes.bar, position)  # first note at its position
 
         # Bars and notes in one order, each bar before its notes.
@@ -296,7 +317,7 @@ class Remi:
 
         out = np.empty(int(size.sum()), np.int64)
         out[bar_at] = self.bar_id
-        out[bar_at + 1] = self._time_ids[bars.beats[written]]
+        out[bar_at + 1] = self._time_ids[bars.unit[written], bars.beats[written]]
         out[note_at[opens]] = self._position_ids[position[opens]]
         note_at = note_at + opens
         if self._program_ids is not None:
@@ -304,7 +325,7 @@ class Remi:
             note_at = note_at + 1
         out[note_at] = self._pitch_ids[notes.pitch]
         out[note_at + 1] = self._velocity_ids[np.clip(notes.velocity, 0, 127)]
-        out[note_at + 2] = self._duration_ids[np.clip(notes.duration, 0, len(self._duration_ids) - 1)]
+        out[note_at + 2] = self._duration_ids[np.clip(notes.duration * fine, 0, len(self._duration_ids) - 1)]
         total = np.bincount(row_piece[order], weights=size, minlength=notes.n_pieces).astype(np.int64)
         return np.split(out, np.cumsum(total)[:-1])
 
@@ -333,6 +354,11 @@ def _value(name: str) -> int:
     if kind == "TimeSig":
         return int(value.split("/")[0])
     return int(value) if value not in {"None"} else 0
+
+
+def _unit(name: str) -> int:
+    kind, value = name.split("_")
+    return int(value.split("/")[1]) if kind == "TimeSig" else 4
 
 
 def _lookup(remi: Remi, kind: Kind, size: int) -> Longs:
@@ -392,15 +418,16 @@ class _Tokens:
 
     kind: NDArray[np.int8]  # (L,)
     value: NDArray[np.int32]  # (L,)
+    unit: NDArray[np.int32]  # (L,)
     piece: Longs  # (L,)
     first: Longs  # (B,) index of each piece's first token
     last: Longs  # (B,) one past its last token
 
     @classmethod
-    def of(cls, kind: NDArray[np.int8], value: NDArray[np.int32], sizes: Longs) -> _Tokens:
+    def of(cls, kind: NDArray[np.int8], value: NDArray[np.int32], unit: NDArray[np.int32], sizes: Longs) -> _Tokens:
         """Tokens of pieces of `sizes` (B,)."""
         last = np.cumsum(sizes)
-        return cls(kind, value, np.repeat(np.arange(len(sizes)), sizes), last - sizes, last)
+        return cls(kind, value, unit, np.repeat(np.arange(len(sizes)), sizes), last - sizes, last)
 
     def first_where(self, mask: Mask) -> Longs:
         """(B,) index of the first True of each piece; L + 1, beyond all indices, if there is none."""
@@ -421,22 +448,28 @@ class _Tokens:
         return running
 
 
-def _metre(tokens: _Tokens) -> Longs:
-    """(L,) quarters in a bar under the last time signature at or before each token.
+def _metre(tokens: _Tokens) -> tuple[Longs, Longs]:
+    """(L,) beats in a bar, and denominator, of the last time signature at or before each token.
 
     Before the first time signature, it is that one if no note token is earlier, else 4/4 (as in MidiTok).
     """
     is_signature = tokens.kind == Kind.TIME_SIGNATURE
     signature = tokens.first_where(is_signature)
     note = tokens.first_where(np.isin(tokens.kind, (Kind.PITCH, Kind.VELOCITY, Kind.DURATION)))
-    values = np.append(tokens.value, 4)
-    initial = np.where(signature < note, values[np.minimum(signature, len(tokens.value))], 4)
     known = tokens.latest(is_signature)
-    return np.where(known >= 0, values[known], initial[tokens.piece]).astype(np.int64)
+    at = np.where(known >= 0, known, np.where(signature < note, signature, -1)[tokens.piece])
+    return np.append(tokens.value, 4)[at].astype(np.int64), np.append(tokens.unit, 4)[at].astype(np.int64)
 
 
 def _bar_table(
-    tokens: _Tokens, bar_tick: Longs, bar_number: Longs, meter: Longs, implied: Mask, base_tick: Longs, base_bar: Longs
+    tokens: _Tokens,
+    bar_tick: Longs,
+    bar_number: Longs,
+    beats: Longs,
+    unit: Longs,
+    implied: Mask,
+    base_tick: Longs,
+    base_bar: Longs,
 ) -> Bars:
     """Bars from each piece's base bar on. A bar has the length of the metre in effect when the next one starts."""
     is_bar, piece, last = tokens.kind == Kind.BAR, tokens.piece, tokens.last
@@ -448,15 +481,17 @@ def _bar_table(
     ends = np.where(np.append(owner[1:] == owner[:-1], False), np.append(at[1:], 0), last[owner]) - 1 if len(at) else at
     extra_ends = np.minimum(first_bar[extra], last[extra]) - 1
     empty = last[extra] == np.append(0, last)[extra]
-    beats = np.concatenate([meter[ends], np.where(empty | (extra_ends < 0), 4, meter[extra_ends] if len(meter) else 4)])
+    in_force = np.concatenate([ends, np.where(empty | (extra_ends < 0), -1, extra_ends)])
+    beats, unit = np.append(beats, 4)[in_force], np.append(unit, 4)[in_force]
     rows_piece = np.concatenate([owner, extra])
     number = np.concatenate([bar_number[at], np.zeros(len(extra), np.int64)])
     onset = np.concatenate([bar_tick[at], np.zeros(len(extra), np.int64)])
     keep = number >= base_bar[rows_piece]
-    rows_piece, number, onset, beats = (array[keep] for array in (rows_piece, number, onset, beats))
+    rows_piece, number, onset, beats, unit = (array[keep] for array in (rows_piece, number, onset, beats, unit))
     order = np.lexsort((number, rows_piece))
     return Bars(
         piece=rows_piece[order].astype(np.int32),
         onset=(onset - base_tick[rows_piece])[order].astype(np.int32),
         beats=beats[order].astype(np.int32),
+        unit=unit[order].astype(np.int32),
     )

@@ -282,7 +282,7 @@ def shape(run: TrainedRun) -> list[tuple[str, str]]:
         ("parameters", parameters),
         *((name, str(getattr(config, key))) for name, key in sizes.items() if getattr(config, key, None)),
         ("context", f"{run.context} tokens" if run.context else "no limit in the configuration"),
-        ("vocabulary", f"{remi.vocab_size} tokens: REMI of MidiTok, {STEPS_PER_QUARTER} positions per quarter note"),
+        ("vocabulary", f"{remi.vocab_size} tokens: REMI of MidiTok, {STEPS_PER_QUARTER} positions per beat"),
         ("styles", ", ".join(f"`{style.upper()}_None`" for style in remi.style_ids) or "none"),
     ]
 
@@ -412,7 +412,7 @@ def limits(contents: RepositoryContents) -> list[str]:
     if run.remi is not None:
         low, high = PITCH_RANGE
         lines = [
-            f"Pitches {low} to {high}; bars of 1 to {MAX_BEATS} whole quarter notes (6/8 is written as 3/4). Tempo, "
+            f"Pitches {low} to {high}; bars of 1 to {MAX_BEATS[4]} quarters or 1 to {MAX_BEATS[8]} eighths. Tempo, "
             "pedal and exact dynamics are not modelled; a MIDI file has one tempo.",
             "" if run.remi.multi else "One instrument: a piece for several is written as one part.",
             f"Context of {run.context} tokens: earlier music is not seen." if run.context else "",

@@ -116,9 +116,8 @@ def messages(notes: Notes, piece: int) -> list[str]:
     scale = TICKS // STEPS_PER_QUARTER
     channel = _channels(one.program)
     events: list[tuple[int, int, str, str]] = [(0, 1, "set_tempo", str(TEMPO))]
-    change = np.flatnonzero(np.diff(one.bars.beats, prepend=-1))
-    for onset, beats in zip(one.bars.onset[change].tolist(), one.bars.beats[change].tolist(), strict=True):
-        events.append((onset * scale, 0, "time_signature", f"{beats} 4 24 8"))
+    for onset, beats, unit in one.bars.changes():
+        events.append((onset * scale, 0, "time_signature", f"{beats} {unit} 24 8"))
     for program, place in sorted(set(zip(one.program.tolist(), channel.tolist(), strict=True))):
         events.append((0, 2, "program_change", f"{place} {max(program, 0)}"))
     columns = (one.onset * scale, (one.onset + one.duration) * scale, channel, one.pitch, one.velocity)

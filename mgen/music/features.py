@@ -168,8 +168,8 @@ def _continuity(music: OnsetClusters) -> Named:
 
 def _metre(music: OnsetClusters) -> Named:
     notes, owner = music.notes, music.cluster_piece
-    piece, onset = metrics.onsets(notes)
-    yield "phase", shares(piece, onset % 24 // 2, 12, music.n)
+    piece, _, step = metrics.onset_steps(notes)
+    yield "phase", shares(piece, step // 2, 12, music.n)
     beat = np.minimum(notes.position // 24, 4)
     yield "beat", shares(notes.piece, np.maximum(beat, 0), 5, music.n)
     yield "density", metrics.density(notes)

@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mgen.arrays import ranges
-from mgen.notes import STEPS_PER_QUARTER, Ints, Notes
+from mgen.notes import STEPS_PER_QUARTER, STEPS_PER_WHOLE, Ints, Notes
 
-BEATS = 2
-"""Quarter notes in a half bar. The last half bar of an odd bar has three; a bar of one quarter is one half bar."""
+QUARTERS, EIGHTHS = 2, 3
+"""Beats in a half bar of quarters and of eighths. The last half bar of a bar has those left over too (3/4 and 5/8 are
+one half bar, 7/8 is 3 + 4); a shorter bar is one half bar.
+"""
 
-MOST_BEATS = 3  # quarter notes in the longest half bar
+MOST_STEPS = 3 * STEPS_PER_QUARTER  # grid steps in the longest half bar
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,9 +29,11 @@ class HalfBars:
     @classmethod
     def of(cls, notes: Notes) -> HalfBars:
         """The half bars of all bars, including those without notes."""
-        each = np.maximum(notes.bars.beats // BEATS, 1)
+        bars = notes.bars
+        beats = np.where(bars.unit == 4, QUARTERS, EIGHTHS)
+        each = np.maximum(bars.beats // beats, 1)
         number, bar = ranges(np.zeros_like(each), each)
-        onset = notes.bars.onset[bar] + number * BEATS * STEPS_PER_QUARTER
+        onset = bars.onset[bar] + number * (beats * STEPS_PER_WHOLE // bars.unit)[bar]
         return cls(notes.n_pieces, notes.bars.piece[bar], onset.astype(np.int64))
 
     @property

@@ -31,6 +31,16 @@ def onsets(notes: Notes) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     return notes.piece[starts], notes.onset[starts]
 
 
+def onset_steps(notes: Notes) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+    """Piece of every different onset, grid step where its beat begins, and its step in that beat, 0..23.
+
+    Beats are quarters, counted from the bar line: in 7/8 the fourth is an eighth.
+    """
+    starts = run_starts(notes.piece, notes.onset)
+    step = notes.position[starts] % STEPS_PER_QUARTER
+    return notes.piece[starts], notes.onset[starts] - step, step
+
+
 def pitch_class_entropy(notes: Notes, bars: int) -> Floats:
     """Entropy of the pitch classes in a window of `bars` bars, mean over a window from every bar.
 
@@ -62,8 +72,8 @@ def grooving_similarity(notes: Notes) -> Floats:
     NaN: fewer than two bars, or no notes.
     Source: Wu and Yang 2020, arXiv:2008.01307; theirs draws 1000 pairs at random, this counts all of them.
     """
-    row = notes.bar_starts[notes.piece] + notes.bar
-    slot = notes.position * SLOTS // (notes.bars.beats[row] * STEPS_PER_QUARTER)
+    row = notes.bar_row
+    slot = notes.position * SLOTS // notes.bars.length[row]
     strikes = np.zeros((len(notes.bars.piece) + 1, SLOTS), np.int64)
     strikes[row + 1, np.clip(slot, 0, SLOTS - 1)] = 1
     struck = np.diff(strikes.cumsum(axis=0)[notes.bar_starts], axis=0)  # (B, 64) bars that strike a slot
@@ -193,8 +203,7 @@ def swing(notes: Notes) -> Floats:
     performances), or in sixteenths. NaN: no such beat.
     Source: beat-upbeat ratio, Dittmar et al. 2015; Corcoran and Frieler 2021.
     """
-    piece, onset = onsets(notes)
-    beat, step = np.divmod(onset, STEPS_PER_QUARTER)
+    piece, beat, step = onset_steps(notes)
     start = np.flatnonzero(run_starts(piece, beat))
     pair = start[np.diff(np.append(start, len(beat))) == 2]
     second = step[pair + 1]
@@ -210,9 +219,8 @@ def triplet_share(notes: Notes) -> Floats:
     Evenly spread onsets, as in free performances, give 0.25. NaN: no notes.
     Source: ours, after the share of triplet divisions in the Weimar Jazz Database.
     """
-    piece, onset = onsets(notes)
+    piece, _, step = onset_steps(notes)
     third = STEPS_PER_QUARTER // 3
-    step = onset % STEPS_PER_QUARTER
     triplet = (step > 1) & (np.abs((step + third // 2) % third - third // 2) <= 1) & (step < STEPS_PER_QUARTER - 1)
     return mean_of(triplet, piece, notes.n_pieces)
 
@@ -253,9 +261,10 @@ def polyphony(notes: Notes) -> Floats:
     return divide(total, union)
 
 
-def _quarters(notes: Notes) -> NDArray[np.int64]:
+def quarters(notes: Notes) -> Floats:
     """(B,) length of the bars of each piece in quarter notes."""
-    return np.bincount(notes.bars.piece, weights=notes.bars.beats, minlength=notes.n_pieces).astype(np.int64)
+    steps = np.bincount(notes.bars.piece, weights=notes.bars.length, minlength=notes.n_pieces)
+    return steps / STEPS_PER_QUARTER
 
 
 def density(notes: Notes) -> Floats:
@@ -264,7 +273,7 @@ def density(notes: Notes) -> Floats:
     Cannot see: where the notes are; tempo. An incomplete last bar counts as a complete bar.
     NaN: no notes. Source: ours.
     """
-    return divide(notes.counts, _quarters(notes) * (notes.counts > 0))
+    return divide(notes.counts, quarters(notes) * (notes.counts > 0))
 
 
 def pitch_range(notes: Notes) -> Floats:
@@ -285,7 +294,7 @@ def empty_beats(notes: Notes) -> Floats:
     Cannot see: rests within a beat. NaN: no notes.
     Source: muspy.empty_beat_rate, except that there a note that ends on a beat counts as sounding in it.
     """
-    beats = _quarters(notes)
+    beats = np.ceil(quarters(notes)).astype(np.int64)
     first = np.cumsum(beats) - beats
     offset, limit = first[notes.piece], beats[notes.piece]
     begin = np.minimum(notes.onset // STEPS_PER_QUARTER, limit)

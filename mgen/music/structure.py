@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mgen.arrays import Floats, divide, run_starts
 from mgen.music import ngrams
-from mgen.music.half_bars import MOST_BEATS, HalfBars
+from mgen.music.half_bars import MOST_STEPS, HalfBars
 from mgen.notes import STEPS_PER_QUARTER, Notes
 
 SHORT, MID, LONG = 4, 8, 16  # half bars in a segment of each scale: 2, 4 and 8 bars of four quarters
@@ -22,7 +22,7 @@ MOST = 4096
 """Half bars of a piece that are compared, from its beginning: over an hour of music; the cost grows with the square."""
 
 _SLOT = STEPS_PER_QUARTER // 2
-_SLOTS = MOST_BEATS * STEPS_PER_QUARTER // _SLOT
+_SLOTS = MOST_STEPS // _SLOT
 _IN_WORD = 5  # eighths whose twelve intervals fit into 64 bits
 _CELLS = 1 << 19  # cells of self-similarity matrices that are in memory at a time
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pretty_midi import program_to_instrument_name
 
 from mgen.errors import MgenError
-from mgen.notes import STEPS_PER_QUARTER, Bars, Ints, Notes
+from mgen.notes import Bars, Ints, Notes
 
 COLOURS = ("#0b6e75", "#b4531f", "#6b4aa0", "#8a6d00", "#a8316e")
 """Of programs, in turn, on light paper."""
@@ -50,7 +50,7 @@ def note_name(pitch: int) -> str:
 def last_step(notes: Notes, piece: int) -> int:
     """Grid step at which the piece's last note and last bar have ended."""
     one = notes.pieces([piece])
-    bar_ends = one.bars.onset + one.bars.beats * STEPS_PER_QUARTER
+    bar_ends = one.bars.onset + one.bars.length
     return max(int((one.onset + one.duration).max(initial=0)), int(bar_ends.max()))
 
 
@@ -101,7 +101,7 @@ class Axes:
 
     def bar_lines(self, bars: Bars, room: float) -> Iterator[tuple[float, str]]:
         """Place of every bar line, and its number where there is `room`: at every bar, or every 2nd, 4th, ..."""
-        apart = float(bars.beats.mean()) * STEPS_PER_QUARTER * self.scale
+        apart = float(bars.length.mean()) * self.scale
         every = 2 ** max(0, int(np.ceil(np.log2(room / apart))))
         for number, onset in enumerate(bars.onset.tolist()):
             x = self.left + onset * self.scale

@@ -230,7 +230,7 @@ def _round(notes: Notes) -> Notes:
         rounded: Ints = np.rint(values).astype(np.int32)
         return rounded
 
-    bars = Bars(notes.bars.piece, whole(notes.bars, "onset"), whole(notes.bars, "beats"))
+    bars = replace(notes.bars, onset=whole(notes.bars, "onset"), beats=whole(notes.bars, "beats"))
     onset, duration, bar, pitch = (whole(notes, name) for name in ("onset", "duration", "bar", "pitch"))
     return replace(notes, onset=onset, duration=duration, bar=bar, pitch=pitch, bars=bars)
 
@@ -241,7 +241,7 @@ def first_notes(notes: Notes, length: NDArray[np.integer]) -> Notes:
     last = max_of(notes.bar, notes.piece, notes.n_pieces)
     bars = notes.bars
     keep = np.arange(len(bars.piece)) - notes.bar_starts[bars.piece] <= last[bars.piece]
-    return replace(notes, bars=Bars(bars.piece[keep], bars.onset[keep], bars.beats[keep]))
+    return replace(notes, bars=bars.select(keep))
 
 
 def held_out_ranks(table: Floats, label: NDArray[np.integer], fold: NDArray[np.integer], seed: int) -> Floats:

@@ -12,7 +12,7 @@ from numpy.random import Generator
 
 from mgen.arrays import median_of
 from mgen.notes import Notes
-from mgen.transforms.rebuild import Transform, bar_row, rearrange_bars, with_pitches, without_tokens
+from mgen.transforms.rebuild import Transform, rearrange_bars, with_pitches, without_tokens
 
 
 def shuffle_segments(notes: Notes, rng: Generator, bars: int = 2) -> Notes:
@@ -37,7 +37,7 @@ def bars_of_others(notes: Notes, rng: Generator) -> Notes:
 def two_bar_loop(notes: Notes, rng: Generator) -> Notes:
     """Repeats two neighbouring bars of each piece, drawn among pairs of bars that both have notes if there are any."""
     owner, starts = notes.bars.piece, notes.bar_starts
-    full = np.bincount(bar_row(notes), minlength=len(owner)) > 0
+    full = np.bincount(notes.bar_row, minlength=len(owner)) > 0
     both = np.append(full[:-1] & full[1:] & (np.diff(owner) == 0), False)[: len(owner)]
     lead = np.lexsort((rng.random(len(owner)), ~both, owner))[starts[:-1]]
     begin = np.clip(lead, starts[:-1], np.maximum(starts[1:] - 2, starts[:-1]))  # (B,) the loop's first bar

@@ -86,7 +86,7 @@ def notes_from_arrays(arrays: Sequence[NoteArray]) -> Notes:
         program=zero,
         token=zero - 1,
         broken=zero,
-        bars=equal_bars(max_of(bar, piece, len(arrays)) + 1, np.full(len(arrays), BEATS)),
+        bars=equal_bars(max_of(bar, piece, len(arrays)) + 1, *np.full((2, len(arrays)), BEATS)),  # of quarters
         n_tokens=none,
         n_broken=none,
     )

@@ -12,16 +12,15 @@ from numpy.random import Generator
 
 from mgen.arrays import Floats, Longs, max_of, ranges, run_starts
 from mgen.encoding.remi import PITCH_RANGE
-from mgen.notes import MAX_DURATION, STEPS_PER_QUARTER, Ints, Notes
+from mgen.notes import MAX_DURATION, STEPS_PER_QUARTER, STEPS_PER_WHOLE, Ints, Notes
 from mgen.transforms.rebuild import (
     Transform,
     apply_where,
-    bar_row,
     distinct,
     next_onset,
     resolve_overlaps,
     sort_notes,
-    usual_beats,
+    usual_metre,
     with_onsets,
     with_onsets_in_bars,
 )
@@ -130,9 +129,9 @@ def rubato(notes: Notes, rng: Generator) -> Notes:
 
 def other_bar_phase(notes: Notes, rng: Generator) -> Notes:
     """Moves the bar lines of each piece: it begins 1 to 3 beats (of 4) later in its first bar."""
-    beats = usual_beats(notes)
-    later = rng.integers(1, np.maximum(beats, 2)) * (beats > 1)
-    return with_onsets(notes, notes.onset + STEPS_PER_QUARTER * later[notes.piece])
+    beats, unit = usual_metre(notes)
+    later = rng.integers(1, np.maximum(beats, 2)) * (beats > 1) * (STEPS_PER_WHOLE // unit)
+    return with_onsets(notes, notes.onset + later[notes.piece])
 
 
 def articulate(notes: Notes, rng: Generator) -> Notes:
@@ -270,10 +269,9 @@ def _requantise(notes: Notes, grid: Longs, spread: Floats, rng: Generator) -> No
     when = notes.piece.astype(np.int64) * (int(notes.onset.max(initial=0)) + 1) + notes.onset
     _, chord = np.unique(when, return_inverse=True)
     noise = rng.normal(0, 1, int(chord.max(initial=-1)) + 1)[chord]
-    bar = bar_row(notes)
-    start, beats = notes.bars.onset[bar], notes.bars.beats[bar]
+    start, length = notes.bars.onset[notes.bar_row], notes.bars.length[notes.bar_row]
     position = np.rint(np.rint((notes.onset - start) / grid) * grid + spread * noise)
-    onset = start + np.clip(position, 0, beats * STEPS_PER_QUARTER - 1)
+    onset = start + np.clip(position, 0, length - 1)
     held = notes.duration * np.exp(UNEVEN * spread * rng.normal(0, 1, len(notes)))
     duration = np.maximum(np.rint(held / grid), 1) * grid
     return distinct(sort_notes(replace(notes, onset=onset.astype(np.int32), duration=duration.astype(np.int32))))

@@ -56,7 +56,7 @@ def format_invariant_view(notes: Notes, rhythm: Rhythm = "classes") -> Notes:
     steps = _times(notes.onset[first], piece, begins, notes.n_pieces, rhythm)
     owner = np.arange(notes.n_pieces, dtype=np.int32)
     beats = 1 if rhythm == "none" else COMMON_TIME  # with 4, the last bar would give the number of chords away
-    bars = Bars(owner, np.zeros_like(owner), np.full_like(owner, beats))
+    bars = Bars(owner, np.zeros_like(owner), np.full_like(owner, beats), np.full_like(owner, 4))
     last = STEPS_PER_QUARTER if rhythm == "none" else USUAL  # duration of the last chord
     plain = replace(
         notes, bars=bars, velocity=np.full_like(notes.velocity, LOUD), duration=np.full_like(notes.duration, last)

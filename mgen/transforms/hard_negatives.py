@@ -34,14 +34,15 @@ def straighten_eighths(notes: Notes, rng: Generator) -> Notes:
     In beats with onsets only at step 0 and at steps 14-19 of 24, the late onsets and note ends move to step 12.
     """
     beats = int(notes.onset.max(initial=0)) // STEPS_PER_QUARTER + 1
-    beat = notes.piece.astype(np.int64) * beats + notes.onset // STEPS_PER_QUARTER
-    step = notes.onset % STEPS_PER_QUARTER
+    late = notes.bars.onset[notes.bar_row] % STEPS_PER_QUARTER  # a bar after one of 7/8 begins between quarters
+    beat = notes.piece.astype(np.int64) * beats + (notes.onset - late) // STEPS_PER_QUARTER
+    step = (notes.onset - late) % STEPS_PER_QUARTER
     swung = np.zeros(notes.n_pieces * beats, bool)
     swung[beat[_is_late(step)]] = True
     swung[beat[~_is_late(step) & (step > 0)]] = False
 
     def straight(time: Ints) -> Ints:
-        number, step = np.divmod(time, STEPS_PER_QUARTER)
+        number, step = np.divmod(time - late, STEPS_PER_QUARTER)
         inside = np.minimum(number, beats - 1) + notes.piece.astype(np.int64) * beats
         moved = swung[inside] & (number < beats) & _is_late(step)
         return np.where(moved, time - step + STEPS_PER_QUARTER // 2, time).astype(np.int32)

@@ -10,7 +10,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from mgen.arrays import Longs, Mask, max_of, ranges, run_starts
-from mgen.notes import MAX_BEATS, MAX_DURATION, STEPS_PER_QUARTER, Bars, Ints, Notes, sort_order
+from mgen.notes import MAX_BEATS, MAX_DURATION, STEPS_PER_WHOLE, Bars, Ints, Notes, sort_order
 
 Transform = Callable[[Notes, Generator], Notes]
 """B pieces and a random generator to B changed pieces, in the same order."""
@@ -75,37 +75,34 @@ def onsets_from_gaps(gap: NDArray[np.number], begins: Mask) -> Longs:
     return onsets
 
 
-def bar_row(notes: Notes) -> Longs:
-    """(N,) row of `notes.bars` that each note is in."""
-    return notes.bar_starts[notes.piece] + notes.bar
-
-
 def first_notes_of_bars(notes: Notes) -> Longs:
     """(M + 1,) row of the first note in or after each bar; the last entry is N."""
-    return np.searchsorted(bar_row(notes), np.arange(len(notes.bars.piece) + 1))
+    return np.searchsorted(notes.bar_row, np.arange(len(notes.bars.piece) + 1))
 
 
-def usual_beats(notes: Notes) -> Longs:
-    """(B,) the most frequent length of a piece's bars, in quarters; the shorter of two equally frequent ones."""
-    width = MAX_BEATS + 1
-    count = np.bincount(notes.bars.piece * width + notes.bars.beats, minlength=notes.n_pieces * width)
-    beats: Longs = count.reshape(-1, width).argmax(axis=1)
-    return beats
+def usual_metre(notes: Notes) -> tuple[Longs, Longs]:
+    """(B,) beats and (B,) unit of most of a piece's bars; of two equally frequent metres quarters, then fewer beats."""
+    units, most = sorted(MAX_BEATS), max(MAX_BEATS.values()) + 1
+    width = len(units) * most
+    kind = np.searchsorted(units, notes.bars.unit) * most + notes.bars.beats
+    count = np.bincount(notes.bars.piece * width + kind, minlength=notes.n_pieces * width)
+    unit, beats = np.divmod(count.reshape(-1, width).argmax(axis=1), most)
+    return beats, np.array(units)[unit]
 
 
-def equal_bars(count: NDArray[np.integer], beats: NDArray[np.integer]) -> Bars:
-    """`count` (B,) bars for each piece, all of its `beats` (B,) quarters."""
+def equal_bars(count: NDArray[np.integer], beats: NDArray[np.integer], unit: NDArray[np.integer]) -> Bars:
+    """`count` (B,) bars for each piece, all of its `beats` (B,) of its `unit` (B,)."""
     number, piece = ranges(np.zeros_like(count), count)
-    onset = number * beats[piece] * STEPS_PER_QUARTER
-    return Bars(*(column.astype(np.int32) for column in (piece, onset, beats[piece])))
+    onset = number * (beats * STEPS_PER_WHOLE // unit)[piece]
+    return Bars(*(column.astype(np.int32) for column in (piece, onset, beats[piece], unit[piece])))
 
 
 def with_onsets(notes: Notes, onset: NDArray[np.integer]) -> Notes:
-    """Moves the notes to `onset` (N,), in new bars of each piece's usual length from 0 to its last onset."""
-    beats = usual_beats(notes)
-    bar = onset // (beats * STEPS_PER_QUARTER)[notes.piece]
+    """Moves the notes to `onset` (N,), in new bars of each piece's usual metre from 0 to its last onset."""
+    beats, unit = usual_metre(notes)
+    bar = onset // (beats * STEPS_PER_WHOLE // unit)[notes.piece]
     count = max_of(bar, notes.piece, notes.n_pieces) + 1
-    moved = replace(notes, onset=onset.astype(np.int32), bar=bar.astype(np.int32), bars=equal_bars(count, beats))
+    moved = replace(notes, onset=onset.astype(np.int32), bar=bar.astype(np.int32), bars=equal_bars(count, beats, unit))
     return resolve_overlaps(moved)
 
 
@@ -113,7 +110,7 @@ def with_onsets_in_bars(notes: Notes, onset: NDArray[np.integer]) -> Notes:
     """Moves the notes to `onset` (N,), limited to the piece's own bars, which stay."""
     bars, starts = notes.bars, notes.bar_starts
     last = starts[1:] - 1
-    end = bars.onset[last] + STEPS_PER_QUARTER * bars.beats[last]
+    end = bars.onset[last] + bars.length[last]
     inside: Ints = np.clip(onset, 0, end[notes.piece] - 1).astype(np.int32)
     far = np.int64(end.max(initial=0)) + 1
     row = np.searchsorted(bars.piece * far + bars.onset, notes.piece * far + inside, side="right") - 1
@@ -128,8 +125,8 @@ def rearrange_bars(notes: Notes, source: Longs) -> Notes:
     """
     first = first_notes_of_bars(notes)
     row, bar = ranges(first[source], first[source + 1])
-    beats = notes.bars.beats[source]
-    steps = np.concatenate([[0], np.cumsum(beats, dtype=np.int64)]) * STEPS_PER_QUARTER
+    bars = notes.bars.select(source)
+    steps = np.concatenate([[0], np.cumsum(bars.length, dtype=np.int64)])
     bar_onset = steps[:-1] - steps[notes.bar_starts[notes.bars.piece]]
     piece = notes.bars.piece[bar]
     onset = (bar_onset[bar] + notes.position[row]).astype(np.int32)
@@ -143,7 +140,7 @@ def rearrange_bars(notes: Notes, source: Longs) -> Notes:
         onset=onset,
         duration=np.clip(notes.duration[row], 1, np.maximum(room, 1)).astype(np.int32),
         bar=(bar - notes.bar_starts[piece]).astype(np.int32),
-        bars=Bars(notes.bars.piece, bar_onset.astype(np.int32), beats),
+        bars=replace(bars, piece=notes.bars.piece, onset=bar_onset.astype(np.int32)),
     )
     return without_tokens(sort_notes(rearranged))
 
@@ -172,14 +169,14 @@ def take_excerpts(
     row, owner = ranges(first, first + n_notes)
     bar_rows, bar_owner = ranges(begin, end)
     start = notes.bars.onset[begin]
-    bars = Bars(bar_owner.astype(np.int32), notes.bars.onset[bar_rows] - start[bar_owner], notes.bars.beats[bar_rows])
+    bars = notes.bars.select(bar_rows)
     excerpts = replace(
         notes.select(row),
         n_pieces=len(begin),
         piece=owner.astype(np.int32),
         onset=notes.onset[row] - start[owner],
         bar=(notes.bar[row] - bar[owner]).astype(np.int32),
-        bars=bars,
+        bars=replace(bars, piece=bar_owner.astype(np.int32), onset=bars.onset - start[bar_owner]),
     )
     return without_tokens(excerpts)
 

@@ -21,7 +21,8 @@ class Endings:
     """The ends of B prompts."""
 
     kind: Array  # (B,) `Kind` of the last token; SPECIAL where the prompt has no music
-    beats: Array  # (B,) quarters in the last bar; 0 where there is none
+    beats: Array  # (B,) beats in the last bar; 0 where there is none
+    unit: Array  # (B,) their note value, 4 or 8; 4 where there is no bar
     position: Array  # (B,) grid steps of the last position in the last bar; -1 where it has none
     program: Array  # (B,) of the unfinished note, as far as it has one
     pitch: Array  # (B,) likewise
@@ -54,13 +55,15 @@ class Endings:
         def value_at(at: Array, otherwise: int) -> Array:
             return np.where(at >= 0, value[np.arange(len(at)), at], otherwise)
 
-        bar, position = last(Kind.BAR), last(Kind.POSITION)
+        bar, position, metre = last(Kind.BAR), last(Kind.POSITION), last(Kind.TIME_SIGNATURE)
+        unit = np.where(metre >= 0, remi.unit[prompts][np.arange(len(prompts)), metre], 4).astype(np.int64)
         chord = (kind[:, -1] == Kind.PROGRAM) & (kind[:, -2:-1] == Kind.DURATION).any(axis=1)
         above = np.minimum(value_at(last(Kind.PITCH), 0) + 1, PITCH_RANGE[1])  # at the top it is another program's
         return cls(
             kind=kind[:, -1],
-            beats=np.where(bar >= 0, value_at(last(Kind.TIME_SIGNATURE), 4), 0),
-            position=value_at(np.where(position > bar, position, -1), -1),
+            beats=np.where(bar >= 0, value_at(metre, 4), 0),
+            unit=unit,
+            position=value_at(np.where(position > bar, position, -1), -1) * 4 // unit,
             program=value_at(last(Kind.PROGRAM), 0),
             pitch=value_at(last(Kind.PITCH), 0),
             velocity=value_at(last(Kind.VELOCITY), 64),

@@ -12,11 +12,9 @@ from mgen.corpus.shards import TokenTable
 from mgen.encoding.remi import Kind, Remi
 from mgen.errors import MgenError
 from mgen.models.baselines.endings import Endings
-from mgen.notes import MAX_BEATS, STEPS_PER_QUARTER
+from mgen.notes import MAX_BAR
 
 Array = NDArray[np.int64]
-
-_LONGEST = MAX_BEATS * STEPS_PER_QUARTER
 
 
 class TrainingExcerpts:
@@ -38,11 +36,13 @@ class TrainingExcerpts:
         self._owner = np.searchsorted(table.offsets, self._bars, side="right") - 1
         self._ends = table.offsets[self._owner + 1]  # where the piece of each bar ends
         self._next = np.minimum(np.append(self._bars[1:], len(kind)), self._ends)
-        self._beats = remi.value[self._ids[np.minimum(self._bars + 1, len(kind) - 1)]]
+        signature = self._ids[np.minimum(self._bars + 1, len(kind) - 1)]
+        self._metre = _metre(remi.value[signature], remi.unit[signature])
         positions = np.flatnonzero(kind == Kind.POSITION)
         bar_of = np.searchsorted(self._bars, positions, side="right") - 1
         self._positions = np.append(positions, len(kind))
-        self._reached = bar_of * _LONGEST + remi.value[self._ids[positions]]  # ascending
+        step = remi.value[self._ids[positions]] * 4 // remi.unit[signature][bar_of]
+        self._reached = bar_of * MAX_BAR + step  # ascending
         self._notes = np.flatnonzero(kind == Kind.DURATION)
 
     def draw(self, prompts: Array, length: int, rng: np.random.Generator) -> list[list[int]]:
@@ -59,13 +59,14 @@ class TrainingExcerpts:
                 f"excerpts need {length} tokens after a bar, the longest piece has {longest}; ask for fewer tokens"
             )
         within = ~np.isin(endings.kind, (Kind.SPECIAL, Kind.BAR))  # the prompt's bar keeps its metre
-        within &= np.isin(endings.beats, self._beats[fits])
+        wanted = _metre(endings.beats, endings.unit)
+        within &= np.isin(wanted, self._metre[fits])
         bar = np.empty(len(prompts), np.int64)
-        for beats in np.unique(np.where(within, endings.beats, 0)).tolist():
-            rows = np.flatnonzero(np.where(within, endings.beats, 0) == beats)
-            bar[rows] = self._draw_bars(fits[self._beats[fits] == beats] if beats else fits, len(rows), rng)
+        for metre in np.unique(np.where(within, wanted, 0)).tolist():
+            rows = np.flatnonzero(np.where(within, wanted, 0) == metre)
+            bar[rows] = self._draw_bars(fits[self._metre[fits] == metre] if metre else fits, len(rows), rng)
         start = np.where(endings.kind == Kind.BAR, self._bars[bar] + 1, self._bars[bar])
-        behind = self._positions[np.searchsorted(self._reached, bar * _LONGEST + endings.position, side="right")]
+        behind = self._positions[np.searchsorted(self._reached, bar * MAX_BAR + endings.position, side="right")]
         start = np.where(within, np.minimum(behind, self._next[bar]), start)
         out = []
         for row, begin in enumerate(start.tolist()):
@@ -94,3 +95,9 @@ class TrainingExcerpts:
         if kind == Kind.PROGRAM and self.remi.value[tokens[0]] < least:
             tokens[0] += least - int(self.remi.value[tokens[0]])  # ids of pitches are consecutive
         return tokens
+
+
+def _metre(beats: NDArray[np.integer], unit: NDArray[np.integer]) -> Array:
+    """A number for each time signature, above 0."""
+    metre: Array = beats.astype(np.int64) * 16 + unit
+    return metre

@@ -16,13 +16,14 @@ from mgen.corpus.shards import TokenTable
 from mgen.encoding.remi import Kind, Remi
 from mgen.errors import MgenError
 from mgen.models.baselines.endings import Endings
-from mgen.notes import STEPS_PER_QUARTER, Notes
-from mgen.transforms.rebuild import bar_row, distinct, equal_bars
+from mgen.notes import STEPS_PER_WHOLE, Notes
+from mgen.transforms.rebuild import distinct, equal_bars
 
 Array = NDArray[np.int64]
 
 _PROGRAMS, _PITCHES, _DURATIONS = 129, 128, 1 << 12
 _NONE = -1  # unknown context or symbol
+_METRE = ("beats", "unit")  # columns of `Bars` that an event takes from its bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,8 @@ class MarkovChain:
             name: getattr(notes, name).astype(np.int64)
             for name in ("pitch", "duration", "velocity", "program", "position")
         }
-        self._event["beats"] = notes.bars.beats[bar_row(notes)].astype(np.int64)
+        for name in _METRE:
+            self._event[name] = getattr(notes.bars, name)[notes.bar_row].astype(np.int64)
         self._gap = np.where(number == 0, _NONE, np.diff(notes.onset, prepend=0)).astype(np.int64)
         self._rank = _rank(self._event["program"], self._event["pitch"])
         self._moving = np.flatnonzero(self._gap > 0)
@@ -97,8 +99,8 @@ class MarkovChain:
         endings = Endings.of(prompts, self.remi)
         steps = length // 3 + 4  # a note has 3 tokens or more, and the prompt has up to 6 of the first
         events = self._draw(prompts, endings, steps, rng)
-        beats = np.where(endings.beats > 0, endings.beats, events["beats"][:, 0])
-        encoded = self.remi.encode(_table(events, beats))
+        metre = _metre(endings, {name: events[name][:, 0] for name in _METRE})
+        encoded = self.remi.encode(_table(events, *metre))
         # The encoded events start with the tokens of the last bar; those that the prompt has are skipped.
         begin = bar_tokens(endings, self.remi) + (
             (endings.kind == Kind.DURATION) & (events["onset"][:, 0] == endings.position)
@@ -125,7 +127,8 @@ class MarkovChain:
         self, event: dict[str, Array], onset: Array, endings: Endings, rank: Array, rng: np.random.Generator
     ) -> Array:
         """(B,) onsets of the first events, after the tokens that the prompt has of them replace theirs (in place)."""
-        bar = np.where(endings.beats > 0, endings.beats, event["beats"]) * STEPS_PER_QUARTER
+        beats, unit = _metre(endings, event)
+        bar = beats * STEPS_PER_WHOLE // unit
         onset = np.where(rank < 0, event["position"] % bar, onset)  # no note before it: its position in its own bar
         onset = np.where(endings.open_note, endings.position, onset)
         named = np.isin(endings.kind, (Kind.PITCH, Kind.VELOCITY))
@@ -237,16 +240,22 @@ def _contexts(symbol: Array, number: Array, symbols: int, order: int) -> list[_C
     return out
 
 
-def _table(events: dict[str, Array], beats: Array) -> Notes:
-    """Decodes events (B, N each) as pieces in bars of `beats` (B,) quarters."""
+def _metre(endings: Endings, event: dict[str, Array]) -> tuple[Array, Array]:
+    """(B,) beats and unit of the bars: those of the prompt's last bar, else those of the event's bar."""
+    beats, unit = (np.where(endings.beats > 0, getattr(endings, name), event[name]) for name in _METRE)
+    return beats, unit
+
+
+def _table(events: dict[str, Array], beats: Array, unit: Array) -> Notes:
+    """Decodes events (B, N each) as pieces in bars of `beats` (B,) of `unit` (B,)."""
     batch, steps = events["onset"].shape
-    bar = events["onset"] // (beats * STEPS_PER_QUARTER)[:, None]
+    bar = events["onset"] // (beats * STEPS_PER_WHOLE // unit)[:, None]
     columns = {name: events[name].ravel() for name in ("onset", "duration", "pitch", "velocity", "program")}
     columns |= {"piece": np.repeat(np.arange(batch), steps), "bar": bar.ravel()}
     none, zero = np.zeros(batch, np.int32), np.zeros(batch * steps, np.int32)
     return Notes(
         n_pieces=batch,
-        bars=equal_bars(bar[:, -1] + 1, beats),
+        bars=equal_bars(bar[:, -1] + 1, beats, unit),
         token=zero - 1,
         broken=zero,
         n_tokens=none,
