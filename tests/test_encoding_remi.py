@@ -272,7 +272,7 @@ def test_a_vocabulary_without_eighth_metres_is_refused(tmp_path, remi):
     config = copy.deepcopy(remi.miditok.config)
     config.time_signature_range = {4: list(range(1, 8))}
     REMI(config).save(tmp_path / "miditok.json")
-    with pytest.raises(MgenError, match="another version of mgen .*mgen prepare .*mgen pretrain"):
+    with pytest.raises(MgenError, match=r"another version of mgen .*mgen prepare .*mgen pretrain"):
         Remi.from_pretrained(tmp_path)
 
 
