@@ -9,19 +9,21 @@ import dataclasses
 import difflib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from mgen.errors import MgenError
+from mgen.option_limits import INHERITED, LIMITS, Limits, check_value
 from mgen.renames import renamed_option
 
 Options = TypeVar("Options")
 
 
-def option(default: Any, description: str) -> Any:
-    """A field of a dataclass of options: its default (a list is copied) and the text of `--help`."""
+def option(default: Any, description: str, **limits: Any) -> Any:
+    """A field of a dataclass of options: its default (a list is copied), the text of `--help`, and its `Limits`."""
+    metadata = {"help": description, LIMITS: Limits(**limits)} if limits else {"help": description}
     if isinstance(default, list):
-        return dataclasses.field(default_factory=lambda: [*default], metadata={"help": description})
-    return dataclasses.field(default=default, metadata={"help": description})
+        return dataclasses.field(default_factory=lambda: [*default], metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -48,9 +50,33 @@ def from_keywords(kind: type[Options], command: str, values: Mapping[str, Any]) 
             new = renamed_option(command, name)
             raise MgenError(f"mgen.{command}: {new or f'no option {name!r}{nearest(name, known)}'}")
     try:
-        return kind(**values)
+        return kind(**check_values(kind, values))
     except (TypeError, ValueError) as error:
         raise MgenError(f"mgen.{command}: {' '.join(str(error).split())}") from error
+
+
+def check_values(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Checks the type and the limits of options before anything is built of them.
+
+    Args:
+        kind: dataclass of the options.
+        values: option -> value; names that are no options are passed over.
+
+    Returns:
+        The same values of plain types: a list for a list of one, text for a path.
+
+    Raises:
+        ValueError: A value has another type than its option or is outside its limits; the message begins with the name.
+    """
+    hints, checked = get_type_hints(kind), dict(values)
+    for field in dataclasses.fields(kind):
+        if field.name not in values:
+            continue
+        value = values[field.name]
+        if type(value) is not type(field.default) or value != field.default:
+            limits = field.metadata.get(LIMITS) or INHERITED.get(field.name, Limits())
+            checked[field.name] = check_value(field.name, value, hints[field.name], limits)
+    return checked
 
 
 def check_required(options: Any, *names: str) -> None:

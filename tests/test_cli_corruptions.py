@@ -169,7 +169,7 @@ def test_a_critic_is_a_column(small_corpus, tmp_path, capsys):
     [
         ([], "expected either --corpus or --midi"),
         (["--corpus", "a", "--midi", "b"], "expected either --corpus or --midi"),
-        (["--corpus", "a", "--rewards", "swings"], "no reward is called 'swings'"),
+        (["--corpus", "a", "--rewards", "swings"], "rewards 'swings': expected one of grammar"),
         (["--corpus", "a", "--n", "1"], r"n \(1\) must be at least 2"),
         (["--corpus", "nowhere"], "expected a corpus"),
         (["--midi", "nowhere"], "nowhere"),

@@ -152,7 +152,7 @@ def test_a_run_interrupted_after_its_weights_starts_again_and_ends_the_same(smal
         ({"max_steps": 5}, "max_steps is for a critic of tokens"),
         ({"notes": (10, 60)}, r"notes \(10\) must be at least min_notes \(16\)"),
         ({"notes": (100_000,)}, "no piece .* has 100000 notes"),
-        ({"each": 0}, r"each \(0\) at least 1"),
+        ({"each": 0}, r"each \(0\) must be at least 1"),
         ({"pieces": -1}, r"pieces \(-1\) must be at least 0"),
         ({"worst": -0.1}, r"worst \(-0.1\) must be below log 1/2"),
         ({"corpus": "nowhere"}, "nowhere"),

@@ -45,7 +45,7 @@ def test_a_sample_and_another_place(small_corpus, tmp_path, capsys):
         (["{tmp}/none"], "expected a corpus, found no corpus.json"),
         ([], "the following arguments are required: DIR"),
         (["{corpus}", "--sample", "0"], "sample (0) must be at least 1"),
-        (["{corpus}", "--seed", "-1"], "seed (-1) must be at least 0"),
+        (["{corpus}", "--seed", "-1"], "seed (-1) must be between 0 and"),
         (["{corpus}", "--smaple", "9"], "did you mean 'sample'"),
         (["{corpus}", "--out", "{tmp}"], "is a folder"),
         (["{corpus}", "--out", "{tmp}/none/page.html"], "there is no folder"),

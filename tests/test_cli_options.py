@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
+import numpy as np
 import pytest
+import yaml
 
 from mgen.cli.main import run
 from mgen.cli.options import parse
 from mgen.errors import MgenError
-from mgen.options import as_dict
+from mgen.option_limits import INHERITED
+from mgen.options import as_dict, check_values, from_keywords, option
+from mgen.workflows.critic import CriticConfig
+from mgen.workflows.finetune import FinetuneConfig
+from mgen.workflows.prefer import PolicyConfig, RewardModelConfig
+from mgen.workflows.pretrain import PretrainConfig
 
 
 @dataclass
@@ -67,6 +74,104 @@ def test_mistakes_in_a_file_name_the_file(tmp_path, text, message):
     with pytest.raises(MgenError, match=message) as caught:
         read("--config", str(path))
     assert "a.yaml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@dataclass
+class Limited:
+    """Options of all types."""
+
+    context: int = option(8, "whole", least=1)
+    sizes: list[int] = option([1], "several", least=1)
+    rate: float = option(0.5, "number", above=0, most=1)
+    steps: int | None = option(None, "or none", least=0)
+    fast: bool = option(False, "yes or no")
+    folder: str = option("", "text")
+    kind: str = option("a", "word", words=("a", "b"))
+    seed: int = option(0, "as in all commands")
+
+
+WRONG = [
+    ("context", "272.5", "(272.5) must be a whole number"),
+    ("context", "0", "(0) must be at least 1"),
+    ("context", "many", "(many) must be a whole number"),
+    ("context", "1000000000000000", "(1e+15) must be at most 2147483647"),
+    ("sizes", "0", "(0) must be at least 1"),
+    ("sizes", "x", "(x) must be a whole number"),
+    ("rate", "0", "(0) must be above 0 and at most 1"),
+    ("rate", "1.5", "(1.5) must be above 0 and at most 1"),
+    ("rate", "fast", "(fast) must be a number"),
+    ("steps", "-1", "(-1) must be at least 0"),
+    ("steps", "2.5", "(2.5) must be a whole number"),
+    ("fast", "perhaps", "(perhaps) must be true or false"),
+    ("kind", "c", "'c': expected one of a, b"),
+    ("seed", "-1", "(-1) must be between 0 and 4294967295"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), WRONG)
+def test_a_wrong_value_is_named_with_its_source_in_all_three_ways(tmp_path, name, value, message):
+    path = tmp_path / "a.yaml"
+    path.write_text(f"{name}: {value}\n")
+    for words, source in ([f"--{name}", value], "mgen test: "), (["--config", str(path)], f"{path}: "):
+        with pytest.raises(MgenError) as caught:
+            parse(words, Limited, doc="mgen test")
+        assert str(caught.value) == f"{source}{name} {message}"
+    typed = yaml.safe_load(value)
+    with pytest.raises(MgenError) as caught:
+        from_keywords(Limited, "test", {name: typed})
+    assert str(caught.value) == f"mgen.test: {name} {message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("context: true", "context (True) must be a whole number"),
+        ("context:", "context (None) must be a whole number"),
+        ("context: [8]", "context ([8]) must be a whole number"),
+        ("rate: .nan", "rate (nan) must be a number"),
+        ("rate: .inf", "rate (inf) must be a number"),
+        ("rate: {}", "rate ({}) must be a number"),
+        ("fast: 2", "fast (2) must be true or false"),
+        ("folder: 2020", "folder (2020) must be text"),
+        ("sizes: [1, 2.5]", "sizes (2.5) must be a whole number"),
+        ("sizes: null", "sizes (None) must be a whole number"),
+        ("files: 5", "files (5) must be text"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(tmp_path, text, message):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(MgenError) as caught:
+        parse(["--config", str(path)], Limited, doc="mgen test", arguments={"files": {"nargs": "*"}})
+    assert str(caught.value) == f"{path}: {message}"
+
+
+def test_a_value_becomes_that_of_its_option(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("rate: 1\nsizes: 3\nsteps: null\nfast: 'yes'\n")
+    (options,) = parse(["--config", str(path), "--context", "9"], Limited, doc="mgen test")
+    assert options == Limited(context=9, sizes=[3], rate=1.0, fast=True)
+    options = from_keywords(Limited, "test", {"sizes": (3, 4), "folder": tmp_path, "context": np.int64(9)})
+    assert options == Limited(context=9, sizes=[3, 4], folder=str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", [PretrainConfig, CriticConfig, FinetuneConfig, PolicyConfig, RewardModelConfig])
+def test_limits_of_inherited_options_allow_their_defaults(kind):
+    for entry in fields(kind):
+        limits = INHERITED.get(entry.name)
+        if limits is not None and isinstance(entry.default, int | float) and entry.name != "max_steps":  # -1: epochs
+            assert limits.problem(entry.default) is None, entry.name
+    with pytest.raises(ValueError, match=r"^learning_rate \(nan\) must be a number"):
+        check_values(kind, {"learning_rate": float("nan")})
+
+
+def test_every_inherited_limit_is_of_an_option():
+    known = {
+        entry.name
+        for kind in (PretrainConfig, FinetuneConfig, PolicyConfig, RewardModelConfig)
+        for entry in fields(kind)
+    }
+    assert set(INHERITED) <= known
 
 
 def test_a_config_as_used_keeps_what_differs():

@@ -81,10 +81,10 @@ def test_names_of_files_are_no_markup(music, tmp_path, capsys):
         (["{music}", "--out", "{out}", "--min_notes", "9", "--max_notes", "8"], "must not be above max_notes (8)"),
         (["{music}", "--out", "{out}", "--max_notes", "8"], "min_notes (16) must not be above max_notes (8)"),
         (["{music}", "--out", "/"], "give a folder inside it"),
-        (["{music}", "--out", "{out}", "--lowest_pitch", "5"], "must be within 21 to 108"),
-        (["{music}", "--out", "{out}", "--chord_note", "middle"], "expected top or bottom"),
-        (["{music}", "--out", "{out}", "--memory", "0"], "must be above 0 MiB"),
-        (["{music}", "--out", "{out}", "--workers", "-1"], "must be at least 0"),
+        (["{music}", "--out", "{out}", "--lowest_pitch", "5"], "must be between 21 and 108"),
+        (["{music}", "--out", "{out}", "--chord_note", "middle"], "expected one of top, bottom"),
+        (["{music}", "--out", "{out}", "--memory", "0"], "memory (0) must be above 0"),
+        (["{music}", "--out", "{out}", "--workers", "-1"], "must be between 0 and 1024"),
         (["{music}", "--out", "{out}", "--timeout", "0"], "must be above 0"),
         (["--out", "{out}"], "no source given"),
         (["{music}/none", "--out", "{out}"], "no such file or folder"),
@@ -153,5 +153,5 @@ def test_the_library_call_prints_nothing_and_returns_the_corpus(music, tmp_path,
 def test_the_library_call_names_the_nearest_option(music, tmp_path):
     with pytest.raises(MgenError, match=r"no option 'recipy'; did you mean 'recipe'\?"):
         mgen.prepare([music], tmp_path / "c", recipy="band")
-    with pytest.raises(MgenError, match=r"workers \(-1\) must be at least 0"):
+    with pytest.raises(MgenError, match=r"workers \(-1\) must be between 0 and 1024"):
         mgen.prepare([music], tmp_path / "c", workers=-1)

@@ -45,8 +45,8 @@ def test_json_is_one_object_and_the_same_again(small_corpus, capsys):
         (["--corpus", "nowhere"], "expected a corpus"),
         (["--corpus", "C", "--style", "polka"], "style 'polka': the corpus has"),
         (["--corpus", "C", "--collections", "nobody"], "has no jazz of nobody"),
-        (["--corpus", "C", "--n", "2000"], "at most 512"),
-        (["--corpus", "C", "--n", "1"], "at least 8"),
+        (["--corpus", "C", "--n", "2000"], "between 8 and 512"),
+        (["--corpus", "C", "--n", "1"], "between 8 and 512"),
         (["--corpus", "C", "--split", "3"], "no option 'split'; did you mean 'splits'"),
     ],
 )

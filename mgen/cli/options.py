@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from types import MappingProxyType
+from typing import Any, NoReturn, get_type_hints
 
 import yaml
 from accelerate import PartialState
 from trl import TrlParser
 
 from mgen.errors import MgenError
-from mgen.options import nearest, option
+from mgen.option_limits import LIMITS, TYPES, Limits, check_value, plain_type
+from mgen.options import check_values, nearest, option
 from mgen.renames import renamed_option
 
 
@@ -27,10 +32,38 @@ class Output:
 
 
 class _Parser(TrlParser):  # type: ignore[misc]
-    """TRL's parser with errors of one line."""
+    """TRL's parser with errors of one line, and values that are checked before an option dataclass is built."""
 
     def error(self, message: str) -> NoReturn:
         raise MgenError(f"{self.prog}: {message}; see {self.prog} --help")
+
+    @staticmethod
+    def _parse_dataclass_field(parser: Any, field: dataclasses.Field[Any]) -> None:
+        known = copy(field)  # the original keeps its limits, which argparse does not know
+        known.metadata = MappingProxyType({key: value for key, value in field.metadata.items() if key != LIMITS})
+        TrlParser._parse_dataclass_field(parser, known)
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        try:
+            return super()._get_value(action, arg_string)
+        except argparse.ArgumentError as error:
+            hints = [hint for kind in self.dataclass_types for hint in [get_type_hints(kind).get(action.dest)] if hint]
+            plain = plain_type(hints[0]) if hints else None
+            words = TYPES[plain] if plain else None
+            raise ValueError(f"{action.dest} ({arg_string}) must be {words}" if words else str(error)) from error
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        parsed, rest = super().parse_known_args(args, namespace)
+        values = vars(parsed)
+        for kind in self.dataclass_types:
+            values.update(check_values(kind, values))
+        options = {field.name for kind in self.dataclass_types for field in dataclasses.fields(kind)}
+        for action in self._actions:  # of no dataclass, perhaps with a value of the YAML file
+            if action.dest not in options and values.get(action.dest) is not None:
+                several = action.nargs in ("*", "+") or isinstance(action, argparse._AppendAction)
+                hint = list[str] if several else str
+                values[action.dest] = check_value(action.dest, values[action.dest], hint, Limits())
+        return parsed, rest
 
 
 def parse(
@@ -64,12 +97,14 @@ def parse(
         if word.startswith("--") and name not in known and (line := renamed_option(command, name)):
             raise MgenError(f"{program}: {line}")
     config = _config_path(words)
-    if config is not None:
-        _check_keys(Path(config), known, types[0].__name__, command)
+    of_config = _keys(Path(config), known, types[0].__name__, command) if config is not None else set()
     try:
         *values, rest = parser.parse_args_and_config(words, return_remaining_strings=True)
-    except (ValueError, TypeError, yaml.YAMLError) as error:
-        raise MgenError(f"{program}: {' '.join(str(error).split())}") from error
+    except (ValueError, TypeError) as error:
+        line = " ".join(str(error).split())
+        name = re.split(r"\W", line, maxsplit=1)[0]  # an error about an option begins with its name
+        of_file = name in of_config and not any(word.split("=")[0] == f"--{name}" for word in words)
+        raise MgenError(f"{config if of_file else program}: {line}") from error
     for word in rest:
         name = word.split("=")[0].removeprefix("--")
         raise MgenError(f"{program}: {types[0].__name__} has no option '{name}'{nearest(name, known)}")
@@ -91,12 +126,13 @@ def _config_path(words: list[str]) -> str | None:
     return words[place]
 
 
-def _check_keys(path: Path, known: set[str], owner: str, command: str) -> None:
+def _keys(path: Path, known: set[str], owner: str, command: str) -> set[str]:
+    """The options in a YAML file, all of which exist."""
     try:
         content = yaml.safe_load(path.read_text())
     except OSError as error:
         raise MgenError(f"--config {path}: {error.strerror}; give the path of a YAML file") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise MgenError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise MgenError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
@@ -104,6 +140,7 @@ def _check_keys(path: Path, known: set[str], owner: str, command: str) -> None:
         if key not in known and key != "env":
             new = renamed_option(command, str(key))
             raise MgenError(f"{path}: {new or f'{owner} has no option {str(key)!r}{nearest(str(key), known)}'}")
+    return set(content)
 
 
 def to_stderr(line: str) -> None:

@@ -24,13 +24,11 @@ class ServeConfig:
     """Options of `mgen listen` for its server."""
 
     host: str = option("127.0.0.1", "Address to listen on; 0.0.0.0 for all of this machine.")
-    port: int = option(8765, "Port to listen on; 0 takes any free one.")
+    port: int = option(8765, "Port to listen on; 0 takes any free one.", least=0, most=65535)
     token: str = option("", "Token that the page requires; generated if --host is not this machine alone.")
     names: list[str] = option([], "Further host names of the page, such as those of a proxy.")
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port < 2**16:
-            raise ValueError(f"port ({self.port}) must be from 0, any free one, to 65535")
         if self.token and len(self.token) < 8:
             raise ValueError(f"token ({len(self.token)} letters) must have at least 8; leave it out to generate one")
 

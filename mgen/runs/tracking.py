@@ -49,17 +49,17 @@ class SampleOptions(TrackingOptions):
     """Options of every command that trains a policy."""
 
     sample_steps: int | None = option(
-        None, "Steps between samples of fixed prompts; 0: none. By default at every checkpoint, if tracked."
+        None, "Steps between samples of fixed prompts; 0: none. By default at every checkpoint, if tracked.", least=0
     )
-    sample_prompts: int = option(4, "Prompts of the samples, drawn once from valid.")
-    sample_tokens: int = option(192, "Longest continuation, within the policy's context.")
+    sample_prompts: int = option(4, "Prompts of the samples, drawn once from valid.", least=1)
+    sample_tokens: int = option(192, "Longest continuation, within the policy's context.", least=1)
 
 
 def check_tracking(config: Any) -> None:
     """Checks the tracking options before training, and normalises `report_to`.
 
     Raises:
-        ValueError: A tracker is unknown or not installed, the run's name is a path, or a number is out of range.
+        ValueError: A tracker is unknown or not installed, or the run's name is a path.
     """
     given = config.report_to or []
     trackers = [word for word in ([given] if isinstance(given, str) else list(given)) if word != "none"]
@@ -71,13 +71,6 @@ def check_tracking(config: Any) -> None:
     config.report_to = trackers or "none"
     if config.run_name and Path(config.run_name).name != config.run_name:
         raise ValueError(f"run_name '{config.run_name}': trackers use it as a file name; give a name without /")
-    if not isinstance(config, SampleOptions):
-        return
-    if config.sample_steps is not None and config.sample_steps < 0:
-        raise ValueError(f"sample_steps ({config.sample_steps}) must be at least 0; 0 for no samples")
-    if config.sample_prompts < 1 or config.sample_tokens < 1:
-        found = f"sample_prompts ({config.sample_prompts}) and sample_tokens ({config.sample_tokens})"
-        raise ValueError(f"{found} must be at least 1; --sample_steps 0 for no samples")
 
 
 class TensorBoardClipLogger(TensorBoardCallback):  # type: ignore[misc]

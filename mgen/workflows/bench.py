@@ -34,7 +34,7 @@ from mgen.corpus.workers import Limits, run_in_processes
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError, RejectedFile
 from mgen.files import read_music
-from mgen.models.transformer import new_policy
+from mgen.models.transformer import SIZES, new_policy
 from mgen.music.metrics import METRICS
 from mgen.notes import Notes
 from mgen.options import from_keywords, option
@@ -50,11 +50,11 @@ from rewards.bands import fit_bands
 class BenchConfig:
     """Options of `mgen bench`."""
 
-    size: str = option("tiny", "Size of the model, for the figures with a model.")
-    context: int = option(512, "Tokens per sequence.")
-    batch: int = option(16, "Sequences per batch.")
-    repeats: int = option(5, "Measurements of each side, alternately; medians are reported.")
-    files: int = option(200, "prepare, tabs, metrics: about the largest number of files to read.")
+    size: str = option("tiny", "Size of the model, for the figures with a model.", words=tuple(SIZES))
+    context: int = option(512, "Tokens per sequence.", least=8)
+    batch: int = option(16, "Sequences per batch.", least=1)
+    repeats: int = option(5, "Measurements of each side, alternately; medians are reported.", least=1)
+    files: int = option(200, "prepare, tabs, metrics: about the largest number of files to read.", least=1)
     source: str = option("", "prepare, tabs, metrics: folder of music files; default: the embedded corpus.")
 
 

@@ -22,6 +22,7 @@ from mgen.cards.scores import CardRow
 from mgen.cards.search import SearchBudget
 from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.corpus.shards import Corpus
+from mgen.corpus.split import SPLITS
 from mgen.corpus.windows import sample_windows
 from mgen.errors import MgenError
 from mgen.judgement import Judge
@@ -64,28 +65,23 @@ class CardConfig:
     realism: str = option("", "RUN/realism of a run of mgen finetune, for the judge `realism`.")
     bands: str = option("", "Bands of the rules; measured on the split train by default.")
     style: str = option("", "Style of the corpus that is real music; by default the corpus's own style.")
-    split: str = option("test", "Split that judges are measured on.")
-    n: int = option(256, "Excerpts per row.")
-    tokens: int = option(448, "Tokens of an excerpt; as long as the pieces to be judged.")
+    split: str = option("test", "Split that judges are measured on.", words=SPLITS)
+    n: int = option(256, "Excerpts per row.", least=20)
+    tokens: int = option(448, "Tokens of an excerpt; as long as the pieces to be judged.", least=32)
     start: str = option(
-        "demo", "First generation of the search: demo (embedded music), or corpus, which may be published."
+        "demo",
+        "First generation of the search: demo (embedded music), or corpus, which may be published.",
+        words=tuple(INITIAL),
     )
     policy: str = option("", "Model folder of a policy: adds a row, and pieces to the first generation.")
-    generations: int = option(2000, "Generations of the search, 64 pieces each.")
-    seconds: float = option(100.0, "Longest time of the search of each judge.")
+    generations: int = option(2000, "Generations of the search, 64 pieces each.", least=1)
+    seconds: float = option(100.0, "Longest time of the search of each judge.", above=0, most=MAX_SECONDS)
     out: str = option("", "Folder for cards, MIDI, pictures and audio.")
     page: str = option("", f"File of the page of all cards; OUT/{PAGE} by default.")
     seed: int = option(0, "Seed of excerpts, transforms and the search.")
 
     def __post_init__(self) -> None:
         check_required(self, "corpus")
-        for name, least in (("n", 20), ("tokens", 32), ("generations", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} ({getattr(self, name)}) must be at least {least}")
-        if not 0 < self.seconds <= MAX_SECONDS:
-            raise ValueError(f"seconds ({self.seconds:g}) must be above 0 and at most {MAX_SECONDS:g}")
-        if self.start not in INITIAL:
-            raise ValueError(f"start '{self.start}': expected one of {', '.join(INITIAL)}")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from critics.style import StyleCritic
 from critics.validation.card import CORRUPTION_TRANSFORMS, FORMAT_TRANSFORMS
 from mgen.corpus.shards import Corpus
+from mgen.corpus.split import SPLITS
 from mgen.corpus.windows import sample_windows
 from mgen.evaluation.corruption_table import REAL, CorruptionTable, Measure, corruption_table
 from mgen.evaluation.folders import draw_excerpts, read_folder
@@ -44,13 +45,13 @@ class CorruptionsConfig:
 
     corpus: str = option("", "Folder written by mgen prepare: the real music.")
     midi: str = option("", "Folder of music files instead of a corpus.")
-    split: str = option("test", "Split of the corpus.")
+    split: str = option("test", "Split of the corpus.", words=SPLITS)
     style: str = option("", "Style of the corpus; may be left out if it has one style and `other`.")
-    n: int = option(256, "Pieces, at most.")
-    excerpt_tokens: int = option(512, "Tokens of an excerpt of a corpus.")
-    excerpt_notes: int = option(128, "Notes of an excerpt of a file; 0: complete files.")
+    n: int = option(256, "Pieces, at most.", least=2)
+    excerpt_tokens: int = option(512, "Tokens of an excerpt of a corpus.", least=16)
+    excerpt_notes: int = option(128, "Notes of an excerpt of a file; 0: complete files.", least=0)
     solo: bool = option(False, "Files: without basses (programs 32 to 39) and drums.")
-    rewards: list[str] = option(list(REWARDS), "Rewards; all by default.")
+    rewards: list[str] = option(list(REWARDS), "Rewards; all by default.", words=tuple(REWARDS))
     critic: str = option("", "Model folder of a style critic, for one more column.")
     sets: bool = option(True, "Also compare each row as a set with real music.")
     out: str = option("", "Folder for corruptions.json and .csv; must be new or empty.")
@@ -59,12 +60,6 @@ class CorruptionsConfig:
     def __post_init__(self) -> None:
         if bool(self.corpus) == bool(self.midi):
             raise ValueError("expected either --corpus or --midi; see --help")
-        for name, least in (("n", 2), ("excerpt_tokens", 16), ("excerpt_notes", 0), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} ({getattr(self, name)}) must be at least {least}")
-        unknown = [name for name in self.rewards if name not in REWARDS]
-        if unknown:
-            raise ValueError(f"rewards: no reward is called '{unknown[0]}'; expected some of {', '.join(REWARDS)}")
 
 
 @dataclass(frozen=True)

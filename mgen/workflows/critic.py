@@ -30,6 +30,7 @@ from critics.validation.leave_one_out import MIN_PIECES
 from critics.validation.report import LeaveOneOutReport
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
+from mgen.models.transformer import SIZES
 from mgen.options import as_dict, check_required, from_keywords, option, target_style
 from mgen.render.charts import reliability_svg
 from mgen.runs.checkpoints import check_save_total_limit, replace_folder
@@ -61,29 +62,33 @@ class CriticConfig(TrackingOptions, TrainingArguments):  # type: ignore[misc]
         "", "Style whose probability is the score; in a corpus of one style and other it is that one."
     )
     input: str = option(
-        "features", "features: the same in all file formats; tokens: a network that plain TRL can load."
+        "features", "features: the same in all file formats; tokens: a network that plain TRL can load.", words=INPUTS
     )
-    notes: list[int] = option([], "Notes of excerpts; by default 24 to 256, and 256 and 100 to leave collections out.")
-    pieces: int = option(0, "Most pieces of a collection per length; 0: 120, and 400 to leave collections out.")
-    each: int = option(2, "Excerpts of a piece.")
+    notes: list[int] = option(
+        [], "Notes of excerpts; by default 24 to 256, and 256 and 100 to leave collections out.", least=1
+    )
+    pieces: int = option(
+        0, "Most pieces of a collection per length; 0: 120, and 400 to leave collections out.", least=0
+    )
+    each: int = option(2, "Excerpts of a piece.", least=1)
     degenerate_inputs: bool = option(
         False, "Features: also score degenerate inputs, by critics trained without their like too."
     )
     hacked: list[str] = option([], "degenerate_inputs: policies tuned against other critics, whose samples are scored.")
     init: str = option("", "Tokens: model folder of a pretrained policy to start from; random weights without it.")
-    size: str = option("tiny", "Without init: tiny (1 M), small (25 M) or base (85 M).")
-    max_tokens: int = option(256, "Longest excerpt, in tokens; longer pieces are cut when judged.")
-    min_tokens: int = option(96, "Shortest excerpt in training.")
-    prompt_tokens: int = option(64, "Tokens of the prompt before half of the excerpts, as for completions.")
+    size: str = option("tiny", "Without init: tiny (1 M), small (25 M) or base (85 M).", words=tuple(SIZES))
+    max_tokens: int = option(256, "Longest excerpt, in tokens; longer pieces are cut when judged.", least=1)
+    min_tokens: int = option(96, "Shortest excerpt in training.", least=1)
+    prompt_tokens: int = option(64, "Tokens of the prompt before half of the excerpts, as for completions.", least=0)
     transpose: bool = option(True, "Train in all twelve keys.")
     retime: bool = option(True, "Train on other grids and uneven timing too, against learning the file format.")
     corrupted: float = option(
-        0.3, "Share of the other side that is corrupted music of the style, for learning pitches."
+        0.3, "Share of the other side that is corrupted music of the style, for learning pitches.", least=0, below=1
     )
-    min_notes: int = option(MIN_NOTES, "Pieces with fewer pitched notes are not judged: the worst score.")
+    min_notes: int = option(MIN_NOTES, "Pieces with fewer pitched notes are not judged: the worst score.", least=0)
     worst: float = option(WORST, "The worst score, in nats; log 1e-4 by default.")
-    valid_excerpts: int = option(512, "Excerpts of valid, for choosing the weights and for calibration.")
-    test_excerpts: int = option(1024, "Excerpts of test, for the card.")
+    valid_excerpts: int = option(512, "Excerpts of valid, for choosing the weights and for calibration.", least=32)
+    test_excerpts: int = option(1024, "Excerpts of test, for the card.", least=32)
     max_steps: int = option(300, "Optimizer steps.")
     learning_rate: float = option(3e-4, "Highest learning rate.")
     lr_scheduler_type: str = option("cosine", "As in transformers.")
@@ -100,8 +105,6 @@ class CriticConfig(TrackingOptions, TrainingArguments):  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         check_required(self, "corpus")
-        if self.input not in INPUTS:
-            raise ValueError(f"input '{self.input}': expected one of {', '.join(INPUTS)}")
         if self.input == "features":
             defaults = {entry.name: entry.default for entry in fields(self)}
             for name in TOKENS_ONLY:
@@ -109,21 +112,10 @@ class CriticConfig(TrackingOptions, TrainingArguments):  # type: ignore[misc]
                     raise ValueError(f"{name} is for a critic of tokens: leave it out, or give --input tokens")
         if self.notes and min(self.notes) < self.min_notes:
             raise ValueError(f"notes ({min(self.notes)}) must be at least min_notes ({self.min_notes})")
-        if self.pieces < 0 or self.each < 1:
-            raise ValueError(f"pieces ({self.pieces}) must be at least 0 and each ({self.each}) at least 1")
-        if not 0 < self.min_tokens <= self.max_tokens:
+        if self.min_tokens > self.max_tokens:
             raise ValueError(f"min_tokens ({self.min_tokens}) must be between 1 and max_tokens ({self.max_tokens})")
-        if self.prompt_tokens < 0:
-            raise ValueError(f"prompt_tokens ({self.prompt_tokens}) must be at least 0")
-        if not 0 <= self.corrupted < 1:
-            raise ValueError(f"corrupted ({self.corrupted}) must be at least 0 and below 1: the rest is real music")
         if self.worst >= np.log(0.5):
             raise ValueError(f"worst ({self.worst}) must be below log 1/2, the score of not knowing; try {WORST:.2f}")
-        if min(self.valid_excerpts, self.test_excerpts) < 32:
-            raise ValueError(
-                f"valid_excerpts ({self.valid_excerpts}) and test_excerpts ({self.test_excerpts}) must be at "
-                "least 32; a calibration on fewer says nothing"
-            )
         check_save_total_limit(self)
         check_tracking(self)
         self.output_dir = f"{self.out or '.'}/checkpoints"

@@ -71,54 +71,70 @@ class FinetuneConfig(SampleOptions, GRPOConfig):  # type: ignore[misc]
         "prefix of bars. By default with the objective kl_in_return; grpo has one score per completion anyway.",
     )
     objective: str = option(
-        OBJECTIVES[0], "kl_in_return (credit per token, KL in the return, nats), or grpo (as published)."
+        OBJECTIVES[0],
+        "kl_in_return (credit per token, KL in the return, nats), or grpo (as published).",
+        words=OBJECTIVES,
     )
     kl_weight: float = option(
         0.5,
         "kl_in_return: nats of return per nat of KL. With the judge realism: equal to its weight with "
         "realism_against reference, below it with current (0: the fixed point is real music, and only small steps "
         "hold the policy).",
+        least=0,
     )
     multi_objective_aggregation: str = option(
         AGGREGATIONS[0],
         "grpo: sum_then_normalize divides the weighted sum by its deviation in the group; "
         "normalize_then_sum divides each judge by its own deviation first (GDPO), so that equal weights have equal "
         "effect.",
+        words=AGGREGATIONS,
     )
-    dominant_share: float = option(0.8, "Share of the advantage above which, for 5 steps, a judge is reported.")
+    dominant_share: float = option(
+        0.8, "Share of the advantage above which, for 5 steps, a judge is reported.", least=0.5, most=1
+    )
     allow_equal_rewards: bool = option(
         False, "Go on where rewards never differ within a group; by default the run stops at step 3."
     )
     target: str = option("", "Style that is asked for; may be left out if the corpus has one style and `other`.")
-    transfer_share: float = option(0.5, "Share of prompts of other styles, to be continued in the target style.")
-    prompt_tokens: list[int] = option(
-        [24, 64], "Tokens of music in a prompt; several lengths take turns. Completions of short ones differ more."
+    transfer_share: float = option(
+        0.5, "Share of prompts of other styles, to be continued in the target style.", least=0, most=1
     )
-    prompts: int = option(2048, "Number of prompts.")
+    prompt_tokens: list[int] = option(
+        [24, 64],
+        "Tokens of music in a prompt; several lengths take turns. Completions of short ones differ more.",
+        least=1,
+    )
+    prompts: int = option(2048, "Number of prompts.", least=1)
     realism_against: str = option(
         "current",
         "Whose samples the discriminator is trained against. reference: before the first step, then fixed; "
         "its score is log p_real / p_reference. current: after each step, against the samples of the step; its "
         "score is log p_real / p_policy. See kl_weight.",
+        words=AGAINST,
     )
     realism_warm_up: int = option(
         20,
         "Batches of the discriminator on the frozen policy before the first step; with realism_against "
         "reference its only training, and the last fifth calibrates it.",
+        least=0,
     )
-    realism_learning_rate: float = option(3e-4, "Learning rate of the discriminator.")
-    realism_steps: int = option(2, "Its optimizer steps per step of the policy.")
+    realism_learning_rate: float = option(3e-4, "Learning rate of the discriminator.", least=0)
+    realism_steps: int = option(2, "Its optimizer steps per step of the policy.", least=1)
     realism_batch_size: int = option(
-        64, "Its pieces per step: half of them real, and half of each side from the replay buffer."
+        64, "Its pieces per step: half of them real, and half of each side from the replay buffer.", least=4
     )
-    realism_capacity: int = option(512, "Pieces of each side in its replay buffer.")
-    realism_smoothing: float = option(0.05, "Label smoothing: its targets are 1 - x and x.")
-    realism_clip: float = option(5.0, "Largest absolute score, in nats; limits what can be corrected.")
-    realism_floor: float = option(0.6, "Held-out accuracy below which it takes twice its steps.")
-    realism_ceiling: float = option(0.95, "Held-out accuracy above which it is not trained.")
-    realism_memory: int = option(512, "Held-out logits for its calibration.")
-    realism_gradient_penalty: float = option(0.0, "Weight of a gradient penalty on the embeddings of real pieces (R1).")
-    realism_spectral_norm: str = option("none", f"Layers whose spectral norm is bounded: {', '.join(BOUNDED)}.")
+    realism_capacity: int = option(512, "Pieces of each side in its replay buffer.", least=1)
+    realism_smoothing: float = option(0.05, "Label smoothing: its targets are 1 - x and x.", least=0, below=0.5)
+    realism_clip: float = option(5.0, "Largest absolute score, in nats; limits what can be corrected.", above=0)
+    realism_floor: float = option(0.6, "Held-out accuracy below which it takes twice its steps.", least=0, most=1)
+    realism_ceiling: float = option(0.95, "Held-out accuracy above which it is not trained.", least=0, most=1)
+    realism_memory: int = option(512, "Held-out logits for its calibration.", least=32)
+    realism_gradient_penalty: float = option(
+        0.0, "Weight of a gradient penalty on the embeddings of real pieces (R1).", least=0
+    )
+    realism_spectral_norm: str = option(
+        "none", f"Layers whose spectral norm is bounded: {', '.join(BOUNDED)}.", words=BOUNDED
+    )
     max_steps: int = option(60, "Optimizer steps.")
     learning_rate: float = option(3e-4, "Highest learning rate.")
     lr_scheduler_type: str = option("constant_with_warmup", "As in transformers.")
@@ -126,9 +142,9 @@ class FinetuneConfig(SampleOptions, GRPOConfig):  # type: ignore[misc]
     max_grad_norm: float = option(1.0, "Gradients are clipped to this norm.")
     adam_beta2: float = option(0.95, "Beta 2 of adamw.")
     per_device_train_batch_size: int = option(64, "Completions per step and device.")
-    num_generations: int = option(8, "Completions per prompt.")
-    max_completion_length: int = option(192, "Most tokens in a completion.")
-    beta: float = option(0.0, "grpo: weight of the KL penalty in the loss.")
+    num_generations: int = option(8, "Completions per prompt.", least=2)
+    max_completion_length: int = option(192, "Most tokens in a completion.", least=1)
+    beta: float = option(0.0, "grpo: weight of the KL penalty in the loss.", least=0)
     loss_type: str = option("dr_grpo", "As in trl.")
     save_steps: float = option(20, "Steps between checkpoints.")
     save_total_limit: int = option(2, "Checkpoints kept; at least 2, so that one is always complete.")
@@ -137,20 +153,7 @@ class FinetuneConfig(SampleOptions, GRPOConfig):  # type: ignore[misc]
     bf16: bool | None = option(None, "By default where the machine has a GPU for it.")
 
     def __post_init__(self) -> None:
-        check_required(self, "policy", "corpus", "out")
-        for name, values in (
-            ("objective", OBJECTIVES),
-            ("realism_against", AGAINST),
-            ("multi_objective_aggregation", AGGREGATIONS),
-        ):
-            if getattr(self, name) not in values:
-                raise ValueError(f"{name} '{getattr(self, name)}': expected one of {', '.join(values)}")
-        if not 0 <= self.transfer_share <= 1:
-            raise ValueError(f"transfer_share ({self.transfer_share}) must be between 0 and 1")
-        if not self.prompt_tokens or min(self.prompt_tokens) < 1:
-            raise ValueError(f"prompt_tokens ({self.prompt_tokens}) must be one or several numbers of at least 1")
-        if not 0.5 <= self.dominant_share <= 1:
-            raise ValueError(f"dominant_share ({self.dominant_share}) must be between 0.5 and 1")
+        check_required(self, "policy", "corpus", "out", "prompt_tokens")
         self._check_objective()
         self._check_realism()
         check_save_total_limit(self)
@@ -164,8 +167,6 @@ class FinetuneConfig(SampleOptions, GRPOConfig):  # type: ignore[misc]
         super().__post_init__()
 
     def _check_objective(self) -> None:
-        if self.kl_weight < 0:
-            raise ValueError(f"kl_weight ({self.kl_weight}) must be at least 0")
         if self.kl_in_return and self.beta:
             raise ValueError(f"beta ({self.beta}) is for the objective grpo; kl_in_return has kl_weight")
         if not self.kl_in_return and not self.beta:

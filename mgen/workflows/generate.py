@@ -34,30 +34,28 @@ class GenerateConfig:
 
     model: str = option("", "Model folder (RUN/model).")
     out: str = option("", "Folder for the MIDI files and index.json; must be new or empty.")
-    n: int = option(4, "Number of pieces.")
+    n: int = option(4, "Number of pieces.", least=1)
     style: str = option("", "Style token of the prompt; none by default.")
     prompt: str = option("", "MIDI file to continue.")
-    prompt_tokens: int = option(64, "Tokens of the prompt's music that are used, from its beginning.")
-    max_new_tokens: int = option(0, "Tokens to add, at most; 0: to the end of the context.")
-    temperature: float = option(1.0, "0 is greedy.")
-    top_k: int = option(0, "Sample among the k most likely tokens; 0: all.")
-    top_p: float = option(1.0, "Sample among the likeliest tokens of this total probability.")
-    guidance: float = option(1.0, "Weight of classifier-free guidance on the style token; 1 is none.")
-    repetition_penalty: float = option(1.0, "Above 1, pitches that have occurred become less likely; 1 is none.")
-    best_of: int = option(1, "Completions per piece, of which the judges' best is kept.")
+    prompt_tokens: int = option(64, "Tokens of the prompt's music that are used, from its beginning.", least=1)
+    max_new_tokens: int = option(0, "Tokens to add, at most; 0: to the end of the context.", least=0)
+    temperature: float = option(1.0, "0 is greedy.", least=0)
+    top_k: int = option(0, "Sample among the k most likely tokens; 0: all.", least=0)
+    top_p: float = option(1.0, "Sample among the likeliest tokens of this total probability.", above=0, most=1)
+    guidance: float = option(1.0, "Weight of classifier-free guidance on the style token; 1 is none.", least=0)
+    repetition_penalty: float = option(
+        1.0, "Above 1, pitches that have occurred become less likely; 1 is none.", above=0
+    )
+    best_of: int = option(1, "Completions per piece, of which the judges' best is kept.", least=1)
     judges_of: str = option("", "best_of: run of mgen finetune whose judges choose.")
     critic: str = option("", "best_of: model folder of a style critic.")
     judges: list[str] = option([], "best_of: judges with weights, as in mgen finetune; style=1 by default.")
     bands: str = option("", "best_of: bands.json of a fine-tuning, for judges that are rules.")
-    tempo: float = option(120.0, "Quarter notes per minute in the files; the model knows no tempo.")
+    tempo: float = option(120.0, "Quarter notes per minute in the files; the model knows no tempo.", above=0)
     seed: int = option(0, "The same seed gives the same pieces.")
 
     def __post_init__(self) -> None:
         check_required(self, "model", "out")
-        if self.n < 1 or self.tempo <= 0:
-            raise ValueError(f"n ({self.n}) must be at least 1 and tempo ({self.tempo}) above 0")
-        if self.best_of < 1:
-            raise ValueError(f"best_of ({self.best_of}) must be at least 1")
         named = self.critic or self.judges or self.bands
         if self.best_of == 1 and (named or self.judges_of):
             raise ValueError("critic, judges, bands and judges_of choose among completions; give --best_of 8 as well")

@@ -23,14 +23,8 @@ PAGE = "insight.html"
 class InsightConfig:
     """Options of `mgen insight`."""
 
-    sample: int = option(SAMPLE, "Pieces of each style whose notes are read, at most.")
+    sample: int = option(SAMPLE, "Pieces of each style whose notes are read, at most.", least=1)
     seed: int = option(0, "Seed of the sample and of the classifiers.")
-
-    def __post_init__(self) -> None:
-        if self.sample < 1:
-            raise ValueError(f"sample ({self.sample}) must be at least 1")
-        if self.seed < 0:
-            raise ValueError(f"seed ({self.seed}) must be at least 0")
 
 
 @dataclass(frozen=True)

@@ -34,20 +34,16 @@ class ListenConfig:
 
     corpus: str = option("", "Folder written by mgen prepare; needed to sample from models.")
     systems: list[str] = option([], "Systems to compare; all by default.")
-    pairs: int = option(30, "Pairs for each rater.")
-    seconds: float = option(20.0, "Longest playing time of a clip.")
+    pairs: int = option(30, "Pairs for each rater.", least=1)
+    seconds: float = option(20.0, "Longest playing time of a clip.", least=3, most=120)
     question: str = option("Which do you like better?", "Question above each pair.")
     out: str = option("votes.sqlite", "File of the votes; an existing one is continued.")
     target: str = option("", "Style token in the prompts of models; by default the corpus's own style.")
-    prompt_tokens: int = option(64, "Tokens of music in a prompt.")
-    completion_tokens: int = option(192, "Tokens of a completion, real or sampled.")
+    prompt_tokens: int = option(64, "Tokens of music in a prompt.", least=1)
+    completion_tokens: int = option(192, "Tokens of a completion, real or sampled.", least=1)
     seed: int = option(0, "Seed of prompts, samples, pairs and orders.")
 
     def __post_init__(self) -> None:
-        if self.pairs < 1:
-            raise ValueError(f"pairs ({self.pairs}) must be at least 1")
-        if not 3 <= self.seconds <= 120:
-            raise ValueError(f"seconds ({self.seconds:g}) must be from 3 to 120")
         if not self.question.strip() or len(self.question) > 200:
             raise ValueError(f"question ({len(self.question)} letters) must have from 1 to 200")
 

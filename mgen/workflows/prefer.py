@@ -41,11 +41,11 @@ from mgen.training.preference import (
 class PreferOptions(TrackingOptions):
     """Options of both methods of `mgen prefer`, with their common defaults."""
 
-    method: str = option("dpo", "dpo (a policy) or reward (a reward model).")
+    method: str = option("dpo", "dpo (a policy) or reward (a reward model).", words=("dpo", "reward"))
     policy: str = option("", "Model folder of the policy to start from.")
     pairs: str = option("", "JSONL written by mgen votes --export.")
     out: str = option("", "Run folder; the model goes to OUT/model.")
-    valid_share: float = option(0.2, "Share of the prompts that is held out.")
+    valid_share: float = option(0.2, "Share of the prompts that is held out.", above=0, below=1)
     num_train_epochs: float = option(1, "Epochs over the training pairs.")
     lr_scheduler_type: str = option("cosine", "As in transformers.")
     warmup_steps: float = option(0.1, "Steps, or a share of all steps if below 1.")
@@ -64,12 +64,12 @@ class PreferOptions(TrackingOptions):
 class PolicyConfig(SampleOptions, PreferOptions, DPOConfig):  # type: ignore[misc]
     """Options of `mgen prefer --method dpo`: those of `trl.DPOConfig`, with other defaults, and these."""
 
-    beta: float = option(0.1, "Log-odds of a preference, in nats, per nat of the policy's margin over the reference.")
+    beta: float = option(
+        0.1, "Log-odds of a preference, in nats, per nat of the policy's margin over the reference.", above=0
+    )
     learning_rate: float = option(5e-5, "Highest learning rate.")
 
     def __post_init__(self) -> None:
-        if self.beta <= 0:
-            raise ValueError(f"beta ({self.beta}) must be above 0, or nothing holds the policy to its reference")
         _derive(self)
         super().__post_init__()
 
@@ -80,7 +80,7 @@ class RewardModelConfig(PreferOptions, RewardConfig):  # type: ignore[misc]
 
     learning_rate: float = option(1e-4, "Highest learning rate.")
     center_rewards_coefficient: float | None = option(
-        0.01, "Keeps the logits around 0, so that they are easy to read as rewards."
+        0.01, "Keeps the logits around 0, so that they are easy to read as rewards.", least=0
     )
 
     def __post_init__(self) -> None:
@@ -94,8 +94,6 @@ METHODS: dict[str, type[PreferOptions]] = {"dpo": PolicyConfig, "reward": Reward
 def _derive(config: Any) -> None:
     """Checks the options of both methods and sets those of TRL that follow from them."""
     check_required(config, "policy", "pairs", "out")
-    if not 0 < config.valid_share < 1:
-        raise ValueError(f"valid_share ({config.valid_share}) must be above 0 and below 1")
     if config.max_length is not None:
         raise ValueError(f"max_length ({config.max_length}): pairs are never truncated; leave it out")
     check_save_total_limit(config)

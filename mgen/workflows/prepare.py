@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from mgen.corpus.chunks import LONG_REST, MAX_CHUNK_NOTES, MAX_SILENCE, MIN_CHUNK_NOTES
-from mgen.corpus.clean import CLEANING_STEPS, Recipe
+from mgen.corpus.clean import CLEANING_STEPS, RECIPES, Recipe
 from mgen.corpus.prepare import Progress, prepare_corpus
 from mgen.corpus.reading import MIN_NOTES, Rules
 from mgen.corpus.scan import scan
@@ -32,40 +32,40 @@ class PrepareConfig:
 
     metadata: str = option("", "CSV with the column path (relative to the CSV) and style,collection,work,artist.")
     recipe: str = option(
-        "piano", "piano: all instruments as one; band: with programs and drums; tabs: tracks in chunks."
+        "piano",
+        "piano: all instruments as one; band: with programs and drums; tabs: tracks in chunks.",
+        words=RECIPES,
     )
     collections: list[str] = option([], "Read only these collections.")
     instruments: list[str] = option(
         [], "Keep only these: General MIDI names, families (guitar), programs (24-31), drums."
     )
     on_grid_only: bool = option(False, "Reject pieces that were not written on the beat grid of their file.")
-    min_notes: int = option(0, f"Fewest notes of a piece; 0: {MIN_NOTES}, with tabs {MIN_CHUNK_NOTES}.")
-    max_notes: int = option(0, f"Most notes of a piece; tabs cuts there. 0: no limit, with tabs {MAX_CHUNK_NOTES}.")
-    min_voices: int = option(0, "Fewest simultaneous notes (95th percentile over the onsets of a piece).")
-    max_voices: int = option(0, "Most simultaneous notes; 0: no limit.")
-    lowest_pitch: int = option(PITCH_RANGE[0], "Drop notes below.")
-    highest_pitch: int = option(PITCH_RANGE[1], "Drop notes above.")
-    long_rest: float = option(LONG_REST, "tabs: quarter notes of silence at which a track is split.")
-    max_silence: float = option(MAX_SILENCE, "tabs: drop chunks that are silent for a larger share of their time.")
+    min_notes: int = option(0, f"Fewest notes of a piece; 0: {MIN_NOTES}, with tabs {MIN_CHUNK_NOTES}.", least=0)
+    max_notes: int = option(
+        0, f"Most notes of a piece; tabs cuts there. 0: no limit, with tabs {MAX_CHUNK_NOTES}.", least=0
+    )
+    min_voices: int = option(0, "Fewest simultaneous notes (95th percentile over the onsets of a piece).", least=0)
+    max_voices: int = option(0, "Most simultaneous notes; 0: no limit.", least=0)
+    lowest_pitch: int = option(PITCH_RANGE[0], "Drop notes below.", least=PITCH_RANGE[0], most=PITCH_RANGE[1])
+    highest_pitch: int = option(PITCH_RANGE[1], "Drop notes above.", least=PITCH_RANGE[0], most=PITCH_RANGE[1])
+    long_rest: float = option(LONG_REST, "tabs: quarter notes of silence at which a track is split.", least=0)
+    max_silence: float = option(
+        MAX_SILENCE, "tabs: drop chunks that are silent for a larger share of their time.", least=0
+    )
     skip: list[str] = option([], f"Cleaning steps to leave out, of: {', '.join(CLEANING_STEPS)}.")
     tab_events: bool = option(False, "tabs: also write each chunk as rows of (semitone, octave, dur_log, dotted).")
-    chord_note: str = option("top", "tab_events: the note kept of a chord, top or bottom.")
+    chord_note: str = option("top", "tab_events: the note kept of a chord, top or bottom.", words=("top", "bottom"))
     near_duplicates: str = option("join", "Near duplicates: join to one work, drop all but the first, or ignore.")
     split_by: str = option("work", "work; or artist: all works of an artist go to one split too.")
-    workers: int = option(0, "Processes that read files; 0: one per core.")
-    timeout: float = option(Limits().seconds, "Seconds of processor time per file.")
-    memory: int = option(Limits().memory, "MiB of memory per file.")
+    workers: int = option(0, "Processes that read files; 0: one per core.", least=0, most=1024)
+    timeout: float = option(Limits().seconds, "Seconds of processor time per file.", above=0)
+    memory: int = option(Limits().memory, "MiB of memory per file.", above=0)
     engine: str = option("local", "local processes, or ray: a Ray cluster (RAY_ADDRESS) with shared paths.")
     resume: bool = option(False, "Continue after an interruption, or update the corpus in --out with what is new.")
     overwrite: bool = option(False, "Replace the corpus in --out once the new one is complete.")
 
     def __post_init__(self) -> None:
-        for name in ("workers", "min_notes", "max_notes", "min_voices", "max_voices", "long_rest", "max_silence"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} ({getattr(self, name)}) must be at least 0")
-        for name, unit in (("timeout", "seconds"), ("memory", "MiB")):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} ({getattr(self, name)}) must be above 0 {unit}")
         rules = self.rules()
         for name, fewest, most in (
             ("notes", rules.min_notes, rules.max_notes),
@@ -73,14 +73,10 @@ class PrepareConfig:
         ):
             if fewest > most > 0:
                 raise ValueError(f"min_{name} ({fewest}) must not be above max_{name} ({most})")
-        low, high = PITCH_RANGE
-        if not low <= self.lowest_pitch <= self.highest_pitch <= high:
+        if self.lowest_pitch > self.highest_pitch:
             raise ValueError(
-                f"lowest_pitch ({self.lowest_pitch}) and highest_pitch ({self.highest_pitch}) must be within "
-                f"{low} to {high}, the piano's keys"
+                f"lowest_pitch ({self.lowest_pitch}) must not be above highest_pitch ({self.highest_pitch})"
             )
-        if self.chord_note not in ("top", "bottom"):
-            raise ValueError(f"chord_note '{self.chord_note}': expected top or bottom")
 
     def rules(self) -> Rules:
         """The rules that every file is read by."""

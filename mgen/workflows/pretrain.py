@@ -17,7 +17,7 @@ from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 from mgen.corpus.shards import Corpus
 from mgen.corpus.windows import Windows
 from mgen.errors import MgenError
-from mgen.models.transformer import initial_policy, new_policy
+from mgen.models.transformer import SIZES, initial_policy, new_policy
 from mgen.options import as_dict, check_required, from_keywords, option
 from mgen.runs.checkpoints import check_save_total_limit
 from mgen.runs.run import Progress, Run, TrainingResult, on_main_process
@@ -38,16 +38,18 @@ class PretrainConfig(SampleOptions, TrainingArguments):  # type: ignore[misc]
     out: str = option("", "Run folder; the model goes to OUT/model.")
     init: str = option("", "Model folder of a policy to continue from; it determines size and dropout.")
     style: str = option("", "Train and evaluate on the pieces of this style alone.")
-    size: str = option("tiny", "tiny (1 M), small (25 M) or base (85 M).")
-    context: int = option(512, "Longest sequence, in tokens.")
-    optimizer: str = option("adamw", "adamw, adam (no weight decay) or rmsprop.")
-    dropout: float = option(0.0, "Dropout on attention weights.")
+    size: str = option("tiny", "tiny (1 M), small (25 M) or base (85 M).", words=tuple(SIZES))
+    context: int = option(512, "Longest sequence, in tokens.", least=8)
+    optimizer: str = option("adamw", "adamw, adam (no weight decay) or rmsprop.", words=tuple(OPTIMIZERS))
+    dropout: float = option(0.0, "Dropout on attention weights.", least=0, below=1)
     transpose: bool = option(True, "Transpose training sequences to all twelve keys.")
-    style_dropout: float = option(0.1, "Share of sequences without their style token.")
+    style_dropout: float = option(0.1, "Share of sequences without their style token.", least=0, most=1)
     streaming: bool = option(False, "Read train from disk during training: for a corpus that does not fit into memory.")
-    patience: int = option(0, "Stop after this many evaluations without improvement; 0 for never.")
-    valid_windows: int = option(256, "Most windows in an evaluation.")
-    speed: str = option("auto", "auto: bf16 and torch.compile where the machine has a GPU; plain: neither.")
+    patience: int = option(0, "Stop after this many evaluations without improvement; 0 for never.", least=0)
+    valid_windows: int = option(256, "Most windows in an evaluation.", least=1)
+    speed: str = option(
+        "auto", "auto: bf16 and torch.compile where the machine has a GPU; plain: neither.", words=("auto", "plain")
+    )
     max_steps: int = option(1000, "Optimizer steps.")
     learning_rate: float = option(1e-3, "Highest learning rate.")
     lr_scheduler_type: str = option("cosine", "As in transformers.")
@@ -64,14 +66,10 @@ class PretrainConfig(SampleOptions, TrainingArguments):  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         check_required(self, "corpus", "out")
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer '{self.optimizer}': expected one of {', '.join(OPTIMIZERS)}")
         if self.streaming and self.style:
             raise ValueError(f"style '{self.style}' cannot be streamed; leave out style or streaming")
         if self.streaming and self.auto_find_batch_size:
             raise ValueError("streaming needs a fixed batch size, and auto_find_batch_size changes it; switch one off")
-        if self.speed not in {"auto", "plain"}:
-            raise ValueError(f"speed '{self.speed}': expected auto or plain")
         check_save_total_limit(self)
         check_tracking(self)
         self.output_dir = f"{self.out}/checkpoints"

@@ -38,15 +38,13 @@ class PushConfig:
         "", "Hub id of the data set that results are reported for; USER/mgen-CORPUS_HASH by default."
     )
     corpus: str = option("", "The training corpus, if it has moved since.")
-    samples: int = option(3, "Prompts whose completions are published; 0 for none.")
+    samples: int = option(3, "Prompts whose completions are published; 0 for none.", least=0)
     private: bool = option(False, "Make a new repository private.")
     revision: str = option("", "Branch; main by default.")
     message: str = option("", "Commit message.")
     dry_run: str = option("", "Write the folder DIR, new or empty, and upload nothing.")
 
     def __post_init__(self) -> None:
-        if self.samples < 0:
-            raise ValueError(f"samples ({self.samples}) must be at least 0")
         for name, ids in (
             ("datasets", self.datasets),
             ("base_model", [self.base_model]),
