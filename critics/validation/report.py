@@ -12,7 +12,7 @@ from critics.validation.fitters import FITTERS
 from critics.validation.leave_one_out import MIN_PIECES, collection_parts, leave_one_out_matrix
 from critics.validation.shortcut_baseline import STAGES, shortcut_baseline, summarise
 from mgen.corpus.shards import Corpus
-from mgen.runs.run import Progress
+from mgen.runs.metrics import Progress
 
 LENGTHS = (256, 100)  # notes of an excerpt
 

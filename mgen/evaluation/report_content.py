@@ -18,10 +18,11 @@ from mgen.music.metrics import METRICS
 from mgen.notes import Notes
 from mgen.render.audio import ogg, synthesise, synthesiser
 from mgen.render.charts import Curve, Distribution
-from mgen.runs.run import RUN_FILE, read_metrics
+from mgen.runs.folder import CONFIG_FILE, RUN_FILE, read_facts
+from mgen.runs.metrics import read_metrics
 from mgen.sampling.samples import PromptedPiece, decode_with_prompt
 from mgen.stats.intervals import Interval
-from mgen.stored import explain_damage, read_json
+from mgen.stored import explain_damage
 
 PROMPT_TITLES = {
     "continuation": "continuation: the prompt is {target} from the test split",
@@ -238,8 +239,8 @@ def run_facts(evaluation: Evaluation, folders: Mapping[str, Path]) -> dict[str, 
         path = folder / RUN_FILE
         if path.is_file():
             with explain_damage(folder, "give a folder of a run, or its model alone"):
-                run = read_json(path, "remove it")
-                config = (folder / "config.yaml").read_text(encoding="utf-8").strip()
+                run = read_facts(folder)
+                config = (folder / CONFIG_FILE).read_text(encoding="utf-8").strip()
                 versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items())
                 machine = ", ".join(f"{key} {value}" for key, value in run["machine"].items() if value)
             out[name] = f"{run.get('seconds', '?')} s, {machine}\n{versions}\n{config}"

@@ -300,14 +300,26 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
     # --------------------------------------------------------- checkpoints
 
     def save_extra_files(self, folder: Path) -> None:
-        if self.discriminator is not None:
+        if self.discriminator is not None and self.args.should_save:
             torch.save(self.discriminator.state_dict(), folder / DISCRIMINATOR_FILE)
+        if self._step % (self.args.steps_per_generation * self.num_iterations):  # more steps on these completions
+            state = {"step": self._step, "batches": self._buffered_inputs}
+            torch.save(state, folder / self._generation_file)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
+        folder = Path(resume_from_checkpoint)
         if self.discriminator is not None:
-            state = torch.load(Path(resume_from_checkpoint) / DISCRIMINATOR_FILE, weights_only=True)
-            self.discriminator.load_state_dict(state)
+            self.discriminator.load_state_dict(torch.load(folder / DISCRIMINATOR_FILE, weights_only=True))
+        if (folder / self._generation_file).is_file():
+            device = self.accelerator.device
+            state = torch.load(folder / self._generation_file, weights_only=True, map_location=device)
+            self._step, self._buffered_inputs = state["step"], state["batches"]
+
+    @property
+    def _generation_file(self) -> str:
+        """In a checkpoint between the steps on one batch of completions: this process's part of the batch."""
+        return f"generation_{self.args.process_index}.pt"
 
 
 def _judgement(judge: JudgeFunction) -> Judgement:

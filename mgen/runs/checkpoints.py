@@ -1,8 +1,9 @@
-"""Checkpoints that are complete or do not count.
+"""Checkpoints that are complete or do not count, and training that resumes from any of them as if it had not stopped.
 
 `transformers` writes a checkpoint in place, file by file. From a half-written one it fails to resume, or resumes with a
-fresh optimizer and no warning. Here a manifest of hashes is written last: a checkpoint without it was interrupted and
-is removed, and one whose files differ from it is an error.
+fresh optimizer and no warning. Here a manifest of hashes is written last: a checkpoint without one that names all its
+parts was interrupted and is removed, and one whose files differ from it is an error. Checkpoints are ordered by their
+step: no clock is asked.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from mgen.errors import MgenError
@@ -26,93 +30,202 @@ from mgen.runs.divergence import divergence, weight_norm
 
 MANIFEST = "manifest.json"
 
+_NAME = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-([0-9]+)")
+_PARTS = (TRAINER_STATE_NAME, "model", "optim")  # in the names of the files of every checkpoint, however it is trained
 
-def write_manifest(folder: Path) -> None:
-    """Flushes every file of `folder` to the disk, then writes their hashes, last and in one rename."""
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """Path below `folder` -> hash of each file but the manifest."""
     hashes = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != MANIFEST:
             with path.open("rb") as file:
                 hashes[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
-                os.fsync(file.fileno())
+    return hashes
+
+
+def write_manifest(folder: Path) -> None:
+    """Flushes every file of `folder` to the disk, then writes their hashes, last and in one rename."""
+    hashes = file_hashes(folder)
     part = folder / f"{MANIFEST}.part"
-    with part.open("w") as file:
-        json.dump(hashes, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
+    part.write_text(json.dumps(hashes, indent=1))
+    for path in (*(folder / name for name in hashes), part):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
     part.replace(folder / MANIFEST)
 
 
+def read_manifest(folder: Path) -> dict[str, str]:
+    """Path below `folder` -> hash, as `write_manifest` wrote them.
+
+    Raises:
+        MgenError: There is no manifest, or it lists no hashes.
+    """
+    path = folder / MANIFEST
+    try:
+        hashes = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise MgenError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+    if not (isinstance(hashes, dict) and hashes and all(isinstance(value, str) for value in hashes.values())):
+        raise MgenError(f"{path}: expected the hashes of files, found {json.dumps(hashes)[:40]}")
+    return hashes
+
+
 def check_manifest(folder: Path) -> None:
-    """Raises `MgenError` unless every file of a complete checkpoint is as it was written."""
-    hashes: dict[str, str] = json.loads((folder / MANIFEST).read_text())
-    for name, expected in hashes.items():
+    """Raises `MgenError` unless every file that the manifest of `folder` lists is as it was written."""
+    for name, expected in read_manifest(folder).items():
         path = folder / name
         if not path.is_file():
-            raise MgenError(f"{path}: missing, but {MANIFEST} lists it; remove {folder} to resume from the one before")
+            raise MgenError(f"{path}: missing, but {MANIFEST} lists it")
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                problem = f"{path}: not what was written (its hash differs)"
-                raise MgenError(f"{problem}; remove {folder} to resume from the one before")
+                raise MgenError(f"{path}: not what was written (its hash differs)")
 
 
-def replace_folder(part: Path, folder: Path) -> None:
-    """Renames the finished `part` to `folder`, with a manifest, in place of what an interrupted run left there."""
+@contextmanager
+def replace_folder(folder: Path) -> Iterator[Path]:
+    """A new folder to write to; on success it gets a manifest and is renamed to `folder`, in place of what is there.
+
+    Raises:
+        MgenError: The folder that `folder` is in does not exist.
+    """
+    part = folder.with_name(f"{folder.name}.part")
+    _remove(part)  # of an interrupted run
+    try:
+        part.mkdir()
+    except FileNotFoundError as error:
+        raise MgenError(f"{folder.parent}: was deleted during training; give the command again") from error
+    yield part
     write_manifest(part)
-    if folder.exists():
-        shutil.rmtree(folder)
+    _remove(folder)
     part.rename(folder)
 
 
-def checkpoint_step(folder: Path) -> int:
-    """Optimizer steps before the checkpoint `checkpoint-STEP`."""
-    return int(folder.name.rsplit("-", 1)[1])
+def _remove(path: Path) -> None:
+    """Removes a file or a folder, its manifest first: what a kill leaves of it does not count."""
+    if path.is_dir() and not path.is_symlink():
+        (path / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def checkpoints(folder: Path) -> dict[int, Path]:
+    """Step -> folder of each checkpoint below `folder`, complete or not, in the order of steps.
+
+    Only `checkpoint-STEP` is one; other names and files are nobody's business.
+    """
+    found = {int(name[1]): path for path in folder.glob("*") if (name := _NAME.fullmatch(path.name)) and path.is_dir()}
+    return dict(sorted(found.items()))
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether a checkpoint was written to its end: its manifest lists weights, optimizer and state of the trainer."""
+    try:
+        names = list(read_manifest(checkpoint))
+    except MgenError:
+        return False
+    return all(any(part in name for name in names) for part in _PARTS)
 
 
 def last_complete(folder: Path) -> Path | None:
-    """The newest complete checkpoint below `folder`, verified, or None; removes half-written ones.
+    """The complete checkpoint of the highest step below `folder`, verified, or None; removes half-written ones.
 
     Raises:
         MgenError: A file of that checkpoint is missing or was changed.
     """
-    complete = []
-    for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-        if (path / MANIFEST).is_file():
-            complete.append(path)
+    last = None
+    for path in checkpoints(folder).values():
+        if is_complete(path):
+            last = path
         else:
-            shutil.rmtree(path)
-    if not complete:
-        return None
-    newest = max(complete, key=checkpoint_step)
-    check_manifest(newest)
-    return newest
+            _remove(path)
+    if last is not None:
+        _check(last, f"remove {last} to resume from the one before")
+    return last
 
 
-def check_save_total_limit(args: TrainingArguments) -> None:
-    """Raises ValueError if fewer than two checkpoints would be kept."""
+def _check(checkpoint: Path, remedy: str) -> None:
+    try:
+        check_manifest(checkpoint)
+    except MgenError as error:
+        raise MgenError(f"{error}; {remedy}") from error
+
+
+def rotate(folder: Path, keep: int, spare: Collection[int | None]) -> None:
+    """Removes the checkpoints of the lowest steps until `keep` are left, but none of a step in `spare`."""
+    found = checkpoints(folder)
+    old = [path for step, path in found.items() if step not in spare]
+    for path in old[: max(len(found) - keep, 0)]:
+        _remove(path)
+
+
+def check_saving(args: TrainingArguments) -> None:
+    """Raises ValueError if a run could not resume from its checkpoints, or keeps fewer than two."""
     if args.save_total_limit is not None and args.save_total_limit < 2:
         raise ValueError(
             f"save_total_limit ({args.save_total_limit}) must be at least 2, so that one is always complete"
         )
+    if args.save_only_model:
+        raise ValueError("save_only_model: a run cannot resume without its optimizer; leave it out")
 
 
 class VerifiedCheckpoints(Trainer):  # type: ignore[misc]
-    """A `Trainer` that ends each checkpoint with a manifest and stops where its loss is not finite.
+    """A `Trainer` that ends each checkpoint with a manifest, resumes exactly, and stops where its loss is not finite.
 
     As a base class it comes before the trainer that it extends.
     """
 
+    _ended = False  # whether the checkpoint that was resumed from is the last of its run
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
+        folder, keep = Path(self.args.output_dir), self.args.save_total_limit
+        if not folder.is_dir():
+            raise MgenError(f"{folder}: was deleted during training; give the command again")
+        self.args.save_total_limit = None  # `Trainer` would remove those of the oldest time, before this one counts
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = keep
+        checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        self.save_extra_files(checkpoint)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            self.save_extra_files(folder)
-            write_manifest(folder)
+            write_manifest(checkpoint)
+            if keep:
+                rotate(folder, keep, {self.state.global_step, self.state.best_global_step})
         self.accelerator.wait_for_everyone()
 
     def save_extra_files(self, folder: Path) -> None:
-        """Writes what a subclass keeps in a checkpoint besides the files of `Trainer`."""
+        """Writes what a subclass keeps in a checkpoint besides the files of `Trainer`; called on every process."""
+
+    def _init_training_state(
+        self, max_steps: int, steps_per_epoch: int, epochs: int, resume_from_checkpoint: str | None, trial: Any
+    ) -> Any:
+        begin = super()._init_training_state(max_steps, steps_per_epoch, epochs, resume_from_checkpoint, trial)
+        if resume_from_checkpoint is None:
+            return begin
+        saved = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
+        stopped = saved.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
+        early = stopped and saved.global_step < saved.max_steps
+        self._ended = early or saved.global_step >= max_steps
+        if saved.best_global_step:  # stored with its path, but a run may have moved
+            folder = Path(self.args.output_dir)
+            best = folder / f"{PREFIX_CHECKPOINT_DIR}-{saved.best_global_step}"
+            _check(best, f"its weights were the best so far: remove {folder} to train from the start")
+            self.state.best_model_checkpoint = str(best)
+        return begin
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if self._ended:  # `Trainer` would train one step more
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        # A line of the log averages over the steps since the line before: these are lost to a run that resumes.
+        self.control.should_log |= self.control.should_save and self.args.logging_strategy != "no"
+        super()._maybe_log_save_evaluate(*args, **kwargs)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Trains as `Trainer.train`.
@@ -141,8 +254,7 @@ class VerifiedCheckpoints(Trainer):  # type: ignore[misc]
         Args:
             step: by default the one that is being taken.
         """
-        checkpoints = Path(self.args.output_dir)
-        last = (last_complete(checkpoints) if checkpoints.is_dir() else None) or "none yet"
+        last = last_complete(Path(self.args.output_dir)) or "none yet"
         step = self.state.global_step + 1 if step is None else step
         return MgenError(f"step {step}: {problem}; last good checkpoint: {last}; {remedy}")
 

@@ -83,7 +83,12 @@ class SampleCallback(TrainerCallback):  # type: ignore[misc]
         self.seconds = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        if self.at_start and state.global_step == 0:
+        if not state.global_step:
+            wanted = self.at_start
+        else:  # a run that was killed after a checkpoint may lack its samples
+            last = self._step_folder(state) / f"{next(iter(self.prompts), '')}_greedy.mid"
+            wanted = self.every is None and not last.is_file()
+        if wanted:
             self._write_samples(model, state)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
@@ -94,12 +99,15 @@ class SampleCallback(TrainerCallback):  # type: ignore[misc]
         if self.every is None:
             self._write_samples(model, state)
 
+    def _step_folder(self, state: Any) -> Path:
+        return self.folder / f"step_{state.global_step:06d}"
+
     def _write_samples(self, model: Any, state: Any) -> None:
         if not state.is_world_process_zero or not self.prompts:
             return
         began = time.monotonic()
         policy = extract_model_from_parallel(model, keep_torch_compile=False)
-        folder = self.folder / f"step_{state.global_step:06d}"
+        folder = self._step_folder(state)
         folder.mkdir(parents=True, exist_ok=True)
         clips = []
         for name, prompt, completion in self._completions(policy):

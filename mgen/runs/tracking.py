@@ -91,7 +91,7 @@ class TensorBoardClipLogger(TensorBoardCallback):  # type: ignore[misc]
         self.purge_step = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        self.purge_step = state.global_step + 1 if state.global_step else None
+        self.purge_step = state.global_step + 1
         super().on_train_begin(args, state, control, **rest)
 
     def show(self, clips: Sequence[SampleClip], step: int) -> None:
@@ -143,14 +143,14 @@ def attach_trackers(trainer: Trainer, folder: Path, began: float) -> list[ClipLo
 
     Args:
         folder: of the run.
-        began: start of the run, in seconds since 1970; with the folder it identifies the run to a tracker when it is
-            resumed.
+        began: start of the run, in seconds since 1970; it identifies the run to a tracker when it is resumed, perhaps
+            in another place.
 
     Returns:
         A clip logger for each tracker.
     """
     clip_loggers: list[ClipLogger] = []
-    identity = hashlib.sha256(f"{folder.resolve()} {began}".encode()).hexdigest()[:16]
+    identity = hashlib.sha256(str(began).encode()).hexdigest()[:16]
     trainer.args.run_name = trainer.args.run_name or f"{folder.resolve().name}-{identity[:6]}"
     if trainer.pop_callback(TensorBoardCallback) is not None:
         board = TensorBoardClipLogger(folder / LOGS)

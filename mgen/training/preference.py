@@ -173,6 +173,13 @@ def split_pairs(pairs: Pairs, valid_share: float, seed: int) -> tuple[Pairs, Pai
 class _PairTrainer(VerifiedCheckpoints):
     """A trainer on pairs that checks its loss."""
 
+    def _init_training_state(self, *args: Any) -> Any:
+        begin = super()._init_training_state(*args)
+        # TRL does not store the count that it logs.
+        counts = (line["num_tokens"] for line in reversed(self.state.log_history) if "num_tokens" in line)
+        self._total_train_tokens = next(counts, 0)
+        return begin
+
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         loss = super().compute_loss(model, inputs, *args, **kwargs)
         self.check_loss(loss[0] if isinstance(loss, tuple) else loss, range(len(inputs["input_ids"]) // 2))

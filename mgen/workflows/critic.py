@@ -33,8 +33,9 @@ from mgen.errors import MgenError
 from mgen.models.transformer import SIZES
 from mgen.options import as_dict, check_required, from_keywords, option, target_style
 from mgen.render.charts import reliability_svg
-from mgen.runs.checkpoints import check_save_total_limit, replace_folder
-from mgen.runs.run import Progress, Run
+from mgen.runs.checkpoints import check_saving, replace_folder
+from mgen.runs.metrics import Progress
+from mgen.runs.run import Run
 from mgen.runs.tracking import TrackingOptions, check_tracking
 from mgen.stats.calibration import Calibration, expected_calibration_error, fit_calibration
 from mgen.stored import read_json
@@ -116,7 +117,7 @@ class CriticConfig(TrackingOptions, TrainingArguments):  # type: ignore[misc]
             raise ValueError(f"min_tokens ({self.min_tokens}) must be between 1 and max_tokens ({self.max_tokens})")
         if self.worst >= np.log(0.5):
             raise ValueError(f"worst ({self.worst}) must be below log 1/2, the score of not knowing; try {WORST:.2f}")
-        check_save_total_limit(self)
+        check_saving(self)
         check_tracking(self)
         self.output_dir = f"{self.out or '.'}/checkpoints"
         self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
@@ -271,9 +272,8 @@ def _train_on_tokens(config: CriticConfig, corpus: Corpus, progress: Progress | 
 
 def _save(run: Run, critic: StyleCritic, trained_on: dict[str, Any], corpus: Corpus) -> StyleCritic:
     """Writes RUN/model, in one rename, and reads it again."""
-    part = run.folder / "model.part"
-    critic.save_pretrained(part, trained_on=trained_on)
-    replace_folder(part, run.model_folder)
+    with replace_folder(run.model_folder) as part:
+        critic.save_pretrained(part, trained_on=trained_on)
     return StyleCritic.from_pretrained(run.model_folder, corpus.remi)
 
 

@@ -29,13 +29,12 @@ from mgen.files import check_new_folder
 from mgen.models.clamp import ClampEmbedder
 from mgen.models.transformer import check_vocabulary, load_policy
 from mgen.options import check_required, from_keywords, option, target_style
+from mgen.runs.folder import RUN_FILE, read_facts
 from mgen.runs.judges import judges_of_run
-from mgen.runs.run import RUN_FILE
 from mgen.sampling.prompts import PROMPT_TYPES
 from mgen.sampling.rollout import Decoding
 from mgen.sampling.systems import ModelSystem
 from mgen.stats.frechet import Embedder, pooled_embedder
-from mgen.stored import read_json
 from mgen.workflows.judges import JUDGES
 
 Models = Mapping[str, Path | str | Sequence[Path | str]]
@@ -271,8 +270,7 @@ def _low_cost_names(words: Sequence[str], tuned: Path | None, judges: Path | Non
 
 def is_finetuned(folder: Path) -> bool:
     """Whether the folder is a run of `mgen finetune`."""
-    path = folder / RUN_FILE
-    return path.is_file() and read_json(path, "give a run of mgen finetune").get("command") == "finetune"
+    return (folder / RUN_FILE).is_file() and read_facts(folder)["command"] == "finetune"
 
 
 def _load_model(folder: Path, corpus_folder: str, corpus: Corpus) -> PreTrainedModel:

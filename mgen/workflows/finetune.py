@@ -29,9 +29,10 @@ from mgen.rl.credit import AGGREGATIONS
 from mgen.rl.discriminator import AGAINST, DiscriminatorTrainer, check_weights, fixed_point
 from mgen.rl.prompt_mix import PromptMix
 from mgen.rl.trainer import OBJECTIVES, MusicTrainer
-from mgen.runs.checkpoints import check_save_total_limit, replace_folder
+from mgen.runs.checkpoints import check_saving, replace_folder
 from mgen.runs.judges import BANDS_FILE, REALISM_FOLDER, JudgeSpec, build_judges, judge_specs
-from mgen.runs.run import Progress, Run, TrainingResult, on_main_process, read_metrics
+from mgen.runs.metrics import Progress, read_metrics
+from mgen.runs.run import Run, TrainingResult, on_main_process
 from mgen.runs.sample_callback import fixed_prompts
 from mgen.runs.tracking import SampleOptions, attach_samples, check_tracking
 from mgen.workflows.judges import JUDGES
@@ -156,7 +157,7 @@ class FinetuneConfig(SampleOptions, GRPOConfig):  # type: ignore[misc]
         check_required(self, "policy", "corpus", "out", "prompt_tokens")
         self._check_objective()
         self._check_realism()
-        check_save_total_limit(self)
+        check_saving(self)
         check_tracking(self)
         if self.style_credit is None:
             self.style_credit = self.kl_in_return
@@ -377,10 +378,9 @@ def _save_discriminator(trainer: DiscriminatorTrainer, run: Run, last: Mapping[s
         return
     critic = trainer.discriminator
     assert isinstance(critic, RealismCritic)
-    part = run.folder / f"{REALISM_FOLDER}.part"
     held_out = {name.removeprefix("realism/"): last[name] for name in last if name.startswith("realism/")}
-    critic.save_pretrained(part, held_out=held_out)
-    replace_folder(part, run.folder / REALISM_FOLDER)
+    with replace_folder(run.folder / REALISM_FOLDER) as part:
+        critic.save_pretrained(part, held_out=held_out)
 
 
 def _last_metrics(run: Run, steps: int = 5) -> dict[str, float]:
@@ -396,4 +396,4 @@ def _notes(left_out: Mapping[str, str]) -> list[str]:
 
 
 def _result(run: Run, already_finished: bool = False) -> TrainingResult:
-    return run.result(run.facts["last"], already_finished, _notes(run.facts.get("left_out", {})))
+    return run.result(run.fact("last"), already_finished, _notes(run.facts.get("left_out", {})))

@@ -22,8 +22,9 @@ from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.models.transformer import context_length, load_policy
 from mgen.options import as_dict, check_required, from_keywords, option
-from mgen.runs.checkpoints import check_save_total_limit
-from mgen.runs.run import Progress, Run, TrainingResult, on_main_process
+from mgen.runs.checkpoints import check_saving
+from mgen.runs.metrics import Progress
+from mgen.runs.run import Run, TrainingResult, on_main_process
 from mgen.runs.tracking import SampleOptions, TrackingOptions, attach_samples, check_tracking
 from mgen.stats.intervals import bootstrap
 from mgen.training.preference import (
@@ -96,7 +97,7 @@ def _derive(config: Any) -> None:
     check_required(config, "policy", "pairs", "out")
     if config.max_length is not None:
         raise ValueError(f"max_length ({config.max_length}): pairs are never truncated; leave it out")
-    check_save_total_limit(config)
+    check_saving(config)
     check_tracking(config)
     config.output_dir = f"{config.out}/checkpoints"
     config.save_strategy = config.eval_strategy
@@ -175,7 +176,7 @@ def run_prefer(config: Any, progress: Progress | None = None) -> TrainingResult:
 
 
 def _result(run: Run, already_finished: bool = False) -> TrainingResult:
-    metrics = {name: run.facts[name]["value"] for name in ("accuracy", "margin")}
+    metrics = {name: run.fact(name)["value"] for name in ("accuracy", "margin")}
     return run.result(metrics, already_finished)
 
 

@@ -19,8 +19,9 @@ from mgen.corpus.windows import Windows
 from mgen.errors import MgenError
 from mgen.models.transformer import SIZES, initial_policy, new_policy
 from mgen.options import as_dict, check_required, from_keywords, option
-from mgen.runs.checkpoints import check_save_total_limit
-from mgen.runs.run import Progress, Run, TrainingResult, on_main_process
+from mgen.runs.checkpoints import check_saving
+from mgen.runs.metrics import Progress
+from mgen.runs.run import Run, TrainingResult, on_main_process
 from mgen.runs.sample_callback import fixed_prompts
 from mgen.runs.tracking import SampleOptions, attach_samples, check_tracking
 from mgen.sampling.prompts import check_style
@@ -70,7 +71,7 @@ class PretrainConfig(SampleOptions, TrainingArguments):  # type: ignore[misc]
             raise ValueError(f"style '{self.style}' cannot be streamed; leave out style or streaming")
         if self.streaming and self.auto_find_batch_size:
             raise ValueError("streaming needs a fixed batch size, and auto_find_batch_size changes it; switch one off")
-        check_save_total_limit(self)
+        check_saving(self)
         check_tracking(self)
         self.output_dir = f"{self.out}/checkpoints"
         self.optim = OPTIMIZERS[self.optimizer]
@@ -83,6 +84,7 @@ class PretrainConfig(SampleOptions, TrainingArguments):  # type: ignore[misc]
         self.save_steps = self.eval_steps
         self.metric_for_best_model, self.greater_is_better = "loss", False
         self.remove_unused_columns = False
+        self.restore_callback_states_from_checkpoint = True  # evaluations without improvement, for `patience`
         super().__post_init__()
 
 
@@ -150,7 +152,7 @@ def run_pretrain(config: PretrainConfig, progress: Progress | None = None) -> Tr
 
 
 def _result(run: Run, already_finished: bool = False) -> TrainingResult:
-    metrics = {name: run.facts[name] for name in ("nats_per_token", "nats_per_note", "epochs")}
+    metrics = {name: run.fact(name) for name in ("nats_per_token", "nats_per_note", "epochs")}
     return run.result(metrics, already_finished)
 
 

@@ -1,0 +1,43 @@
+"""The lock of a run folder: one command at a time trains in it.
+
+The lock belongs to the process and ends with it, however it ends; forked workers do not hold it. It is a POSIX lock, so
+it also holds between machines that share the folder over NFS, if the file system has locks. Where there are none
+(Windows, some network mounts) two commands are not kept apart.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import IO
+
+from mgen.errors import MgenError
+
+LOCK = ".lock"
+
+
+def lock_run(folder: Path) -> IO[str] | None:
+    """Locks a run folder for this process, until the returned file is closed; None where there are no locks.
+
+    Raises:
+        MgenError: Another process trains in the folder.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    file = (folder / LOCK).open("a+", encoding="utf-8")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        file.seek(0)
+        owner = file.read().strip() or "another process"
+        raise MgenError(f"{folder}: {owner} trains in it; wait for its end, or choose another --out") from error
+    except OSError:
+        file.close()
+        return None
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {platform.node()}")
+    file.flush()
+    return file
