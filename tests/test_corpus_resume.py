@@ -20,7 +20,7 @@ from mgen.corpus.demo import write_demo_corpus
 from mgen.corpus.journal import Journal
 from mgen.corpus.prepare import JOURNAL, prepare_corpus
 from mgen.corpus.reading import Reading, Rules, read_source
-from mgen.corpus.scan import scan
+from mgen.corpus.scan import Source, scan
 from mgen.corpus.shards import Corpus
 from mgen.corpus.workers import Failure
 from mgen.errors import MgenError
@@ -198,7 +198,7 @@ def test_a_journal_gives_back_what_was_written(music, tmp_path, at_once):
         for source, stamp, reading in zip(sources, stamps, readings, strict=True):
             book.write(source, stamp, reading)
     again = Journal(tmp_path / "j", rules.fingerprint)
-    assert again.known() == dict(zip([source.path for source in sources], stamps, strict=True))
+    assert again.known() == set(zip([source.path for source in sources], stamps, strict=True))
     rows = again.rows(sources, stamps)
     assert rows["source"].tolist() == list(range(6))
     seen = 0
@@ -400,6 +400,27 @@ def test_what_failed_by_the_machine_is_read_again(tmp_path, monkeypatch, overwri
     manifest = prepare_corpus(sources, out, resume=True, progress=progress)
     assert manifest["rejected"] == {} and manifest["kept"] == len(sources)
     assert progress.read_now == (0 if overwrite else 2)
+
+
+def test_a_clock_that_is_set_back_brings_no_old_reading_back(tmp_path):
+    """Each part of the journal is one reading of the same file, whose size and time do not change."""
+    source, stamp = Source(tmp_path / "a.mid", "a.mid", "jazz", "", ""), (10, 5)
+
+    def read(*outcomes):
+        for outcome in outcomes:
+            with Journal(tmp_path, "rules") as own:
+                own.write(source, stamp, outcome)
+        own = Journal(tmp_path, "rules")
+        return own, own.rows([source], [stamp])["reason"].tolist(), own.known()
+
+    timeout, known = Failure("timeout", "too slow"), {("a.mid", stamp)}
+    own, reasons, seen = read(timeout)
+    assert (reasons, seen) == (["timeout"], set())
+    ahead = own.parts[0].rename(own.folder / f"{2 * time.time_ns():020d}.parquet")  # read before the clock was set back
+    own, reasons, seen = read(Reading(reason="too short"))
+    assert (reasons, seen) == (["too short"], known) and own.parts[-1] > ahead
+    assert read(timeout)[1:] == (["too short"], known)  # parts of two journals may be in any order
+    assert read(Reading(reason="silent"))[1:] == (["silent"], known)
 
 
 def splits(out):

@@ -96,14 +96,14 @@ class Journal:
         self.folder.mkdir(parents=True, exist_ok=True)
         for left_over in self.folder.glob("*.part"):
             left_over.unlink()
-        self.parts = sorted(path for path in self.folder.glob("*.parquet") if _is_complete(path))
+        self.parts = _parts(self.folder)
         self._clear()
 
     def link_parts(self, folder: Path) -> None:
         """Takes over the parts of another journal, by hard links where possible."""
-        for path in (folder / self.folder.name).glob("*.parquet"):
+        for path in _parts(folder / self.folder.name):
             own = self.folder / path.name
-            if not own.exists() and _is_complete(path):
+            if not own.exists():
                 try:
                     os.link(path, own)
                 except OSError:
@@ -146,7 +146,8 @@ class Journal:
             self._clear()
             return
         columns = [_column([row.get(field.name) for row in self._rows], field.type) for field in SCHEMA]
-        path = self.folder / f"{time.time_ns():020d}.parquet"
+        last = int(self.parts[-1].stem) if self.parts else 0
+        path = self.folder / f"{max(time.time_ns(), last + 1):020d}.parquet"  # the clock may have been set back
         aside = path.with_suffix(".part")
         with aside.open("wb") as file:
             pq.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), file, compression="zstd")
@@ -162,9 +163,9 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.flush()  # also after an error: keep what was read
 
-    def known(self) -> dict[str, Stamp]:
-        """Path -> stamp of each file read, except files with one of `RETRY_REASONS`."""
-        seen: dict[str, Stamp] = {}
+    def known(self) -> set[tuple[str, Stamp]]:
+        """Path and stamp of each file read, except files with one of `RETRY_REASONS`."""
+        seen: set[tuple[str, Stamp]] = set()
         for part in self.parts:
             table = _read(part, ["path", "size", "modified", "reason"])
             rows = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
@@ -178,7 +179,8 @@ class Journal:
 
         Returns:
             All columns but the arrays, and `source` (index in `sources`), `part` and `row` (location of the arrays).
-            The last reading of a file counts; readings of a changed file, and files not in `sources`, are left out.
+            The last reading of a file counts, and one with one of `RETRY_REASONS` only without another; readings of a
+            changed file, and files not in `sources`, are left out.
         """
         place = pd.DataFrame(
             {
@@ -195,7 +197,8 @@ class Journal:
         if not frames:
             raise MgenError(f"{self.folder}: nothing was read")
         together = pd.concat(frames, ignore_index=True).merge(place, on=["path", "size", "modified"])
-        last = together.groupby("source")["part"].transform("max") == together["part"]
+        rank = together["part"] + len(frames) * ~together["reason"].isin(RETRY_REASONS)
+        last = rank.groupby(together["source"]).transform("max") == rank
         in_order: pd.DataFrame = together[last].sort_values(["source", "number"], ignore_index=True)
         return in_order
 
@@ -219,6 +222,11 @@ def cast_to_schema(pieces: pd.DataFrame) -> pd.DataFrame:
     wanted = {name: types[SCHEMA.field(name).type] for name in COLUMNS if SCHEMA.field(name).type in types}
     typed: pd.DataFrame = pieces.astype(wanted)
     return typed
+
+
+def _parts(folder: Path) -> list[Path]:
+    """The parts in a folder, oldest first."""
+    return sorted(path for path in folder.glob("*.parquet") if path.stem.isdecimal() and _is_complete(path))
 
 
 def _is_complete(path: Path) -> bool:

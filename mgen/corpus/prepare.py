@@ -196,7 +196,7 @@ def _read(
     """Reads the files that the journal does not have; returns its rows for all `sources`, with `SOURCE_COLUMNS`."""
     stamps = [file_stamp(source.file) for source in sources]
     known = journal.known()
-    todo = [i for i, source in enumerate(sources) if known.get(source.path) != stamps[i]]
+    todo = [i for i, source in enumerate(sources) if (source.path, stamps[i]) not in known]
     done, without = len(sources) - len(todo), 0
     report = progress or (lambda *_: None)
     report(done, len(sources), without)
