@@ -30,13 +30,13 @@ def lock_run(folder: Path) -> IO[str] | None:
     file = (folder / LOCK).open("a+", encoding="utf-8")
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError) as error:
-        file.seek(0)
-        owner = file.read().strip() or "another process"
-        raise MgenError(f"{folder}: {owner} trains in it; wait for its end, or choose another --out") from error
-    except OSError:
-        file.close()
-        return None
+    except OSError as error:
+        with file:
+            if not isinstance(error, BlockingIOError | PermissionError):
+                return None
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            raise MgenError(f"{folder}: {owner} trains in it; wait for its end, or choose another --out") from error
     file.truncate(0)
     file.write(f"process {os.getpid()} on {platform.node()}")
     file.flush()
