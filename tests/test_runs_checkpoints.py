@@ -157,6 +157,7 @@ def train(folder, *callbacks, killed=False, **changes):
 KILLS = [("on_step_end", 1), ("on_step_end", 5), ("on_save", 7), ("on_train_end", 7)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, EVAL, {"max_steps": -1, "num_train_epochs": 1.3, "save_strategy": "epoch"}])
 def test_a_run_that_is_killed_again_and_again_ends_as_an_uninterrupted_one(changes, tmp_path):
     """Steps, weights and log are equal, though it is also killed after its last checkpoint."""
@@ -167,6 +168,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_an_uninterrupted_one(chang
     assert train(tmp_path / "b", **changes) == straight
 
 
+@pytest.mark.slow
 def test_a_kill_while_a_checkpoint_is_written_costs_the_steps_since_the_one_before(tmp_path, monkeypatch):
     straight = train(tmp_path / "a")
     for step in (2, 4):
@@ -182,6 +184,7 @@ def test_a_kill_while_a_checkpoint_is_written_costs_the_steps_since_the_one_befo
     assert train(tmp_path / "b") == straight
 
 
+@pytest.mark.slow
 def test_a_run_that_was_moved_keeps_its_best_weights_and_its_patience(tmp_path, monkeypatch):
     options = {**EVAL, "learning_rate": 3.0, "eval_steps": 1, "save_steps": 1, "max_steps": 40}
     straight = train(tmp_path / "a", EarlyStoppingCallback(3), **options)

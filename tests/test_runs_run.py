@@ -70,7 +70,7 @@ def test_damaged_records_are_one_line(file, content, place):
 def test_a_missing_config_is_one_line(place):
     reopen("run")
     (place / "run" / "config.yaml").unlink()
-    refused("config.yaml: cannot be read .*; choose another --out", "run")
+    refused("config.yaml: cannot be read .*; train again, with another --out", "run")
 
 
 def test_a_run_may_be_moved_and_what_it_reads_may_be_named_otherwise(place, monkeypatch):
@@ -99,6 +99,7 @@ def test_a_run_without_hashes_of_an_older_mgen_goes_on(place):
     refused("started with policy=policy, now policy=other", "run", policy="other")
 
 
+@pytest.mark.slow
 def test_two_commands_do_not_train_in_one_folder(place):
     program = """
         import fcntl, sys
