@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import uvicorn
 from listen_voter import study
 
+from mgen.listen.connections import guarded
 from mgen.listen.server import ListeningServer
 from mgen.listen.vote_store import VoteStore
 
@@ -33,11 +34,12 @@ class FakeSounds:
     """PairAudioCache that say who plays, so that a test can see who was served."""
 
     def __init__(self):
-        self.asked, self.made_ahead = [], []
+        self.asked, self.made_ahead, self.padding = [], [], b""
 
     def __call__(self, pair):
         self.asked.append(pair)
-        return FakeSound(f"RIFF real  {pair:3d}".encode(), f"RIFF model {pair:3d}".encode())
+        real, model = (f"RIFF {system} {pair:3d}".encode() for system in ("real ", "model"))
+        return FakeSound(real + self.padding, model + self.padding)
 
     def prefetch(self, pair):
         self.made_ahead.append(pair)
@@ -57,11 +59,11 @@ class Answer:
 class Client:
     """One browser: keeps its cookie, sends what a page of ours would send."""
 
-    def __init__(self, port, host="127.0.0.1"):
-        self.port, self.host, self.cookie = port, f"{host}:{port}", ""
+    def __init__(self, port, host="127.0.0.1", address="127.0.0.1"):
+        self.port, self.host, self.cookie, self.address = port, f"{host}:{port}", "", address
 
     def send(self, method, path, body=None, **headers):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10, source_address=(self.address, 0))
         try:
             connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
             sent = {"Host": self.host, **{name.replace("_", "-"): value for name, value in headers.items()}}
@@ -98,8 +100,7 @@ class Client:
 def running(app, listener=None):
     """Serves an app; gives the port."""
     listener = listener or socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_level="critical", server_header=False)
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(guarded(app))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     while not server.started:
@@ -114,4 +115,4 @@ def running(app, listener=None):
 if __name__ == "__main__":
     app = ListeningServer(VoteStore.open(sys.argv[1], study(400)), FakeSounds(), hosts={"127.0.0.1"}).app
     listener = socket.create_server(("127.0.0.1", int(sys.argv[2])))
-    uvicorn.Server(uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_level="critical")).run([listener])
+    uvicorn.Server(guarded(app)).run([listener])

@@ -155,7 +155,7 @@ def test_metadata_may_name_files_of_a_source_elsewhere(tmp_path):
     table = tmp_path / "tables" / "metadata.csv"
     for path in ("../music/a.mid", str(tmp_path / "music" / "a.mid")):
         table.write_text(f"path,artist\n{path},Ann\n")
-        assert facts(scan([tmp_path / "music"], metadata=table), "artist") == [("Ann",)]
+        assert [source.artist for source in scan([tmp_path / "music"], metadata=table).sources] == ["Ann"]
 
 
 def test_style_words():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import random
@@ -7,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from listen_server import Client, FakeSounds, running
 from listen_voter import study
 
 from mgen.errors import MgenError
+from mgen.listen import connections
 from mgen.listen.server import MAX_BODY, ListeningServer
 from mgen.listen.vote_store import VoteStore
 
@@ -104,6 +107,25 @@ def test_a_vote_sent_again_is_one(port, store):
     for _ in range(3):
         assert ann.post("/api/vote", vote(pair, "a", "vote0000")).json["done"] == 1
     assert store.counts()["appended"] == 1
+
+
+def test_the_id_of_another_vote_is_a_conflict(port, store):
+    ann = Client(port).enter()
+    pair = ann.get("/api/pair").json
+    ann.post("/api/vote", vote(pair, "a", "vote0000"))
+    for other in (vote(pair, "b", "vote0000"), vote(pair | {"place": 1}, "a", "vote0000")):
+        assert ann.post("/api/vote", other).status == 409
+    assert Client(port).enter("Bob").post("/api/vote", vote(pair, "a", "vote0000")).status == 409
+    assert [preference.choice for preference in store.preferences()] == ["a"]
+
+
+def test_a_votes_file_that_is_gone_is_said_before_anything_is_acknowledged(port, store, capsys):
+    ann = Client(port).enter()
+    pair = ann.get("/api/pair").json
+    store.path.unlink()
+    answers = [ann.post("/api/vote", vote(pair, "a", "vote0000")), Client(port).post("/api/rater", {"name": "Bob"})]
+    assert [answer.status for answer in answers] == [503, 503]
+    assert "votes.sqlite: was removed or replaced" in capsys.readouterr().out
 
 
 def test_the_next_pair_is_made_ahead(port, sounds, store):
@@ -334,6 +356,102 @@ def test_guessing_the_token_is_slow(guarded):
     for _ in range(3):
         Client(guarded).post("/api/login", {"token": "guess"})
     assert time.monotonic() - began > 1.4
+
+
+def test_a_guesser_slows_down_nobody_at_another_address(guarded):
+    def guess():
+        Client(guarded, address="127.0.0.2").post("/api/login", {"token": "guess"})
+
+    guessers = [threading.Thread(target=guess) for _ in range(3)]
+    began = time.monotonic()
+    for guesser in guessers:
+        guesser.start()
+    time.sleep(0.1)
+    assert Client(guarded).post("/api/login", {"token": TOKEN}).status == 200
+    assert time.monotonic() - began < 0.9
+    for guesser in guessers:
+        guesser.join()
+    assert time.monotonic() - began > 1.4  # one after the other
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("192.168.0.7", "192.168.0.7"),
+        ("::ffff:192.168.0.7", "192.168.0.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("fe80::1%eth0", "fe80::"),
+    ],
+)
+def test_a_client_is_known_by_what_it_cannot_change(host, expected):
+    assert connections.network(host) == expected
+
+
+# -------------------------------------------------------------------------------------------------- slow connections
+
+
+def open_socket(port, data=b""):
+    raw = socket.create_connection(("127.0.0.1", port), timeout=5)
+    raw.sendall(data)
+    return raw
+
+
+def is_closed(raw):
+    try:
+        return raw.recv(1 << 16) == b""
+    except ConnectionError:
+        return True
+
+
+HEAD = b"POST /api/rater HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 20\r\n"
+WHOLE = b"GET /api/state HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+
+
+@pytest.mark.parametrize("sent", [b"", b"G", HEAD, HEAD + b"\r\n{", WHOLE + b"GET /"])
+def test_a_request_that_does_not_arrive_is_cut_off(sent, store, sounds, monkeypatch):
+    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.3)
+    with running(ListeningServer(store, sounds, hosts={"127.0.0.1"}).app) as port, open_socket(port) as raw:
+        began = time.monotonic()
+        raw.sendall(sent)
+        while sent.startswith(WHOLE) and b"study" not in raw.recv(1 << 16):
+            pass  # the answer to the request before
+        with contextlib.suppress(OSError):
+            while time.monotonic() - began < 3:  # a byte now and then gains no time
+                raw.sendall(b"x" if sent else b"")
+                time.sleep(0.05)
+                raw.settimeout(0.01)
+                with contextlib.suppress(TimeoutError):
+                    if not raw.recv(1):
+                        break
+        assert 0.2 < time.monotonic() - began < 2
+        assert Client(port).enter().get("/api/pair").status == 200
+
+
+def test_an_answer_that_is_not_read_is_cut_off(store, sounds, monkeypatch):
+    monkeypatch.setattr(connections, "ANSWER_SECONDS", 0.3)
+    sounds.padding = bytes(50 << 20)  # more than the buffers of the system hold
+    with running(ListeningServer(store, sounds, hosts={"127.0.0.1"}).app) as port:
+        client = Client(port).enter()
+        name = client.get("/api/pair").json["a"]
+        head = f"GET /api/sound/{name} HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {client.cookie}\r\n\r\n"
+        with open_socket(port, head.encode()) as raw:
+            time.sleep(0.6)
+            read = 0
+            with contextlib.suppress(ConnectionError):
+                while part := raw.recv(1 << 20):
+                    read += len(part)
+        assert read < 50 << 20
+
+
+def test_an_address_that_floods_the_page_makes_room_for_whole_requests(store, sounds, monkeypatch):
+    monkeypatch.setattr(connections, "ADDRESS_CONNECTIONS", 4)
+    with running(ListeningServer(store, sounds, hosts={"127.0.0.1"}).app) as port, contextlib.ExitStack() as stack:
+        flood = [stack.enter_context(open_socket(port, HEAD)) for _ in range(10)]
+        assert Client(port).enter().get("/api/pair").status == 200
+        assert all(is_closed(raw) for raw in flood[:6])
+        flood[-1].setblocking(False)
+        with pytest.raises(BlockingIOError):  # still open
+            flood[-1].recv(1)
 
 
 def test_what_is_too_long_is_not_read(port, store):

@@ -15,7 +15,17 @@ from listen_voter import intended, study
 
 from mgen.errors import MgenError
 from mgen.listen import vote_store
-from mgen.listen.vote_store import APPLICATION_ID, InvalidName, Study, StudyClip, Trial, Vote, VoteStore, draw_trials
+from mgen.listen.vote_store import (
+    APPLICATION_ID,
+    InvalidName,
+    ReusedId,
+    Study,
+    StudyClip,
+    Trial,
+    Vote,
+    VoteStore,
+    draw_trials,
+)
 
 TESTS = Path(__file__).parent
 KILLS = int(os.environ.get("MGEN_KILLS", "40"))
@@ -107,7 +117,7 @@ def test_an_id_is_for_one_vote(store):
     rater = store.rater("Ann")
     store.vote(Vote("aaaaaaaa", rater, 0, "a"))
     for other in (Vote("aaaaaaaa", rater, 0, "b"), Vote("aaaaaaaa", rater, 1, "a"), Vote("aaaaaaaa", 2, 0, "a")):
-        with pytest.raises(MgenError, match="another vote"):
+        with pytest.raises(ReusedId, match="another vote"):
             store.vote(other)
     assert [vote.choice for vote in store.preferences()] == ["a"]
 
@@ -308,6 +318,49 @@ def test_votes_are_read_while_others_vote_and_after(store):
     again = VoteStore.read(store.path)
     assert len(again.preferences()) == 2
     again.close()
+
+
+@pytest.mark.parametrize("accident", ["removed", "replaced", "log removed", "folder moved", "read-only"])
+def test_a_file_that_is_lost_while_raters_vote_is_noticed(tmp_path, accident):
+    """SQLite goes on writing to a file without a name, and says that all is well."""
+    path = tmp_path / "folder" / "votes.sqlite"
+    path.parent.mkdir()
+    store = VoteStore.open(path, study(6))
+    rater = store.rater("Ann")
+    assert store.vote(Vote("aaaaaaaa", rater, 0, "a"))
+    log = path.with_name("votes.sqlite-wal")
+    whole = path.read_bytes(), log.read_bytes()
+    if accident in ("removed", "replaced"):
+        path.unlink()
+    if accident == "replaced":
+        path.write_bytes(whole[0])
+    if accident == "log removed":
+        log.unlink()
+    if accident == "folder moved":
+        path.parent.rename(tmp_path / "elsewhere")
+    if accident == "read-only":
+        path.chmod(0o444)
+    for action in (lambda: store.vote(Vote("bbbbbbbb", rater, 1, "a")), lambda: store.rater("Bob"), store.counts):
+        with pytest.raises(MgenError, match="removed or replaced after it was opened, or is read-only") as caught:
+            action()
+        assert "\n" not in str(caught.value)
+    store.close()
+
+
+def test_a_file_that_is_lost_within_a_vote_is_noticed(store):
+    rater = store.rater("Ann")
+    with pytest.raises(MgenError, match="removed or replaced"), store._transaction():
+        store.path.unlink()
+    with pytest.raises(MgenError, match="removed or replaced"):
+        store.vote(Vote("bbbbbbbb", rater, 1, "a"))
+
+
+def test_a_read_only_file_is_not_opened_for_votes(store):
+    store.close()
+    store.path.chmod(0o444)
+    with pytest.raises(MgenError, match=r"read-only|readonly"):
+        VoteStore.open(store.path, study(6))
+    VoteStore.read(store.path).close()
 
 
 # ---------------------------------------------------------------------------------------------------------- version 1

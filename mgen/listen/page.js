@@ -233,7 +233,12 @@ function pendingKey() { return `mgen-listen-pending ${study} ${remembered(NAME)}
 async function deliver() {
   const key = pendingKey(), kept = remembered(key);
   const vote = kept ? JSON.parse(kept) : unsaved;
-  if (vote) await insist("/api/vote", vote);
+  try {
+    if (vote) await insist("/api/vote", vote);
+  } catch (error) {
+    if (error.status === 409) { remember(key, null); unsaved = null; } // sending it again changes nothing
+    throw error;
+  }
   remember(key, null);
   unsaved = null;
 }

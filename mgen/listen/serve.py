@@ -8,7 +8,6 @@ import secrets
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote
 
 from mgen.errors import MgenError
@@ -70,6 +69,7 @@ def serve(
     """
     import uvicorn
 
+    from mgen.listen.connections import guarded
     from mgen.listen.server import ListeningServer
 
     address, port = listener.getsockname()[:2]
@@ -90,10 +90,7 @@ def serve(
         announce(f"token      {token}")
     announce("Ctrl-C ends; every vote is kept.")
     logging.getLogger("uvicorn.error").addFilter(lambda record: "Invalid HTTP request" not in record.getMessage())
-    protocols: dict[str, Any] = {"http": "h11", "ws": "none", "lifespan": "off", "proxy_headers": False}
-    quiet: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
-    settings = uvicorn.Config(server.app, **protocols, **quiet, timeout_graceful_shutdown=2, limit_concurrency=256)
     try:
-        uvicorn.Server(settings).run(sockets=[listener])
+        uvicorn.Server(guarded(server.app)).run(sockets=[listener])
     except KeyboardInterrupt:  # passed on by uvicorn after a clean shutdown
         return

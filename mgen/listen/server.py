@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -29,8 +30,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from mgen.errors import MgenError
+from mgen.listen.connections import network
 from mgen.listen.pair_audio import PairAudioCache
-from mgen.listen.vote_store import CHOICES, MAX_ID, MAX_NAME, InvalidName, Trial, Vote, VoteStore
+from mgen.listen.vote_store import CHOICES, MAX_ID, MAX_NAME, InvalidName, ReusedId, Trial, Vote, VoteStore
 
 MAX_BODY = 4096  # bytes; the longest honest one has some 300
 MAX_SESSIONS = 1000
@@ -95,7 +97,7 @@ class ListeningServer:
         self._token, self._cookie = token, cookie
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
         self._lock = threading.Lock()
-        self._login = asyncio.Lock()
+        self._logins: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._files = {path: ((files("mgen.listen") / name).read_bytes(), kind) for path, (name, kind) in _PAGE.items()}
         routes = [Route(path, self._file) for path in self._files]
         routes += [
@@ -155,7 +157,8 @@ class ListeningServer:
 
     async def _log_in(self, request: Request) -> Response:
         given = _text(await _body(request), "token", 512)
-        async with self._login:  # one at a time, to slow down guesses
+        address = network(request.client.host) if request.client else ""
+        async with self._logins.setdefault(address, asyncio.Lock()):  # one at a time, to slow down who guesses
             if not hmac.compare_digest(given.encode("utf-8", "backslashreplace"), self._token.encode()):
                 await asyncio.sleep(_LOGIN_PAUSE)
                 raise _Refused(403, "This is not the token.", need="token")
@@ -212,7 +215,10 @@ class ListeningServer:
         ):
             raise _Refused(400, "This is not a vote.")
         vote = Vote(key, session.rater, place, choice, float(played[0]), float(played[1]))
-        await run_in_threadpool(self._store.vote, vote)
+        try:
+            await run_in_threadpool(self._store.vote, vote)
+        except ReusedId as error:
+            raise _Refused(409, "This answer's id belongs to another one; please answer again.") from error
         return JSONResponse(await self._progress(session.rater))  # after the vote is on disk
 
     async def _progress(self, rater: int) -> dict[str, Any]:

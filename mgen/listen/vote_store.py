@@ -157,6 +157,10 @@ class InvalidName(MgenError):
     """An invalid name of a rater."""
 
 
+class ReusedId(MgenError):
+    """A vote's id that belongs to another vote."""
+
+
 class VoteStore:
     """An open votes file. Build with `VoteStore.open` or `VoteStore.read`; thread-safe."""
 
@@ -164,6 +168,7 @@ class VoteStore:
         self.path = path
         self._connection = connection
         self._lock = threading.RLock()
+        self._files: list[tuple[int, int] | None] = []  # see `_identities`; empty before the store may write
 
     @classmethod
     def open(cls, path: Path | str, study: Study) -> VoteStore:
@@ -183,6 +188,8 @@ class VoteStore:
                         store._create(study)
                 store._migrate()
             store._check(study)
+            store._files = store._identities()
+            store._check_files()
         except MgenError:
             store.close()
             raise
@@ -270,8 +277,9 @@ class VoteStore:
             Whether it is new: a repeated vote is neither an error nor a second vote.
 
         Raises:
-            MgenError: The trial does not exist, a field is out of range, the id was used for another vote, or the file
-                cannot be written.
+            ReusedId: The id was used for another vote.
+            MgenError: The trial does not exist, a field is out of range, or the file cannot be written, or is no longer
+                there.
         """
         row = (vote.id, vote.rater, vote.place, vote.choice, vote.seconds_a, vote.seconds_b)
         if not (math.isfinite(vote.seconds_a) and math.isfinite(vote.seconds_b)):
@@ -285,7 +293,7 @@ class VoteStore:
                 raise MgenError(f"vote: {error}; reload the page") from error
             known = run("SELECT id, rater, place, choice FROM vote WHERE id = ?", (vote.id,)).fetchone()
             if known != row[:4]:
-                raise MgenError(f"vote: the id {vote.id} was used for another vote; reload the page")
+                raise ReusedId(f"vote: the id {vote.id} was used for another vote; reload the page")
         return bool(done)
 
     def preferences(self) -> list[Preference]:
@@ -407,14 +415,30 @@ class VoteStore:
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         with self._lock, _explain_errors(self.path):
+            self._check_files()
             return self._connection.execute(query, values).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
         """Yields `execute`; commits at the end, and rolls back after an error."""
-        with self._lock, _explain_errors(self.path), self._connection:
-            self._connection.execute("BEGIN IMMEDIATE")
-            yield self._connection.execute
+        with self._lock, _explain_errors(self.path):
+            self._check_files()
+            with self._connection:
+                self._connection.execute("BEGIN IMMEDIATE")
+                yield self._connection.execute
+            self._check_files()
+
+    def _check_files(self) -> None:
+        """Raises `MgenError` unless what SQLite has open is what a later reader will open: it writes to removed files
+        without an error.
+        """
+        if self._files and (self._files[0] is None or self._files != self._identities()):
+            problem = "was removed or replaced after it was opened, or is read-only"
+            raise MgenError(f"{self.path}: {problem}; no vote is saved until mgen listen is started with a good one")
+
+    def _identities(self) -> list[tuple[int, int] | None]:
+        """Device and inode of the database and of its log; None for a file that is missing or that nobody may write."""
+        return [_identity(path) for path in (str(self.path), f"{os.path.realpath(self.path)}-wal")]
 
 
 def draw_trials(systems: Sequence[tuple[str, str]], seed: int, number: int) -> list[Trial]:
@@ -437,6 +461,14 @@ def draw_trials(systems: Sequence[tuple[str, str]], seed: int, number: int) -> l
     order = list(range(len(systems)))
     random.Random(f"{seed} order {number}").shuffle(order)
     return [Trial(place, pair, swapped[pair] != bool(number % 2)) for place, pair in enumerate(order)]
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found.st_mode & 0o222 else None
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
