@@ -66,7 +66,7 @@ class Remi:
         unit: (V,) denominator of each time signature, 4 or 8; 4 for other tokens.
         multi: whether notes carry a program token (recipe `band`).
         style_ids: style name -> id of its token.
-        pad_id, bos_id, eos_id, bar_id: ids of those tokens.
+        pad_id, bos_id, eos_id, bar_id, common_time: ids of those tokens, the last of 4/4.
     """
 
     def __init__(self, miditok: REMI) -> None:
@@ -88,6 +88,7 @@ class Remi:
         self._time_ids = np.full((max(MAX_BEATS) + 1, max(MAX_BEATS.values()) + 1), -1)  # by unit and beats
         times = np.flatnonzero(self.kind == Kind.TIME_SIGNATURE)
         self._time_ids[self.unit[times], self.value[times]] = times
+        self.common_time = int(self._time_ids[4, 4])
         self._position_ids = _lookup(self, Kind.POSITION, int(self.value[self.kind == Kind.POSITION].max()) + 1)
         self._pitch_ids = _lookup(self, Kind.PITCH, 128)
         self._program_ids = _lookup(self, Kind.PROGRAM, 129) if self.multi else None
@@ -194,24 +195,31 @@ class Remi:
         pieces = len(rows)
         begin = np.broadcast_to(np.asarray(start, dtype=np.int64), (pieces,))
         flat = np.concatenate(rows) if rows else np.zeros(0, np.int64)
-        sizes = np.array([len(row) for row in rows], np.int64)
-        tokens = _Tokens.of(self.kind[flat], self.value[flat], self.unit[flat], sizes)
+        tokens = _Tokens.of(self.kind[flat], self.value[flat], np.array([len(row) for row in rows], np.int64))
         kind, value, piece, first, last = tokens.kind, tokens.value, tokens.piece, tokens.first, tokens.last
         at = np.arange(len(flat))
 
-        beats, unit = _metre(tokens)
-        length = beats * STEPS_PER_WHOLE // unit
-        step, between = np.divmod(value, unit // 4)  # an eighth metre has two positions in a grid step
+        metre = np.append(flat, self.common_time)[_in_force(tokens)]
+        length = self.value * STEPS_PER_WHOLE // self.unit  # (V,) grid steps in a bar of each time signature
+        halved = (self.unit == 8).astype(np.int32)  # (V,) 1 where a grid step has two positions
         is_bar = kind == Kind.BAR
         is_position = kind == Kind.POSITION
         first_bar = tokens.first_where(is_bar)
         # A position before the first bar token implies bar 0.
         implied = tokens.first_where(is_position) < first_bar
         opening = is_bar & (at == first_bar[piece]) & ~implied[piece]
-        bar_tick = tokens.running_sum(np.where(is_bar & ~opening, length, 0))
+        closing = np.flatnonzero(is_bar & ~opening)
+        passed = np.zeros(len(flat), np.int64)
+        passed[closing] = length[metre[closing]]
+        bar_tick = tokens.running_sum(passed)
         bar_number = np.maximum(tokens.running_sum(is_bar) - 1 + implied[piece], 0)
         event = tokens.latest(is_bar | is_position)
-        tick = bar_tick + np.where((event >= 0) & (kind[event] == Kind.POSITION), step[event], 0)
+        position = np.flatnonzero(is_position)
+        step, outside = np.zeros(len(flat), np.int64), np.zeros(len(flat), bool)
+        named, signature = value[position], metre[position]
+        step[position] = inside = named >> halved[signature]
+        outside[position] = (inside >= length[signature]) | (named & halved[signature] > 0)
+        tick = bar_tick + np.where(event >= 0, step[event], 0)
         program = np.zeros(len(flat), np.int64)
         if self.multi:
             named = tokens.latest(kind == Kind.PROGRAM)
@@ -226,16 +234,15 @@ class Remi:
         # Time 0 is the start of the bar in which the completion starts.
         origin = np.minimum(first + begin, np.maximum(last - 1, 0))
         base_tick, base_bar = (np.where(last > first, np.append(of, 0)[origin], 0) for of in (bar_tick, bar_number))
-        bars = _bar_table(tokens, bar_tick, bar_number, beats, unit, implied, base_tick, base_bar)
+        bars = _bar_table(self, tokens, bar_tick, bar_number, metre, implied, base_tick, base_bar)
 
-        outside = is_position & ((step >= length) | (between > 0))
         completed = at - first[piece] >= begin[piece]
         asked = (begin > 0)[piece] | (flat == self.pad_id)
         broken = np.flatnonzero(self._broken(tokens, outside, event, program, completed & asked) & completed)
         columns = {
             "piece": owner,
             "onset": np.maximum(tick[pitch_at] - base_tick[owner], 0),
-            "duration": np.maximum(step[pitch_at + 2], 1),
+            "duration": np.maximum(value[pitch_at + 2] >> halved[metre[pitch_at]], 1),
             "bar": np.maximum(bar_number[pitch_at] - base_bar[owner], 0),
             "pitch": value[pitch_at],
             "velocity": value[pitch_at + 1],
@@ -418,16 +425,15 @@ class _Tokens:
 
     kind: NDArray[np.int8]  # (L,)
     value: NDArray[np.int32]  # (L,)
-    unit: NDArray[np.int32]  # (L,)
     piece: Longs  # (L,)
     first: Longs  # (B,) index of each piece's first token
     last: Longs  # (B,) one past its last token
 
     @classmethod
-    def of(cls, kind: NDArray[np.int8], value: NDArray[np.int32], unit: NDArray[np.int32], sizes: Longs) -> _Tokens:
+    def of(cls, kind: NDArray[np.int8], value: NDArray[np.int32], sizes: Longs) -> _Tokens:
         """Tokens of pieces of `sizes` (B,)."""
         last = np.cumsum(sizes)
-        return cls(kind, value, unit, np.repeat(np.arange(len(sizes)), sizes), last - sizes, last)
+        return cls(kind, value, np.repeat(np.arange(len(sizes)), sizes), last - sizes, last)
 
     def first_where(self, mask: Mask) -> Longs:
         """(B,) index of the first True of each piece; L + 1, beyond all indices, if there is none."""
@@ -443,35 +449,34 @@ class _Tokens:
 
     def running_sum(self, values: Longs | Mask) -> Longs:
         """(L,) cumulative sum that restarts at the first token of each piece."""
-        total = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
-        running: Longs = total[1:] - total[self.first[self.piece]]
+        total = np.cumsum(values, dtype=np.int64)
+        running: Longs = total - np.append(0, total)[self.first][self.piece]
         return running
 
 
-def _metre(tokens: _Tokens) -> tuple[Longs, Longs]:
-    """(L,) beats in a bar, and denominator, of the last time signature at or before each token.
+def _in_force(tokens: _Tokens) -> Longs:
+    """(L,) index of the last time signature at or before each token.
 
-    Before the first time signature, it is that one if no note token is earlier, else 4/4 (as in MidiTok).
+    Before the first time signature, it is that one if no note token is earlier, else -1 for 4/4 (as in MidiTok).
     """
     is_signature = tokens.kind == Kind.TIME_SIGNATURE
     signature = tokens.first_where(is_signature)
-    note = tokens.first_where(np.isin(tokens.kind, (Kind.PITCH, Kind.VELOCITY, Kind.DURATION)))
+    note = tokens.first_where((tokens.kind >= Kind.PITCH) & (tokens.kind <= Kind.DURATION))
     known = tokens.latest(is_signature)
-    at = np.where(known >= 0, known, np.where(signature < note, signature, -1)[tokens.piece])
-    return np.append(tokens.value, 4)[at].astype(np.int64), np.append(tokens.unit, 4)[at].astype(np.int64)
+    return np.where(known >= 0, known, np.where(signature < note, signature, -1)[tokens.piece])
 
 
 def _bar_table(
+    remi: Remi,
     tokens: _Tokens,
     bar_tick: Longs,
     bar_number: Longs,
-    beats: Longs,
-    unit: Longs,
+    metre: Longs,
     implied: Mask,
     base_tick: Longs,
     base_bar: Longs,
 ) -> Bars:
-    """Bars from each piece's base bar on. A bar has the length of the metre in effect when the next one starts."""
+    """Bars from each piece's base bar on. A bar has the metre (L,), a token id, in effect when the next one starts."""
     is_bar, piece, last = tokens.kind == Kind.BAR, tokens.piece, tokens.last
     at = np.flatnonzero(is_bar)
     owner = piece[at]
@@ -482,16 +487,16 @@ def _bar_table(
     extra_ends = np.minimum(first_bar[extra], last[extra]) - 1
     empty = last[extra] == np.append(0, last)[extra]
     in_force = np.concatenate([ends, np.where(empty | (extra_ends < 0), -1, extra_ends)])
-    beats, unit = np.append(beats, 4)[in_force], np.append(unit, 4)[in_force]
+    metre = np.append(metre, remi.common_time)[in_force]
     rows_piece = np.concatenate([owner, extra])
     number = np.concatenate([bar_number[at], np.zeros(len(extra), np.int64)])
     onset = np.concatenate([bar_tick[at], np.zeros(len(extra), np.int64)])
     keep = number >= base_bar[rows_piece]
-    rows_piece, number, onset, beats, unit = (array[keep] for array in (rows_piece, number, onset, beats, unit))
+    rows_piece, number, onset, metre = (array[keep] for array in (rows_piece, number, onset, metre))
     order = np.lexsort((number, rows_piece))
     return Bars(
         piece=rows_piece[order].astype(np.int32),
         onset=(onset - base_tick[rows_piece])[order].astype(np.int32),
-        beats=beats[order].astype(np.int32),
-        unit=unit[order].astype(np.int32),
+        beats=remi.value[metre[order]],
+        unit=remi.unit[metre[order]],
     )
