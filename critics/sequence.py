@@ -54,7 +54,7 @@ class SequenceCritic:
         context = context_length(model.config)
         if max_tokens + 1 > context:
             raise MgenError(
-                f"max_tokens ({max_tokens}) and an EOS do not fit the network's {context}; try {context - 1}"
+                f"max_tokens ({max_tokens}) and an EOS do not fit the network's context of {context}; try {context - 1}"
             )
         if model.config.vocab_size != remi.vocab_size:
             sizes = f"the network has {model.config.vocab_size} tokens, its encoding {remi.vocab_size}"

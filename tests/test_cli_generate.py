@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 
+import mido
 import numpy as np
 import pytest
 import torch
 import yaml
-from symusic import Score
+from symusic import Score, core
 
 import mgen
 from critics.realism.critic import RealismCritic
 from critics.sequence import SequenceCritic
 from critics.style import StyleCritic
 from critics.style.critic import TokenModel
-from mgen.cli import generate, pretrain
+from mgen.cli import card, evaluate, finetune, generate, listen, pretrain
+from mgen.cli.critic import main as train_critic
 from mgen.corpus.shards import Corpus
 from mgen.corpus.windows import sample_windows
 from mgen.errors import MgenError
@@ -82,6 +84,91 @@ def test_the_call_gives_the_pieces_and_prints_nothing(base, tmp_path, capsys):
     result = mgen.generate(base, tmp_path / "out", n=2, max_new_tokens=20, style="jazz")
     assert result.notes.n_pieces == 2 and result.facts == index(tmp_path / "out")
     assert capsys.readouterr().out == ""
+
+
+@pytest.fixture(scope="module")
+def theme(tmp_path_factory):
+    """Twelve bars of quarter notes in 3/4 at 90 a minute, after an empty bar at 200; the last bars are faster."""
+    score = core.ScoreTick(480)
+    score.time_signatures.append(core.TimeSignatureTick(0, 3, 4))
+    for time, tempo in ((0, 200), (1440, 90), (9600, 150)):
+        score.tempos.append(core.TempoTick(time, qpm=tempo))
+    track = core.TrackTick("", 0, False)
+    for i in range(36):
+        track.notes.append(core.NoteTick(1440 + 480 * i, 480, 60 + 7 * i % 12, 80))
+    score.tracks.append(track)
+    path = tmp_path_factory.mktemp("prompt") / "theme.mid"
+    score.dump_midi(path)
+    return path
+
+
+def music_of(path):
+    """Tempo, metre and (quarter, pitch) of the notes of a file, as mido reads them."""
+    file, found, notes, tick = mido.MidiFile(path), {}, [], 0
+    for message in mido.merge_tracks(file.tracks):
+        tick += message.time
+        if message.type == "set_tempo":
+            found.setdefault("tempo", round(mido.tempo2bpm(message.tempo), 2))
+        elif message.type == "time_signature":
+            found.setdefault("metre", f"{message.numerator}/{message.denominator}")
+        elif message.type == "note_on" and message.velocity:
+            notes.append((tick / file.ticks_per_beat, message.note))
+    return found, notes
+
+
+@pytest.mark.parametrize(
+    ("more", "tempo"), [([], 90.0), (["--tempo", "70"], 70.0), (["--include_prompt", "false"], 90.0)]
+)
+def test_the_tempo_and_the_metre_of_the_prompt_are_kept(base, theme, tmp_path, more, tempo):
+    out = tmp_path / "out"
+    assert generate.main(words(base, out, "--prompt", str(theme), "--seed", "3", *more)) == 0
+    first = [(float(i), 60 + 7 * i % 12) for i in range(10)]  # 64 tokens hold these notes, and the begin of the next
+    whole = "false" not in more
+    for entry in index(out)["pieces"]:
+        found, notes = music_of(out / entry["file"])
+        assert found == {"tempo": tempo, "metre": "3/4"}
+        assert (notes[: len(first)] == first) == whole
+    assert index(out)["tempo"] == tempo and index(out)["include_prompt"] == whole
+
+
+def test_without_a_prompt_the_tempo_is_120(base, tmp_path):
+    generate.main(words(base, tmp_path / "out"))
+    assert music_of(tmp_path / "out" / "0000.mid")[0]["tempo"] == 120.0
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--max_new_tokens", "250"], r"max_new_tokens \(250\) does not fit: .* 256 tokens,.*; give at most 190"),
+        (["--prompt_tokens", "500"], r"prompt_tokens \(\d{3}\) does not fit: .* 256 tokens,.*; give at most 253"),
+    ],
+)
+def test_a_prompt_that_does_not_fit_is_one_line(base, small_corpus, tmp_path, more, message):
+    prompt = max((small_corpus.parent / "music").rglob("*.mid"), key=lambda file: file.stat().st_size)
+    options = ["--model", str(base), "--out", str(tmp_path / "out"), "--style", "jazz", "--prompt", str(prompt)]
+    assert_refused(generate.main, [*options, *more], message, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("main", "more", "message"),
+    [
+        (finetune.main, ["--judges", "grammar=1", "--policy"], r"max_completion_length \(192\).*give at most 190"),
+        (evaluate.main, ["--model"], r"completion_tokens \(192\) does not fit: .*give at most 190"),
+        (listen.main, ["--prompt_tokens", "254"], r"prompt_tokens \(254\) does not fit: .*give at most 253"),
+        (card.main, ["grammar", "--n", "20", "--tokens", "255", "--policy"], r"tokens \(255\).*give at most 254"),
+        (train_critic, ["--input", "tokens", "--init"], r"max_tokens \(256\) and an EOS do not fit .*; try 255"),
+    ],
+)
+def test_in_every_command_what_does_not_fit_the_context_is_one_line(base, small_corpus, tmp_path, main, more, message):
+    out = tmp_path / ("votes.sqlite" if main is listen.main else "out")
+    model = [*more, str(base)] if main is not listen.main else [str(base), *more, "--completion_tokens", "2"]
+    assert_refused(main, [*model, "--corpus", str(small_corpus), "--out", str(out)], message, tmp_path)
+
+
+def assert_refused(main, options, message, folder):
+    with pytest.raises(MgenError, match=message) as caught:
+        main(options)
+    assert "\n" not in str(caught.value) and not any(folder.iterdir())
 
 
 def test_best_of_keeps_the_critics_best(base, critic, remi, tmp_path, capsys):
@@ -205,7 +292,7 @@ def test_pretraining_goes_on_from_a_policy_on_one_style(base, small_corpus, tmp_
     ("more", "message"),
     [
         (["--style", "polka"], "style 'polka': the corpus has jazz, other"),
-        (["--context", "512"], "its context is 256 tokens, 512 were asked for"),
+        (["--context", "512"], r"context \(512\) does not fit that of --init .*; give at most 256"),
         (["--style", "jazz", "--streaming", "true"], "cannot be streamed"),
     ],
 )

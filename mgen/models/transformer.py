@@ -59,6 +59,38 @@ def context_length(config: PreTrainedConfig) -> int:
     return stated_context(config) or UNLIMITED_CONTEXT
 
 
+HEAD_TOKENS = 2  # before the music of a prompt: BOS and the style token
+
+
+def check_fits(
+    folder: Path | str,
+    config: PreTrainedConfig,
+    prompt: tuple[str, int],
+    completion: tuple[str, int],
+    head: int = HEAD_TOKENS,
+) -> None:
+    """Raises unless prompt and completion fit the context of a policy.
+
+    Args:
+        folder: of the policy, for the message.
+        prompt, completion: name and value of the options, in tokens.
+        head: tokens before the prompt's music.
+
+    Raises:
+        MgenError: They do not fit; the message names the option to change and what fits.
+    """
+    context = context_length(config)
+    (prompt_option, music), (option, new) = prompt, completion
+    room = context - head - music
+    if new <= room:
+        return
+    why = f"does not fit: the context of {folder} is {context} tokens, of which BOS and style take {head}"
+    if room < 1:
+        raise MgenError(f"{prompt_option} ({music}) {why}; give at most {context - head - 1}")
+    taken = f" and {prompt_option} {music}" if music else ""
+    raise MgenError(f"{option} ({new}) {why}{taken}; give at most {room}")
+
+
 def load_policy(folder: Path | str) -> tuple[PreTrainedModel, Remi]:
     """A trained policy of any architecture with its vocabulary, in float32.
 
@@ -100,7 +132,7 @@ def initial_policy(folder: Path | str, corpus: Path | str, remi: Remi, context: 
         model = _with_special_tokens(model, remi)
     longest = context_length(model.config)
     if context > longest:
-        raise MgenError(f"--init {folder}: its context is {longest} tokens, {context} were asked for")
+        raise MgenError(f"context ({context}) does not fit that of --init {folder}; give at most {longest}")
     return model
 
 

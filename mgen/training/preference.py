@@ -115,8 +115,8 @@ def read_pairs(path: Path | str, remi: Remi, context: int) -> Pairs:
         longest = len(prompt) + max(len(chosen), len(rejected))
         if longest > context:
             raise MgenError(
-                f"{where}: {longest} tokens of prompt and completion, the model reads at most {context}; "
-                "use a model with a longer context, or pairs of shorter pieces"
+                f"{where}: {longest} tokens of prompt and completion, of which the policy reads at most {context}; "
+                "give a --policy with a longer context, or pairs of shorter pieces"
             )
         if chosen == rejected:
             equal += 1

@@ -26,7 +26,7 @@ from mgen.corpus.split import SPLITS
 from mgen.corpus.windows import sample_windows
 from mgen.errors import MgenError
 from mgen.judgement import Judge
-from mgen.models.transformer import load_policy
+from mgen.models.transformer import check_fits, load_policy
 from mgen.notes import Notes
 from mgen.options import check_required, from_keywords, option, target_style
 from mgen.runs.judges import JudgeSpec, build_judge, check_name
@@ -292,5 +292,6 @@ def _sample_policy(config: CardConfig, style: str) -> Notes:
     """Samples unconditional pieces from a policy."""
     policy, remi = load_policy(config.policy)
     check_style(style, remi)
+    check_fits(config.policy, policy.config, ("", 0), ("tokens", config.tokens))
     prompts = [[remi.bos_id, remi.style_ids[style]]] * config.n
     return Notes.from_ids(sample_completions(policy, prompts, config.tokens, remi, config.seed), remi)

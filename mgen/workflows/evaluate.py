@@ -27,7 +27,7 @@ from mgen.evaluation.protocol import REAL, EvaluatedSystem, Evaluation, Protocol
 from mgen.evaluation.report_content import evaluation_page, folder_page
 from mgen.files import check_new_folder
 from mgen.models.clamp import ClampEmbedder
-from mgen.models.transformer import check_vocabulary, load_policy
+from mgen.models.transformer import check_fits, check_vocabulary, load_policy
 from mgen.options import check_required, from_keywords, option, target_style
 from mgen.runs.folder import RUN_FILE, read_facts
 from mgen.runs.judges import judges_of_run
@@ -229,7 +229,7 @@ def build_systems(config: EvaluateConfig, protocol: Protocol, corpus: Corpus) ->
     decoding = Decoding(max_new_tokens=protocol.completion_tokens)
 
     def models(paths: Sequence[Path]) -> list[ModelSystem]:
-        return [ModelSystem(_load_model(path, config.corpus, corpus), remi, decoding) for path in paths]
+        return [ModelSystem(_load_model(path, config, corpus), remi, decoding) for path in paths]
 
     loaded = {name: models(paths) for name, paths in folders.items()}
     pretrained = next(iter(loaded))
@@ -273,10 +273,12 @@ def is_finetuned(folder: Path) -> bool:
     return (folder / RUN_FILE).is_file() and read_facts(folder)["command"] == "finetune"
 
 
-def _load_model(folder: Path, corpus_folder: str, corpus: Corpus) -> PreTrainedModel:
-    """Loads a model, on the GPU if there is one, and checks that its vocabulary is the corpus'."""
+def _load_model(folder: Path, config: EvaluateConfig, corpus: Corpus) -> PreTrainedModel:
+    """Loads a model, on the GPU if there is one, and checks its vocabulary and its context."""
     model, remi = load_policy(folder)
-    check_vocabulary(folder, remi, corpus_folder, corpus.remi)
+    check_vocabulary(folder, remi, config.corpus, corpus.remi)
+    asked = ("prompt_tokens", config.prompt_tokens), ("completion_tokens", config.completion_tokens)
+    check_fits(folder, model.config, *asked)
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 

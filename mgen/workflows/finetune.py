@@ -23,7 +23,7 @@ from critics.sequence import SequenceCritic
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
 from mgen.judgement import Judge
-from mgen.models.transformer import check_vocabulary, load_policy
+from mgen.models.transformer import check_fits, check_vocabulary, load_policy
 from mgen.options import as_dict, check_required, from_keywords, option, target_style
 from mgen.rl.credit import AGGREGATIONS
 from mgen.rl.discriminator import AGAINST, DiscriminatorTrainer, check_weights, fixed_point
@@ -249,6 +249,8 @@ def run_finetune(config: FinetuneConfig, progress: Progress | None = None) -> Tr
     corpus = Corpus.open(config.corpus)
     policy, remi = load_policy(config.policy)
     check_vocabulary(config.policy, remi, config.corpus, corpus.remi)
+    longest = ("prompt_tokens", max(config.prompt_tokens)), ("max_completion_length", config.max_completion_length)
+    check_fits(config.policy, policy.config, *longest)
     config.target = target_style(config.target, corpus.remi.style_ids)
     run = Run.open(config.out, "finetune", as_dict(config), seed=config.seed, data=corpus.fingerprint)
     if run.finished:

@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from symusic import core
 from transformers import PreTrainedModel
 
+from mgen.corpus.beats import repair_beats
 from mgen.corpus.clean import normalise
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError, RejectedFile
 from mgen.files import check_new_folder, read_music
-from mgen.models.transformer import context_length, load_policy
+from mgen.midi import TEMPO_RANGE
+from mgen.models.transformer import check_fits, context_length, load_policy
 from mgen.notes import Notes
 from mgen.options import check_required, from_keywords, option
 from mgen.runs.judges import judges_of_options, judges_of_run
@@ -24,6 +27,7 @@ from mgen.sampling.rollout import Decoding
 from mgen.sampling.systems import BestOf, Completions, ModelSystem, System
 from mgen.workflows.judges import JUDGES
 
+DEFAULT_TEMPO = 120.0  # quarter notes per minute, of a MIDI file that names none
 DECODING = ("temperature", "top_k", "top_p", "guidance", "repetition_penalty", "best_of")
 """Options of decoding, as recorded in index.json."""
 
@@ -51,7 +55,13 @@ class GenerateConfig:
     critic: str = option("", "best_of: model folder of a style critic.")
     judges: list[str] = option([], "best_of: judges with weights, as in mgen finetune; style=1 by default.")
     bands: str = option("", "best_of: bands.json of a fine-tuning, for judges that are rules.")
-    tempo: float = option(120.0, "Quarter notes per minute in the files; the model knows no tempo.", above=0)
+    include_prompt: bool = option(True, "Write the prompt before its continuation; false: the continuation alone.")
+    tempo: float | None = option(
+        None,
+        "Quarter notes per minute in the files. By default those of the prompt, or 120 without one.",
+        least=TEMPO_RANGE[0],
+        most=TEMPO_RANGE[1],
+    )
     seed: int = option(0, "The same seed gives the same pieces.")
 
     def __post_init__(self) -> None:
@@ -72,7 +82,7 @@ class GenerateResult:
     """Generated pieces."""
 
     folder: Path  # of the MIDI files
-    notes: Notes  # the pieces, prompts included
+    notes: Notes  # the pieces as written, with their prompts by default
     facts: dict[str, Any]  # the content of index.json
 
 
@@ -96,19 +106,25 @@ def run_generate(config: GenerateConfig) -> GenerateResult:
     out = check_new_folder(config.out)
     model, remi = load_policy(config.model)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    prompts = make_prompts(config, remi)
+    prompts, tempo = make_prompts(config, remi)
+    head = prompts.ids.shape[1] - prompts.prompt_tokens
+    asked = ("prompt_tokens", prompts.prompt_tokens), ("max_new_tokens", config.max_new_tokens or 1)
+    check_fits(config.model, model.config, *asked, head)
     length = config.max_new_tokens or context_length(model.config) - prompts.ids.shape[1]
     try:
         drawn = _build_system(config, model, remi, length).complete(prompts, length, config.seed)
     except ValueError as error:
         raise MgenError(f"mgen generate: {error}") from error
     pairs = zip(prompts.ids.tolist(), drawn.token_ids, strict=True)
-    notes = Notes.from_ids([[*prompt, *completion] for prompt, completion in pairs], remi)
+    start = 0 if config.include_prompt else prompts.ids.shape[1]
+    notes = Notes.from_ids([[*prompt, *completion] for prompt, completion in pairs], remi, start)
     out.mkdir(parents=True, exist_ok=True)
     for i in range(config.n):
-        notes.to_score(i, config.tempo).dump_midi(out / _file(i))
+        notes.to_score(i, tempo).dump_midi(out / _file(i))
     facts = {
         **{name: getattr(config, name) for name in ("model", "style", "prompt", "seed")},
+        "include_prompt": config.include_prompt,
+        "tempo": round(tempo, 3),
         "decoding": {name: getattr(config, name) for name in DECODING},
         "pieces": [_describe(i, drawn, notes, remi) for i in range(config.n)],
     }
@@ -116,8 +132,8 @@ def run_generate(config: GenerateConfig) -> GenerateResult:
     return GenerateResult(out, notes, facts)
 
 
-def make_prompts(config: GenerateConfig, remi: Remi) -> Prompts:
-    """The one prompt, n times.
+def make_prompts(config: GenerateConfig, remi: Remi) -> tuple[Prompts, float]:
+    """The one prompt, n times, and the tempo of the files.
 
     Raises:
         MgenError: The style does not exist or the MIDI file cannot be read.
@@ -126,16 +142,25 @@ def make_prompts(config: GenerateConfig, remi: Remi) -> Prompts:
     if config.style:
         check_style(config.style, remi)
         head.append(remi.style_ids[config.style])
-    music = np.zeros(0, np.int64)
+    music, tempo = np.zeros(0, np.int64), DEFAULT_TEMPO
     if config.prompt:
         try:
-            score = read_music(Path(config.prompt)).score
+            score, _ = repair_beats(read_music(Path(config.prompt)).score)
             music = remi.encode(normalise(score, "band" if remi.multi else "piano"))[0][: config.prompt_tokens]
+            tempo = _first_tempo(score)
         except RejectedFile as error:
             raise MgenError(f"--prompt {config.prompt}: {error}; give another MIDI file") from error
     ids = np.tile(np.concatenate([head, music]).astype(np.int64), (config.n, 1))
     prompt_type = "continuation" if config.prompt else "unconditional"
-    return Prompts(prompt_type, ids, ids[:, len(head) :], len(music), np.full(config.n, config.prompt))
+    prompts = Prompts(prompt_type, ids, ids[:, len(head) :], len(music), np.full(config.n, config.prompt))
+    return prompts, config.tempo or tempo
+
+
+def _first_tempo(score: core.ScoreTick) -> float:
+    """The tempo that the first note is played at, in quarter notes per minute."""
+    first = min(int(track.notes.numpy()["time"].min()) for track in score.tracks if len(track.notes))
+    before = [tempo for tempo in sorted(score.tempos, key=lambda tempo: tempo.time) if tempo.time <= first]
+    return before[-1].qpm if before else DEFAULT_TEMPO
 
 
 def _build_system(config: GenerateConfig, model: PreTrainedModel, remi: Remi, length: int) -> System:

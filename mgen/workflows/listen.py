@@ -139,7 +139,7 @@ def sample_models(
     import torch
 
     from mgen.corpus.shards import Corpus
-    from mgen.models.transformer import check_vocabulary, load_policy
+    from mgen.models.transformer import check_fits, check_vocabulary, load_policy
     from mgen.sampling.prompts import draw_prompts
     from mgen.sampling.systems import sample_completions
 
@@ -162,12 +162,10 @@ def sample_models(
     for name, path in models.items():
         model, own = load_policy(path)
         check_vocabulary(path, own, config.corpus, remi)
+        check_fits(path, model.config, ("prompt_tokens", tokens[0]), ("completion_tokens", tokens[1]))
         model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         progress(f"{name} completes {n} prompts ...")
-        try:
-            completions[name] = sample_completions(model, ids, config.completion_tokens, remi, config.seed)
-        except ValueError as error:
-            raise MgenError(f"{name}: {error}; reduce --completion_tokens") from error
+        completions[name] = sample_completions(model, ids, config.completion_tokens, remi, config.seed)
     named = [
         SamplePrompt(f"{PROMPT_TYPE}/{i:04d}", PROMPT_TYPE, work, ids[i])
         for i, work in enumerate(prompts.work.tolist())

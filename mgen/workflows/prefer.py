@@ -154,7 +154,8 @@ def options_of(method: str) -> type[PreferOptions]:
 def run_prefer(config: Any, progress: Progress | None = None) -> TrainingResult:
     """As `prefer`, for options that are a `PolicyConfig` or a `RewardModelConfig` already."""
     policy, remi = load_policy(config.policy)
-    pairs = read_pairs(config.pairs, remi, context_length(policy.config))
+    ends = config.method == "reward"  # a reward model reads an EOS after each
+    pairs = read_pairs(config.pairs, remi, context_length(policy.config) - ends)
     train, valid = split_pairs(pairs, config.valid_share, config.seed)
     data = hashlib.sha256(Path(config.pairs).read_bytes()).hexdigest()[:16]
     run = Run.open(config.out, "prefer", as_dict(config), seed=config.seed, data=data)

@@ -116,6 +116,7 @@ def run_pretrain(config: PretrainConfig, progress: Progress | None = None) -> Tr
     corpus = Corpus.open(config.corpus)
     if config.style:
         check_style(config.style, corpus.remi)
+    initial = initial_policy(config.init, config.corpus, corpus.remi, config.context) if config.init else None
     run = Run.open(config.out, "pretrain", as_dict(config), seed=config.seed, data=corpus.fingerprint)
     if run.finished:
         return _result(run, already_finished=True)
@@ -126,10 +127,7 @@ def run_pretrain(config: PretrainConfig, progress: Progress | None = None) -> Tr
         of_style = f" of style '{config.style}'" if config.style else ""
         raise MgenError(f"{config.corpus}: no pieces{of_style} in train or valid; add music and prepare again")
     set_seed(config.seed)
-    if config.init:
-        policy = initial_policy(config.init, config.corpus, corpus.remi, config.context)
-    else:
-        policy = new_policy(config.size, corpus.remi, config.context, config.dropout)
+    policy = initial or new_policy(config.size, corpus.remi, config.context, config.dropout)
     callbacks = [EarlyStoppingCallback(config.patience)] if config.patience else []
     trainer = PretrainTrainer(policy, config, corpus.remi, train, valid, callbacks=callbacks)
     progress = on_main_process(progress)
