@@ -74,7 +74,8 @@ def test_every_option_changes_the_music(base, tmp_path):
         "again": ["--guidance", "1", "--repetition-penalty", "1"],
     }.items():
         assert generate.main(words(base, tmp_path / name, "--style", "jazz", *more)) == 0
-        music[name] = [(tmp_path / name / entry["file"]).read_bytes() for entry in index(tmp_path / name)["pieces"]]
+        files = [(tmp_path / name / entry["file"]).read_bytes() for entry in index(tmp_path / name)["pieces"]]
+        music[name] = files, index(tmp_path / name)["pieces"]  # the latter differ for pieces without notes too
     assert music["plain"] == music["again"]
     assert music["guided"] != music["plain"] != music["penalised"]
     assert index(tmp_path / "guided")["decoding"]["guidance"] == 4
@@ -126,8 +127,8 @@ def test_the_tempo_and_the_metre_of_the_prompt_are_kept(base, theme, tmp_path, m
     whole = "false" not in more
     for entry in index(out)["pieces"]:
         found, notes = music_of(out / entry["file"])
-        assert found == {"tempo": tempo, "metre": "3/4"}
-        assert (notes[: len(first)] == first) == whole
+        assert found["tempo"] == tempo and (notes[: len(first)] == first) == whole
+        assert found["metre"] == "3/4" or not whole  # the policy's own
     assert index(out)["tempo"] == tempo and index(out)["include_prompt"] == whole
 
 
@@ -202,8 +203,8 @@ def test_best_of_keeps_the_critics_best(base, critic, remi, tmp_path, capsys):
         (["--best_of", "4", "--judges_of", "x", "--critic", "x"], "leave out critic"),
         (["--best_of", "4", "--judges_of", "x"], "expected a run of mgen finetune"),
         (["--guidance", "2"], "guidance needs a style to lead to"),
-        (["--guidance", "-1", "--style", "jazz"], r"guidance \(-1.0\) must be at least 0"),
-        (["--repetition_penalty", "0"], r"repetition_penalty \(0.0\) must be above 0"),
+        (["--guidance", "-1", "--style", "jazz"], r"guidance \(-1\) must be at least 0"),
+        (["--repetition_penalty", "0"], r"repetition_penalty \(0\) must be above 0"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(more, message, base, tmp_path):
@@ -262,8 +263,8 @@ def test_judges_of_a_run(run_folder, base, critic, excerpts, remi):
     [
         (lambda folder: (folder / "config.yaml").unlink(), "expected a run of mgen finetune"),
         (lambda folder: (folder / "config.yaml").write_text("- 1"), "not of a run of mgen finetune"),
-        (lambda folder: (folder / "config.yaml").write_text("a: [1"), "not YAML"),
-        (lambda folder: (folder / "bands.json").unlink(), "expected bands as JSON"),
+        (lambda folder: (folder / "config.yaml").write_text("a: [1"), "cannot be read"),
+        (lambda folder: (folder / "bands.json").unlink(), "measure the bands again"),
     ],
 )
 def test_a_run_without_its_judges_is_one_line(break_it, message, run_folder, remi):

@@ -25,7 +25,7 @@ from critics.sequence import SequenceCritic, classifier_class
 from mgen.cli import finetune, pretrain
 from mgen.errors import MgenError
 from mgen.models.pretrained import stated_context
-from mgen.models.transformer import UNLIMITED_CONTEXT, context_length, load_policy
+from mgen.models.transformer import UNLIMITED_CONTEXT, check_fits, context_length, load_policy
 from mgen.notes import Notes
 from mgen.runs.judges import judges_of_run
 from mgen.sampling.rollout import Decoding, completion_logprobs, sample
@@ -153,6 +153,25 @@ def test_pretrained_from_another_architecture_it_is_finetuned_with_realism(
 @every_family
 def test_the_context_is_found(family, remi):
     assert context_length(FAMILIES[family](remi.vocab_size)) == CONTEXT
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "fits"),
+    [
+        (64, 94, None),  # 160 with BOS and style
+        (64, 95, r"new \(95\) does not fit: .* 160 tokens, .* take 2 and music 64; give at most 94"),
+        (0, 159, r"new \(159\) does not fit: .* take 2; give at most 158"),
+        (157, 1, None),
+        (158, 1, r"music \(158\) does not fit: .*; give at most 157"),
+    ],
+)
+def test_what_fits_the_context_is_named(tiny_policy, prompt, completion, fits):
+    config = tiny_policy(max_position_embeddings=160).config
+    if fits is None:
+        check_fits("model", config, ("music", prompt), ("new", completion))
+    else:
+        with pytest.raises(MgenError, match=fits):
+            check_fits("model", config, ("music", prompt), ("new", completion))
 
 
 def test_an_architecture_without_a_limit():
