@@ -13,10 +13,10 @@ from mgen.corpus.demo import compose
 from mgen.notes import Bars, Notes
 
 
-def piece(*notes: tuple[int, int, int], program: int = 0, drums: bool = False, beats: int = 4) -> Notes:
+def piece(*notes: tuple[int, int, int], program: int = 0, drums: bool = False, beats: int = 4, unit: int = 4) -> Notes:
     """One piece of (onset, duration, pitch) in grid steps."""
     score = symusic.Score(24)
-    score.time_signatures.append(symusic.TimeSignature(0, beats, 4))
+    score.time_signatures.append(symusic.TimeSignature(0, beats, unit))
     track = symusic.Track("t", program, drums)
     for onset, duration, pitch in notes:
         track.notes.append(symusic.Note(onset, duration, pitch, 64))

@@ -190,6 +190,11 @@ def test_the_longest_duration_is_the_vocabulary_s():
     remi = Remi.build(("jazz", "other"))
     assert int(remi.value[remi.kind == Kind.DURATION].max()) == MAX_DURATION
     assert gridded(score_of((0, 5000, 60, 64, 0)), "piano").duration.tolist() == [MAX_DURATION]
+    jig = score_of((0, 5000, 60, 64, 0))
+    jig.time_signatures.append(symusic.TimeSignature(0, 6, 8))
+    notes, counts = clean_and_count(Notes.from_scores([jig]), "piano")
+    assert notes.duration.tolist() == [13 * 12] and counts["long_notes"] == 1
+    assert Notes.from_ids(remi.encode(notes), remi).duration.tolist() == [13 * 12]
 
 
 # onset, duration, pitch, velocity, program: struck again at 12 before it ended; too low; endless; a drum

@@ -137,14 +137,28 @@ def test_a_band_is_continued_without_a_fault(demo_pieces):
             assert Notes.from_completions(prompts.tolist(), played, remi).n_broken.tolist() == [0] * 4
 
 
-def test_the_metre_of_the_prompt_goes_on(demo_table, remi):
+@pytest.mark.parametrize(("beats", "unit"), [(3, 4), (6, 8)])
+def test_the_metre_of_the_prompt_goes_on(demo_table, remi, beats, unit):
     names = {name: i for i, name in enumerate(remi.names)}
     waltz = melody(remi, [60, 62, 64, 65, 67], step=24)
-    waltz[waltz == names["TimeSig_4/4"]] = names["TimeSig_3/4"]
-    waltz = waltz[:14]  # three quarters
+    waltz[waltz == names["TimeSig_4/4"]] = names[f"TimeSig_{beats}/{unit}"]
+    waltz = waltz[:14]  # three beats
     for draw in baselines(demo_table, remi)[:2]:
         notes = Notes.from_completions([waltz.tolist()], draw(waltz[None], 80, np.random.default_rng(0)), remi)
-        assert (notes.bars.beats == 3).all()
+        assert set(notes.bars.changes()) == {(0, beats, unit)} and notes.n_broken.tolist() == [0]
+    ends = Endings.of(waltz[None], remi)
+    assert (ends.beats.tolist(), ends.unit.tolist(), ends.position.tolist()) == ([beats], [unit], [192 // unit])
+
+
+def test_excerpts_follow_a_prompt_of_their_metre(demo_table, remi):
+    names = {name: i for i, name in enumerate(remi.names)}
+    jig = melody(remi, range(60, 76), step=24)
+    jig[jig == names["TimeSig_4/4"]] = names["TimeSig_6/8"]
+    table = table_of([demo_table[0], jig])
+    prompt = np.array([remi.bos_id, remi.bar_id, names["TimeSig_6/8"], names["Position_24"], *jig[3:6]])
+    (played,) = TrainingExcerpts(table, remi).draw(prompt[None], 20, np.random.default_rng(0))
+    # in the bar of the prompt, after its second eighth
+    assert [remi.names[token] for token in played[:1]] == ["Position_48"]
 
 
 def test_excerpts_are_the_training_music(demo_table, remi):

@@ -76,14 +76,17 @@ def test_notes_count_as_long_as_they_sound_in_the_half_bar():
 
 
 def test_half_bars_follow_the_bar_lines():
-    def onsets(beats: int) -> list[int]:
-        two_bars = piece(*((24 * beat, 24, 60) for beat in range(2 * beats)), beats=beats)
+    def onsets(beats: int, unit: int = 4) -> list[int]:
+        two_bars = piece(*((96 * beat // unit, 12, 60) for beat in range(2 * beats)), beats=beats, unit=unit)
         return HalfBars.of(two_bars).onset.tolist()
 
     assert onsets(4) == [0, 48, 96, 144]
     assert onsets(3) == [0, 72]
     assert onsets(5) == [0, 48, 120, 168]  # 2 + 3
     assert onsets(1) == [0, 24]
+    assert onsets(6, 8) == [0, 36, 72, 108]
+    assert onsets(7, 8) == [0, 36, 84, 120]  # 3 + 4 eighths
+    assert onsets(5, 8) == [0, 60]
     assert HalfBars.of(nothing(2)).piece.tolist() == [0, 0, 1, 1]
 
 

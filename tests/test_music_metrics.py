@@ -157,6 +157,16 @@ def test_swing_is_the_ratio_of_the_eighths():
     assert np.isnan(value("swing", piece(*others)))
 
 
+def test_beats_begin_at_the_bar_line_and_bars_may_have_half_quarters():
+    # 7/8 is three quarters, swung here, and an eighth, so that every second bar begins between quarters of the piece
+    swung = [(84 * bar + 24 * beat + step, 4, 60) for bar in range(4) for beat in range(3) for step in (0, 16)]
+    notes = piece(*swung, beats=7, unit=8)
+    assert value("swing", notes) == pytest.approx(2)
+    assert value("triplet_share", notes) == pytest.approx(1 / 2)
+    assert value("density", notes) == pytest.approx(24 / 14)
+    assert value("GS", notes) == 1
+
+
 def test_triplet_share():
     onsets = [0, 8, 16, 36, 39, 41, 47]  # of these 8, 16, 39 = 24 + 15 and 41 = 24 + 17 are near a third
     assert value("triplet_share", piece(*((onset, 2, 60) for onset in onsets))) == pytest.approx(4 / 7)

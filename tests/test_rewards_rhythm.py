@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from evaluation_pieces import piece
 from rewards_pieces import melodies, played, value_of
 
 from rewards.batch import batch_features
@@ -36,6 +37,15 @@ def test_swing_is_the_mean_ratio_of_pairs():
     np.testing.assert_allclose(judged.credit, [0, -1, 0, 0, 0, 0, 0, 0])
     straight = Swing(Band(2.0, 2.5))(notes)
     np.testing.assert_allclose(straight.credit, [0, 0, 0, -1, 0, 0, 0, 0])
+
+
+def test_beats_begin_at_the_bar_line():
+    # 7/8: pairs in three quarters of each bar, the first of the second bar a step early; every pair is 2 : 1
+    onsets = [84 * bar + 24 * beat + step for bar in range(3) for beat in range(3) for step in (0, 16)]
+    onsets[6] -= 1
+    notes = piece(*_struck(*onsets), beats=7, unit=8)
+    assert value_of(Swing(ANY), notes) == pytest.approx([2])
+    assert value_of(Syncopation(ANY), notes) == pytest.approx([2 / 17])  # before the fourth, empty beat
 
 
 def test_a_pair_played_a_little_early_is_still_a_pair():

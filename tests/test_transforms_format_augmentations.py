@@ -192,6 +192,18 @@ def test_bar_lines_move_by_whole_beats(music):
         assert set(changed.bars.beats[changed.bars.piece == piece].tolist()) == {beats}
 
 
+def test_new_bars_have_the_usual_metre_of_the_piece():
+    jig = symusic.Score(24)
+    jig.time_signatures.extend([symusic.TimeSignature(0, 3, 4), symusic.TimeSignature(72, 6, 8)])
+    jig.tracks.append(symusic.Track())
+    jig.tracks[0].notes.extend([symusic.Note(12 * i, 12, 60 + i, 80) for i in range(24)])
+    notes = Notes.from_scores([jig])
+    assert notes.bars.changes() == [(0, 3, 4), (72, 6, 8)]
+    moved = other_bar_phase(notes, np.random.default_rng(0))
+    assert moved.bars.changes() == [(0, 6, 8)]
+    assert int(moved.onset[0]) in {12 * k for k in range(1, 6)}
+
+
 def test_views_of_a_chord_by_hand():
     one = written([0, 0, 0, 0, 24, 24, 48], [48, 60, 64, 67, 50, 72, 55])
     assert skyline(one, RNG).pitch.tolist() == [67, 72, 55]

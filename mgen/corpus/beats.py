@@ -1,8 +1,8 @@
 """Repairs the beats and bars of a file whose tick grid does not match its music.
 
 Three repairs before a score is rounded to the grid: a constant offset of all onsets is removed, a time signature that
-is an artefact of the exporter is replaced, and a performance without beats gets bars of two seconds. Knows nothing of
-styles, instruments or tokens.
+is an artefact of the exporter or that tokens cannot write is replaced, and a performance without beats gets bars of two
+seconds. Knows nothing of styles, instruments or tokens.
 """
 
 from __future__ import annotations
@@ -117,8 +117,9 @@ def repair_beats(score: core.ScoreTick, steps: Collection[str] = BEAT_STEPS) -> 
     Args:
         score: in the ticks of its file; not modified.
         steps: repairs to make, of `BEAT_STEPS`. `offset` moves the music so that its beats fall on the beats of the
-            file; `metre` replaces time signatures that are artefacts of the exporter, and moves the music so that its
-            bars start on bar lines; `clock` makes bars of two seconds if there are no beats.
+            file; `metre` replaces time signatures that are artefacts of the exporter or that tokens cannot write, and
+            moves the music so that its bars start on bar lines; `clock` makes bars of two seconds if there are no
+            beats.
 
     Returns:
         The score and its `BeatRepair`. Notes keep their order and, except with `clock`, their durations in ticks.

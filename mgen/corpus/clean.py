@@ -30,7 +30,7 @@ collections have up to 1 % of them.
 
 CLEANING_STEPS = {
     "offset": "a constant offset of all notes from the beat grid is removed",
-    "metre": "a time signature that is an artefact of the exporter is replaced",
+    "metre": "a time signature that is an artefact of the exporter is replaced, a bar like 15/16 made whole eighths",
     "clock": "performed music gets bars of two seconds, regardless of the beats of its file",
     "short_notes": f"notes shorter than 1/{round(1 / MIN_QUARTERS)} of a quarter are dropped",
     "rests": "tabs: a track is split at long rests",

@@ -91,8 +91,8 @@ def infer_chords(
 def half_bar_chords(notes: Notes) -> tuple[Longs, Longs]:
     """Finds the major or minor triad of every half bar in which a pitched note sounds (`infer_chords`).
 
-    A half bar is two beats from the bar line, three at the end of an odd bar. One pitch alone is the major chord on
-    it; the notes of Am7 are A minor over A and C major over C.
+    A half bar is two quarters or three eighths from the bar line, more at the end of an odd bar. One pitch alone is the
+    major chord on it; the notes of Am7 are A minor over A and C major over C.
 
     Returns:
         (W,) piece and (W,) chord, `2 * root + (1 if minor)`, in order of time; silent half bars are left out.
