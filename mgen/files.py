@@ -1,10 +1,11 @@
 """Reads music files; the content determines the format, not the file name.
 
-`midi.py` and `guitar_pro.py` parse the bytes.
+`midi.py`, `guitar_pro.py` and `musicxml.py` parse the bytes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +16,20 @@ from mgen.errors import MgenError, RejectedFile
 from mgen.extras import import_extra
 from mgen.gpx import gp_version, is_gp, is_gpx
 from mgen.midi import parse_midi
+from mgen.mxl import is_musicxml, is_mxl
 
 MAX_BYTES = 16 << 20  # largest file read; the largest real one seen, an album, has 0.5 MB
 MIDI_EXTENSIONS = frozenset({".mid", ".midi", ".smf", ".kar", ".rmi"})
 READABLE_TAB_EXTENSIONS = frozenset({".gp3", ".gp4", ".gp5", ".gpx", ".gp"})
 TAB_EXTENSIONS = READABLE_TAB_EXTENSIONS | {".gtp"}
-EXTENSIONS = MIDI_EXTENSIONS | TAB_EXTENSIONS
+MUSICXML_EXTENSIONS = frozenset({".musicxml", ".mxl"})
+EXTENSIONS = MIDI_EXTENSIONS | TAB_EXTENSIONS | MUSICXML_EXTENSIONS
 """Extensions of music, in lower case; files of other names are recognised by their first bytes."""
 
+_READERS = {  # extra: module, extensions, name
+    "tabs": ("guitarpro", READABLE_TAB_EXTENSIONS, "Guitar Pro"),
+    "musicxml": ("music21", MUSICXML_EXTENSIONS, "MusicXML"),
+}
 START_BYTES = 512  # enough for `file_format` to tell a format from another
 ZIP_ARCHIVE = "zip; unpack it"
 _ARCHIVES = (  # first bytes, their place, name
@@ -43,7 +50,7 @@ class Music:
     """In the ticks of the file, with at least one note that is not of drums."""
 
     format: str
-    """`midi`, or `gp3` to `gp8`."""
+    """`midi`, `gp3` to `gp8`, or `musicxml`."""
 
 
 def check_new_folder(out: Path | str) -> Path:
@@ -71,33 +78,45 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def read_music(path: Path | str) -> Music:
-    """Reads a MIDI or Guitar Pro 3 to 8 file of any name.
+    """Reads a MIDI, Guitar Pro 3 to 8 or MusicXML file of any name.
 
     Raises:
         RejectedFile: with one of the reasons `missing`, `unreadable` (no rights, no file), `too large`, `unknown
-            format`, `unsupported version`, or of `parse_midi` or `parse_guitar_pro`.
-        MgenError: It is a Guitar Pro file, and the extra `tabs` is not installed.
+            format`, `unsupported version`, or of `parse_midi`, `parse_guitar_pro` or `parse_musicxml`.
+        MgenError: The extra `tabs` or `musicxml` that reads the format is not installed.
     """
     data = read_bytes(path)
     found = file_format(data)
     if found == "midi":
         return Music(parse_midi(data), found)
-    require_tab_reader(path)
+    if found == "musicxml":
+        _import_reader("musicxml", path)
+        from mgen.musicxml import parse_musicxml
+
+        return Music(parse_musicxml(data), found)
+    _import_reader("tabs", path)
     from mgen.guitar_pro import parse_guitar_pro
 
     return Music(parse_guitar_pro(data), found)
 
 
-def require_tab_reader(path: Path | str) -> None:
-    """Checks that Guitar Pro files can be read.
-
-    Args:
-        path: of one of them, for the error line.
+def require_readers(files: Iterable[Path]) -> None:
+    """Checks that the extras for files, by their extensions, are installed.
 
     Raises:
-        MgenError: The extra `tabs` is not installed.
+        MgenError: One is not.
     """
-    import_extra("guitarpro", "tabs", str(path), "leave Guitar Pro files out")
+    first: dict[str, Path] = {}
+    for file in files:
+        first.setdefault(file.suffix.lower(), file)
+    for extra, (_, extensions, _) in _READERS.items():
+        for suffix in sorted(extensions & first.keys()):
+            _import_reader(extra, first[suffix])
+
+
+def _import_reader(extra: str, path: Path | str) -> None:
+    module, _, name = _READERS[extra]
+    import_extra(module, extra, str(path), f"leave {name} files out")
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -156,7 +175,7 @@ def _start_of(path: Path) -> bytes:
 
 
 def file_format(data: bytes) -> str:
-    """The format of a file by its first bytes: `midi`, or `gp3` to `gp8`.
+    """The format of a file by its first bytes: `midi`, `gp3` to `gp8`, or `musicxml`.
 
     Raises:
         RejectedFile: `unsupported version` for another version of Guitar Pro, `archive`, else `unknown format`.
@@ -174,10 +193,12 @@ def file_format(data: bytes) -> str:
         return "gp6"
     if is_gp(data):
         return f"gp{gp_version(data)}"
+    if is_musicxml(data) or is_mxl(data):
+        return "musicxml"
     if data.startswith(ZIP):
         raise RejectedFile("archive", ZIP_ARCHIVE)
     if kind := next((kind for magic, at, kind in _ARCHIVES if data[at : at + len(magic)] == magic), ""):
         raise RejectedFile("archive", f"{kind}; unpack it")
     raise RejectedFile(
-        "unknown format", f"begins with {data[:8]!r}; MIDI and Guitar Pro are read" if data else "empty file"
+        "unknown format", f"begins with {data[:8]!r}; MIDI, Guitar Pro and MusicXML are read" if data else "empty file"
     )

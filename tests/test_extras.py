@@ -6,7 +6,18 @@ import pytest
 from mgen.errors import MgenError
 from mgen.extras import import_extra, is_installed
 
-EXTRAS = ("fluidsynth", "guitarpro", "muspy", "ray", "starlette", "tensorboard", "trackio", "uvicorn", "wandb")
+EXTRAS = (
+    "fluidsynth",
+    "guitarpro",
+    "music21",
+    "muspy",
+    "ray",
+    "starlette",
+    "tensorboard",
+    "trackio",
+    "uvicorn",
+    "wandb",
+)
 
 WITHOUT_EXTRAS = f"""
 import sys

@@ -76,7 +76,7 @@ def header(text):
     ("data", "reason", "says"),
     [
         (b"", "unknown format", "empty file"),
-        (b"MThe rest is text\n", "unknown format", r"begins with b'MThe res'; MIDI and Guitar Pro are read"),
+        (b"MThe rest is text\n", "unknown format", r"begins with b'MThe res'; MIDI, Guitar Pro and MusicXML are read"),
         (b"<!DOCTYPE html>", "unknown format", "<!DOCTY"),
         (b"RIFF\x04\x00\x00\x00WAVEfmt ", "unknown format", "RIFF"),
         (zipped("", "word/document.xml"), "archive", "zip; unpack it"),

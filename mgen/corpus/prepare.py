@@ -49,7 +49,7 @@ from mgen.corpus.tab_tables import TAB_EVENTS, write_tab_events
 from mgen.corpus.workers import Failure, Limits, run_in_processes
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.files import READABLE_TAB_EXTENSIONS, require_tab_reader
+from mgen.files import require_readers
 
 SOURCE_COLUMNS = ("style", "collection", "work", "artist", "song")
 
@@ -99,14 +99,12 @@ def prepare_corpus(
 
     Raises:
         MgenError: An option has an unknown value, `out` is in use, a style has no pieces left for a split (what was
-            rejected is named, and rejected.csv is kept), writing fails, or there are Guitar Pro files and the extra
-            `tabs` is not installed.
+            rejected is named, and rejected.csv is kept), writing fails, or an extra that reads a format is not
+            installed.
     """
     rules = rules or Rules()
     _check_options(rules, engine, split_by, near_duplicates)
-    tab = next((source.file for source in sources if source.file.suffix.lower() in READABLE_TAB_EXTENSIONS), None)
-    if tab is not None:  # before any file is read
-        require_tab_reader(tab)
+    require_readers(source.file for source in sources)  # before any file is read
     out = Path(os.path.realpath(out))
     styles = tuple(sorted({source.style for source in sources}))
     remi = Remi.build(styles, rules.recipe == "band")
