@@ -20,6 +20,7 @@ from mgen.errors import MgenError
 from mgen.notes import Notes
 from mgen.runs.judges import judges_of_run
 from mgen.sampling.samples import read_samples
+from mgen.workflows import finetune as finetune_workflow
 from mgen.workflows.finetune import FinetuneConfig, describe_fixed_point
 from mgen.workflows.judges import JUDGES
 
@@ -119,6 +120,36 @@ def test_a_run_saves_its_discriminator(tuned, remi, demo_pieces):
     ended = judges.judges["realism"](notes).score.copy()
     discriminator.load_judge(last)  # what the last checkpoint holds is what the folder holds
     np.testing.assert_allclose(discriminator(notes).score, ended, atol=1e-5)
+
+
+@pytest.mark.parametrize("tuned", ["kl_in_return"], indirect=True)
+def test_a_run_killed_after_its_last_checkpoint_ends_as_it_would_have(
+    tuned, small_corpus, base, style_critic, tmp_path, monkeypatch
+):
+    """It takes no step more, whose weights would replace the right ones of policy and discriminator."""
+    words = finetune_words(small_corpus, base, style_critic, tmp_path / "run", "kl_in_return")
+
+    def power_cut(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune_workflow, "_save_discriminator", power_cut)
+        with pytest.raises(KeyboardInterrupt):
+            finetune.main(words)
+    assert (tmp_path / "run" / "model").is_dir() and not (tmp_path / "run" / "realism").exists()
+    assert finetune.main(words) == 0
+    for folder in ("model", "realism", "checkpoints/checkpoint-2"):
+        for name in ("model.safetensors", "critic.json", "discriminator.pt"):
+            if (tuned / folder / name).exists():
+                assert (tuned / folder / name).read_bytes() == (tmp_path / "run" / folder / name).read_bytes()
+    records = []
+    for run in (tuned, tmp_path / "run"):
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        facts = json.loads((run / "run.json").read_text())
+        for entry in (*lines, facts["last"]):
+            del entry["step_time"]
+        records.append((lines, facts["steps"], facts["last"], facts["parameters"]))
+    assert records[0] == records[1] and records[0][1] == 2
 
 
 def test_a_run_against_the_reference_does_not_train_the_discriminator(small_corpus, base, style_critic, tmp_path):

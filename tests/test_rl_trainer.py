@@ -367,15 +367,18 @@ def test_the_discriminator_gets_completions_only(musical_policy, remi, tmp_path)
 
 @pytest.mark.parametrize("critic", [None, {"gradient_penalty": 0.5, "spectral_norm": "all"}])
 def test_it_resumes_exactly(critic, musical_policy, remi, tmp_path):
-    """With a learner that counts, and with the realism critic itself, which is then one of the judges."""
+    """With a learner that counts, between two of the four steps on one batch of completions, and with the realism
+    critic itself, which is then one of the judges. Resumed at its end, a run takes no step.
+    """
 
     def train(folder, steps, resume=None):
         learner = Counting()
         if critic is not None:
             learner = RealismCritic.new(remi, max_tokens=64, batch_size=16, steps=1, min_notes=2, seed=1, **critic)
-        pieces = remi.decode([[5, 382]] * 32) if critic is None else toy(SWUNG, 32, np.random.default_rng(0), 1)
+        pieces = remi.decode([[5, 382]] * 64) if critic is None else toy(SWUNG, 32, np.random.default_rng(0), 1)
         discriminator = DiscriminatorTrainer(learner, lambda n, batch: pieces.pieces(range(n)))
-        args = config(folder, max_steps=steps, save_strategy="steps", save_steps=3, save_total_limit=4)
+        more = {"steps_per_generation": 2, "num_iterations": 2} if critic is None else {}
+        args = config(folder, max_steps=steps, save_strategy="steps", save_steps=3, save_total_limit=4, **more)
         judges = {"high": high_pitches} if critic is None else {"high": high_pitches, "realism": learner}
         trainer = trainer_of(musical_policy, remi, args, judges=judges, discriminator=discriminator, kl_weight=0.5)
         trainer.train(resume_from_checkpoint=resume)
@@ -384,14 +387,15 @@ def test_it_resumes_exactly(critic, musical_policy, remi, tmp_path):
 
     straight, shown = train(tmp_path / "a", 6)
     train(tmp_path / "b", 3)
-    resumed, shown_again = train(tmp_path / "b", 6, str(tmp_path / "b" / "checkpoint-3"))
-    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
-    if critic is None:
-        assert shown == shown_again
-    else:
-        assert shown["accuracies"] == shown_again["accuracies"] and len(shown["accuracies"]) == 6
-        assert shown["calibration"] == shown_again["calibration"] and shown["rng"] == shown_again["rng"]
-        assert all(torch.equal(shown["model"][name], shown_again["model"][name]) for name in shown["model"])
+    for step in (3, 6):
+        resumed, shown_again = train(tmp_path / "b", 6, str(tmp_path / "b" / f"checkpoint-{step}"))
+        assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+        if critic is None:
+            assert shown == shown_again and len(shown) == 2
+        else:
+            assert shown["accuracies"] == shown_again["accuracies"] and len(shown["accuracies"]) == 6
+            assert shown["calibration"] == shown_again["calibration"] and shown["rng"] == shown_again["rng"]
+            assert all(torch.equal(shown["model"][name], shown_again["model"][name]) for name in shown["model"])
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(musical_policy, remi, tmp_path):

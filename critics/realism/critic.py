@@ -32,8 +32,9 @@ from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.judgement import Judgement, UnavailableJudge
 from mgen.notes import Notes
-from mgen.runs.checkpoints import MANIFEST
+from mgen.runs.checkpoints import checkpoint_folders, is_complete
 from mgen.runs.divergence import weight_norm
+from mgen.runs.folder import CHECKPOINTS
 from mgen.runs.judges import DISCRIMINATOR_FILE, REALISM_FOLDER, run_config
 from mgen.stats.calibration import Calibration, expected_calibration_error, fit_calibration, read_calibration
 from mgen.stored import explain_damage
@@ -325,11 +326,10 @@ class RealismCritic:
             critic = cls.from_pretrained(run / REALISM_FOLDER, remi)
             critic.origin = f"the discriminator is that of the run's end, against {critic.against} samples"
             return critic
-        checkpoints = [path.parent for path in run.glob(f"checkpoints/checkpoint-*/{DISCRIMINATOR_FILE}")]
-        complete = [path for path in checkpoints if (path / MANIFEST).is_file()]
+        complete = [(step, path) for step, path in checkpoint_folders(run / CHECKPOINTS).items() if is_complete(path)]
         if not complete:
-            raise UnavailableJudge("realism", "no checkpoint of the run is there")
-        step, last = max((int(path.name.rsplit("-", 1)[1]), path) for path in complete)
+            raise UnavailableJudge("realism", "no complete checkpoint of the run is there")
+        step, last = complete[-1]
         config = run_config(run)
         options = {name: config[f"realism_{name}"] for name in ("clip", "spectral_norm") if f"realism_{name}" in config}
         with explain_damage(last / DISCRIMINATOR_FILE, f"remove {last} to use the checkpoint before"):

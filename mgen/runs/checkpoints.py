@@ -110,7 +110,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def checkpoints(folder: Path) -> dict[int, Path]:
+def checkpoint_folders(folder: Path) -> dict[int, Path]:
     """Step -> folder of each checkpoint below `folder`, complete or not, in the order of steps.
 
     Only `checkpoint-STEP` is one; other names and files are nobody's business.
@@ -135,7 +135,7 @@ def last_complete(folder: Path) -> Path | None:
         MgenError: A file of that checkpoint is missing or was changed.
     """
     last = None
-    for path in checkpoints(folder).values():
+    for path in checkpoint_folders(folder).values():
         if is_complete(path):
             last = path
         else:
@@ -154,7 +154,7 @@ def _check(checkpoint: Path, remedy: str) -> None:
 
 def rotate(folder: Path, keep: int, spare: Collection[int | None]) -> None:
     """Removes the checkpoints of the lowest steps until `keep` are left, but none of a step in `spare`."""
-    found = checkpoints(folder)
+    found = checkpoint_folders(folder)
     old = [path for step, path in found.items() if step not in spare]
     for path in old[: max(len(found) - keep, 0)]:
         _remove(path)
