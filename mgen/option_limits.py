@@ -133,9 +133,12 @@ def check_value(name: str, value: Any, hint: Any, limits: Limits) -> Any:
         return None
     if get_origin(_without_none(hint)) is list:
         several = isinstance(value, Iterable) and not isinstance(value, str | Mapping | os.PathLike)
-        return [check_value(name, item, plain_type(hint), limits) for item in (value if several else [value])]
+        items = list(value) if several else [value]  # an item may be a mapping, in place of a word
+        return [
+            item if isinstance(item, Mapping) else check_value(name, item, plain_type(hint), limits) for item in items
+        ]
     plain = plain_type(hint)
-    if plain is not None and not (plain is str and isinstance(value, Mapping)):  # a word may stand for a mapping
+    if plain is not None:
         converted = _converted(value, plain)
         if converted is None:
             raise ValueError(f"{name} ({value}) must be {TYPES[plain]}")

@@ -193,4 +193,4 @@ def test_a_full_disk_is_a_line(capsys):
         raise OSError(28, "No space left on device", "runs/a/model")
 
     assert run(fail, []) == 2
-    assert "runs/a/model: No space left on device" in capsys.readouterr().err
+    assert "runs/a/model: no space left on the device" in capsys.readouterr().err

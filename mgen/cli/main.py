@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import sys
 import warnings
@@ -10,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import typer
 
+from mgen.accidents import describe_accident
 from mgen.errors import MgenError
 
 COMMANDS = {
@@ -58,13 +58,11 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
         if debug:
             raise
         print(f"mgen: {error}", file=sys.stderr)
-    except OSError as error:
-        if debug or error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}:
+    except Exception as error:
+        accident = describe_accident(error)
+        if debug or accident is None:
             raise
-        print(
-            f"mgen: {error.filename or 'writing'}: {error.strerror}; free some space or choose another --out",
-            file=sys.stderr,
-        )
+        print(f"mgen: {accident}", file=sys.stderr)
     return 2
 
 

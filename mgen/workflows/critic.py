@@ -34,6 +34,7 @@ from mgen.models.transformer import SIZES
 from mgen.options import as_dict, check_required, from_keywords, option, target_style
 from mgen.render.charts import reliability_svg
 from mgen.runs.checkpoints import check_saving, replace_folder
+from mgen.runs.interruptions import resumable
 from mgen.runs.metrics import Progress
 from mgen.runs.run import Run
 from mgen.runs.tracking import TrackingOptions, check_tracking
@@ -170,6 +171,7 @@ def train_style_critic(
     return run_critic(config, progress)
 
 
+@resumable
 def run_critic(config: CriticConfig, progress: Progress | None = None) -> CriticResult:
     """`train_style_critic` with checked options."""
     if not config.out:

@@ -30,6 +30,7 @@ from mgen.rl.discriminator import AGAINST, DiscriminatorTrainer, check_weights, 
 from mgen.rl.prompt_mix import PromptMix
 from mgen.rl.trainer import OBJECTIVES, MusicTrainer
 from mgen.runs.checkpoints import check_saving, replace_folder
+from mgen.runs.interruptions import resumable
 from mgen.runs.judges import BANDS_FILE, REALISM_FOLDER, JudgeSpec, build_judges, judge_specs
 from mgen.runs.metrics import Progress, read_metrics
 from mgen.runs.run import Run, TrainingResult, on_main_process
@@ -244,6 +245,7 @@ def finetune(
     return run_finetune(from_keywords(FinetuneConfig, "finetune", options), progress)
 
 
+@resumable
 def run_finetune(config: FinetuneConfig, progress: Progress | None = None) -> TrainingResult:
     """As `finetune`, for options that are a `FinetuneConfig` already."""
     corpus = Corpus.open(config.corpus)

@@ -23,6 +23,7 @@ from mgen.errors import MgenError
 from mgen.models.transformer import context_length, load_policy
 from mgen.options import as_dict, check_required, from_keywords, option
 from mgen.runs.checkpoints import check_saving
+from mgen.runs.interruptions import resumable
 from mgen.runs.metrics import Progress
 from mgen.runs.run import Run, TrainingResult, on_main_process
 from mgen.runs.tracking import SampleOptions, TrackingOptions, attach_samples, check_tracking
@@ -151,6 +152,7 @@ def options_of(method: str) -> type[PreferOptions]:
     return METHODS[method]
 
 
+@resumable
 def run_prefer(config: Any, progress: Progress | None = None) -> TrainingResult:
     """As `prefer`, for options that are a `PolicyConfig` or a `RewardModelConfig` already."""
     policy, remi = load_policy(config.policy)

@@ -20,6 +20,7 @@ from mgen.errors import MgenError
 from mgen.models.transformer import SIZES, initial_policy, new_policy
 from mgen.options import as_dict, check_required, from_keywords, option
 from mgen.runs.checkpoints import check_saving
+from mgen.runs.interruptions import resumable
 from mgen.runs.metrics import Progress
 from mgen.runs.run import Run, TrainingResult, on_main_process
 from mgen.runs.sample_callback import fixed_prompts
@@ -111,6 +112,7 @@ def pretrain(
     return run_pretrain(from_keywords(PretrainConfig, "pretrain", options), progress)
 
 
+@resumable
 def run_pretrain(config: PretrainConfig, progress: Progress | None = None) -> TrainingResult:
     """As `pretrain`, for options that are a `PretrainConfig` already."""
     corpus = Corpus.open(config.corpus)

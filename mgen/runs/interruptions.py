@@ -1,0 +1,43 @@
+"""What ends a training command from outside: one line with the last good checkpoint, from which the command resumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from mgen.accidents import describe_accident
+from mgen.errors import MgenError
+from mgen.runs.checkpoints import checkpoint_folders, is_complete
+from mgen.runs.folder import CHECKPOINTS
+
+Rest = ParamSpec("Rest")
+Result = TypeVar("Result")
+
+
+def resumable(command: Callable[Concatenate[Any, Rest], Result]) -> Callable[Concatenate[Any, Rest], Result]:
+    """Decorates a training command, whose first argument is its options, with `out` among them.
+
+    Raises:
+        MgenError: In place of an accident (`mgen.accidents`).
+    """
+
+    @wraps(command)
+    def run(config: Any, /, *args: Rest.args, **kwargs: Rest.kwargs) -> Result:
+        try:
+            return command(config, *args, **kwargs)
+        except MgenError:
+            raise
+        except Exception as error:
+            what = describe_accident(error)
+            if what is None:
+                raise
+            complete = [
+                path for path in checkpoint_folders(Path(config.out) / CHECKPOINTS).values() if is_complete(path)
+            ]
+            last = complete[-1] if complete else "none yet"
+            line = f"{config.out}: {what}; last good checkpoint: {last}; then the same command goes on"
+            raise MgenError(line) from error
+
+    return run
