@@ -1,38 +1,133 @@
 """Parses the bytes of a MIDI file to a `symusic.Score`; every fault is a `RejectedFile` with a short reason.
 
-Checks the header, because symusic accepts type 2 files and a division of zero; symusic reads the events.
+symusic reads the notes. `midi_container` mends the file before, and `midi_channels` says what the notes sound like:
+symusic takes each track for itself, so it does not know a program that another track sets, or drums on other channels.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Any
+
 import numpy as np
-from numpy.typing import NDArray
 from symusic import core
 
 from mgen.errors import RejectedFile
+from mgen.midi_channels import ChannelSounds, program_of
+from mgen.midi_container import MidiFile, UnreadableTrackError, read_midi_file
+from mgen.notes import select_notes
 
-MAX_QUARTERS = 20_000  # latest onset in quarter notes, four times the longest album seen; bounds the table of bars
-
-MAX_NOTE_SECONDS = 600.0
-"""Longest note; a longer one has lost its end. The longest organ pedals seen last five minutes."""
-
-TEMPO_RANGE = (4.0, 2000.0)  # quarter notes per minute; real files are within 7 and 420
-_DEFAULT_TEMPO = 500_000  # microseconds per quarter of a file without a tempo
+_SMPTE_SECONDS = {24: (24, 1_000_000), 25: (25, 1_000_000), 29: (30, 1_001_000), 30: (30, 1_000_000)}
+"""Number of frames that are counted as a second, and its microseconds, by the frame rate in the header."""
 
 
-def parse_midi(data: bytes) -> core.ScoreTick:
+def parse_midi(data: bytes) -> tuple[core.ScoreTick, Counter[str]]:
     """Parses a MIDI file of type 0 or 1, also inside a RIFF (.rmi).
 
     Returns:
-        The score in the ticks of the file, with at least one note that is not of drums.
+        The score in the ticks of the file, with at least one note that is not of drums, and the number of repairs by
+        kind. SMPTE time becomes 120 quarter notes per minute, without time signatures.
 
     Raises:
         RejectedFile: with one of the reasons `unknown format`, `broken` (cut off or malformed), `type 2`, `SMPTE
-            time`, `zero division`, or of `check_notes`.
+            time` (of an unknown frame rate), `zero division`, or of `check_notes`.
     """
-    score = _parse(_unwrap(data))
+    data = _unwrap(data)
+    try:
+        file = read_midi_file(data)
+    except UnreadableTrackError as error:
+        score, repairs = _read_as_it_is(data, str(error)), Counter({"unread events": 1})
+    else:
+        score, repairs = _read_mended(file), file.repairs
     check_notes(score)
+    return score, repairs
+
+
+def _read_mended(file: MidiFile) -> core.ScoreTick:
+    _check_header(file.kind if len(file.tracks) > 1 else 0, file.division)
+    if not file.division & 0x8000:
+        return _set_sounds(_score_of(file.labelled(file.division)), file)
+    frames, microseconds = _SMPTE_SECONDS[256 - (file.division >> 8)]
+    score = _set_sounds(_score_of(file.labelled(frames * (file.division & 0xFF))), file)
+    file.repairs["SMPTE time"] += 1
+    return _halve_quarters(score, microseconds // 2)
+
+
+def _read_as_it_is(data: bytes, fault: str) -> core.ScoreTick:
+    """Leaves a file that cannot be followed to symusic, whose error says more; programs and drums are its guess."""
+    kind, division = (int.from_bytes(data[at : at + 2], "big") for at in (8, 12))
+    _check_header(kind, division)
+    if division & 0x8000:
+        raise RejectedFile("broken", fault)
+    return _score_of(data)
+
+
+def _check_header(kind: int, division: int) -> None:
+    if kind == 2:
+        raise RejectedFile("type 2", "holds independent sequences; export them as files of type 0 or 1")
+    rate = 256 - (division >> 8)
+    if division & 0x8000 and rate not in _SMPTE_SECONDS:
+        raise RejectedFile("SMPTE time", f"{rate} frames per second, expected {', '.join(map(str, _SMPTE_SECONDS))}")
+    if division == 0 or (division & 0x8000 and not division & 0xFF):
+        raise RejectedFile("zero division", f"0 ticks per {'frame' if division else 'quarter note'}")
+
+
+def _score_of(data: bytes) -> core.ScoreTick:
+    try:
+        return core.ScoreTick.from_midi(data)
+    except RuntimeError as error:  # the only error of symusic over 12,000 broken files
+        raise RejectedFile("broken", " ".join(str(error).split())) from error
+
+
+def _set_sounds(score: core.ScoreTick, file: MidiFile) -> core.ScoreTick:
+    """Sets name, program and drums of the tracks of a labelled file; splits those whose program changes under notes."""
+    sounds = ChannelSounds(event for track in file.tracks for event in track.events)
+    tracks: list[core.TrackTick] = []
+    for track in score.tracks:
+        number, channel = int(track.name), track.program
+        track.name = file.tracks[number].name
+        ticks, codes = sounds.changes(number, file.tracks[number].port, channel)
+        if len(codes) == 1:
+            track.program, track.is_drum = program_of(int(codes[0]))
+            tracks.append(track)
+            continue
+        columns = track.notes.numpy()
+        of_note = codes[np.searchsorted(ticks, columns["time"], side="right") - 1]
+        played = np.unique(of_note).tolist()
+        for code in played:  # what is not a note goes with each part
+            part = track.copy() if len(played) > 1 else track
+            part.program, part.is_drum = program_of(code)
+            if len(played) > 1:
+                part.notes = select_notes(columns, of_note == code)
+            tracks.append(part)
+    if len(tracks) > len(score.tracks):
+        split: Any = tracks
+        score.tracks = split
     return score
+
+
+def _halve_quarters(score: core.ScoreTick, microseconds: int) -> core.ScoreTick:
+    """Makes two quarter notes out of each, of a tempo in microseconds, without time signatures."""
+    ticks = score.ticks_per_quarter
+    score = score.resample(2 * ticks, 0)  # the half of an odd number of ticks is between two
+    score.ticks_per_quarter = ticks
+    tempos: Any = [core.TempoTick(0, mspq=microseconds)]
+    signatures: Any = []
+    score.tempos, score.time_signatures = tempos, signatures
+    return score
+
+
+def check_notes(score: core.ScoreTick) -> None:
+    """Raises unless a score, of any format, has music.
+
+    Raises:
+        RejectedFile: with the reason `no notes` or `only drums`.
+    """
+    tracks = [track for track in score.tracks if len(track.notes)]
+    if not tracks:
+        raise RejectedFile("no notes", f"{len(score.tracks)} tracks")
+    if all(track.is_drum for track in tracks):
+        raise RejectedFile("only drums", f"{score.note_num()} notes")
 
 
 def _unwrap(data: bytes) -> bytes:
@@ -46,75 +141,3 @@ def _unwrap(data: bytes) -> bytes:
             return data[at + 8 : at + 8 + size]
         at += 8 + size + size % 2
     raise RejectedFile("broken", "a RIFF file without a data chunk")
-
-
-def _parse(data: bytes) -> core.ScoreTick:
-    if data[:4] != b"MThd":
-        raise RejectedFile("unknown format", f"begins with {data[:4]!r}, not b'MThd'" if data else "empty file")
-    if len(data) < 14:
-        raise RejectedFile("broken", f"ends inside the header, after {len(data)} bytes")
-    kind, division = (int.from_bytes(data[at : at + 2], "big") for at in (8, 12))
-    if kind == 2:
-        raise RejectedFile("type 2", "holds independent sequences; export them as files of type 0 or 1")
-    if division == 0:
-        raise RejectedFile("zero division", "0 ticks per quarter note")
-    if division & 0x8000:
-        raise RejectedFile("SMPTE time", "ticks count video frames, so there are no beats")
-    try:
-        score = core.ScoreTick.from_midi(data)
-    except RuntimeError as error:  # the only error of symusic over 12,000 broken files
-        raise RejectedFile("broken", " ".join(str(error).split())) from error
-    return score
-
-
-def check_notes(score: core.ScoreTick) -> None:
-    """Raises unless a score, of any format, has music.
-
-    Raises:
-        RejectedFile: with one of the reasons `no notes`, `only drums`, `tempo`, `long note`, `too long`, `broken` (a
-            time overflows).
-    """
-    tracks = [track for track in score.tracks if len(track.notes)]
-    if not tracks:
-        raise RejectedFile("no notes", f"{len(score.tracks)} tracks")
-    if all(track.is_drum for track in tracks):
-        raise RejectedFile("only drums", f"{score.note_num()} notes")
-    columns = [track.notes.numpy() for track in tracks]
-    onset, duration = (
-        np.concatenate([notes[name] for notes in columns]).astype(np.int64) for name in ("time", "duration")
-    )
-    if onset.min() < 0 or duration.min() < 0:
-        raise RejectedFile("broken", "times overflow 32 bits")
-    tempos = score.tempos.numpy()
-    _check_tempos(tempos["mspq"])
-    longest = float(_seconds(tempos, score.ticks_per_quarter, onset, onset + duration).max())
-    if longest > MAX_NOTE_SECONDS:
-        raise RejectedFile("long note", f"{longest:.0f} seconds, at most {MAX_NOTE_SECONDS:.0f} are accepted")
-    last = int(onset.max()) / score.ticks_per_quarter
-    if last > MAX_QUARTERS:
-        raise RejectedFile("too long", f"{last:.0f} quarter notes, at most {MAX_QUARTERS} are read")
-
-
-def _check_tempos(mspq: NDArray[np.int32]) -> None:
-    if not len(mspq):
-        return
-    if mspq.min() <= 0:
-        raise RejectedFile("tempo", "0 microseconds per quarter note")
-    slow, fast = 6e7 / float(mspq.max()), 6e7 / float(mspq.min())
-    low, high = TEMPO_RANGE
-    if slow < low or fast > high:
-        raise RejectedFile(
-            "tempo", f"{slow if slow < low else fast:.1f} quarter notes per minute, expected {low:g} to {high:g}"
-        )
-
-
-def _seconds(
-    tempos: dict[str, NDArray[np.int32]], ticks_per_quarter: int, onset: NDArray[np.int64], end: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """(N,) seconds from `onset` to `end`, both in ticks, by the tempo map."""
-    order = np.argsort(tempos["time"], kind="stable")
-    pace = np.concatenate([[_DEFAULT_TEMPO], tempos["mspq"][order]]) / ticks_per_quarter / 1e6
-    ticks = np.maximum.accumulate(np.concatenate([[0], tempos["time"][order].astype(np.int64), [end.max()]]))
-    clock = np.concatenate([[0.0], np.cumsum(np.diff(ticks) * pace)])
-    seconds: NDArray[np.float64] = np.interp(end, ticks, clock) - np.interp(onset, ticks, clock)
-    return seconds

@@ -314,3 +314,8 @@ def _metres(length: int, unit: int) -> NDArray[np.int64]:
     groups = beats // group
     bars = -(-groups // (MAX_BEATS[unit] // group))
     return np.array([[group * ((groups + bars - 1 - number) // bars), unit] for number in range(bars)])
+
+
+def select_notes(columns: dict[str, NDArray[Any]], rows: NDArray[Any]) -> Any:
+    """symusic's note list with the `rows` of its columns."""
+    return Note.from_numpy(*(columns[name][rows] for name in ("time", "duration", "pitch", "velocity")))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from symusic import core
 
-from mgen.corpus.clean import select_notes
+from mgen.notes import select_notes
 
 LONG_REST = 8.0  # quarter notes of silence at which a track is split
 MIN_CHUNK_NOTES, MAX_CHUNK_NOTES = 60, 1000  # number of notes of a chunk

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from symusic import Note, core
+from symusic import core
 
 from mgen.corpus.beats import repair_beats
 from mgen.encoding.remi import PITCH_RANGE
-from mgen.notes import MAX_DURATION, STEPS_PER_QUARTER, Bars, Ints, Notes, sort_order
+from mgen.notes import MAX_DURATION, STEPS_PER_QUARTER, Bars, Ints, Notes, select_notes, sort_order
 
 Recipe = Literal["piano", "band", "tabs"]
 RECIPES: tuple[Recipe, ...] = get_args(Recipe)
@@ -138,11 +138,6 @@ def drop_short_notes(score: core.ScoreTick) -> tuple[core.ScoreTick, int]:
         if notes is not None and mask is not None and not mask.all():
             track.notes = select_notes(notes, mask)
     return score, dropped
-
-
-def select_notes(columns: dict[str, NDArray[Any]], rows: NDArray[Any]) -> Any:
-    """symusic's note list with the `rows` of its columns."""
-    return Note.from_numpy(*(columns[name][rows] for name in ("time", "duration", "pitch", "velocity")))
 
 
 def rank_velocities(velocity: Ints) -> Ints:
