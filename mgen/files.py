@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from symusic import core
@@ -15,6 +15,7 @@ from mgen.archives import GZIP, ZIP, files_in, gunzip, gunzip_start, read_file, 
 from mgen.errors import MgenError, RejectedFile
 from mgen.extras import import_extra
 from mgen.gpx import gp_version, is_gp, is_gpx
+from mgen.mending import mend
 from mgen.midi import parse_midi
 from mgen.mxl import is_musicxml, is_mxl
 
@@ -52,6 +53,9 @@ class Music:
     format: str
     """`midi`, `gp3` to `gp8`, or `musicxml`."""
 
+    repairs: Mapping[str, int] = field(default_factory=dict)
+    """Number of faults that were mended, by kind."""
+
 
 def check_new_folder(out: Path | str) -> Path:
     """The path of an output folder; raises `MgenError` if it exists and is not empty."""
@@ -77,18 +81,29 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read_music(path: Path | str) -> Music:
-    """Reads a MIDI, Guitar Pro 3 to 8 or MusicXML file of any name.
+def read_music(path: Path | str, used: Callable[[core.TrackTick], bool] = lambda track: True) -> Music:
+    """Reads a MIDI, Guitar Pro 3 to 8 or MusicXML file of any name, and mends it.
+
+    Args:
+        path: of the file.
+        used: whether the notes of a track are used; faults of other tracks are dropped.
 
     Raises:
         RejectedFile: with one of the reasons `missing`, `unreadable` (no rights, no file), `too large`, `unknown
-            format`, `unsupported version`, or of `parse_midi`, `parse_guitar_pro` or `parse_musicxml`.
+            format`, `unsupported version`, or of `parse_midi`, `parse_guitar_pro`, `parse_musicxml` or `mend`.
         MgenError: The extra `tabs` or `musicxml` that reads the format is not installed.
     """
+    music = _parse(path)
+    score, repairs = mend(music.score, used)
+    return Music(score, music.format, dict(music.repairs) | repairs)
+
+
+def _parse(path: Path | str) -> Music:
     data = read_bytes(path)
     found = file_format(data)
     if found == "midi":
-        return Music(parse_midi(data), found)
+        score, repairs = parse_midi(data)
+        return Music(score, found, repairs)
     if found == "musicxml":
         _import_reader("musicxml", path)
         from mgen.musicxml import parse_musicxml

@@ -27,7 +27,7 @@ from symusic import core
 from mgen.errors import RejectedFile
 from mgen.gpif import N_STRINGS, NODES, GraceBeat, Tempos, read_gpif
 from mgen.gpx import is_gp, is_gpx, read_score
-from mgen.midi import MAX_QUARTERS, check_notes
+from mgen.mending import MAX_QUARTERS, check_notes
 
 TICKS = 960  # ticks per quarter note of the result of `parse_guitar_pro`
 
@@ -59,7 +59,7 @@ def parse_guitar_pro(data: bytes, unroll: bool = True) -> core.ScoreTick:
 
     Raises:
         RejectedFile: with one of the reasons `unsupported version`, `too large`, `broken` (cut off or malformed; with
-            track and bar if PyGuitarPro gives them), `too long`, or of `midi.check_notes`.
+            track and bar if PyGuitarPro gives them), `too long`, or of `mending.check_notes`.
     """
     song, changes = _decode(data)
     lengths = [_bar_length(header) for header in song.measureHeaders]

@@ -13,6 +13,7 @@ import numpy as np
 from symusic import core
 
 from mgen.errors import RejectedFile
+from mgen.mending import check_notes
 from mgen.midi_channels import ChannelSounds, program_of
 from mgen.midi_container import MidiFile, UnreadableTrackError, read_midi_file
 from mgen.notes import select_notes
@@ -87,18 +88,16 @@ def _set_sounds(score: core.ScoreTick, file: MidiFile) -> core.ScoreTick:
         number, channel = int(track.name), track.program
         track.name = file.tracks[number].name
         ticks, codes = sounds.changes(number, file.tracks[number].port, channel)
-        if len(codes) == 1:
-            track.program, track.is_drum = program_of(int(codes[0]))
-            tracks.append(track)
-            continue
         columns = track.notes.numpy()
-        of_note = codes[np.searchsorted(ticks, columns["time"], side="right") - 1]
-        played = np.unique(of_note).tolist()
-        for code in played:  # what is not a note goes with each part
-            part = track.copy() if len(played) > 1 else track
+        of_note = np.searchsorted(ticks, columns["time"], side="right") - 1
+        first = int(of_note.min()) if len(of_note) else 0
+        played = np.unique(codes[of_note]) if (codes[first:] != codes[first]).any() else codes[first : first + 1]
+        for code in played.tolist():
+            part = track
+            if len(played) > 1:  # what is not a note goes with each part
+                part = track.copy()
+                part.notes = select_notes(columns, codes[of_note] == code)
             part.program, part.is_drum = program_of(code)
-            if len(played) > 1:
-                part.notes = select_notes(columns, of_note == code)
             tracks.append(part)
     if len(tracks) > len(score.tracks):
         split: Any = tracks
@@ -115,19 +114,6 @@ def _halve_quarters(score: core.ScoreTick, microseconds: int) -> core.ScoreTick:
     signatures: Any = []
     score.tempos, score.time_signatures = tempos, signatures
     return score
-
-
-def check_notes(score: core.ScoreTick) -> None:
-    """Raises unless a score, of any format, has music.
-
-    Raises:
-        RejectedFile: with the reason `no notes` or `only drums`.
-    """
-    tracks = [track for track in score.tracks if len(track.notes)]
-    if not tracks:
-        raise RejectedFile("no notes", f"{len(score.tracks)} tracks")
-    if all(track.is_drum for track in tracks):
-        raise RejectedFile("only drums", f"{score.note_num()} notes")
 
 
 def _unwrap(data: bytes) -> bytes:

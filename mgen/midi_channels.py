@@ -32,8 +32,9 @@ System = Literal["gm", "gs", "xg"]
 _UNIVERSAL_RESET = re.compile(rb"\x7e.\x09[\x01-\x03]", re.DOTALL)  # General MIDI 1 on, off, 2 on
 _GS_WRITE = re.compile(rb"\x41.\x42\x12([\x00-\x7f]{3})([\x00-\x7f]+)", re.DOTALL)
 _XG_WRITE = re.compile(rb"\x43[\x10-\x1f]\x4c([\x00-\x7f]{3})([\x00-\x7f]+)", re.DOTALL)
-_GS_RESETS, _XG_RESETS = {b"\x40\x00\x7f", b"\x00\x00\x7f"}, {b"\x00\x00\x7e", b"\x00\x00\x7f"}  # addresses
-_GS_MODE, _XG_MODE = 0x15, 0x07  # last byte of the address of a part's mode: 0 melody, else drums
+_RESETS = {"gs": {b"\x40\x00\x7f", b"\x00\x00\x7f"}, "xg": {b"\x00\x00\x7e", b"\x00\x00\x7f"}}  # addresses
+_PART_MODE = {"gs": 0x15, "xg": 0x07}  # last byte of the address of a part's mode, which is 0 for melody, else drums
+_PROGRAM, _PART = 128, 129  # kinds of a change, after the controllers
 _ZONE = (0, 6)  # registered parameter of the zones
 
 
@@ -52,26 +53,30 @@ class _Channel:
     def __post_init__(self) -> None:
         self.drums = self.drum_part = self.number == DRUM_CHANNEL
 
-    def set_part(self, drums: bool) -> None:
-        self.drums = self.drum_part = drums
-
-    def select_bank(self, bank: int, at_once: bool, system: System | None) -> None:
-        self.bank = bank
-        self.drums |= at_once and _has_drums(bank, system)
-
-    def select_program(self, program: int, system: System | None) -> None:
-        """Makes the program and the bank take effect. Bank 121 is melody, and in XG every bank that is not of drums."""
-        self.program, self.has_program = program, True
-        melody = self.bank == 121 or (self.bank is not None and system == "xg")
-        self.drums = (self.drum_part and not melody) or (self.bank is not None and _has_drums(self.bank, system))
-
-    def select_parameter(self, number: int, value: int) -> None:
+    def obey(self, change: _Change, system: System) -> None:
         high, low = self.parameter
-        self.parameter = {100: (high, value), 101: (value, low)}.get(number, (127, 127))
+        if change.kind == _PROGRAM:
+            self._select_program(change.value, system)
+        elif change.kind == _PART:
+            self.drums = self.drum_part = change.value > 0
+        elif change.kind == 0:
+            self.bank = change.value
+            self.drums |= change.at_once and _has_drums(change.value, system)
+        elif change.kind != 6:  # a choice of a parameter; 98 and 99 choose others than registered ones
+            self.parameter = {100: (high, change.value), 101: (change.value, low)}.get(change.kind, (127, 127))
+
+    def _select_program(self, program: int, system: System) -> None:
+        """Makes the program and the bank take effect.
+
+        In XG a bank of voices makes a part melodic; files give bank 0 to the drums of channel 10 all the same.
+        """
+        self.program, self.has_program = program, True
+        voices = system == "xg" and self.bank is not None and self.number != DRUM_CHANNEL
+        self.drums = (self.drum_part and self.bank != 121 and not voices) or _has_drums(self.bank, system)
 
 
-def _has_drums(bank: int, system: System | None) -> bool:
-    """Whether a bank is of drums: 120 in General MIDI 2, 126 and 127 in XG; in GS the last two are of the MT-32."""
+def _has_drums(bank: int | None, system: System) -> bool:
+    """Whether a bank is of drums: 120 in General MIDI 2, 126 and 127 in XG; in GS these are of the MT-32."""
     return bank == 120 or (bank in (126, 127) and system != "gs")
 
 
@@ -79,64 +84,83 @@ def _has_drums(bank: int, system: System | None) -> bool:
 class _Port:
     """A synthesiser of 16 channels."""
 
+    system: System
     channels: list[_Channel] = field(default_factory=lambda: [_Channel(number) for number in CHANNELS])
-    system: System | None = None
     zones: dict[int, int] = field(default_factory=dict)  # manager channel, 0 or 15: number of members
 
-    def code(self, channel: _Channel) -> int:
+    def code(self, number: int) -> int:
         """The program of a channel, and `_DRUMS` more for drums. A zone has none, and the program of its manager."""
-        if 1 <= channel.number <= self.zones.get(0, 0):
-            manager = 0
-        elif 15 - self.zones.get(15, 0) <= channel.number < 15:
-            manager = 15
+        channel = self.channels[number]
+        if 1 <= number <= self.zones.get(0, 0):
+            manager = self.channels[0]
+        elif 15 - self.zones.get(15, 0) <= number < 15:
+            manager = self.channels[15]
         else:
             return channel.program + _DRUMS * channel.drums
-        return (channel if channel.has_program else self.channels[manager]).program
+        return (channel if channel.has_program else manager).program
 
-    def obey(self, event: ChannelEvent, at_once: bool) -> None:
-        """Changes the state by a message; a bank of drums `at_once` if no program change follows it."""
-        if event.status == 0xF0:
-            self._exclusive(event.data)
-            return
-        channel = self.channels[event.status & 15]
-        _obey(channel, event, at_once, self.system)
-        if event.data[0] == 6 and channel.parameter == _ZONE and channel.number in (0, 15):
-            members, other = event.data[1], 15 - channel.number
-            self.zones[channel.number] = min(members, 15)  # the newer zone takes channels from the older
-            self.zones[other] = max(min(self.zones.get(other, 0), 14 - members), 0)
-
-    def _exclusive(self, data: bytes) -> None:
-        if system := _reset_of(data):
+    def obey(self, change: _Change) -> bool:
+        """Changes the state; returns whether other channels than that of the message may have changed."""
+        if change.reset:
             self.channels = [_Channel(number) for number in CHANNELS]
-            self.system, self.zones = system, {}
-        elif gs := _GS_WRITE.match(data):
-            (group, block, first), values = gs[1], gs[2][:-1]  # the last byte is a checksum
-            if group == 0x40 and block >> 4 == 1 and first <= _GS_MODE < first + len(values):
-                number = (block & 15) - (block & 15 < 10) if block & 15 else DRUM_CHANNEL
-                self.channels[number].set_part(values[_GS_MODE - first] > 0)
-        elif xg := _XG_WRITE.match(data):
-            (group, part, first), values = xg[1], xg[2]
-            if group == 0x08 and part in CHANNELS and first <= _XG_MODE < first + len(values):
-                self.channels[part].set_part(values[_XG_MODE - first] > 0)
+            self.system, self.zones = self.system if change.reset == "gm" else change.reset, {}
+            return True
+        channel = self.channels[change.channel]
+        channel.obey(change, self.system)
+        if change.kind == 6 and channel.parameter == _ZONE and channel.number in (0, 15):
+            self.zones[channel.number] = min(change.value, 15)  # the newer zone takes channels from the older
+            other = 15 - channel.number
+            self.zones[other] = max(min(self.zones.get(other, 0), 14 - change.value), 0)
+        return bool(self.zones)
 
 
-def _obey(channel: _Channel, event: ChannelEvent, at_once: bool, system: System | None) -> None:
-    number = event.data[0]
-    if event.status < 0xC0 and number == 0:
-        channel.select_bank(event.data[1], at_once, system)
-    elif event.status >= 0xC0:
-        channel.select_program(number, system)
-    elif number != 6:
-        channel.select_parameter(number, event.data[1])
+@dataclass(slots=True)
+class _Change:
+    """What one message changes."""
+
+    tick: int
+    track: int
+    port: int
+    channel: int = -1
+    kind: int = -1  # number of a controller, `_PROGRAM` or `_PART`; -1 for a reset
+    value: int = 0
+    reset: System | None = None
+    at_once: bool = False  # of a bank: no program change follows it
 
 
-def _reset_of(data: bytes) -> System | None:
-    """The system to which a system exclusive message resets a synthesiser; None if it does not."""
-    if _UNIVERSAL_RESET.match(data):
-        return "gm"
-    if (gs := _GS_WRITE.match(data)) and gs[1] in _GS_RESETS:
-        return "gs"
-    return "xg" if (xg := _XG_WRITE.match(data)) and xg[1] in _XG_RESETS else None
+def _change_of(event: ChannelEvent) -> _Change | None:
+    """What a message changes; None for nothing here."""
+    change = _Change(event.tick, event.track, event.port, event.status & 15)
+    if event.status < 0xC0:
+        change.kind, change.value = event.data
+    elif event.status < 0xF0:
+        change.kind, change.value = _PROGRAM, event.data[0]
+    elif _UNIVERSAL_RESET.match(event.data):
+        change.reset = "gm"
+    elif gs := _GS_WRITE.match(event.data):
+        return _written(change, "gs", gs[1], gs[2][:-1])  # the last byte is a checksum
+    elif xg := _XG_WRITE.match(event.data):
+        return _written(change, "xg", xg[1], xg[2])
+    else:
+        return None
+    return change
+
+
+def _written(change: _Change, system: System, address: bytes, values: bytes) -> _Change | None:
+    """What bytes written to an address change."""
+    if address in _RESETS[system]:
+        change.reset = system
+        return change
+    group, part, first = address
+    mode = _PART_MODE[system]
+    is_part = (group == 0x40 and part >> 4 == 1) if system == "gs" else (group == 0x08 and part in CHANNELS)
+    if not is_part or not first <= mode < first + len(values):
+        return None
+    block = part & 15
+    change.kind, change.value = _PART, values[mode - first]
+    # GS numbers its blocks as the channels from 1 to 16, but with block 0 for channel 10.
+    change.channel = block if system == "xg" or block > 9 else block - 1 if block else DRUM_CHANNEL
+    return change
 
 
 class ChannelSounds:
@@ -147,30 +171,40 @@ class ChannelSounds:
     """
 
     def __init__(self, events: Iterable[ChannelEvent]) -> None:
-        ordered = sorted(events, key=lambda event: event.tick)
+        changes = [change for event in events if (change := _change_of(event))]
+        changes.sort(key=lambda change: change.tick)
+        _mark_banks_without_program(changes)
         self._codes: dict[tuple[int, int], dict[int, int]] = defaultdict(dict)  # port, channel: tick: code
         self._own: dict[tuple[int, int, int], dict[int, int]] = defaultdict(dict)  # track, port, channel: tick: code
-        ports: dict[int, _Port] = defaultdict(_Port)
-        for tick, some in groupby(zip(ordered, _takes_effect_at_once(ordered), strict=True), lambda one: one[0].tick):
-            self._obey(tick, list(some), ports)
+        # XG tells voices apart by the low byte of the bank, GS by the high byte; many files begin without a reset.
+        has_gs_banks = any(change.kind == 0 and 0 < change.value < 64 for change in changes)
+        ports: dict[int, _Port] = defaultdict(lambda: _Port("gs" if has_gs_banks else "gm"))
+        for tick, some in groupby(changes, lambda change: change.tick):
+            self._follow(tick, list(some), ports)
 
-    def _obey(self, tick: int, batch: list[tuple[ChannelEvent, bool]], ports: dict[int, _Port]) -> None:
-        resets = {event.track for event, _ in batch if event.status == 0xF0 and _reset_of(event.data)}
-        writers: dict[tuple[int, int], set[int]] = defaultdict(set)  # port and channel: the tracks that set it
-        for event, at_once in sorted(batch, key=lambda one: one[0].track not in resets):
-            ports[event.port].obey(event, at_once)
-            everywhere = event.status == 0xF0 or event.data[0] == 6 or ports[event.port].zones
-            for number in CHANNELS if everywhere else (event.status & 15,):
-                writers[event.port, number] |= {event.track} if event.status < 0xF0 else set()
-        for (port, number), tracks in writers.items():
-            channel = ports[port].channels[number]
-            self._codes[port, number][tick] = ports[port].code(channel)
+    def _follow(self, tick: int, changes: list[_Change], ports: dict[int, _Port]) -> None:
+        """Makes the changes of one tick: of the tracks that reset a port first, else in the order of the file."""
+        resets = {change.track for change in changes if change.reset}
+        if resets:
+            changes.sort(key=lambda change: change.track not in resets)
+        changed: set[tuple[int, int]] = set()
+        own: dict[tuple[int, int], dict[int, list[_Change]]] = defaultdict(dict)  # port, channel: track: changes
+        for change in changes:
+            everywhere = ports[change.port].obey(change)
+            changed.update((change.port, number) for number in (CHANNELS if everywhere else (change.channel,)))
+            if change.kind not in (-1, _PART):
+                own[change.port, change.channel].setdefault(change.track, []).append(change)
+        for number, channel in changed:
+            self._codes[number, channel][tick] = ports[number].code(channel)
+        for (number, channel), tracks in own.items():
+            port = ports[number]
+            merged = port.channels[channel]
             for track in tracks if len(tracks) > 1 else ():
-                own = replace(channel)
-                for event, at_once in batch:
-                    if event.track == track and event.status & 15 == number and event.status < 0xF0:
-                        _obey(own, event, at_once, ports[port].system)
-                self._own[track, port, number][tick] = ports[port].code(own)
+                port.channels[channel] = replace(merged)
+                for change in tracks[track]:
+                    port.channels[channel].obey(change, port.system)
+                self._own[track, number, channel][tick] = port.code(channel)
+            port.channels[channel] = merged
 
     def changes(self, track: int, port: int, channel: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(C,) ticks from which, for the notes of a track on a channel, each of the (C,) codes of a sound holds."""
@@ -184,14 +218,13 @@ def program_of(code: int) -> tuple[int, bool]:
     return code % _DRUMS, code >= _DRUMS
 
 
-def _takes_effect_at_once(events: Sequence[ChannelEvent]) -> list[bool]:
-    """(E,) whether a choice of a bank has no program change after it, before the next choice on its channel."""
-    out, has_program = [False] * len(events), set()
-    for i in range(len(events) - 1, -1, -1):
-        channel = (events[i].port, events[i].status & 15)
-        if events[i].status & 0xF0 == 0xC0:
-            has_program.add(channel)
-        elif events[i].status < 0xC0 and events[i].data[0] == 0:
-            out[i] = channel not in has_program
-            has_program.discard(channel)
-    return out
+def _mark_banks_without_program(changes: Sequence[_Change]) -> None:
+    """Marks the choices of a bank without a program change after them, before the next choice on their channel."""
+    followed: set[tuple[int, int]] = set()
+    for change in reversed(changes):
+        channel = (change.port, change.channel)
+        if change.kind == _PROGRAM:
+            followed.add(channel)
+        elif change.kind == 0:
+            change.at_once = channel not in followed
+            followed.discard(channel)

@@ -19,29 +19,30 @@ from mgen.errors import RejectedFile
 HEADER_BYTES = 14
 _MAX_TRACKS = 0xFFFF
 
-# A delta time of at most four bytes; a data byte; the controllers that set no sound: all but bank select (0), data
-# entry (6) and the choice of a parameter (98-101).
+# A delta time of at most four bytes; a data byte; the number of a controller that sets no sound, which are all but bank
+# select (0), data entry (6) and the choice of a parameter (98-101); a short meta event that is not one of those below.
 _PARTS = {
     b"T": rb"[\x80-\xff]{0,3}+[\x00-\x7f]",
     b"D": rb"[\x00-\x7f]",
     b"N": rb"[\x01-\x05\x07-\x61\x66-\x7f]",
+    b"M": rb"\xff[^\x03\x21\x2f](?:\x00|\x01.|\x02.{2}|\x03.{3}|\x04.{4}|\x05.{5})",
 }
 
 
 def _pattern(text: bytes) -> re.Pattern[bytes]:
     """A regular expression in which the names of `_PARTS` are replaced."""
-    return re.compile(re.sub(rb"[TDN]", lambda found: _PARTS[found[0]], text), re.DOTALL)
+    return re.compile(re.sub(rb"[TDNM]", lambda found: _PARTS[found[0]], text), re.DOTALL)
 
 
-# Runs of events with one status byte; a run of controllers only if none of them sets the sound.
-_SKIPPED = _pattern(rb"(?:T[\x80-\xaf\xe0-\xef]DD(?:TDD)*+|T[\xb0-\xbf]ND(?:TND)*+(?!TD))*+")
-_STATUS = _pattern(rb"T([\x80-\xbf\xe0-\xef])DD(?:TDD)*+")
+# Runs of messages with one status, and meta events; a run of controllers only if none of them sets the sound.
+_SKIPPED = _pattern(rb"(?:T[\x80-\xaf\xe0-\xef]DD(?:TDD)*+|TM|T[\xb0-\xbf]ND(?:TND)*+(?!TD))*+")
+_STATUS = _pattern(rb"T(?:M|([\x80-\xbf\xe0-\xef])DD(?:TDD)*+)")
 _DELTA, _ONE, _TWO = _pattern(rb"T"), _pattern(rb"(T)(D)"), _pattern(rb"(T)(D)(D)")
-_DELTAS = _pattern(rb"(T)[\x80-\xef]?DD")
+_DELTAS = _pattern(rb"(T)(?:M|[\x80-\xef]?DD)")
 _LENGTH = _pattern(rb"T")
+_EMPTY_TEXT = b"\xff\x01\x00"  # in place of a system exclusive message
 
 _END, _NAME, _PORT = 0x2F, 0x03, 0x21  # types of meta events
-_TEXT = b"\xff\x01\x00"  # an empty text, in place of a system exclusive message
 
 
 class ChannelEvent(NamedTuple):
@@ -80,7 +81,7 @@ class MidiFile:
     def labelled(self, division: int) -> bytes:
         """The file with tracks named by their number, in which the program of every note is its channel."""
         programs = b"".join(bytes([0, 0xC0 | channel, channel]) for channel in range(16))
-        parts = [struct.pack(">4sIHHH", b"MThd", 6, min(len(self.tracks), 2) - 1, len(self.tracks), division)]
+        parts = [struct.pack(">4sIHHH", b"MThd", 6, int(len(self.tracks) > 1), len(self.tracks), division)]
         for number, track in enumerate(self.tracks):
             name = str(number).encode()
             body = b"".join((b"\x00\xff\x03", bytes([len(name)]), name, programs, track.body, b"\x00\xff\x2f\x00"))
@@ -90,10 +91,6 @@ class MidiFile:
 
 class UnreadableTrackError(ValueError):
     """The events of a track cannot be followed to its end."""
-
-
-class CutOffError(UnreadableTrackError):
-    """A track ends inside a channel message."""
 
 
 def read_midi_file(data: bytes) -> MidiFile:
@@ -116,12 +113,17 @@ def read_midi_file(data: bytes) -> MidiFile:
         at = _next_track(data, HEADER_BYTES)
     repairs["header length"] += at != HEADER_BYTES
     tracks: list[MidiTrack] = []
+    # Beyond the number of tracks, only what follows without a gap: disks leave parts of older files behind others.
     while at + 8 <= len(data) and data[at : at + 4] != b"MThd":
         start, stop = at + 8, at + 8 + int.from_bytes(data[at + 4 : at + 8], "big")
         if data[at : at + 4] != b"MTrk":
-            found = stop if _is_chunk(data, at) and stop <= len(data) else _next_track(data, at + 1)
-            repairs["chunk length"] += found != stop and found < len(data)
-            at = found
+            if _is_chunk(data, at) and stop <= len(data):
+                at = stop
+                continue
+            at = _next_track(data, at + 1)
+            if len(tracks) >= declared or at == len(data):
+                break
+            repairs["chunk length"] += 1
             continue
         if len(tracks) == _MAX_TRACKS:
             raise RejectedFile("broken", f"more than {_MAX_TRACKS} tracks")
@@ -159,16 +161,10 @@ def _read_track(data: bytes, start: int, stop: int, number: int, repairs: Counte
             raise UnreadableTrackError("the chunk ends between events")
     except UnreadableTrackError:
         limit = _next_track(data, start)
-        walk = _Walk(data, limit, number)
-        try:
-            walk.run(start)
-        except CutOffError:
-            if stop != limit:
-                raise
-            walk.at = limit
-            repairs["cut off"] += 1
-        if not (walk.ended or limit < len(data) or stop == limit) or not follows(walk.at):
+        walk = _Walk(data, limit, number).run(start)
+        if not (walk.ended or limit < len(data)) or not follows(walk.at):
             raise
+    repairs["running status"] += walk.ran_on
     repairs["end of track"] += not walk.ended
     if walk.at != stop and (follows(walk.at) or not follows(stop)):
         repairs["chunk length"] += 1
@@ -183,10 +179,12 @@ class _Walk:
         self.data, self.limit, self.number = data, limit, number
         self.at = 0
         self.ended = False  # by an end-of-track event
+        self.ran_on = 0  # number of events without a status of their own where it has ended
         self.name, self.port, self.tick, self.status, self.sysex = "", 0, 0, 0, b""
         self.found: list[tuple[int, int, bytes]] = []  # tick, status, data
         self.waits: list[bytes] = []  # delta times since `tick`
-        self.skipped: list[tuple[int, int]] = []  # events since `tick`, of two data bytes each
+        self.skipped: list[tuple[int, int]] = []  # from and to, since `tick`
+        self.since: list[tuple[int, int]] = []  # skipped since `status` was set
         self.edits: list[tuple[int, int, bytes]] = []  # what to put in place of some bytes
         self.last = 0  # end of the last event before an end of track
 
@@ -195,7 +193,8 @@ class _Walk:
         while not self.ended and self.at < self.limit:
             if (end := self._match(_SKIPPED).end()) > self.at:
                 self.skipped.append((self.at, end))
-                self.at, self.status = end, -1
+                self.since.append((self.at, end))
+                self.at = end
             if self.at < self.limit:
                 self.last = self.at
                 self._event()
@@ -203,7 +202,8 @@ class _Walk:
         return self
 
     def track(self, start: int) -> MidiTrack:
-        parts, done = [], start
+        parts: list[bytes] = []
+        done = start
         for begin, end, new in self.edits:
             parts += (self.data[done:begin], new)
             done = end
@@ -230,6 +230,9 @@ class _Walk:
         if status == 0xFF or status in (0xF0, 0xF7):
             self.waits.append(delta[0])
             kind = self._byte() if status == 0xFF else 0
+            if kind == _END:
+                self.ended, self.at = True, min(self.at + 1, self.limit)
+                return
             length = self._match(_LENGTH)
             end = length.end() + _ticks(length[0])
             if end > self.limit:
@@ -239,7 +242,7 @@ class _Walk:
                 self._meta(kind, content, delta.end())
             else:
                 self.sysex = content if status == 0xF0 else self.sysex + content
-                self.edits.append((delta.end(), end, _TEXT))
+                self.edits.append((delta.end(), end, _EMPTY_TEXT))
                 self._add(0xF0, self.sysex)
             return
         if status > 0xF0:
@@ -247,24 +250,24 @@ class _Walk:
         if status >= 0x80:
             self.status = status
             self.at = delta.end() + 1
-        else:  # runs on after a meta event
+        else:  # runs on after a meta event or a system exclusive message, which should have ended it
+            self.ran_on += 1
             self.status = self._running_status()
             self.at = delta.end()
+        self.since.clear()
         self._channel_run(delta[0], start)
 
     def _meta(self, kind: int, content: bytes, at: int) -> None:
-        if kind == _END:
-            self.ended = True
-        elif kind == _NAME:
+        if kind == _NAME:
             self.name = content.decode("utf-8", "replace")
             self.edits.append((at + 1, at + 2, b"\x01"))
         elif kind == _PORT and content:
             self.port = content[0]
 
     def _running_status(self) -> int:
-        if self.status < 0:
-            *_, last = _STATUS.finditer(self.data, *self.skipped[-1])
-            return last[1][0]
+        for begin, end in self.since:
+            for run in _STATUS.finditer(self.data, begin, end):
+                self.status = run[1][0] if run[1] else self.status
         if not self.status:
             raise UnreadableTrackError(f"no status at byte {self.at - 1}")
         return self.status
@@ -300,8 +303,13 @@ class _Walk:
 
 def _ticks(deltas: bytes) -> int:
     """Sum of delta times, each of seven bits a byte, all bytes but its last above 127."""
-    if len(deltas) == 1:
-        return deltas[0]
+    if len(deltas) <= 8:  # as a few bytes mostly are
+        total = time = 0
+        for byte in deltas:
+            time = time << 7 | byte & 127
+            if byte < 128:
+                total, time = total + time, 0
+        return total
     values = np.frombuffer(deltas, np.uint8)
     shift, going_on = np.zeros(len(values), np.int64), values > 127
     for _ in range(3):  # a byte counts seven bits more for each byte that follows in its delta time

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from mgen import guitar_pro
 from mgen.errors import RejectedFile
 from mgen.guitar_pro import parse_guitar_pro
+from mgen.mending import mend
 
 VERSIONS = {"gp3": (3, 0, 0), "gp4": (4, 0, 6), "gp5": (5, 1, 0)}  # that PyGuitarPro writes
 TUPLETS = {"t": (3, 2), "q": (5, 4), "s": (7, 4)}
@@ -536,7 +537,7 @@ GOOD = write(tab("4 0/1, 4 1/1, 2 2/1", "1 3/1"))
 )
 def test_what_is_wrong_is_named(data, reason, says):
     with pytest.raises(RejectedFile) as caught:
-        parse_guitar_pro(data)
+        mend(parse_guitar_pro(data))
     assert (caught.value.reason, says in caught.value.detail) == (reason, True), str(caught.value)
     assert "\n" not in str(caught.value)
 

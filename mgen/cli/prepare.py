@@ -100,6 +100,8 @@ def _print_summary(manifest: dict[str, Any], out: Path, seconds: float, read_bef
         dropped = ", ".join(f"{count:,} {reason}" for reason, count in sorted(chunks["dropped"].items()))
         line(f"{chunks['found']:,} chunks found, {chunks['kept']:,} kept; dropped: {dropped or 'none'}")
     table(("rejected because", "files"), Counter(manifest["rejected"]).most_common())
+    repairs = manifest["repairs"].items()
+    table(("mended", "faults", "files"), [(fault, n["faults"], n["files"]) for fault, n in repairs])
     cleaning = manifest["cleaning"].items()
     table(("cleaning", "notes", "files"), [(step.replace("_", " "), n["notes"], n["files"]) for step, n in cleaning])
     rows = [

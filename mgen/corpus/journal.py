@@ -36,6 +36,8 @@ _PLAIN = [field for field in fields(Piece) if str(field.type) in _TYPES]
 COLUMNS = [field.name for field in _PLAIN] + [field.name for field in fields(FileFacts)]
 """Columns of a piece, without its arrays."""
 
+COUNTS = ("notes", "parts", "repairs")  # counts of a file, see `Reading`
+
 ARRAYS = {
     "ids": pa.list_(pa.uint16()),
     "shingles": pa.list_(pa.uint32()),
@@ -51,8 +53,7 @@ _FILE = pa.schema(
         ("number", pa.int32()),  # of the piece in its file; -1: a file without pieces
         ("reason", pa.string()),
         ("detail", pa.string()),
-        ("notes", pa.string()),  # counts of the cleaning, as JSON, with the file's first row
-        ("parts", pa.string()),
+        *((name, pa.string()) for name in COUNTS),  # as JSON, with the file's first row
     ]
 )
 SCHEMA = pa.schema(
@@ -127,7 +128,7 @@ class Journal:
         if isinstance(outcome, Failure):
             outcome = Reading(reason=outcome.reason, detail=outcome.detail)
         head = {"path": source.path, "size": stamp[0], "modified": stamp[1]}
-        counts = {"notes": json.dumps(outcome.notes), "parts": json.dumps(outcome.parts)}
+        counts = {name: json.dumps(getattr(outcome, name)) for name in COUNTS}
         if not outcome.pieces:
             self._rows.append({**head, **counts, "number": -1, "reason": outcome.reason, "detail": outcome.detail})
         for number, piece in enumerate(outcome.pieces):
@@ -136,7 +137,7 @@ class Journal:
             plain["n_shingles"] = len(piece.shingles)
             self._rows.append({**head, **counts, "number": number, **plain, **asdict(piece.facts), **arrays})
             self._tokens += len(piece.ids)
-            counts = {"notes": "", "parts": ""}  # counts per file are in its first row
+            counts = dict.fromkeys(COUNTS, "")  # counts per file are in its first row
         waited = time.monotonic() - self._since > PART_SECONDS
         if waited or self._tokens >= PART_TOKENS or len(self._rows) >= PART_ROWS:
             self.flush()

@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 from mgen.corpus.clean import CLEANING_STEPS, RECIPES
-from mgen.corpus.journal import COLUMNS, Journal, cast_to_schema, file_stamp
+from mgen.corpus.journal import COLUMNS, COUNTS, Journal, cast_to_schema, file_stamp
 from mgen.corpus.ray_workers import run_on_ray
 from mgen.corpus.reading import Reading, Rules, read_source
 from mgen.corpus.relations import (
@@ -115,8 +115,12 @@ def prepare_corpus(
         run = partial(ENGINES[engine], workers=workers or os.cpu_count() or 1, limits=limits or Limits())
         rows = _read(journal, sources, rules, run, progress)
         previous = PreviousSplits.of(out if resume else None)
-        (cleaning, chunks), n_read = _count_changes(rows), _n_pieces(rows)
-        rows = rows.drop(columns=["notes", "parts"])
+        cleaning, repairs = _count_by_kind(rows["notes"], "notes"), _count_by_kind(rows["repairs"], "faults")
+        chunks: Counter[str] = Counter()
+        for counts in _counts(rows["parts"]):
+            chunks.update(counts)
+        n_read = _n_pieces(rows)
+        rows = rows.drop(columns=list(COUNTS))
         rows = rows if "duplicates" in rules.skip else drop_exact_copies(rows, previous)
         n_exact = n_read - _n_pieces(rows)
         rows, relations = find_near_duplicates(rows, journal, near_duplicates)
@@ -156,6 +160,7 @@ def prepare_corpus(
             "kept": int(pieces["source"].nunique()),
             "rejected": dict(sorted(reasons.items())),
             "passed_over": asdict(passed_over or PassedOver()),
+            "repairs": repairs,
             "cleaning": cleaning,
             **_chunk_counts(chunks, n_exact, n_read - n_exact - len(pieces), len(pieces)),
             "pieces": _sums(pieces.assign(one=1), "style", "one"),
@@ -217,18 +222,19 @@ def _n_pieces(rows: pd.DataFrame) -> int:
     return int((rows["number"] >= 0).sum())
 
 
-def _count_changes(rows: pd.DataFrame) -> tuple[dict[str, dict[str, int]], Counter[str]]:
-    """Number of notes and files that each cleaning step changed, and counts of chunks, over all files."""
-    notes: Counter[str] = Counter()
+def _counts(column: Iterable[str]) -> Iterator[dict[str, int]]:
+    """The counts of each file, of a column of the journal."""
+    return (json.loads(text) for text in column if text)
+
+
+def _count_by_kind(column: Iterable[str], unit: str) -> dict[str, dict[str, int]]:
+    """The sum of each count over all files, as `unit`, and the number of files that have it."""
+    sums: Counter[str] = Counter()
     files: Counter[str] = Counter()
-    chunks: Counter[str] = Counter()
-    for text in rows["notes"]:
-        changed = json.loads(text or "{}")
-        notes.update(changed)
-        files.update(changed.keys())
-    for text in rows["parts"]:
-        chunks.update(json.loads(text or "{}"))
-    return {step: {"notes": notes[step], "files": files[step]} for step in sorted(notes)}, chunks
+    for counts in _counts(column):
+        sums.update(counts)
+        files.update(counts.keys())
+    return {kind: {unit: sums[kind], "files": files[kind]} for kind in sorted(sums)}
 
 
 def _chunk_counts(chunks: Counter[str], exact: int, near: int, kept: int) -> dict[str, Any]:

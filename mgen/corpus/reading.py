@@ -55,6 +55,11 @@ class Rules:
     tab_events: bool = False  # also encode each piece as tab events; for the recipe `tabs`
     chord_note: Voice = "top"  # note of a chord that tab events keep, `top` or `bottom`
 
+    def uses(self, track: core.TrackTick) -> bool:
+        """Whether the notes of a track can become notes of a piece."""
+        program = -1 if track.is_drum else track.program
+        return (program >= 0 or self.recipe == "band") and (not self.programs or program in self.programs)
+
     @property
     def fingerprint(self) -> str:
         """A hash; files read by the same rules need not be read again."""
@@ -113,8 +118,8 @@ class Piece:
 class Reading:
     """The pieces of a file, or the reason why it has none.
 
-    `notes` counts the notes that each step dropped or changed, `parts` the chunks dropped and the tracks split; both
-    are empty for a file that cannot be read.
+    `notes` counts the notes that each step dropped or changed, `parts` the chunks dropped and the tracks split,
+    `repairs` the faults of the file that were mended; all are empty for a file that cannot be read.
     """
 
     pieces: tuple[Piece, ...] = ()
@@ -122,6 +127,7 @@ class Reading:
     detail: str = ""
     notes: dict[str, int] = field(default_factory=dict)
     parts: dict[str, int] = field(default_factory=dict)
+    repairs: dict[str, int] = field(default_factory=dict)
 
 
 @lru_cache(maxsize=2)
@@ -133,7 +139,7 @@ def vocabulary(multi: bool) -> Remi:
 def read_source(source: Source, rules: Rules) -> Reading:
     """Reads one file."""
     try:
-        return _read_pieces(read_music(source.file), rules)
+        return _read_pieces(read_music(source.file, rules.uses), rules)
     except RejectedFile as error:
         return Reading(reason=error.reason, detail=error.detail)
 
@@ -164,8 +170,8 @@ def _read_pieces(music: Music, rules: Rules) -> Reading:
     if not pieces:
         dropped = ", ".join(f"{parts[name]} {name}" for name in ("short chunk", "mostly rests") if parts[name])
         first = why[0] if why else RejectedFile("no chunk", f"of {parts['found']} found: {dropped or 'none'}")
-        return Reading((), first.reason, first.detail, dict(+notes), dict(+parts))
-    return Reading(tuple(pieces), notes=dict(+notes), parts=dict(+parts))
+        return Reading((), first.reason, first.detail, dict(+notes), dict(+parts), dict(music.repairs))
+    return Reading(tuple(pieces), notes=dict(+notes), parts=dict(+parts), repairs=dict(music.repairs))
 
 
 def _split(score: core.ScoreTick, rules: Rules, counts: Counter[str]) -> list[Chunk]:
