@@ -18,24 +18,30 @@ from mgen.errors import RejectedFile
 
 HEADER_BYTES = 14
 _MAX_TRACKS = 0xFFFF
+_MAX_EVENTS = 1 << 18  # messages of a track that may set the sound of channels; real tracks have a few hundred
 
-# A delta time of at most four bytes; a data byte; the number of a controller that sets no sound, which are all but bank
-# select (0), data entry (6) and the choice of a parameter (98-101); a short meta event that is not one of those below.
+_SOUND_CONTROLLERS = (0, 6, 98, 99, 100, 101)  # bank select, data entry, and the choice of a parameter
+# A delta time of at most four bytes; a data byte; the number of a controller that is none of these, or not bank select;
+# a short meta event that is none of those below.
 _PARTS = {
     b"T": rb"[\x80-\xff]{0,3}+[\x00-\x7f]",
     b"D": rb"[\x00-\x7f]",
     b"N": rb"[\x01-\x05\x07-\x61\x66-\x7f]",
+    b"O": rb"[\x01-\x7f]",
     b"M": rb"\xff[^\x03\x21\x2f](?:\x00|\x01.|\x02.{2}|\x03.{3}|\x04.{4}|\x05.{5})",
 }
 
 
 def _pattern(text: bytes) -> re.Pattern[bytes]:
     """A regular expression in which the names of `_PARTS` are replaced."""
-    return re.compile(re.sub(rb"[TDNM]", lambda found: _PARTS[found[0]], text), re.DOTALL)
+    return re.compile(re.sub(rb"[TDNOM]", lambda found: _PARTS[found[0]], text), re.DOTALL)
 
 
-# Runs of messages with one status, and meta events; a run of controllers only if none of them sets the sound.
-_SKIPPED = _pattern(rb"(?:T[\x80-\xaf\xe0-\xef]DD(?:TDD)*+|TM|T[\xb0-\xbf]ND(?:TND)*+(?!TD))*+")
+# Runs of messages with one status, and meta events. A run of controllers only if none sets the sound: parameters matter
+# on the channels 1 and 16 alone, which set zones.
+_SKIPPED = _pattern(
+    rb"(?:T[\x80-\xaf\xe0-\xef]DD(?:TDD)*+|TM|T[\xb1-\xbe]OD(?:TOD)*+(?!TD)|T[\xb0\xbf]ND(?:TND)*+(?!TD))*+"
+)
 _STATUS = _pattern(rb"T(?:M|([\x80-\xbf\xe0-\xef])DD(?:TDD)*+)")
 _DELTA, _ONE, _TWO = _pattern(rb"T"), _pattern(rb"(T)(D)"), _pattern(rb"(T)(D)(D)")
 _DELTAS = _pattern(rb"(T)(?:M|[\x80-\xef]?DD)")
@@ -90,7 +96,7 @@ class MidiFile:
 
 
 class UnreadableTrackError(ValueError):
-    """The events of a track cannot be followed to its end."""
+    """The header or the events of a track cannot be followed to the end."""
 
 
 def read_midi_file(data: bytes) -> MidiFile:
@@ -111,7 +117,9 @@ def read_midi_file(data: bytes) -> MidiFile:
     at = 8 + size
     if size < 6 or not (_is_chunk(data, at) or at == len(data)):
         at = _next_track(data, HEADER_BYTES)
-    repairs["header length"] += at != HEADER_BYTES
+        if HEADER_BYTES not in (8 + size, at):
+            raise UnreadableTrackError("the length of the header is wrong")
+    repairs["header length"] += (8 + size, at) != (HEADER_BYTES, HEADER_BYTES)
     tracks: list[MidiTrack] = []
     # Beyond the number of tracks, only what follows without a gap: disks leave parts of older files behind others.
     while at + 8 <= len(data) and data[at : at + 4] != b"MThd":
@@ -120,10 +128,10 @@ def read_midi_file(data: bytes) -> MidiFile:
             if _is_chunk(data, at) and stop <= len(data):
                 at = stop
                 continue
-            at = _next_track(data, at + 1)
-            if len(tracks) >= declared or at == len(data):
+            at = _next_track(data, at)
+            if len(tracks) >= declared:
                 break
-            repairs["chunk length"] += 1
+            repairs["chunk length"] += at < len(data)
             continue
         if len(tracks) == _MAX_TRACKS:
             raise RejectedFile("broken", f"more than {_MAX_TRACKS} tracks")
@@ -147,17 +155,17 @@ def _next_track(data: bytes, at: int) -> int:
 def _read_track(data: bytes, start: int, stop: int, number: int, repairs: Counter[str]) -> tuple[MidiTrack, int]:
     """Reads the track of the chunk with content from `start` to, as it says, `stop`; returns where the next one is.
 
-    The end-of-track event overrules the length of the chunk, if a chunk or the end of the file follows one of them.
+    The end-of-track event overrules the length of the chunk, if the next track or the end of the file follows it.
     """
 
     def follows(at: int) -> bool:
-        return at == len(data) or _is_chunk(data, at)
+        return at == len(data) or data.startswith(b"MTrk", at)
 
     try:
         if stop > len(data):
             raise UnreadableTrackError("the chunk is longer than the file")
         walk = _Walk(data, stop, number).run(start)
-        if not walk.ended and not follows(stop):
+        if not (walk.ended or follows(stop) or _is_chunk(data, stop)):
             raise UnreadableTrackError("the chunk ends between events")
     except UnreadableTrackError:
         limit = _next_track(data, start)
@@ -166,9 +174,9 @@ def _read_track(data: bytes, start: int, stop: int, number: int, repairs: Counte
             raise
     repairs["running status"] += walk.ran_on
     repairs["end of track"] += not walk.ended
-    if walk.at != stop and (follows(walk.at) or not follows(stop)):
+    if walk.at != stop and (follows(walk.at) or not (follows(stop) or _is_chunk(data, stop))):
         repairs["chunk length"] += 1
-        stop = walk.at if follows(walk.at) else _next_track(data, walk.at)
+        stop = walk.at
     return walk.track(start), stop
 
 
@@ -283,7 +291,7 @@ class _Walk:
             self.waits.append(delta)
             if kind == 0xC0:
                 self.edits.append((end - 1, end, bytes([self.status & 0x0F])))
-            if kind == 0xC0 or (kind == 0xB0 and (data[0] in (0, 6) or 98 <= data[0] <= 101)):
+            if kind == 0xC0 or (kind == 0xB0 and data[0] in _SOUND_CONTROLLERS):
                 self._add(self.status, data)
             found = pattern.match(self.data, end, self.limit)
             if found is None:
@@ -293,6 +301,8 @@ class _Walk:
         self.at = end
 
     def _add(self, status: int, data: bytes) -> None:
+        if len(self.found) == _MAX_EVENTS:
+            raise UnreadableTrackError(f"more than {_MAX_EVENTS} messages that set the sound")
         for begin, end in self.skipped:
             self.waits += _DELTAS.findall(self.data, begin, end)
         self.tick += _ticks(b"".join(self.waits))
