@@ -98,7 +98,8 @@ def mend(
         score = score.copy()
         for number, notes in changed.items():
             score.tracks[number].notes = notes
-        kept: Any = [core.TempoTick(*one) for one in zip(when[~absurd].tolist(), pace[~absurd].tolist(), strict=True)]
+        plausible = zip(when[~absurd].tolist(), pace[~absurd].tolist(), strict=True)
+        kept: Any = [core.TempoTick(time, mspq=mspq) for time, mspq in plausible]
         score.tempos = kept
     return score, repairs
 

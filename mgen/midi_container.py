@@ -128,15 +128,17 @@ def read_midi_file(data: bytes) -> MidiFile:
             if _is_chunk(data, at) and stop <= len(data):
                 at = stop
                 continue
-            at = _next_track(data, at)
             if len(tracks) >= declared:
                 break
+            at = _next_track(data, at)
             repairs["chunk length"] += at < len(data)
             continue
         if len(tracks) == _MAX_TRACKS:
             raise RejectedFile("broken", f"more than {_MAX_TRACKS} tracks")
         track, at = _read_track(data, start, stop, len(tracks), repairs)
         tracks.append(track)
+    if at < len(data) and b"MTrk".startswith(data[at : at + 4]):
+        raise UnreadableTrackError("the last chunk is cut off")
     repairs["track count"] += declared != len(tracks)
     repairs["file type"] += kind > 2
     return MidiFile(kind, division, tracks, +repairs)
@@ -238,7 +240,7 @@ class _Walk:
         if status == 0xFF or status in (0xF0, 0xF7):
             self.waits.append(delta[0])
             kind = self._byte() if status == 0xFF else 0
-            if kind == _END:
+            if kind == _END and (self.at < self.limit or self.limit == len(self.data)):  # its length may be cut off
                 self.ended, self.at = True, min(self.at + 1, self.limit)
                 return
             length = self._match(_LENGTH)

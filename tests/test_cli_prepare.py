@@ -20,6 +20,9 @@ def music(tmp_path_factory):
     folder = tmp_path_factory.mktemp("music")
     write_demo_corpus(folder, 4)
     (folder / "jazz" / "note.mid").write_text("no music")
+    one = min((folder / "jazz").glob("*/*.mid"))
+    data = one.read_bytes()
+    one.write_bytes(data[:10] + b"\x00\x63" + data[12:])  # 99 tracks
     return folder
 
 
@@ -28,7 +31,9 @@ def test_styles_by_folder(music, tmp_path, capsys):
     assert main(words) == 0
     out = capsys.readouterr().out
     assert "33 files scanned, 32 kept, 1 rejected" in out and "unknown format" in out
+    assert any("track count" in line and line.count(" 1 ") == 2 for line in out.splitlines())
     corpus = Corpus.open(tmp_path / "c")
+    assert corpus.manifest["repairs"] == {"track count": {"faults": 1, "files": 1}}
     assert corpus.pieces.groupby("style")["collection"].nunique().to_dict() == {"jazz": 4, "other": 4}
     assert main([*words, "--overwrite"]) == 0
 

@@ -5,6 +5,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import symusic
+from midi_bytes import control, midi_file, note, tempo, track
+from midi_bytes import program as program_change
 
 from mgen.corpus.prepare import prepare_corpus
 from mgen.corpus.reading import Rules, read_source, vocabulary
@@ -97,6 +99,30 @@ def test_facts_are_the_file_s(song):
 def test_instruments_and_pitches_select_notes(song, rules, left):
     (piece,) = read_source(song, rules).pieces
     assert piece.n_notes == left
+
+
+def test_programs_in_a_set_up_track_select_notes(tmp_path):
+    """The tracks of notes have no program; the drums, on channel 11 by a bank of XG, never end."""
+    tune = track(*(note(240 * i, 240, 60 + i % 5) for i in range(64)))
+    low = track(*(note(240 * i, 240, 40, 1) for i in range(32)))
+    drums = track(*(note(480 * i, 10**6, 36 + i, 10) for i in range(40)))
+    set_up = track(program_change(56), program_change(32, 1), control(0, 127, 10), program_change(0, 10))
+    path = tmp_path / "set_up.mid"
+    path.write_bytes(midi_file(set_up, tune, low, drums))
+    source = Source(path, str(path), "other", "c", path.stem)
+    counts = []
+    for rules in (Rules(), Rules(programs=(56,)), Rules("band"), Rules("band", programs=(32, -1))):
+        reading = read_source(source, rules)
+        counts.append((reading.pieces[0].instrument, reading.pieces[0].n_notes, reading.repairs))
+    assert counts == [("Trumpet", 96, {}), ("Trumpet", 64, {}), ("Trumpet", 136, {}), ("Acoustic Bass", 72, {})]
+
+
+def test_repairs_are_counted(tmp_path):
+    path = tmp_path / "a.mid"
+    tune = (note(240 * i, 240, 50 + i % 12) for i in range(64))
+    path.write_bytes(midi_file(track(*tune, tempo(0, 64 * 240), note(480, 10**7, 90)))[:-1])
+    reading = read_source(Source(path, str(path), "other", "c", "a"), Rules())
+    assert reading.repairs == {"chunk length": 1, "long note": 1, "tempo": 1}
 
 
 @pytest.mark.parametrize(

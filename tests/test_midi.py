@@ -7,32 +7,16 @@ import pretty_midi
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from midi_bytes import chunk, delta, header, meta, midi_file, note, sysex, tempo, track
 
-from mgen import midi
 from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.errors import RejectedFile
+from mgen.mending import MAX_QUARTERS, mend
 from mgen.midi import parse_midi
 
-
-def delta(ticks):
-    """A time in MIDI's seven-bit bytes."""
-    out = [ticks & 127]
-    while ticks := ticks >> 7:
-        out.insert(0, ticks & 127 | 128)
-    return bytes(out)
-
-
-def note(wait, length, pitch=60, channel=0):
-    return delta(wait) + bytes([0x90 | channel, pitch, 64]) + delta(length) + bytes([0x80 | channel, pitch, 0])
-
-
-def tempo(microseconds, wait=0):
-    return delta(wait) + b"\xff\x51\x03" + microseconds.to_bytes(3, "big")
-
-
-def midi_file(*events, kind=1, division=480):
-    track = b"".join(events) + b"\x00\xff\x2f\x00"
-    return struct.pack(">4sIHHH4sI", b"MThd", 6, kind, 1, division, b"MTrk", len(track)) + track
+TUNE = track(tempo(500_000), *(note(480 * i, 480, 60 + i) for i in range(12)))
+GOOD = midi_file(TUNE)
+DUO = midi_file(track(note(0, 480, 60)), track(note(480, 480, 72)))
 
 
 def rmid(data):
@@ -40,8 +24,8 @@ def rmid(data):
     return b"RIFF" + struct.pack("<I", len(chunks)) + chunks
 
 
-GOOD = midi_file(tempo(500_000), *[note(0, 480, pitch) for pitch in range(60, 72)])
-HOUR = 3600 * 960  # ticks at 480 a quarter, 120 quarters a minute
+def notes_of(score):
+    return sorted((n.time, n.duration, n.pitch) for part in score.tracks for n in part.notes)
 
 
 @pytest.mark.parametrize(
@@ -53,17 +37,12 @@ HOUR = 3600 * 960  # ticks at 480 a quarter, 120 quarters a minute
         (GOOD[:40], "broken", "chunk length"),
         (GOOD.replace(b"\x90\x3c\x40", b"\x90\x3c\xb0"), "broken", "velocity=176"),
         (b"RIFF\x04\x00\x00\x00RMID", "broken", "without a data chunk"),
-        (midi_file(note(0, 480), kind=2), "type 2", "independent"),
-        (midi_file(note(0, 480), division=0), "zero division", "0 ticks"),
-        (midi_file(note(0, 480), division=0xE728), "SMPTE time", "video frames"),  # -25 frames, 40 ticks each
-        (midi_file(tempo(0), note(0, 480)), "tempo", "0 microseconds"),
-        (midi_file(tempo(16_777_215), note(0, 480)), "tempo", "3.6 quarter notes"),
-        (midi_file(tempo(1000), note(0, 480)), "tempo", "60000.0 quarter notes"),
-        (midi_file(tempo(500_000)), "no notes", "tracks"),
-        (midi_file(note(0, 480, channel=9)), "only drums", "1 notes"),
-        (midi_file(note(0, 480), note(0, 2 * HOUR)), "long note", "7200 seconds"),
-        (midi_file(note(0, 480), note(480 * 30_000, 480)), "too long", "30001 quarter notes"),
-        (midi_file(*[note(delta_, 480) for delta_ in [2**28 - 1] * 10]), "broken", "32 bits"),
+        (midi_file(TUNE, TUNE, kind=2), "type 2", "independent"),
+        (midi_file(TUNE, division=0), "zero division", "0 ticks per quarter"),
+        (midi_file(TUNE, division=0xE800), "zero division", "0 ticks per frame"),
+        (midi_file(TUNE, division=0xFFC0), "SMPTE time", "1 frames per second, expected 24, 25, 29, 30"),
+        (midi_file(track(tempo(500_000))), "no notes", "tracks"),
+        (midi_file(track(note(0, channel=9))), "only drums", "1 notes"),
     ],
 )
 def test_what_is_wrong_is_named(data, reason, says):
@@ -74,19 +53,10 @@ def test_what_is_wrong_is_named(data, reason, says):
     assert "\n" not in str(caught.value)
 
 
-def test_a_note_is_long_in_seconds_not_in_ticks():
-    ticks = 480 * 1000  # quarters: 500 s at 120 a minute, 1000 s at 60
-    assert parse_midi(midi_file(tempo(500_000), note(0, ticks))).note_num() == 1
-    # 400 quarters at 120 are 200 s, then 600 at 60 are 600 s: 800 s together
-    held = delta(0) + b"\x90\x3c\x40" + tempo(1_000_000, wait=480 * 400) + delta(480 * 600) + b"\x80\x3c\x00"
-    with pytest.raises(RejectedFile, match="800 seconds"):
-        parse_midi(midi_file(tempo(500_000), held))
-
-
 def test_a_riff_file_holds_the_same_music():
-    plain, wrapped = parse_midi(GOOD), parse_midi(rmid(GOOD))
+    (plain, _), (wrapped, _) = parse_midi(GOOD), parse_midi(rmid(GOOD))
     assert plain.note_num() == 12
-    assert [list(track.notes) for track in plain.tracks] == [list(track.notes) for track in wrapped.tracks]
+    assert [list(part.notes) for part in plain.tracks] == [list(part.notes) for part in wrapped.tracks]
 
 
 @pytest.mark.parametrize("collection", COLLECTIONS)
@@ -94,10 +64,96 @@ def test_reads_the_notes_that_pretty_midi_reads(tmp_path, collection):
     path = tmp_path / "piece.mid"
     compose(collection, 0).dump_midi(path)
     other = pretty_midi.PrettyMIDI(str(path))
-    tracks = parse_midi(path.read_bytes()).tracks
-    ours = sorted((note.pitch, note.velocity, track.is_drum) for track in tracks for note in track.notes)
+    score, repairs = parse_midi(path.read_bytes())
+    ours = sorted((note.pitch, note.velocity, part.is_drum) for part in score.tracks for note in part.notes)
     theirs = sorted((note.pitch, note.velocity, part.is_drum) for part in other.instruments for note in part.notes)
-    assert ours == theirs
+    assert ours == theirs and not repairs
+
+
+def lengths(*offsets):
+    """A file of chunks whose lengths are wrong by `offsets`."""
+    bodies = (TUNE, track(note(0, 480, 40)))
+    return header(2) + b"".join(chunk(body, len(body) + by) for body, by in zip(bodies, offsets, strict=True))
+
+
+MENDED = [
+    ("8-byte header", DUO[:4] + struct.pack(">I", 8) + DUO[8:14] + b"\0\0" + DUO[14:], DUO, {"header length": 1}),
+    ("bytes after the header", DUO[:14] + b"\0\0" + DUO[14:], DUO, {"header length": 1}),
+    ("header of length 0", DUO[:4] + struct.pack(">I", 0) + DUO[8:], DUO, {"header length": 1}),
+    ("too few tracks declared", header(1) + DUO[14:], DUO, {"track count": 1}),
+    ("no track declared", header(0) + DUO[14:], DUO, {"track count": 1}),
+    ("too many tracks declared", header(7) + DUO[14:], DUO, {"track count": 1}),
+    ("type 7", header(2, kind=7) + DUO[14:], DUO, {"file type": 1}),
+    ("a track of type 2", midi_file(TUNE, kind=2), GOOD, {}),
+    *((f"a chunk {by:+}", lengths(by, 0), lengths(0, 0), {"chunk length": 1}) for by in (-9, -3, -1, 1, 3, 60, 10**6)),
+    *((f"the last chunk {by:+}", lengths(0, by), lengths(0, 0), {"chunk length": 1}) for by in (-9, -1, 1, 10**6)),
+    ("chunks of length 0", lengths(-len(TUNE), 0), lengths(0, 0), {"chunk length": 1}),
+    ("no end of track", midi_file(track(note(0), end=b""), TUNE), midi_file(track(note(0)), TUNE), {"end of track": 1}),
+    ("an end cut off", GOOD[:-1], GOOD, {"chunk length": 1}),
+    ("other chunks", DUO[:14] + chunk(b"abcd", kind=b"XFIH") + DUO[14:] + chunk(b"x", kind=b"JUNK"), DUO, {}),
+    ("zeros at the end", DUO + bytes(100), DUO, {}),
+    # the end of an older, longer file that stayed on the disk
+    ("an older file behind", DUO + b"\x40\x00\x81" + chunk(track(note(0, 480, 90))), DUO, {}),
+    ("a second file behind", DUO + GOOD, DUO, {}),
+    (
+        "a status that ran on over a text",
+        midi_file(track([(0, b"\x90\x3c\x40"), (10, b"\xff\x01\x01a"), (20, b"\x3c\x00")])),
+        midi_file(track(note(0, 20))),
+        {"running status": 1},
+    ),
+    (
+        "a status that ran on over system exclusive",
+        midi_file(track([(0, b"\x90\x3c\x40")], sysex("7e7f0901", tick=10), [(20, b"\x3c\x00")])),
+        midi_file(track(note(0, 20))),
+        {"running status": 1},
+    ),
+]
+
+
+@pytest.mark.parametrize(("data", "sound", "repairs"), [case[1:] for case in MENDED], ids=[case[0] for case in MENDED])
+def test_a_container_is_mended_and_the_faults_counted(data, sound, repairs):
+    score, found = parse_midi(data)
+    expected, none = parse_midi(sound)
+    assert notes_of(score) == notes_of(expected) and not none
+    assert dict(found) == repairs
+
+
+def test_what_pretty_midi_reads_of_a_mended_file(tmp_path):
+    """pretty_midi reads the file with an extra track and a chunk of another type too."""
+    (tmp_path / "a.mid").write_bytes(header(1) + DUO[14:] + chunk(b"abcd", kind=b"XFIH"))
+    (tmp_path / "b.mid").write_bytes(DUO)
+    other = pretty_midi.PrettyMIDI(str(tmp_path / "b.mid"))
+    theirs = sorted((round(n.start * 960), n.pitch) for part in other.instruments for n in part.notes)
+    score, _ = parse_midi((tmp_path / "a.mid").read_bytes())
+    assert [(time, pitch) for time, _, pitch in notes_of(score)] == theirs
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 7, 11, 14])
+def test_a_file_cut_off_is_broken(cut):
+    with pytest.raises(RejectedFile, match="broken"):
+        parse_midi(DUO[: -4 - cut])
+
+
+def test_events_that_cannot_be_followed_are_left_to_symusic():
+    """A tune request, F6, has no place in a file."""
+    score, repairs = parse_midi(midi_file(track(note(0), [(300, b"\xf6")], note(480, channel=9))))
+    assert [(part.is_drum, len(part.notes)) for part in score.tracks] == [(False, 1), (True, 1)]
+    assert dict(repairs) == {"unread events": 1}
+
+
+@pytest.mark.parametrize(
+    ("frames", "ticks", "mspq"), [(24, 1, 500_000), (25, 40, 500_000), (29, 4, 500_500), (30, 80, 500_000)]
+)
+def test_smpte_time_is_seconds(frames, ticks, mspq):
+    """Two notes of a second; a tempo and a time signature of the file mean nothing."""
+    second = (30 if frames == 29 else frames) * ticks
+    ignored = (tempo(900_000), meta(0x58, b"\x03\x02\x18\x08"))
+    body = track(*ignored, note(second, second, 60), note(3 * second, second, 62))
+    score, repairs = parse_midi(midi_file(body, division=(256 - frames) << 8 | ticks))
+    quarter = score.ticks_per_quarter
+    assert notes_of(score) == [(2 * quarter, 2 * quarter, 60), (6 * quarter, 2 * quarter, 62)]
+    assert [(one.time, one.mspq) for one in score.tempos] == [(0, mspq)] and not len(score.time_signatures)
+    assert dict(repairs) == {"SMPTE time": 1}
 
 
 @given(st.data())
@@ -106,37 +162,24 @@ def test_a_mutated_file_is_read_or_rejected(data):
     for _ in range(data.draw(st.integers(1, 8))):
         broken[data.draw(st.integers(0, len(broken) - 1))] = data.draw(st.integers(0, 255))
     try:
-        score = parse_midi(bytes(broken[: data.draw(st.integers(0, len(broken)))]))
+        score, _ = mend(parse_midi(bytes(broken[: data.draw(st.integers(0, len(broken)))]))[0])
     except RejectedFile:
         return
-    onset = np.concatenate([track.notes.numpy()["time"] for track in score.tracks])
-    assert onset.min() >= 0 and onset.max() / score.ticks_per_quarter <= midi.MAX_QUARTERS
-
-
-def many_tracks(count):
-    chunk = note(0, 480) + b"\x00\xff\x2f\x00"
-    track = struct.pack(">4sI", b"MTrk", len(chunk)) + chunk
-    return struct.pack(">4sIHHH", b"MThd", 6, 1, count, 480) + track * count
+    onset = np.concatenate([part.notes.numpy()["time"] for part in score.tracks])
+    assert onset.min() >= 0 and onset.max() / score.ticks_per_quarter <= MAX_QUARTERS
 
 
 @pytest.mark.slow
 def test_five_thousand_tracks_are_read():
-    score = parse_midi(many_tracks(5000))
+    score, _ = parse_midi(midi_file(*[track([(0, b"\xc0\x05")], note(0))] * 5000))
     assert len(score.tracks) == score.note_num() == 5000
 
 
 def test_a_million_notes_are_read_or_too_long():
     # 60 notes a quarter are dense but within the length; one an eighth is not: 500,000 quarters
-    assert parse_midi(midi_file(note(0, 8) * 1_000_000)).note_num() == 1_000_000
+    def file(length):
+        return midi_file((b"\x00\x90\x3c\x40" + delta(length) + b"\x80\x3c\x00") * 1_000_000 + b"\x00\xff\x2f\x00")
+
+    assert mend(parse_midi(file(8))[0])[0].note_num() == 1_000_000
     with pytest.raises(RejectedFile, match="too long: 500000 quarter notes"):
-        parse_midi(midi_file(note(0, 240) * 1_000_000))
-
-
-def test_a_note_of_a_day_is_long():
-    with pytest.raises(RejectedFile, match="long note: 86400 seconds"):
-        parse_midi(midi_file(note(0, 480), note(0, 24 * HOUR)))
-
-
-def test_a_note_of_a_day_in_ticks_is_not_long_when_they_are_short():
-    # 82,944,000 ticks at 32,767 a quarter and 2000 quarters a minute are 76 seconds
-    assert parse_midi(midi_file(tempo(30_000), note(0, 24 * HOUR), division=32_767)).note_num() == 1
+        mend(parse_midi(file(240))[0])
