@@ -116,9 +116,7 @@ def prepare_corpus(
         rows = _read(journal, sources, rules, run, progress)
         previous = PreviousSplits.of(out if resume else None)
         cleaning, repairs = _count_by_kind(rows["notes"], "notes"), _count_by_kind(rows["repairs"], "faults")
-        chunks: Counter[str] = Counter()
-        for counts in _counts(rows["parts"]):
-            chunks.update(counts)
+        chunks = _sum(_counts(rows["parts"]))
         n_read = _n_pieces(rows)
         rows = rows.drop(columns=list(COUNTS))
         rows = rows if "duplicates" in rules.skip else drop_exact_copies(rows, previous)
@@ -227,13 +225,16 @@ def _counts(column: Iterable[str]) -> Iterator[dict[str, int]]:
     return (json.loads(text) for text in column if text)
 
 
+def _sum(counts: Iterable[dict[str, int]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for some in counts:
+        total.update(some)
+    return total
+
+
 def _count_by_kind(column: Iterable[str], unit: str) -> dict[str, dict[str, int]]:
     """The sum of each count over all files, as `unit`, and the number of files that have it."""
-    sums: Counter[str] = Counter()
-    files: Counter[str] = Counter()
-    for counts in _counts(column):
-        sums.update(counts)
-        files.update(counts.keys())
+    sums, files = _sum(_counts(column)), _sum(dict.fromkeys(counts, 1) for counts in _counts(column))
     return {kind: {unit: sums[kind], "files": files[kind]} for kind in sorted(sums)}
 
 

@@ -17,7 +17,7 @@ from mgen.corpus.clean import normalise
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError, RejectedFile
 from mgen.files import check_new_folder, read_music
-from mgen.midi import TEMPO_RANGE
+from mgen.mending import TEMPO_RANGE
 from mgen.models.transformer import check_fits, context_length, load_policy
 from mgen.notes import Notes
 from mgen.options import check_required, from_keywords, option
