@@ -21,7 +21,7 @@ from music21.musicxml.xmlToM21 import MusicXMLImporter
 from symusic import core
 
 from mgen.errors import RejectedFile
-from mgen.midi import MAX_QUARTERS, check_notes
+from mgen.mending import MAX_QUARTERS, check_notes
 from mgen.mxl import read_score
 from mgen.xml_files import check_xml
 
@@ -45,7 +45,7 @@ def parse_musicxml(data: bytes) -> core.ScoreTick:
         A track for each staff, 960 ticks per quarter note, with at least one note that is not of drums.
 
     Raises:
-        RejectedFile: with one of the reasons `broken`, `too large`, `too long`, or of `midi.check_notes`.
+        RejectedFile: with one of the reasons `broken`, `too large`, `too long`, or of `mending.check_notes`.
     """
     text = read_score(data)
     check_xml(text, "the score", doctype=True)
