@@ -213,3 +213,14 @@ def test_folders_are_searched_for_tabs_too(tmp_path):
     for name in ("a.gp5", "b.GP3", "c.mid", "d.txt", "e.gpx"):
         (tmp_path / name).write_bytes(b"")
     assert [source.file.name for source in scan([tmp_path]).sources] == ["a.gp5", "b.GP3", "c.mid", "e.gpx"]
+
+
+def test_the_pedal_lengthens_notes_only_if_asked(song):
+    score = symusic.Score(song.file)
+    pedal = symusic.ControlChange
+    score.tracks[1].controls.extend([pedal(0, 64, 127), pedal(480, 64, 0)])  # under the bass's first two eighths
+    score.dump_midi(str(song.file))
+    for held, count, first in ((False, 0, 12), (True, 1, 24)):  # the second one ends as the pedal goes up
+        reading = read_source(song, Rules("tabs", min_notes=60, pedal=held))
+        notes = Notes.from_ids([reading.pieces[2].ids], vocabulary(False))
+        assert (reading.notes.get("pedal", 0), notes.duration[0]) == (count, first)

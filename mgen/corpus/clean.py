@@ -70,7 +70,7 @@ def clean_and_count(
 
     Args:
         notes: one piece. `Notes` has no pedal: durations are those of the keys, because longer notes under a held
-            pedal would reveal the files that have one.
+            pedal would reveal the files that have one; `pedal.hold_pedal` lengthens them all the same, if asked for.
         recipe: `piano` and `tabs` drop the drums and set program 0; `band` keeps programs and drums.
         skip: names of `CLEANING_STEPS` to leave out.
         pitches: lowest and highest pitch kept, within the piano's range.

@@ -19,6 +19,7 @@ from mgen.corpus.beats import BEAT_STEPS, BeatRepair, repair_beats
 from mgen.corpus.chunks import LONG_REST, MAX_SILENCE, Chunk, split_into_chunks
 from mgen.corpus.clean import Recipe, clean_and_count, count_voices, drop_short_notes
 from mgen.corpus.duplicates import content_hash, shingles, signature
+from mgen.corpus.pedal import hold_pedal
 from mgen.corpus.scan import Source
 from mgen.encoding.remi import PITCH_RANGE, Remi
 from mgen.encoding.tab_events import Voice
@@ -52,6 +53,7 @@ class Rules:
     on_grid_only: bool = False  # reject pieces that were not written on the beat grid of their file
     long_rest: float = LONG_REST  # quarter notes of silence at which `tabs` splits a track
     max_silence: float = MAX_SILENCE  # `tabs` drops chunks that are silent for a larger share of their time
+    pedal: bool = False  # lengthen the notes that the sustain pedal holds
     tab_events: bool = False  # also encode each piece as tab events; for the recipe `tabs`
     chord_note: Voice = "top"  # note of a chord that tab events keep, `top` or `bottom`
 
@@ -148,7 +150,10 @@ def _read_pieces(music: Music, rules: Rules) -> Reading:
     facts = _file_facts(music)
     notes: Counter[str] = Counter()
     parts: Counter[str] = Counter()
-    score, beats = repair_beats(music.score, [step for step in BEAT_STEPS if step not in rules.skip])
+    score = music.score
+    if rules.pedal:
+        score, notes["pedal"] = hold_pedal(score)
+    score, beats = repair_beats(score, [step for step in BEAT_STEPS if step not in rules.skip])
     retimed = "clock" not in rules.skip and not beats.on_grid
     for step, done in (("offset", beats.offset != 0.0), ("metre", bool(beats.metre)), ("clock", retimed)):
         notes[step] += score.note_num() * done

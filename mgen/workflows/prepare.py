@@ -54,6 +54,9 @@ class PrepareConfig:
         MAX_SILENCE, "tabs: drop chunks that are silent for a larger share of their time.", least=0
     )
     skip: list[str] = option([], f"Cleaning steps to leave out, of: {', '.join(CLEANING_STEPS)}.")
+    pedal: bool = option(
+        False, "Lengthen the notes that the sustain pedal holds, which reveals the files that have a pedal."
+    )
     tab_events: bool = option(False, "tabs: also write each chunk as rows of (semitone, octave, dur_log, dotted).")
     chord_note: str = option("top", "tab_events: the note kept of a chord, top or bottom.", words=("top", "bottom"))
     near_duplicates: str = option("join", "Near duplicates: join to one work, drop all but the first, or ignore.")
@@ -93,6 +96,7 @@ class PrepareConfig:
             on_grid_only=self.on_grid_only,
             long_rest=self.long_rest,
             max_silence=self.max_silence,
+            pedal=self.pedal,
             tab_events=self.tab_events,
             chord_note=cast(Voice, self.chord_note),
         )
