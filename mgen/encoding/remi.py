@@ -216,9 +216,9 @@ class Remi:
         event = tokens.latest(is_bar | is_position)
         position = np.flatnonzero(is_position)
         step, outside = np.zeros(len(flat), np.int64), np.zeros(len(flat), bool)
-        named, signature = value[position], metre[position]
-        step[position] = inside = named >> halved[signature]
-        outside[position] = (inside >= length[signature]) | (named & halved[signature] > 0)
+        place, signature = value[position], metre[position]
+        step[position] = place >> halved[signature]
+        outside[position] = (step[position] >= length[signature]) | (place & halved[signature] > 0)
         tick = bar_tick + np.where(event >= 0, step[event], 0)
         program = np.zeros(len(flat), np.int64)
         if self.multi:
