@@ -81,7 +81,12 @@ def _score_of(data: bytes) -> core.ScoreTick:
 
 
 def _set_sounds(score: core.ScoreTick, file: MidiFile) -> core.ScoreTick:
-    """Sets name, program and drums of the tracks of a labelled file; splits those whose program changes under notes."""
+    """Sets time signatures of a labelled file, and name, program and drums of its tracks.
+
+    A track whose program changes under notes is split.
+    """
+    signatures: Any = [core.TimeSignatureTick(*signature) for signature in file.signatures]
+    score.time_signatures = signatures
     sounds = ChannelSounds(event for track in file.tracks for event in track.events)
     tracks: list[core.TrackTick] = []
     for track in score.tracks:

@@ -1,4 +1,4 @@
-"""Walks the chunks and events of a MIDI file, mends its container and finds the events that set the sound of channels.
+"""Walks the chunks and events of a MIDI file, mends its container, finds time signatures and what sets channels' sound.
 
 Real files have longer headers, wrong numbers of tracks and chunks a few bytes too long or too short; players shrug. The
 walk skips runs of notes with one regular expression each, so it costs little. Knows nothing of what the events mean.
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mgen.errors import RejectedFile
+from mgen.time_signatures import Signature
 
 HEADER_BYTES = 14
 _MAX_TRACKS = 0xFFFF
@@ -28,7 +29,7 @@ _PARTS = {
     b"D": rb"[\x00-\x7f]",
     b"N": rb"[\x01-\x05\x07-\x61\x66-\x7f]",
     b"O": rb"[\x01-\x7f]",
-    b"M": rb"\xff[^\x03\x21\x2f](?:\x00|\x01.|\x02.{2}|\x03.{3}|\x04.{4}|\x05.{5})",
+    b"M": rb"\xff[^\x03\x21\x2f\x58](?:\x00|\x01.|\x02.{2}|\x03.{3}|\x04.{4}|\x05.{5})",
 }
 
 
@@ -48,7 +49,7 @@ _DELTAS = _pattern(rb"(T)(?:M|[\x80-\xef]?DD)")
 _LENGTH = _pattern(rb"T")
 _EMPTY_TEXT = b"\xff\x01\x00"  # in place of a system exclusive message
 
-_END, _NAME, _PORT = 0x2F, 0x03, 0x21  # types of meta events
+_END, _NAME, _PORT, _SIGNATURE = 0x2F, 0x03, 0x21, 0x58  # types of meta events
 
 
 class ChannelEvent(NamedTuple):
@@ -73,6 +74,7 @@ class MidiTrack:
     name: str = ""
     port: int = 0
     events: list[ChannelEvent] = field(default_factory=list)
+    signatures: list[Signature] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,15 @@ class MidiFile:
     division: int
     tracks: list[MidiTrack]
     repairs: Counter[str]
+
+    @property
+    def signatures(self) -> list[Signature]:
+        """The time signatures that hold: those of the first track with any, the conductor's; the last at each tick.
+
+        Programs write a default into tracks of notes, which says nothing.
+        """
+        conductor = next((track.signatures for track in self.tracks if track.signatures), [])
+        return list({signature[0]: signature for signature in conductor}.values())
 
     def labelled(self, division: int) -> bytes:
         """The file with tracks named by their number, in which the program of every note is its channel."""
@@ -192,6 +203,7 @@ class _Walk:
         self.ran_on = 0  # number of events without a status of their own where it has ended
         self.name, self.port, self.tick, self.status, self.sysex = "", 0, 0, 0, b""
         self.found: list[tuple[int, int, bytes]] = []  # tick, status, data
+        self.signatures: list[Signature] = []
         self.waits: list[bytes] = []  # delta times since `tick`
         self.skipped: list[tuple[int, int]] = []  # from and to, since `tick`
         self.since: list[tuple[int, int]] = []  # skipped since `status` was set
@@ -219,7 +231,7 @@ class _Walk:
             done = end
         body = b"".join((*parts, self.data[done : self.last]))
         events = [ChannelEvent(tick, self.number, self.port, status, data) for tick, status, data in self.found]
-        return MidiTrack(body, self.name, self.port, events)
+        return MidiTrack(body, self.name, self.port, events, self.signatures)
 
     def _match(self, pattern: re.Pattern[bytes]) -> re.Match[bytes]:
         found = pattern.match(self.data, self.at, self.limit)
@@ -273,6 +285,8 @@ class _Walk:
             self.edits.append((at + 1, at + 2, b"\x01"))
         elif kind == _PORT and content:
             self.port = content[0]
+        elif kind == _SIGNATURE and len(content) >= 2 and content[0] and content[1] < 8:
+            self.signatures.append((self._now(), content[0], 1 << content[1]))
 
     def _running_status(self) -> int:
         for begin, end in self.since:
@@ -305,12 +319,16 @@ class _Walk:
     def _add(self, status: int, data: bytes) -> None:
         if len(self.found) == _MAX_EVENTS:
             raise UnreadableTrackError(f"more than {_MAX_EVENTS} messages that set the sound")
+        self.found.append((self._now(), status, data))
+
+    def _now(self) -> int:
+        """Tick of the event that was read last."""
         for begin, end in self.skipped:
             self.waits += _DELTAS.findall(self.data, begin, end)
         self.tick += _ticks(b"".join(self.waits))
         self.skipped.clear()
         self.waits.clear()
-        self.found.append((self.tick, status, data))
+        return self.tick
 
 
 def _ticks(deltas: bytes) -> int:

@@ -43,6 +43,10 @@ def tempo(microseconds, tick=0):
     return meta(0x51, microseconds.to_bytes(3, "big"), tick)
 
 
+def signature(numerator, denominator, tick=0):
+    return meta(0x58, bytes([numerator, denominator.bit_length() - 1, 24, 8]), tick)
+
+
 def track(*parts, end=END):
     """The events of a track, in the order of their ticks; those of one tick as given."""
     events = sorted((event for part in parts for event in part), key=lambda event: event[0])

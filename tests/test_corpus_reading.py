@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import symusic
-from midi_bytes import control, midi_file, note, tempo, track
+from midi_bytes import control, midi_file, note, signature, tempo, track
 from midi_bytes import program as program_change
 
 from mgen.corpus.prepare import prepare_corpus
@@ -85,6 +85,25 @@ def test_facts_are_the_file_s(song):
     facts = read_source(song, Rules()).pieces[0].facts
     assert (facts.format, facts.ticks_per_quarter, facts.tempo, facts.time_signature) == ("midi", 480, 90.0, "4/4")
     assert (facts.n_tracks, facts.pedal, facts.velocities) == (4, False, 1)
+
+
+@pytest.mark.parametrize(
+    ("conductor", "stated", "bars"),
+    [
+        (signature(3, 4), "3/4", {(3, 4)}),
+        (signature(9, 8), "9/8", {(9, 8)}),
+        (signature(4, 4) + signature(6, 8), "6/8", {(6, 8)}),
+        (signature(0, 4), "", {(4, 4)}),
+    ],
+)
+def test_the_column_says_what_the_bars_are(tmp_path, conductor, stated, bars):
+    path = tmp_path / "tune.mid"
+    notes = [note(*one) for one in line(90)]
+    path.write_bytes(midi_file(track(conductor), track(signature(4, 4) if stated else [], *notes)))
+    (piece,) = read_source(Source(path, str(path), "other", "c", "tune"), Rules()).pieces
+    read = Notes.from_ids([piece.ids], vocabulary(False)).bars
+    assert piece.facts.time_signature == stated
+    assert {(beats, unit) for _, beats, unit in read.changes()} == bars
 
 
 @pytest.mark.parametrize(

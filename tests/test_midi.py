@@ -7,7 +7,7 @@ import pretty_midi
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from midi_bytes import chunk, delta, header, meta, midi_file, note, sysex, tempo, track
+from midi_bytes import chunk, delta, header, meta, midi_file, note, signature, sysex, tempo, track
 
 from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.errors import RejectedFile
@@ -51,6 +51,26 @@ def test_what_is_wrong_is_named(data, reason, says):
     assert caught.value.reason == reason
     assert says in caught.value.detail
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("tracks", "held"),
+    [
+        ([signature(3, 4), signature(4, 4)], [(0, 3, 4)]),  # a default in the track of notes
+        ([signature(3, 4), signature(4, 4, 1920)], [(0, 3, 4)]),
+        ([[], signature(3, 4), signature(4, 4)], [(0, 3, 4)]),
+        ([signature(4, 4) + signature(6, 8) + signature(7, 8, 960)], [(0, 6, 8), (960, 7, 8)]),
+        ([signature(0, 4), signature(5, 4)], [(0, 5, 4)]),  # of an impossible one nothing is known
+        # symusic's own list of more than 24 is in no order at one tick
+        (
+            [[event for tick in range(0, 960, 24) for n in (2, 3) for event in signature(n, 4, tick)]],
+            [(tick, 3, 4) for tick in range(0, 960, 24)],
+        ),
+    ],
+)
+def test_time_signatures_are_the_conductor_s_and_at_one_tick_the_later(tracks, held):
+    score, _ = parse_midi(midi_file(*(track(note(0, 12), events) for events in tracks)))
+    assert [(one.time, one.numerator, one.denominator) for one in score.time_signatures] == held
 
 
 def test_a_riff_file_holds_the_same_music():
