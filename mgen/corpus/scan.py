@@ -78,14 +78,14 @@ def scan(
         if not root.exists():
             raise MgenError(f"{root}: no such file or folder; give folders of MIDI files, or the files")
     found, passed_over = _read_metadata(metadata, sources, roots) if metadata else _search_folders(roots)
+    why = f" ({passed_over.line})" if passed_over.line else ""
     if not found:
         places = ", ".join(map(str, [metadata] if metadata else roots)) or "no source given"
-        why = f" ({passed_over.line})" if passed_over.line else ""
         raise MgenError(f"{places}: no music to read{why}; give folders of MIDI or Guitar Pro files")
     found = _set_styles(found, styles)
     missing = {name for name, _ in styles} - {source.style for source in found}
     if missing:
-        raise MgenError(f"style '{min(missing)}' has no file; check what --style and --metadata say")
+        raise MgenError(f"style '{min(missing)}' has no file{why}; check what --style and --metadata say")
     if collections:
         found = _select_collections(found, collections)
     return Scan(sorted(_set_works(found), key=lambda source: source.path), passed_over)
