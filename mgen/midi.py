@@ -6,7 +6,8 @@ symusic takes each track for itself, so it does not know a program that another 
 
 from __future__ import annotations
 
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,11 @@ from mgen.mending import check_notes
 from mgen.midi_channels import ChannelSounds, program_of
 from mgen.midi_container import MidiFile, UnreadableTrackError, read_midi_file
 from mgen.notes import select_notes
+
+SUSTAIN, RESET = 64, 121  # controllers: the pedal, and the release of all
+_PEDAL = re.compile(rb"[\xb0-\xbf](?:[\x00-\x7f]{2}[\x80-\xff]{0,3}[\x00-\x7f]){0,8}?\x40[\x40-\x7f]")  # goes down
+
+_MOST_WITH_PEDAL = 1000  # tracks of a file in which the pedal of a channel is looked for in all of them
 
 _SMPTE_SECONDS = {24: (24, 1_000_000), 25: (25, 1_000_000), 29: (30, 1_001_000), 30: (30, 1_000_000)}
 """Number of frames that are counted as a second, and its microseconds, by the frame rate in the header."""
@@ -47,11 +53,15 @@ def parse_midi(data: bytes) -> tuple[core.ScoreTick, Counter[str]]:
 def _read_mended(file: MidiFile) -> core.ScoreTick:
     _check_header(file.kind if len(file.tracks) > 1 else 0, file.division)
     if not file.division & 0x8000:
-        return _set_sounds(_score_of(file.labelled(file.division)), file)
+        return _read_labelled(file, file.division)
     frames, microseconds = _SMPTE_SECONDS[256 - (file.division >> 8)]
-    score = _set_sounds(_score_of(file.labelled(frames * (file.division & 0xFF))), file)
+    score = _read_labelled(file, frames * (file.division & 0xFF))
     file.repairs["SMPTE time"] += 1
     return _halve_quarters(score, microseconds // 2)
+
+
+def _read_labelled(file: MidiFile, division: int) -> core.ScoreTick:
+    return _set_sounds(_share_pedals(_score_of(file.labelled(division)), file, division), file)
 
 
 def _read_as_it_is(data: bytes, fault: str) -> core.ScoreTick:
@@ -108,6 +118,29 @@ def _set_sounds(score: core.ScoreTick, file: MidiFile) -> core.ScoreTick:
         split: Any = tracks
         score.tracks = split
     return score
+
+
+def _share_pedals(score: core.ScoreTick, file: MidiFile, division: int) -> core.ScoreTick:
+    """Gives the pedal of a channel to all its tracks of a labelled file, as a synthesiser does.
+
+    It may be in a track without notes, which symusic leaves out, so the file is read once more with a note everywhere.
+    """
+    if not 1 < len(file.tracks) <= _MOST_WITH_PEDAL or not any(_PEDAL.search(track.body) for track in file.tracks):
+        return score
+    notes = b"".join(bytes([0, 0x90 | channel, 60, 1, 1, 0x80 | channel, 60, 0]) for channel in range(16))
+    pedals: dict[tuple[int, int], list[Any]] = defaultdict(list)
+    for track in _score_of(file.labelled(division, notes)).tracks:
+        pedals[file.tracks[int(track.name)].port, track.program] += filter(_is_pedal, track.controls)
+    for track in score.tracks:
+        others: Any = [control for control in track.controls if not _is_pedal(control)]
+        others += pedals[file.tracks[int(track.name)].port, track.program]
+        track.controls = others
+        track.controls.sort()
+    return score
+
+
+def _is_pedal(control: Any) -> bool:
+    return control.number in (SUSTAIN, RESET)
 
 
 def _halve_quarters(score: core.ScoreTick, microseconds: int) -> core.ScoreTick:

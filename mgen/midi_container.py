@@ -95,13 +95,18 @@ class MidiFile:
         conductor = next((track.signatures for track in self.tracks if track.signatures), [])
         return list({signature[0]: signature for signature in conductor}.values())
 
-    def labelled(self, division: int) -> bytes:
-        """The file with tracks named by their number, in which the program of every note is its channel."""
+    def labelled(self, division: int, end: bytes = b"") -> bytes:
+        """The file with tracks named by their number, in which the program of every note is its channel.
+
+        Args:
+            division: of the header.
+            end: events to put at the end of every track.
+        """
         programs = b"".join(bytes([0, 0xC0 | channel, channel]) for channel in range(16))
         parts = [struct.pack(">4sIHHH", b"MThd", 6, int(len(self.tracks) > 1), len(self.tracks), division)]
         for number, track in enumerate(self.tracks):
             name = str(number).encode()
-            body = b"".join((b"\x00\xff\x03", bytes([len(name)]), name, programs, track.body, b"\x00\xff\x2f\x00"))
+            body = b"".join((b"\x00\xff\x03", bytes([len(name)]), name, programs, track.body, end, b"\x00\xff\x2f\x00"))
             parts += (b"MTrk", struct.pack(">I", len(body)), body)
         return b"".join(parts)
 

@@ -7,7 +7,7 @@ import pretty_midi
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from midi_bytes import chunk, delta, header, meta, midi_file, note, signature, sysex, tempo, track
+from midi_bytes import chunk, control, delta, header, meta, midi_file, note, signature, sysex, tempo, track
 
 from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.errors import RejectedFile
@@ -203,3 +203,18 @@ def test_a_million_notes_are_read_or_too_long():
     assert mend(parse_midi(file(8))[0])[0].note_num() == 1_000_000
     with pytest.raises(RejectedFile, match="too long: 500000 quarter notes"):
         mend(parse_midi(file(240))[0])
+
+
+def test_the_pedal_of_a_channel_is_that_of_all_its_tracks():
+    """Also if it is in a track without notes; the pedal of another channel is not."""
+    down, up = control(64, 127, tick=10), control(64, 0, tick=900)
+    left, right, other = (
+        track(note(0)),
+        track(note(240), note(0, channel=1)),
+        track(control(64, 90, 1), up, tempo(10**6)),
+    )
+    score, _ = parse_midi(midi_file(left, right, track(control(7, 100), down), other))
+    found = [[(one.time, one.value) for one in part.controls if one.number == 64] for part in score.tracks]
+    assert [part.notes[0].time for part in score.tracks] == [0, 240, 0]
+    assert found == [[(10, 127), (900, 0)], [(10, 127), (900, 0)], [(0, 90)]]
+    assert score.note_num() == 3

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from symusic import Note, core
 
-SUSTAIN, RESET = 64, 121  # controllers: the pedal, and the release of all
+from mgen.midi import RESET, SUSTAIN
+
 HELD = 64  # lowest value of a pedal that is down
 
 
