@@ -18,11 +18,12 @@ from mgen.runs.folder import read_facts
 from mgen.runs.metrics import MetricsCallback, read_metrics
 from mgen.runs.run import Run
 
-CONFIG = {"corpus": "corpus", "policy": "policy", "steps": 3, "out": "run"}
+CONFIG = {"corpus": "corpus", "policy": "policy", "steps": 3, "out": "run", "output_dir": "run/checkpoints"}
 
 
 def reopen(folder, command="finetune", data="d", **changes):
-    return Run.open(folder, command, {**CONFIG, **changes}, data=data)
+    places = {"out": str(folder), "output_dir": f"{folder}/checkpoints"}
+    return Run.open(folder, command, {**CONFIG, **places, **changes}, data=data)
 
 
 @pytest.fixture

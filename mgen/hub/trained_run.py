@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from transformers import PreTrainedConfig
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -23,7 +22,8 @@ from mgen.errors import MgenError
 from mgen.models.pretrained import read_config, stated_context
 from mgen.renames import check_run_folder
 from mgen.runs.checkpoints import MANIFEST, check_manifest
-from mgen.stored import explain_damage, read_json
+from mgen.runs.folder import read_options
+from mgen.stored import read_json
 
 CRITIC_FILE = "critic.json"
 REMEDY = "train again"
@@ -84,7 +84,7 @@ class TrainedRun:
             raise MgenError(f"{folder}: a run of mgen {command} has no model; expected one of {', '.join(COMMANDS)}")
         if not facts.get("finished"):
             raise MgenError(f"{folder}: is not finished; give its mgen {command} command again, then push")
-        options = _read_yaml(folder / "config.yaml")
+        options = read_options(folder)
         check_run_folder(folder, str(command), options)
         model = folder / "model"
         critic = _read_json(model / CRITIC_FILE, required=False)
@@ -204,9 +204,3 @@ def _check_inside(folder: Path) -> None:
 
 def _read_json(path: Path, required: bool = True) -> dict[str, Any]:
     return read_json(path, REMEDY) if required or path.is_file() else {}
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    with explain_damage(path, REMEDY):
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return content if isinstance(content, dict) else {}

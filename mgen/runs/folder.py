@@ -32,8 +32,9 @@ CONFIG_FILE = "config.yaml"
 CHECKPOINTS = "checkpoints"
 
 # Options that may differ when a run is resumed: none of them changes a weight.
-_FREE = {"out", "json", "debug", "logging_steps", "report_to", "disable_tqdm", "project", "run_name"}
+_FREE = {"out", "output_dir", "json", "debug", "logging_steps", "report_to", "disable_tqdm", "project", "run_name"}
 _FREE |= {"sample_steps", "sample_prompts", "sample_tokens", "allow_equal_rewards"}
+_FREE |= {"restore_callback_states_from_checkpoint"}
 
 _DATA = {"corpus", "pairs"}  # options that name what the fact `data` is the hash of
 _INPUTS = ("bands", "critic", "init", "policy")  # options that name other files and folders
@@ -88,6 +89,20 @@ def read_facts(folder: Path) -> Facts:
     return facts
 
 
+def read_options(folder: Path) -> dict[str, Any]:
+    """Reads config.yaml.
+
+    Raises:
+        MgenError: It is missing, or holds no options.
+    """
+    path = folder / CONFIG_FILE
+    with explain_damage(path, REMEDY):
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(config, dict):
+        raise MgenError(f"{path}: expected options, found {type(config).__name__}; {REMEDY}")
+    return config
+
+
 def write_facts(folder: Path, facts: Facts) -> None:
     """Writes run.json."""
     write_atomically(folder / RUN_FILE, json.dumps(facts, indent=1))
@@ -113,7 +128,7 @@ def _find(
 
     if stored["command"] != command:
         refuse(f"holds a run of mgen {stored['command']}, not {command}")
-    before = _read_config(folder)
+    before = read_options(folder)
     check_run_folder(folder, command, before)
     # What is read is compared by content, where that is known: it may be named by another path, and it may change.
     known = {key: found for key, found in stored.get("inputs", {}).items() if key in inputs}
@@ -129,15 +144,6 @@ def _find(
         if stored.get(key) != value:
             refuse(f"started with {key} {stored.get(key)}, now {value}")
     return stored
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG_FILE
-    with explain_damage(path, REMEDY):
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(config, dict):
-        raise MgenError(f"{path}: expected options, found {type(config).__name__}; {REMEDY}")
-    return config
 
 
 def _content_hash(name: str | None) -> str:
