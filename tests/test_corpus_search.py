@@ -95,6 +95,7 @@ def test_what_is_not_music_is_passed_over_and_rejected_when_named(tmp_path, name
         ("locked.zip", locked(zipped([("a.mid", SONG)])), "encrypted"),
         ("many.zip", zipped([(f"{i}.mid", SONG) for i in range(4)]), "too large"),
         ("a.mid.gz", gzip.compress(SONG)[:-9], "broken"),
+        ("text.mid.gz", gzip.compress(b"text"), "unknown format"),
         ("bomb.mid.gz", gzip.compress(SONG + bytes(5000)), "too large"),
     ],
 )

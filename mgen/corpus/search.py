@@ -96,7 +96,8 @@ def _members(archive: Path) -> dict[str, bool]:
 def _kind(file: Path) -> str:
     """`music`, `archive` (a sound zip archive) or `other`, by content; a file that cannot be opened is `music`."""
     suffix = file.suffix.lower()
-    if suffix in EXTENSIONS and not file.name.startswith("."):  # `._song.mid` is a leftover of macOS
+    inner = Path(file.stem).suffix.lower() if suffix == ".gz" else suffix
+    if inner in EXTENSIONS and not file.name.startswith("."):  # `._song.mid` is a leftover of macOS
         return "music"
     try:
         start = read_start(file)
