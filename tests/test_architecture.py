@@ -162,6 +162,21 @@ def test_torch_load_always_says_weights_only():
     assert [call for call in calls if "weights_only" not in call[2]] == []
 
 
+def test_loaders_of_transformers_are_never_trusted():
+    """By itself transformers asks on the terminal whether to run the code of a folder."""
+    own = {"cls", "Remi", "StyleCritic", "RealismCritic", "SequenceCritic"}  # these call `load_model`
+    calls = [
+        (relative(path), node.lineno, {keyword.arg for keyword in node.keywords})
+        for path in python_files(*PACKAGES, "scripts")
+        for node in nodes(path.read_text())
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in {"from_pretrained", "from_config"}
+        and ast.unparse(node.func.value) not in own
+    ]
+    assert calls and [call for call in calls if "trust_remote_code" not in call[2]] == []
+
+
 def text_files():
     folders = (*PACKAGES, "scripts", "tests", "configs", "docs", "examples", ".ci")
     suffixes = {".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".jinja", ".html", ".css", ".js", ""}

@@ -170,7 +170,7 @@ def test_what_is_no_clamp_says_so(tmp_path):
     with pytest.raises(MgenError, match="found 0"):
         ClampEmbedder.load(tmp_path / "nowhere")
     (tmp_path / "broken.pth").write_bytes(b"no weights")
-    with pytest.raises(MgenError, match="cannot be read as weights"):
+    with pytest.raises(MgenError, match=r"cannot be read .*download it again"):
         ClampEmbedder.load(tmp_path / "broken.pth")
     torch.save({"model": {"text_proj.weight": torch.zeros(2, 2)}}, tmp_path / "text.pth")
     with pytest.raises(MgenError, match=r"expected tensors symbolic_model\.\*.*found text_proj\.weight"):
@@ -188,5 +188,5 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
             return (print, ("run",))
 
     torch.save({"model": Sneaky()}, tmp_path / "sneaky.pth")
-    with pytest.raises(MgenError, match="cannot be read as weights"):
+    with pytest.raises(MgenError, match=r"cannot be read .*download it again"):
         ClampEmbedder.load(tmp_path / "sneaky.pth")

@@ -19,7 +19,9 @@ from transformers import BertConfig, BertModel
 
 from mgen.arrays import Floats
 from mgen.errors import MgenError
+from mgen.models.pretrained import check_finite, check_size
 from mgen.notes import STEPS_PER_QUARTER, Notes
+from mgen.stored import explain_damage
 
 TICKS = 480  # ticks per quarter note in the text, as in most MIDI files of the models' training
 TEMPO = 500_000  # microseconds per quarter note in the text; `Notes` have no tempo
@@ -75,14 +77,12 @@ class ClampEmbedder:
                 f"{', '.join(sorted(state)[:3]) or 'none'}; give weights of CLaMP 2, CLaMP 3 or M3"
             )
         tower = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-        try:
+        check_finite(file, tower)
+        with explain_damage(file, "another architecture: give weights of CLaMP 2, CLaMP 3 or M3"):
             encoder, patch_embedding = _build_encoder(tower)
             projected = TOWERS[prefix]
             projection = _linear(state, projected) if projected else None
-        except (KeyError, RuntimeError, ValueError) as error:
-            why = " ".join(str(error).split())[:200]
-            raise MgenError(f"{file}: its symbolic tower is of another architecture ({why})") from error
-        return cls(encoder, patch_embedding, projection)
+            return cls(encoder, patch_embedding, projection)
 
     @torch.no_grad()
     def __call__(self, notes: Notes) -> Floats:
@@ -178,13 +178,10 @@ def _weights_file(path: Path) -> Path:
 
 
 def _state(file: Path) -> dict[str, Tensor]:
-    try:
+    with explain_damage(file, "download it again"):
         if file.suffix == ".safetensors":
             return load_file(file)
         stored: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged, foreign and unsafe files raise different exceptions
-        why = " ".join(str(error).split())[:120]
-        raise MgenError(f"{file}: cannot be read as weights ({why}); download it again") from error
     state = stored.get("model", stored) if isinstance(stored, dict) else {}
     return (
         {name: value for name, value in state.items() if isinstance(value, Tensor)} if isinstance(state, dict) else {}
@@ -204,13 +201,14 @@ def _build_encoder(tower: dict[str, Tensor]) -> tuple[BertModel, nn.Linear]:
         intermediate_size=base["encoder.layer.0.intermediate.dense.weight"].shape[0],
         max_position_embeddings=base["embeddings.position_embeddings.weight"].shape[0],
     )
+    check_size(lambda: BertModel(config), {name: weight.shape for name, weight in base.items()})
     encoder = BertModel(config)
     encoder.load_state_dict(base)
     return encoder, _linear(tower, "patch_embedding.")
 
 
 def _linear(state: dict[str, Tensor], prefix: str) -> nn.Linear:
-    weight, bias = state[f"{prefix}weight"], state[f"{prefix}bias"]
-    layer = nn.Linear(weight.shape[1], weight.shape[0])
-    layer.load_state_dict({"weight": weight, "bias": bias})
+    weights = {name: state[f"{prefix}{name}"] for name in ("weight", "bias")}
+    layer = nn.Linear(weights["weight"].shape[1], weights["weight"].shape[0], device="meta")
+    layer.load_state_dict(weights, assign=True)
     return layer

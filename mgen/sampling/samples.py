@@ -160,14 +160,19 @@ def read_samples(folder: Path | str) -> Samples:
     check_metrics_keys(path, content)
     with explain_damage(path, "evaluate again"):
         items = [Sample(**{key: item[key] for key in keys}) for item in content["items"]]
-        tempo, systems = finite(content["tempo"]), [str(system) for system in content["systems"]]
-        if tempo <= 0 or not all(map(_is_sample, items)):
-            raise ValueError("the tempo or a sample has values of other kinds")
+        target, tempo, systems = content["target"], finite(content["tempo"]), content["systems"]
+        if (
+            tempo <= 0
+            or not isinstance(target, str)
+            or not isinstance(systems, list)
+            or not all(map(_is_sample, items))
+        ):
+            raise ValueError("the target, the tempo or a sample has values of other types")
         for item in items:
             file = folder / item.file
             if not file.resolve().is_relative_to(folder.resolve()) or not file.is_file():
                 raise MgenError(f"{path}: names {item.file}, which is not a file in {folder}; evaluate again")
-    return Samples(folder, str(content["target"]), tempo, systems, items)
+        return Samples(folder, target, tempo, systems, items)
 
 
 def _is_sample(item: Sample) -> bool:
