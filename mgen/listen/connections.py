@@ -50,7 +50,8 @@ class GuardedConnection(H11Protocol):
         self._timer = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
         self._number, self._arriving = next(_numbers), True
         self._network = network(self.client[0]) if self.client else ""
-        own = [other for other in self.connections if other._network == self._network]
+        guarded = [other for other in self.connections if isinstance(other, GuardedConnection)]
+        own = [other for other in guarded if other._network == self._network]
         if len(own) > ADDRESS_CONNECTIONS:
             waiting = [other for other in own if other._arriving and not other.transport.is_closing()]
             min(waiting, key=lambda other: other._number).transport.abort()

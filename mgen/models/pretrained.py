@@ -132,7 +132,7 @@ def weight_shapes(folder: Path) -> dict[str, list[int]]:
     Raises:
         MgenError: A file is damaged.
     """
-    shapes = {}
+    shapes: dict[str, list[int]] = {}
     for path in sorted(folder.glob("*.safetensors")):
         with explain_damage(path, REMEDY), safe_open(path, "pt") as file:
             shapes |= {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 it is no mapping

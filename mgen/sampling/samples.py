@@ -161,12 +161,8 @@ def read_samples(folder: Path | str) -> Samples:
     with explain_damage(path, "evaluate again"):
         items = [Sample(**{key: item[key] for key in keys}) for item in content["items"]]
         target, tempo, systems = content["target"], finite(content["tempo"]), content["systems"]
-        if (
-            tempo <= 0
-            or not isinstance(target, str)
-            or not isinstance(systems, list)
-            or not all(map(_is_sample, items))
-        ):
+        typed = isinstance(target, str) and isinstance(systems, list) and all(map(_is_sample, items))
+        if tempo <= 0 or not typed:
             raise ValueError("the target, the tempo or a sample has values of other types")
         for item in items:
             file = folder / item.file
