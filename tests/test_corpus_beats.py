@@ -227,8 +227,18 @@ def test_an_odd_bar_lasts_until_the_next_eighth_and_the_music_after_it_keeps_its
     expected = [onset if onset < 35.75 else onset + 0.25 for onset, *_ in written]
     np.testing.assert_array_equal(np.sort(onsets(moved)), np.sort(expected))
     assert_same(repair_beats(moved)[0], moved)
-    # a piece of such bars is none with an odd bar
-    score = score_of(song(4), 480, [(0, 15, 16)])
+
+
+def test_a_piece_in_sixteenths_is_written_in_eighths():
+    score = score_of(song(3), 480, [(0, 9, 16)], [(0, 50), (8, 60)])
+    moved, beats = repair_beats(score)
+    assert beats.metre == "9/16 -> 9/8" and signatures(moved) == [(0, 9, 8)]
+    np.testing.assert_array_equal(onsets(moved), 2 * onsets(score))
+    assert [(tempo.time / 480, round(tempo.qpm)) for tempo in moved.tempos] == [(0, 100), (16, 120)]
+    assert Notes.from_scores([moved]).bars.changes() == [(0, 9, 8)]
+    assert_same(repair_beats(moved)[0], moved)
+    # so many bars among quarters are no accident
+    score = score_of(song(4), 480, [(0, 15, 16), (15, 4, 4)])
     assert_same(lengthen_odd_bars(score)[0], score)
     with pytest.raises(RejectedFile, match="15/16"):
         Notes.from_scores([score])

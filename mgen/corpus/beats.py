@@ -226,7 +226,8 @@ def lengthen_odd_bars(score: core.ScoreTick) -> tuple[core.ScoreTick, str]:
     """Makes bars that are not of whole eighths, which tokens cannot write, last until the next eighth.
 
     The music after them keeps its beats, that much later; a note held into it is that much longer. Returns what
-    replaced what. A piece stays as it is if such bars are more than `MAX_ODD_SHARE` of it.
+    replaced what. A piece with more than `MAX_ODD_SHARE` of such bars is written at twice its note values if its beats
+    are all of sixteenths (9/16), and else stays as it is.
     """
     signatures = _signatures(score)
     eighths = [8 * numerator / denominator for _, numerator, denominator in signatures]
@@ -235,7 +236,7 @@ def lengthen_odd_bars(score: core.ScoreTick) -> tuple[core.ScoreTick, str]:
         return score, ""
     spans = _spans(signatures, score.end())
     if spans[odd].sum() > MAX_ODD_SHARE * spans.sum():
-        return score, ""
+        return _double_note_values(score, signatures)
     eighth = score.ticks_per_quarter / 2
     lines, longer = [-np.inf], [0.0]
     for number in np.flatnonzero(odd).tolist():
@@ -255,6 +256,21 @@ def lengthen_odd_bars(score: core.ScoreTick) -> tuple[core.ScoreTick, str]:
         metres.append(core.TimeSignatureTick(tick, numerator, denominator))
     score.time_signatures = metres
     return score, f"{' '.join(written)} -> {' '.join(dict.fromkeys(written.values()))}"
+
+
+def _double_note_values(score: core.ScoreTick, signatures: Signatures) -> tuple[core.ScoreTick, str]:
+    """Makes eighths of sixteenths, and plays them twice as fast, in a piece of which these are the beats."""
+    if any(denominator != 16 for *_, denominator in signatures):
+        return score, ""
+    quarter = score.ticks_per_quarter
+    score = score.resample(2 * quarter, 0)
+    score.ticks_per_quarter = quarter
+    tempos: Any = [core.TempoTick(tempo.time, mspq=tempo.mspq // 2) for tempo in score.tempos]
+    tempos = tempos or [core.TempoTick(0, mspq=_DEFAULT_TEMPO // 2)]
+    metres: Any = [core.TimeSignatureTick(2 * tick, numerator, 8) for tick, numerator, _ in signatures]
+    score.tempos, score.time_signatures = tempos, metres
+    old, new = (" ".join(dict.fromkeys(f"{numerator}/{unit}" for _, numerator, _ in signatures)) for unit in (16, 8))
+    return score, f"{old} -> {new}"
 
 
 def replace_metre(score: core.ScoreTick, moved_onto_grid: bool = False) -> tuple[core.ScoreTick, str]:
