@@ -65,7 +65,8 @@ def _hold(notes: dict[str, NDArray[Any]], downs: NDArray[np.int64], ups: NDArray
     order = np.lexsort((onset, pitch))
     again = np.flatnonzero((np.diff(pitch[order]) == 0) & (np.diff(onset[order]) > 0))
     until[order[again]] = np.minimum(until[order[again]], onset[order[again + 1]])
-    return np.maximum(until, end) - onset
+    duration: NDArray[np.int64] = np.maximum(until, end) - onset
+    return duration
 
 
 def _with_duration(notes: dict[str, NDArray[Any]], duration: NDArray[np.int64]) -> Any:
