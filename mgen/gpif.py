@@ -26,10 +26,12 @@ _NO_STRING = 128
 _MAX_VOICES = 32  # of a track; a staff has 4
 
 NODES = {
-    **{2.4: 36, 2.7: 34, 3: 31, 3.2: 31, 4: 28, 5: 24, 5.8: 34, 7: 19, 8.2: 36, 9: 28, 9.6: 34, 12: 12},
-    **{14.7: 34, 16: 28, 17: 36, 19: 19, 21.7: 34, 24: 24},
+    **{2: 36, 2.4: 36, 2.7: 34, 3: 31, 3.2: 31, 4: 28, 5: 24, 5.8: 34, 7: 19, 8: 36, 8.2: 36, 9: 28, 9.6: 34, 10: 34},
+    **{12: 12, 14: 34, 14.7: 34, 15: 34, 16: 28, 17: 36, 19: 19, 21: 34, 21.7: 34, 22: 34, 24: 24},
 }
-"""Frets from the open or fretted end of a string to a node -> semitones above the string of the harmonic there."""
+"""Frets from the open or fretted end of a string to a node, of older versions the nearest whole fret -> semitones above
+the string of the harmonic there, its second to eighth.
+"""
 
 _NOTE_VALUES = ("Whole", "Half", "Quarter", "Eighth", "16th", "32nd", "64th", "128th", "256th")
 _DYNAMICS = ("PPP", "PP", "P", "MP", "MF", "F", "FF", "FFF")

@@ -414,10 +414,26 @@ def test_how_long_a_note_sounds_may_differ_from_its_length():
     assert played(song) == [(0, 480, 64), (960, 720, 59), (1920, 960, 55), (2880, 3840, 55), (3840, 960, 64)]
 
 
+NODES = [
+    (12, 76),
+    (7, 83),
+    (19, 83),
+    (5, 88),
+    (4, 92),
+    (9, 92),
+    (3, 95),
+    (10, 98),
+    (15, 98),
+    (2, 100),
+    (8, 100),
+    (11, 75),
+]
+
+
 @every_version
-@pytest.mark.parametrize(("fret", "pitch"), [(12, 76), (7, 83), (19, 83), (5, 88), (4, 92), (9, 92), (3, 95), (8, 72)])
+@pytest.mark.parametrize(("fret", "pitch"), NODES)
 def test_natural_harmonics_sound_where_their_node_is(version, fret, pitch):
-    song = tab(f"1 {fret}/1")  # on the open E, 64; over fret 8 there is no node
+    song = tab(f"1 {fret}/1")  # on the open E, 64; near fret 11 there is no node
     note(song, 0).effect.harmonic = models.NaturalHarmonic()
     assert played(song, version) == [(0, 3840, pitch)]
 
