@@ -50,9 +50,9 @@ def test_a_run_that_was_killed_before_run_json_begins_again(left, place):
     run = reopen("run")
     assert read_facts(place / "run") == run.facts and not run.finished
     assert yaml.safe_load((place / "run" / "config.yaml").read_text()) == CONFIG
-    (place / "full").mkdir()
-    (place / "full" / "letter.txt").write_text("dear")
-    refused("full: not empty and not a run of mgen", "full")
+    for other in ("full/letter.txt", "strange/checkpoints/checkpoint-5"):
+        (place / other).mkdir(parents=True)
+        refused("not empty and not a run of mgen", other.partition("/")[0])
 
 
 DAMAGE = [b"", b'{"command": ', b"[]", b"null", b"3", b"\xff\xfe\x00"]

@@ -99,7 +99,7 @@ def words(corpus, out, steps=12):
 
 
 def test_killed_at_four_moments_it_ends_as_an_uninterrupted_run(small_corpus, tmp_path, monkeypatch):
-    """In a step, while a checkpoint is written, after the last one, and while the model is written."""
+    """In a step, while a checkpoint is written, after the last one, while the model is written; then it is moved."""
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     assert pretrain.main(words(small_corpus, straight)) == 0
 
@@ -126,7 +126,9 @@ def test_killed_at_four_moments_it_ends_as_an_uninterrupted_run(small_corpus, tm
     assert last_complete(killed / "checkpoints").name == "checkpoint-12"
     kill(checkpoints, "write_manifest", at=1)
     assert (killed / "model.part" / "model.safetensors").is_file()
-    assert pretrain.main(words(small_corpus, killed)) == 0
+    killed = killed.rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    assert pretrain.main(words(os.path.relpath(small_corpus), "./moved/")) == 0
 
     for path in sorted((straight / "model").iterdir()):
         assert path.read_bytes() == (killed / "model" / path.name).read_bytes(), path.name

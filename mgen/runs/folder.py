@@ -118,7 +118,8 @@ def _find(
     """
     if not (folder / RUN_FILE).exists():
         before_run = {CHECKPOINTS, CONFIG_FILE, LOCK, f".{CONFIG_FILE}.part", f".{RUN_FILE}.part"}
-        if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= before_run):
+        left = [path.name for path in (*folder.glob("*"), *folder.glob("*/*"))]
+        if not before_run.issuperset(left) or (folder.exists() and not folder.is_dir()):
             raise MgenError(f"{folder}: not empty and not a run of mgen; choose another --out")
         return None
     stored = read_facts(folder)
