@@ -181,6 +181,19 @@ def test_links_are_followed_once_each(tmp_path):
     assert {reason(music / name) for name in ("gone.mid", "self")} == {"missing"}
 
 
+def test_a_file_of_two_styles_has_that_of_its_own_folder(tmp_path):
+    for name in ("jazz", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.mid").write_bytes(SONG)
+    os.symlink(tmp_path / "jazz" / "jazz.mid", tmp_path / "other" / "again.mid")
+    found = scan(styles=[("jazz", tmp_path / "jazz"), ("other", tmp_path / "other")])
+    assert [(source.file.name, source.style) for source in found.sources] == [
+        ("jazz.mid", "jazz"),
+        ("other.mid", "other"),
+    ]
+    assert found.passed_over.links == 1
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
 def test_what_is_no_file_is_not_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe")

@@ -124,7 +124,11 @@ def _search_folders(roots: Sequence[Path]) -> tuple[list[Source], PassedOver]:
     for root in sorted(roots, key=lambda root: len(Path(os.path.abspath(root)).parts)):
         for one in find_music(root):
             if one.kind == "music":
-                music[one.real] = _source_at(one.file, root)
+                known = music.get(one.real)
+                if known and os.path.abspath(known.file) == one.real != os.path.abspath(one.file):
+                    links.add(one.file)  # a link to a file of another source
+                else:
+                    music[one.real] = _source_at(one.file, root)
             elif one.kind == "other":
                 others[one.real] = extension(one.file.name)
             else:
