@@ -135,9 +135,9 @@ def _check_silence(tempos: Tempos, absurd: Mask, hits: Longs, onset: Longs, end:
     when, pace = tempos
     start, stop = when[absurd], np.append(when[1:], np.iinfo(np.int64).max)[absurd]
     begun, ended = np.sort(np.append(hits, onset)), np.sort(np.append(hits + 1, end))
-    heard = (stop > start) & (np.searchsorted(begun, stop) > np.searchsorted(ended, start, side="right"))
-    if heard.any():
-        tempo = int(pace[absurd][heard][0])
+    sounding = (stop > start) & (np.searchsorted(begun, stop) > np.searchsorted(ended, start, side="right"))
+    if sounding.any():
+        tempo = int(pace[absurd][sounding][0])
         found = f"{6e7 / tempo:.1f} quarter notes per minute" if tempo > 0 else "0 microseconds per quarter note"
         raise RejectedFile("tempo", f"{found}, expected {TEMPO_RANGE[0]:g} to {TEMPO_RANGE[1]:g} quarter notes")
 
