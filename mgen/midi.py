@@ -155,13 +155,13 @@ def _halve_quarters(score: core.ScoreTick, microseconds: int) -> core.ScoreTick:
 
 
 def _unwrap(data: bytes) -> bytes:
-    """The MIDI file inside a RIFF file of type RMID; other data unchanged."""
+    """The MIDI file inside a RIFF file of type RMID, with the chunks after it; other data unchanged."""
     if data[:4] != b"RIFF" or data[8:12] != b"RMID":
         return data
     at = 12
     while at + 8 <= len(data):
         size = int.from_bytes(data[at + 4 : at + 8], "little")
         if data[at : at + 4] == b"data":
-            return data[at + 8 : at + 8 + size]
+            return data[at + 8 :]
         at += 8 + size + size % 2
     raise RejectedFile("broken", "a RIFF file without a data chunk")

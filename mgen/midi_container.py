@@ -72,7 +72,7 @@ class MidiTrack:
 
     body: bytes
     name: str = ""
-    port: int = 0
+    port: int = 0  # each has 16 channels; tracks that do not say are on the lowest
     events: list[ChannelEvent] = field(default_factory=list)
     signatures: list[Signature] = field(default_factory=list)
 
@@ -157,6 +157,11 @@ def read_midi_file(data: bytes) -> MidiFile:
         raise UnreadableTrackError("the last chunk is cut off")
     repairs["track count"] += declared != len(tracks)
     repairs["file type"] += kind > 2
+    lowest = min((track.port for track in tracks if track.port >= 0), default=0)
+    for track in tracks:
+        if track.port < 0:
+            track.port = lowest
+            track.events = [event._replace(port=lowest) for event in track.events]
     return MidiFile(kind, division, tracks, +repairs)
 
 
@@ -206,7 +211,7 @@ class _Walk:
         self.at = 0
         self.ended = False  # by an end-of-track event
         self.ran_on = 0  # number of events without a status of their own where it has ended
-        self.name, self.port, self.tick, self.status, self.sysex = "", 0, 0, 0, b""
+        self.name, self.port, self.tick, self.status, self.sysex = "", -1, 0, 0, b""
         self.found: list[tuple[int, int, bytes]] = []  # tick, status, data
         self.signatures: list[Signature] = []
         self.waits: list[bytes] = []  # delta times since `tick`

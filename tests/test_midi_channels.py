@@ -43,6 +43,7 @@ def beats(n, channel=0, first=0):
     return [event for i in range(n) for event in note(480 * (first + i), 240, 60, channel)]
 
 
+PORT_0 = meta(0x21, b"\x00")
 PIANO = meta(0x21, b"\x07") + beats(1, first=40)  # on another port, so that no file is of drums alone
 
 CASES = {
@@ -130,7 +131,11 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_what_sounds(name):
     tracks, expected = CASES[name]
-    assert sounds(*tracks, PIANO) == [*expected, 0]
+    assert sounds(*(PORT_0 + events for events in tracks), PIANO) == [*expected, 0]
+
+
+def test_tracks_that_name_no_port_are_on_the_lowest():
+    assert sounds(program(5) + program(9, 1), meta(0x21, b"\x02") + beats(1) + beats(1, 1, first=1)) == [5, 9]
 
 
 def test_a_track_is_split_where_its_program_changes():
