@@ -20,9 +20,12 @@ from guitarpro import models
 from mgen.errors import RejectedFile
 from mgen.xml_files import check_xml
 
+MAX_BARS = 10_000  # most bars with repeats unrolled; the longest real piece seen has 400
 MAX_WRITTEN = 200_000  # bars of all tracks, beats and notes as written; the largest real score seen has 25,000
+MAX_ENTRY = 20_000  # bytes of what may be used many times; the largest real one seen has 800
 N_STRINGS = 256  # numbers of strings; a note without one has the number 128 + its pitch
 _NO_STRING = 128
+_REPEATED = ("Bars", "Voices", "Beats", "Notes", "Rhythms")  # tables whose entries may be used many times
 _MAX_VOICES = 32  # of a track; a staff has 4
 
 NODES = {
@@ -87,24 +90,33 @@ class _Score:
         self.root = root
         self.tables = {
             name: {entry.get("id", ""): entry for entry in root.iterfind(f"{name}/*")}
-            for name in ("Tracks", "Bars", "Voices", "Beats", "Notes", "Rhythms")
+            for name in ("Tracks", *_REPEATED)
         }
+        for name in _REPEATED:
+            for key, entry in self.tables[name].items():
+                if sum(20 + len(part.text or "") for part in entry.iter()) > MAX_ENTRY:
+                    raise RejectedFile(
+                        "broken", f"score.gpif has an entry {key[:20]!r} of {name} of over {MAX_ENTRY} bytes"
+                    )
         self.room = MAX_WRITTEN
 
     def song(self) -> tuple[Any, Tempos]:
         """The song and its tempos."""
         master_bars = self.root.findall("MasterBars/MasterBar")
+        if len(master_bars) > MAX_BARS:
+            raise RejectedFile("too long", f"{len(master_bars)} bars, at most {MAX_BARS} are read")
         song = models.Song(tracks=[], measureHeaders=[])
         song.measureHeaders = [_header(number, bar) for number, bar in enumerate(master_bars, 1)]
         rows = [_words(bar, "Bars") for bar in master_bars]  # of each bar, its parts: the staves of all tracks
         first = 0
-        for number, key in enumerate(_words(self.root, "MasterTrack/Tracks"), 1):
+        for number, key in enumerate(dict.fromkeys(_words(self.root, "MasterTrack/Tracks")), 1):
             element = self._find("Tracks", key)
             instrument = element.find("Instrument")  # of version 6, whose pianos (such as a-piano-gs) have two staves
             is_grand = instrument is not None and instrument.get("ref", "").endswith("-gs")
             staves = element.findall("Staves/Staff") or [element] * (1 + is_grand)
-            song.tracks.append(self._track(song, number, element, staves, rows, first))
-            first += len(staves)
+            last = first + len(staves)
+            song.tracks.append(self._track(song, number, element, staves, [row[first:last] for row in rows]))
+            first = last
         if self.root.find("MasterTrack/Anacrusis") is not None:
             _move_upbeat(song)
         tempos = self._tempos(len(master_bars))
@@ -131,9 +143,9 @@ class _Score:
         return tempos
 
     def _track(
-        self, song: Any, number: int, element: Element, staves: Sequence[Element], rows: Sequence[list[str]], first: int
+        self, song: Any, number: int, element: Element, staves: Sequence[Element], rows: Sequence[list[str]]
     ) -> Any:
-        """A track; its staves, whose bars are from column `first` on, are voices."""
+        """A track; its staves, whose bars are in `rows`, are voices."""
         is_drum = _is_drum(element)
         track = models.Track(song, number=number, measures=[], isPercussionTrack=is_drum)
         track.strings = [models.GuitarString(string, 0) for string in range(N_STRINGS)]
@@ -143,7 +155,7 @@ class _Score:
         played: list[list[str]] = [[] for _ in staves]  # ids of the bars so far
         for header, row in zip(song.measureHeaders, rows, strict=True):
             measure = models.Measure(track, header, voices=[])
-            for staff, before, key in zip(parts, played, row[first:], strict=False):
+            for staff, before, key in zip(parts, played, row, strict=False):
                 bar = self._find("Bars", key)
                 back = {"Simple": 1, "FirstOfDouble": 2, "SecondOfDouble": 2}.get(bar.findtext("SimileMark", ""), 0)
                 if 0 < back <= len(before):

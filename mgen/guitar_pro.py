@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from symusic import core
 
 from mgen.errors import RejectedFile
-from mgen.gpif import N_STRINGS, NODES, GraceBeat, Tempos, read_gpif
+from mgen.gpif import MAX_BARS, N_STRINGS, NODES, GraceBeat, Tempos, read_gpif
 from mgen.gpx import is_gp, is_gpx, read_score
 from mgen.mending import MAX_QUARTERS, check_notes
 
@@ -35,7 +35,6 @@ MAX_BYTES = 1 << 20
 """Largest tab read, except zip files: decoding can take 300 times its size in memory. The largest real one has 0.3 MB.
 """
 
-MAX_BARS = 10_000  # most bars with repeats unrolled; the longest real piece seen has 400
 MAX_NOTES = 1_000_000  # most notes with repeats unrolled; the largest real piece seen has 20,000
 _FINE = 45_045  # parts per tick: 9 * 5 * 7 * 11 * 13, so that every tuplet of Guitar Pro is a whole number
 _WHOLE = 4 * TICKS * _FINE

@@ -155,7 +155,15 @@ def encrypted(data):
         pytest.param(zipped("<GPIF>"), "broken", "not well-formed XML", id="XML"),
         pytest.param(zipped("<GPIF/>"), "no notes", "no bars", id="empty"),
         pytest.param(
+            zipped(XML.replace("</MasterBars>", "<MasterBar/>" * 10_000 + "</MasterBars>")),
+            *("too long", "10002 bars, at most 10000"),
+            id="bars",
+        ),
+        pytest.param(
             zipped(XML.replace('<Note id="0">', '<Note id="x">')), "broken", "refers to '0' of Notes", id="id"
+        ),
+        pytest.param(
+            zipped(XML.replace("<Beats>", "<Beats>" + " " * 20_000)), "broken", "entry '0' of Voices", id="size"
         ),
         pytest.param(zipped(XML.replace("Quarter", "Fifth")), "broken", "ValueError", id="value"),
         pytest.param(zipped(XML.replace('num="3"', 'num="0"')), "broken", "a tuplet of 0 notes", id="tuplet"),
