@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, send_to_device
 from torch import Tensor
 from transformers import PreTrainedModel
 from trl import GRPOConfig, GRPOTrainer
@@ -312,9 +312,9 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
         if self.discriminator is not None:
             self.discriminator.load_state_dict(torch.load(folder / DISCRIMINATOR_FILE, weights_only=True))
         if (folder / self._generation_file).is_file():
-            device = self.accelerator.device
-            state = torch.load(folder / self._generation_file, weights_only=True, map_location=device)
-            self._step, self._buffered_inputs = state["step"], state["batches"]
+            state = torch.load(folder / self._generation_file, weights_only=True, map_location="cpu")
+            self._step = state["step"]
+            self._buffered_inputs = send_to_device(state["batches"], self.accelerator.device)
 
     @property
     def _generation_file(self) -> str:
