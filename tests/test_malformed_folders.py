@@ -26,10 +26,12 @@ from mgen.hub.evaluation_results import EvaluationResults
 from mgen.hub.trained_run import TrainedRun
 from mgen.listen.vote_store import Vote, VoteStore
 from mgen.models.transformer import load_policy
+from mgen.runs.checkpoints import write_manifest
 from mgen.runs.judges import judges_of_run
 from mgen.sampling.samples import read_samples
 from mgen.workflows.judges import JUDGES
 from mgen.workflows.listen import ListenConfig, collect_clips
+from mgen.workflows.push import push
 from mgen.workflows.votes import count_votes
 from rewards.bands import Bands, load_bands, save_bands
 from rewards.rule import Band
@@ -81,6 +83,10 @@ KINDS = {
     "listening study": Kind(
         lambda folder: collect_clips({"a": folder}, ListenConfig(), print), {"samples/index.json": ("items", "tempo")}
     ),
+    "push": Kind(
+        lambda folder: push(folder / "jazz", evaluation=str(folder / "e"), samples=0, dry_run=str(folder / "out")),
+        {"jazz/run.json": ("command",), "e/metrics.json": ("systems",)},
+    ),
     "votes": Kind(lambda folder: count_votes(folder / "votes.sqlite"), {"votes.sqlite": ()}),
 }
 
@@ -109,14 +115,16 @@ def folders(tmp_path_factory, tiny_policy, remi):
     checkpoint = judges / "checkpoints" / "checkpoint-2"
     checkpoint.mkdir(parents=True)
     torch.save({"discriminator": realism.state_dict()}, checkpoint / "discriminator.pt")
-    (checkpoint / "manifest.json").write_text("{}")
+    for name in ("trainer_state.json", "model.safetensors", "optimizer.pt"):
+        (checkpoint / name).touch()
+    write_manifest(checkpoint)
     for kind in ("evaluation", "samples", "listening study"):
         evaluation(folders[kind], remi if kind != "evaluation" else None)
+    shutil.copytree(folders["run"], folders["push"] / "jazz")
+    evaluation(folders["push"] / "e")
     store = VoteStore.open(folders["votes"] / "votes.sqlite", study(6))
     store.vote(Vote("aaaaaaaa", store.rater("Ann"), 0, "a"))
     store.close()
-    for kind, folder in folders.items():
-        KINDS[kind].load(folder)
     return folders
 
 
@@ -159,7 +167,8 @@ DATA = (".safetensors", ".parquet", ".sqlite", ".pt")
 def test_an_accident_is_one_line(kind, folders, tmp_path):
     """Each file of a folder: missing, a folder, cut in half, of other content; each value missing, of another type."""
     load, copy = KINDS[kind].load, tmp_path / "copy"
-    shutil.copytree(folders[kind], copy)
+    load(shutil.copytree(folders[kind], copy))
+    shutil.rmtree(copy / "out", ignore_errors=True)
     for name, keys in KINDS[kind].files.items():
         path = copy / name
         whole = path.read_bytes()
@@ -185,15 +194,24 @@ def test_an_accident_is_one_line(kind, folders, tmp_path):
             path.write_text(json.dumps(stored))
             refused(load, copy, f"{name}: no {key}")
         path.write_bytes(whole)
-    load(copy)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04.", b"PK\x03\x04" * 100])
 def test_a_damaged_discriminator_names_its_checkpoint(content, folders, tmp_path):
     copy = shutil.copytree(folders["judges of a run"], tmp_path / "copy")
-    (copy / "checkpoints" / "checkpoint-2" / "discriminator.pt").write_bytes(content)
+    checkpoint = copy / "checkpoints" / "checkpoint-2"
+    (checkpoint / "discriminator.pt").write_bytes(content)
+    write_manifest(checkpoint)
     line = refused(KINDS["judges of a run"].load, copy)
     assert "discriminator.pt: cannot be read" in line and "checkpoint-2 to use the checkpoint before" in line
+
+
+def test_a_value_of_another_type_stops_a_push(folders, tmp_path):
+    copy = shutil.copytree(folders["push"], tmp_path / "copy")
+    path = copy / "e" / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"protocol": {"data": []}}))
+    assert "holds something else than expected" in refused(KINDS["push"].load, copy)
+    assert not (copy / "out").exists()
 
 
 WEIGHTS = {

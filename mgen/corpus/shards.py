@@ -103,7 +103,7 @@ class Corpus:
         """One row per piece, sorted by file; `mgen.corpus.prepare` documents the columns."""
         with explain_damage(self.folder / PIECES, REMEDY):
             pieces = pd.read_parquet(self.folder / PIECES)
-            whole = pieces["split"].isin(SPLITS) & pieces["style"].isin(self.remi.style_ids) & (pieces["n_tokens"] >= 0)
+            whole = pieces["split"].isin(SPLITS) & pieces["style"].notna() & (pieces["n_tokens"] >= 0)
             if not whole.all():
                 raise ValueError("a piece has no split, style or number of tokens")
             return pieces
@@ -155,8 +155,9 @@ class Corpus:
                 path = self.folder / TOKENS / str(shard["file"])
                 with explain_damage(path, REMEDY):
                     shard_file = pq.ParquetFile(path)
-                    if not shard_file.schema_arrow.equals(SCHEMA):
-                        raise ValueError(f"columns are {', '.join(shard_file.schema_arrow.names)} of other types")
+                    piece, ids = (shard_file.schema_arrow.field(name).type for name in ("piece", "ids"))
+                    if not pa.types.is_list(ids) or not all(map(pa.types.is_integer, (piece, ids.value_type))):
+                        raise ValueError(f"expected integers and lists of them, found {piece} and {ids}")
                     for batch in shard_file.iter_batches(size):
                         yield path, batch
 

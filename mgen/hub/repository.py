@@ -16,7 +16,7 @@ from mgen.hub.model_card import RELIABILITY, RepositoryContents, write_model_car
 from mgen.hub.private import check_private, redact
 from mgen.hub.published_samples import FALLBACK_CONTEXT, write_samples
 from mgen.hub.trained_run import CRITIC_FILE, POLICY, TrainedRun
-from mgen.stored import explain_damage
+from mgen.stored import explain_damage, reason
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 COPIED = (
@@ -36,7 +36,8 @@ def write_repository(out: Path, contents: RepositoryContents) -> list[str]:
         Its files, relative to it.
 
     Raises:
-        MgenError: `out` is not empty, cannot be written, or a file contains a private path or a token.
+        MgenError: `out` is not empty, cannot be written, the run's files are damaged, or a file contains a private
+            path or a token.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise MgenError(f"{out}: not empty; choose another folder")
@@ -57,6 +58,9 @@ def write_repository(out: Path, contents: RepositoryContents) -> list[str]:
         partial.rename(out)
     except OSError as error:
         raise MgenError(f"{out}: cannot be written ({error.strerror or error}); choose another folder") from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        problem = f"run.json, a card or metrics.json holds something else than expected ({reason(error)})"
+        raise MgenError(f"{run.folder}: {problem}; train or evaluate again") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())

@@ -27,6 +27,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from mgen.errors import MgenError
 from mgen.runs.divergence import divergence, weight_norm
+from mgen.stored import read_json
 
 MANIFEST = "manifest.json"
 
@@ -62,11 +63,8 @@ def read_manifest(folder: Path) -> dict[str, str]:
         MgenError: There is no manifest, or it lists no hashes.
     """
     path = folder / MANIFEST
-    try:
-        hashes = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise MgenError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
-    if not (isinstance(hashes, dict) and hashes and all(isinstance(value, str) for value in hashes.values())):
+    hashes = read_json(path, f"remove {folder}")
+    if not (hashes and all(isinstance(value, str) for value in hashes.values())):
         raise MgenError(f"{path}: expected the hashes of files, found {json.dumps(hashes)[:40]}")
     return hashes
 

@@ -18,6 +18,7 @@ from mgen.hub.trained_run import POLICY, TrainedRun
 from mgen.hub.upload import check_repo, endpoint, upload_folder
 from mgen.options import from_keywords, option
 from mgen.sampling.samples import read_samples
+from mgen.stored import explain_damage
 
 FOLDER = "hub"  # folder below RUN that is uploaded
 PLACEHOLDER_USER = "your-name"  # user in a model card written without REPO
@@ -100,7 +101,8 @@ def push(run: Path | str, repo: str = "", **options: Any) -> PushResult:
         raise MgenError("mgen push: expected REPO (user/name) after RUN, got none; see --help")
     if repo:
         check_repo(repo)
-    contents = _contents(Path(run), repo, config)
+    with explain_damage(run, "its files or those of the evaluation are damaged: train or evaluate again"):
+        contents = _contents(Path(run), repo, config)
     trained = contents.run
     out = Path(config.dry_run) if config.dry_run else trained.folder / FOLDER
     if out.is_symlink() or (out.exists() and not out.is_dir()):
