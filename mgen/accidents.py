@@ -8,7 +8,6 @@ SafetensorError, and the first of several exceptions says most.
 from __future__ import annotations
 
 import errno
-import os
 import re
 from collections.abc import Iterator
 
@@ -32,12 +31,12 @@ def describe_accident(error: BaseException) -> str | None:
     """What happened and what to do, without a line break; None for anything but an accident."""
     chain = list(_chain(error))
     for cause in chain:
-        number = cause.errno if isinstance(cause, OSError) else None
-        place = f"{cause.filename}: " if isinstance(cause, OSError) and cause.filename else ""
-        if number in _DISK or _DISK_TEXT.search(str(cause)):
-            return f"{place}no space left on the device; free some space"
-        if number is not None and number in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return f"{place}{os.strerror(number)}; choose another place, or change its permissions"
+        if (isinstance(cause, OSError) and cause.errno in _DISK) or _DISK_TEXT.search(str(cause)):
+            return f"{_place(cause)}no space left on the device; free some space"
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{_place(error)}{error.strerror}; choose another place, or change its permissions"
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{_place(error)}{error.strerror}"
     for cause in chain:
         if isinstance(cause, MemoryError) or _MEMORY_TEXT.search(str(cause)):
             return "not enough memory; lower the batch size or the lengths"
@@ -47,6 +46,10 @@ def describe_accident(error: BaseException) -> str | None:
         ):
             return "another process of this run has ended; its own message says why, if it could write one"
     return None
+
+
+def _place(error: BaseException) -> str:
+    return f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

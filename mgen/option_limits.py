@@ -80,6 +80,12 @@ INHERITED: dict[str, Limits] = {
     "ld_alpha": SHARE,
     "learning_rate": NOT_NEGATIVE,
     "logging_steps": POSITIVE,
+    "loss_type": Limits(
+        words=(
+            *("sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot"),
+            *("aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm"),
+        )
+    ),
     "max_grad_norm": NOT_NEGATIVE,
     "max_steps": COUNT,
     "min_p": SHARE,

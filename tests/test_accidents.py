@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
+import os
+import signal
 
 import pytest
 import torch
@@ -43,7 +46,8 @@ FULL = OSError(errno.ENOSPC, "No space left on device", "runs/a/model")
             "another process",
         ),
         (torch.distributed.DistBackendError("timeout"), "another process of this run has ended"),
-        (FileNotFoundError(errno.ENOENT, "No such file", "a.mid"), None),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "a.mid"), "a.mid: No such file or directory"),
+        (OSError("no number"), None),
         (RuntimeError("shapes differ"), None),
         (ValueError("x"), None),
     ],
@@ -57,3 +61,25 @@ def test_a_real_failed_write_of_torch_is_recognised():
     with pytest.raises(RuntimeError) as caught:
         torch.save({"a": torch.zeros(1000)}, "/dev/full")  # a device that is always full
     assert "no space left" in describe_accident(caught.value)
+
+
+def _one_of_two(rank, folder):
+    """Two processes sum a number; then one is gone and the other tries again."""
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
+    torch.distributed.all_reduce(torch.ones(1))
+    if rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    try:
+        torch.distributed.all_reduce(torch.ones(1))
+    except RuntimeError as error:
+        (folder / "said").write_text(str(describe_accident(error)))
+
+
+def test_a_killed_process_ends_the_others_with_a_line(tmp_path):
+    processes = [multiprocessing.get_context("fork").Process(target=_one_of_two, args=(i, tmp_path)) for i in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert processes[1].exitcode == -signal.SIGKILL
+    assert (tmp_path / "said").read_text().startswith("another process of this run has ended")

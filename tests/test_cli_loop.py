@@ -198,7 +198,7 @@ def test_a_finished_finetuning_says_so(tuned, small_corpus, base, style_critic, 
         (["--objective", "kl_in_return", "--beta", "0.1"], "is for the objective grpo"),
         (
             ["--multi_objective_aggregation", "normalize_then_sum"],
-            "divides by deviations and is for the obj",
+            "divides every judge by its deviation",
         ),
         (["--kl_weight", "1"], r"kl_weight \(1\) must be below the weight of realism \(1\).*try 0.5 or 0"),
         (

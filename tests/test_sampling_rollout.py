@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mgen.errors import MgenError
 from mgen.sampling.rollout import Decoding, choose, penalise, sample
 
 
@@ -187,3 +188,11 @@ def test_a_prompt_that_leaves_no_room_is_refused(policy, remi):
     room = policy.config.max_position_embeddings
     with pytest.raises(ValueError, match="context"):
         sample(policy, [[remi.bos_id] * 10], Decoding(max_new_tokens=room - 9), remi.eos_id, remi.pad_id)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_broken_weights_are_one_line(temperature, tiny_policy, remi):
+    policy = tiny_policy()
+    policy.model.norm.weight.data.fill_(float("nan"))
+    with pytest.raises(MgenError, match="its weights are broken"):
+        sample(policy, [[remi.bos_id]], Decoding(temperature, max_new_tokens=2), remi.eos_id, remi.pad_id)

@@ -56,6 +56,29 @@ class JudgeFunction(Protocol):
     def __call__(self, prompts: Any, completions: Any, completion_ids: Any, **rest: Any) -> list[float]: ...
 
 
+def check_arguments(args: GRPOConfig, objective: str) -> None:
+    """Raises ValueError unless TRL's options fit the objective and the number of processes."""
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective '{objective}': expected one of {', '.join(OBJECTIVES)}")
+    local = args.per_device_train_batch_size * args.steps_per_generation
+    if local % args.num_generations:
+        raise ValueError(
+            f"completions per device ({local}) must be a multiple of num_generations ({args.num_generations}); "
+            f"try {-(-local // args.num_generations) * args.num_generations}"
+        )
+    if objective != "kl_in_return":
+        return
+    if args.temperature != 1.0:
+        raise ValueError(
+            f"temperature ({args.temperature:g}) must be 1 with the objective kl_in_return: KL is that of the policy"
+        )
+    if args.multi_objective_aggregation != "sum_then_normalize":
+        raise ValueError(
+            f"multi_objective_aggregation ({args.multi_objective_aggregation}) divides every judge by its deviation: "
+            "use it with the objective grpo; kl_in_return adds nats"
+        )
+
+
 class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
     """`GRPOTrainer` with our sampler, credit per note, and a discriminator that is trained between its steps.
 
@@ -98,25 +121,8 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
         warn: Callable[[str], None] | None = None,
         **rest: Any,
     ) -> None:
-        if objective not in OBJECTIVES:
-            raise ValueError(f"objective '{objective}': expected one of {', '.join(OBJECTIVES)}")
-        local = args.per_device_train_batch_size * args.steps_per_generation
-        if local % args.num_generations:
-            raise ValueError(
-                f"completions per device ({local}) must be a multiple of num_generations ({args.num_generations}); "
-                f"try {-(-local // args.num_generations) * args.num_generations}"
-            )
+        check_arguments(args, objective)
         if objective == "kl_in_return":
-            if args.temperature != 1.0:
-                raise ValueError(
-                    f"temperature ({args.temperature}) must be 1 with the objective kl_in_return, or KL is not that of "
-                    "the policy"
-                )
-            if args.multi_objective_aggregation != "sum_then_normalize":
-                raise ValueError(
-                    f"multi_objective_aggregation ({args.multi_objective_aggregation}) divides every judge by its "
-                    "deviation: use it with the objective grpo; kl_in_return adds nats"
-                )
             weights = [1.0] * len(judges) if args.reward_weights is None else args.reward_weights
             for judge, weight in zip(judges, weights, strict=True):
                 if discriminator is not None and getattr(judge, "judge", None) is discriminator.discriminator:

@@ -176,6 +176,12 @@ class VerifiedCheckpoints(Trainer):  # type: ignore[misc]
 
     _ended = False  # whether the checkpoint that was resumed from is the last of its run
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().__init__(*args, **kwargs)
+        except ValueError as error:  # of transformers or TRL, about options that do not fit together
+            raise MgenError(" ".join(str(error).split())) from error
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder, keep = Path(self.args.output_dir), self.args.save_total_limit
         if not folder.is_dir():

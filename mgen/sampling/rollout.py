@@ -18,6 +18,7 @@ from transformers import (
 )
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
+from mgen.errors import MgenError
 from mgen.models.transformer import context_length
 
 
@@ -243,14 +244,28 @@ def choose(logits: Tensor, decoding: Decoding, generator: torch.Generator | None
     The log-probability is that of the distribution that the token is drawn from, so that a sum of log ratios to another
     model is an unbiased sample of the KL: at the temperature, after top k and top p. Greedy decoding draws nothing and
     reports temperature 1.
+
+    Raises:
+        MgenError: A logit is not a number.
     """
     if decoding.temperature == 0:
+        _check_numbers(logits, decoding)
         token = logits.argmax(-1)
         return token, logits.log_softmax(-1).gather(-1, token[:, None])[:, 0]
     no_ids = torch.empty(len(logits), 0, dtype=torch.int64, device=logits.device)  # warpers do not look at tokens
     logprobs = decoding.warpers()(no_ids, logits).log_softmax(-1)
+    _check_numbers(logprobs, decoding)
     token = torch.multinomial(logprobs.exp(), 1, generator=generator)
     return token[:, 0], logprobs.gather(-1, token)[:, 0]
+
+
+def _check_numbers(logits: Tensor, decoding: Decoding) -> None:
+    if logits.isnan().any():
+        extremes = f"guidance ({decoding.guidance:g}) or repetition_penalty ({decoding.repetition_penalty:g})"
+        raise MgenError(
+            "the model's probabilities of the next token are not numbers: its weights are broken, or temperature "
+            f"({decoding.temperature:g}), {extremes} is too extreme"
+        )
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ from mgen.options import as_dict, check_required, from_keywords, option, target_
 from mgen.rl.credit import AGGREGATIONS
 from mgen.rl.discriminator import AGAINST, DiscriminatorTrainer, check_weights, fixed_point
 from mgen.rl.prompt_mix import PromptMix
-from mgen.rl.trainer import OBJECTIVES, MusicTrainer
+from mgen.rl.trainer import OBJECTIVES, MusicTrainer, check_arguments
 from mgen.runs.checkpoints import check_saving, replace_folder
 from mgen.runs.interruptions import resumable
 from mgen.runs.judges import BANDS_FILE, REALISM_FOLDER, JudgeSpec, build_judges, judge_specs
@@ -41,6 +41,7 @@ from rewards import REWARDS
 from rewards.bands import Bands, fit_bands, load_bands, save_bands
 from rewards.trl import trl_rewards
 
+LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo")
 BAND_PIECES = 512  # real excerpts from which the bands are measured
 
 DEFAULT_JUDGES = (
@@ -147,7 +148,7 @@ class FinetuneConfig(SampleOptions, GRPOConfig):  # type: ignore[misc]
     num_generations: int = option(8, "Completions per prompt.", least=2)
     max_completion_length: int = option(192, "Most tokens in a completion.", least=1)
     beta: float = option(0.0, "grpo: weight of the KL penalty in the loss.", least=0)
-    loss_type: str = option("dr_grpo", "As in trl.")
+    loss_type: str = option("dr_grpo", "As in trl.", words=LOSSES)
     save_steps: float = option(20, "Steps between checkpoints.")
     save_total_limit: int = option(2, "Checkpoints kept; at least 2, so that one is always complete.")
     logging_steps: float = option(1, "Steps between log lines.")
@@ -167,17 +168,13 @@ class FinetuneConfig(SampleOptions, GRPOConfig):  # type: ignore[misc]
         if self.bf16 is None:
             self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         super().__post_init__()
+        check_arguments(self, self.objective)
 
     def _check_objective(self) -> None:
         if self.kl_in_return and self.beta:
             raise ValueError(f"beta ({self.beta}) is for the objective grpo; kl_in_return has kl_weight")
         if not self.kl_in_return and not self.beta:
             raise ValueError("beta must be above 0 with the objective grpo: KL is always on; try 0.04")
-        if self.kl_in_return and self.multi_objective_aggregation != AGGREGATIONS[0]:
-            raise ValueError(
-                f"multi_objective_aggregation ({self.multi_objective_aggregation}) divides by deviations and is for "
-                "the objective grpo; kl_in_return adds nats"
-            )
 
     def _check_realism(self) -> None:
         try:
