@@ -11,6 +11,7 @@ import re
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -104,19 +105,19 @@ def _open(archive: Path, modified: int) -> tuple[zipfile.ZipFile, Mapping[str, z
         opened = zipfile.ZipFile(archive)
     except ZIP_FAULTS as error:
         raise _broken(error) from error
-    listed = [info for info in opened.infolist() if not info.is_dir()]
+    listed = [info for info in opened.infolist() if not info.filename.endswith("/")]  # `is_dir` fails on an empty name
     if len(listed) > MAX_FILES or sum(info.file_size for info in listed) > MAX_UNPACKED:
         raise RejectedFile("too large", f"an archive of over {MAX_FILES} files or {MAX_UNPACKED >> 30} GiB; unpack it")
     if listed and all(info.flag_bits & 1 for info in listed):
         raise RejectedFile("encrypted", "an archive with a password; unpack it")
     files: dict[str, zipfile.ZipInfo] = {}
+    copies: Counter[str] = Counter()
     for info in listed:
         parts = [part for part in re.split(r"[/\\]", info.filename) if part not in ("", ".", "..")]
         name = plain = PurePosixPath(*parts or ["unnamed"])
-        number = 1
         while str(name) in files:
-            number += 1
-            name = plain.with_stem(f"{plain.stem} ({number})")
+            copies[str(plain)] += 1
+            name = plain.with_stem(f"{plain.stem} ({copies[str(plain)] + 1})")
         files[str(name)] = info
     return opened, files
 

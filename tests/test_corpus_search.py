@@ -107,6 +107,12 @@ def test_a_container_that_cannot_be_opened_is_one_row(tmp_path, monkeypatch, nam
     assert reason(tmp_path / name) == why
 
 
+def test_a_file_without_a_name_is_read(tmp_path):
+    (tmp_path / "m.zip").write_bytes(zipped([("@.mid", SONG)]).replace(b"@.mid", b"\0.mid"))  # names end at a zero
+    assert kinds(tmp_path) == {"m.zip/unnamed": "music"}
+    assert read_music(tmp_path / "m.zip" / "unnamed").score.note_num() == 5
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_an_archive_is_read_like_a_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "MAX_BYTES", 4096)
