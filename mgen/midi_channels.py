@@ -28,6 +28,7 @@ DRUM_CHANNEL = 9  # channel 10 in the count of musicians
 _DRUMS = 128  # added to the program of drums in a code
 
 System = Literal["gm", "gs", "xg"]
+Longs = NDArray[np.int64]
 
 _UNIVERSAL_RESET = re.compile(rb"\x7e.\x09[\x01-\x03]", re.DOTALL)  # General MIDI 1 on, off, 2 on
 _GS_WRITE = re.compile(rb"\x41.\x42\x12([\x00-\x7f]{3})([\x00-\x7f]+)", re.DOTALL)
@@ -175,6 +176,7 @@ class ChannelSounds:
         changes.sort(key=lambda change: change.tick)
         _mark_banks_without_program(changes)
         self._codes: dict[tuple[int, int], dict[int, int]] = defaultdict(dict)  # port, channel: tick: code
+        self._arrays: dict[tuple[int, int], tuple[Longs, Longs]] = {}  # port, channel: ticks and codes, once asked for
         self._own: dict[tuple[int, int, int], dict[int, int]] = defaultdict(dict)  # track, port, channel: tick: code
         # XG tells voices apart by the low byte of the bank, GS by the high byte; many files begin without a reset.
         has_gs_banks = any(change.kind == 0 and 0 < change.value < 64 for change in changes)
@@ -206,11 +208,21 @@ class ChannelSounds:
                 self._own[track, number, channel][tick] = port.code(channel)
             port.channels[channel] = merged
 
-    def changes(self, track: int, port: int, channel: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def changes(self, track: int, port: int, channel: int) -> tuple[Longs, Longs]:
         """(C,) ticks from which, for the notes of a track on a channel, each of the (C,) codes of a sound holds."""
-        start = {-1: _DRUMS * (channel == DRUM_CHANNEL)}
-        codes = start | self._codes.get((port, channel), {}) | self._own.get((track, port, channel), {})
-        return np.fromiter(codes, np.int64, len(codes)), np.fromiter(codes.values(), np.int64, len(codes))
+        ticks, codes = self._of_channel(port, channel)
+        if own := self._own.get((track, port, channel)):
+            codes = codes.copy()
+            codes[np.searchsorted(ticks, list(own))] = list(own.values())
+        return ticks, codes
+
+    def _of_channel(self, port: int, channel: int) -> tuple[Longs, Longs]:
+        """The changes for the notes of a track without messages."""
+        if (port, channel) not in self._arrays:
+            codes = {-1: _DRUMS * (channel == DRUM_CHANNEL)} | self._codes.get((port, channel), {})
+            columns = (np.fromiter(column, np.int64, len(codes)) for column in (codes, codes.values()))
+            self._arrays[port, channel] = (next(columns), next(columns))
+        return self._arrays[port, channel]
 
 
 def program_of(code: int) -> tuple[int, bool]:

@@ -19,7 +19,7 @@ from mgen.time_signatures import Signature
 
 HEADER_BYTES = 14
 _MAX_TRACKS = 0xFFFF
-_MAX_EVENTS = 1 << 18  # messages of a track that may set the sound of channels; real tracks have a few hundred
+_MAX_EVENTS = 1 << 16  # messages of a file that may set the sound of channels; real files have a few hundred
 
 _SOUND_CONTROLLERS = (0, 6, 98, 99, 100, 101)  # bank select, data entry, and the choice of a parameter
 # A delta time of at most four bytes; a data byte; the number of a controller that is none of these, or not bank select;
@@ -137,6 +137,7 @@ def read_midi_file(data: bytes) -> MidiFile:
             raise UnreadableTrackError("the length of the header is wrong")
     repairs["header length"] += (8 + size, at) != (HEADER_BYTES, HEADER_BYTES)
     tracks: list[MidiTrack] = []
+    n_events = 0
     # Beyond the number of tracks, only what follows without a gap: disks leave parts of older files behind others.
     while at + 8 <= len(data) and data[at : at + 4] != b"MThd":
         start, stop = at + 8, at + 8 + int.from_bytes(data[at + 4 : at + 8], "big")
@@ -153,6 +154,9 @@ def read_midi_file(data: bytes) -> MidiFile:
             raise RejectedFile("broken", f"more than {_MAX_TRACKS} tracks")
         track, at = _read_track(data, start, stop, len(tracks), repairs)
         tracks.append(track)
+        n_events += len(track.events)
+        if n_events > _MAX_EVENTS:
+            raise UnreadableTrackError(f"more than {_MAX_EVENTS} messages that set the sound")
     if at < len(data) and b"MTrk".startswith(data[at : at + 4]):
         raise UnreadableTrackError("the last chunk is cut off")
     repairs["track count"] += declared != len(tracks)
