@@ -174,7 +174,7 @@ class VerifiedCheckpoints(Trainer):  # type: ignore[misc]
     As a base class it comes before the trainer that it extends.
     """
 
-    _ended = False  # whether the checkpoint that was resumed from is the last of its run
+    _ended: bool  # whether the checkpoint that was resumed from is the last of its run
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         try:
@@ -207,6 +207,7 @@ class VerifiedCheckpoints(Trainer):  # type: ignore[misc]
         self, max_steps: int, steps_per_epoch: int, epochs: int, resume_from_checkpoint: str | None, trial: Any
     ) -> Any:
         begin = super()._init_training_state(max_steps, steps_per_epoch, epochs, resume_from_checkpoint, trial)
+        self._ended = False
         if resume_from_checkpoint is None:
             return begin
         saved = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
