@@ -28,7 +28,8 @@ from mgen.xml_files import check_xml
 TICKS = 960  # ticks per quarter note of the result of `parse_musicxml`
 
 MAX_WRITTEN = 100_000  # notes; music21 reads a thousand in a second
-MAX_PLAYED = 10_000  # bars of all parts, times the most passes of a repeat
+MAX_PLAYED = 100_000  # bars of all parts, times the most passes of a repeat
+MAX_PASSES = 32
 _MOST = {"beats": 64, "beat-type": 64, "staves": 16, "octave": 12, "actual-notes": 999, "normal-notes": 999}
 """Largest value of elements: music21 makes a list of beats, and counts on sound values elsewhere."""
 
@@ -120,8 +121,9 @@ def _check_bounds(root: Element) -> None:
             if any(int(number) > most for number in re.findall(r"\d{1,9}", element.text or "")):
                 raise RejectedFile("broken", f"{tag} {(element.text or '').strip()[:20]}, at most {most} is read")
     bars = sum(1 for _ in root.iter("measure")) * passes
-    if bars > MAX_PLAYED:
-        raise RejectedFile("too long", f"{bars} bars of all parts with repeats, at most {MAX_PLAYED} are read")
+    if bars > MAX_PLAYED or passes > MAX_PASSES:
+        most = f"at most {MAX_PLAYED} and {MAX_PASSES} are read"
+        raise RejectedFile("too long", f"{bars} bars of all parts in {passes} passes, {most}")
 
 
 def _silence_cues(root: Element) -> None:
