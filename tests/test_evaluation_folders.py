@@ -77,6 +77,13 @@ def test_what_cannot_be_read_is_counted(solos):
         read_folder(solos / "none")
 
 
+def test_an_empty_folder_is_an_error_before_the_other_is_read(solos, monkeypatch):
+    monkeypatch.setattr("mgen.evaluation.folders.read_folder", lambda *_: pytest.fail("the other folder is read"))
+    (solos / "none").mkdir(exist_ok=True)
+    with pytest.raises(MgenError, match="none: no music to read"):
+        compare_folders(solos / "none", solos / "real", QUICK)
+
+
 @pytest.mark.slow
 def test_loops_are_told_from_solos_and_solos_from_themselves_are_not(solos):
     alike, loops = (

@@ -110,6 +110,8 @@ def compare_folders(
         MgenError: A folder has no readable music, or none that is long enough.
     """
     paths = (reference, midi)
+    for path in paths:  # a folder without music is an error before the other is read
+        scan([path])
     folders = tuple(read_folder(path, recipe, workers) for path in paths)
     drawn = tuple(draw_excerpts(folder, n, length, np.random.default_rng(seed)) for folder in folders)
     n = min(part.notes.n_pieces for part in drawn)
