@@ -121,6 +121,9 @@ def test_two_commands_do_not_train_in_one_folder(place):
     assert (place / "run" / ".lock").read_text().startswith("process ")
     reopen("run").finish(steps=3)
     assert not (place / "run" / ".lock").exists()
+    assert not reopen("run").finished  # its model is lost: the command makes it again
+    (place / "run" / "model").mkdir()
+    (place / "run" / "model" / "model.safetensors").write_bytes(b"weights")
     run = reopen("run")
     assert run.finished and run.lock is None
 

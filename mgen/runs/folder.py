@@ -30,6 +30,7 @@ PACKAGES = ("torch", "transformers", "trl", "accelerate", "miditok", "symusic", 
 RUN_FILE = "run.json"
 CONFIG_FILE = "config.yaml"
 CHECKPOINTS = "checkpoints"
+MODEL = "model"
 
 # Options that may differ when a run is resumed: none of them changes a weight.
 _FREE = {"out", "output_dir", "json", "debug", "logging_steps", "report_to", "disable_tqdm", "project", "run_name"}
@@ -62,7 +63,7 @@ def open_folder(folder: Path, command: str, config: Mapping[str, Any], facts: Fa
     try:
         inputs = {name: found for name in _INPUTS if (found := _content_hash(config.get(name)))}
         stored = _find(folder, command, config, facts, inputs)
-        if stored and stored.get("finished"):
+        if stored and is_finished(folder, stored):
             return stored, None
         folder.mkdir(parents=True, exist_ok=True)
         lock = lock_run(folder)
@@ -75,6 +76,11 @@ def open_folder(folder: Path, command: str, config: Mapping[str, Any], facts: Fa
         return stored, lock
     except OSError as error:
         raise MgenError(f"{folder}: cannot be written ({error.strerror or error}); choose another --out") from error
+
+
+def is_finished(folder: Path, facts: Facts) -> bool:
+    """Whether a run has ended and still has its model; without it, the same command makes it again."""
+    return bool(facts.get("finished")) and any((folder / MODEL).glob("*.safetensors"))
 
 
 def read_facts(folder: Path) -> Facts:

@@ -21,7 +21,17 @@ from transformers.trainer import TRAINER_STATE_NAME
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.runs.checkpoints import last_complete, replace_folder
-from mgen.runs.folder import CHECKPOINTS, REMEDY, RUN_FILE, Facts, open_folder, timestamp, write_facts
+from mgen.runs.folder import (
+    CHECKPOINTS,
+    MODEL,
+    REMEDY,
+    RUN_FILE,
+    Facts,
+    is_finished,
+    open_folder,
+    timestamp,
+    write_facts,
+)
 from mgen.runs.metrics import MetricsCallback, Progress, write_metrics
 from mgen.runs.sample_callback import ClipLogger
 from mgen.runs.tracking import attach_trackers, close_trackers
@@ -78,7 +88,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return bool(self.facts.get("finished"))
+        return is_finished(self.folder, self.facts)
 
     def fact(self, name: str) -> Any:
         """A value of run.json.
@@ -92,7 +102,7 @@ class Run:
 
     @property
     def model_folder(self) -> Path:
-        return self.folder / "model"
+        return self.folder / MODEL
 
     @property
     def checkpoints(self) -> Path:
