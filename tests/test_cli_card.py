@@ -165,7 +165,7 @@ def test_given_bands_are_used(small_corpus, tmp_path):
         (["realism", "--realism", "nowhere"], "nowhere"),
         (["style"], "expected --critic FOLDER"),
         (["style", "--critic", "nowhere"], "nowhere"),
-        (["grammar", "--bands", "nowhere.json"], "nowhere.json: expected bands as JSON"),
+        (["grammar", "--bands", "nowhere.json"], "nowhere.json: expected a file with a JSON object"),
         (["grammar", "--style", "polka"], "style 'polka': the corpus has jazz, other"),
         (["grammar", "--split", "tset"], "split 'tset'"),
         (["grammar", "--tokens", "100000"], "choose shorter windows"),
