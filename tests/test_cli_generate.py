@@ -239,7 +239,8 @@ def run_folder(base, critic, excerpts, tmp_path):
 def test_judges_of_a_run(run_folder, base, critic, excerpts, remi):
     without = judges_of_run(run_folder, JUDGES, remi)
     assert (
-        list(without.judges) == ["longest_run", "style"] and "realism is left out: no checkpoint" in without.description
+        list(without.judges) == ["longest_run", "style"]
+        and "realism is left out: no complete checkpoint" in without.description
     )
     learned = {}
     for step in (5, 10):
@@ -248,6 +249,8 @@ def test_judges_of_a_run(run_folder, base, critic, excerpts, remi):
         folder = run_folder / "checkpoints" / f"checkpoint-{step}"
         folder.mkdir(parents=True)
         torch.save({"discriminator": discriminator.state_dict(), "batches": 0}, folder / "discriminator.pt")
+        for name in ("trainer_state.json", "model.safetensors", "optimizer.pt"):
+            (folder / name).touch()
         write_manifest(folder)
         learned[step] = discriminator
     (run_folder / "checkpoints" / "checkpoint-12").mkdir()  # cut off: does not count, and is left alone
