@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from instrument_scores import score_of
 
 from mgen import archives, files
+from mgen.corpus.reading import Rules, read_source
 from mgen.corpus.scan import scan
 from mgen.corpus.search import PassedOver, find_music
 from mgen.errors import MgenError, RejectedFile
@@ -226,3 +228,11 @@ def test_an_archive_of_tabs_that_are_archives_is_no_tab(tmp_path, method):
     (tmp_path / "tabs.zip").write_bytes(zipped([("a.gp", tab), ("b", tab)], method))
     (tmp_path / "c").write_bytes(tab)
     assert kinds(tmp_path) == {"c": "music", "tabs.zip/a.gp": "music", "tabs.zip/b": "music"}
+
+
+def test_a_file_whose_content_needs_a_missing_extra_is_one_row(tmp_path, monkeypatch):
+    (tmp_path / "song 1").write_bytes(b"\x18FICHIER GUITAR PRO v5.10")
+    monkeypatch.setitem(sys.modules, "guitarpro", None)  # an import of it fails
+    (source,) = scan([tmp_path]).sources
+    reading = read_source(source, Rules())
+    assert reading.reason == "not installed" and "mgen[tabs]" in reading.detail

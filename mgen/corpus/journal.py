@@ -67,7 +67,7 @@ SCHEMA = pa.schema(
 
 Stamp = tuple[int, int]
 
-RETRY_REASONS = frozenset({"timeout", "out of memory", "worker died", "internal error", "unreadable"})
+RETRY_REASONS = frozenset({"timeout", "out of memory", "worker died", "internal error", "unreadable", "not installed"})
 """Reasons that may be the fault of the machine or of mgen: such a file is read again by the next run."""
 
 

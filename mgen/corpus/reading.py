@@ -24,7 +24,7 @@ from mgen.corpus.scan import Source
 from mgen.encoding.remi import PITCH_RANGE, Remi
 from mgen.encoding.tab_events import Voice
 from mgen.encoding.tab_events import encode as encode_events
-from mgen.errors import RejectedFile
+from mgen.errors import MgenError, RejectedFile
 from mgen.files import Music, read_music
 from mgen.instruments import instrument_name
 from mgen.notes import Notes
@@ -144,6 +144,8 @@ def read_source(source: Source, rules: Rules) -> Reading:
         return _read_pieces(read_music(source.file, rules.uses), rules)
     except RejectedFile as error:
         return Reading(reason=error.reason, detail=error.detail)
+    except MgenError as error:  # an extra is missing, and the name of the file does not say so
+        return Reading(reason="not installed", detail=str(error))
 
 
 def _read_pieces(music: Music, rules: Rules) -> Reading:
