@@ -154,7 +154,7 @@ def train(folder, *callbacks, killed=False, **changes):
     return trainer.model.layer.weight.tolist(), log, trainer.state.global_step
 
 
-KILLS = [("on_step_end", 1), ("on_step_end", 5), ("on_save", 7), ("on_train_end", 7)]
+KILLS = [("on_step_end", 1), ("on_step_end", 5), ("on_train_end", 7)]
 
 
 @pytest.mark.slow
