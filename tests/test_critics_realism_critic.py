@@ -270,3 +270,10 @@ def test_held_out_numbers_by_hand():
     assert found["clip_rate"] == 1 / 4
     nats = [math.log1p(math.exp(-x)) for x in (2.0, -1.0)], [math.log1p(math.exp(x)) for x in said[2:]]
     assert found["loss"] == pytest.approx((np.mean(nats[0]) + np.mean(nats[1])) / 2)
+
+
+def test_a_step_that_breaks_the_weights_is_one_line(remi):
+    critic = RealismCritic.new(remi, max_tokens=32, batch_size=4, steps=1, min_notes=2, learning_rate=1e30)
+    pieces = toy(SWUNG, 4, np.random.default_rng(0), 1)
+    with pytest.raises(MgenError, match=r"discriminator broke its weights; lower its learning rate \(1e\+30\)"):
+        critic.update(pieces, pieces)
