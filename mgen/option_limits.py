@@ -24,13 +24,14 @@ TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a number, or of each number of a list, and the words that a text may be."""
+    """Limits of a number, or of each number of a list; the words that a text may be; whether it may be a mapping."""
 
     least: float | None = None
     above: float | None = None
     most: float | None = None
     below: float | None = None
     words: tuple[str, ...] = ()
+    mapping: bool = False
 
     def problem(self, value: float) -> str | None:
         """What a number must be, if it is not."""
@@ -139,12 +140,10 @@ def check_value(name: str, value: Any, hint: Any, limits: Limits) -> Any:
         return None
     if get_origin(_without_none(hint)) is list:
         several = isinstance(value, Iterable) and not isinstance(value, str | Mapping | os.PathLike)
-        items = list(value) if several else [value]  # an item may be a mapping, in place of a word
-        return [
-            item if isinstance(item, Mapping) else check_value(name, item, plain_type(hint), limits) for item in items
-        ]
+        items = list(value) if several else [value]
+        return [check_value(name, item, plain_type(hint), limits) for item in items]
     plain = plain_type(hint)
-    if plain is not None:
+    if plain is not None and not (limits.mapping and isinstance(value, Mapping)):
         converted = _converted(value, plain)
         if converted is None:
             raise ValueError(f"{name} ({value}) must be {TYPES[plain]}")

@@ -88,6 +88,8 @@ class Limited:
     folder: str = option("", "text")
     kind: str = option("a", "word", words=("a", "b"))
     seed: int = option(0, "as in all commands")
+    judges: list[str] = option([], "words or mappings", mapping=True)
+    names: list[str] = option([], "words")
 
 
 WRONG = [
@@ -135,6 +137,7 @@ def test_a_wrong_value_is_named_with_its_source_in_all_three_ways(tmp_path, name
         ("folder: 2020", "folder (2020) must be text"),
         ("sizes: [1, 2.5]", "sizes (2.5) must be a whole number"),
         ("sizes: null", "sizes (None) must be a whole number"),
+        ("names: [{a: 1}]", "names ({'a': 1}) must be text"),
         ("files: 5", "files (5) must be text"),
     ],
 )
@@ -148,9 +151,9 @@ def test_a_value_of_another_type_is_refused(tmp_path, text, message):
 
 def test_a_value_becomes_that_of_its_option(tmp_path):
     path = tmp_path / "a.yaml"
-    path.write_text("rate: 1\nsizes: 3\nsteps: null\nfast: 'yes'\n")
+    path.write_text("rate: 1\nsizes: 3\nsteps: null\nfast: 'yes'\njudges: [a=1, {judge: b}]\n")
     (options,) = parse(["--config", str(path), "--context", "9"], Limited, doc="mgen test")
-    assert options == Limited(context=9, sizes=[3], rate=1.0, fast=True)
+    assert options == Limited(context=9, sizes=[3], rate=1.0, fast=True, judges=["a=1", {"judge": "b"}])
     options = from_keywords(Limited, "test", {"sizes": (3, 4), "folder": tmp_path, "context": np.int64(9)})
     assert options == Limited(context=9, sizes=[3, 4], folder=str(tmp_path))
 

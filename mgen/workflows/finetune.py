@@ -67,6 +67,7 @@ class FinetuneConfig(SampleOptions, GRPOConfig):  # type: ignore[misc]
         [*DEFAULT_JUDGES],
         "NAME=WEIGHT or package.module:Factory=WEIGHT of each judge, or a mapping {judge: ..., weight: "
         "..., arguments: {...}}. A rule for which the corpus has no band is left out.",
+        mapping=True,
     )
     style_credit: bool | None = option(
         None,

@@ -53,7 +53,9 @@ class GenerateConfig:
     best_of: int = option(1, "Completions per piece, of which the judges' best is kept.", least=1)
     judges_of: str = option("", "best_of: run of mgen finetune whose judges choose.")
     critic: str = option("", "best_of: model folder of a style critic.")
-    judges: list[str] = option([], "best_of: judges with weights, as in mgen finetune; style=1 by default.")
+    judges: list[str] = option(
+        [], "best_of: judges with weights, as in mgen finetune; style=1 by default.", mapping=True
+    )
     bands: str = option("", "best_of: bands.json of a fine-tuning, for judges that are rules.")
     include_prompt: bool = option(True, "Write the prompt before its continuation; false: the continuation alone.")
     tempo: float | None = option(
