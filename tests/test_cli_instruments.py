@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from instrument_scores import score_of
+from midi_bytes import midi_file, note, program, tempo, track
 
 from mgen.cli.instruments import main
 from mgen.cli.main import run
@@ -43,6 +44,13 @@ def test_one_line_a_file(music, capsys):
 def test_what_is_not_music_is_counted(music, capsys):
     assert main([str(music)]) == 0
     assert capsys.readouterr().err == "1 file is not music: 1 .txt\n"
+
+
+def test_neither_a_tempo_nor_a_long_note_matters(tmp_path, capsys):
+    body = track(tempo(0), program(40), note(0, 10_000_000), note(240))
+    (tmp_path / "odd.mid").write_bytes(midi_file(body))
+    assert main([str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/odd.mid: one instrument: Violin 2\n"
 
 
 def test_files_and_folders_in_one_go(music, capsys):
