@@ -122,8 +122,8 @@ def _check_bounds(root: Element) -> None:
                 raise RejectedFile("broken", f"{tag} {(element.text or '').strip()[:20]}, at most {most} is read")
     bars = sum(1 for _ in root.iter("measure")) * passes
     if bars > MAX_PLAYED or passes > MAX_PASSES:
-        most = f"at most {MAX_PLAYED} and {MAX_PASSES} are read"
-        raise RejectedFile("too long", f"{bars} bars of all parts in {passes} passes, {most}")
+        found = f"{bars} bars of all parts in {passes} passes"
+        raise RejectedFile("too long", f"{found}, at most {MAX_PLAYED} and {MAX_PASSES} are read")
 
 
 def _silence_cues(root: Element) -> None:
