@@ -38,7 +38,9 @@ def test_two_folders_give_one_object_and_a_page(music, tmp_path, capsys):
     for name in [*names.split(), "valid"]:
         assert {"value", "low", "high"} <= result[name].keys(), name
         assert name in result["real"], name
-    assert result["midi"] == {"name": "own", "scanned": 10, "rejected": {}} and result["n"] >= 10
+    passed_over = {"not_music": {}, "links": 0}
+    assert result["midi"] == {"name": "own", "scanned": 10, "rejected": {}, "passed_over": passed_over}
+    assert result["n"] >= 10
     page = (tmp_path / "e" / "report.html").read_text()
     assert "own" in page and "data:audio/ogg;base64," in page
     with pytest.raises(MgenError, match="not empty"):

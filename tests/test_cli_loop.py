@@ -420,14 +420,16 @@ def test_a_model_of_other_tokens_is_refused(base, small_corpus, tmp_path):
     assert prepare.main(["--metadata", str(music), "--out", str(band), "--recipe", "band", "--workers", "1"]) == 0
     with pytest.raises(MgenError, match="is not that of"):
         evaluate.main(["--model", str(base), "--corpus", str(band), "--out", str(tmp_path / "e")])
+    words = ["--model", str(base), "--corpus", str(small_corpus), "--prompt_tokens", "24", "--completion_tokens", "96"]
     for change, message in (
+        (["--completion_tokens", "167"], "give at most 166"),
         (["--target", "polka"], "the corpus has jazz, other"),
         (["--baselines", "markof5"], "did you mean markov5"),
         (["--low_cost_baselines", "best_of_2"], "name a run of mgen finetune"),
         (["--model", str(base), str(base)], "is taken; give NAME=FOLDER"),
     ):
         with pytest.raises(MgenError, match=message) as caught:
-            evaluate.main(["--model", str(base), "--corpus", str(small_corpus), "--out", str(tmp_path / "e"), *change])
+            evaluate.main([*words, "--out", str(tmp_path / "e"), *change])
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "e").exists()
 

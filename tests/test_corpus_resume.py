@@ -162,7 +162,7 @@ def test_killed_at_any_moment_no_file_is_lost(music, tmp_path):
         known = parts()
         silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         process = subprocess.Popen(command, start_new_session=True, **silent)
-        while process.poll() is None and kills < 3:
+        while process.poll() is None and kills < 2:
             if parts() > known + 2:
                 os.killpg(process.pid, signal.SIGKILL)
                 kills += 1
