@@ -17,8 +17,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 FLOORS = """
-core encoding music transforms stats render corpus models sampling runs training rl testing rewards critics evaluation
-listen hub cards workflows cli scripts
+core formats encoding music transforms stats render corpus models sampling runs training rl testing rewards critics
+evaluation listen hub cards workflows cli scripts
 """.split()  # noqa: SIM905
 FOLDERS = ("mgen", "rewards", "critics", "scripts")
 ROW, BOX, LEFT = 34, 230, 250  # pixels: height of a row, width of a box, space for the arcs left of the boxes

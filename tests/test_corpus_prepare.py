@@ -17,7 +17,7 @@ from mgen.corpus.scan import Source, scan
 from mgen.corpus.shards import Corpus
 from mgen.corpus.split import SPLITS
 from mgen.errors import MgenError
-from mgen.files import read_music
+from mgen.formats.files import read_music
 from mgen.notes import Notes
 
 pytestmark = pytest.mark.slow

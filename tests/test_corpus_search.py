@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from instrument_scores import score_of
 
-from mgen import archives, files
 from mgen.corpus.reading import Rules, read_source
 from mgen.corpus.scan import scan
 from mgen.corpus.search import PassedOver, find_music
 from mgen.errors import MgenError, RejectedFile
-from mgen.files import read_music
+from mgen.formats import archives, files
+from mgen.formats.files import read_music
 
 SONG = score_of((0, False, "", 5)).dumps_midi()
 

@@ -19,7 +19,7 @@ from critics.style.excerpts import Excerpts, excerpt_starts
 from critics.validation.leave_one_out import MIN_PIECES, collection_pairs, collection_parts
 from mgen.arrays import Floats, Longs, Mask, max_of, mean_of, run_starts, shares
 from mgen.errors import RejectedFile
-from mgen.files import read_music
+from mgen.formats.files import read_music
 from mgen.notes import STEPS_PER_QUARTER, Notes
 from mgen.stats.intervals import Interval
 from mgen.stats.two_sample import FOLDS, assign_folds, auc_interval, held_out_ranks

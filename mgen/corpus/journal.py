@@ -20,11 +20,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mgen.archives import split_path
 from mgen.corpus.reading import FileFacts, Piece, Reading
 from mgen.corpus.scan import Source
 from mgen.corpus.workers import Failure
 from mgen.errors import MgenError
+from mgen.formats.archives import split_path
 
 PART_SECONDS = 3.0
 PART_TOKENS = 1 << 22

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from symusic import Note, core
 
-from mgen.midi import RESET, SUSTAIN
+from mgen.formats.midi import RESET, SUSTAIN
 
 HELD = 64  # lowest value of a pedal that is down
 

@@ -49,7 +49,7 @@ from mgen.corpus.tab_tables import TAB_EVENTS, write_tab_events
 from mgen.corpus.workers import Failure, Limits, run_in_processes
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.files import require_readers
+from mgen.formats.files import require_readers
 
 SOURCE_COLUMNS = ("style", "collection", "work", "artist", "song")
 

@@ -25,7 +25,7 @@ from mgen.encoding.remi import PITCH_RANGE, Remi
 from mgen.encoding.tab_events import Voice
 from mgen.encoding.tab_events import encode as encode_events
 from mgen.errors import MgenError, RejectedFile
-from mgen.files import Music, read_music
+from mgen.formats.files import Music, read_music
 from mgen.instruments import instrument_name
 from mgen.notes import Notes
 from mgen.time_signatures import signatures_in_effect

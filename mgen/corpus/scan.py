@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mgen.corpus.search import PassedOver, extension, find_music
 from mgen.errors import MgenError
-from mgen.files import EXTENSIONS
+from mgen.formats.files import EXTENSIONS
 
 DEFAULT_STYLE = "other"  # style of files without one
 _TAKE_MARK = r"live|copy|alt|alternate|(?:(?:alternate|alt) )?take ?\d*|v\d+|ver(?:sion)? ?\d+"

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from mgen.archives import ZIP, files_in
 from mgen.errors import MgenError, RejectedFile
-from mgen.files import EXTENSIONS, ZIP_ARCHIVE, file_format, read_bytes, read_start
+from mgen.formats.archives import ZIP, files_in
+from mgen.formats.files import EXTENSIONS, ZIP_ARCHIVE, file_format, read_bytes, read_start
 
 MAX_EXTENSIONS = 8  # named in a line
 

@@ -30,7 +30,10 @@ QUEUED_PER_WORKER = 16  # items scheduled per worker: enough to keep it busy, fe
 STALL_SECONDS = 600.0
 """Seconds beyond the limit of an item until a stalled pool is abandoned; workers start slowly on a busy machine."""
 
-IMPORTS = ("mgen.encoding.remi", "mgen.guitar_pro")  # slow imports that the fork server makes once for all workers
+IMPORTS = (
+    "mgen.encoding.remi",
+    "mgen.formats.guitar_pro",
+)  # slow imports that the fork server makes once for all workers
 
 
 @dataclass(frozen=True, slots=True)

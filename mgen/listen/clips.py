@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mgen.corpus.scan import scan
 from mgen.errors import MgenError, RejectedFile
-from mgen.files import read_bytes
+from mgen.formats.files import read_bytes
 from mgen.listen.vote_store import StudyClip
 from mgen.notes import STEPS_PER_QUARTER
 from mgen.sampling.samples import INDEX, Sample, read_samples

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from symusic import core
 
 from mgen.errors import MgenError, RejectedFile
-from mgen.files import read_bytes, read_music
+from mgen.formats.files import read_bytes, read_music
 from mgen.listen.clips import ClipFile
 from mgen.render.audio import SAMPLE_RATE, loudness, synthesise
 

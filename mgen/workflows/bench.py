@@ -33,7 +33,7 @@ from mgen.corpus.windows import Windows, collate, sample_windows
 from mgen.corpus.workers import Limits, run_in_processes
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError, RejectedFile
-from mgen.files import read_music
+from mgen.formats.files import read_music
 from mgen.models.transformer import SIZES, new_policy
 from mgen.music.metrics import METRICS
 from mgen.notes import Notes

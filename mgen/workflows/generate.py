@@ -16,8 +16,9 @@ from mgen.corpus.beats import repair_beats
 from mgen.corpus.clean import normalise
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError, RejectedFile
-from mgen.files import check_new_folder, read_music
-from mgen.mending import TEMPO_RANGE
+from mgen.files import check_new_folder
+from mgen.formats.files import read_music
+from mgen.formats.mending import TEMPO_RANGE
 from mgen.models.transformer import check_fits, context_length, load_policy
 from mgen.notes import Notes
 from mgen.options import check_required, from_keywords, option

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mgen.corpus.scan import scan
 from mgen.errors import RejectedFile
-from mgen.files import read_music
+from mgen.formats.files import read_music
 from mgen.instruments import DRUMS, Instrument, instruments_of
 
 

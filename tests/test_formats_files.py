@@ -9,9 +9,9 @@ from gpif_files import file_system, gpif, packed, zipped
 from guitarpro import models
 from symusic import core
 
-from mgen import files
 from mgen.errors import RejectedFile
-from mgen.files import file_format, read_music
+from mgen.formats import files
+from mgen.formats.files import file_format, read_music
 
 
 def song():

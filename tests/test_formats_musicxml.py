@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mgen.errors import MgenError, RejectedFile
-from mgen.files import file_format, read_music
+from mgen.formats.files import file_format, read_music
 
 pytest.importorskip("music21", reason="the extra musicxml is not installed")
-from mgen import musicxml
-from mgen.musicxml import parse_musicxml
+from mgen.formats import musicxml
+from mgen.formats.musicxml import parse_musicxml
 
 HEAD = '<?xml version="1.0" encoding="UTF-8"?>'
 DOCTYPE = '<!DOCTYPE score-partwise PUBLIC "-//Recordare//DTD MusicXML 4.0 Partwise//EN" "http://x/partwise.dtd">'

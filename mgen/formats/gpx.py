@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from mgen.errors import RejectedFile
-from mgen.xml_files import check_size, is_zip, member_names, read_member
+from mgen.formats.xml_files import check_size, is_zip, member_names, read_member
 
 ZIP_SCORE = "Content/score.gpif"
 _SCORE = b"score.gpif"

@@ -11,8 +11,8 @@ from midi_bytes import chunk, control, delta, header, meta, midi_file, note, sig
 
 from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.errors import RejectedFile
-from mgen.mending import MAX_QUARTERS, mend
-from mgen.midi import parse_midi
+from mgen.formats.mending import MAX_QUARTERS, mend
+from mgen.formats.midi import parse_midi
 
 TUNE = track(tempo(500_000), *(note(480 * i, 480, 60 + i) for i in range(12)))
 GOOD = midi_file(TUNE)

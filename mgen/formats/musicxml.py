@@ -21,9 +21,9 @@ from music21.musicxml.xmlToM21 import MusicXMLImporter
 from symusic import core
 
 from mgen.errors import RejectedFile
-from mgen.mending import MAX_QUARTERS, check_notes
-from mgen.mxl import read_score
-from mgen.xml_files import check_xml
+from mgen.formats.mending import MAX_QUARTERS, check_notes
+from mgen.formats.mxl import read_score
+from mgen.formats.xml_files import check_xml
 
 TICKS = 960  # ticks per quarter note of the result of `parse_musicxml`
 

@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mgen.midi_container import ChannelEvent
+from mgen.formats.midi_container import ChannelEvent
 
 CHANNELS = range(16)
 DRUM_CHANNEL = 9  # channel 10 in the count of musicians

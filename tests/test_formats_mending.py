@@ -4,8 +4,8 @@ import pytest
 from midi_bytes import midi_file, note, tempo, track
 
 from mgen.errors import RejectedFile
-from mgen.mending import mend
-from mgen.midi import parse_midi
+from mgen.formats.mending import mend
+from mgen.formats.midi import parse_midi
 
 HOUR = 3600 * 960  # ticks at 480 a quarter, 120 quarters a minute
 TUNE = [event for i in range(64) for event in note(240 * i, 240, 50 + i % 12)]

@@ -18,10 +18,10 @@ from guitarpro import models
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgen import guitar_pro
 from mgen.errors import RejectedFile
-from mgen.guitar_pro import parse_guitar_pro
-from mgen.mending import mend
+from mgen.formats import guitar_pro
+from mgen.formats.guitar_pro import parse_guitar_pro
+from mgen.formats.mending import mend
 
 VERSIONS = {"gp3": (3, 0, 0), "gp4": (4, 0, 6), "gp5": (5, 1, 0)}  # that PyGuitarPro writes
 TUPLETS = {"t": (3, 2), "q": (5, 4), "s": (7, 4)}

@@ -6,8 +6,8 @@ import io
 import zipfile
 from xml.parsers import expat
 
-from mgen.archives import ZIP_FAULTS, unpack
 from mgen.errors import RejectedFile
+from mgen.formats.archives import ZIP_FAULTS, unpack
 
 MAX_XML = 16 << 20  # bytes of an XML file unpacked; the largest real score seen has 6.6 MB
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from midi_bytes import control, meta, midi_file, note, program, sysex, track
 
-from mgen.midi import parse_midi
+from mgen.formats.midi import parse_midi
 
 GM_ON, GM2_ON = "7e7f0901", "7e7f0903"
 GS_RESET = "4110421240007f0041"

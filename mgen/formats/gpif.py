@@ -18,7 +18,7 @@ from xml.etree.ElementTree import Element
 from guitarpro import models
 
 from mgen.errors import RejectedFile
-from mgen.xml_files import check_xml
+from mgen.formats.xml_files import check_xml
 
 MAX_BARS = 10_000  # most bars with repeats unrolled; the longest real piece seen has 400
 MAX_WRITTEN = 200_000  # bars of all tracks, beats and notes as written; the largest real score seen has 25,000

@@ -14,9 +14,9 @@ import numpy as np
 from symusic import core
 
 from mgen.errors import RejectedFile
-from mgen.mending import check_notes
-from mgen.midi_channels import ChannelSounds, program_of
-from mgen.midi_container import MidiFile, UnreadableTrackError, read_midi_file
+from mgen.formats.mending import check_notes
+from mgen.formats.midi_channels import ChannelSounds, program_of
+from mgen.formats.midi_container import MidiFile, UnreadableTrackError, read_midi_file
 from mgen.notes import select_notes
 
 SUSTAIN, RESET = 64, 121  # controllers: the pedal, and the release of all

@@ -6,7 +6,7 @@ import re
 from xml.etree import ElementTree
 
 from mgen.errors import RejectedFile
-from mgen.xml_files import check_xml, is_zip, read_member
+from mgen.formats.xml_files import check_xml, is_zip, read_member
 
 _CONTAINER = "META-INF/container.xml"
 _ROOT = re.compile(rb"<(!DOCTYPE\s+)?score-(partwise|timewise)\b")

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from symusic import core
 
 from mgen.errors import RejectedFile
-from mgen.gpif import MAX_BARS, N_STRINGS, NODES, GraceBeat, Tempos, read_gpif
-from mgen.gpx import is_gp, is_gpx, read_score
-from mgen.mending import MAX_QUARTERS, check_notes
+from mgen.formats.gpif import MAX_BARS, N_STRINGS, NODES, GraceBeat, Tempos, read_gpif
+from mgen.formats.gpx import is_gp, is_gpx, read_score
+from mgen.formats.mending import MAX_QUARTERS, check_notes
 
 TICKS = 960  # ticks per quarter note of the result of `parse_guitar_pro`
 

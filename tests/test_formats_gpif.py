@@ -1,4 +1,4 @@
-"""What the scores of Guitar Pro 6 to 8 have that older ones lack; the rest is in test_guitar_pro.py."""
+"""What the scores of Guitar Pro 6 to 8 have that older ones lack; the rest is in test_formats_guitar_pro.py."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import pytest
 from gpif_files import file_system, gpif, packed, zipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_guitar_pro import C, O, tab
+from test_formats_guitar_pro import C, O, tab
 
-from mgen import gpif as module
 from mgen.errors import RejectedFile
-from mgen.gpx import unpack
-from mgen.guitar_pro import parse_guitar_pro
-from mgen.xml_files import MAX_XML
+from mgen.formats import gpif as module
+from mgen.formats.gpx import unpack
+from mgen.formats.guitar_pro import parse_guitar_pro
+from mgen.formats.xml_files import MAX_XML
 
 
 def read(xml, *changes):
