@@ -1,7 +1,7 @@
 # A Python of 3.11 to 3.13 is all that has to be there: every target installs by itself.
 PYTHON ?= python3
 OUT ?= runs/demo
-PYTEST_ARGS ?= --quiet --numprocesses=logical --maxprocesses=4
+PYTEST_ARGS ?= --quiet --numprocesses=logical --maxprocesses=4 --dist=worksteal
 
 VENV := .venv
 BIN := $(VENV)/bin
