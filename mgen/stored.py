@@ -17,7 +17,7 @@ def explain_damage(place: Path | str, remedy: str) -> Iterator[None]:
     """Turns whatever is raised over damaged content into one line.
 
     Every exception, because libraries raise them of all kinds: `KeyError` for a missing value, `RuntimeError` for a
-    tensor of another shape, `RecursionError` for deep nesting, and classes of their own. Only the reading of files
+    tensor of another shape, `RecursionError` for deep nesting, and their own classes. Only the reading of files
     belongs into this context.
 
     Args:

@@ -237,7 +237,7 @@ def test_a_piece_in_sixteenths_is_written_in_eighths():
     assert [(tempo.time / 480, round(tempo.qpm)) for tempo in moved.tempos] == [(0, 100), (16, 120)]
     assert Notes.from_scores([moved]).bars.changes() == [(0, 9, 8)]
     assert_same(repair_beats(moved)[0], moved)
-    # so many bars among quarters are no accident
+    # this share of odd bars is no accident
     score = score_of(song(4), 480, [(0, 15, 16), (15, 4, 4)])
     assert_same(lengthen_odd_bars(score)[0], score)
     with pytest.raises(RejectedFile, match="15/16"):

@@ -312,5 +312,5 @@ def test_code_of_a_folder_is_not_run(kind, config, folders, tmp_path, monkeypatc
         (copy / "custom_generate" / "generate.py").write_text(RUN_CODE)
     path = copy / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | config))
-    assert "needs code of its own, which mgen does not run" in refused(KINDS[kind].load, copy)
+    assert "needs the code in its folder, which mgen does not run" in refused(KINDS[kind].load, copy)
     assert not list(copy.rglob("it_ran"))

@@ -22,7 +22,7 @@ from mgen.runs.interruptions import resumable
             "no space left.*good checkpoint: {last}; then the same",
         ),
         (RuntimeError("Connection closed by peer"), "another process of this run has ended"),
-        (MgenError("a line of its own"), "^a line of its own$"),
+        (MgenError("one line"), "^one line$"),
     ],
 )
 def test_an_accident_names_the_last_checkpoint_of_the_run(error, line, tmp_path):

@@ -214,7 +214,7 @@ class _Walk:
         self.data, self.limit, self.number = data, limit, number
         self.at = 0
         self.ended = False  # by an end-of-track event
-        self.ran_on = 0  # number of events without a status of their own where it has ended
+        self.ran_on = 0  # number of events without a status byte after the running status has ended
         self.name, self.port, self.tick, self.status, self.sysex = "", -1, 0, 0, b""
         self.found: list[tuple[int, int, bytes]] = []  # tick, status, data
         self.signatures: list[Signature] = []

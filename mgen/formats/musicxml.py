@@ -56,7 +56,7 @@ def parse_musicxml(data: bytes) -> core.ScoreTick:
             score = _convert(ElementTree.fromstring(text))
     except RejectedFile:
         raise
-    except Exception as error:  # music21 raises anything: AttributeError, KeyError, exceptions of its own, ...
+    except Exception as error:  # music21 raises anything: AttributeError, KeyError, its own classes
         raise RejectedFile("broken", f"music21: {type(error).__name__}: {' '.join(str(error).split())}") from error
     check_notes(score)
     return score

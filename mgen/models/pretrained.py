@@ -51,7 +51,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
         raise MgenError(f"{folder}: expected a model (config.json and *.safetensors), found none; give RUN/model")
     content = read_json(path, REMEDY)
     if needs_code(content) or (folder / "custom_generate").exists():
-        raise MgenError(f"{folder}: the model needs code of its own, which mgen does not run; give another model")
+        raise MgenError(f"{folder}: the model needs the code in its folder, which mgen does not run; give another")
     most = max(MAX_LAYERS, len(weight_shapes(folder)))
     for name, number in integers(content):
         if "layer" in name and number > most:
