@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mgen.arrays import rank_within, run_starts
 from mgen.corpus.clean import Recipe
 from mgen.corpus.reading import Rules, read_source, vocabulary
-from mgen.corpus.scan import scan
+from mgen.corpus.scan import Scan, scan
 from mgen.corpus.search import PassedOver
 from mgen.corpus.workers import Failure, Limits, run_in_processes
 from mgen.errors import MgenError
@@ -110,9 +110,8 @@ def compare_folders(
         MgenError: A folder has no readable music, or none that is long enough.
     """
     paths = (reference, midi)
-    for path in paths:  # a folder without music is an error before the other is read
-        scan([path])
-    folders = tuple(read_folder(path, recipe, workers) for path in paths)
+    scans = [scan([path]) for path in paths]  # a folder without music is an error before the other is read
+    folders = tuple(read_folder(path, recipe, workers, files) for path, files in zip(paths, scans, strict=True))
     drawn = tuple(draw_excerpts(folder, n, length, np.random.default_rng(seed)) for folder in folders)
     n = min(part.notes.n_pieces for part in drawn)
     real, own = (part.first(n) for part in drawn)
@@ -127,13 +126,18 @@ def compare_folders(
     return FolderComparison(names, (folders[0], folders[1]), (real, own), (measurements[0], measurements[1]), length)
 
 
-def read_folder(folder: Path, recipe: Recipe = "piano", workers: int | None = None) -> MusicFolder:
+def read_folder(
+    folder: Path, recipe: Recipe = "piano", workers: int | None = None, found: Scan | None = None
+) -> MusicFolder:
     """Reads every music file below a folder as `mgen prepare` does.
+
+    Args:
+        found: the files of the folder, if it has been scanned.
 
     Raises:
         MgenError: There is no such folder, no music file in it, or none that can be read.
     """
-    found = scan([folder])
+    found = found or scan([folder])
     sources = found.sources
     rejected: Counter[str] = Counter()
     ids: list[NDArray[np.uint16]] = []
