@@ -64,6 +64,7 @@ class Remi:
         kind: (V,) `Kind` of each token.
         value: (V,) value of each token, 0 if it has none.
         unit: (V,) denominator of each time signature, 4 or 8; 4 for other tokens.
+        parts: ids of the base tokens that each token stands for.
         multi: whether notes carry a program token (recipe `band`).
         style_ids: style name -> id of its token.
         pad_id, bos_id, eos_id, bar_id, common_time: ids of those tokens, the last of 4/4.
@@ -76,6 +77,7 @@ class Remi:
         self.kind = np.array([_KIND_BY_NAME.get(name.split("_")[0], Kind.SPECIAL) for name in self.names], np.int8)
         self.value = np.array([_value(name) for name in self.names], dtype=np.int32)
         self.unit = np.array([_unit(name) for name in self.names], np.int32)
+        self.parts = [(id_,) for id_ in range(len(self.names))]
         self.multi = bool(miditok.config.use_programs)
         self.pad_id, self.bos_id, self.eos_id = (vocabulary[name] for name in ("PAD_None", "BOS_None", "EOS_None"))
         self.style_ids = {
