@@ -25,7 +25,7 @@ from critics.sequence import SequenceCritic, classifier_class
 from mgen.cli import finetune, pretrain
 from mgen.errors import MgenError
 from mgen.models.pretrained import stated_context
-from mgen.models.transformer import UNLIMITED_CONTEXT, check_fits, context_length, load_policy
+from mgen.models.transformer import SIZES, UNLIMITED_CONTEXT, check_fits, context_length, load_policy, new_policy
 from mgen.notes import Notes
 from mgen.runs.judges import judges_of_run
 from mgen.sampling.rollout import Decoding, completion_logprobs, sample
@@ -187,3 +187,16 @@ def test_a_model_that_is_not_causal_is_one_line(tmp_path):
     with pytest.raises(MgenError, match="expected a decoder-only causal language model") as caught:
         load_policy(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("size", "millions"), [("tiny", 0.85), ("mini", 3.28), ("small", 24.4), ("base", 81.8)])
+def test_sizes_have_about_the_stated_number_of_parameters(size, millions, remi):
+    with torch.device("meta"):
+        policy = new_policy(size, remi, CONTEXT)
+    shape = SIZES[size]
+    hidden, width = shape["hidden_size"], shape["intermediate_size"]
+    values = hidden // shape["num_attention_heads"] * policy.config.num_key_value_heads
+    layer = 2 * hidden * (hidden + values) + 3 * hidden * width + 2 * hidden
+    counted = remi.vocab_size * hidden + shape["num_hidden_layers"] * layer + hidden
+    assert policy.num_parameters() == counted
+    assert counted / 1e6 == pytest.approx(millions, rel=0.02)

@@ -1,4 +1,4 @@
-"""The policy: any decoder-only causal model of transformers; a new one is a Llama of one of three sizes."""
+"""The policy: any decoder-only causal model of transformers; a new one is a Llama of one of four sizes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from mgen.errors import MgenError
 from mgen.models.pretrained import load_model, stated_context
 
 SIZES: dict[str, dict[str, int]] = {
-    # about 0.9 M, 25 M and 85 M parameters
+    # about 0.9 M, 3.3 M, 24 M and 82 M parameters
     "tiny": {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 384},
+    "mini": {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 768},
     "small": {"hidden_size": 512, "num_hidden_layers": 8, "num_attention_heads": 8, "intermediate_size": 1536},
     "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 2304},
 }

@@ -78,7 +78,7 @@ class CriticConfig(TrackingOptions, TrainingArguments):  # type: ignore[misc]
     )
     hacked: list[str] = option([], "degenerate_inputs: policies tuned against other critics, whose samples are scored.")
     init: str = option("", "Tokens: model folder of a pretrained policy to start from; random weights without it.")
-    size: str = option("tiny", "Without init: tiny (1 M), small (25 M) or base (85 M).", words=tuple(SIZES))
+    size: str = option("tiny", "Without init: tiny (1 M), mini (3 M), small (24 M) or base (82 M).", words=tuple(SIZES))
     max_tokens: int = option(256, "Longest excerpt, in tokens; longer pieces are cut when judged.", least=1)
     min_tokens: int = option(96, "Shortest excerpt in training.", least=1)
     prompt_tokens: int = option(64, "Tokens of the prompt before half of the excerpts, as for completions.", least=0)

@@ -40,7 +40,7 @@ class PretrainConfig(SampleOptions, TrainingArguments):  # type: ignore[misc]
     out: str = option("", "Run folder; the model goes to OUT/model.")
     init: str = option("", "Model folder of a policy to continue from; it determines size and dropout.")
     style: str = option("", "Train and evaluate on the pieces of this style alone.")
-    size: str = option("tiny", "tiny (1 M), small (25 M) or base (85 M).", words=tuple(SIZES))
+    size: str = option("tiny", "tiny (1 M), mini (3 M), small (24 M) or base (82 M).", words=tuple(SIZES))
     context: int = option(512, "Longest sequence, in tokens.", least=8)
     optimizer: str = option("adamw", "adamw, adam (no weight decay) or rmsprop.", words=tuple(OPTIMIZERS))
     dropout: float = option(0.0, "Dropout on attention weights.", least=0, below=1)
