@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -48,8 +47,8 @@ def choose_speed(speed: str, device: torch.device | str, work: float = 0.0) -> S
 
     Args:
         speed: one of `SPEEDS`.
-        work: floating-point operations expected of what could be compiled: 6 x weights x tokens in training, 2 x without
-            gradients. Nothing is compiled for 0; a GPU compiles for any other number, a CPU from `WORTH_COMPILING` on.
+        work: floating-point operations expected of what could be compiled: 6 x weights x tokens in training, 2 x
+            weights x tokens without gradients. A CPU compiles from `WORTH_COMPILING` on, a GPU for any but 0.
     """
     device = torch.device(device)
     if speed == "plain":
@@ -87,17 +86,19 @@ def bf16_is_faster() -> bool:
     torch.set_num_threads(1)
     try:
         wide = torch.ones(512, 512)
-        narrow = wide.bfloat16()
-        seconds = {id(matrix): min(_seconds(lambda m=matrix: m @ m) for _ in range(4)) for matrix in (wide, narrow)}
-        return seconds[id(narrow)] < seconds[id(wide)]
+        return product_seconds(wide.bfloat16()) < product_seconds(wide)
     finally:
         torch.set_num_threads(threads)
 
 
-def _seconds(call: Callable[[], Any]) -> float:
-    begin = time.thread_time()
-    call()
-    return time.thread_time() - begin
+def product_seconds(matrix: torch.Tensor) -> float:
+    """Processor seconds of this thread for the product of a matrix (N, N) with itself: the least of four."""
+    seconds = []
+    for _ in range(4):
+        begin = time.thread_time()
+        matrix @ matrix
+        seconds.append(time.thread_time() - begin)
+    return min(seconds)
 
 
 @functools.cache
