@@ -62,7 +62,7 @@ class SequenceCritic:
         self.model, self.remi, self.max_tokens = model, remi, max_tokens
         self.velocity_ids = np.flatnonzero(remi.kind == Kind.VELOCITY)
         self._canonical = np.arange(remi.vocab_size)
-        self._canonical[self.velocity_ids] = self.velocity_ids[len(self.velocity_ids) // 2]
+        self._canonical[self.velocity_ids] = _middle(self.velocity_ids)
 
     @classmethod
     def new(
@@ -136,10 +136,8 @@ class SequenceCritic:
         loads it.
         """
         folder = Path(folder)
-        with torch.no_grad():
-            embedding = self.model.get_input_embeddings().weight
-            ids = torch.from_numpy(self.velocity_ids).to(embedding.device)
-            embedding[ids] = embedding[ids[len(ids) // 2]].clone()
+        embedding = self.model.get_input_embeddings().weight.data
+        embedding[self.velocity_ids] = embedding[_middle(self.velocity_ids)]
         self.model.save_pretrained(folder)
         self.remi.save_pretrained(folder)
         (folder / FILE).write_text(json.dumps({"max_tokens": self.max_tokens, **facts}, indent=1))
@@ -167,6 +165,11 @@ class SequenceCritic:
             _check_fingerprint(folder, own, remi)
         model = load_model(folder, classifier_class)
         return cls(model.to(PartialState().device).eval(), own, max_tokens), facts
+
+
+def _middle(ids: NDArray[np.intp]) -> NDArray[np.intp]:
+    """(1,) the middle one of ids (K,); (0,) if there are none."""
+    return ids[len(ids) // 2 :][:1]
 
 
 def pad_rows(rows: Sequence[TokenRow], pad_id: int) -> NDArray[np.int64]:

@@ -167,19 +167,20 @@ def test_a_fault_in_one_chunk_keeps_the_others(tmp_path):
     assert reading.parts == {"found": 2, "too few notes": 1} and reading.notes["pitches"] == 70
 
 
-@pytest.mark.parametrize("multi", [False, True])
-def test_styles_move_every_id_by_their_number(song, multi):
-    (piece,) = read_source(song, Rules("band" if multi else "piano")).pieces
-    notes = Notes.from_ids([piece.ids], vocabulary(multi))
+@pytest.mark.parametrize(("multi", "velocity"), [(False, True), (True, True), (True, False)])
+def test_styles_move_every_id_by_their_number(song, multi, velocity):
+    (piece,) = read_source(song, Rules("band" if multi else "piano", velocity=velocity)).pieces
+    notes = Notes.from_ids([piece.ids], vocabulary(multi, velocity))
     for styles in (("jazz",), ("folk", "jazz", "other")):
-        (ids,) = Remi.build(styles, multi).encode(notes)
+        (ids,) = Remi.build(styles, multi, velocity).encode(notes)
         np.testing.assert_array_equal(ids, piece.ids + len(styles))
 
 
 def test_rules_have_a_fingerprint_of_all_they_say():
     assert Rules().fingerprint == Rules().fingerprint
     others = [Rules("band"), Rules(skip=("cut",)), Rules(min_notes=17), Rules(programs=(3,)), Rules(pitches=(22, 108))]
-    assert len({rules.fingerprint for rules in [Rules(), *others]}) == 6
+    others += [Rules(velocity=False)]
+    assert len({rules.fingerprint for rules in [Rules(), *others]}) == 7
 
 
 def test_tab_events_lie_by_instrument_song_track_and_chunk(song, tmp_path):

@@ -126,12 +126,13 @@ def test_every_cut_of_a_prompt_is_continued_without_a_fault(source, small_corpus
         assert {Kind.SPECIAL, Kind.BAR, Kind.TIME_SIGNATURE, Kind.POSITION, Kind.PITCH} <= seen
 
 
-def test_a_band_is_continued_without_a_fault(demo_pieces):
-    remi = Remi.build(("jazz", "other"), multi=True)
+@pytest.mark.parametrize("velocity", [True, False])
+def test_a_band_is_continued_without_a_fault(demo_pieces, velocity):
+    remi = Remi.build(("jazz", "other"), multi=True, velocity=velocity)
     rows = remi.encode(Notes.from_scores(demo_pieces))
     band = next(row for row in rows if len(set(row[remi.kind[row] == Kind.PROGRAM].tolist())) > 2)
     for draw in baselines(table_of(rows), remi)[1:]:
-        for cut in range(0, 40):
+        for cut in range(0, 24):
             prompts = np.array([[remi.bos_id, *band[:cut]]] * 4)
             played = draw(prompts, 40, np.random.default_rng(cut))
             assert Notes.from_completions(prompts.tolist(), played, remi).n_broken.tolist() == [0] * 4

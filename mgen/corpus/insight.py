@@ -147,6 +147,8 @@ def measure_corpus(corpus: Corpus, sample: int = SAMPLE, seed: int = 0) -> Insig
     charts = [*_table_charts(pieces), *_note_charts(counts, manifest["recipe"])]
     few = _sample(counts.rows, MAX_PREDICTED, seed)
     features = {name: table[few] for name, table in _note_features(counts).items()}
+    if not corpus.remi.velocity:
+        del features["velocity"]  # of the metrical accent
     by_style = {str(style): rows for style, rows in pieces.groupby("style")}
     return Insight(
         name=corpus.folder.resolve().name,
@@ -164,7 +166,7 @@ def measure_corpus(corpus: Corpus, sample: int = SAMPLE, seed: int = 0) -> Insig
             style: {name: _totals(rows[rows["split"] == name]) for name in SPLITS} for style, rows in by_style.items()
         },
         shared_works=int((pieces.groupby("group")["split"].nunique() > 1).sum()),
-        column_shortcuts=column_shortcuts(pieces, manifest["recipe"], seed),
+        column_shortcuts=column_shortcuts(pieces, manifest["recipe"], seed, corpus.remi.velocity),
         note_shortcuts=note_shortcuts(features, counts.rows[few], seed),
         rejected=_rejected(corpus),
         cleaning=[

@@ -107,7 +107,7 @@ def prepare_corpus(
     require_readers(source.file for source in sources)  # before any file is read
     out = Path(os.path.realpath(out))
     styles = tuple(sorted({source.style for source in sources}))
-    remi = Remi.build(styles, rules.recipe == "band")
+    remi = Remi.build(styles, rules.recipe == "band", rules.velocity)
     with stage_corpus(out, overwrite, resume) as folder:
         journal = Journal(folder / JOURNAL, rules.fingerprint)
         if resume:

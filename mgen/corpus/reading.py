@@ -56,6 +56,7 @@ class Rules:
     pedal: bool = False  # lengthen the notes that the sustain pedal holds
     tab_events: bool = False  # also encode each piece as tab events; for the recipe `tabs`
     chord_note: Voice = "top"  # note of a chord that tab events keep, `top` or `bottom`
+    velocity: bool = True  # write a velocity token for each note
 
     def uses(self, track: core.TrackTick) -> bool:
         """Whether the notes of a track can become notes of a piece."""
@@ -132,10 +133,10 @@ class Reading:
     repairs: dict[str, int] = field(default_factory=dict)
 
 
-@lru_cache(maxsize=2)
-def vocabulary(multi: bool) -> Remi:
+@lru_cache(maxsize=4)
+def vocabulary(multi: bool, velocity: bool = True) -> Remi:
     """The vocabulary without styles; with n styles, the ids of notes and bars are n higher."""
-    return Remi.build((), multi)
+    return Remi.build((), multi, velocity)
 
 
 def read_source(source: Source, rules: Rules) -> Reading:
@@ -197,7 +198,7 @@ def _piece(chunk: Chunk, facts: FileFacts, beats: BeatRepair, rules: Rules, coun
     notes, changed = clean_and_count(written, rules.recipe, rules.skip, rules.pitches)
     counts.update(changed)
     _check_rules(notes, beats, rules)
-    (ids,) = vocabulary(rules.recipe == "band").encode(notes)
+    (ids,) = vocabulary(rules.recipe == "band", rules.velocity).encode(notes)
     grams = shingles(notes)
     return Piece(
         facts=facts,

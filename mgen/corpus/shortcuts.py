@@ -84,6 +84,9 @@ BAND_COLUMNS = {
 }
 """Properties that the recipe `band` keeps."""
 
+NO_VELOCITY = {"velocities": Property(COLUMNS["velocities"].title, False, _GONE)}
+"""Properties that tokens without velocity do not keep."""
+
 ALL_COUNTS = "all"
 TIMING_COUNTS = ("phase", "duration")
 
@@ -193,13 +196,17 @@ def _recall(correct: Floats, group: NDArray[np.integer]) -> tuple[float, float]:
     return share, float((deviation**2).sum() / len(correct) ** 2 * len(deviation) / max(len(deviation) - 1, 1))
 
 
-def column_shortcuts(pieces: pd.DataFrame, recipe: str = "piano", seed: int = 0) -> list[Shortcut]:
+def column_shortcuts(
+    pieces: pd.DataFrame, recipe: str = "piano", seed: int = 0, velocity: bool = True
+) -> list[Shortcut]:
     """How well each column of `COLUMNS` predicts the style, best first; constant columns are left out.
 
-    `pieces` has P rows with style, collection and group; the recipe `band` keeps instruments; `seed` is of the folds.
+    `pieces` has P rows with style, collection and group; the recipe `band` keeps instruments; `seed` is of the folds;
+    `velocity` is whether the tokens hold velocities.
     """
     table = pieces.assign(collection_size=pieces.groupby("collection")["collection"].transform("size"))
     properties = COLUMNS | COLLECTION_SIZE | (BAND_COLUMNS if recipe == "band" else {})
+    properties |= {} if velocity else NO_VELOCITY
     codes = {name: _codes(table[name]) for name in properties if name in table}
     return _shortcuts(
         {name: code for name, code in codes.items() if len(np.unique(code)) > 1}, properties, pieces, seed

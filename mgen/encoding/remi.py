@@ -3,6 +3,8 @@
 A beat is the note value that the time signature counts: a quarter, or in eighth metres (6/8, 7/8) an eighth. `Notes`
 are on a grid of 24 steps per quarter, so an eighth metre uses every second position, and its durations are in eighths.
 
+Velocity tokens are optional. Without them each decoded note gets the velocity of its place in the bar (`ACCENTS`).
+
 Vocabulary and token semantics are MidiTok's: `Remi.decode` and `Remi.encode` are vectorised equivalents of MidiTok's
 decoder and encoder (tested, also on random token sequences). The vocabulary is also saved as a Hugging Face fast
 tokenizer, so that `AutoTokenizer`, `pipeline` and TRL work without mgen.
@@ -31,6 +33,10 @@ from mgen.stored import explain_damage, integers, read_json
 
 PITCH_RANGE = (21, 108)  # lowest and highest pitch with a token: those of the piano
 VELOCITY_BINS = 8
+ACCENTS = (100, 80, 64)
+"""Velocities of notes without a velocity token: on the downbeat, on another beat, and between beats. All audible, and a
+third apart from each other in loudness, as in notation software. In 3/8, 6/8, 9/8 and 12/8 a beat is a dotted quarter."""
+
 MIDITOK_FILE = "miditok.json"
 MAX_TOKENS = 1 << 16  # ids are stored as uint16
 
@@ -66,7 +72,9 @@ class Remi:
         unit: (V,) denominator of each time signature, 4 or 8; 4 for other tokens.
         parts: ids of the base tokens that each token stands for.
         multi: whether notes carry a program token (recipe `band`).
+        velocity: whether notes carry a velocity token.
         style_ids: style name -> id of its token.
+        note_size: base tokens of a note, without its position.
         pad_id, bos_id, eos_id, bar_id, common_time: ids of those tokens, the last of 4/4.
     """
 
@@ -79,13 +87,15 @@ class Remi:
         self.unit = np.array([_unit(name) for name in self.names], np.int32)
         self.parts = [(id_,) for id_ in range(len(self.names))]
         self.multi = bool(miditok.config.use_programs)
+        self.velocity = bool(miditok.config.use_velocities)
+        self.note_size = 2 + self.velocity + self.multi
         self.pad_id, self.bos_id, self.eos_id = (vocabulary[name] for name in ("PAD_None", "BOS_None", "EOS_None"))
         self.style_ids = {
             name.removesuffix("_None").lower(): id_
             for name, id_ in vocabulary.items()
             if name.endswith("_None") and name not in {"PAD_None", "BOS_None", "EOS_None", "Bar_None"}
         }
-        self._follows = _grammar(self.multi)
+        self._follows = _grammar(self.multi, self.velocity)
         self.bar_id = vocabulary["Bar_None"]
         self._time_ids = np.full((max(MAX_BEATS) + 1, max(MAX_BEATS.values()) + 1), -1)  # by unit and beats
         times = np.flatnonzero(self.kind == Kind.TIME_SIGNATURE)
@@ -94,16 +104,17 @@ class Remi:
         self._position_ids = _lookup(self, Kind.POSITION, int(self.value[self.kind == Kind.POSITION].max()) + 1)
         self._pitch_ids = _lookup(self, Kind.PITCH, 128)
         self._program_ids = _lookup(self, Kind.PROGRAM, 129) if self.multi else None
-        self._velocity_ids = _nearest(self, Kind.VELOCITY, 128)
+        self._velocity_ids = _nearest(self, Kind.VELOCITY, 128) if self.velocity else None
         self._duration_ids = _nearest(self, Kind.DURATION, int(self.value[self.kind == Kind.DURATION].max()) + 1)
 
     @classmethod
-    def build(cls, styles: Sequence[str], multi: bool = False) -> Remi:
+    def build(cls, styles: Sequence[str], multi: bool = False, velocity: bool = True) -> Remi:
         """Builds a vocabulary.
 
         Args:
             styles: names of the styles with a token; letters only.
             multi: write each note's program (recipe `band`).
+            velocity: write each note's velocity.
 
         Raises:
             MgenError: The name of a style has other characters than letters, or is that of another token.
@@ -117,6 +128,7 @@ class Remi:
             num_velocities=VELOCITY_BINS,
             special_tokens=["PAD", "BOS", "EOS", *(style.upper() for style in styles)],
             remove_duplicated_notes=True,
+            use_velocities=velocity,
             use_programs=multi,
             use_pitchdrum_tokens=False,
             use_time_signatures=True,
@@ -176,7 +188,7 @@ class Remi:
         with explain_damage(path, remedy):
             _check_size(content["config"])
             remi = cls(REMI(params=path))
-        present = cls.build(tuple(remi.style_ids), remi.multi)
+        present = cls.build(tuple(remi.style_ids), remi.multi, remi.velocity)
         if remi.fingerprint != present.fingerprint:
             raise MgenError(
                 f"{path}: the vocabulary of another version of mgen ({remi.vocab_size} tokens, expected "
@@ -227,11 +239,16 @@ class Remi:
             named = tokens.latest(kind == Kind.PROGRAM)
             program = np.where(named >= 0, value[named], 0)
 
-        pitch_at = np.flatnonzero((kind == Kind.PITCH) & (at + 2 < last[piece]))
-        pitch_at = pitch_at[(kind[pitch_at + 1] == Kind.VELOCITY) & (kind[pitch_at + 2] == Kind.DURATION)]
+        tail = 1 + self.velocity  # tokens of a note after its pitch
+        pitch_at = np.flatnonzero((kind == Kind.PITCH) & (at + tail < last[piece]))
+        pitch_at = pitch_at[kind[pitch_at + tail] == Kind.DURATION]
+        if self.velocity:
+            pitch_at = pitch_at[kind[pitch_at + 1] == Kind.VELOCITY]
         owner = piece[pitch_at]
-        token = pitch_at + 2 - first[owner] - begin[owner]
+        token = pitch_at + tail - first[owner] - begin[owner]
         pitch_at, owner, token = (array[token >= 0] for array in (pitch_at, owner, token))
+        here = event[pitch_at]
+        place = np.where(here >= 0, step[here], 0)
 
         # Time 0 is the start of the bar in which the completion starts.
         origin = np.minimum(first + begin, np.maximum(last - 1, 0))
@@ -244,13 +261,13 @@ class Remi:
         columns = {
             "piece": owner,
             "onset": np.maximum(tick[pitch_at] - base_tick[owner], 0),
-            "duration": np.maximum(value[pitch_at + 2] >> halved[metre[pitch_at]], 1),
+            "duration": np.maximum(value[pitch_at + tail] >> halved[metre[pitch_at]], 1),
             "bar": np.maximum(bar_number[pitch_at] - base_bar[owner], 0),
             "pitch": value[pitch_at],
-            "velocity": value[pitch_at + 1],
+            "velocity": value[pitch_at + 1] if self.velocity else self._accent(place, metre[pitch_at]),
             "program": program[pitch_at],
             "token": token,
-            "broken": _next_note(broken, piece[broken], pitch_at + 2, owner),
+            "broken": _next_note(broken, piece[broken], pitch_at + tail, owner),
         }
         order = sort_order(*(columns[name] for name in ("piece", "onset", "program", "pitch", "duration", "velocity")))
         return Notes(
@@ -260,6 +277,13 @@ class Remi:
             n_broken=np.bincount(piece[broken], minlength=pieces).astype(np.int32),
             **{name: column[order].astype(np.int32) for name, column in columns.items()},
         )
+
+    def _accent(self, place: Longs, metre: Longs) -> Longs:
+        """(N,) velocity at grid steps (N,) since the bar began, under time signatures (N,), token ids."""
+        beats, unit = self.value[metre], self.unit[metre]
+        beat = np.where((unit == 8) & (beats % 3 == 0), 3, 1) * STEPS_PER_WHOLE // unit
+        accent: Longs = np.array(ACCENTS)[np.where(place == 0, 0, np.where(place % beat == 0, 1, 2))]
+        return accent
 
     def _broken(self, tokens: _Tokens, outside: Mask, event: Longs, program: Longs, completed: Mask) -> Mask:
         """(L,) whether the grammar forbids a token at its place.
@@ -296,7 +320,7 @@ class Remi:
     def encode(self, notes: Notes) -> list[Longs]:
         """Encodes notes as token ids like MidiTok's encoder, for notes that the vocabulary can represent.
 
-        Velocities and durations are rounded to the nearest token; notes outside the pitch range and bars after the last
+        Velocities, if written, and durations are rounded to the nearest token; notes outside the pitch range and bars after the last
         note are left out. No BOS, style or EOS token is added.
         """
         low, high = PITCH_RANGE
@@ -318,8 +342,7 @@ class Remi:
         row_bar = np.concatenate([number[written], notes.bar])
         is_note = np.repeat([0, 1], [n_bars, len(notes)])
         order = np.lexsort((is_note, row_bar, row_piece))
-        per_note = 3 + self.multi
-        size = np.concatenate([np.full(n_bars, 2), per_note + opens])[order]
+        size = np.concatenate([np.full(n_bars, 2), self.note_size + opens])[order]
         place = np.empty(len(order), np.int64)
         place[order] = np.cumsum(size) - size
         bar_at, note_at = place[:n_bars], place[n_bars:]
@@ -333,8 +356,11 @@ class Remi:
             out[note_at] = self._program_ids[notes.program]  # -1, drums, is the last entry
             note_at = note_at + 1
         out[note_at] = self._pitch_ids[notes.pitch]
-        out[note_at + 1] = self._velocity_ids[np.clip(notes.velocity, 0, 127)]
-        out[note_at + 2] = self._duration_ids[np.clip(notes.duration * fine, 0, len(self._duration_ids) - 1)]
+        if self._velocity_ids is not None:
+            out[note_at + 1] = self._velocity_ids[np.clip(notes.velocity, 0, 127)]
+        out[note_at + 1 + self.velocity] = self._duration_ids[
+            np.clip(notes.duration * fine, 0, len(self._duration_ids) - 1)
+        ]
         total = np.bincount(row_piece[order], weights=size, minlength=notes.n_pieces).astype(np.int64)
         return np.split(out, np.cumsum(total)[:-1])
 
@@ -386,7 +412,7 @@ def _nearest(remi: Remi, kind: Kind, size: int) -> Longs:
     return nearest
 
 
-def _grammar(multi: bool) -> Mask:
+def _grammar(multi: bool, velocity: bool) -> Mask:
     """(kinds, kinds) whether the second may follow the first."""
     note = Kind.PROGRAM if multi else Kind.PITCH
     allowed = {
@@ -395,7 +421,7 @@ def _grammar(multi: bool) -> Mask:
         Kind.TIME_SIGNATURE: {Kind.POSITION, Kind.BAR, Kind.END},
         Kind.POSITION: {note},
         Kind.PROGRAM: {Kind.PITCH},
-        Kind.PITCH: {Kind.VELOCITY},
+        Kind.PITCH: {Kind.VELOCITY if velocity else Kind.DURATION},
         Kind.VELOCITY: {Kind.DURATION},
         Kind.DURATION: {note, Kind.POSITION, Kind.BAR, Kind.END},
     }

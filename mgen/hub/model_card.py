@@ -490,7 +490,8 @@ def example(remi: Remi) -> str:
     for beat, pitch in enumerate((60, 63, 65, 67)):
         tokens.append(token(Kind.POSITION, beat * STEPS_PER_QUARTER))
         tokens += [token(Kind.PROGRAM, 0)] if remi.multi else []
-        tokens += [token(Kind.PITCH, pitch), token(Kind.VELOCITY, 64), token(Kind.DURATION, STEPS_PER_QUARTER)]
+        tokens += [token(Kind.PITCH, pitch), *([token(Kind.VELOCITY, 64)] if remi.velocity else [])]
+        tokens += [token(Kind.DURATION, STEPS_PER_QUARTER)]
     return " ".join([*tokens, "EOS_None"])
 
 

@@ -59,6 +59,7 @@ class PrepareConfig:
     )
     tab_events: bool = option(False, "tabs: also write each chunk as rows of (semitone, octave, dur_log, dotted).")
     chord_note: str = option("top", "tab_events: the note kept of a chord, top or bottom.", words=("top", "bottom"))
+    velocity: bool = option(True, "Write the velocity of each note; without, notes are played with a metrical accent.")
     near_duplicates: str = option("join", "Near duplicates: join to one work, drop all but the first, or ignore.")
     split_by: str = option("work", "work; or artist: all works of an artist go to one split too.")
     workers: int = option(0, "Processes that read files; 0: one per core.", least=0, most=1024)
@@ -99,6 +100,7 @@ class PrepareConfig:
             pedal=self.pedal,
             tab_events=self.tab_events,
             chord_note=cast(Voice, self.chord_note),
+            velocity=self.velocity,
         )
 
 

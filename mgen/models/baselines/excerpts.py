@@ -83,8 +83,8 @@ class TrainingExcerpts:
 
     def _rest_of_note(self, kind: Kind, least: int, bar: int, begin: int) -> list[int]:
         """The missing tokens of an unfinished note: those of the note before `begin`, or of the first after it."""
-        multi = int(self.remi.multi)
-        missing = {Kind.POSITION: 3 + multi, Kind.PROGRAM: 3, Kind.PITCH: 2, Kind.VELOCITY: 1}.get(kind, 0)
+        size, tail = self.remi.note_size, 1 + self.remi.velocity
+        missing = {Kind.POSITION: size, Kind.PROGRAM: 1 + tail, Kind.PITCH: tail, Kind.VELOCITY: 1}.get(kind, 0)
         if not missing:
             return []
         place = int(np.searchsorted(self._notes, begin))

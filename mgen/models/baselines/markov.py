@@ -97,7 +97,7 @@ class MarkovChain:
             MgenError: A prompt is empty or ends with EOS.
         """
         endings = Endings.of(prompts, self.remi)
-        steps = length // 3 + 4  # a note has 3 tokens or more, and the prompt has up to 6 of the first
+        steps = length // self.remi.note_size + 4  # notes; the prompt may have the first tokens of one
         events = self._draw(prompts, endings, steps, rng)
         metre = _metre(endings, {name: events[name][:, 0] for name in _METRE})
         encoded = self.remi.encode(_table(events, *metre))
