@@ -34,8 +34,9 @@ from mgen.stored import explain_damage, integers, read_json
 PITCH_RANGE = (21, 108)  # lowest and highest pitch with a token: those of the piano
 VELOCITY_BINS = 8
 ACCENTS = (100, 80, 64)
-"""Velocities of notes without a velocity token: on the downbeat, on another beat, and between beats. All audible, and a
-third apart from each other in loudness, as in notation software. In 3/8, 6/8, 9/8 and 12/8 a beat is a dotted quarter."""
+"""Velocities of notes without a velocity token: on the downbeat of the bar, on another beat, and between beats; a beat
+of 3/8, 6/8, 9/8 and 12/8 is a dotted quarter. Chosen to make the metre audible without covering weak notes.
+"""
 
 MIDITOK_FILE = "miditok.json"
 MAX_TOKENS = 1 << 16  # ids are stored as uint16
@@ -320,8 +321,8 @@ class Remi:
     def encode(self, notes: Notes) -> list[Longs]:
         """Encodes notes as token ids like MidiTok's encoder, for notes that the vocabulary can represent.
 
-        Velocities, if written, and durations are rounded to the nearest token; notes outside the pitch range and bars after the last
-        note are left out. No BOS, style or EOS token is added.
+        Durations, and velocities if there are tokens for them, are rounded to the nearest token; notes outside the
+        pitch range and bars after the last note are left out. No BOS, style or EOS token is added.
         """
         low, high = PITCH_RANGE
         fine = notes.bars.unit[notes.bar_row] // 4  # positions in a grid step
