@@ -100,8 +100,9 @@ def words(corpus, out, steps=12):
 
 def test_killed_at_four_moments_it_ends_as_an_uninterrupted_run(small_corpus, tmp_path, monkeypatch):
     """In a step, while a checkpoint is written, after the last one, while the model is written; then it is moved."""
+    ema = ["--ema", "0.9"]  # test_training_streaming.py resumes without
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    assert pretrain.main(words(small_corpus, straight)) == 0
+    assert pretrain.main([*words(small_corpus, straight), *ema]) == 0
 
     def kill(where, name, at):
         original, calls = getattr(where, name), []
@@ -114,7 +115,7 @@ def test_killed_at_four_moments_it_ends_as_an_uninterrupted_run(small_corpus, tm
 
         monkeypatch.setattr(where, name, cut)
         with pytest.raises(KeyboardInterrupt):
-            pretrain.main(words(small_corpus, killed))
+            pretrain.main([*words(small_corpus, killed), *ema])
         monkeypatch.undo()
         assert not (killed / "model").exists()
 
@@ -128,7 +129,7 @@ def test_killed_at_four_moments_it_ends_as_an_uninterrupted_run(small_corpus, tm
     assert (killed / "model.part" / "model.safetensors").is_file()
     killed = killed.rename(tmp_path / "moved")
     monkeypatch.chdir(tmp_path)
-    assert pretrain.main(words(os.path.relpath(small_corpus), "./moved/")) == 0
+    assert pretrain.main([*words(os.path.relpath(small_corpus), "./moved/"), *ema]) == 0
 
     for path in sorted((straight / "model").iterdir()):
         assert path.read_bytes() == (killed / "model" / path.name).read_bytes(), path.name

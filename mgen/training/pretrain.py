@@ -16,8 +16,10 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from mgen.corpus.windows import Windows, collate
 from mgen.encoding.remi import Kind, Remi
+from mgen.errors import MgenError
 from mgen.runs.checkpoints import VerifiedCheckpoints
 from mgen.training.streaming import StreamedWindows
+from mgen.training.weight_average import WeightAverage
 
 
 class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
@@ -26,6 +28,10 @@ class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
     Args:
         train: windows; if streamed, with the batch, rank and ranks of `args`.
         valid: windows, read in order at every evaluation, without transposition.
+        ema: decay of a moving average of the weights, which is evaluated and saved instead of them; 0: none.
+
+    Raises:
+        MgenError: Options do not fit together.
     """
 
     control: Any  # of `Trainer`, which has no types
@@ -38,9 +44,11 @@ class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
         remi: Remi,
         train: Windows | StreamedWindows,
         valid: Windows,
+        ema: float = 0.0,
         **rest: Any,
     ) -> None:
         self.remi = remi
+        self.average = WeightAverage(ema) if ema else None
         pad_to = train.context if args.torch_compile else None
         collator = partial(collate, pad_id=remi.pad_id, pad_to=pad_to)
         super().__init__(
@@ -52,6 +60,10 @@ class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
             processing_class=remi.tokenizer(),
             **rest,
         )
+        if self.average is not None:
+            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+                raise MgenError(f"ema ({ema:g}): expected all weights in each process, found them split; use --ema 0")
+            self.add_callback(self.average)
 
     def _get_train_sampler(self, *_: Any) -> Sampler[int]:
         # Windows are shuffled by item number, so that resuming is exact.
@@ -81,6 +93,15 @@ class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
             self.train_dataset = replace(self.train_dataset, begin=state.global_step * items)
             self.args.ignore_data_skip = True
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **rest)
+
+    def save_extra_files(self, folder: Path) -> None:
+        if self.average is not None and self.args.should_save:
+            self.average.save(folder, self.model)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.average is not None:
+            self.average.load(Path(resume_from_checkpoint), self.model)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if self.state.epoch is not None and self.state.max_steps:

@@ -56,7 +56,13 @@ class PretrainConfig(SampleOptions, TrainingArguments):  # type: ignore[misc]
     learning_rate: float = option(1e-3, "Highest learning rate.")
     lr_scheduler_type: str = option("cosine", "As in transformers.")
     warmup_steps: float = option(0.03, "Steps, or a share of all steps if below 1.")
-    weight_decay: float = option(0.1, "Weight decay of adamw.")
+    weight_decay: float = option(0.1, "Weight decay of adamw, on all weights but those of norms and biases.")
+    ema: float = option(
+        0.0,
+        "Decay of a moving average of the weights, such as 0.99: it is evaluated, sampled and saved; 0: none.",
+        least=0,
+        below=1,
+    )
     adam_beta2: float = option(0.95, "Beta 2 of adamw and adam.")
     per_device_train_batch_size: int = option(16, "Sequences per step and device.")
     per_device_eval_batch_size: int = option(32, "Sequences per step of evaluation.")
@@ -131,7 +137,7 @@ def run_pretrain(config: PretrainConfig, progress: Progress | None = None) -> Tr
     set_seed(config.seed)
     policy = initial or new_policy(config.size, corpus.remi, config.context, config.dropout)
     callbacks = [EarlyStoppingCallback(config.patience)] if config.patience else []
-    trainer = PretrainTrainer(policy, config, corpus.remi, train, valid, callbacks=callbacks)
+    trainer = PretrainTrainer(policy, config, corpus.remi, train, valid, config.ema, callbacks=callbacks)
     progress = on_main_process(progress)
     run.follow(trainer, progress)
     types = [("continuation", name) for name in corpus.remi.style_ids if config.style in ("", name)]
