@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from mgen.errors import MgenError
+from mgen.stats.graded import LENGTHS
 
 AIMS = ("as real", "lower", "higher", "stated")
 
@@ -49,7 +50,33 @@ _COPIES = "share of pieces that share a longer passage with the training set tha
 _NLL = "negative log-likelihood of real {target} from the test split"
 _DISTANCE = "Wasserstein-1 distance of the distribution over pieces from real music's, in the unit of the metric"
 
+_UNTIL = "notes of a piece that a new classifier needs for an AUC of"
+
 _TABLE: dict[str, list[tuple[str, str, str, int, str, str]]] = {
+    "realism by length": [
+        (
+            "notes_until_told",
+            "notes until AUC 0.75",
+            "higher",
+            1,
+            f"{_UNTIL} 0.75 between the pieces and real ones",
+            "",
+        ),
+        ("notes_until_told_65", "notes until AUC 0.65", "higher", 1, f"{_UNTIL} 0.65", ""),
+        ("notes_until_told_90", "notes until AUC 0.90", "higher", 1, f"{_UNTIL} 0.9", ""),
+        *(
+            (f"auc_by_notes_{n}", f"AUC of {n} notes", "0.5", 2, f"{_AUC}; the first {n} notes of each piece", "")
+            for n in LENGTHS
+        ),
+        (
+            "nats_piece",
+            "evidence",
+            "0",
+            2,
+            "squared probit of the AUC of the longest excerpts measured",
+            "nats per piece",
+        ),
+    ],
     "distance from real music": [
         ("c2st_auc", "two-sample AUC", "0.5", 2, f"{_AUC}; the larger of two classifiers", ""),
         ("c2st_feature", "AUC, features", "0.5", 2, f"{_AUC}; boosting and logistic regression on features", ""),
@@ -65,6 +92,7 @@ _TABLE: dict[str, list[tuple[str, str, str, int, str, str]]] = {
     ],
     "repetition": [
         ("loop_rate", "loops", "as real", 3, f"{_LOOPS}, sampled at temperature 1", ""),
+        ("loop_rate_05", "loops at 0.5", "lower", 2, f"{_LOOPS}, sampled at temperature 0.5", ""),
         ("loop_rate_08", "loops at 0.8", "lower", 2, f"{_LOOPS}, sampled at temperature 0.8", ""),
         ("loop_rate_greedy", "greedy loops", "lower", 2, f"{_LOOPS}, decoded greedily", ""),
         ("rep4", "repeated 4-grams", "as real", 3, "share of pitch 4-grams that occur earlier in the piece", ""),
@@ -115,7 +143,7 @@ _TABLE: dict[str, list[tuple[str, str, str, int, str, str]]] = {
 """Group -> key, title, aim, digits, explanation, unit of each column; `{target}` is the target style."""
 
 _MAIN = (
-    *("c2st_auc", "frechet", "judge_{target}", "loop_rate_greedy", "rep4", "H1"),
+    *("notes_until_told", "c2st_auc", "frechet", "judge_{target}", "loop_rate_greedy", "rep4", "H1"),
     *("swing", "SI_short", "vendi_ratio", "copy_rate", "valid", "kl_piece"),
 )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from mgen.evaluation.columns import MetricColumn
-from mgen.stats.intervals import Bounded, Interval, is_known
+from mgen.stats.intervals import BOUND_SIGNS, Bounded, Interval, is_known
 
 ROLES = ("real", "reference", "pretrained", "tuned", "low_cost_baseline", "baseline")
 """Roles of rows, in the order of a table; any other word is taken as a low-cost baseline.
@@ -72,7 +72,7 @@ class MetricComparison:
     def step(self) -> str:
         """`0.90 → 0.60`, with more digits where both would look equal."""
         for digits in range(self.column.digits, 9):
-            before, after = (format_number(cell.value, digits) for cell in (self.before, self.after))
+            before, after = (format_value(cell, digits) for cell in (self.before, self.after))
             if before != after or self.before.value == self.after.value:
                 break
         return f"{before} → {after}"
@@ -229,12 +229,17 @@ def aim(column: MetricColumn, real: SystemRow | Bounded | None) -> Bounded | Non
 
 def describe_aim(column: MetricColumn, best: Bounded) -> str:
     """`ideal 0.50` or, where real music is the aim, `real 0.50`."""
-    return f"{'real' if column.better == 'as real' else 'ideal'} {format_number(best.value, column.digits)}"
+    return f"{'real' if column.better == 'as real' else 'ideal'} {format_value(best, column.digits)}"
 
 
 def join_names(names: Sequence[str]) -> str:
     """`a, b and c`."""
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def format_value(cell: Bounded, digits: int) -> str:
+    """The number of a cell; a bound has its sign before it."""
+    return BOUND_SIGNS[getattr(cell, "bound", "")] + format_number(cell.value, digits)
 
 
 def format_number(value: float, digits: int) -> str:

@@ -18,6 +18,7 @@ from mgen.errors import MgenError
 from mgen.music.metrics import METRICS
 from mgen.notes import Notes
 from mgen.stats.frechet import Embedder
+from mgen.stats.graded import FEWEST, graded
 from mgen.stats.intervals import Interval, bootstrap, distance_to_real, over_seeds, undefined_interval
 from mgen.stats.memorisation import CopyIndex
 from mgen.stats.set_metrics import set_metrics, single_set_metrics
@@ -120,6 +121,10 @@ def _compare(own: PieceSet, real: PieceSet, options: MetricOptions) -> tuple[dic
                 metrics["c2st_sequence"] = test.sequence
             if not test.quotable:
                 remarks["c2st_auc"] = f"{test.n} pieces per side: too few to quote it, the protocol asks for 512"
+            by_length = graded(*sets)
+            metrics |= by_length.metrics()
+            if short := [f"{n} notes ({have})" for n, have in by_length.pieces.items() if have < FEWEST]:
+                remarks["auc_by_notes"] = f"not measured, fewer than {FEWEST} pieces per side have {', '.join(short)}"
         except MgenError as error:
             metrics["c2st_auc"] = undefined_interval()
             remarks["c2st_auc"] = str(error)

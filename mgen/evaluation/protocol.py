@@ -34,7 +34,11 @@ from mgen.stats.intervals import Interval, bootstrap
 from mgen.stats.memorisation import CopyIndex
 
 REAL = "real"  # name and role of the row of real music
-LOOP_TEMPERATURES = {"loop_rate_08": 0.8, "loop_rate_greedy": 0.0}  # loop rates at other temperatures than 1
+LOOP_TEMPERATURES = {
+    "loop_rate_08": 0.8,
+    "loop_rate_05": 0.5,
+    "loop_rate_greedy": 0.0,
+}  # loop rates at other temperatures than 1
 _JUDGE_DRAW, _COPY_DRAW = 100, 101  # their prompts differ from those of the prompt types (0, 1, 2)
 
 
@@ -45,7 +49,7 @@ class Protocol:
     target: str  # target style
     n: int = 1024  # pieces of each prompt type, over all seeds; a two-sample number is quoted from 512 on
     seeds: int = 1  # number of equal parts of the pieces, each with its own prompts and samples
-    n_greedy: int = 64  # number of prompts that are also completed greedily and at temperature 0.8
+    n_greedy: int = 64  # number of prompts that are also completed greedily and at lower temperatures
     prompt_tokens: int = 64  # tokens of music
     completion_tokens: int = 192  # tokens of music
     seed: int = 1  # of everything drawn; every system has the same prompts
@@ -286,7 +290,7 @@ def nll_note(model: PreTrainedModel, prompts: PromptSet, remi: Remi) -> Interval
 
 
 def loop_rates(system: ModelSystem, prompts: Prompts, remi: Remi, protocol: Protocol) -> dict[str, Interval]:
-    """Loop rates at temperature 0.8 and with greedy decoding, on `n_greedy` of the prompts."""
+    """Loop rates at `LOOP_TEMPERATURES`, on `n_greedy` of the prompts."""
     if not protocol.n_greedy:
         return {}
     rows = np.linspace(0, len(prompts.ids) - 1, min(protocol.n_greedy, len(prompts.ids))).astype(int)

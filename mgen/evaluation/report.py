@@ -31,6 +31,7 @@ from mgen.evaluation.comparisons import (
     disjoint,
     first_of_role,
     format_number,
+    format_value,
     groups,
     join_names,
     role_in_words,
@@ -84,6 +85,7 @@ def render_report(
     limits: Sequence[str],
     distributions: Sequence[Distribution] = (),
     listening: str = SAME_PROMPT,
+    by_length: Sequence[Curve] = (),
 ) -> str:
     """Renders the complete page.
 
@@ -92,6 +94,7 @@ def render_report(
         limits: what the numbers do not show.
         distributions: metrics of every piece, drawn over real music's.
         listening: introduces the examples.
+        by_length: numbers of excerpts by their length.
     """
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters["words"] = role_in_words
@@ -110,13 +113,19 @@ def render_report(
         columns=columns,
         roles=set(roles.values()),
         distributions=_distributions(distributions, roles),
-        curves=[(curve, Markup(curve_svg(curve)), swatches(curve), averaged(curve)) for curve in curves],
+        by_length=_drawn(by_length),
+        curves=_drawn(curves),
         examples=[_example(example, roles) for example in examples],
         listening=listening,
         facts=[(name, value, value.count("\n") >= _MAX_LINES) for name, value in facts.items()],
         limits=limits,
         css=Markup(PIANOROLL_CSS),
     )
+
+
+def _drawn(curves: Iterable[Curve]) -> list[tuple[Curve, Markup, list[tuple[str, int]], int]]:
+    """Each curve with its chart, its legend and the number of points that one drawn point averages."""
+    return [(curve, Markup(curve_svg(curve)), swatches(curve), averaged(curve)) for curve in curves]
 
 
 def main_columns(columns: Sequence[MetricColumn]) -> list[MetricColumn]:
@@ -251,7 +260,7 @@ def _distances_from_aim(
     for column in columns:
         best, cell = aim(column, real), row.metrics.get(column.key)
         if best is not None and cell is not None and is_known(cell):
-            words = f"{column.title} ({format_number(cell.value, column.digits)}; {describe_aim(column, best)})"
+            words = f"{column.title} ({format_value(cell, column.digits)}; {describe_aim(column, best)})"
             found.append((column.key, _FAR if disjoint(cell, best) else _NEAR, words))
     return found
 
@@ -304,11 +313,11 @@ def _table(
             if cell is None or not math.isfinite(cell.value):
                 cells.append(None)
                 continue
-            value, low, high = (format_number(of, column.digits) for of in (cell.value, cell.low, cell.high))
+            low, high = (format_number(of, column.digits) for of in (cell.low, cell.high))
             mark = verdicts.get((row.name, row.group, column.key), Verdict.UNCLEAR)
             cells.append(
                 {
-                    "value": value,
+                    "value": format_value(cell, column.digits),
                     "interval": f"{low} to {high}" if is_known(cell) else "",
                     "picture": Markup(whisker(cell, aim(column, real), spans[column.key])),
                     "mark": "" if mark is Verdict.UNCLEAR else mark.value,

@@ -21,7 +21,8 @@ from mgen.render.charts import Curve, Distribution
 from mgen.runs.folder import CONFIG_FILE, RUN_FILE, read_facts
 from mgen.runs.metrics import read_metrics
 from mgen.sampling.samples import PromptedPiece, decode_with_prompt
-from mgen.stats.intervals import Interval
+from mgen.stats.graded import LENGTHS
+from mgen.stats.intervals import BOUND_SIGNS, Interval
 from mgen.stored import explain_damage
 
 PROMPT_TITLES = {
@@ -64,6 +65,7 @@ def evaluation_page(evaluation: Evaluation, run_folders: Mapping[str, Path], tit
         {**run_facts(evaluation, run_folders), "sound": synthesiser()},
         [*LIMITS, *remarks],
         distributions=distributions(evaluation),
+        by_length=curves_by_length(evaluation),
     )
 
 
@@ -129,6 +131,27 @@ def _distributions(measurements: Mapping[str, Measurements], target: str, group:
         )
         for key in DISTRIBUTIONS
     ]
+
+
+def curves_by_length(evaluation: Evaluation) -> list[Curve]:
+    """AUC by number of notes of each system and of real music, for each prompt type."""
+    target = evaluation.protocol.target
+    out = []
+    for prompt_type in evaluation.prompts:
+        by_name = {f"real {target}": _real(evaluation, prompt_type)}
+        by_name |= {name: evaluation.measurements[name][prompt_type] for name in evaluation.systems}
+        out += _curves_by_length(by_name, prompt_type)
+    return out
+
+
+def _curves_by_length(measurements: Mapping[str, Measurements], title: str) -> list[Curve]:
+    """One chart, of the systems and lengths that were measured; none without any."""
+    series = {}
+    for name, part in measurements.items():
+        found = [(n, part.metrics[key].value) for n in LENGTHS if (key := f"auc_by_notes_{n}") in part.metrics]
+        if known := [(float(n), value) for n, value in found if np.isfinite(value)]:
+            series[name] = [n for n, _ in known], [value for _, value in known]
+    return [Curve(title, "AUC", series, "notes", logarithmic=True)] if series else []
 
 
 # ---------------------------------------------------------------- examples
@@ -248,8 +271,8 @@ def run_facts(evaluation: Evaluation, folders: Mapping[str, Path]) -> dict[str, 
 
 
 def format_interval(interval: Interval) -> str:
-    """`0.512 [0.480, 0.544]`."""
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    """`0.512 [0.480, 0.544]`; a bound has its sign before it."""
+    return f"{BOUND_SIGNS[interval.bound]}{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
 # ---------------------------------------------------------------- folders
@@ -266,6 +289,7 @@ FOLDER_LIMITS = (
 def folder_page(comparison: FolderComparison, title: str, examples: int) -> str:
     """report.html of a comparison of folders."""
     rows = zip(comparison.names, ("real", "midi"), comparison.measurements, strict=True)
+    by_name = dict(zip(comparison.names, comparison.measurements, strict=True))
     unit = f"excerpts of {comparison.length} notes" if comparison.length else "complete pieces"
     n = comparison.excerpts[1].notes.n_pieces
     return render_report(
@@ -276,10 +300,9 @@ def folder_page(comparison: FolderComparison, title: str, examples: int) -> str:
         select_folder_examples(comparison, examples),
         {"compared": f"{n} {unit} per side", "sound": synthesiser(), **comparison.remarks},
         FOLDER_LIMITS,
-        distributions=_distributions(
-            dict(zip(comparison.names, comparison.measurements, strict=True)), "the style", ""
-        ),
+        distributions=_distributions(by_name, "the style", ""),
         listening="Pieces of the folder, ordered by how close their repetition is to the reference.",
+        by_length=_curves_by_length(by_name, "first notes of the excerpts"),
     )
 
 

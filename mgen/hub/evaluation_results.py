@@ -23,7 +23,7 @@ from mgen.evaluation.columns import MetricColumn, columns
 from mgen.evaluation.comparisons import Verdict, role_in_words, verdict
 from mgen.evaluation.report_content import PROMPT_TITLES
 from mgen.renames import check_metrics_keys
-from mgen.stats.intervals import Interval
+from mgen.stats.intervals import BOUND_SIGNS, Interval
 from mgen.stored import explain_damage, read_json
 
 REAL = "real"
@@ -147,9 +147,9 @@ class EvaluationResults:
                     continue
                 change = verdict(pair[0], pair[1], column, real.get(column.key))
                 if change is not None:
-                    text = f"{column.title} {pair[0].value:.{column.digits}f} → {pair[1].value:.{column.digits}f}"
+                    text = f"{column.title} {_value(pair[0], column.digits)} → {_value(pair[1], column.digits)}"
                     if column.better == "as real":
-                        text += f" (real {real[column.key].value:.{column.digits}f})"
+                        text += f" (real {_value(real[column.key], column.digits)})"
                     out.setdefault(prompt_type, {}).setdefault(change, []).append(text)
         return out
 
@@ -407,14 +407,15 @@ def model_index(
 
 def headlines(target: str) -> dict[str, str]:
     """The few metrics that every summary shows -> their titles."""
-    keys = ("c2st_auc", f"judge_{target}", "loop_rate", "loop_rate_greedy", "kl_piece")
+    keys = ("notes_until_told", "c2st_auc", f"judge_{target}", "loop_rate", "loop_rate_greedy", "kl_piece")
     return {column.key: column.title for column in columns(target) if column.key in keys}
 
 
 def _interval(cell: Mapping[str, Any]) -> Interval:
     numbers = [cell.get(name) for name in ("value", "low", "high")]
     value, low, high = (math.nan if number is None else float(number) for number in numbers)
-    return Interval(value, low, high, int(cell.get("undefined") or 0))
+    bound = next((bound for bound in BOUND_SIGNS if bound == cell.get("bound")), "")
+    return Interval(value, low, high, int(cell.get("undefined") or 0), bound=bound)
 
 
 def _round(value: float) -> float:
@@ -425,14 +426,19 @@ def _round(value: float) -> float:
 def _note(cell: Interval) -> str:
     if not (math.isfinite(cell.low) and math.isfinite(cell.high)):
         return ""
-    return f"95 % interval {_round(cell.low):g} to {_round(cell.high):g}"
+    bound = f"{cell.bound} {_round(cell.value):g}; " if cell.bound else ""
+    return f"{bound}95 % interval {_round(cell.low):g} to {_round(cell.high):g}"
 
 
 def _text(cell: Interval | None, digits: int) -> str:
     if cell is None or not math.isfinite(cell.value):
         return _UNDEFINED
-    value = f"{cell.value:.{digits}f}"
+    value = _value(cell, digits)
     return f"{value} [{cell.low:.{digits}f}, {cell.high:.{digits}f}]" if _note(cell) else value
+
+
+def _value(cell: Interval, digits: int) -> str:
+    return f"{BOUND_SIGNS[cell.bound]}{cell.value:.{digits}f}"
 
 
 def _quote(name: str) -> str:

@@ -29,11 +29,13 @@ Scale = Callable[[float], float]  # from a quantity to a position in the drawing
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A chart of one quantity over training; `series` maps a name to its steps and values."""
+    """A chart of one quantity, over training or over another one; `series` maps a name to its steps and values."""
 
     title: str
     unit: str
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    across: str = "step"  # the quantity to the right
+    logarithmic: bool = False  # whether the axis to the right is, with its ticks at the points; steps are above 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,7 @@ def _name(name: str, count: int, defined: int, floor: float) -> str:
 
 
 def curve_svg(curve: Curve) -> str:
-    """Draws a line chart with its axes: steps to the right, `unit` upwards. Values not finite leave a gap."""
+    """Draws a line chart with its axes: `across` to the right, `unit` upwards. Values not finite leave a gap."""
     width, height, left, right, top, bottom = 440, 250, 48.0, 10.0, 24.0, 34.0
     series = {name: _points(*pair) for name, pair in curve.series.items()}
     steps = np.concatenate([points[0] for points in series.values()] or [np.zeros(0)])
@@ -174,12 +176,14 @@ def curve_svg(curve: Curve) -> str:
     values = values[np.isfinite(values)]
     if not len(values):
         return figure(width, 40, f"{curve.title}: nothing was logged", '<text x="4" y="24">nothing was logged</text>')
-    y_ticks, x_ticks = ticks(values.min(), values.max()), ticks(steps.min(), steps.max())
+    y_ticks = ticks(values.min(), values.max())
+    x_ticks = np.unique(steps).tolist() if curve.logarithmic else ticks(steps.min(), steps.max())
     x0, x1 = float(steps.min()), max(float(steps.max()), float(steps.min()) + 1)
     y0, y1 = min(y_ticks[0], float(values.min())), max(y_ticks[-1], float(values.max()))
 
     def x(step: float) -> float:
-        return left + (step - x0) / (x1 - x0) * (width - left - right)
+        share = math.log(step / x0) / math.log(x1 / x0) if curve.logarithmic else (step - x0) / (x1 - x0)
+        return left + share * (width - left - right)
 
     def y(value: float) -> float:
         return height - bottom - (value - y0) / (y1 - y0) * (height - top - bottom)
@@ -193,11 +197,13 @@ def curve_svg(curve: Curve) -> str:
     for tick in x_ticks:
         if x0 <= tick <= x1:
             parts.append(f'<text x="{x(tick):.1f}" y="{height - bottom + 16}" text-anchor="middle">{tick:,g}</text>')
-    parts.append(f'<text x="{width - right}" y="{height - 3}" text-anchor="end">step</text>')
+    parts.append(f'<text x="{width - right}" y="{height - 3}" text-anchor="end">{escape(curve.across)}</text>')
     for i, (at, of) in enumerate(series.values()):
         parts.append(f'<g class="s{i % SERIES}">{"".join(_strokes(at, of, x, y))}</g>')
     words = "; ".join(f"{name} from {of[0]:.3g} to {of[-1]:.3g}" for name, (_, of) in series.items() if len(of))
-    return figure(width, height, f"{curve.title}{_in(curve.unit)}, steps {x0:g} to {x1:g}: {words}", "".join(parts))
+    return figure(
+        width, height, f"{curve.title}{_in(curve.unit)}, {curve.across} {x0:g} to {x1:g}: {words}", "".join(parts)
+    )
 
 
 def swatches(curve: Curve) -> list[tuple[str, int]]:

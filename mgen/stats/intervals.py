@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,10 @@ Statistic = Callable[[Floats, Floats], Floats]
 """(B,) values and (R, B) weights, how often each resample drew each value -> (R,) the statistic of each."""
 
 Works = NDArray[np.str_]
+
+Bound = Literal["", "at most", "above"]
+BOUND_SIGNS: dict[Bound, str] = {"": "", "at most": "\N{LESS-THAN OR EQUAL TO}", "above": ">"}
+"""How a bound is shown before the number."""
 
 REPLICATES = 1000  # resamples of a mean over pieces
 SET_REPLICATES = 200  # resamples of a number of a whole set: each takes all pairs of pieces
@@ -50,14 +54,17 @@ class Interval:
     high: float  # upper end
     undefined: int = 0  # pieces left out because the number is not defined for them
     seeds: tuple[float, ...] = ()  # the number for each seed, where there are several
+    bound: Bound = ""  # `at most` or `above`: the number lies outside the measured range, and `value` is its end
 
     def to_json(self) -> dict[str, Any]:
-        """`value`, `low`, `high`, and `undefined` and `seeds` where there are any; None for NaN, which JSON lacks."""
+        """`value`, `low`, `high`, and the other fields where they are set; None for NaN, which JSON lacks."""
         numbers: dict[str, Any] = {name: _number(getattr(self, name)) for name in ("value", "low", "high")}
         if self.undefined:
             numbers["undefined"] = self.undefined
         if self.seeds:
             numbers["seeds"] = [_number(value) for value in self.seeds]
+        if self.bound:
+            numbers["bound"] = self.bound
         return numbers
 
 

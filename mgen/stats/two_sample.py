@@ -7,6 +7,7 @@ notes, are trained on some works and rank the pieces of others.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -71,11 +72,13 @@ def linear() -> Pipeline:
 
 
 Models = tuple[HistGradientBoostingClassifier, Pipeline]
+Boost = Callable[[int], HistGradientBoostingClassifier]
+"""Seed -> an untrained classifier, such as `boosting`."""
 
 
-def train(table: Floats, label: NDArray[np.integer], seed: int) -> Models:
+def train(table: Floats, label: NDArray[np.integer], seed: int, boost: Boost = boosting) -> Models:
     """Fits boosting and logistic regression."""
-    models = boosting(seed), linear()
+    models = boost(seed), linear()
     # On tables this small a second thread gains little, and on a busy machine it may wait very long.
     with threadpool_limits(1):
         for model in models:
@@ -191,15 +194,12 @@ def equal_sides(
     Raises:
         MgenError: Works and pieces differ in number, a side is empty, or a time or pitch is not finite.
     """
-    works = [np.asarray(side).astype(str) for side in (works_real, works_generated)]
-    for name, notes, work in zip(("real", "generated"), (real, generated), works, strict=True):
-        if work.shape != (notes.n_pieces,):
-            raise MgenError(f"c2st: expected a work for each of {notes.n_pieces} {name} pieces, found {work.size}")
-        if not notes.n_pieces:
-            raise MgenError(f"c2st: expected {name} pieces, found none; give at least 2 of different works")
+    works = check_works(real, generated, works_real, works_generated)
     n = min(QUOTABLE, real.n_pieces, generated.n_pieces)
     chosen = [choose_evenly(work, n, np.random.default_rng(seed)) for work in works]
-    notes = _round(Notes.concat([side.pieces(index) for side, index in zip((real, generated), chosen, strict=True)]))
+    notes = whole_steps(
+        Notes.concat([side.pieces(index) for side, index in zip((real, generated), chosen, strict=True)])
+    )
     count = np.minimum(notes.counts, MAX_NOTES)
     order = [side * n + np.argsort(count[side * n : (side + 1) * n], kind="stable") for side in (0, 1)]
     shorter = np.minimum(count[order[0]], count[order[1]])
@@ -219,7 +219,24 @@ def choose_evenly(work: NDArray[np.str_], n: int, rng: np.random.Generator) -> N
     return np.sort(np.lexsort((place.argsort(), turn))[:n])
 
 
-def _round(notes: Notes) -> Notes:
+def check_works(
+    real: Notes, generated: Notes, works_real: ArrayLike, works_generated: ArrayLike
+) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
+    """Returns the works of both sides as strings.
+
+    Raises:
+        MgenError: Works and pieces differ in number, or a side is empty.
+    """
+    works = np.asarray(works_real).astype(str), np.asarray(works_generated).astype(str)
+    for name, notes, work in zip(("real", "generated"), (real, generated), works, strict=True):
+        if work.shape != (notes.n_pieces,):
+            raise MgenError(f"c2st: expected a work for each of {notes.n_pieces} {name} pieces, found {work.size}")
+        if not notes.n_pieces:
+            raise MgenError(f"c2st: expected {name} pieces, found none; give at least 2 of different works")
+    return works
+
+
+def whole_steps(notes: Notes) -> Notes:
     """Rounds to whole grid steps and semitones."""
 
     def whole(part: Notes | Bars, name: str) -> Ints:
@@ -244,11 +261,13 @@ def first_notes(notes: Notes, length: NDArray[np.integer]) -> Notes:
     return replace(notes, bars=bars.select(keep))
 
 
-def held_out_ranks(table: Floats, label: NDArray[np.integer], fold: NDArray[np.integer], seed: int) -> Floats:
+def held_out_ranks(
+    table: Floats, label: NDArray[np.integer], fold: NDArray[np.integer], seed: int, boost: Boost = boosting
+) -> Floats:
     """(B,) mean rank, 0..1 within its fold, from boosting and logistic regression trained on the other folds."""
     score = np.zeros(len(table))
     for held in (fold == number for number in range(int(fold.max()) + 1)):
-        for model in train(table[~held], label[~held], seed):
+        for model in train(table[~held], label[~held], seed, boost):
             score[held] += (rankdata(logits(model, table[held])) - 0.5) / held.sum() / 2
     return score
 

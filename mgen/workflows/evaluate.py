@@ -56,7 +56,7 @@ class EvaluateConfig:
     out: str = option("", "Folder for metrics.json, report.html, samples; new or empty.")
     n: int = option(1024, "Pieces of each prompt type; quote no two-sample number below 512.", least=2)
     seeds: int = option(1, "Equal parts of the pieces, each with its own prompts.", least=1)
-    n_greedy: int = option(64, "Prompts completed greedily and at 0.8, for loop rates.", least=0)
+    n_greedy: int = option(64, "Prompts completed greedily and at temperatures 0.5 and 0.8, for loop rates.", least=0)
     prompt_types: list[str] = option(
         list(PROMPT_TYPES), "Prompt types: continuation (always), transfer, unconditional.", words=PROMPT_TYPES
     )
