@@ -448,7 +448,8 @@ def test_bench_measures_ours_and_the_reference(capsys):
 
 def test_samples_are_not_all_alike(base, remi):
     from mgen.models.transformer import load_policy
-    from mgen.sampling.rollout import Decoding, sample
+    from mgen.sampling.decoding import Decoding
+    from mgen.sampling.rollout import sample
 
     policy, own = load_policy(base)
     assert own.fingerprint == remi.fingerprint

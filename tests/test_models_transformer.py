@@ -28,7 +28,8 @@ from mgen.models.pretrained import stated_context
 from mgen.models.transformer import SIZES, UNLIMITED_CONTEXT, check_fits, context_length, load_policy, new_policy
 from mgen.notes import Notes
 from mgen.runs.judges import judges_of_run
-from mgen.sampling.rollout import Decoding, completion_logprobs, sample
+from mgen.sampling.decoding import Decoding
+from mgen.sampling.rollout import completion_logprobs, sample
 from mgen.workflows.judges import JUDGES
 
 CONTEXT = 192

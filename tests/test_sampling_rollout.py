@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from mgen.errors import MgenError
-from mgen.sampling.rollout import Decoding, choose, penalise, sample
+from mgen.sampling.decoding import Decoding, choose, penalise
+from mgen.sampling.rollout import sample
 
 
 @pytest.fixture

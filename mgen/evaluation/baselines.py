@@ -16,7 +16,7 @@ from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.models.baselines.markov import MarkovChain
 from mgen.sampling.prompts import check_style
-from mgen.sampling.rollout import Decoding
+from mgen.sampling.decoding import Decoding
 from mgen.sampling.systems import BestOf, CopySystem, MarkovSystem, ModelSystem, Score, System
 
 BASELINES = {

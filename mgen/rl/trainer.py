@@ -38,7 +38,8 @@ from mgen.rl.credit import (
 from mgen.rl.discriminator import DiscriminatorTrainer, check_weights
 from mgen.runs.checkpoints import VerifiedCheckpoints
 from mgen.runs.judges import DISCRIMINATOR_FILE
-from mgen.sampling.rollout import Decoding, completion_logprobs, sample
+from mgen.sampling.decoding import Decoding
+from mgen.sampling.rollout import completion_logprobs, sample
 
 OBJECTIVES = ("kl_in_return", "grpo")
 

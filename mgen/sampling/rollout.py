@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
-from transformers import (
-    LogitsProcessorList,
-    PreTrainedModel,
-    RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+from transformers import DynamicCache, PreTrainedModel
 
 from mgen.errors import MgenError
 from mgen.models.transformer import context_length
+from mgen.sampling.decoding import Decoding, choose, penalise
+from mgen.sampling.llama import LlamaReader, is_stock_llama
+
+CHECK_EVERY = 8  # steps between looks at which rows have ended: on a GPU each look waits for it
+WORTH_DROPPING = 0.75  # rows that have ended are dropped when at most this share of the rows goes on
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +26,7 @@ class Rollout:
     token_ids: Tensor  # (B, T) int64
     mask: Tensor  # (B, T) bool; the end token counts
     logprobs: Tensor  # (B, T) float32, in nats, of the distribution drawn from (see `choose`); 0 where masked
+    removed: Tensor  # (B, T) float32, probability of the tokens that the grammar mask forbade; 0 where masked
 
     def lists(self) -> tuple[list[list[int]], list[list[float]]]:
         """Ids and log-probabilities of each completion, without padding."""
@@ -40,79 +38,38 @@ class Rollout:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """How the next token is chosen.
+class Reader(Protocol):
+    """A model that reads the prompts of B rows, then token after token."""
 
-    Order, as in `transformers`: guidance, repetition penalty, temperature, top k, top p.
+    def start(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """(B, V) float32 logits after the prompts."""
+        ...
 
-    Attributes:
-        temperature: 0 is greedy.
-        top_k: 0 keeps all tokens.
-        top_p: share of probability that is kept.
-        guidance: w of classifier-free guidance: logits are `u + w (c - u)`, c those after the prompt and u those after
-            the same prompt without its style token. 1 is the model itself, 0 the model without the style token.
-        repetition_penalty: logits of tokens that prompt or completion contain are divided by it where they are positive
-            and multiplied by it where they are negative (Keskar et al. 2019, CTRL, arXiv:1909.05858). 1 is none.
+    def step(self, tokens: Tensor) -> Tensor:
+        """(B, V) float32 logits after the next tokens (B,), valid until the next step."""
+        ...
 
-    Raises:
-        ValueError: A number is outside its range.
-    """
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    max_new_tokens: int = 256
-    guidance: float = 1.0
-    repetition_penalty: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise ValueError(f"temperature ({self.temperature}) must be at least 0; 0 is greedy")
-        if self.top_k < 0:
-            raise ValueError(f"top_k ({self.top_k}) must be at least 0; 0 keeps all tokens")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p ({self.top_p}) must be above 0 and at most 1")
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens ({self.max_new_tokens}) must be at least 1")
-        if not 0 <= self.guidance < math.inf:
-            raise ValueError(f"guidance ({self.guidance}) must be at least 0; 1 is none, try 2")
-        if not 0 < self.repetition_penalty < math.inf:
-            raise ValueError(f"repetition_penalty ({self.repetition_penalty}) must be above 0; 1 is none, try 1.2")
-
-    def warpers(self) -> LogitsProcessorList:
-        """Temperature, top k and top p, as far as they change anything."""
-        warpers = LogitsProcessorList()
-        if self.temperature not in (0, 1):
-            warpers.append(TemperatureLogitsWarper(float(self.temperature)))
-        if self.top_k:
-            warpers.append(TopKLogitsWarper(self.top_k))
-        if self.top_p < 1:
-            warpers.append(TopPLogitsWarper(self.top_p))
-        return warpers
+    def keep(self, rows: Tensor) -> None:
+        """Goes on with the rows of these indices only."""
+        ...
 
 
-class _Buffer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values of a layer in memory that is allocated once; `transformers` copies all of them at every step."""
+class Grammar(Protocol):
+    """Forbids tokens. Follows B rows from their prompts on."""
 
-    def __init__(self, length: int) -> None:
-        super().__init__()
-        self.length = length
-        self.filled = 0
+    def start(self, prompts: Sequence[Sequence[int]]) -> None: ...
 
-    def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
-        if self.keys is None:
-            batch, heads, _steps, width = key_states.shape
-            self.room = key_states.new_empty(2, batch, heads, self.length, width)
-            self.is_initialized = True
-        end = self.filled + key_states.shape[-2]
-        self.room[0, :, :, self.filled : end] = key_states
-        self.room[1, :, :, self.filled : end] = value_states
-        self.filled = end
-        keys, values = self.room[0, :, :, :end], self.room[1, :, :, :end]
-        self.keys: Tensor | None = keys
-        self.values: Tensor | None = values
-        return keys, values
+    def allowed(self) -> Tensor:
+        """(B, V) bool, the tokens that may come next, at least one in each row."""
+        ...
+
+    def step(self, tokens: Tensor) -> None:
+        """Follows the next tokens (B,)."""
+        ...
+
+    def keep(self, rows: Tensor) -> None:
+        """Goes on with the rows of these indices only."""
+        ...
 
 
 @torch.no_grad()
@@ -123,144 +80,180 @@ def sample(
     eos_id: int,
     pad_id: int,
     generator: torch.Generator | None = None,
-    batch_size: int = 128,
+    batch_size: int = 256,
     unguided: Sequence[Sequence[int]] | None = None,
     penalised: Tensor | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    temperature: Tensor | None = None,
+    seeds: Sequence[int] | None = None,
+    grammar: Grammar | None = None,
 ) -> Rollout:
     """Continues each prompt until the end token or `max_new_tokens`.
 
+    A stock Llama is read by `LlamaReader`, any other model by its forward method.
+
     Args:
-        prompts: B token id lists. Prompts of one length are sampled together, so nothing is ever padded on the left.
-        generator: on the model's device; one with the same seed gives the same completions.
+        prompts: B token id lists, of any lengths.
+        generator: one with the same seed gives the same completions.
         batch_size: completions sampled at a time.
         unguided: for guidance, the B prompts without their style token; each is continued with the same tokens as its
             prompt, at its own positions.
         penalised: (V,) bool, tokens that the repetition penalty falls on; all by default, as in `transformers`.
+        dtype: of matrix products, bfloat16 for example; by default that of the weights.
+        temperature: (B,) one for each prompt, instead of that of `decoding`.
+        seeds: B seeds instead of `generator`; the completion of a prompt depends on its own seed only (but for rounding,
+            which is not the same in batches of other sizes).
+        grammar: what it forbids is not drawn, and `logprobs` are of what was drawn from.
 
     Raises:
-        ValueError: A prompt is empty, prompt and completion together exceed the model's context, or there is guidance
-            without `unguided`.
+        ValueError: A prompt is empty, prompt and completion together exceed the model's context, there is guidance
+            without `unguided`, or a temperature is out of range.
+        MgenError: A probability is not a number.
     """
-    context = context_length(model.config)
-    device = model.device
-    steps = decoding.max_new_tokens
+    count, device, steps = len(prompts), model.device, decoding.max_new_tokens
     if decoding.guidance == 1:
-        unguided = [[]] * len(prompts)
-    elif unguided is None or len(unguided) != len(prompts):
-        raise ValueError(f"guidance ({decoding.guidance}) needs each of the {len(prompts)} prompts unguided as well")
-    ids = torch.full((len(prompts), steps), pad_id, device=device)
-    logprobs = torch.zeros(len(prompts), steps, device=device)
-    rows_of: dict[tuple[int, int], list[int]] = {}
-    for row, (prompt, bare) in enumerate(zip(prompts, unguided, strict=True)):
-        rows_of.setdefault((len(prompt), len(bare)), []).append(row)
+        unguided = None
+    elif unguided is None or len(unguided) != count:
+        raise ValueError(f"guidance ({decoding.guidance}) needs each of the {count} prompts unguided as well")
+    if temperature is not None and (len(temperature) != count or not bool((temperature >= 0).all())):
+        raise ValueError(f"temperature must be {count} numbers of at least 0, one for each prompt")
+    context = context_length(model.config)
+    for prompt in (*prompts, *(unguided or ())):
+        if not prompt or len(prompt) + steps > context:
+            raise ValueError(
+                f"a prompt of {len(prompt)} tokens and max_new_tokens ({steps}) must have at least 1 and together "
+                f"at most {context} tokens, the model's context"
+            )
+    uniform = _uniform(count, steps, generator, seeds).to(device)
+    heat = torch.full((count,), decoding.temperature) if temperature is None else temperature
+    ids = torch.full((count, steps), pad_id, device=device)
+    logprobs, removed = torch.zeros(2, count, steps, device=device)
     training = model.training
     model.eval()
     try:
-        for (length, bare_length), rows in rows_of.items():
-            shortest = length if decoding.guidance == 1 else min(length, bare_length)
-            if not shortest or max(length, bare_length) + steps > context:
-                raise ValueError(
-                    f"a prompt of {length} tokens and max_new_tokens ({steps}) must have at least 1 and together "
-                    f"at most {context} tokens, the model's context"
-                )
-            for begin in range(0, len(rows), batch_size):
-                part = rows[begin : begin + batch_size]
-                prompt_ids = torch.tensor([list(prompts[row]) for row in part], device=device)
-                bare_ids = torch.tensor([list(unguided[row]) for row in part], dtype=torch.int64, device=device)
-                ids[part], logprobs[part] = _sample_batch(
-                    model, prompt_ids, bare_ids, decoding, penalised, eos_id, pad_id, generator
-                )
+        for begin in range(0, count, batch_size):
+            rows = slice(begin, begin + batch_size)
+            _sample_batch(
+                LlamaReader(model, dtype or model.dtype) if is_stock_llama(model) else PlainReader(model, dtype),
+                prompts[rows],
+                None if unguided is None else unguided[rows],
+                decoding,
+                None if temperature is None else heat.to(device, torch.float32)[rows],
+                uniform[rows],
+                None if penalised is None else penalised.to(device),
+                grammar,
+                eos_id,
+                (ids[rows], logprobs[rows], removed[rows]),
+            )
     finally:
         model.train(training)
     ended = (ids == eos_id).int().cumsum(1) - (ids == eos_id).int()
     mask = ended == 0
-    longest = int(mask.sum(1).max()) if len(prompts) else 0
-    return Rollout(ids[:, :longest], mask[:, :longest], logprobs[:, :longest].masked_fill(~mask[:, :longest], 0.0))
+    mask = mask[:, : int(mask.sum(1).max()) if count else 0]
+    ids, logprobs, removed = (column[:, : mask.shape[1]] for column in (ids, logprobs, removed))
+    return Rollout(
+        ids.masked_fill(~mask, pad_id), mask, logprobs.masked_fill(~mask, 0.0), removed.masked_fill(~mask, 0.0)
+    )
 
 
-class _Reader:
-    """A model that reads token after token, with its cache."""
+def _uniform(count: int, steps: int, generator: torch.Generator | None, seeds: Sequence[int] | None) -> Tensor:
+    """(B, T) numbers of [0, 1)."""
+    if seeds is None:
+        return torch.rand(count, steps, generator=generator, device=generator.device if generator else "cpu")
+    rows = [torch.rand(steps, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(rows) if rows else torch.zeros(0, steps)
 
-    def __init__(self, model: PreTrainedModel, length: int) -> None:
-        self.model = model
-        layers = DynamicCache(config=model.config).layers  # some architectures have layers of other kinds
-        self.cache = Cache(layers=[_Buffer(length) if type(layer) is DynamicLayer else layer for layer in layers])
 
-    def __call__(self, ids: Tensor) -> Tensor:
-        """(B, V) logits after the next tokens (B, T)."""
-        output = self.model(input_ids=ids, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
-        logits: Tensor = output.logits[:, -1].float()
-        return logits
+class PlainReader:
+    """Any causal model of transformers, with its forward method and cache. Prompts of one length are read together."""
+
+    def __init__(self, model: PreTrainedModel, dtype: torch.dtype | None) -> None:
+        self.model, self.dtype = model, dtype
+
+    def start(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        device = self.model.device
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        parts = [(lengths == length).nonzero()[:, 0] for length in lengths.unique()]
+        self.parts = [(rows.to(device), DynamicCache(config=self.model.config)) for rows in parts]
+        self.alive = torch.arange(len(prompts), device=device)
+        self.count = len(prompts)
+        return self._read([torch.tensor([list(prompts[row]) for row in rows], device=device) for rows in parts])
+
+    def step(self, tokens: Tensor) -> Tensor:
+        every = tokens.new_zeros(self.count, 1).index_copy_(0, self.alive, tokens[:, None])
+        return self._read([every[rows] for rows, _ in self.parts])[self.alive]
+
+    def keep(self, rows: Tensor) -> None:
+        self.alive = self.alive[rows]  # the others are read on: not every architecture's cache can drop rows
+
+    def _read(self, ids: Sequence[Tensor]) -> Tensor:
+        """Logits (B, V) after the next tokens (rows, T) of each part."""
+        logits = []
+        with torch.autocast(self.model.device.type, self.dtype, enabled=self.dtype is not None):
+            for part, (_, cache) in zip(ids, self.parts, strict=True):
+                output = self.model(input_ids=part, past_key_values=cache, use_cache=True, logits_to_keep=1)
+                logits.append(output.logits[:, -1].float())
+        return torch.cat(logits)[torch.cat([rows for rows, _ in self.parts]).argsort()]
 
 
 def _sample_batch(
-    model: PreTrainedModel,
-    prompt_ids: Tensor,
-    bare_ids: Tensor,
+    reader: Reader,
+    prompts: Sequence[Sequence[int]],
+    unguided: Sequence[Sequence[int]] | None,
     decoding: Decoding,
+    temperature: Tensor | None,
+    uniform: Tensor,
     penalised: Tensor | None,
+    grammar: Grammar | None,
     eos_id: int,
-    pad_id: int,
-    generator: torch.Generator | None,
-) -> tuple[Tensor, Tensor]:
-    """(B, T) ids, `pad_id` after the end, and (B, T) log-probabilities."""
-    batch, length = prompt_ids.shape
-    steps, device = decoding.max_new_tokens, prompt_ids.device
-    read = _Reader(model, length + steps)
-    read_bare = None if decoding.guidance == 1 else _Reader(model, bare_ids.shape[1] + steps)
-    seen = prompt_ids
-    ids = torch.full((batch, steps), pad_id, device=device)
-    logprobs = torch.zeros(batch, steps, device=device)
-    done = torch.zeros(batch, dtype=torch.bool, device=device)
-    step_ids = prompt_ids
-    for step in range(steps):
-        logits = read(step_ids)
-        if read_bare is not None:
-            bare = read_bare(bare_ids if step == 0 else step_ids)
-            logits = bare + decoding.guidance * (logits - bare)
+    out: tuple[Tensor, Tensor, Tensor],
+) -> None:
+    """Writes ids, log-probabilities and removed mass to `out`, each (B, T); after the end of a row, anything."""
+    ids, logprobs, removed = out
+    logits = reader.start([*prompts, *(unguided or ())])
+    rows = torch.arange(len(prompts), device=logits.device)  # those that go on
+    done = torch.zeros_like(rows, dtype=torch.bool)
+    seen = torch.zeros(len(prompts), logits.shape[1], dtype=torch.bool, device=logits.device)
+    if decoding.repetition_penalty != 1:
+        for row, prompt in zip(seen, prompts, strict=True):
+            row[list(prompt)] = True
+    if grammar is not None:
+        grammar.start(prompts)
+    for step in range(decoding.max_new_tokens):
+        if unguided is not None:
+            guided, bare = logits.chunk(2)
+            logits = bare + decoding.guidance * (guided - bare)
         if decoding.repetition_penalty != 1:
-            logits = penalise(logits, seen, decoding.repetition_penalty, penalised)
-        token, logprob = choose(logits, decoding, generator)
-        ids[:, step] = token.masked_fill(done, pad_id)
-        logprobs[:, step] = logprob
-        done = done | (token == eos_id)
-        if done.all():
-            break
-        step_ids = token[:, None]
+            logits = penalise(logits, seen if penalised is None else seen & penalised, decoding.repetition_penalty)
+        if grammar is not None:
+            before, logits = logits, logits.masked_fill(~grammar.allowed(), -torch.inf)
+            removed[rows, step] = -torch.expm1(logits.logsumexp(-1) - before.logsumexp(-1))
+        at = None if temperature is None else temperature[rows]
+        token, logprob = choose(logits, decoding, uniform[rows, step], at)
+        ids[rows, step], logprobs[rows, step] = token, logprob
+        done |= token == eos_id
+        last = step + 1 == decoding.max_new_tokens
+        if last or step % CHECK_EVERY == CHECK_EVERY - 1:
+            _check_numbers(logprob, decoding)
+            left = int((~done).sum())
+            if last or not left:
+                return
+            if left <= WORTH_DROPPING * len(rows):
+                kept = (~done).nonzero()[:, 0]
+                reader.keep(kept if unguided is None else torch.cat([kept, kept + len(rows)]))
+                if grammar is not None:
+                    grammar.keep(kept)
+                rows, done, seen, token = rows[kept], done[kept], seen[kept], token[kept]
         if decoding.repetition_penalty != 1:
-            seen = torch.cat([seen, step_ids], dim=1)
-    return ids, logprobs
+            seen.scatter_(1, token[:, None], True)
+        if grammar is not None:
+            grammar.step(token)
+        logits = reader.step(token if unguided is None else token.repeat(2))
 
 
-def penalise(logits: Tensor, seen: Tensor, penalty: float, penalised: Tensor | None = None) -> Tensor:
-    """Logits (B, V) with the repetition penalty on the tokens `seen` (B, T) that are also `penalised` (V,) bool."""
-    changed: Tensor = RepetitionPenaltyLogitsProcessor(float(penalty))(seen, logits)
-    return changed if penalised is None else torch.where(penalised.to(logits.device), changed, logits)
-
-
-def choose(logits: Tensor, decoding: Decoding, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """Next token (B,) and its log-probability (B,) from logits (B, V).
-
-    The log-probability is that of the distribution that the token is drawn from, so that a sum of log ratios to another
-    model is an unbiased sample of the KL: at the temperature, after top k and top p. Greedy decoding draws nothing and
-    reports temperature 1.
-
-    Raises:
-        MgenError: A logit is not a number.
-    """
-    if decoding.temperature == 0:
-        _check_numbers(logits, decoding)
-        token = logits.argmax(-1)
-        return token, logits.log_softmax(-1).gather(-1, token[:, None])[:, 0]
-    no_ids = torch.empty(len(logits), 0, dtype=torch.int64, device=logits.device)  # warpers do not look at tokens
-    logprobs = decoding.warpers()(no_ids, logits).log_softmax(-1)
-    _check_numbers(logprobs, decoding)
-    token = torch.multinomial(logprobs.exp(), 1, generator=generator)
-    return token[:, 0], logprobs.gather(-1, token)[:, 0]
-
-
-def _check_numbers(logits: Tensor, decoding: Decoding) -> None:
-    if logits.isnan().any():
+def _check_numbers(logprobs: Tensor, decoding: Decoding) -> None:
+    if logprobs.isnan().any():
         extremes = f"guidance ({decoding.guidance:g}) or repetition_penalty ({decoding.repetition_penalty:g})"
         raise MgenError(
             "the model's probabilities of the next token are not numbers: its weights are broken, or temperature "

@@ -21,7 +21,8 @@ from mgen.models.baselines.excerpts import TrainingExcerpts
 from mgen.models.baselines.markov import MarkovChain
 from mgen.notes import Notes
 from mgen.sampling.prompts import Prompts
-from mgen.sampling.rollout import Decoding, sample
+from mgen.sampling.decoding import Decoding
+from mgen.sampling.rollout import sample
 
 Score = Callable[[Notes], NDArray[np.floating]]
 """(B,) score of each piece, higher is better: best-of-n keeps the piece with the highest."""

@@ -38,7 +38,8 @@ from mgen.models.transformer import SIZES, new_policy
 from mgen.music.metrics import METRICS
 from mgen.notes import Notes
 from mgen.options import from_keywords, option
-from mgen.sampling.rollout import Decoding, sample
+from mgen.sampling.decoding import Decoding
+from mgen.sampling.rollout import sample
 from mgen.training.pretrain import PretrainTrainer
 from mgen.workflows.bench_references import miditok_ids, muspy_metrics, muspy_music, parse_tab
 from mgen.workflows.pretrain import PretrainConfig
