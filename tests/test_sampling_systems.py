@@ -13,8 +13,8 @@ from mgen.corpus.shards import Corpus
 from mgen.encoding.remi import Kind
 from mgen.errors import MgenError
 from mgen.evaluation import baselines as rows
-from mgen.sampling.prompts import PROMPT_TYPES, Prompts, draw_prompts
 from mgen.sampling.decoding import Decoding
+from mgen.sampling.prompts import PROMPT_TYPES, Prompts, draw_prompts
 from mgen.sampling.systems import BestOf, Completions, CopySystem, MarkovSystem, ModelSystem, best_of, without_style
 
 

@@ -15,8 +15,8 @@ from mgen.corpus.shards import Corpus
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.models.baselines.markov import MarkovChain
-from mgen.sampling.prompts import check_style
 from mgen.sampling.decoding import Decoding
+from mgen.sampling.prompts import check_style
 from mgen.sampling.systems import BestOf, CopySystem, MarkovSystem, ModelSystem, Score, System
 
 BASELINES = {

@@ -23,8 +23,8 @@ from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.render.audio import SAMPLE_RATE, synthesise
 from mgen.render.pianoroll_image import pianoroll_image
-from mgen.sampling.prompts import draw_prompts
 from mgen.sampling.decoding import Decoding
+from mgen.sampling.prompts import draw_prompts
 from mgen.sampling.rollout import sample
 from mgen.sampling.samples import decode_with_prompt
 

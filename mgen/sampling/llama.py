@@ -113,7 +113,10 @@ class LlamaReader:
         ids = torch.tensor([(0,) * (length - len(prompt)) + prompt for prompt in numbers], device=device)
         padding = torch.tensor([length - len(prompt) for prompt in numbers], device=device)
         size = max(1, PROMPT_TOKENS // length)
-        parts = [self._read_prompts(*part) for part in zip(ids.split(size), padding.split(size), strict=True)]
+        parts = [
+            self._read_prompts(ids[begin : begin + size], padding[begin : begin + size])
+            for begin in range(0, len(ids), size)
+        ]
         logits, keys, values = zip(*parts, strict=True)
         self.keys = [torch.cat(layer)[rows].flatten(0, 1) for layer in zip(*keys, strict=True)]  # (B kv, columns, d)
         self.values = [torch.cat(layer)[rows].flatten(0, 1) for layer in zip(*values, strict=True)]
@@ -142,7 +145,7 @@ class LlamaReader:
         """Goes on with the rows of these indices only."""
         for of_layers in (self.keys, self.values):
             for number, cached in enumerate(of_layers):
-                of_layers[number] = cached.unflatten(0, (-1, self.kv_heads))[rows].flatten(0, 1)
+                of_layers[number] = cached.view(-1, self.kv_heads, *cached.shape[1:])[rows].flatten(0, 1)
         self.masked, self.position, self.graph = self.masked[rows], self.position[rows], None
 
     def _grow(self) -> None:
@@ -157,7 +160,7 @@ class LlamaReader:
     def _capture(self, tokens: Tensor) -> None:
         """Records the step with the cache's present size as a CUDA graph."""
         self.tokens = tokens.clone()
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):  # once outside of the graph, for what libraries allocate at first use
             self._step(self.tokens)
@@ -207,13 +210,11 @@ class LlamaReader:
     def _qkv(self, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rotated queries (..., heads, d), rotated keys and values (..., kv, d) after x (..., D)."""
         width = self.cos.shape[1]
-        heads = F.linear(self._norm(x), layer.qkv).unflatten(-1, (-1, width))
-        turned, value = heads.split([heads.shape[-2] - self.kv_heads, self.kv_heads], dim=-2)
-        turned = turned.float()
-        halves = turned.unflatten(-1, (2, -1)).flip(-2).flatten(-2)
+        heads = F.linear(self._norm(x), layer.qkv).view(*x.shape[:-1], -1, width)
+        turned = heads[..., : -self.kv_heads, :].float()
+        halves = turned.view(*turned.shape[:-1], 2, -1).flip(-2).flatten(-2)
         turned = torch.addcmul(turned * cos, halves, sin).to(self.dtype)
-        query, key = turned.split([turned.shape[-2] - self.kv_heads, self.kv_heads], dim=-2)
-        return query, key, value
+        return turned[..., : -self.kv_heads, :], turned[..., -self.kv_heads :, :], heads[..., -self.kv_heads :, :]
 
     def _finish(self, layer: _Layer, x: Tensor, mixed: Tensor) -> None:
         """Adds to x (..., D) what attention found and what the layer's network makes of it."""

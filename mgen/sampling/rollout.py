@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -102,8 +102,8 @@ def sample(
         penalised: (V,) bool, tokens that the repetition penalty falls on; all by default, as in `transformers`.
         dtype: of matrix products, bfloat16 for example; by default that of the weights.
         temperature: (B,) one for each prompt, instead of that of `decoding`.
-        seeds: B seeds instead of `generator`; the completion of a prompt depends on its own seed only (but for rounding,
-            which is not the same in batches of other sizes).
+        seeds: B seeds instead of `generator`; the completion of a prompt depends on its own seed only, but for
+            rounding, which depends on the size of the batch.
         grammar: what it forbids is not drawn, and `logprobs` are of what was drawn from.
 
     Raises:
@@ -126,26 +126,28 @@ def sample(
                 f"at most {context} tokens, the model's context"
             )
     uniform = _uniform(count, steps, generator, seeds).to(device)
-    heat = torch.full((count,), decoding.temperature) if temperature is None else temperature
+    temperature = None if temperature is None else temperature.to(device, torch.float32)
+    penalised = None if penalised is None else penalised.to(device)
     ids = torch.full((count, steps), pad_id, device=device)
     logprobs, removed = torch.zeros(2, count, steps, device=device)
     training = model.training
     model.eval()
     try:
-        for begin in range(0, count, batch_size):
-            rows = slice(begin, begin + batch_size)
-            _sample_batch(
-                LlamaReader(model, dtype or model.dtype) if is_stock_llama(model) else PlainReader(model, dtype),
-                prompts[rows],
-                None if unguided is None else unguided[rows],
-                decoding,
-                None if temperature is None else heat.to(device, torch.float32)[rows],
-                uniform[rows],
-                None if penalised is None else penalised.to(device),
-                grammar,
-                eos_id,
-                (ids[rows], logprobs[rows], removed[rows]),
-            )
+        with torch.autocast(device.type, enabled=False):  # `dtype` decides
+            for begin in range(0, count, batch_size):
+                rows = slice(begin, begin + batch_size)
+                _sample_batch(
+                    LlamaReader(model, dtype or model.dtype) if is_stock_llama(model) else PlainReader(model, dtype),
+                    prompts[rows],
+                    None if unguided is None else unguided[rows],
+                    decoding,
+                    None if temperature is None else temperature[rows],
+                    uniform[rows],
+                    penalised,
+                    grammar,
+                    eos_id,
+                    (ids[rows], logprobs[rows], removed[rows]),
+                )
     finally:
         model.train(training)
     ended = (ids == eos_id).int().cumsum(1) - (ids == eos_id).int()
@@ -174,7 +176,7 @@ class PlainReader:
     def start(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         device = self.model.device
         lengths = torch.tensor([len(prompt) for prompt in prompts])
-        parts = [(lengths == length).nonzero()[:, 0] for length in lengths.unique()]
+        parts = [(lengths == length).nonzero()[:, 0] for length in sorted(set(lengths.tolist()))]
         self.parts = [(rows.to(device), DynamicCache(config=self.model.config)) for rows in parts]
         self.alive = torch.arange(len(prompts), device=device)
         self.count = len(prompts)

@@ -20,8 +20,8 @@ from mgen.errors import MgenError
 from mgen.models.baselines.excerpts import TrainingExcerpts
 from mgen.models.baselines.markov import MarkovChain
 from mgen.notes import Notes
-from mgen.sampling.prompts import Prompts
 from mgen.sampling.decoding import Decoding
+from mgen.sampling.prompts import Prompts
 from mgen.sampling.rollout import sample
 
 Score = Callable[[Notes], NDArray[np.floating]]

@@ -31,8 +31,8 @@ from mgen.models.transformer import check_fits, check_vocabulary, load_policy
 from mgen.options import check_required, from_keywords, option, target_style
 from mgen.runs.folder import RUN_FILE, read_facts
 from mgen.runs.judges import judges_of_run
-from mgen.sampling.prompts import PROMPT_TYPES
 from mgen.sampling.decoding import Decoding
+from mgen.sampling.prompts import PROMPT_TYPES
 from mgen.sampling.systems import ModelSystem
 from mgen.stats.frechet import Embedder, pooled_embedder
 from mgen.workflows.judges import JUDGES

@@ -23,8 +23,8 @@ from mgen.models.transformer import check_fits, context_length, load_policy
 from mgen.notes import Notes
 from mgen.options import check_required, from_keywords, option
 from mgen.runs.judges import judges_of_options, judges_of_run
-from mgen.sampling.prompts import Prompts, check_style
 from mgen.sampling.decoding import Decoding
+from mgen.sampling.prompts import Prompts, check_style
 from mgen.sampling.systems import BestOf, Completions, ModelSystem, System
 from mgen.workflows.judges import JUDGES
 
