@@ -27,6 +27,9 @@ def corpus(small_corpus):
     return Corpus.open(small_corpus)
 
 
+ARGUMENTS = SimpleNamespace(bf16=False)
+
+
 def state(step, first=True):
     return SimpleNamespace(global_step=step, is_world_process_zero=first)
 
@@ -58,7 +61,7 @@ def test_clips_equal_the_files(corpus, tiny_policy, tmp_path):
     callback = SampleCallback(prompts, corpus.remi, tmp_path, [clip_logger], every=5, new_tokens=30)
     policy = tiny_policy().train()
     for step in range(1, 11):
-        callback.on_step_end(None, state(step), None, model=policy)
+        callback.on_step_end(ARGUMENTS, state(step), None, model=policy)
     assert list(clip_logger.steps) == [5, 10] and policy.training and callback.seconds > 0
     for step, clips in clip_logger.steps.items():
         assert [clip.name for clip in clips] == [
@@ -84,7 +87,7 @@ def test_global_random_states_stay_the_same(corpus, tiny_policy, tmp_path):
     np.random.seed(1)  # noqa: NPY002  # other libraries draw from it
     random.seed(1)
     expected = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
-    callback.on_save(None, state(3), None, model=tiny_policy())
+    callback.on_save(ARGUMENTS, state(3), None, model=tiny_policy())
     torch.testing.assert_close(torch.get_rng_state(), expected[0], rtol=0, atol=0)
     assert (np.random.get_state()[1].tolist(), random.getstate()) == expected[1:]  # noqa: NPY002
 
@@ -95,14 +98,14 @@ def test_only_the_first_process_samples_and_only_at_its_steps(corpus, tiny_polic
     by_save = SampleCallback(prompts, corpus.remi, tmp_path / "save", new_tokens=5)
     by_step = SampleCallback(prompts, corpus.remi, tmp_path / "step", every=2, new_tokens=5, at_start=False)
     for callback in (by_save, by_step):
-        callback.on_train_begin(None, state(0, first=False), None, model=policy)
-        callback.on_save(None, state(2, first=False), None, model=policy)
-        callback.on_step_end(None, state(2, first=False), None, model=policy)
+        callback.on_train_begin(ARGUMENTS, state(0, first=False), None, model=policy)
+        callback.on_save(ARGUMENTS, state(2, first=False), None, model=policy)
+        callback.on_step_end(ARGUMENTS, state(2, first=False), None, model=policy)
     assert not list(tmp_path.iterdir())
     for callback in (by_save, by_step):
-        callback.on_train_begin(None, state(0), None, model=policy)
+        callback.on_train_begin(ARGUMENTS, state(0), None, model=policy)
         for step in (1, 2):
-            callback.on_step_end(None, state(step), None, model=policy)
-        callback.on_save(None, state(3), None, model=policy)
+            callback.on_step_end(ARGUMENTS, state(step), None, model=policy)
+        callback.on_save(ARGUMENTS, state(3), None, model=policy)
     assert sorted(path.name for path in (tmp_path / "save").iterdir()) == ["step_000000", "step_000003"]
     assert [path.name for path in (tmp_path / "step").iterdir()] == ["step_000002"]

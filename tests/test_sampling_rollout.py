@@ -127,13 +127,17 @@ def test_only_a_stock_llama_is_fused(change, tiny_policy):
     assert not is_stock_llama(_with_hook(policy))
 
 
+class Adapted(torch.nn.Linear):
+    def forward(self, states):
+        return super().forward(states) + states[..., :1]
+
+
 def test_an_adapter_takes_the_plain_way(tiny_policy, remi):
-    peft = pytest.importorskip("peft")
-    policy = peft.get_peft_model(tiny_policy(), peft.LoraConfig(target_modules=["q_proj"], init_lora_weights=False))
+    policy = tiny_policy(initializer_range=0.3)
+    policy.model.layers[0].self_attn.q_proj.__class__ = Adapted
     prompts = [[remi.bos_id, 5]] * 2
-    assert not is_stock_llama(policy) and not is_stock_llama(policy.get_base_model())
     rollout = sample(policy, prompts, Decoding(max_new_tokens=12), remi.eos_id, remi.pad_id)
-    assert largest_difference(policy.eval(), prompts, rollout) < 1e-5
+    assert not is_stock_llama(policy) and largest_difference(policy, prompts, rollout) < 1e-5
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from datasets import Dataset
 from transformers import PreTrainedModel
 
@@ -58,11 +59,11 @@ class PromptMix:
         """The real continuations of n prompts, different ones for each number of a batch."""
         return Notes.concat([prompts.real(self.corpus.remi) for prompts in self._draw(n, self._rng(2, batch))])
 
-    def sampled(self, policy: PreTrainedModel, n: int, batch: int) -> Notes:
-        """A policy's completions of n prompts, different ones for each number of a batch."""
+    def sampled(self, policy: PreTrainedModel, n: int, batch: int, dtype: torch.dtype | None = None) -> Notes:
+        """A policy's completions of n prompts, different ones for each number of a batch; `dtype` as in `sample`."""
         remi = self.corpus.remi
         ids = [row.tolist() for prompts in self._draw(n, self._rng(3, batch)) for row in prompts.ids]
-        completions = sample_completions(policy, ids, self.completion_tokens, remi, self.seed + batch)
+        completions = sample_completions(policy, ids, self.completion_tokens, remi, self.seed + batch, dtype)
         return Notes.from_completions(ids, completions, remi)
 
     def _rng(self, *use: int) -> np.random.Generator:

@@ -344,7 +344,7 @@ def _rollout(prompts: list[str], trainer: MusicTrainer) -> dict[str, Any]:
     model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     args = trainer.args
     decoding = Decoding(args.temperature, args.top_k or 0, args.top_p, args.max_completion_length)
-    with trainer.accelerator.autocast():
-        rollout = sample(model, prompt_ids, decoding, trainer.remi.eos_id, trainer.remi.pad_id)
+    ends = trainer.remi.eos_id, trainer.remi.pad_id
+    rollout = sample(model, prompt_ids, decoding, *ends, dtype=torch.bfloat16 if args.bf16 else None)
     completion_ids, logprobs = rollout.lists()
     return {"prompt_ids": prompt_ids, "completion_ids": completion_ids, "logprobs": logprobs}

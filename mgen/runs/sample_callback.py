@@ -90,20 +90,20 @@ class SampleCallback(TrainerCallback):  # type: ignore[misc]
             last = self._step_folder(state) / f"{next(iter(self.prompts), '')}_greedy.mid"
             wanted = self.every is None and not last.is_file()
         if wanted:
-            self._write_samples(model, state)
+            self._write_samples(model, args, state)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if self.every and state.global_step % self.every == 0:
-            self._write_samples(model, state)
+            self._write_samples(model, args, state)
 
     def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if self.every is None:
-            self._write_samples(model, state)
+            self._write_samples(model, args, state)
 
     def _step_folder(self, state: Any) -> Path:
         return self.folder / f"step_{state.global_step:06d}"
 
-    def _write_samples(self, model: Any, state: Any) -> None:
+    def _write_samples(self, model: Any, args: Any, state: Any) -> None:
         if not state.is_world_process_zero or not self.prompts:
             return
         began = time.monotonic()
@@ -111,7 +111,7 @@ class SampleCallback(TrainerCallback):  # type: ignore[misc]
         folder = self._step_folder(state)
         folder.mkdir(parents=True, exist_ok=True)
         clips = []
-        for name, prompt, completion in self._completions(policy):
+        for name, prompt, completion in self._completions(policy, torch.bfloat16 if args.bf16 else None):
             piece = decode_with_prompt(prompt, completion, self.remi)
             score = piece.notes.to_score(0, TEMPO)
             path = folder / f"{name}.mid"
@@ -123,15 +123,19 @@ class SampleCallback(TrainerCallback):  # type: ignore[misc]
             clip_logger.show(clips, state.global_step)
         self.seconds += time.monotonic() - began
 
-    def _completions(self, policy: PreTrainedModel) -> list[tuple[str, Sequence[int], list[int]]]:
+    def _completions(
+        self, policy: PreTrainedModel, dtype: torch.dtype | None
+    ) -> list[tuple[str, Sequence[int], list[int]]]:
         """Name, prompt and completion of each sample."""
         # The same seed at every step, so that differences between steps come from the policy.
         generator = torch.Generator(policy.device).manual_seed(0)
         names, prompts = list(self.prompts), list(self.prompts.values())
         ends = self.remi.eos_id, self.remi.pad_id
-        drawn = sample(policy, prompts, Decoding(max_new_tokens=self.new_tokens), *ends, generator).lists()[0]
+        drawn = sample(
+            policy, prompts, Decoding(max_new_tokens=self.new_tokens), *ends, generator, dtype=dtype
+        ).lists()[0]
         greedy = Decoding(temperature=0, max_new_tokens=self.new_tokens)
-        likeliest = sample(policy, prompts[:1], greedy, *ends, generator).lists()[0]
+        likeliest = sample(policy, prompts[:1], greedy, *ends, dtype=dtype).lists()[0]
         return [*zip(names, prompts, drawn, strict=True), (f"{names[0]}_greedy", prompts[0], likeliest[0])]
 
 

@@ -125,7 +125,10 @@ def sample(
                 f"a prompt of {len(prompt)} tokens and max_new_tokens ({steps}) must have at least 1 and together "
                 f"at most {context} tokens, the model's context"
             )
-    uniform = _uniform(count, steps, generator, seeds).to(device)
+    if temperature is None and decoding.temperature == 0:
+        uniform = torch.zeros(count, steps, device=device)  # nothing is drawn
+    else:
+        uniform = _uniform(count, steps, generator, seeds).to(device)
     temperature = None if temperature is None else temperature.to(device, torch.float32)
     penalised = None if penalised is None else penalised.to(device)
     ids = torch.full((count, steps), pad_id, device=device)

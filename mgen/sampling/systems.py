@@ -70,11 +70,13 @@ class ModelSystem:
 
     Attributes:
         decoding: its `max_new_tokens` is not read; greedy sets its temperature to 0.
+        dtype: of matrix products in sampling; by default that of the weights.
     """
 
     model: PreTrainedModel
     remi: Remi
     decoding: Decoding = field(default_factory=Decoding)
+    dtype: torch.dtype | None = None
     decodes_greedily: ClassVar[bool] = True
 
     @property
@@ -97,7 +99,9 @@ class ModelSystem:
         pitches = torch.from_numpy(self.remi.kind == Kind.PITCH)
         try:
             ends = self.remi.eos_id, self.remi.pad_id
-            rollout = sample(self.model, ids, decoding, *ends, generator, unguided=unguided, penalised=pitches)
+            rollout = sample(
+                self.model, ids, decoding, *ends, generator, unguided=unguided, penalised=pitches, dtype=self.dtype
+            )
         except ValueError as error:
             raise MgenError(str(error)) from error
         completions, logprobs = rollout.lists()
@@ -105,7 +109,12 @@ class ModelSystem:
 
 
 def sample_completions(
-    policy: PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, remi: Remi, seed: int
+    policy: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    remi: Remi,
+    seed: int,
+    dtype: torch.dtype | None = None,
 ) -> list[list[int]]:
     """Samples a completion of each prompt at temperature 1, without the prompt; the same seed gives the same ones.
 
@@ -114,7 +123,7 @@ def sample_completions(
     """
     generator = torch.Generator(policy.device).manual_seed(seed)
     decoding = Decoding(max_new_tokens=max_new_tokens)
-    return sample(policy, prompts, decoding, remi.eos_id, remi.pad_id, generator).lists()[0]
+    return sample(policy, prompts, decoding, remi.eos_id, remi.pad_id, generator, dtype=dtype).lists()[0]
 
 
 def without_style(ids: Sequence[int], remi: Remi) -> list[int]:

@@ -40,6 +40,7 @@ from mgen.notes import Notes
 from mgen.options import from_keywords, option
 from mgen.sampling.decoding import Decoding
 from mgen.sampling.rollout import sample
+from mgen.speed import choose_speed
 from mgen.training.pretrain import PretrainTrainer
 from mgen.workflows.bench_references import miditok_ids, muspy_metrics, muspy_music, parse_tab
 from mgen.workflows.pretrain import PretrainConfig
@@ -292,26 +293,32 @@ def _first_notes(config: BenchConfig, count: int) -> Notes:
 
 
 def bench_rollout(config: BenchConfig) -> dict[str, Any]:
-    """New tokens/s of our sampler, and of `generate` of transformers."""
+    """New tokens/s of our sampler, and of `generate` of transformers in float32.
+
+    `precision` is that of ours; `ours_float32` the speed without it.
+    """
     remi = Remi.build(("target", "other"))
     torch.manual_seed(0)
     model = new_policy(config.size, remi, config.context).eval()
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     model.generation_config.eos_token_id = None  # both sample the full length
     new = min(192, config.context - 16)
-    prompts = [[remi.bos_id] + [remi.bar_id] * 15] * config.batch
+    ids = torch.randint(remi.bar_id, remi.vocab_size, (config.batch, 16), device=model.device)
+    prompts, options = ids.tolist(), {"do_sample": True, "top_k": 0, "use_cache": True}
+    decoding, speed = Decoding(max_new_tokens=new), choose_speed("auto", model.device)
 
-    ids, options = torch.tensor(prompts, device=model.device), {"do_sample": True, "top_k": 0, "use_cache": True}
+    def ours(dtype: torch.dtype | None = speed.dtype) -> float:
+        def run() -> None:
+            sample(model, prompts, decoding, -1, remi.pad_id, batch_size=config.batch, dtype=dtype)
 
-    def ours() -> float:
-        decoding = Decoding(max_new_tokens=new)
-        return per_second(config.batch * new, lambda: sample(model, prompts, decoding, -1, remi.pad_id))
+        return per_second(config.batch * new, run)
 
     def theirs() -> float:
         return per_second(config.batch * new, lambda: model.generate(ids, max_new_tokens=new, **options))
 
     ours(), theirs()
-    return compare("new tokens/s, sampling", ours, theirs, config.repeats)
+    result = compare("new tokens/s, sampling", ours, theirs, config.repeats)
+    return result | {"precision": speed.reason, "ours_float32": ours(None)}
 
 
 def bench_prepare(config: BenchConfig) -> dict[str, Any]:

@@ -369,7 +369,8 @@ def warm_up(
 ) -> None:
     """Trains the discriminator on samples of the frozen policy."""
     rounds, pieces = config.realism_warm_up, config.per_device_train_batch_size
-    metrics = discriminator.warm_up(lambda n, batch: prompts.sampled(reference, n, batch), rounds, pieces)
+    dtype = torch.bfloat16 if config.bf16 else None
+    metrics = discriminator.warm_up(lambda n, batch: prompts.sampled(reference, n, batch, dtype), rounds, pieces)
     numbers = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
     progress(f"discriminator against the frozen policy after {rounds} batches: {numbers}")
 
