@@ -48,7 +48,8 @@ class WeightAverage(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: nn.Module, **_: Any) -> None:
         trained = [weight.detach() for weight in model.parameters()]
-        get_ema_multi_avg_fn(decay_at(self.decay, state.global_step))(self.absent, trained, state.global_step)
+        update: Any = get_ema_multi_avg_fn(decay_at(self.decay, state.global_step))  # type: ignore[no-untyped-call]
+        update(self.absent, trained, state.global_step)
         self._exchange(model)
 
     @torch.no_grad()
