@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from mgen.arrays import ranges
+from mgen.corpus.repetition import PseudoRepetitions, copies_at_end, repeat_bars
 from mgen.corpus.shards import TokenTable
 from mgen.encoding.remi import PITCH_RANGE, Kind, Remi
 from mgen.errors import MgenError
 
 MAX_TRANSPOSITION = 6  # semitones up or down: 5 down and 6 up reach every key once
+NOT_TRAINED = -100  # label of a token that the next-token loss leaves out, as in torch
 
 
 def sample_windows(
@@ -80,6 +82,7 @@ def training_sequence(
     *,
     transpose: bool,
     style_dropout: float,
+    repeated_bars: int = 0,
 ) -> NDArray[np.int64]:
     """At most `context` tokens: BOS, an optional style token, window `number` of a piece, EOS where the piece ends.
 
@@ -88,19 +91,34 @@ def training_sequence(
     Args:
         piece: (L,) ids without BOS, EOS and style.
         style_dropout: probability that the style token is left out.
+        repeated_bars: most bars that are repeated to the end of the context; 0: real music only.
     """
     body = context - 2
     wanted = max(int(number * body - rng.integers(body)) if number else 0, 0)
     bars = np.flatnonzero(piece[: wanted + 1] == remi.bar_id)
     start = int(bars[-1]) if len(bars) else 0
     music = piece[start : start + body].astype(np.int64)
+    ends = start + len(music) == len(piece)
+    if repeated_bars and len(repeated := repeat_bars(music, body, repeated_bars, remi, rng)):
+        music, ends = repeated, False
     if transpose:
         music = _random_transposition(music, remi, rng)
     head = [remi.bos_id]
     if rng.random() >= style_dropout:
         head.append(style_id)
-    tail = [remi.eos_id] if start + len(music) == len(piece) else []
+    tail = [remi.eos_id] if ends else []
     return np.concatenate([head, music, tail]).astype(np.int64)[:context]
+
+
+def training_item(
+    ids: NDArray[np.int64], index: int, remi: Remi, repetitions: PseudoRepetitions | None
+) -> dict[str, NDArray[np.int64]]:
+    """Item `index` of a training set for `collate`: (T,) ids, and with `repetitions` the copy of each token."""
+    item = {"input_ids": ids, "index": np.array(index)}
+    if repetitions is None:
+        return item
+    copies, period = copies_at_end(ids, repetitions.bars_of(index), remi)
+    return {**item, "copies": copies, "period": np.array(period)}
 
 
 @dataclass(frozen=True)
@@ -113,6 +131,7 @@ class Windows(Dataset[dict[str, NDArray[np.int64]]]):
     Attributes:
         length: number of items, over all epochs.
         style_dropout: share of sequences without their style token, for guidance and for music without a style.
+        repetitions: items that repeat their bars instead of going on; None: no item does.
     """
 
     table: TokenTable
@@ -122,6 +141,7 @@ class Windows(Dataset[dict[str, NDArray[np.int64]]]):
     seed: int = 0
     transpose: bool = True
     style_dropout: float = 0.1
+    repetitions: PseudoRepetitions | None = None
 
     @cached_property
     def cells(self) -> NDArray[np.int64]:
@@ -156,8 +176,9 @@ class Windows(Dataset[dict[str, NDArray[np.int64]]]):
             item_rng(self.seed, index),
             transpose=self.transpose,
             style_dropout=self.style_dropout,
+            repeated_bars=self.repetitions.bars_of(index) if self.repetitions else 0,
         )
-        return {"input_ids": ids, "index": np.array(index)}
+        return training_item(ids, index, self.remi, self.repetitions)
 
 
 @lru_cache(maxsize=2)
@@ -168,16 +189,30 @@ def _permutation(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
 def collate(
     items: Sequence[dict[str, NDArray[np.int64]]], pad_id: int, pad_to: int | None = None
 ) -> dict[str, torch.Tensor]:
-    """Right-padded batch: `input_ids` (B, T), `labels` with -100 where padded, `index` (B,) the items' numbers.
+    """Right-padded batch: `input_ids` (B, T), `labels`, `index` (B,) the items' numbers.
+
+    Labels are `NOT_TRAINED` where padded. Items with copies add `copies` (B, T), the copy that a token belongs to, and
+    `period` (B,), the tokens of a copy; from the second copy on they have no labels.
 
     There is no attention mask: under a causal mask nothing attends to padding on the right, and fast attention kernels
     need none. `pad_to` fixes T (a compiled model needs one shape).
     """
     width = pad_to or max(len(item["input_ids"]) for item in items)
     ids = torch.full((len(items), width), pad_id)
-    labels = torch.full((len(items), width), -100)
+    labels = torch.full((len(items), width), NOT_TRAINED)
     for row, item in enumerate(items):
         tokens = torch.from_numpy(item["input_ids"])
         ids[row, : len(tokens)] = tokens
         labels[row, : len(tokens)] = tokens
-    return {"input_ids": ids, "labels": labels, "index": torch.tensor([int(item["index"]) for item in items])}
+    batch = {"input_ids": ids, "labels": labels, "index": _numbers(items, "index")}
+    if "copies" not in items[0]:
+        return batch
+    copies = torch.zeros_like(ids)
+    for row, item in enumerate(items):
+        copies[row, : len(item["copies"])] = torch.from_numpy(item["copies"])
+    labels[copies > 1] = NOT_TRAINED
+    return {**batch, "copies": copies, "period": _numbers(items, "period")}
+
+
+def _numbers(items: Sequence[dict[str, NDArray[np.int64]]], name: str) -> torch.Tensor:
+    return torch.tensor([int(item[name]) for item in items])

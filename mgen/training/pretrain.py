@@ -14,11 +14,13 @@ from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
-from mgen.corpus.windows import Windows, collate
+from mgen.corpus.repetition import pitch_tokens
+from mgen.corpus.windows import NOT_TRAINED, Windows, collate
 from mgen.encoding.remi import Kind, Remi
 from mgen.errors import MgenError
 from mgen.runs.checkpoints import VerifiedCheckpoints
 from mgen.training.streaming import StreamedWindows
+from mgen.training.repetition import RepetitionPenalty, repetition_loss
 from mgen.training.weight_average import WeightAverage
 
 
@@ -29,6 +31,7 @@ class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
         train: windows; if streamed, with the batch, rank and ranks of `args`.
         valid: windows, read in order at every evaluation, without transposition.
         ema: decay of a moving average of the weights, which is evaluated and saved instead of them; 0: none.
+        penalty: of the copies in pseudo-repetitions, if `train` has some.
 
     Raises:
         MgenError: Options do not fit together.
@@ -45,10 +48,12 @@ class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
         train: Windows | StreamedWindows,
         valid: Windows,
         ema: float = 0.0,
+        penalty: RepetitionPenalty | None = None,
         **rest: Any,
     ) -> None:
         self.remi = remi
         self.average = WeightAverage(ema) if ema else None
+        self.penalty, self.judged = penalty, torch.from_numpy(pitch_tokens(remi))
         pad_to = train.context if args.torch_compile else None
         collator = partial(collate, pad_id=remi.pad_id, pad_to=pad_to)
         super().__init__(
@@ -109,11 +114,29 @@ class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
             self.state.epoch = self.state.global_step / self.state.max_steps
         super().log(logs, *args, **kwargs)
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        index = inputs.pop("index")
-        loss = super().compute_loss(model, inputs, *args, **kwargs)
-        self.check_loss(loss[0] if isinstance(loss, tuple) else loss, index.tolist())
-        return loss
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The next-token loss of real music, plus the penalty of the copies, both per token of real music."""
+        index, copies, period = (inputs.pop(name, None) for name in ("index", "copies", "period"))
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if copies is not None and self.penalty is not None:
+            free, ratio = self.penalty.free, self.penalty.ratio
+            judged = self.judged.to(copies.device)
+            total = repetition_loss(outputs.logits, inputs["input_ids"], copies, period, judged, free, ratio)
+            loss = loss + self.penalty.weight * total / self._items(inputs["labels"], num_items_in_batch)
+        self.check_loss(loss, index.tolist())
+        return (loss, outputs) if return_outputs else loss
+
+    def _items(self, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor | float:
+        """What `Trainer` divides the summed loss of a process by, so that it is a mean over the step's tokens."""
+        if num_items_in_batch is None:
+            return (labels[:, 1:] != NOT_TRAINED).sum()
+        return num_items_in_batch / (self.args.world_size if self.args.average_tokens_across_devices else 1)
 
     @torch.no_grad()
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
@@ -146,12 +169,12 @@ class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
 
 
 def token_sums(logits: Tensor, labels: Tensor, is_note: Tensor) -> Tensor:
-    """Sums the loss over the tokens of `labels` (B, T) that are not -100.
+    """Sums the loss over the tokens of `labels` (B, T) that are not `NOT_TRAINED`.
 
     Returns:
         (3,) loss in nats, number of tokens, number of notes.
     """
-    nats = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")
-    counted = labels != -100
+    nats = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=NOT_TRAINED, reduction="sum")
+    counted = labels != NOT_TRAINED
     notes = (is_note[labels.clamp(min=0)] & counted).sum()
     return torch.stack([nats.double(), counted.sum().double(), notes.double()])

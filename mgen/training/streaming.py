@@ -24,8 +24,9 @@ from datasets import load_dataset
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
+from mgen.corpus.repetition import PseudoRepetitions
 from mgen.corpus.shards import PIECES, SCHEMA, TOKENS, Corpus, TokenTable
-from mgen.corpus.windows import item_rng, training_sequence, window_counts
+from mgen.corpus.windows import item_rng, training_item, training_sequence, window_counts
 from mgen.errors import MgenError
 
 BUFFER = 1 << 14  # windows in the shuffle buffer: 25 to 60 MB at a context of 512, more if pieces are long
@@ -62,6 +63,7 @@ class StreamedWindows(IterableDataset[dict[str, NDArray[np.int64]]]):
         length: number of items of all epochs and processes; a multiple of `batch * ranks`.
         batch: items in a batch of one process; the batch size of the `DataLoader`.
         style_dropout: share of sequences without their style token.
+        repetitions: items that repeat their bars instead of going on; None: no item does.
         buffer: size of the shuffle buffer, in windows.
         rank, ranks: number of this process and of all processes: batch i of the stream goes to process `i % ranks`.
         begin: number of the first item, a multiple of `batch * ranks`; earlier ones are skipped without being cut.
@@ -78,6 +80,7 @@ class StreamedWindows(IterableDataset[dict[str, NDArray[np.int64]]]):
     seed: int = 0
     transpose: bool = True
     style_dropout: float = 0.1
+    repetitions: PseudoRepetitions | None = None
     buffer: int = BUFFER
     rank: int = 0
     ranks: int = 1
@@ -146,8 +149,9 @@ class StreamedWindows(IterableDataset[dict[str, NDArray[np.int64]]]):
                 item_rng(self.seed, index),
                 transpose=self.transpose,
                 style_dropout=self.style_dropout,
+                repeated_bars=self.repetitions.bars_of(index) if self.repetitions else 0,
             )
-            yield {"input_ids": ids, "index": np.array(index)}
+            yield training_item(ids, index, self.corpus.remi, self.repetitions)
 
     def _windows(self) -> Iterator[tuple[int, WindowPlace]]:
         """Yields numbered windows without end, from the start of the epoch that contains `begin`."""

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 
+from mgen.corpus.repetition import PseudoRepetitions
 from mgen.corpus.shards import Corpus
 from mgen.corpus.windows import Windows
 from mgen.errors import MgenError
@@ -27,6 +28,7 @@ from mgen.runs.sample_callback import fixed_prompts
 from mgen.runs.tracking import SampleOptions, attach_samples, check_tracking
 from mgen.sampling.prompts import check_style
 from mgen.training.pretrain import PretrainTrainer
+from mgen.training.repetition import RepetitionPenalty
 from mgen.training.streaming import StreamedWindows, evaluation_table
 
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "adam": "adamw_torch_fused", "rmsprop": "rmsprop"}
@@ -44,6 +46,19 @@ class PretrainConfig(SampleOptions, TrainingArguments):  # type: ignore[misc]
     context: int = option(512, "Longest sequence, in tokens.", least=8)
     optimizer: str = option("adamw", "adamw, adam (no weight decay) or rmsprop.", words=tuple(OPTIMIZERS))
     dropout: float = option(0.0, "Dropout on attention weights.", least=0, below=1)
+    repetition_share: float = option(
+        0.0,
+        "Share of training sequences that repeat their bars to the end of the context, to unlearn loops; 0: none.",
+        least=0,
+        most=1,
+    )
+    repetition_from: float = option(0.7, "Share of the steps before the first of them.", least=0, most=1)
+    repetition_bars: int = option(2, "Most bars repeated together.", least=1)
+    repetition_free: int = option(2, "Copies without penalty, about as many as real music has.", least=1)
+    repetition_ratio: float = option(
+        0.5, "Probability of a pitch in a later copy that is aimed at, over that in the copy before.", least=0, most=1
+    )
+    repetition_weight: float = option(1.0, "Weight of a penalised pitch, next to 1 for a token of real music.", least=0)
     transpose: bool = option(True, "Transpose training sequences to all twelve keys.")
     style_dropout: float = option(0.1, "Share of sequences without their style token.", least=0, most=1)
     streaming: bool = option(False, "Read train from disk during training: for a corpus that does not fit into memory.")
@@ -137,7 +152,8 @@ def run_pretrain(config: PretrainConfig, progress: Progress | None = None) -> Tr
     set_seed(config.seed)
     policy = initial or new_policy(config.size, corpus.remi, config.context, config.dropout)
     callbacks = [EarlyStoppingCallback(config.patience)] if config.patience else []
-    trainer = PretrainTrainer(policy, config, corpus.remi, train, valid, config.ema, callbacks=callbacks)
+    penalty = RepetitionPenalty(config.repetition_weight, config.repetition_free, config.repetition_ratio)
+    trainer = PretrainTrainer(policy, config, corpus.remi, train, valid, config.ema, penalty, callbacks=callbacks)
     progress = on_main_process(progress)
     run.follow(trainer, progress)
     types = [("continuation", name) for name in corpus.remi.style_ids if config.style in ("", name)]
@@ -165,6 +181,9 @@ def _result(run: Run, already_finished: bool = False) -> TrainingResult:
 def _train_windows(corpus: Corpus, config: PretrainConfig, length: int) -> Windows | StreamedWindows:
     options: dict[str, Any] = {name: getattr(config, name) for name in ("seed", "transpose", "style_dropout")}
     options |= {"length": length}
+    if config.repetition_share:
+        begin = round(config.repetition_from * length)
+        options["repetitions"] = PseudoRepetitions(config.repetition_share, begin, config.repetition_bars)
     if not config.streaming:
         return Windows(corpus.table("train", config.style or None), corpus.remi, config.context, **options)
     options |= {"batch": config.train_batch_size, "rank": config.process_index, "ranks": config.world_size}
