@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,7 +113,7 @@ def runs_of_bars(ids: NDArray[np.integer], remi: Remi) -> tuple[Longs, Mask]:
     cuts = np.flatnonzero(ids == remi.bar_id)
     bars = [(part, kept) for part, kept in zip(np.split(ids, cuts), np.split(counts, cuts), strict=True)][1:]
     keys = [part[kept].tobytes() for part, kept in bars]
-    again = np.array([left == right for left, right in zip(keys, keys[1:], strict=False)], bool)
+    again = np.array([left == right for left, right in pairwise(keys)], bool)
     run = np.ones(len(again), np.int64)
     for bar in range(1, len(again)):
         run[bar] += run[bar - 1] * again[bar - 1]

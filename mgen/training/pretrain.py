@@ -19,8 +19,8 @@ from mgen.corpus.windows import NOT_TRAINED, Windows, collate
 from mgen.encoding.remi import Kind, Remi
 from mgen.errors import MgenError
 from mgen.runs.checkpoints import VerifiedCheckpoints
-from mgen.training.streaming import StreamedWindows
 from mgen.training.repetition import RepetitionPenalty, repetition_loss
+from mgen.training.streaming import StreamedWindows
 from mgen.training.weight_average import WeightAverage
 
 
