@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
-from mgen.evaluation.report_content import MOST_SHARES, training_curves
+from mgen.evaluation.report_content import MOST_SHARES, charts_of_repetition, training_curves
+from mgen.evaluation.self_reinforcement import RepetitionCurves, SelfReinforcement
+from mgen.stats.intervals import Interval, undefined_interval
 
 
 def test_of_many_judges_those_with_the_largest_shares_are_drawn(tmp_path):
@@ -16,3 +18,15 @@ def test_of_many_judges_those_with_the_largest_shares_are_drawn(tmp_path):
     assert list(shares.series) == list("hgfedc") and len(shares.series) == MOST_SHARES
     assert shares.title == "run: share of the advantage, the 6 largest"
     assert shares.series["h"] == ([1.0, 2.0], [8 / 36, 8 / 36])
+
+
+def test_repetition_is_drawn_where_it_is_defined():
+    rising = tuple(Interval(value, value, value) for value in (0.1, 0.2))
+    real = (undefined_interval(), Interval(0.3, 0.2, 0.4))
+    curves = RepetitionCurves(real, {"model": SelfReinforcement(rising, rising, rising)}, 8)
+    likelihood, probability = charts_of_repetition(curves)
+    assert likelihood.series == {"model": ([0.0, 1.0], [0.1, 0.2])}
+    assert probability.series == {"model": ([0.0, 1.0], [0.1, 0.2]), "real music": ([1.0], [0.3])}
+    undefined = (undefined_interval(),) * 2
+    assert charts_of_repetition(RepetitionCurves(real, {"model": SelfReinforcement(*[undefined] * 3)}, 0)) == []
+    assert charts_of_repetition(RepetitionCurves(real, {}, 0)) == []

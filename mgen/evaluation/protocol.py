@@ -23,6 +23,7 @@ from mgen.corpus.shards import Corpus
 from mgen.encoding.remi import Remi
 from mgen.evaluation.judge import EvaluationJudge, fit_judge
 from mgen.evaluation.measure import Measurements, MetricOptions, PieceSet, measure
+from mgen.evaluation.self_reinforcement import RepetitionCurves, repetition_curves
 from mgen.music.metrics import METRICS
 from mgen.notes import Notes
 from mgen.sampling.prompts import PROMPT_TYPES, Prompts, draw_prompts
@@ -39,7 +40,7 @@ LOOP_TEMPERATURES = {
     "loop_rate_05": 0.5,
     "loop_rate_greedy": 0.0,
 }  # loop rates at other temperatures than 1
-_JUDGE_DRAW, _COPY_DRAW = 100, 101  # their prompts differ from those of the prompt types (0, 1, 2)
+_JUDGE_DRAW, _COPY_DRAW, _BAR_DRAW = 100, 101, 102  # their prompts differ from those of the prompt types (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ class Evaluation:
     prompts: Mapping[str, PromptSet]  # prompt type -> prompts
     outputs: Mapping[str, Mapping[str, SystemOutput]]  # name -> prompt type -> completions
     measurements: Mapping[str, Mapping[str, Measurements]]  # name -> prompt type -> metrics
+    repetition: RepetitionCurves  # how likely repeated bars are repeated once more
     judge_auc: Interval  # of the evaluation's judge, on the test split
     seconds: float  # how long it took
 
@@ -149,6 +151,7 @@ class Evaluation:
                 name: {prompt_type: part.to_json() for prompt_type, part in by_type.items()}
                 for name, by_type in self.measurements.items()
             },
+            "self_reinforcement": self.repetition.to_json(),
             "corpus": {
                 "fingerprint": self.corpus.fingerprint,
                 "collections": manifest["collections"],
@@ -208,8 +211,14 @@ def run_protocol(
             measurements[system.name][name] = measure_output(output, target, judge, options)
             progress(f"{name}: {system.name}, {time.monotonic() - started:.0f} s")
     by_name = {system.name: system for system in systems}
+    plain = {
+        name: run.model
+        for name, row in by_name.items()
+        if isinstance(run := row.systems[0], ModelSystem) and run.is_plain
+    }
+    repetition = repetition_curves(corpus, plain, protocol.n_greedy, np.random.default_rng([protocol.seed, _BAR_DRAW]))
     seconds = time.monotonic() - started
-    return Evaluation(protocol, corpus, by_name, prompts, outputs, measurements, judge_auc, seconds)
+    return Evaluation(protocol, corpus, by_name, prompts, outputs, measurements, repetition, judge_auc, seconds)
 
 
 def train_judge(corpus: Corpus, protocol: Protocol) -> tuple[EvaluationJudge, Interval]:

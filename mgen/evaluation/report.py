@@ -86,6 +86,7 @@ def render_report(
     distributions: Sequence[Distribution] = (),
     listening: str = SAME_PROMPT,
     by_length: Sequence[Curve] = (),
+    repetition: Sequence[Curve] = (),
 ) -> str:
     """Renders the complete page.
 
@@ -95,6 +96,7 @@ def render_report(
         distributions: metrics of every piece, drawn over real music's.
         listening: introduces the examples.
         by_length: numbers of excerpts by their length.
+        repetition: likelihood of a bar by the copies of it before.
     """
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters["words"] = role_in_words
@@ -114,6 +116,7 @@ def render_report(
         roles=set(roles.values()),
         distributions=_distributions(distributions, roles),
         by_length=_drawn(by_length),
+        repetition=_drawn(repetition),
         curves=_drawn(curves),
         examples=[_example(example, roles) for example in examples],
         listening=listening,

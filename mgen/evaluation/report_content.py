@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from mgen.evaluation.folders import FolderComparison
 from mgen.evaluation.measure import Measurements, paired_differences
 from mgen.evaluation.protocol import REAL, Evaluation
 from mgen.evaluation.report import Example, ExamplePiece, render_report
+from mgen.evaluation.self_reinforcement import RepetitionCurves
 from mgen.music.metrics import METRICS
 from mgen.notes import Notes
 from mgen.render.audio import ogg, synthesise, synthesiser
@@ -30,6 +31,8 @@ PROMPT_TITLES = {
     "transfer": "transfer: the prompt is other music from the test split, with the style token of {target}",
     "unconditional": "unconditional: the prompt is the style token of {target} alone",
 }
+
+REPETITION_ACROSS = "times that the bar was played just before"
 
 LIMITS = (
     "Every interval is a 95 % bootstrap over works. It does not cover other training seeds, except in rows of several "
@@ -66,6 +69,7 @@ def evaluation_page(evaluation: Evaluation, run_folders: Mapping[str, Path], tit
         [*LIMITS, *remarks],
         distributions=distributions(evaluation),
         by_length=curves_by_length(evaluation),
+        repetition=charts_of_repetition(evaluation.repetition),
     )
 
 
@@ -152,6 +156,29 @@ def _curves_by_length(measurements: Mapping[str, Measurements], title: str) -> l
         if known := [(float(n), value) for n, value in found if np.isfinite(value)]:
             series[name] = [n for n, _ in known], [value for _, value in known]
     return [Curve(title, "AUC", series, "notes", logarithmic=True)] if series else []
+
+
+def charts_of_repetition(curves: RepetitionCurves) -> list[Curve]:
+    """Likelihood and probability of a bar by the copies of it before, of each model; none without any."""
+    likelihood = {name: _points(own.nats_per_note) for name, own in curves.models.items()}
+    probability = {name: _points(own.probability) for name, own in curves.models.items()}
+    if not any(steps for steps, _ in likelihood.values()):
+        return []
+    return [
+        Curve("log-likelihood of a bar", "nats per note", likelihood, REPETITION_ACROSS),
+        Curve(
+            "probability that the bar is played once more",
+            "probability; real music: share",
+            {**probability, "real music": _points(curves.real)},
+            REPETITION_ACROSS,
+        ),
+    ]
+
+
+def _points(curve: Sequence[Interval]) -> tuple[list[float], list[float]]:
+    """Numbers of copies, from 0, and values of a curve where it is defined."""
+    known = [(float(copies), point.value) for copies, point in enumerate(curve) if np.isfinite(point.value)]
+    return [copies for copies, _ in known], [value for _, value in known]
 
 
 # ---------------------------------------------------------------- examples

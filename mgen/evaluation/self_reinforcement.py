@@ -8,7 +8,7 @@ Source: Xu et al. 2022, arXiv:2206.02369 (section 2), with bars for sentences.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +17,13 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from mgen.arrays import Longs
+from mgen.arrays import Floats, Longs
 from mgen.corpus.repetition import pitch_tokens, runs_of_bars
-from mgen.corpus.shards import TokenTable
+from mgen.corpus.shards import Corpus, TokenTable
 from mgen.corpus.windows import collate
 from mgen.encoding.remi import Kind, Remi
-from mgen.stats.intervals import Interval, bootstrap
+from mgen.models.transformer import context_length
+from mgen.stats.intervals import Interval, bootstrap, undefined_interval
 
 COPIES = 8  # most copies before the bar
 Curve = tuple[Interval, ...]  # one value after each number of copies, from 0
@@ -50,28 +51,29 @@ class RepeatedBars:
 
 
 def draw_repeated_bars(table: TokenTable, remi: Remi, n: int, context: int, rng: np.random.Generator) -> RepeatedBars:
-    """Draws a piece uniformly, then one of its bars that have a note and fit into `context` tokens with all copies.
+    """Draws bars with a note whose copies fit into `context` tokens: as many of each piece as possible.
 
-    Fewer than `n` rows if few pieces have such a bar.
+    No rows if no piece has such a bar.
     """
     has_pitch, room = pitch_tokens(remi), context - 2
-    rows, period, work = [], [], []
-    for piece in rng.permutation(np.resize(rng.permutation(len(table)), n)).tolist() if len(table) else []:
-        ids = table[piece].astype(np.int64)
-        start = np.flatnonzero(ids == remi.bar_id)
-        notes = np.append(0, np.cumsum(has_pitch[ids]))
-        size = np.diff(start)
-        fits = np.flatnonzero((notes[start[1:]] > notes[start[:-1]]) & (size * (COPIES + 1) <= room))
-        if not len(fits):
-            continue
-        bar = rng.choice(fits)
+    fitting = {}  # piece -> starts and ends of its bars
+    for piece in range(len(table)):
+        start = np.flatnonzero(table[piece] == remi.bar_id)
+        notes = np.append(0, np.cumsum(has_pitch[table[piece]]))
+        fits = (np.diff(notes[start]) > 0) & (np.diff(start) * (COPIES + 1) <= room)
+        if fits.any():
+            fitting[piece] = start, np.flatnonzero(fits)
+    rows, period = [], []
+    pieces = np.resize(rng.permutation(list(fitting)), n if fitting else 0).astype(np.int64)
+    for piece in pieces.tolist():
+        start, bars = fitting[piece]
+        bar, ids = rng.choice(bars), table[piece].astype(np.int64)
         copies = np.tile(ids[start[bar] : start[bar + 1]], COPIES + 1)
         earliest = start[np.searchsorted(start, start[bar] + len(copies) - room)]
         head = [remi.bos_id, remi.style_ids[table.rows["style"].iloc[piece]]]
         rows.append(np.concatenate([head, ids[earliest : start[bar]], copies]))
-        period.append(size[bar])
-        work.append(str(table.rows["work"].iloc[piece]))
-    return RepeatedBars(rows, np.array(period, np.int64), np.array(work, str))
+        period.append(start[bar + 1] - start[bar])
+    return RepeatedBars(rows, np.array(period, np.int64), table.rows["work"].to_numpy(str)[pieces])
 
 
 @torch.no_grad()
@@ -99,14 +101,43 @@ def self_reinforcement(
 
 def real_repetition(table: TokenTable, remi: Remi) -> Curve:
     """Share of bars that real music plays once more, after j equal bars in a row; undefined for j = 0."""
-    works = table.rows["work"].to_numpy(str)
     runs = [runs_of_bars(table[piece], remi) for piece in range(len(table))]
-    shares = []
-    for copies in range(COPIES + 1):
-        again = [played_again[run == copies] for run, played_again in runs]
-        owner = np.repeat(works, [len(part) for part in again])
-        shares.append(bootstrap(np.concatenate([*again, np.zeros(0)]), owner))
-    return tuple(shares)
+    work = table.rows["work"].to_numpy(str)
+    curve = [undefined_interval()]
+    for copies in range(1, COPIES + 1):
+        bars = np.array([(run == copies).sum() for run, _ in runs], np.float64)
+        again = np.array([(played_again & (run == copies)).sum() for run, played_again in runs], np.float64)
+        some = bars > 0
+        curve.append(_share(again[some], bars[some], work[some]))
+    return tuple(curve)
+
+
+def _share(part: Floats, whole: Floats, work: NDArray[np.str_]) -> Interval:
+    """Sum of `part` over sum of `whole`, (P,) of pieces."""
+    return bootstrap(part, work, lambda values, weights: (weights @ values) / (weights @ whole))
+
+
+@dataclass(frozen=True)
+class RepetitionCurves:
+    """The curves of models, and what real music does."""
+
+    real: Curve  # share of bars that are played once more, after j equal bars in a row
+    models: Mapping[str, SelfReinforcement]  # by name
+    n: int  # bars of real music that the curves of models are means over
+
+    def to_json(self) -> dict[str, Any]:
+        models = {name: curve.to_json() for name, curve in self.models.items()}
+        return {"bars": self.n, "real": [point.to_json() for point in self.real], "models": models}
+
+
+def repetition_curves(
+    corpus: Corpus, models: Mapping[str, PreTrainedModel], n: int, rng: np.random.Generator
+) -> RepetitionCurves:
+    """Curves over the same `n` bars of the test split for all models; those of real music over the training set."""
+    context = min((context_length(model.config) for model in models.values()), default=0)
+    bars = draw_repeated_bars(corpus.table("test"), corpus.remi, n, context, rng)
+    curves = {name: self_reinforcement(model, corpus.remi, bars) for name, model in models.items()}
+    return RepetitionCurves(real_repetition(corpus.table("train"), corpus.remi), curves, len(bars.ids))
 
 
 def _curve(values: Sequence[NDArray[np.float64]], work: NDArray[np.str_]) -> Curve:
