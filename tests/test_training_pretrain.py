@@ -100,9 +100,9 @@ def words(corpus, out, steps=12):
 
 def test_killed_at_four_moments_it_ends_as_an_uninterrupted_run(small_corpus, tmp_path, monkeypatch):
     """In a step, while a checkpoint is written, after the last one, while the model is written; then it is moved."""
-    ema = ["--ema", "0.9"]  # test_training_streaming.py resumes without
+    options = ["--ema", "0.9", "--optimizer", "muon"]  # test_training_streaming.py resumes without
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    assert pretrain.main([*words(small_corpus, straight), *ema]) == 0
+    assert pretrain.main([*words(small_corpus, straight), *options]) == 0
 
     def kill(where, name, at):
         original, calls = getattr(where, name), []
@@ -115,7 +115,7 @@ def test_killed_at_four_moments_it_ends_as_an_uninterrupted_run(small_corpus, tm
 
         monkeypatch.setattr(where, name, cut)
         with pytest.raises(KeyboardInterrupt):
-            pretrain.main([*words(small_corpus, killed), *ema])
+            pretrain.main([*words(small_corpus, killed), *options])
         monkeypatch.undo()
         assert not (killed / "model").exists()
 
@@ -129,7 +129,7 @@ def test_killed_at_four_moments_it_ends_as_an_uninterrupted_run(small_corpus, tm
     assert (killed / "model.part" / "model.safetensors").is_file()
     killed = killed.rename(tmp_path / "moved")
     monkeypatch.chdir(tmp_path)
-    assert pretrain.main([*words(os.path.relpath(small_corpus), "./moved/"), *ema]) == 0
+    assert pretrain.main([*words(os.path.relpath(small_corpus), "./moved/"), *options]) == 0
 
     for path in sorted((straight / "model").iterdir()):
         assert path.read_bytes() == (killed / "model" / path.name).read_bytes(), path.name
@@ -159,6 +159,13 @@ def test_it_learns(small_corpus, tmp_path):
     facts = json.loads((out / "run.json").read_text())
     assert facts["nats_per_token"] < 0.85 * facts["uniform_nats_per_token"]
     assert facts["nats_per_note"] > facts["nats_per_token"]  # a note takes several tokens
+
+
+def test_muon_does_not_split_its_matrices(small_corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(MgenError, match="optimizer muon needs whole matrices in each process, not fsdp; use adamw"):
+        pretrain.main([*words(small_corpus, tmp_path / "run"), "--optimizer", "muon"])
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_with_something_else_in_it_is_refused(small_corpus, tmp_path):

@@ -7,12 +7,13 @@ reinforcement learning.
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
+from transformers import EarlyStoppingCallback, PreTrainedModel, TrainingArguments, set_seed
 
 from mgen.corpus.repetition import PseudoRepetitions
 from mgen.corpus.shards import Corpus
@@ -27,11 +28,12 @@ from mgen.runs.run import Run, TrainingResult, on_main_process
 from mgen.runs.sample_callback import fixed_prompts
 from mgen.runs.tracking import SampleOptions, attach_samples, check_tracking
 from mgen.sampling.prompts import check_style
+from mgen.training.muon import MuonAdamW
 from mgen.training.pretrain import PretrainTrainer
 from mgen.training.repetition import RepetitionPenalty
 from mgen.training.streaming import StreamedWindows, evaluation_table
 
-OPTIMIZERS = {"adamw": "adamw_torch_fused", "adam": "adamw_torch_fused", "rmsprop": "rmsprop"}
+OPTIMIZERS = {name: "adamw_torch_fused" for name in ("adamw", "adam", "muon")} | {"rmsprop": "rmsprop"}
 
 
 @dataclass
@@ -44,7 +46,11 @@ class PretrainConfig(SampleOptions, TrainingArguments):  # type: ignore[misc]
     style: str = option("", "Train and evaluate on the pieces of this style alone.")
     size: str = option("tiny", "tiny (1 M), mini (3 M), small (24 M) or base (82 M).", words=tuple(SIZES))
     context: int = option(512, "Longest sequence, in tokens.", least=8)
-    optimizer: str = option("adamw", "adamw, adam (no weight decay) or rmsprop.", words=tuple(OPTIMIZERS))
+    optimizer: str = option(
+        "adamw",
+        "adamw, adam (no weight decay), rmsprop, or muon for the matrices of the layers with adamw for other weights.",
+        words=tuple(OPTIMIZERS),
+    )
     dropout: float = option(0.0, "Dropout on attention weights.", least=0, below=1)
     repetition_share: float = option(
         0.0,
@@ -71,14 +77,14 @@ class PretrainConfig(SampleOptions, TrainingArguments):  # type: ignore[misc]
     learning_rate: float = option(1e-3, "Highest learning rate.")
     lr_scheduler_type: str = option("cosine", "As in transformers.")
     warmup_steps: float = option(0.03, "Steps, or a share of all steps if below 1.")
-    weight_decay: float = option(0.1, "Weight decay of adamw, on all weights but those of norms and biases.")
+    weight_decay: float = option(0.1, "Weight decay of adamw and muon, on all weights but those of norms and biases.")
     ema: float = option(
         0.0,
         "Decay of a moving average of the weights, such as 0.99: it is evaluated, sampled and saved; 0: none.",
         least=0,
         below=1,
     )
-    adam_beta2: float = option(0.95, "Beta 2 of adamw and adam.")
+    adam_beta2: float = option(0.95, "Beta 2 of adamw and adam, and of the weights that muon leaves to adamw.")
     per_device_train_batch_size: int = option(16, "Sequences per step and device.")
     per_device_eval_batch_size: int = option(32, "Sequences per step of evaluation.")
     eval_strategy: str = option("steps", "As in transformers.")
@@ -108,6 +114,11 @@ class PretrainConfig(SampleOptions, TrainingArguments):  # type: ignore[misc]
         self.remove_unused_columns = False
         self.restore_callback_states_from_checkpoint = True  # evaluations without improvement, for `patience`
         super().__post_init__()
+        split = [name for name in ("fsdp", "deepspeed") if os.environ.get(f"ACCELERATE_USE_{name.upper()}") == "true"]
+        if self.optimizer == "muon" and (split or self.fsdp or self.deepspeed):
+            raise ValueError(
+                f"optimizer muon needs whole matrices in each process, not {' '.join(split) or 'parts'}; use adamw"
+            )
 
 
 def pretrain(
@@ -153,7 +164,10 @@ def run_pretrain(config: PretrainConfig, progress: Progress | None = None) -> Tr
     policy = initial or new_policy(config.size, corpus.remi, config.context, config.dropout)
     callbacks = [EarlyStoppingCallback(config.patience)] if config.patience else []
     penalty = RepetitionPenalty(config.repetition_weight, config.repetition_free, config.repetition_ratio)
-    trainer = PretrainTrainer(policy, config, corpus.remi, train, valid, config.ema, penalty, callbacks=callbacks)
+    optimizers = (_muon(policy, config) if config.optimizer == "muon" else None, None)
+    trainer = PretrainTrainer(
+        policy, config, corpus.remi, train, valid, config.ema, penalty, callbacks=callbacks, optimizers=optimizers
+    )
     progress = on_main_process(progress)
     run.follow(trainer, progress)
     types = [("continuation", name) for name in corpus.remi.style_ids if config.style in ("", name)]
@@ -176,6 +190,11 @@ def run_pretrain(config: PretrainConfig, progress: Progress | None = None) -> Tr
 def _result(run: Run, already_finished: bool = False) -> TrainingResult:
     metrics = {name: run.fact(name) for name in ("nats_per_token", "nats_per_note", "epochs")}
     return run.result(metrics, already_finished)
+
+
+def _muon(policy: PreTrainedModel, config: PretrainConfig) -> MuonAdamW:
+    betas = config.adam_beta1, config.adam_beta2
+    return MuonAdamW(policy, config.learning_rate, config.weight_decay, betas)
 
 
 def _train_windows(corpus: Corpus, config: PretrainConfig, length: int) -> Windows | StreamedWindows:
