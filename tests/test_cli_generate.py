@@ -71,13 +71,18 @@ def test_every_option_changes_the_music(base, tmp_path):
         "plain": [],
         "guided": ["--guidance", "4"],
         "penalised": ["--repetition_penalty", "5"],
+        "unmasked": ["--grammar", "false"],
+        "likelier": ["--min_p", "0.5"],
         "again": ["--guidance", "1", "--repetition-penalty", "1"],
     }.items():
         assert generate.main(words(base, tmp_path / name, "--style", "jazz", *more)) == 0
         files = [(tmp_path / name / entry["file"]).read_bytes() for entry in index(tmp_path / name)["pieces"]]
         music[name] = files, index(tmp_path / name)["pieces"]  # the latter differ for pieces without notes too
     assert music["plain"] == music["again"]
-    assert music["guided"] != music["plain"] != music["penalised"]
+    assert all(music[name] != music["plain"] for name in ("guided", "penalised", "unmasked", "likelier"))
+    assert all(piece["broken_tokens"] == 0 < piece["removed_by_grammar"] < 1 for piece in music["plain"][1])
+    assert all(piece["broken_tokens"] > 0 for piece in music["unmasked"][1])
+    assert all(piece["removed_by_grammar"] is None for piece in music["unmasked"][1])
     assert index(tmp_path / "guided")["decoding"]["guidance"] == 4
 
 

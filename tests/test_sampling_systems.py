@@ -83,7 +83,9 @@ def test_every_row_completes_every_type_of_prompt(word, prompt_type, tiny_policy
     if word in rows.BASELINES:
         system = rows.baseline(word, corpus, "jazz")
     else:
-        system = rows.low_cost_baseline(word, tiny_policy(), remi, lambda notes: notes.counts.astype(float))
+        system = rows.low_cost_baseline(
+            word, ModelSystem(tiny_policy(), remi), lambda notes: notes.counts.astype(float)
+        )
     drawn, again = system.complete(prompts, 32, 7), system.complete(prompts, 32, 7)
     assert drawn == again and drawn != system.complete(prompts, 32, 8)
     assert len(drawn.token_ids) == 6 and all(1 <= len(row) <= 32 for row in drawn.token_ids)
@@ -125,7 +127,7 @@ def test_unknown_baselines(word, message, corpus):
 def test_unknown_low_cost_baselines(word, message, tiny_policy, remi):
     score = None if word == "best_of_8" else len
     with pytest.raises(MgenError, match=message):
-        rows.low_cost_baseline(word, tiny_policy(), remi, score)
+        rows.low_cost_baseline(word, ModelSystem(tiny_policy(), remi), score)
 
 
 class Dice:

@@ -72,6 +72,7 @@ class Remi:
         value: (V,) value of each token, 0 if it has none.
         unit: (V,) denominator of each time signature, 4 or 8; 4 for other tokens.
         parts: ids of the base tokens that each token stands for.
+        follows: (kinds, kinds) whether the second `Kind` may follow the first.
         multi: whether notes carry a program token (recipe `band`).
         velocity: whether notes carry a velocity token.
         style_ids: style name -> id of its token.
@@ -96,7 +97,7 @@ class Remi:
             for name, id_ in vocabulary.items()
             if name.endswith("_None") and name not in {"PAD_None", "BOS_None", "EOS_None", "Bar_None"}
         }
-        self._follows = _grammar(self.multi, self.velocity)
+        self.follows = _grammar(self.multi, self.velocity)
         self.bar_id = vocabulary["Bar_None"]
         self._time_ids = np.full((max(MAX_BEATS) + 1, max(MAX_BEATS.values()) + 1), -1)  # by unit and beats
         times = np.flatnonzero(self.kind == Kind.TIME_SIGNATURE)
@@ -302,7 +303,7 @@ class Remi:
         head = np.arange(len(kind)) == tokens.first[piece]
         before = np.where(head, Kind.SPECIAL, np.roll(kind, 1))
         # Special tokens are allowed in the prompt, before the first bar, and not in a completion.
-        broken: Mask = ~self._follows[before, kind] | ((kind == Kind.SPECIAL) & completed)
+        broken: Mask = ~self.follows[before, kind] | ((kind == Kind.SPECIAL) & completed)
         is_position = kind == Kind.POSITION
         broken |= outside
         # The previous position, if in the same bar.

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import difflib
 import re
-
-from transformers import PreTrainedModel
+from dataclasses import replace
 
 from mgen.corpus.shards import Corpus
-from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.models.baselines.markov import MarkovChain
 from mgen.sampling.decoding import Decoding
@@ -50,8 +48,8 @@ def baseline(name: str, corpus: Corpus, target: str) -> System:
     return MarkovSystem(MarkovChain.fit(table, corpus.remi, _count(name, number)))
 
 
-def low_cost_baseline(name: str, model: PreTrainedModel, remi: Remi, score: Score | None = None) -> System:
-    """Builds `best_of_N`, `guidance_W` or `repetition_penalty_P` from a policy, usually the pretrained one.
+def low_cost_baseline(name: str, system: ModelSystem, score: Score | None = None) -> System:
+    """Builds `best_of_N`, `guidance_W` or `repetition_penalty_P` from a system, usually the pretrained policy.
 
     Args:
         score: that best-of-n maximises, such as `mgen.runs.judges.judges_of_run`; the others need none.
@@ -64,12 +62,12 @@ def low_cost_baseline(name: str, model: PreTrainedModel, remi: Remi, score: Scor
     if method == "best_of_":
         if score is None:
             raise MgenError(f"{name}: needs the judges to choose by; name a run of mgen finetune")
-        return BestOf(ModelSystem(model, remi), remi, _count(name, number), score)
+        return BestOf(system, system.remi, _count(name, number), score)
     try:
         decoding = Decoding(guidance=number) if method == "guidance_" else Decoding(repetition_penalty=number)
     except ValueError as error:
         raise MgenError(f"{name}: {error}") from error
-    return ModelSystem(model, remi, decoding)
+    return replace(system, decoding=decoding)
 
 
 def _split_name(name: str, methods: dict[str, bool], usual: dict[str, str]) -> tuple[str, float]:

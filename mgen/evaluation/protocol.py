@@ -55,6 +55,7 @@ class Protocol:
     completion_tokens: int = 192  # tokens of music
     seed: int = 1  # of everything drawn; every system has the same prompts
     sequence: bool = True  # whether the two-sample test has its sequence model
+    grammar: bool = False  # whether models sample with the grammar mask
 
     def draw(self, corpus: Corpus, split: str, prompt_type: str, *use: int, n: int | None = None) -> Prompts:
         """Draws n prompts of a type with the real continuations; another `use` gives others."""

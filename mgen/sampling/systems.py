@@ -21,6 +21,7 @@ from mgen.models.baselines.excerpts import TrainingExcerpts
 from mgen.models.baselines.markov import MarkovChain
 from mgen.notes import Notes
 from mgen.sampling.decoding import Decoding
+from mgen.sampling.grammar import GrammarMask
 from mgen.sampling.prompts import Prompts
 from mgen.sampling.rollout import sample
 
@@ -35,11 +36,13 @@ class Completions:
     Attributes:
         token_ids: B completions without their prompts; EOS, where there is one, is the last token.
         logprobs: log-probability of each token, in nats, under the distribution it was drawn from (after guidance,
-            penalty, top k and top p); None for systems without one.
+            penalty, grammar mask, top k, top p and min p); None for systems without one.
+        removed: mean probability that the grammar mask took from a token of each completion; None without mask.
     """
 
     token_ids: list[list[int]]
     logprobs: list[list[float]] | None
+    removed: list[float] | None = None
 
 
 class System(Protocol):
@@ -71,12 +74,14 @@ class ModelSystem:
     Attributes:
         decoding: its `max_new_tokens` is not read; greedy sets its temperature to 0.
         dtype: of matrix products in sampling; by default that of the weights.
+        grammar: whether only tokens that the grammar allows are sampled; see `mgen.sampling.grammar`.
     """
 
     model: PreTrainedModel
     remi: Remi
     decoding: Decoding = field(default_factory=Decoding)
     dtype: torch.dtype | None = None
+    grammar: bool = False
     decodes_greedily: ClassVar[bool] = True
 
     @property
@@ -100,12 +105,23 @@ class ModelSystem:
         try:
             ends = self.remi.eos_id, self.remi.pad_id
             rollout = sample(
-                self.model, ids, decoding, *ends, generator, unguided=unguided, penalised=pitches, dtype=self.dtype
+                self.model,
+                ids,
+                decoding,
+                *ends,
+                generator,
+                unguided=unguided,
+                penalised=pitches,
+                dtype=self.dtype,
+                grammar=GrammarMask(self.remi, self.model.device) if self.grammar else None,
             )
         except ValueError as error:
             raise MgenError(str(error)) from error
         completions, logprobs = rollout.lists()
-        return Completions(completions, None if decoding.temperature == 0 else logprobs)
+        removed = (rollout.removed.sum(1) / rollout.mask.sum(1).clamp_min(1)).tolist()
+        return Completions(
+            completions, None if decoding.temperature == 0 else logprobs, removed if self.grammar else None
+        )
 
 
 def sample_completions(

@@ -78,6 +78,7 @@ class EvaluateConfig:
     excerpt_notes: int = option(EXCERPT_NOTES, "With --midi: notes of an excerpt; 0 takes complete pieces.", least=0)
     recipe: str = option("piano", "With --midi: how files are cleaned, as in mgen prepare.", words=RECIPES)
     workers: int = option(0, "With --midi: processes that read files; 0: one per core.", least=0, most=1024)
+    grammar: bool = option(False, "Sample only what the grammar allows, as mgen generate does.")
     two_sample: bool = option(True, "Compute the two-sample test.")
     sequence: bool = option(True, "With its sequence model, which takes most of the time.")
     critic: str = option("", "Token critic whose hidden states give a further Fréchet distance.")
@@ -229,7 +230,9 @@ def build_systems(config: EvaluateConfig, protocol: Protocol, corpus: Corpus) ->
     decoding = Decoding(max_new_tokens=protocol.completion_tokens)
 
     def models(paths: Sequence[Path]) -> list[ModelSystem]:
-        return [ModelSystem(_load_model(path, config, corpus), remi, decoding) for path in paths]
+        return [
+            ModelSystem(_load_model(path, config, corpus), remi, decoding, grammar=config.grammar) for path in paths
+        ]
 
     loaded = {name: models(paths) for name, paths in folders.items()}
     pretrained = next(iter(loaded))
@@ -246,7 +249,7 @@ def build_systems(config: EvaluateConfig, protocol: Protocol, corpus: Corpus) ->
     judges = Path(config.judges_of) if config.judges_of else tuned
     for name in _low_cost_names(config.low_cost_baselines, tuned, judges):
         score = judges_of_run(judges, JUDGES, remi) if judges and name.startswith("best_of") else None
-        system = low_cost_baseline(name, loaded[pretrained][0].model, remi, score)
+        system = low_cost_baseline(name, loaded[pretrained][0], score)
         remark = f"chosen by {score.description}" if score else ""
         systems.append(EvaluatedSystem(name, "low_cost_baseline", [system], remark))
     for name, paths in parse_models(config.low_cost_model).items():

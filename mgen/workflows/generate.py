@@ -26,10 +26,11 @@ from mgen.runs.judges import judges_of_options, judges_of_run
 from mgen.sampling.decoding import Decoding
 from mgen.sampling.prompts import Prompts, check_style
 from mgen.sampling.systems import BestOf, Completions, ModelSystem, System
+from mgen.speed import SPEED_HELP, SPEEDS, choose_speed
 from mgen.workflows.judges import JUDGES
 
 DEFAULT_TEMPO = 120.0  # quarter notes per minute, of a MIDI file that names none
-DECODING = ("temperature", "top_k", "top_p", "guidance", "repetition_penalty", "best_of")
+DECODING = ("temperature", "top_k", "top_p", "min_p", "guidance", "repetition_penalty", "grammar", "best_of")
 """Options of decoding, as recorded in index.json."""
 
 
@@ -47,10 +48,14 @@ class GenerateConfig:
     temperature: float = option(1.0, "0 is greedy.", least=0)
     top_k: int = option(0, "Sample among the k most likely tokens; 0: all.", least=0)
     top_p: float = option(1.0, "Sample among the likeliest tokens of this total probability.", above=0, most=1)
+    min_p: float = option(
+        0.0, "Drop tokens below this share of the likeliest one's probability; 0: none.", least=0, most=1
+    )
     guidance: float = option(1.0, "Weight of classifier-free guidance on the style token; 1 is none.", least=0)
     repetition_penalty: float = option(
         1.0, "Above 1, pitches that have occurred become less likely; 1 is none.", above=0
     )
+    grammar: bool = option(True, "Sample only what the grammar allows.")
     best_of: int = option(1, "Completions per piece, of which the judges' best is kept.", least=1)
     judges_of: str = option("", "best_of: run of mgen finetune whose judges choose.")
     critic: str = option("", "best_of: model folder of a style critic.")
@@ -65,6 +70,7 @@ class GenerateConfig:
         least=TEMPO_RANGE[0],
         most=TEMPO_RANGE[1],
     )
+    speed: str = option("auto", SPEED_HELP, words=SPEEDS)
     seed: int = option(0, "The same seed gives the same pieces.")
 
     def __post_init__(self) -> None:
@@ -168,9 +174,15 @@ def _first_tempo(score: core.ScoreTick) -> float:
 
 def _build_system(config: GenerateConfig, model: PreTrainedModel, remi: Remi, length: int) -> System:
     decoding = Decoding(
-        config.temperature, config.top_k, config.top_p, length, config.guidance, config.repetition_penalty
+        config.temperature,
+        config.top_k,
+        config.top_p,
+        length,
+        config.guidance,
+        config.repetition_penalty,
+        config.min_p,
     )
-    system = ModelSystem(model, remi, decoding)
+    system = ModelSystem(model, remi, decoding, choose_speed(config.speed, model.device).dtype, config.grammar)
     if config.best_of == 1:
         return system
     if config.judges_of:
@@ -194,5 +206,6 @@ def _describe(piece: int, drawn: Completions, notes: Notes, remi: Remi) -> dict[
         "tokens": len(completion),
         "ended": completion[-1] == remi.eos_id,
         "broken_tokens": int(notes.n_broken[piece]),
+        "removed_by_grammar": None if drawn.removed is None else drawn.removed[piece],
         "nats_per_token": None if drawn.logprobs is None else -float(np.mean(drawn.logprobs[piece])),
     }
