@@ -24,8 +24,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
 )
 
-from mgen.corpus.windows import MAX_TRANSPOSITION
-from mgen.encoding.remi import PITCH_RANGE, Kind, Remi
+from mgen.encoding.remi import Kind, Remi
 from mgen.errors import MgenError
 from mgen.models.pretrained import load_model
 from mgen.models.transformer import context_length, llama_config, load_policy
@@ -60,9 +59,7 @@ class SequenceCritic:
             sizes = f"the network has {model.config.vocab_size} tokens, its encoding {remi.vocab_size}"
             raise MgenError(f"{sizes}; train the critic on this corpus")
         self.model, self.remi, self.max_tokens = model, remi, max_tokens
-        self.velocity_ids = np.flatnonzero(remi.kind == Kind.VELOCITY)
-        self._canonical = np.arange(remi.vocab_size)
-        self._canonical[self.velocity_ids] = _middle(self.velocity_ids)
+        self._canonical = _with_one_velocity(remi)
 
     @classmethod
     def new(
@@ -103,8 +100,8 @@ class SequenceCritic:
     def rows(self, notes: Notes) -> list[TokenRow]:
         """Encodes B pieces for the network: canonical ids, one velocity, cut to `max_tokens`, then EOS."""
         return [
-            np.append(self._canonical[ids[: self.max_tokens]], self.remi.eos_id)
-            for ids in self.remi.encode(notes)[: notes.n_pieces]
+            np.append(self.remi.merge(self._canonical[ids])[: self.max_tokens], self.remi.eos_id)
+            for ids in self.remi.base.encode(notes)[: notes.n_pieces]
         ]
 
     def pad(self, rows: Sequence[TokenRow]) -> Tensor:
@@ -132,12 +129,12 @@ class SequenceCritic:
     def save_pretrained(self, folder: Path | str, **facts: Any) -> None:
         """Writes the network, the tokenizer and critic.json with `facts`.
 
-        All velocities get one embedding, so that the network ignores velocity without this class too, as when TRL
-        loads it.
+        Tokens that differ in velocity alone get one embedding, so that the network ignores velocity without this class
+        too, as when TRL loads it (nearly so with merges, which may join notes of one velocity and not of another).
         """
         folder = Path(folder)
         embedding = self.model.get_input_embeddings().weight.data
-        embedding[self.velocity_ids] = embedding[_middle(self.velocity_ids)]
+        embedding[:] = embedding[self._canonical]
         self.model.save_pretrained(folder)
         self.remi.save_pretrained(folder)
         (folder / FILE).write_text(json.dumps({"max_tokens": self.max_tokens, **facts}, indent=1))
@@ -167,9 +164,13 @@ class SequenceCritic:
         return cls(model.to(PartialState().device).eval(), own, max_tokens), facts
 
 
-def _middle(ids: NDArray[np.intp]) -> NDArray[np.intp]:
-    """(1,) the middle one of ids (K,); (0,) if there are none."""
-    return ids[len(ids) // 2 :][:1]
+def _with_one_velocity(remi: Remi) -> NDArray[np.int64]:
+    """(V,) the token with a medium velocity in place of each token's own; the token itself if there is no such one."""
+    base = np.arange(remi.base_size)
+    velocities = np.flatnonzero(remi.kind == Kind.VELOCITY)
+    base[velocities] = velocities[len(velocities) // 2 :][:1]
+    id_of = {part: id_ for id_, part in enumerate(remi.parts)}
+    return np.array([id_of.get(tuple(base[list(part)].tolist()), id_) for id_, part in enumerate(remi.parts)])
 
 
 def pad_rows(rows: Sequence[TokenRow], pad_id: int) -> NDArray[np.int64]:
@@ -181,18 +182,21 @@ def pad_rows(rows: Sequence[TokenRow], pad_id: int) -> NDArray[np.int64]:
 
 
 def transpose_rows(rows: Sequence[TokenRow], remi: Remi, rng: np.random.Generator) -> list[TokenRow]:
-    """Transposes each row to one of 12 keys, drawn uniformly, as far as its range allows; band music stays as it is."""
+    """Transposes each row to one of 12 keys, drawn uniformly, as far as its range allows; band music stays as it is.
+
+    A row keeps at most its number of tokens.
+    """
     if remi.multi or not rows:
         return list(rows)
-    ids = pad_rows(rows, remi.pad_id)
-    is_pitch = remi.kind[ids] == Kind.PITCH
-    pitch = remi.value[ids]
-    lowest = np.where(is_pitch, pitch, PITCH_RANGE[1]).min(axis=1)
-    highest = np.where(is_pitch, pitch, PITCH_RANGE[0]).max(axis=1)
-    down = np.maximum(1 - MAX_TRANSPOSITION, PITCH_RANGE[0] - lowest)
-    up = np.minimum(MAX_TRANSPOSITION, PITCH_RANGE[1] - highest)
-    shift = rng.integers(down, up + 1)
-    return [remi.transpose(row, int(by)) for row, by in zip(rows, shift, strict=True)]
+    base = [remi.expand(row)[0] for row in rows]
+    keys = [remi.keys(row) for row in base]
+    shift = rng.integers([key.start for key in keys], [key.stop for key in keys])
+    moved = [remi.transpose(row, int(by)) for row, by in zip(base, shift, strict=True)]
+    if not remi.merges:
+        return moved
+    # In another key a row may have more tokens; the last one, EOS, stays.
+    cut = [remi.merge(row[:-1])[: len(own) - 1] for row, own in zip(moved, rows, strict=True)]
+    return [np.append(row, own[-1]) for row, own in zip(cut, rows, strict=True)]
 
 
 def classifier(config: PreTrainedConfig, label: str) -> PreTrainedModel:

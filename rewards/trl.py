@@ -23,7 +23,6 @@ class Decoder:
 
     def __init__(self, remi: Remi) -> None:
         self._remi = remi
-        self._tokenizer = remi.tokenizer()
         self._batch: tuple[list[str], list[list[int]]] | None = None
         self._notes: Notes | None = None
 
@@ -52,8 +51,8 @@ class Decoder:
 
     def _prompt_ids(self, prompt: str) -> NDArray[np.int64]:
         try:
-            return np.array(self._tokenizer(prompt, add_special_tokens=False)["input_ids"], dtype=np.int64)
-        except Exception as error:  # tokenizers raises no narrower one
+            return self._remi.read(prompt)
+        except MgenError as error:
             raise MgenError(f"prompt '{prompt[:60]}': expected only REMI tokens ({error})") from error
 
     def _cut(self, row: list[int]) -> NDArray[np.int64]:

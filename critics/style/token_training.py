@@ -39,7 +39,7 @@ class TokenWindows:
     """The pieces of two sides, the positive style and all others, to draw excerpts from."""
 
     tables: dict[tuple[str, str], TokenTable]  # (style, collection) -> its pieces
-    remi: Remi
+    remi: Remi  # without merges: excerpts are cut in base tokens
     positive: str  # the positive style
     prompt_tokens: int  # tokens of a prompt before half of the excerpts
 
@@ -59,7 +59,7 @@ class TokenWindows:
             for table in [corpus.table(split, style)]
             for name, rows in table.rows.groupby("collection").indices.items()
         }
-        return cls(tables, corpus.remi, positive, prompt_tokens)
+        return cls(tables, corpus.remi.base, positive, prompt_tokens)
 
     def draw(
         self, n: int, tokens: int, rng: np.random.Generator, transpose: bool = False, retime: bool = False

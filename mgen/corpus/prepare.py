@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mgen.corpus.clean import CLEANING_STEPS, RECIPES
 from mgen.corpus.journal import COLUMNS, COUNTS, Journal, cast_to_schema, file_stamp
@@ -42,12 +43,12 @@ from mgen.corpus.relations import (
 )
 from mgen.corpus.scan import Source
 from mgen.corpus.search import PassedOver
-from mgen.corpus.shards import MANIFEST, PIECES, REJECTED, TOKENIZER, TOKENS, VERSION, ShardWriter
+from mgen.corpus.shards import MANIFEST, PIECES, REJECTED, TOKENIZER, TOKENS, VERSION, Corpus, ShardWriter
 from mgen.corpus.split import SPLITS, assign_splits, splits_of_groups
 from mgen.corpus.staging import JOURNAL, folder_of_rejected, stage_corpus
 from mgen.corpus.tab_tables import TAB_EVENTS, write_tab_events
 from mgen.corpus.workers import Failure, Limits, run_in_processes
-from mgen.encoding.remi import Remi
+from mgen.encoding.remi import LEARNING_TOKENS, Remi
 from mgen.errors import MgenError
 from mgen.formats.files import require_readers
 
@@ -70,6 +71,7 @@ def prepare_corpus(
     resume: bool = False,
     split_by: str = "work",
     near_duplicates: str = "join",
+    merges: int = 0,
     options: Mapping[str, Any] | None = None,
     passed_over: PassedOver | None = None,
     progress: Progress | None = None,
@@ -89,6 +91,7 @@ def prepare_corpus(
         split_by: `work`: pieces of one work share a split; `artist`: pieces of one artist too.
         near_duplicates: pieces that share much of their music become one work (`join`), are dropped but for the first
             (`drop`), or are not searched for (`ignore`).
+        merges: merged tokens to learn from train, see `mgen.encoding.merges`; 0 for none.
         options: stored in the manifest unchanged.
         passed_over: what `scan` did not take as music, for the manifest.
         progress: called with the number of files read, the number of all files, and the number of files read by this
@@ -143,6 +146,7 @@ def prepare_corpus(
         relation_counts = summarise_relations(pieces, relations, n_exact)
         del relations  # it is large
         fingerprint, shards = _write_shards(pieces, journal, folder / TOKENS, len(styles))
+        remi = _learn_merges(folder, shards, remi, merges) if merges else remi
         pieces[["path", *SOURCE_COLUMNS, "group", "split", *COLUMNS]].to_parquet(folder / PIECES)
         _write_rejected(rejected, folder)
         if rules.tab_events:
@@ -154,6 +158,7 @@ def prepare_corpus(
             "recipe": rules.recipe,
             "rules": asdict(rules),
             "tokenizer": remi.fingerprint,
+            "merges": {"asked": merges, "learned": remi.merges, "base_per_token": round(remi.base_per_token, 4)},
             "scanned": len(sources),
             "kept": int(pieces["source"].nunique()),
             "rejected": dict(sorted(reasons.items())),
@@ -277,6 +282,18 @@ def _write_shards(
             digests[piece] = np.void(hashlib.sha256(text).digest())
             shards.write(piece, ids)
     return hashlib.sha256(digests.tobytes()).hexdigest()[:16], shards.shards
+
+
+def _learn_merges(folder: Path, shards: list[dict[str, str | int]], remi: Remi, count: int) -> Remi:
+    """The vocabulary with merges learned from train, in the random order of its shards."""
+    pieces: list[NDArray[np.uint16]] = []
+    held = 0
+    for _, rows in Corpus(folder, {"shards": shards}, remi).token_batches(["train"], 256):
+        pieces += [row.values.to_numpy() for row in rows["ids"]]
+        held += sum(map(len, pieces[-len(rows) :]))
+        if held >= LEARNING_TOKENS:
+            break
+    return remi.learn_merges(pieces, count)
 
 
 def _write_rejected(rejected: Sequence[tuple[str, str, str]], folder: Path) -> Path:

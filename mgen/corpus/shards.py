@@ -1,4 +1,7 @@
-"""A corpus on disk: `corpus.json`, `pieces.parquet`, `tokens/<split>-00000.parquet`, `rejected.csv`, `tokenizer/`."""
+"""A corpus on disk: `corpus.json`, `pieces.parquet`, `tokens/<split>-00000.parquet`, `rejected.csv`, `tokenizer/`.
+
+Shards hold base tokens, which are transposed before they are merged.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ SCHEMA = pa.schema([("piece", pa.int32()), ("style", pa.string()), ("ids", IDS)]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenTable:
-    """The tokens of P pieces, L in all, without BOS, EOS and style tokens.
+    """The tokens of P pieces, L in all, without BOS, EOS and style tokens: base tokens, unless stated otherwise.
 
     `table[i]` is the ids of piece i, a view.
     """
@@ -109,7 +112,7 @@ class Corpus:
             return pieces
 
     def table(self, split: str, style: str | None = None) -> TokenTable:
-        """Reads the tokens of a split, of all styles or of one.
+        """Reads the base tokens of a split, of all styles or of one.
 
         Raises:
             MgenError: The split or style does not exist, or shards are missing or damaged.
@@ -137,7 +140,7 @@ class Corpus:
                 raise MgenError(f"{path}: lengths differ from what {PIECES} counts; prepare it again")
             own = begins[found] >= 0
             values = batch["ids"].flatten().to_numpy()[np.repeat(own, length)]
-            if values.max(initial=0) >= self.remi.vocab_size:
+            if values.max(initial=0) >= self.remi.base_size:
                 raise MgenError(f"{path}: has tokens that are not in the vocabulary; prepare it again")
             into, _ = ranges(begins[found[own]], begins[found[own]] + length[own])
             ids[into] = values
@@ -147,6 +150,22 @@ class Corpus:
                 f"{self.folder / TOKENS}: {split} has {read} tokens, {PIECES} counts {len(ids)}; prepare it again"
             )
         return TokenTable(ids, offsets, rows)
+
+    def merged_table(self, split: str, style: str | None = None) -> TokenTable:
+        """As `table`, but in tokens of the vocabulary with its merges, as a policy reads untransposed music."""
+        if not self.remi.merges:
+            return self.table(split, style)
+        if (split, style) not in self._merged:
+            table = self.table(split, style)
+            rows = [self.remi.merge(table[piece]).astype(np.uint16) for piece in range(len(table))]
+            offsets = np.cumsum([0, *map(len, rows)])
+            self._merged[split, style] = TokenTable(np.concatenate([table.ids[:0], *rows]), offsets, table.rows)
+        return self._merged[split, style]
+
+    @cached_property
+    def _merged(self) -> dict[tuple[str, str | None], TokenTable]:
+        """Merged tables that were asked for: prompts are drawn from one many times."""
+        return {}
 
     def token_batches(self, splits: Sequence[str], size: int = 1 << 16) -> Iterator[tuple[Path, pa.RecordBatch]]:
         """Yields the path and at most `size` rows of the shards of the splits; `MgenError` for a damaged shard."""

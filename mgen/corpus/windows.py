@@ -14,17 +14,29 @@ from torch.utils.data import Dataset
 from mgen.arrays import ranges
 from mgen.corpus.repetition import PseudoRepetitions, copies_at_end, repeat_bars
 from mgen.corpus.shards import TokenTable
-from mgen.encoding.remi import PITCH_RANGE, Kind, Remi
+from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 
-MAX_TRANSPOSITION = 6  # semitones up or down: 5 down and 6 up reach every key once
 NOT_TRAINED = -100  # label of a token that the next-token loss leaves out, as in torch
+SLACK = 1.25  # base tokens read for a window with merges, over the mean number that fills it
 
 
 def sample_windows(
-    table: TokenTable, remi: Remi, n: int, length: int, rng: np.random.Generator, transpose: bool = False
+    table: TokenTable,
+    remi: Remi,
+    n: int,
+    length: int,
+    rng: np.random.Generator,
+    transpose: bool = False,
+    prompt: int = 0,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Samples windows of exactly `length` tokens: a piece uniformly among those long enough, then one of its bars.
+
+    Args:
+        table: of base tokens, or of merged ones (`Corpus.merged_table`); the windows have the same.
+        transpose: to a random key, base tokens only.
+        prompt: tokens at the start of each window that are continued. A vocabulary with merges continues from the start
+            of a word, so there a word starts behind them.
 
     Returns:
         (n, length) token ids and (n,) the piece (row of `table`) of each window.
@@ -32,9 +44,13 @@ def sample_windows(
     Raises:
         MgenError: No piece has `length` tokens.
     """
-    bars = np.flatnonzero(table.ids == remi.bar_id)
+    bars = np.flatnonzero(remi.opens_bar[table.ids])
     owner = np.searchsorted(table.offsets, bars, side="right") - 1
     fits = table.offsets[owner + 1] - bars >= length
+    if remi.merges and prompt:
+        opens = np.append(remi.opens_word[table.ids], True)
+        opens[table.offsets] = True  # as the end of a piece does
+        fits &= opens[np.minimum(bars + prompt, len(table.ids))]
     bars, owner = bars[fits], owner[fits]
     if not len(bars):
         longest = int(np.diff(table.offsets).max(initial=0))
@@ -52,19 +68,18 @@ def _random_transposition(ids: NDArray[np.int64], remi: Remi, rng: np.random.Gen
     """Transposes ids to a random key, uniform among the 12 as far as the pitch range allows. Music with drums stays
     unchanged.
     """
-    if remi.multi:
-        return ids
-    pitch = remi.value[ids[remi.kind[ids] == Kind.PITCH]]
-    if not len(pitch):
-        return ids
-    low = max(1 - MAX_TRANSPOSITION, PITCH_RANGE[0] - int(pitch.min()))
-    high = min(MAX_TRANSPOSITION, PITCH_RANGE[1] - int(pitch.max()))
-    return remi.transpose(ids, int(rng.integers(low, high + 1)))
+    keys = remi.keys(ids)
+    return ids if len(keys) == 1 else remi.transpose(ids, int(rng.integers(keys.start, keys.stop)))
 
 
-def window_counts(n_tokens: NDArray[np.int64], context: int) -> NDArray[np.int64]:
-    """(P,) windows per epoch of pieces with (P,) `n_tokens`; BOS and the style token take two places of `context`."""
-    return np.maximum(np.ceil(n_tokens / (context - 2)), 1).astype(np.int64)
+def window_counts(n_tokens: NDArray[np.int64], context: int, remi: Remi) -> NDArray[np.int64]:
+    """(P,) windows per epoch of pieces with (P,) `n_tokens` base tokens."""
+    return np.maximum(np.ceil(n_tokens / _base_tokens(context, remi)), 1).astype(np.int64)
+
+
+def _base_tokens(context: int, remi: Remi) -> int:
+    """Mean number of base tokens in a window of `context` tokens, of which BOS and the style token take two."""
+    return int((context - 2) * remi.base_per_token)
 
 
 def item_rng(seed: int, index: int) -> np.random.Generator:
@@ -86,28 +101,32 @@ def training_sequence(
 ) -> NDArray[np.int64]:
     """At most `context` tokens: BOS, an optional style token, window `number` of a piece, EOS where the piece ends.
 
-    Windows follow each other from a random offset, then move back to the start of their bar.
+    Windows follow each other from a random offset, then move back to the start of their bar. They are cut and transposed
+    in base tokens and then merged. With merges a window holds more or less music than the mean, so that it is full.
 
     Args:
-        piece: (L,) ids without BOS, EOS and style.
+        piece: (L,) base tokens, without BOS, EOS and style.
         style_dropout: probability that the style token is left out.
         repeated_bars: most bars that are repeated to the end of the context; 0: real music only.
     """
-    body = context - 2
+    body = _base_tokens(context, remi)
     wanted = max(int(number * body - rng.integers(body)) if number else 0, 0)
     bars = np.flatnonzero(piece[: wanted + 1] == remi.bar_id)
     start = int(bars[-1]) if len(bars) else 0
-    music = piece[start : start + body].astype(np.int64)
+    most = int(body * SLACK) if remi.merges else body
+    music = remi.beginning(piece[start : start + most + 1].astype(np.int64), most)
     ends = start + len(music) == len(piece)
-    if repeated_bars and len(repeated := repeat_bars(music, body, repeated_bars, remi, rng)):
+    if repeated_bars and len(repeated := repeat_bars(music, most, repeated_bars, remi, rng)):
         music, ends = repeated, False
     if transpose:
         music = _random_transposition(music, remi, rng)
+    music = remi.merge(music)
+    ends &= len(music) <= context - 2
     head = [remi.bos_id]
     if rng.random() >= style_dropout:
         head.append(style_id)
     tail = [remi.eos_id] if ends else []
-    return np.concatenate([head, music, tail]).astype(np.int64)[:context]
+    return np.concatenate([head, music[: context - 2], tail]).astype(np.int64)[:context]
 
 
 def training_item(
@@ -146,7 +165,7 @@ class Windows(Dataset[dict[str, NDArray[np.int64]]]):
     @cached_property
     def cells(self) -> NDArray[np.int64]:
         """(W, 2) piece and number of each window of an epoch."""
-        count = window_counts(np.diff(self.table.offsets), self.context)
+        count = window_counts(np.diff(self.table.offsets), self.context, self.remi)
         number, piece = ranges(np.zeros_like(count), count)
         return np.stack([piece, number], axis=1)
 

@@ -4,6 +4,8 @@ A beat is the note value that the time signature counts: a quarter, or in eighth
 are on a grid of 24 steps per quarter, so an eighth metre uses every second position, and its durations are in eighths.
 
 Velocity tokens are optional. Without them each decoded note gets the velocity of its place in the bar (`ACCENTS`).
+Merged tokens (`mgen.encoding.merges`) are optional as well: each stands for several base tokens of one onset. Kinds,
+values and time signatures are properties of base tokens, so ids are expanded before they are read.
 
 Vocabulary and token semantics are MidiTok's: `Remi.decode` and `Remi.encode` are vectorised equivalents of MidiTok's
 decoder and encoder (tested, also on random token sequences). The vocabulary is also saved as a Hugging Face fast
@@ -13,10 +15,14 @@ tokenizer, so that `AutoTokenizer`, `pipeline` and TRL work without mgen.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +32,11 @@ from numpy.typing import ArrayLike, NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from mgen.arrays import Longs, Mask, rank_within, run_starts
+from mgen.arrays import Longs, Mask, ranges, rank_within, run_starts
+from mgen.encoding.merges import learn, read_parts, text_tokenizer, to_characters
 from mgen.errors import MgenError
 from mgen.notes import MAX_BEATS, STEPS_PER_QUARTER, STEPS_PER_WHOLE, Bars, Notes, sort_order
-from mgen.stored import explain_damage, integers, read_json
+from mgen.stored import explain_damage, finite, integers, read_json
 
 PITCH_RANGE = (21, 108)  # lowest and highest pitch with a token: those of the piano
 VELOCITY_BINS = 8
@@ -40,7 +47,11 @@ of 3/8, 6/8, 9/8 and 12/8 is a dotted quarter. Chosen to make the metre audible 
 
 MIDITOK_FILE = "miditok.json"
 MAX_TOKENS = 1 << 16  # ids are stored as uint16
+MAX_MERGES = 1 << 15
+LEARNING_TOKENS = 1 << 23  # base tokens that merges are learned from, at most
+MAX_TRANSPOSITION = 6  # semitones up or down: 5 down and 6 up reach every key once
 
+_BASE_PER_TOKEN = "base_per_token"  # key of MidiTok's file
 _SHAPE = r"[A-Za-z]+_(?:None|-?[0-9][0-9./:\-]*)"  # pattern of a token name, to split concatenated names
 
 
@@ -68,11 +79,17 @@ class Remi:
         miditok: the MidiTok tokenizer with the vocabulary; `Remi.build` makes one.
 
     Attributes:
-        kind: (V,) `Kind` of each token.
-        value: (V,) value of each token, 0 if it has none.
-        unit: (V,) denominator of each time signature, 4 or 8; 4 for other tokens.
+        base_size: number of base tokens, whose ids are the lowest.
+        kind: (base_size,) `Kind` of each base token.
+        value: (base_size,) value of each base token, 0 if it has none.
+        unit: (base_size,) denominator of each time signature, 4 or 8; 4 for other tokens.
+        names: V names; that of a merged token is the names of its base tokens, joined.
         parts: ids of the base tokens that each token stands for.
         follows: (kinds, kinds) whether the second `Kind` may follow the first.
+        notes_in: (V,) notes that each token completes.
+        opens_bar: (V,) whether a token begins with a bar token.
+        opens_word: (V,) whether a token begins with a bar or position token; no merge reaches over its start.
+        base_per_token: mean number of base tokens of a token, in the music that merges were learned from.
         multi: whether notes carry a program token (recipe `band`).
         velocity: whether notes carry a velocity token.
         style_ids: style name -> id of its token.
@@ -83,11 +100,21 @@ class Remi:
     def __init__(self, miditok: REMI) -> None:
         self.miditok = miditok
         vocabulary: dict[str, int] = miditok.vocab
-        self.names = sorted(vocabulary, key=vocabulary.__getitem__)
-        self.kind = np.array([_KIND_BY_NAME.get(name.split("_")[0], Kind.SPECIAL) for name in self.names], np.int8)
-        self.value = np.array([_value(name) for name in self.names], dtype=np.int32)
-        self.unit = np.array([_unit(name) for name in self.names], np.int32)
-        self.parts = [(id_,) for id_ in range(len(self.names))]
+        names = sorted(vocabulary, key=vocabulary.__getitem__)
+        self.base_size, self._base_id = len(names), vocabulary
+        self.kind = np.array([_KIND_BY_NAME.get(name.split("_")[0], Kind.SPECIAL) for name in names], np.int8)
+        self.value = np.array([_value(name) for name in names], dtype=np.int32)
+        self.unit = np.array([_unit(name) for name in names], np.int32)
+        self.parts = read_parts(miditok)
+        self.names = ["".join(names[id_] for id_ in part) for part in self.parts]
+        self._base_ids = np.array([id_ for part in self.parts for id_ in part])
+        self._part_ends = np.cumsum([len(part) for part in self.parts])
+        self._bpe = Tokenizer.from_str(miditok.to_dict()["_model"]) if self.merges else None
+        self.base_per_token = max(finite(getattr(miditok, _BASE_PER_TOKEN, 1.0)), 1.0)
+        first = self._base_ids[self._part_ends - [len(part) for part in self.parts]]
+        self.opens_bar = self.kind[first] == Kind.BAR
+        self.opens_word = self.opens_bar | (self.kind[first] == Kind.POSITION)
+        self.notes_in = self.count_in(Kind.DURATION)
         self.multi = bool(miditok.config.use_programs)
         self.velocity = bool(miditok.config.use_velocities)
         self.note_size = 2 + self.velocity + self.multi
@@ -138,24 +165,127 @@ class Remi:
         )
         return cls(REMI(config))
 
+    def learn_merges(self, pieces: Sequence[NDArray[np.integer]], count: int) -> Remi:
+        """This vocabulary with at most `count` merges, learned from music in all keys that training transposes it to.
+
+        Of much music the first `LEARNING_TOKENS` tokens are used: every piece in one key, then in the next. Fewer than
+        `count` are learned if no pair of tokens is left.
+
+        Args:
+            pieces: base tokens of each piece.
+
+        Raises:
+            MgenError: `count` is out of range.
+        """
+        if not 0 < count <= MAX_MERGES:
+            raise MgenError(f"merges ({count}) must be between 1 and {MAX_MERGES}")
+        remi = Remi(learn(self.miditok, Counter(self._words(pieces)), count))
+        sample = np.concatenate([np.zeros(0, np.int64), *pieces])[: LEARNING_TOKENS >> 3]
+        if not remi.merges:
+            return self
+        remi.base_per_token = len(sample) / len(remi.merge(sample))
+        return remi
+
+    def _words(self, pieces: Sequence[NDArray[np.integer]]) -> Iterator[str]:
+        """The words of the pieces in turn, each piece in another key in every turn."""
+        left = LEARNING_TOKENS
+        for turn in range(2 * MAX_TRANSPOSITION):
+            for number, piece in enumerate(pieces):
+                ids = np.asarray(piece, np.int64)
+                keys = self.keys(ids)
+                if turn >= len(keys):
+                    continue
+                text = to_characters(self.transpose(ids, keys[(number + turn) % len(keys)]))
+                cuts = np.flatnonzero(self.opens_word[ids]).tolist()
+                yield from (text[begin:end] for begin, end in pairwise([*cuts, len(text)]))
+                left -= len(ids)
+                if left <= 0:
+                    return
+
+    @cached_property
+    def base(self) -> Remi:
+        """The vocabulary without merges."""
+        return Remi.build(tuple(self.style_ids), self.multi, self.velocity) if self.merges else self
+
+    @property
+    def merges(self) -> int:
+        """Number of merged tokens."""
+        return self.vocab_size - self.base_size
+
     @property
     def vocab_size(self) -> int:
-        return len(self.names)
+        return len(self.parts)
 
     @property
     def fingerprint(self) -> str:
         """A hash of the vocabulary; a model and a corpus are compatible if theirs are equal."""
-        return hashlib.sha256("\n".join(self.names).encode()).hexdigest()[:16]
+        content = "\n".join(self.names)
+        if self._bpe is not None:  # the order of the merges counts
+            content += json.dumps(json.loads(self._bpe.to_str())["model"]["merges"])
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    # --------------------------------------------------------------- merges
+
+    def count_in(self, kind: Kind) -> Longs:
+        """(V,) number of base tokens of a kind in each token."""
+        count = np.append(0, np.cumsum(self.kind[self._base_ids] == kind))
+        return np.diff(count[self._part_ends], prepend=0)
+
+    def expand(self, ids: ArrayLike) -> tuple[Longs, Longs]:
+        """Base tokens (M,) of tokens (L,), and the index (M,) of the token that each belongs to."""
+        tokens = np.asarray(ids, np.int64)
+        if not self.merges:
+            return tokens, np.arange(len(tokens))
+        ends = self._part_ends[tokens]
+        places, owner = ranges(np.append(0, self._part_ends)[tokens], ends)
+        return self._base_ids[places], owner
+
+    def merge(self, ids: ArrayLike) -> Longs:
+        """Tokens of base tokens (M,), with every merge applied; a model is trained on no other tokens of this music.
+
+        Words are merged independently, so the parts of a sequence that is cut at the start of a word can be merged
+        apart.
+        """
+        tokens = np.asarray(ids, np.int64)
+        if self._bpe is None or not len(tokens):
+            return tokens
+        return np.array(self._bpe.encode(to_characters(tokens)).ids, np.int64)
+
+    def beginning(self, ids: Longs, most: int) -> Longs:
+        """The first `most` tokens; of a vocabulary with merges up to the last start of a word, if music is cut off.
+
+        So the rest of the music, whatever it is, does not change how the beginning is merged.
+        """
+        if not self.merges or len(ids) <= most:
+            return ids[:most]
+        opens = np.flatnonzero(self.opens_word[ids[: most + 1]])
+        return ids[: opens[-1] if len(opens) else 0]
+
+    def read(self, text: str) -> Longs:
+        """Tokens (L,) of names of base tokens, joined or with space between them, as the tokenizer reads them.
+
+        Raises:
+            MgenError: Something in the text is not the name of a token.
+        """
+        names = [name for piece in re.split(f"({_SHAPE})", text) if (name := piece.strip())]
+        unknown = next((name for name in names if name not in self._base_id), None)
+        if unknown is not None:
+            raise MgenError(f"'{unknown:.40}' is no token of the vocabulary")
+        return self.merge([self._base_id[name] for name in names])
 
     # ---------------------------------------------------------------- files
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        """The vocabulary as a Hugging Face fast tokenizer."""
-        inner = Tokenizer(models.WordLevel({name: id_ for id_, name in enumerate(self.names)}, unk_token=None))
-        inner.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(_SHAPE), "isolated")]
-        )
-        inner.decoder = decoders.Fuse()
+        """The vocabulary as a Hugging Face fast tokenizer, of joined names of base tokens or with space between them."""
+        if self._bpe is not None:
+            special = np.flatnonzero((self.kind == Kind.SPECIAL) | (self.kind == Kind.END)).tolist()
+            inner = text_tokenizer(self._bpe, self.names[: self.base_size], special)
+        else:
+            inner = Tokenizer(models.WordLevel({name: id_ for id_, name in enumerate(self.names)}, unk_token=None))
+            inner.pre_tokenizer = pre_tokenizers.Sequence(
+                [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(_SHAPE), "isolated")]
+            )
+            inner.decoder = decoders.Fuse()
         return PreTrainedTokenizerFast(
             tokenizer_object=inner,
             bos_token="BOS_None",
@@ -170,7 +300,8 @@ class Remi:
         """Writes MidiTok's file and the files of the Hugging Face tokenizer to one folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self.miditok.save(folder / MIDITOK_FILE)
+        facts = {_BASE_PER_TOKEN: self.base_per_token} if self.merges else None
+        self.miditok.save(folder / MIDITOK_FILE, facts)
         self.tokenizer().save_pretrained(folder)
 
     @classmethod
@@ -191,9 +322,9 @@ class Remi:
             _check_size(content["config"])
             remi = cls(REMI(params=path))
         present = cls.build(tuple(remi.style_ids), remi.multi, remi.velocity)
-        if remi.fingerprint != present.fingerprint:
+        if remi.names[: remi.base_size] != present.names:
             raise MgenError(
-                f"{path}: the vocabulary of another version of mgen ({remi.vocab_size} tokens, expected "
+                f"{path}: the vocabulary of another version of mgen ({remi.base_size} tokens, expected "
                 f"{present.vocab_size} with eighth metres); make the corpus again with mgen prepare and the model with "
                 "mgen pretrain"
             )
@@ -209,9 +340,13 @@ class Remi:
         """
         rows = [np.asarray(row, dtype=np.int64).reshape(-1) for row in ids]
         pieces = len(rows)
-        begin = np.broadcast_to(np.asarray(start, dtype=np.int64), (pieces,))
-        flat = np.concatenate(rows) if rows else np.zeros(0, np.int64)
-        tokens = _Tokens.of(self.kind[flat], self.value[flat], np.array([len(row) for row in rows], np.int64))
+        sizes = np.array([len(row) for row in rows], np.int64)
+        given = np.minimum(np.broadcast_to(np.asarray(start, dtype=np.int64), (pieces,)), sizes)
+        heads = np.cumsum(sizes) - sizes  # index of each piece's first token
+        flat, source = self.expand(np.concatenate(rows) if rows else np.zeros(0, np.int64))
+        bounds = np.searchsorted(source, np.stack([heads, heads + given, heads + sizes]))
+        begin, sizes_of_parts = bounds[1] - bounds[0], bounds[2] - bounds[0]
+        tokens = _Tokens.of(self.kind[flat], self.value[flat], sizes_of_parts)
         kind, value, piece, first, last = tokens.kind, tokens.value, tokens.piece, tokens.first, tokens.last
         at = np.arange(len(flat))
 
@@ -247,7 +382,7 @@ class Remi:
         if self.velocity:
             pitch_at = pitch_at[kind[pitch_at + 1] == Kind.VELOCITY]
         owner = piece[pitch_at]
-        token = pitch_at + tail - first[owner] - begin[owner]
+        token = source[pitch_at + tail] - (heads + given)[owner]
         pitch_at, owner, token = (array[token >= 0] for array in (pitch_at, owner, token))
         here = event[pitch_at]
         place = np.where(here >= 0, step[here], 0)
@@ -260,6 +395,7 @@ class Remi:
         completed = at - first[piece] >= begin[piece]
         asked = (begin > 0)[piece] | (flat == self.pad_id)
         broken = np.flatnonzero(self._broken(tokens, outside, event, program, completed & asked) & completed)
+        broken = broken[run_starts(source[broken])]  # a token is broken once
         columns = {
             "piece": owner,
             "onset": np.maximum(tick[pitch_at] - base_tick[owner], 0),
@@ -275,7 +411,7 @@ class Remi:
         return Notes(
             n_pieces=pieces,
             bars=bars,
-            n_tokens=np.maximum(last - first - begin, 0).astype(np.int32),
+            n_tokens=(sizes - given).astype(np.int32),
             n_broken=np.bincount(piece[broken], minlength=pieces).astype(np.int32),
             **{name: column[order].astype(np.int32) for name, column in columns.items()},
         )
@@ -325,6 +461,9 @@ class Remi:
         Durations, and velocities if there are tokens for them, are rounded to the nearest token; notes outside the
         pitch range and bars after the last note are left out. No BOS, style or EOS token is added.
         """
+        return [self.merge(row) for row in self._encode(notes)] if self.merges else self._encode(notes)
+
+    def _encode(self, notes: Notes) -> list[Longs]:
         low, high = PITCH_RANGE
         fine = notes.bars.unit[notes.bar_row] // 4  # positions in a grid step
         position = notes.position * fine
@@ -366,8 +505,19 @@ class Remi:
         total = np.bincount(row_piece[order], weights=size, minlength=notes.n_pieces).astype(np.int64)
         return np.split(out, np.cumsum(total)[:-1])
 
+    def keys(self, ids: Longs) -> range:
+        """Semitones by which base tokens (L,) can be transposed: to the 12 keys, as far as the pitch range allows.
+
+        Only 0 for music without notes, and for a vocabulary with drums.
+        """
+        pitch = self.value[ids[self.kind[ids] == Kind.PITCH]]
+        if self.multi or not len(pitch):
+            return range(1)
+        low = max(1 - MAX_TRANSPOSITION, PITCH_RANGE[0] - int(pitch.min()))
+        return range(low, min(MAX_TRANSPOSITION, PITCH_RANGE[1] - int(pitch.max())) + 1)
+
     def transpose(self, ids: Longs, semitones: ArrayLike) -> Longs:
-        """Transposes every pitch by `semitones` (broadcast against `ids`); the caller stays within the pitch range.
+        """Transposes every pitch of base tokens by `semitones` (broadcast against `ids`), within the pitch range.
 
         Transposes drums too, so use it for single-instrument ids only.
         """

@@ -45,7 +45,7 @@ def baseline(name: str, corpus: Corpus, target: str) -> System:
         raise MgenError(f"{name}: the corpus has no training music of style '{target}'; prepare some")
     if method == "train":
         return CopySystem.of(table, corpus.remi)
-    return MarkovSystem(MarkovChain.fit(table, corpus.remi, _count(name, number)))
+    return MarkovSystem(MarkovChain.fit(table, corpus.remi.base, _count(name, number)), corpus.remi)
 
 
 def low_cost_baseline(name: str, system: ModelSystem, score: Score | None = None) -> System:

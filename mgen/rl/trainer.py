@@ -340,7 +340,7 @@ def _unpadded(ids: Tensor, mask: Tensor) -> list[list[int]]:
 
 def _rollout(prompts: list[str], trainer: MusicTrainer) -> dict[str, Any]:
     """The `rollout_func` of TRL: samples from the policy after the prompts' texts."""
-    prompt_ids = trainer.processing_class(prompts, add_special_tokens=False)["input_ids"]
+    prompt_ids = [trainer.remi.read(prompt).tolist() for prompt in prompts]
     model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     args = trainer.args
     decoding = Decoding(args.temperature, args.top_k or 0, args.top_p, args.max_completion_length)

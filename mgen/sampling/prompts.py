@@ -66,7 +66,9 @@ def draw_prompts(
     remi = corpus.remi
     check_style(target, remi)
     tables = [
-        corpus.table(split, style) for style in remi.style_ids if (style == target) != (prompt_type == "transfer")
+        corpus.merged_table(split, style)
+        for style in remi.style_ids
+        if (style == target) != (prompt_type == "transfer")
     ]
     tables = [table for table in tables if len(table)]
     if not tables:
@@ -76,7 +78,8 @@ def draw_prompts(
     share = np.bincount(np.arange(n) % len(tables), minlength=len(tables))
     windows, work = [], []
     for table, count in zip(tables, share.tolist(), strict=True):
-        part, piece = sample_windows(table, remi, count, prompt_tokens + completion_tokens, rng)
+        length = prompt_tokens + completion_tokens
+        part, piece = sample_windows(table, remi, count, length, rng, prompt=prompt_tokens)
         windows.append(part)
         work.append(table.rows["group"].to_numpy(str)[piece])
     rows = np.concatenate(windows)

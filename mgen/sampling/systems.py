@@ -5,6 +5,7 @@ A system knows nothing of how its completions are judged.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol
@@ -27,6 +28,9 @@ from mgen.sampling.rollout import sample
 
 Score = Callable[[Notes], NDArray[np.floating]]
 """(B,) score of each piece, higher is better: best-of-n keeps the piece with the highest."""
+
+Draw = Callable[[NDArray[np.int64], int, np.random.Generator], list[list[int]]]
+"""Completions of a given number of base tokens after prompts (B, P)."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ class ModelSystem:
         ids = prompts.ids.tolist()
         unguided = None if decoding.guidance == 1 else [without_style(row, self.remi) for row in ids]
         generator = torch.Generator(self.model.device).manual_seed(seed)
-        pitches = torch.from_numpy(self.remi.kind == Kind.PITCH)
+        pitches = torch.from_numpy(self.remi.count_in(Kind.PITCH) > 0)
         try:
             ends = self.remi.eos_id, self.remi.pad_id
             rollout = sample(
@@ -162,31 +166,33 @@ class MarkovSystem:
     It has no log-probabilities: the chain draws notes, and a completion may end within one.
     """
 
-    chain: MarkovChain
+    chain: MarkovChain  # of base tokens
+    remi: Remi
     decodes_greedily: ClassVar[bool] = False
 
     def complete(self, prompts: Prompts, length: int, seed: int, greedy: bool = False) -> Completions:
-        """Exactly `length` tokens each."""
+        """Exactly `length` tokens each; with merges at most, and as many in the mean."""
         _refuse_greedy(greedy, "a Markov chain")
-        return Completions(self.chain.sample(prompts.ids, length, np.random.default_rng(seed)), None)
+        return _complete_in_base_tokens(self.chain.sample, prompts, length, seed, self.remi)
 
 
 @dataclass(frozen=True)
 class CopySystem:
     """Excerpts of the training set, as long as a completion: shows how copying scores."""
 
-    excerpts: TrainingExcerpts
+    excerpts: TrainingExcerpts  # of base tokens
+    remi: Remi
     decodes_greedily: ClassVar[bool] = False
 
     @classmethod
     def of(cls, table: TokenTable, remi: Remi) -> CopySystem:
         """Copies from the pieces of `table`."""
-        return cls(TrainingExcerpts(table, remi))
+        return cls(TrainingExcerpts(table, remi.base), remi)
 
     def complete(self, prompts: Prompts, length: int, seed: int, greedy: bool = False) -> Completions:
-        """Exactly `length` tokens each."""
+        """Exactly `length` tokens each; with merges at most, and as many in the mean."""
         _refuse_greedy(greedy, "the training set")
-        return Completions(self.excerpts.draw(prompts.ids, length, np.random.default_rng(seed)), None)
+        return _complete_in_base_tokens(self.excerpts.draw, prompts, length, seed, self.remi)
 
 
 @dataclass(frozen=True)
@@ -245,6 +251,16 @@ def best_of(score: NDArray[np.float64]) -> NDArray[np.intp]:
         )
     place: NDArray[np.intp] = score.argmax(axis=1)
     return place
+
+
+def _complete_in_base_tokens(draw: Draw, prompts: Prompts, length: int, seed: int, remi: Remi) -> Completions:
+    """Completions by a baseline that reads and writes base tokens, cut to `length` tokens."""
+    rows = [remi.expand(row)[0] for row in prompts.ids]
+    longest = max(map(len, rows), default=0)
+    # Padding on the left changes nothing: a baseline reads the last bar and the last notes.
+    heads = np.array([np.pad(row, (longest - len(row), 0), constant_values=remi.pad_id) for row in rows])
+    drawn = draw(heads, math.ceil(length * remi.base_per_token), np.random.default_rng(seed))
+    return Completions([remi.merge(row)[:length].tolist() for row in drawn], None)
 
 
 def _repeat(prompts: Prompts, n: int) -> Prompts:

@@ -102,15 +102,13 @@ def read_pairs(path: Path | str, remi: Remi, context: int) -> Pairs:
         reason = getattr(error, "strerror", None) or error
         raise MgenError(f"{path}: {reason}; give the file that mgen votes --export wrote") from error
     columns: dict[str, list[TokenRow]] = {name: [] for name in _TEXTS}
-    ids = {name: id_ for id_, name in enumerate(remi.names)}
-    split = remi.tokenizer().backend_tokenizer.pre_tokenizer.pre_tokenize_str
     equal = 0
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
         texts = _texts(line, where)
-        rows = [_ids([name for name, _ in split(text)], ids, f"{where}, {key}") for key, text in texts.items()]
+        rows = [_ids(text, remi, f"{where}, {key}") for key, text in texts.items()]
         prompt, chosen, rejected = rows
         longest = len(prompt) + max(len(chosen), len(rejected))
         if longest > context:
@@ -147,11 +145,12 @@ def _texts(line: str, where: str) -> dict[str, str]:
     return {key: pair[key] for key in _TEXTS}
 
 
-def _ids(names: Sequence[str], ids: dict[str, int], where: str) -> TokenRow:
-    for name in names:
-        if name not in ids:
-            raise MgenError(f"{where}: '{name:.40}' is no token of the model; export votes on models of its vocabulary")
-    return [ids[name] for name in names]
+def _ids(text: str, remi: Remi, where: str) -> TokenRow:
+    try:
+        ids: TokenRow = remi.read(text).tolist()
+    except MgenError as error:
+        raise MgenError(f"{where}: {error}; export votes on models of the policy's vocabulary") from error
+    return ids
 
 
 def split_pairs(pairs: Pairs, valid_share: float, seed: int) -> tuple[Pairs, Pairs]:

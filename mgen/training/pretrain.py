@@ -16,7 +16,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from mgen.corpus.repetition import pitch_tokens
 from mgen.corpus.windows import NOT_TRAINED, Windows, collate
-from mgen.encoding.remi import Kind, Remi
+from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.runs.checkpoints import VerifiedCheckpoints
 from mgen.training.repetition import RepetitionPenalty, repetition_loss
@@ -145,7 +145,7 @@ class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
         Nats per note can be compared across encodings.
         """
         model = self.model.eval()
-        is_note = torch.from_numpy(self.remi.kind == Kind.DURATION).to(self.args.device)
+        notes_in = torch.from_numpy(self.remi.notes_in).to(self.args.device)
         loader = DataLoader(
             self.eval_dataset, batch_size=self.args.eval_batch_size, collate_fn=self.data_collator, shuffle=False
         )
@@ -156,7 +156,7 @@ class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
             labels = batch["labels"].to(self.args.device)[:, 1:]
             with self.compute_loss_context_manager():
                 logits = model(input_ids=batch["input_ids"].to(self.args.device)).logits[:, :-1]
-            total += token_sums(logits, labels, is_note)
+            total += token_sums(logits, labels, notes_in)
         nats, tokens, notes = self.accelerator.reduce(total, reduction="sum").tolist()
         model.train()
         metrics = {
@@ -168,13 +168,16 @@ class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
         return metrics
 
 
-def token_sums(logits: Tensor, labels: Tensor, is_note: Tensor) -> Tensor:
+def token_sums(logits: Tensor, labels: Tensor, notes_in: Tensor) -> Tensor:
     """Sums the loss over the tokens of `labels` (B, T) that are not `NOT_TRAINED`.
+
+    Args:
+        notes_in: (V,) notes that each token completes.
 
     Returns:
         (3,) loss in nats, number of tokens, number of notes.
     """
     nats = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=NOT_TRAINED, reduction="sum")
     counted = labels != NOT_TRAINED
-    notes = (is_note[labels.clamp(min=0)] & counted).sum()
+    notes = (notes_in[labels.clamp(min=0)] * counted).sum()
     return torch.stack([nats.double(), counted.sum().double(), notes.double()])

@@ -113,7 +113,7 @@ class StreamedWindows(IterableDataset[dict[str, NDArray[np.int64]]]):
             for rows in pq.ParquetFile(path).iter_batches(columns=["split", "n_tokens"]):
                 n_tokens = rows.filter(pc.equal(rows["split"], SPLIT))["n_tokens"].to_numpy()
                 pieces += len(n_tokens)
-                windows += int(window_counts(n_tokens, self.context).sum())
+                windows += int(window_counts(n_tokens, self.context, self.corpus.remi).sum())
         except (OSError, pa.ArrowInvalid) as error:
             raise MgenError(f"{path}: cannot be read ({error}); prepare it again") from error
         return pieces, windows
@@ -165,7 +165,7 @@ class StreamedWindows(IterableDataset[dict[str, NDArray[np.int64]]]):
         shards = self.shards
         seen = 0
         for piece in _pieces([shards[i] for i in rng.permutation(len(shards))]):
-            windows = int(window_counts(np.array(len(piece.ids)), self.context))
+            windows = int(window_counts(np.array(len(piece.ids)), self.context, self.corpus.remi))
             seen += windows
             if seen > self.epoch_length:
                 break

@@ -155,7 +155,8 @@ def make_prompts(config: GenerateConfig, remi: Remi) -> tuple[Prompts, float]:
     if config.prompt:
         try:
             score, _ = repair_beats(read_music(Path(config.prompt)).score)
-            music = remi.encode(normalise(score, "band" if remi.multi else "piano"))[0][: config.prompt_tokens]
+            ids = remi.encode(normalise(score, "band" if remi.multi else "piano"))[0]
+            music = remi.beginning(ids, config.prompt_tokens)
             tempo = _first_tempo(score)
         except RejectedFile as error:
             raise MgenError(f"--prompt {config.prompt}: {error}; give another MIDI file") from error

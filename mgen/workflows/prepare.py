@@ -18,7 +18,7 @@ from mgen.corpus.scan import scan
 from mgen.corpus.shards import Corpus
 from mgen.corpus.staging import check_out
 from mgen.corpus.workers import Limits
-from mgen.encoding.remi import PITCH_RANGE
+from mgen.encoding.remi import MAX_MERGES, PITCH_RANGE
 from mgen.encoding.tab_events import Voice
 from mgen.instruments import select
 from mgen.options import from_keywords, option
@@ -60,6 +60,12 @@ class PrepareConfig:
     tab_events: bool = option(False, "tabs: also write each chunk as rows of (semitone, octave, dur_log, dotted).")
     chord_note: str = option("top", "tab_events: the note kept of a chord, top or bottom.", words=("top", "bottom"))
     velocity: bool = option(True, "Write the velocity of each note; without, notes are played with a metrical accent.")
+    merges: int = option(
+        0,
+        "Merged tokens to learn from train: frequent runs of tokens inside one onset; 0 for none.",
+        least=0,
+        most=MAX_MERGES,
+    )
     near_duplicates: str = option("join", "Near duplicates: join to one work, drop all but the first, or ignore.")
     split_by: str = option("work", "work; or artist: all works of an artist go to one split too.")
     workers: int = option(0, "Processes that read files; 0: one per core.", least=0, most=1024)
@@ -155,6 +161,7 @@ def prepare(
         resume=config.resume,
         split_by=config.split_by,
         near_duplicates=config.near_duplicates,
+        merges=config.merges,
         # Paths and workers are left out: the same music gives the same manifest.
         options={"collections": config.collections, "instruments": config.instruments},
         passed_over=found.passed_over,
