@@ -177,7 +177,7 @@ def test_best_of_n_keeps_the_highest_of_each_prompt(corpus, remi, tiny_policy):
         seen.append(notes.counts.astype(float) + np.linspace(0, 0.5, notes.n_pieces))
         return seen[-1]
 
-    system = MarkovSystem(rows.baseline("markov1", corpus, "jazz").chain)
+    system = MarkovSystem(rows.baseline("markov1", corpus, "jazz").chain, corpus.remi)
     chosen = BestOf(system, remi, 3, score).complete(prompts, 40, 2).token_ids
     again = replace(prompts, ids=prompts.ids.repeat(3, axis=0))
     tries = system.complete(again, 40, 2).token_ids

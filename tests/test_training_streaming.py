@@ -76,7 +76,7 @@ def test_an_epoch_has_the_windows_of_each_piece_that_map_style_has(sharded):
     corpus = Corpus.open(sharded)
     table = corpus.table("train")
     ours = streamed(sharded)
-    count = window_counts(np.diff(table.offsets), CONTEXT)
+    count = window_counts(np.diff(table.offsets), CONTEXT, corpus.remi)
     styles = table.rows["style"].map(corpus.remi.style_ids)
     expected = Counter()
     for i in range(len(table)):

@@ -113,9 +113,7 @@ def _print_summary(manifest: dict[str, Any], out: Path, seconds: float, read_bef
     if merges := manifest["merges"]["asked"]:
         learned, base_per_token = (manifest["merges"][name] for name in ("learned", "base_per_token"))
         fewer = "" if learned == merges else f" of {merges:,}, because no pair of tokens is left to merge"
-        line(
-            f"{learned:,} merges learned{fewer}; sequences are {base_per_token:.2f} times shorter than the tokens above"
-        )
+        line(f"{learned:,} merges learned{fewer}: a policy's token is {base_per_token:.2f} of the tokens above")
     if manifest["moved"]:
         line(f"{manifest['moved']:,} pieces changed their split, because new music joins works")
     copies, overlap = manifest["duplicates"], manifest.get("overlap")

@@ -101,8 +101,8 @@ def training_sequence(
 ) -> NDArray[np.int64]:
     """At most `context` tokens: BOS, an optional style token, window `number` of a piece, EOS where the piece ends.
 
-    Windows follow each other from a random offset, then move back to the start of their bar. They are cut and transposed
-    in base tokens and then merged. With merges a window holds more or less music than the mean, so that it is full.
+    Windows follow each other from a random offset, then move back to the start of their bar. They are cut and
+    transposed in base tokens and then merged, and hold as much music as fills them.
 
     Args:
         piece: (L,) base tokens, without BOS, EOS and style.

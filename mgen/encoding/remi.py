@@ -276,7 +276,7 @@ class Remi:
     # ---------------------------------------------------------------- files
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        """The vocabulary as a Hugging Face fast tokenizer, of joined names of base tokens or with space between them."""
+        """The vocabulary as a Hugging Face fast tokenizer; texts are names of base tokens, with or without space."""
         if self._bpe is not None:
             special = np.flatnonzero((self.kind == Kind.SPECIAL) | (self.kind == Kind.END)).tolist()
             inner = text_tokenizer(self._bpe, self.names[: self.base_size], special)
