@@ -68,7 +68,7 @@ def repeat_bars(music: Longs, length: int, bars: int, remi: Remi, rng: np.random
 
 
 def copies_at_end(ids: Longs, bars: int, remi: Remi) -> tuple[Longs, int]:
-    """Finds the repetition that a sequence ends with, in any encoding that has a token for each bar.
+    """Finds the repetition that a sequence ends with, in any encoding where each bar begins with a token.
 
     Args:
         ids: (T,) ids; the last copy may be incomplete.
@@ -79,7 +79,7 @@ def copies_at_end(ids: Longs, bars: int, remi: Remi) -> tuple[Longs, int]:
         copy. Without a repetition all are 0.
     """
     copies = np.zeros(len(ids), np.int64)
-    starts = np.flatnonzero(ids == remi.bar_id)
+    starts = np.flatnonzero(remi.opens_bar[ids])
     for n in range(1, min(bars, len(starts) - 1) + 1):
         period = int(starts[-1] - starts[-1 - n])
         differs = np.flatnonzero(ids[period:] != ids[:-period])
@@ -94,7 +94,7 @@ def copies_at_end(ids: Longs, bars: int, remi: Remi) -> tuple[Longs, int]:
 
 def pitch_tokens(remi: Remi) -> Mask:
     """(V,) whether a token is, or contains, a pitch."""
-    return np.array([any(remi.kind[part] == Kind.PITCH for part in parts) for parts in remi.parts])
+    return remi.count_in(Kind.PITCH) > 0
 
 
 def runs_of_bars(ids: NDArray[np.integer], remi: Remi) -> tuple[Longs, Mask]:
