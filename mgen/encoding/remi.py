@@ -180,9 +180,9 @@ class Remi:
         if not 0 < count <= MAX_MERGES:
             raise MgenError(f"merges ({count}) must be between 1 and {MAX_MERGES}")
         remi = Remi(learn(self.miditok, Counter(self._words(pieces)), count))
-        sample = np.concatenate([np.zeros(0, np.int64), *pieces])[: LEARNING_TOKENS >> 3]
         if not remi.merges:
             return self
+        sample = np.concatenate(pieces)[: 1 << 20]  # enough for the mean
         remi.base_per_token = len(sample) / len(remi.merge(sample))
         return remi
 
@@ -229,7 +229,8 @@ class Remi:
     def count_in(self, kind: Kind) -> Longs:
         """(V,) number of base tokens of a kind in each token."""
         count = np.append(0, np.cumsum(self.kind[self._base_ids] == kind))
-        return np.diff(count[self._part_ends], prepend=0)
+        found: Longs = np.diff(count[self._part_ends], prepend=0)
+        return found
 
     def expand(self, ids: ArrayLike) -> tuple[Longs, Longs]:
         """Base tokens (M,) of tokens (L,), and the index (M,) of the token that each belongs to."""
@@ -416,7 +417,7 @@ class Remi:
             **{name: column[order].astype(np.int32) for name, column in columns.items()},
         )
 
-    def _accent(self, place: Longs, metre: Longs) -> Longs:
+    def _accent(self, place: Longs, metre: NDArray[np.integer]) -> Longs:
         """(N,) velocity at grid steps (N,) since the bar began, under time signatures (N,), token ids."""
         beats, unit = self.value[metre], self.unit[metre]
         beat = np.where((unit == 8) & (beats % 3 == 0), 3, 1) * STEPS_PER_WHOLE // unit

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from mgen.arrays import Floats, Longs
-from mgen.corpus.repetition import pitch_tokens, runs_of_bars
+from mgen.corpus.repetition import runs_of_bars
 from mgen.corpus.shards import Corpus, TokenTable
 from mgen.corpus.windows import collate
 from mgen.encoding.remi import Kind, Remi
@@ -55,11 +55,11 @@ def draw_repeated_bars(table: TokenTable, remi: Remi, n: int, context: int, rng:
 
     No rows if no piece has such a bar.
     """
-    has_pitch, room = pitch_tokens(remi), context - 2
+    room = context - 2
     fitting = {}  # piece -> starts and ends of its bars
     for piece in range(len(table)):
-        start = np.flatnonzero(table[piece] == remi.bar_id)
-        notes = np.append(0, np.cumsum(has_pitch[table[piece]]))
+        start = np.flatnonzero(remi.opens_bar[table[piece]])
+        notes = np.append(0, np.cumsum(remi.notes_in[table[piece]]))
         fits = (np.diff(notes[start]) > 0) & (np.diff(start) * (COPIES + 1) <= room)
         if fits.any():
             fitting[piece] = start, np.flatnonzero(fits)
@@ -82,7 +82,7 @@ def self_reinforcement(
 ) -> SelfReinforcement:
     """The curve of a model; `model` is in evaluation mode."""
     tokens, notes, probability = [], [], []
-    has_pitch, velocity = pitch_tokens(remi), remi.kind == Kind.VELOCITY
+    velocity = np.append(remi.kind == Kind.VELOCITY, np.zeros(remi.merges, bool))
     for begin in range(0, len(bars.ids), batch_size):
         rows = bars.ids[begin : begin + batch_size]
         batch = collate([{"input_ids": row, "index": np.array(0)} for row in rows], remi.pad_id)["input_ids"]
@@ -94,7 +94,7 @@ def self_reinforcement(
             nats = of_row[last - period * (COPIES + 1) : last].reshape(COPIES + 1, period)
             bar = row[-period:]
             tokens.append(nats.mean(1))
-            notes.append(nats.sum(1) / has_pitch[bar].sum())
+            notes.append(nats.sum(1) / remi.notes_in[bar].sum())
             probability.append(np.exp(nats[:, ~velocity[bar]].sum(1)))
     return SelfReinforcement(*(_curve(values, bars.work) for values in (tokens, notes, probability)))
 
@@ -135,7 +135,7 @@ def repetition_curves(
 ) -> RepetitionCurves:
     """Curves over the same `n` bars of the test split for all models; those of real music over the training set."""
     context = min((context_length(model.config) for model in models.values()), default=0)
-    bars = draw_repeated_bars(corpus.table("test"), corpus.remi, n, context, rng)
+    bars = draw_repeated_bars(corpus.merged_table("test"), corpus.remi, n, context, rng)
     curves = {name: self_reinforcement(model, corpus.remi, bars) for name, model in models.items()}
     return RepetitionCurves(real_repetition(corpus.table("train"), corpus.remi), curves, len(bars.ids))
 
