@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from miditok import REMI
 
+from mgen.corpus.clean import normalise
 from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.encoding import remi as remi_module
 from mgen.encoding.remi import Kind, Remi
@@ -33,8 +34,6 @@ def merged(request):
     multi, velocity = ENCODINGS[request.param]
     base = Remi.build(("jazz", "other"), multi, velocity)
     scores = [compose(name, 0) for name in COLLECTIONS]
-    from mgen.corpus.clean import normalise
-
     pieces = [base.encode(normalise(score, "band" if multi else "piano"))[0] for score in scores]
     return base.learn_merges(pieces, 200), pieces
 
@@ -196,7 +195,7 @@ def test_few_words_give_few_merges():
     remi = Remi.build(("jazz",), velocity=False)
     word = remi.read("Bar_None TimeSig_4/4 Position_0 Pitch_108 Duration_1.0.24")
     few = remi.learn_merges([remi.read("Bar_None TimeSig_4/4")], 50)
-    assert [few.names[id_] for id_ in few.merge(word)][0] == "Bar_NoneTimeSig_4/4" and few.merges == 1
+    assert few.names[few.merge(word)[0]] == "Bar_NoneTimeSig_4/4" and few.merges == 1
     assert remi.learn_merges([], 50) is remi
 
 

@@ -24,7 +24,8 @@ PRIVATE = 0xE000
 
 def to_characters(ids: NDArray[np.integer]) -> str:
     """Base tokens (L,) as L characters."""
-    return (ids.astype("<u4") + CHR_ID_START).tobytes().decode("utf-32-le")
+    points = ids.astype("<u4") + np.uint32(CHR_ID_START)
+    return points.tobytes().decode("utf-32-le")
 
 
 def learn(miditok: REMI, words: Counter[str], count: int) -> REMI:
@@ -46,7 +47,7 @@ def read_parts(miditok: REMI) -> list[tuple[int, ...]]:
     Raises:
         ValueError: The merges are of another vocabulary.
     """
-    base = [(id_,) for id_ in range(len(miditok.vocab))]
+    base: list[tuple[int, ...]] = [(id_,) for id_ in range(len(miditok.vocab))]
     ids: dict[str, int] = miditok.vocab_model or {}
     parts = [tuple(ord(one) - CHR_ID_START for one in token) for token in sorted(ids, key=ids.__getitem__)]
     if not parts:
