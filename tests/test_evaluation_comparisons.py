@@ -11,6 +11,7 @@ from mgen.evaluation.comparisons import (
     compare_systems,
     compare_with_pretrained,
     format_number,
+    format_value,
     groups,
     verdict,
 )
@@ -165,6 +166,12 @@ def test_numbers_of_numpy_are_numbers():
 )
 def test_numbers_in_words(value, words):
     assert format_number(value, 1) == words
+
+
+def test_a_bound_has_its_sign():
+    assert format_value(Interval(8, 8, 9.5, bound="at most"), 1) == "≤8.0"
+    assert format_value(Interval(100, 90, 100, bound="above"), 0) == ">100"
+    assert format_value(Interval(14.5, 12, 18), 1) == "14.5"
 
 
 # ---------------------------------------------------------------- against what costs less

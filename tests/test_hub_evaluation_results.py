@@ -92,9 +92,10 @@ def test_no_evaluation_is_one_line(tmp_path):
 
 def test_eval_results_are_in_the_hubs_format(tmp_path):
     numbers = {
+        "continuation": {"notes_until_told": Interval(100, 88.5, 100, bound="above")},
         "transfer": {"c2st_auc": Interval(0.9712345, 0.95, 0.99), "ece": Interval(0.03, float("nan"), float("nan"))}
     }
-    (path,) = write_eval_results(tmp_path, numbers, "ada/bench", "https://huggingface.co/ada/jazz", "256 pieces")
+    bound, path = write_eval_results(tmp_path, numbers, "ada/bench", "https://huggingface.co/ada/jazz", "256 pieces")
     assert path == tmp_path / ".eval_results" / "mgen_transfer.yaml"
     # By hand, from https://huggingface.co/docs/hub/eval-results
     assert yaml.safe_load(path.read_text()) == [
@@ -111,6 +112,8 @@ def test_eval_results_are_in_the_hubs_format(tmp_path):
             "notes": "256 pieces",
         },
     ]
+    (entry,) = yaml.safe_load(bound.read_text())
+    assert entry["value"] == 100 and entry["notes"].startswith("above 100; 95 % interval 88.5 to 100")
     assert [entry.value for entry in parse_eval_result_entries(yaml.safe_load(path.read_text()))] == [0.971235, 0.03]
 
 

@@ -53,6 +53,14 @@ def test_a_curve_of_nothing_says_so():
         assert "nothing was logged" in curve_svg(Curve("loss", "nats", series))
 
 
+def test_a_logarithmic_axis_has_its_ticks_at_the_points():
+    svg = curve_svg(Curve("continuation", "AUC", {"a": ([8, 16, 32], [0.5, 0.6, 0.9])}, "notes", logarithmic=True))
+    (line,) = points_of(svg)
+    (first, _), (middle, _), (last, _) = line
+    assert middle - first == pytest.approx(last - middle, abs=0.2)
+    assert re.findall(r'text-anchor="middle">(\d+)<', svg) == ["8", "16", "32"] and ">notes</text>" in svg
+
+
 def test_steps_and_values_must_match():
     with pytest.raises(MgenError, match=r"\(2,\) steps but \(1,\) values"):
         curve_svg(Curve("loss", "nats", {"a": ([1, 2], [1.0])}))
