@@ -436,14 +436,35 @@ def test_a_model_of_other_tokens_is_refused(base, small_corpus, tmp_path):
 
 def test_bench_measures_ours_and_the_reference(capsys):
     from mgen.cli import bench
+    from mgen.encoding.remi import Remi
 
     for what in ("rewards", "critic", "rollout"):
         words = [what, "--json", "--repeats", "1", "--batch", "2", "--context", "64"]
         assert bench.main(words) == 0
         result = json.loads(capsys.readouterr().out)
         assert {"ours", "rival", "ratio"} <= result.keys() and min(result["ours"], result["rival"]) > 0
+        assert min(result["machine"]["bf16_gflops"], result["machine"]["float32_gflops"]) > 0
+    # tiny: 4 layers of 2 x 128 x 128 + 2 x 128 x 64 (attention) and 3 x 128 x 384, and the tied output layer
+    rows = Remi.build(("target", "other")).vocab_size
+    assert result["operations"] == pytest.approx(2 * (4 * (49_152 + 147_456) + 128 * rows), rel=0.01)
+    rate = result["machine"][f"{result['precision']}_gflops"]
+    assert result["share_of_bound"] == pytest.approx(result["ours"] * result["operations"] / (1e9 * rate))
     with pytest.raises(MgenError, match="expected one of"):
         bench.main(["nothing"])
+
+
+def test_the_parts_of_a_step_sum_to_its_time(capsys):
+    from mgen.cli import bench
+
+    for what in ("grpo", "evaluate", "tokenize"):
+        words = [what, "--json", "--batch", "4", "--context", "64", "--repeats", "1", "--files", "8"]
+        assert bench.main(words) == 0
+        result = json.loads(capsys.readouterr().out)
+        assert min(result["ours"], result["rival"]) > 0
+        if what == "grpo":
+            assert sum(result["split"].values()) == pytest.approx(result["seconds"])
+            names = {"sampling", "judging", "discriminator", "reference", "update", "other"}
+            assert result["split"].keys() == names
 
 
 def test_samples_are_not_all_alike(base, remi):

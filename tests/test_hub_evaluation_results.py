@@ -93,7 +93,7 @@ def test_no_evaluation_is_one_line(tmp_path):
 def test_eval_results_are_in_the_hubs_format(tmp_path):
     numbers = {
         "continuation": {"notes_until_told": Interval(100, 88.5, 100, bound="above")},
-        "transfer": {"c2st_auc": Interval(0.9712345, 0.95, 0.99), "ece": Interval(0.03, float("nan"), float("nan"))}
+        "transfer": {"c2st_auc": Interval(0.9712345, 0.95, 0.99), "ece": Interval(0.03, float("nan"), float("nan"))},
     }
     bound, path = write_eval_results(tmp_path, numbers, "ada/bench", "https://huggingface.co/ada/jazz", "256 pieces")
     assert path == tmp_path / ".eval_results" / "mgen_transfer.yaml"

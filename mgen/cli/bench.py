@@ -1,8 +1,9 @@
 """Measure the speed of mgen next to that of another library, in one process.
 
-    mgen bench pretrain --json
+    mgen bench pretrain --size mini --json
 
 `ratio` above 1: ours is faster. `limit` is the least ratio, or without a comparable reference the least value of ours.
+`machine` has the measured rates of matrix products; `bound` is the speed that those of the weights alone would allow.
 """
 
 from __future__ import annotations

@@ -414,8 +414,8 @@ def headlines(target: str) -> dict[str, str]:
 def _interval(cell: Mapping[str, Any]) -> Interval:
     numbers = [cell.get(name) for name in ("value", "low", "high")]
     value, low, high = (math.nan if number is None else float(number) for number in numbers)
-    bound = next((bound for bound in BOUND_SIGNS if bound == cell.get("bound")), "")
-    return Interval(value, low, high, int(cell.get("undefined") or 0), bound=bound)
+    bounds = [bound for bound in BOUND_SIGNS if bound == cell.get("bound")]
+    return Interval(value, low, high, int(cell.get("undefined") or 0), bound=bounds[0] if bounds else "")
 
 
 def _round(value: float) -> float:
