@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from mgen.corpus.repetition import PseudoRepetitions, copies_at_end, pitch_tokens, repeat_bars, runs_of_bars
+from mgen.corpus.repetition import ItemShare, PseudoRepetitions, copies_at_end, pitch_tokens, repeat_bars, runs_of_bars
 from mgen.corpus.windows import Windows, collate
 from mgen.encoding.remi import Kind
-from mgen.training.repetition import repetition_loss
+from mgen.training.repetition import OwnPenalty, copy_loss, repeated_pitches, unlikelihood_loss
 
 EVERY = torch.ones(4, dtype=torch.bool)
 
@@ -38,7 +38,7 @@ def toy(*probabilities, ids):
 
 
 def loss_of(logits, ids, copies, free=1, ratio=0.5, judged=EVERY):
-    return repetition_loss(
+    return copy_loss(
         logits, torch.tensor([ids]), torch.tensor([copies]), torch.tensor([2]), judged, free=free, ratio=ratio
     )
 
@@ -137,3 +137,43 @@ def test_how_often_bars_are_played_in_a_row_by_hand(remi):
 
 def test_only_tokens_with_a_pitch_are_judged(remi):
     assert (pitch_tokens(remi) == (remi.kind == Kind.PITCH)).all()
+
+
+def test_unlikelihood_by_hand():
+    ids = [0, 1, 2, 1]
+    logits = toy(0.4, 0.8, 0.9, ids=ids)
+    loss = unlikelihood_loss(logits, torch.tensor([ids]), torch.tensor([[False, True, False, True]]))
+    assert loss.item() == pytest.approx(-math.log(0.6) - math.log(0.1))
+    loss.backward()
+    change = -logits.grad[0, torch.arange(3), torch.tensor(ids[1:])]
+    assert change[0] < 0 and change[1] == 0 and change[2] < 0
+
+
+def test_the_fourth_pitch_of_a_repeated_4_gram_is_penalised(remi):
+    ids = music(remi, [60, 62, 64, 65], [60, 62], [64, 65], [60, 62, 64, 65, 67])
+    pitches = np.flatnonzero(remi.kind[ids] == Kind.PITCH)
+    # from the fourth on: 2345 3456 ... of 60 62 64 65 60 62 64 65 60 62 64 65 67
+    assert np.isin(pitches, np.flatnonzero(repeated_pitches(ids, remi, free=1))).tolist() == [False] * 7 + [
+        True
+    ] * 5 + [False]
+    assert np.flatnonzero(repeated_pitches(ids, remi, free=2)).tolist() == [pitches[11]]
+
+
+def test_own_completions_replace_the_end_of_some_rows(remi, tiny_policy):
+    policy = tiny_policy(initializer_range=0.3)
+    ids = torch.from_numpy(np.tile(music(remi, [60], [62], [64], [65]), (4, 1)))
+    batch = {"input_ids": ids.clone(), "labels": ids.clone(), "index": torch.tensor([4, 5, 6, 7])}
+    penalty = OwnPenalty(1.0, remi, 1, ItemShare(0.5, 6)).prepare(policy, batch)
+    assert (batch["input_ids"][:3] == ids[:3]).all() and (batch["labels"][:3] == ids[:3]).all()
+    assert (batch["input_ids"][3, :6] == ids[3, :6]).all() and (
+        batch["labels"][3] == torch.tensor([*ids[3, :6], *[-100] * 18])
+    ).all()
+    own = batch["input_ids"][3]
+    with torch.no_grad():
+        logits = policy(input_ids=own[None]).logits
+        assert (logits[0, 5:17].argmax(-1) == own[6:18]).all() and (own[18:] == remi.pad_id).all()
+        found = repeated_pitches(own.numpy(), remi, 1)
+        expected = sum(
+            -math.log(1 - logits[0, at - 1].softmax(-1)[own[at]].item()) for at in np.flatnonzero(found) if at >= 6
+        )
+        assert penalty(policy(input_ids=batch["input_ids"]).logits).item() == pytest.approx(expected, rel=1e-4)

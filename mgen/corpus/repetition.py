@@ -20,23 +20,35 @@ FEWEST_COPIES = 4  # of the repeated bars that a pseudo-repetition must have roo
 
 
 @dataclass(frozen=True, slots=True)
-class PseudoRepetitions:
-    """Which items of a training set are pseudo-repetitions.
+class ItemShare:
+    """Some items of a training set, evenly spread, so that each batch has as many.
 
     Attributes:
-        share: of the items from `begin` on, evenly spread: each batch has as many.
+        share: of the items from `begin` on.
         begin: number of the first item that may be one.
-        bars: most bars that are repeated together.
     """
 
     share: float
     begin: int
+
+    def has(self, index: int) -> bool:
+        """Whether item `index` is one of them."""
+        return index >= self.begin and math.floor((index + 1) * self.share) > math.floor(index * self.share)
+
+
+@dataclass(frozen=True, slots=True)
+class PseudoRepetitions(ItemShare):
+    """Items that are pseudo-repetitions.
+
+    Attributes:
+        bars: most bars that are repeated together.
+    """
+
     bars: int
 
     def bars_of(self, index: int) -> int:
         """Most bars that item `index` may repeat; 0 if it is real music."""
-        chosen = index >= self.begin and math.floor((index + 1) * self.share) > math.floor(index * self.share)
-        return self.bars if chosen else 0
+        return self.bars if self.has(index) else 0
 
 
 def repeat_bars(music: Longs, length: int, bars: int, remi: Remi, rng: np.random.Generator) -> Longs:

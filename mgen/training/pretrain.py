@@ -14,12 +14,11 @@ from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
-from mgen.corpus.repetition import pitch_tokens
 from mgen.corpus.windows import NOT_TRAINED, Windows, collate
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.runs.checkpoints import VerifiedCheckpoints
-from mgen.training.repetition import RepetitionPenalty, repetition_loss
+from mgen.training.repetition import OwnPenalty, Penalty
 from mgen.training.streaming import StreamedWindows
 from mgen.training.weight_average import WeightAverage
 
@@ -31,7 +30,7 @@ class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
         train: windows; if streamed, with the batch, rank and ranks of `args`.
         valid: windows, read in order at every evaluation, without transposition.
         ema: decay of a moving average of the weights, which is evaluated and saved instead of them; 0: none.
-        penalty: of the copies in pseudo-repetitions, if `train` has some.
+        penalty: added to the next-token loss of real music.
 
     Raises:
         MgenError: Options do not fit together.
@@ -48,12 +47,12 @@ class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
         train: Windows | StreamedWindows,
         valid: Windows,
         ema: float = 0.0,
-        penalty: RepetitionPenalty | None = None,
+        penalty: Penalty | None = None,
         **rest: Any,
     ) -> None:
         self.remi = remi
         self.average = WeightAverage(ema) if ema else None
-        self.penalty, self.judged = penalty, torch.from_numpy(pitch_tokens(remi))
+        self.penalty = penalty
         pad_to = train.context if args.torch_compile else None
         collator = partial(collate, pad_id=remi.pad_id, pad_to=pad_to)
         super().__init__(
@@ -65,9 +64,13 @@ class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
             processing_class=remi.tokenizer(),
             **rest,
         )
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            whole = "expected all weights in each process, found them split"
+            if ema:
+                raise MgenError(f"ema ({ema:g}): {whole}; use --ema 0")
+            if isinstance(penalty, OwnPenalty):
+                raise MgenError(f"repetition own: {whole}; use --repetition copies or none")
         if self.average is not None:
-            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-                raise MgenError(f"ema ({ema:g}): expected all weights in each process, found them split; use --ema 0")
             self.add_callback(self.average)
 
     def _get_train_sampler(self, *_: Any) -> Sampler[int]:
@@ -121,14 +124,13 @@ class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The next-token loss of real music, plus the penalty of the copies, both per token of real music."""
-        index, copies, period = (inputs.pop(name, None) for name in ("index", "copies", "period"))
+        """The next-token loss of real music plus the penalty, both per token of real music."""
+        penalty = None if self.penalty is None else self.penalty.prepare(self.model, inputs)
+        index = inputs.pop("index")
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        if copies is not None and self.penalty is not None:
-            free, ratio = self.penalty.free, self.penalty.ratio
-            judged = self.judged.to(copies.device)
-            total = repetition_loss(outputs.logits, inputs["input_ids"], copies, period, judged, free, ratio)
-            loss = loss + self.penalty.weight * total / self._items(inputs["labels"], num_items_in_batch)
+        if self.penalty is not None and penalty is not None:
+            total = self.penalty.weight * penalty(outputs.logits)
+            loss = loss + total / self._items(inputs["labels"], num_items_in_batch)
         self.check_loss(loss, index.tolist())
         return (loss, outputs) if return_outputs else loss
 

@@ -1,36 +1,124 @@
-"""A loss against runaway repetition: on pseudo-repetitions, each copy is to be less likely than the copy before.
+"""Penalties on runaway repetition, next to the next-token loss of real music.
 
 Real music repeats a bar at once now and then, hardly ever more than a few times, so a model trained on real music alone
-learns that what was repeated goes on, and never that it ends. Only pitches are judged here: metre, rhythm and loudness
-may stay the same for a whole piece.
+learns that what was repeated goes on, and never that it ends. `CopyPenalty` lowers the probability of repeated bars of
+real music, `OwnPenalty` that of repetitions in the model's own greedy completions. Only pitches are judged: metre,
+rhythm and loudness may stay the same for a whole piece.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
+
+from mgen.arrays import Longs, Mask
+from mgen.corpus.repetition import ItemShare, pitch_tokens
+from mgen.corpus.windows import NOT_TRAINED
+from mgen.encoding.remi import Kind, Remi
+from mgen.sampling.decoding import Decoding
+from mgen.sampling.rollout import sample
 
 LEAST = 1e-6  # of 1 - |p - target|, so that its logarithm is finite
+N = 4  # pitches in an n-gram, as in the metric `loop_rate`
+PROMPT, NEW = 0.25, 0.5  # shares of a sequence, for a completion of the model
 
 
-@dataclass(frozen=True, slots=True)
-class RepetitionPenalty:
-    """How the copies of pseudo-repetitions are penalised; see `repetition_loss`."""
+class Penalty(Protocol):
+    """A penalty on some tokens of a batch."""
 
-    weight: float  # of a judged token, next to 1 for a token of real music
+    @property
+    def weight(self) -> float:
+        """Of a penalised token, next to 1 for a token of real music."""
+        ...
+
+    def prepare(self, model: PreTrainedModel, batch: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+        """Takes what is meant for the penalty out of the batch, or changes its rows.
+
+        Returns:
+            (B, T, V) logits -> the sum of the penalty over the batch, in nats.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class CopyPenalty:
+    """DITTO on the pseudo-repetitions of a batch, which has `copies` and `period`; see `copy_loss`."""
+
+    weight: float
+    remi: Remi
     free: int  # copies that are not judged
-    ratio: float  # of the probabilities of a token in a copy and in the one before
+    ratio: float  # wanted ratio of the probabilities of a token in a copy and in the one before
+
+    def prepare(self, model: PreTrainedModel, batch: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+        copies = batch.pop("copies")
+        judged = torch.from_numpy(pitch_tokens(self.remi)).to(copies.device)
+        return partial(
+            copy_loss,
+            ids=batch["input_ids"],
+            copies=copies,
+            period=batch.pop("period"),
+            judged=judged,
+            free=self.free,
+            ratio=self.ratio,
+        )
 
 
-def repetition_loss(
+@dataclass(frozen=True)
+class OwnPenalty:
+    """Unlikelihood on repeated pitch 4-grams of the model's own greedy completions, which replace the end of some rows.
+
+    Source: Welleck et al. 2019, arXiv:1908.04319, section 5.2, with rows of completions in every batch.
+    """
+
+    weight: float
+    remi: Remi
+    free: int  # times that an n-gram may occur
+    items: ItemShare
+
+    def prepare(self, model: PreTrainedModel, batch: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+        ids, labels = batch["input_ids"], batch["labels"]
+        prompt, new = (int(share * ids.shape[1]) for share in (PROMPT, NEW))
+        whole = (labels[:, :prompt] != NOT_TRAINED).all(1).tolist()
+        rows = [row for row, item in enumerate(batch["index"].tolist()) if self.items.has(item) and whole[row]]
+        penalised = torch.zeros_like(ids, dtype=torch.bool)
+        if rows:
+            ends = self.remi.eos_id, self.remi.pad_id
+            drawn = sample(model, ids[rows, :prompt].tolist(), Decoding(temperature=0, max_new_tokens=new), *ends)
+            end = prompt + drawn.token_ids.shape[1]
+            ids[rows, prompt:], labels[rows, prompt:] = self.remi.pad_id, NOT_TRAINED
+            ids[rows, prompt:end] = drawn.token_ids
+            found = [repeated_pitches(row, self.remi, self.free) for row in ids[rows].cpu().numpy()]
+            penalised[rows] = torch.from_numpy(np.stack(found)).to(ids.device)
+            penalised[:, :prompt] = False
+        return partial(unlikelihood_loss, ids=ids, penalised=penalised)
+
+
+def repeated_pitches(ids: Longs, remi: Remi, free: int, n: int = N) -> Mask:
+    """(T,) whether a pitch in the token ends an n-gram of consecutive pitches that occurred `free` times before."""
+    token = [at for at, id_ in enumerate(ids) for part in remi.parts[id_] if remi.kind[part] == Kind.PITCH]
+    pitch = [part for id_ in ids for part in remi.parts[id_] if remi.kind[part] == Kind.PITCH]
+    out, seen = np.zeros(len(ids), bool), Counter[tuple[int, ...]]()
+    for last in range(n - 1, len(pitch)):
+        gram = tuple(pitch[last - n + 1 : last + 1])
+        out[token[last]] |= seen[gram] >= free
+        seen[gram] += 1
+    return out
+
+
+def copy_loss(
     logits: Tensor, ids: Tensor, copies: Tensor, period: Tensor, judged: Tensor, free: int, ratio: float
 ) -> Tensor:
     """Sums -log(1 - |p_k - ratio p_(k-1)|) over the judged tokens of all copies k above `free`.
 
     p_k is the probability of a token in copy k, and p_(k-1) that of the same token one copy earlier, without gradient.
-    With ratio 0 it is unlikelihood, -log(1 - p_k).
 
     Args:
         logits: (B, T, V) of the next token.
@@ -39,19 +127,26 @@ def repetition_loss(
         period: (B,) tokens of a copy.
         judged: (V,) bool, tokens that the loss looks at.
         free: copies that are not judged, at least 1.
-        ratio: wanted ratio of the probabilities of a token in a copy and in the one before, 0..1.
+        ratio: wanted ratio of the probabilities of a token in a copy and in the one before, 0..1; 0: unlikelihood.
 
     Returns:
         A scalar in nats.
 
-    Source: Xu et al. 2022 (DITTO), arXiv:2206.02369, equation 2; Welleck et al. 2019 (unlikelihood), arXiv:1908.04319.
+    Source: Xu et al. 2022 (DITTO), arXiv:2206.02369, equation 2.
     """
-    counted = (copies > free) & judged[ids]
-    row, place = counted.nonzero(as_tuple=True)
-    now = _probability(logits, ids, row, place)
+    row, place = ((copies > free) & judged[ids]).nonzero(as_tuple=True)
     with torch.no_grad():
         before = _probability(logits, ids, row, place - period[row])
-    return -torch.log((1 - (now - ratio * before).abs()).clamp(min=LEAST)).sum()
+    return _unlike(_probability(logits, ids, row, place) - ratio * before)
+
+
+def unlikelihood_loss(logits: Tensor, ids: Tensor, penalised: Tensor) -> Tensor:
+    """Sums -log(1 - p) over the tokens of `ids` (B, T) where `penalised` (B, T) is True; p from logits (B, T, V)."""
+    return _unlike(_probability(logits, ids, *penalised.nonzero(as_tuple=True)))
+
+
+def _unlike(excess: Tensor) -> Tensor:
+    return -torch.log((1 - excess.abs()).clamp(min=LEAST)).sum()
 
 
 def _probability(logits: Tensor, ids: Tensor, row: Tensor, place: Tensor) -> Tensor:

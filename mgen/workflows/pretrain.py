@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainingArguments, set_seed
 
-from mgen.corpus.repetition import PseudoRepetitions
+from mgen.corpus.repetition import ItemShare, PseudoRepetitions
 from mgen.corpus.shards import Corpus
 from mgen.corpus.windows import Windows
+from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.models.transformer import SIZES, initial_policy, new_policy
 from mgen.options import as_dict, check_required, from_keywords, option
@@ -30,7 +31,7 @@ from mgen.runs.tracking import SampleOptions, attach_samples, check_tracking
 from mgen.sampling.prompts import check_style
 from mgen.training.muon import MuonAdamW
 from mgen.training.pretrain import PretrainTrainer
-from mgen.training.repetition import RepetitionPenalty
+from mgen.training.repetition import CopyPenalty, OwnPenalty, Penalty
 from mgen.training.streaming import StreamedWindows, evaluation_table
 
 OPTIMIZERS = {name: "adamw_torch_fused" for name in ("adamw", "adam", "muon")} | {"rmsprop": "rmsprop"}
@@ -52,19 +53,23 @@ class PretrainConfig(SampleOptions, TrainingArguments):  # type: ignore[misc]
         words=tuple(OPTIMIZERS),
     )
     dropout: float = option(0.0, "Dropout on attention weights.", least=0, below=1)
-    repetition_share: float = option(
-        0.0,
-        "Share of training sequences that repeat their bars to the end of the context, to unlearn loops; 0: none.",
-        least=0,
-        most=1,
+    repetition: str = option(
+        "none",
+        "Training against loops, on a share of the sequences. copies (DITTO): their bars are repeated to the end, and "
+        "each copy is to be less likely than the one before. own (unlikelihood): they end with the policy's own greedy "
+        "completion, whose repeated pitch 4-grams are to be unlikely.",
+        words=("none", "copies", "own"),
     )
-    repetition_from: float = option(0.7, "Share of the steps before the first of them.", least=0, most=1)
-    repetition_bars: int = option(2, "Most bars repeated together.", least=1)
-    repetition_free: int = option(2, "Copies without penalty, about as many as real music has.", least=1)
-    repetition_ratio: float = option(
-        0.5, "Probability of a pitch in a later copy that is aimed at, over that in the copy before.", least=0, most=1
-    )
+    repetition_share: float = option(0.125, "Share of these sequences.", above=0, most=1)
+    repetition_from: float = option(0.7, "Share of the steps before the first of them.", least=0, below=1)
     repetition_weight: float = option(1.0, "Weight of a penalised pitch, next to 1 for a token of real music.", least=0)
+    repetition_free: int = option(
+        2, "Copies, or occurrences of a 4-gram, without penalty: as many as real music has.", least=1
+    )
+    repetition_ratio: float = option(
+        0.5, "copies: aim for the probability of a pitch, over that in the copy before.", least=0, most=1
+    )
+    repetition_bars: int = option(2, "copies: most bars repeated together.", least=1)
     transpose: bool = option(True, "Transpose training sequences to all twelve keys.")
     style_dropout: float = option(0.1, "Share of sequences without their style token.", least=0, most=1)
     streaming: bool = option(False, "Read train from disk during training: for a corpus that does not fit into memory.")
@@ -155,7 +160,8 @@ def run_pretrain(config: PretrainConfig, progress: Progress | None = None) -> Tr
     if run.finished:
         return _result(run, already_finished=True)
     batch = config.train_batch_size * config.gradient_accumulation_steps * config.world_size
-    train = _train_windows(corpus, config, config.max_steps * batch)
+    length = config.max_steps * batch
+    train = _train_windows(corpus, config, length)
     valid = _valid_windows(corpus, config)
     if not train.epoch_length or not valid.epoch_length:
         of_style = f" of style '{config.style}'" if config.style else ""
@@ -163,7 +169,7 @@ def run_pretrain(config: PretrainConfig, progress: Progress | None = None) -> Tr
     set_seed(config.seed)
     policy = initial or new_policy(config.size, corpus.remi, config.context, config.dropout)
     callbacks = [EarlyStoppingCallback(config.patience)] if config.patience else []
-    penalty = RepetitionPenalty(config.repetition_weight, config.repetition_free, config.repetition_ratio)
+    penalty = _penalty(config, corpus.remi, length)
     optimizers = (_muon(policy, config) if config.optimizer == "muon" else None, None)
     trainer = PretrainTrainer(
         policy, config, corpus.remi, train, valid, config.ema, penalty, callbacks=callbacks, optimizers=optimizers
@@ -200,13 +206,26 @@ def _muon(policy: PreTrainedModel, config: PretrainConfig) -> MuonAdamW:
 def _train_windows(corpus: Corpus, config: PretrainConfig, length: int) -> Windows | StreamedWindows:
     options: dict[str, Any] = {name: getattr(config, name) for name in ("seed", "transpose", "style_dropout")}
     options |= {"length": length}
-    if config.repetition_share:
-        begin = round(config.repetition_from * length)
-        options["repetitions"] = PseudoRepetitions(config.repetition_share, begin, config.repetition_bars)
+    if config.repetition == "copies":
+        options["repetitions"] = PseudoRepetitions(*_penalised(config, length), config.repetition_bars)
     if not config.streaming:
         return Windows(corpus.table("train", config.style or None), corpus.remi, config.context, **options)
     options |= {"batch": config.train_batch_size, "rank": config.process_index, "ranks": config.world_size}
     return StreamedWindows(corpus, config.context, **options)
+
+
+def _penalised(config: PretrainConfig, length: int) -> tuple[float, int]:
+    """Share of the items that are penalised, and number of the first one."""
+    return config.repetition_share, round(config.repetition_from * length)
+
+
+def _penalty(config: PretrainConfig, remi: Remi, length: int) -> Penalty | None:
+    weight, free = config.repetition_weight, config.repetition_free
+    if config.repetition == "copies":
+        return CopyPenalty(weight, remi, free, config.repetition_ratio)
+    return (
+        OwnPenalty(weight, remi, free, ItemShare(*_penalised(config, length))) if config.repetition == "own" else None
+    )
 
 
 def _valid_windows(corpus: Corpus, config: PretrainConfig) -> Windows:
