@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from mgen.options import option
+
 SPEEDS = ("auto", "plain")
 SPEED_HELP = "auto: bf16 where the machine has units for it, compiled where that pays; plain: float32, eager."
 # Eager training runs at about 8e10 operations/s per core with bf16 units (measured, 3 M weights). Compiling takes about
@@ -42,6 +44,25 @@ class Speed:
         return torch.autocast(torch.device(device).type, self.dtype)
 
 
+@dataclass
+class SpeedOptions:
+    """Options of commands that train, next to those of `transformers.TrainingArguments`."""
+
+    speed: str = option("auto", SPEED_HELP, words=SPEEDS)
+    bf16: bool | None = option(None, "Autocast to bf16; by default as speed chooses.")
+    use_cpu: bool = option(False, "As in transformers.")
+
+    def set_precision(self) -> None:
+        """Sets what `TrainingArguments` have for it."""
+        device = "cuda" if torch.cuda.is_available() and not self.use_cpu else "cpu"
+        if self.bf16 is None:
+            self.bf16 = choose_speed(self.speed, device).bf16
+        self.use_cpu |= self.bf16 and device == "cpu"  # or transformers takes bf16 on a CPU for an accident
+
+
+PLAIN = Speed(None, False, "speed: float32, eager (plain)")
+
+
 def choose_speed(speed: str, device: torch.device | str, work: float = 0.0) -> Speed:
     """Chooses precision and compilation for a device.
 
@@ -52,7 +73,7 @@ def choose_speed(speed: str, device: torch.device | str, work: float = 0.0) -> S
     """
     device = torch.device(device)
     if speed == "plain":
-        return Speed(None, False, "speed: float32, eager (plain)")
+        return PLAIN
     units = _cuda_units() if device.type == "cuda" else _cpu_units() if device.type == "cpu" else ""
     dtype = torch.bfloat16 if units else None
     precision = "bf16 autocast" if units else "float32"

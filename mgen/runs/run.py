@@ -35,6 +35,7 @@ from mgen.runs.folder import (
 from mgen.runs.metrics import MetricsCallback, Progress, write_metrics
 from mgen.runs.sample_callback import ClipLogger
 from mgen.runs.tracking import attach_trackers, close_trackers
+from mgen.speed import Speed
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,13 @@ class Run:
         state.wait_for_everyone()
         last = last_complete(self.checkpoints)
         return str(last) if last else None
+
+    def record_speed(self, speed: Speed, progress: Progress) -> None:
+        """Says how the networks of the run are computed, in a line and in run.json."""
+        progress(speed.reason)
+        self.facts["machine"] = {**self.facts.get("machine", {}), "speed": speed.reason.removeprefix("speed: ")}
+        if PartialState().is_main_process:
+            write_facts(self.folder, self.facts)
 
     def follow(self, trainer: Trainer, progress: Progress | None = None) -> None:
         """Writes what the trainer logs to metrics.jsonl and to its trackers.

@@ -18,12 +18,15 @@ from mgen.corpus.windows import NOT_TRAINED, Windows, collate
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.runs.checkpoints import VerifiedCheckpoints
+from mgen.runs.metrics import Progress
+from mgen.speed import PLAIN, Speed
+from mgen.training.compiled import CompiledSteps
 from mgen.training.repetition import OwnPenalty, Penalty
 from mgen.training.streaming import StreamedWindows
 from mgen.training.weight_average import WeightAverage
 
 
-class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
+class PretrainTrainer(CompiledSteps, VerifiedCheckpoints, Trainer):  # type: ignore[misc]
     """`Trainer` over `Windows`, evaluated in nats per token and nats per note.
 
     Args:
@@ -31,6 +34,8 @@ class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
         valid: windows, read in order at every evaluation, without transposition.
         ema: decay of a moving average of the weights, which is evaluated and saved instead of them; 0: none.
         penalty: added to the next-token loss of real music.
+        speed: whether steps are compiled, for batches padded to the context; precision is that of `args`.
+        progress: takes a line about compiling.
 
     Raises:
         MgenError: Options do not fit together.
@@ -48,19 +53,22 @@ class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
         valid: Windows,
         ema: float = 0.0,
         penalty: Penalty | None = None,
+        speed: Speed = PLAIN,
+        progress: Progress = lambda line: None,
         **rest: Any,
     ) -> None:
         self.remi = remi
         self.average = WeightAverage(ema) if ema else None
         self.penalty = penalty
-        pad_to = train.context if args.torch_compile else None
-        collator = partial(collate, pad_id=remi.pad_id, pad_to=pad_to)
+        self.speed, self.progress = speed, progress
+        self.eval_collator = partial(collate, pad_id=remi.pad_id)
+        pad_to = train.context if speed.compiled else None
         super().__init__(
             model=model,
             args=args,
             train_dataset=train,
             eval_dataset=valid,
-            data_collator=collator,
+            data_collator=partial(self.eval_collator, pad_to=pad_to),
             processing_class=remi.tokenizer(),
             **rest,
         )
@@ -149,7 +157,7 @@ class PretrainTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
         model = self.model.eval()
         notes_in = torch.from_numpy(self.remi.notes_in).to(self.args.device)
         loader = DataLoader(
-            self.eval_dataset, batch_size=self.args.eval_batch_size, collate_fn=self.data_collator, shuffle=False
+            self.eval_dataset, batch_size=self.args.eval_batch_size, collate_fn=self.eval_collator, shuffle=False
         )
         total = torch.zeros(3, dtype=torch.float64, device=self.args.device)
         for number, batch in enumerate(loader):

@@ -38,6 +38,7 @@ from mgen.runs.interruptions import resumable
 from mgen.runs.metrics import Progress
 from mgen.runs.run import Run
 from mgen.runs.tracking import TrackingOptions, check_tracking
+from mgen.speed import SpeedOptions
 from mgen.stats.calibration import Calibration, expected_calibration_error, fit_calibration
 from mgen.stored import read_json
 from mgen.transforms.hard_negatives import HARD_NEGATIVES
@@ -55,7 +56,7 @@ TOKENS_ONLY = (
 
 
 @dataclass
-class CriticConfig(TrackingOptions, TrainingArguments):  # type: ignore[misc]
+class CriticConfig(SpeedOptions, TrackingOptions, TrainingArguments):  # type: ignore[misc]
     """Options of `mgen critic`: those of `transformers.TrainingArguments`, with other defaults, and these."""
 
     corpus: str = option("", "Folder written by mgen prepare.")
@@ -121,7 +122,7 @@ class CriticConfig(TrackingOptions, TrainingArguments):  # type: ignore[misc]
         check_saving(self)
         check_tracking(self)
         self.output_dir = f"{self.out or '.'}/checkpoints"
-        self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        self.set_precision()
         self.save_strategy, self.save_steps = self.eval_strategy, self.eval_steps
         self.metric_for_best_model, self.greater_is_better = "loss", False
         self.remove_unused_columns = False

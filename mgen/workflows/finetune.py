@@ -36,6 +36,7 @@ from mgen.runs.metrics import Progress, read_metrics
 from mgen.runs.run import Run, TrainingResult, on_main_process
 from mgen.runs.sample_callback import fixed_prompts
 from mgen.runs.tracking import SampleOptions, attach_samples, check_tracking
+from mgen.speed import SpeedOptions
 from mgen.workflows.judges import JUDGES
 from rewards import REWARDS
 from rewards.bands import Bands, fit_bands, load_bands, save_bands
@@ -55,7 +56,7 @@ degrades repetition first, so these rules have the largest weights.
 
 
 @dataclass
-class FinetuneConfig(SampleOptions, GRPOConfig):  # type: ignore[misc]
+class FinetuneConfig(SpeedOptions, SampleOptions, GRPOConfig):  # type: ignore[misc]
     """Options of `mgen finetune`: those of `trl.GRPOConfig`, with other defaults, and these."""
 
     policy: str = option("", "Model folder of the policy to start from; also the reference of KL.")
@@ -154,7 +155,6 @@ class FinetuneConfig(SampleOptions, GRPOConfig):  # type: ignore[misc]
     save_total_limit: int = option(2, "Checkpoints kept; at least 2, so that one is always complete.")
     logging_steps: float = option(1, "Steps between log lines.")
     gradient_checkpointing: bool = option(False, "Save memory at the cost of time.")
-    bf16: bool | None = option(None, "By default where the machine has a GPU for it.")
 
     def __post_init__(self) -> None:
         check_required(self, "policy", "corpus", "out", "prompt_tokens")
@@ -166,8 +166,7 @@ class FinetuneConfig(SampleOptions, GRPOConfig):  # type: ignore[misc]
             self.style_credit = self.kl_in_return
         self.output_dir = f"{self.out}/checkpoints"
         self.scale_rewards = "none" if self.kl_in_return else "group"
-        if self.bf16 is None:
-            self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        self.set_precision()
         super().__post_init__()
         check_arguments(self, self.objective)
 

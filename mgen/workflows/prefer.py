@@ -27,6 +27,7 @@ from mgen.runs.interruptions import resumable
 from mgen.runs.metrics import Progress
 from mgen.runs.run import Run, TrainingResult, on_main_process
 from mgen.runs.tracking import SampleOptions, TrackingOptions, attach_samples, check_tracking
+from mgen.speed import SpeedOptions
 from mgen.stats.intervals import bootstrap
 from mgen.training.preference import (
     Pairs,
@@ -40,7 +41,7 @@ from mgen.training.preference import (
 
 
 @dataclass
-class PreferOptions(TrackingOptions):
+class PreferOptions(SpeedOptions, TrackingOptions):
     """Options of both methods of `mgen prefer`, with their common defaults."""
 
     method: str = option("dpo", "dpo (a policy) or reward (a reward model).", words=("dpo", "reward"))
@@ -58,7 +59,6 @@ class PreferOptions(TrackingOptions):
     save_total_limit: int = option(2, "Checkpoints kept; at least 2, so that one is always complete.")
     logging_steps: float = option(1, "Steps between log lines.")
     gradient_checkpointing: bool = option(False, "Save memory at the cost of time.")
-    bf16: bool | None = option(None, "By default where the machine has a GPU for it.")
     max_length: int | None = option(None, "Not used: pairs are never truncated.")
 
 
@@ -103,8 +103,7 @@ def _derive(config: Any) -> None:
     config.output_dir = f"{config.out}/checkpoints"
     config.save_strategy = config.eval_strategy
     config.save_steps = config.eval_steps or config.save_steps
-    if config.bf16 is None:
-        config.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    config.set_precision()
     config.dataloader_pin_memory = torch.cuda.is_available()
     if METHODS.get(config.method) is not type(config):
         raise ValueError(f"method '{config.method}': give one of {', '.join(METHODS)} on the command line")

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainingArguments, set_seed
 
 from mgen.corpus.repetition import ItemShare, PseudoRepetitions
@@ -29,6 +28,7 @@ from mgen.runs.run import Run, TrainingResult, on_main_process
 from mgen.runs.sample_callback import fixed_prompts
 from mgen.runs.tracking import SampleOptions, attach_samples, check_tracking
 from mgen.sampling.prompts import check_style
+from mgen.speed import SpeedOptions, choose_speed
 from mgen.training.muon import MuonAdamW
 from mgen.training.pretrain import PretrainTrainer
 from mgen.training.repetition import CopyPenalty, OwnPenalty, Penalty
@@ -38,7 +38,7 @@ OPTIMIZERS = {name: "adamw_torch_fused" for name in ("adamw", "adam", "muon")} |
 
 
 @dataclass
-class PretrainConfig(SampleOptions, TrainingArguments):  # type: ignore[misc]
+class PretrainConfig(SpeedOptions, SampleOptions, TrainingArguments):  # type: ignore[misc]
     """Options of `mgen pretrain`: those of `transformers.TrainingArguments`, with other defaults, and these."""
 
     corpus: str = option("", "Folder written by mgen prepare.")
@@ -75,9 +75,6 @@ class PretrainConfig(SampleOptions, TrainingArguments):  # type: ignore[misc]
     streaming: bool = option(False, "Read train from disk during training: for a corpus that does not fit into memory.")
     patience: int = option(0, "Stop after this many evaluations without improvement; 0 for never.", least=0)
     valid_windows: int = option(256, "Most windows in an evaluation.", least=1)
-    speed: str = option(
-        "auto", "auto: bf16 and torch.compile where the machine has a GPU; plain: neither.", words=("auto", "plain")
-    )
     max_steps: int = option(1000, "Optimizer steps.")
     learning_rate: float = option(1e-3, "Highest learning rate.")
     lr_scheduler_type: str = option("cosine", "As in transformers.")
@@ -110,9 +107,7 @@ class PretrainConfig(SampleOptions, TrainingArguments):  # type: ignore[misc]
         self.optim = OPTIMIZERS[self.optimizer]
         if self.optimizer == "adam":
             self.weight_decay = 0.0
-        gpu = torch.cuda.is_available() and self.speed == "auto"
-        self.bf16 = gpu and torch.cuda.is_bf16_supported()
-        self.torch_compile = gpu
+        self.set_precision()
         self.save_strategy = self.eval_strategy
         self.save_steps = self.eval_steps
         self.metric_for_best_model, self.greater_is_better = "loss", False
@@ -168,20 +163,22 @@ def run_pretrain(config: PretrainConfig, progress: Progress | None = None) -> Tr
         raise MgenError(f"{config.corpus}: no pieces{of_style} in train or valid; add music and prepare again")
     set_seed(config.seed)
     policy = initial or new_policy(config.size, corpus.remi, config.context, config.dropout)
-    callbacks = [EarlyStoppingCallback(config.patience)] if config.patience else []
-    penalty = _penalty(config, corpus.remi, length)
-    optimizers = (_muon(policy, config) if config.optimizer == "muon" else None, None)
-    trainer = PretrainTrainer(
-        policy, config, corpus.remi, train, valid, config.ema, penalty, callbacks=callbacks, optimizers=optimizers
-    )
     progress = on_main_process(progress)
+    work = 6.0 * policy.num_parameters() * config.max_steps * batch * config.context
+    speed = choose_speed(config.speed, config.device, work)
+    run.record_speed(speed, progress)
+    callbacks = [EarlyStoppingCallback(config.patience)] if config.patience else []
+    options: dict[str, Any] = {"penalty": _penalty(config, corpus.remi, length), "callbacks": callbacks}
+    options |= {"optimizers": (_muon(policy, config) if config.optimizer == "muon" else None, None)}
+    options |= {"speed": speed, "progress": progress}
+    trainer = PretrainTrainer(policy, config, corpus.remi, train, valid, config.ema, **options)
     run.follow(trainer, progress)
     types = [("continuation", name) for name in corpus.remi.style_ids if config.style in ("", name)]
     prompts = fixed_prompts(corpus, types, config.sample_prompts, min(64, config.context // 4), config.seed)
     attach_samples(trainer, config, run.folder, run.clip_loggers, corpus.remi, prompts, False, progress)
     trainer.train(resume_from_checkpoint=run.last_checkpoint())
     final = trainer.evaluate()
-    run.save_model(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False), corpus.remi)
+    run.save_model(trainer.accelerator.unwrap_model(trainer.model), corpus.remi)
     run.finish(
         parameters=policy.num_parameters(),
         epochs=round(trainer.state.global_step * batch / train.epoch_length, 2),
