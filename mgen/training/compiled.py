@@ -118,9 +118,7 @@ class CompiledSteps:
         self._layers = CompiledLayers(self.model)
         try:
             loss = step(model, dict(inputs), *args, **kwargs)
-            self.progress(
-                f"compiled in {time.monotonic() - began:.0f} s; the next run finds most of it in torch's cache"
-            )
+            self.progress(f"compiled in {time.monotonic() - began:.0f} s; the next run reads it from the cache")
         except Exception as error:  # whatever stops the compiler; an error of the step itself is raised again below
             self._layers.undo()
             self._layers, self.speed = None, Speed(self.speed.dtype, False, self.speed.reason)
