@@ -178,7 +178,7 @@ def run_pretrain(config: PretrainConfig, progress: Progress | None = None) -> Tr
     attach_samples(trainer, config, run.folder, run.clip_loggers, corpus.remi, prompts, False, progress)
     trainer.train(resume_from_checkpoint=run.last_checkpoint())
     final = trainer.evaluate()
-    run.save_model(trainer.accelerator.unwrap_model(trainer.model), corpus.remi)
+    run.save_model(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False), corpus.remi)
     run.finish(
         parameters=policy.num_parameters(),
         epochs=round(trainer.state.global_step * batch / train.epoch_length, 2),
