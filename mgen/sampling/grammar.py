@@ -95,10 +95,14 @@ class GrammarMask:
         halved = (unit == 8).long()  # a step of the grid has two positions
         place = columns["place"][None].where(columns["first"] == Kind.POSITION, 0)
         inside = ((place >> halved) < length) & (place & halved == 0)
-        self.follows, self.inside = follows.to(device), inside.to(device)  # (kinds, V), (metres, V)
-        self.place = torch.where(columns["place"] == -1, FREE, columns["place"]).to(device)
-        self.lowest, self.relative = columns["lowest"].to(device), columns["lowest_relative"].to(device)
-        self.limit = columns["limit"].to(device) if bool((columns["limit"] < FREE).any()) else None
+        self.fits = (follows[:, None] & inside).to(device)  # (kinds, metres, V)
+        self.follows = follows.to(device)  # (kinds, V)
+        place = torch.where(columns["place"] == -1, FREE, columns["place"])
+        self.place, self.lowest, self.limit = (
+            column.int().to(device) for column in (place, columns["lowest"], columns["limit"])
+        )  # (V,), small numbers for speed
+        self.relative = columns["lowest_relative"].to(device) if remi.multi else None
+        self.limited = bool((columns["limit"] < FREE).any())
         self.common_time, self.pad_id = metres[remi.common_time], remi.pad_id
 
     def start(self, prompts: Sequence[Sequence[int]]) -> None:
@@ -113,14 +117,16 @@ class GrammarMask:
 
     def allowed(self) -> Tensor:
         """(B, V) bool, the tokens that may come next, at least one in each row."""
-        kinds = self.follows[self.kind]
-        before = torch.stack([self.rank, self.rank - RANKS * self.program], dim=1)
-        allowed = kinds & self.inside[self.metre]
-        allowed &= self.place > self.at[:, None]
-        allowed &= self.lowest > before[:, self.relative]
-        if self.limit is not None:
-            allowed &= self.limit > RANKS * self.program[:, None]
-        return torch.where(allowed.any(1, keepdim=True), allowed, kinds)
+        at, rank, shift = (column.int()[:, None] for column in (self.at, self.rank, RANKS * self.program))
+        if self.relative is not None:
+            rank = torch.cat([rank, rank - shift], dim=1)[:, self.relative]
+        allowed = self.fits[self.kind, self.metre]
+        allowed &= self.place > at
+        allowed &= self.lowest > rank
+        if self.limited:
+            allowed &= self.limit > shift
+        stuck = allowed.view(torch.uint8).amax(1, keepdim=True) == 0
+        return allowed | (self.follows[self.kind] & stuck)
 
     def step(self, tokens: Tensor) -> None:
         """Follows the next tokens (B,)."""

@@ -232,8 +232,9 @@ def _sample_batch(
         if decoding.repetition_penalty != 1:
             logits = penalise(logits, seen if penalised is None else seen & penalised, decoding.repetition_penalty)
         if grammar is not None:
-            before, logits = logits, logits.masked_fill(~grammar.allowed(), -torch.inf)
-            removed[rows, step] = -torch.expm1(logits.logsumexp(-1) - before.logsumexp(-1))
+            forbidden = ~grammar.allowed()
+            removed[rows, step] = logits.softmax(-1).masked_fill_(~forbidden, 0.0).sum(-1)
+            logits = logits.masked_fill(forbidden, -torch.inf)
         at = None if temperature is None else temperature[rows]
         token, logprob = choose(logits, decoding, uniform[rows, step], at)
         ids[rows, step], logprobs[rows, step] = token, logprob
