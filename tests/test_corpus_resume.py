@@ -524,3 +524,25 @@ def test_a_folder_that_cannot_be_read_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", refused)
     with pytest.raises(MgenError, match="other: Permission denied; make it readable"):
         scan([folder])
+
+
+def test_merges_are_learned_from_train_and_kept_when_the_music_changes(music, tmp_path):
+    first = tmp_path / "first"
+    manifest = prepare_corpus(sources_of(music), first, merges=60)
+    corpus = Corpus.open(first)
+    assert manifest["merges"]["learned"] == corpus.remi.merges == 60
+    table = corpus.table("train")
+    shuffled = np.concatenate([rows["piece"].to_numpy() for _, rows in corpus.token_batches(["train"])])
+    pieces = [table[i] for i in np.searchsorted(table.rows["piece"], shuffled)]
+    learned = corpus.remi.base.learn_merges(pieces, 60)
+    assert learned.fingerprint == corpus.remi.fingerprint == manifest["tokenizer"]
+    prepare_corpus(sources_of(music), tmp_path / "plain")
+    plain = Corpus.open(tmp_path / "plain")
+    np.testing.assert_array_equal(plain.table("train").ids, table.ids)  # shards hold base tokens
+    assert plain.fingerprint != corpus.fingerprint and plain.remi.fingerprint == corpus.remi.base.fingerprint
+    gone = table.rows["path"].iloc[0]
+    less = [source for source in sources_of(music) if source.path != gone]
+    prepare_corpus(less, first, merges=60, resume=True)
+    assert Corpus.open(first).remi.fingerprint == corpus.remi.fingerprint
+    prepare_corpus(less, first, merges=50, resume=True)
+    assert Corpus.open(first).remi.merges == 50

@@ -91,7 +91,8 @@ def prepare_corpus(
         split_by: `work`: pieces of one work share a split; `artist`: pieces of one artist too.
         near_duplicates: pieces that share much of their music become one work (`join`), are dropped but for the first
             (`drop`), or are not searched for (`ignore`).
-        merges: merged tokens to learn from train, see `mgen.encoding.merges`; 0 for none.
+        merges: merged tokens to learn from train, see `mgen.encoding.merges`; 0 for none. With `resume` those of the
+            corpus in `out` are kept, if they were as many.
         options: stored in the manifest unchanged.
         passed_over: what `scan` did not take as music, for the manifest.
         progress: called with the number of files read, the number of all files, and the number of files read by this
@@ -146,7 +147,9 @@ def prepare_corpus(
         relation_counts = summarise_relations(pieces, relations, n_exact)
         del relations  # it is large
         fingerprint, shards = _write_shards(pieces, journal, folder / TOKENS, len(styles))
-        remi = _learn_merges(folder, shards, remi, merges) if merges else remi
+        if merges:
+            remi = (_kept_merges(out, remi, merges) if resume else None) or _learn_merges(folder, shards, remi, merges)
+            fingerprint = hashlib.sha256((fingerprint + remi.fingerprint).encode()).hexdigest()[:16]
         pieces[["path", *SOURCE_COLUMNS, "group", "split", *COLUMNS]].to_parquet(folder / PIECES)
         _write_rejected(rejected, folder)
         if rules.tab_events:
@@ -282,6 +285,16 @@ def _write_shards(
             digests[piece] = np.void(hashlib.sha256(text).digest())
             shards.write(piece, ids)
     return hashlib.sha256(digests.tobytes()).hexdigest()[:16], shards.shards
+
+
+def _kept_merges(out: Path, remi: Remi, count: int) -> Remi | None:
+    """The vocabulary of the corpus that is updated, if it is of the same kind: models of it can be used on."""
+    try:
+        old = Corpus.open(out)
+    except MgenError:
+        return None
+    asked = old.manifest.get("merges", {}).get("asked")
+    return old.remi if asked == count and old.remi.base.fingerprint == remi.fingerprint else None
 
 
 def _learn_merges(folder: Path, shards: list[dict[str, str | int]], remi: Remi, count: int) -> Remi:

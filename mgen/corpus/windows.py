@@ -18,7 +18,7 @@ from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 
 NOT_TRAINED = -100  # label of a token that the next-token loss leaves out, as in torch
-SLACK = 1.25  # base tokens read for a window with merges, over the mean number that fills it
+SLACK = 1.5  # base tokens read for a window with merges, over the mean number that fills it: pieces differ
 
 
 def sample_windows(

@@ -417,7 +417,7 @@ class Remi:
             **{name: column[order].astype(np.int32) for name, column in columns.items()},
         )
 
-    def _accent(self, place: Longs, metre: NDArray[np.integer]) -> Longs:
+    def _accent(self, place: NDArray[np.integer], metre: NDArray[np.integer]) -> Longs:
         """(N,) velocity at grid steps (N,) since the bar began, under time signatures (N,), token ids."""
         beats, unit = self.value[metre], self.unit[metre]
         beat = np.where((unit == 8) & (beats % 3 == 0), 3, 1) * STEPS_PER_WHOLE // unit
