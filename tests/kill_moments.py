@@ -32,7 +32,8 @@ WORDS = {
     "base": "--corpus {corpus} --max_steps 60 --eval_steps 60 --context 192 --per_device_train_batch_size 8 "
     "--learning_rate 5e-3 --valid_windows 8",
     "pretrain": "--corpus {corpus} --max_steps 12 --eval_steps 4 --context 64 --per_device_train_batch_size 4 "
-    "--valid_windows 8 --logging_steps 3 --patience 9 --ema 0.9",
+    "--valid_windows 8 --logging_steps 3 --patience 9 --ema 0.9 --repetition own "
+    "--repetition_from 0.3",
     "critic": "--corpus {corpus} --input tokens --init {policy} --max_steps 12 --eval_steps 4 --max_tokens 96 "
     "--min_tokens 64 --prompt_tokens 32 --valid_excerpts 64 --test_excerpts 64 --logging_steps 5",
     "finetune": "--corpus {corpus} --policy {policy} --max_steps 5 --save_steps 2 --steps_per_generation 3 "

@@ -100,7 +100,8 @@ def words(corpus, out, steps=12):
 
 def test_killed_at_four_moments_it_ends_as_an_uninterrupted_run(small_corpus, tmp_path, monkeypatch):
     """In a step, while a checkpoint is written, after the last one, while the model is written; then it is moved."""
-    options = ["--ema", "0.9", "--optimizer", "muon"]  # test_training_streaming.py resumes without
+    # test_training_streaming.py resumes without these
+    options = "--ema 0.9 --optimizer muon --repetition own --repetition_from 0.3 --repetition_share 0.5".split()
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     assert pretrain.main([*words(small_corpus, straight), *options]) == 0
 
