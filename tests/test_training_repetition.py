@@ -103,11 +103,13 @@ def test_each_batch_has_its_share_from_the_first_item_on():
     chosen = [repetitions.bars_of(i) for i in range(128)]
     assert chosen[:64] == [0] * 64
     assert [sum(chosen[i : i + 16]) for i in range(64, 128, 16)] == [4, 4, 4, 4]  # 2 of 16 items, 2 bars each
+    blocks = ItemShare(share=0.25, begin=8, block=4)
+    assert [i for i in range(48) if blocks.has(i)] == [12, 13, 14, 15, 28, 29, 30, 31, 44, 45, 46, 47]
 
 
 def test_items_of_a_training_set_repeat_their_bars_and_others_stay_as_they_are(remi, table_of_bars):
     plain = Windows(table_of_bars, remi, 64, 32)
-    windows = Windows(table_of_bars, remi, 64, 32, repetitions=PseudoRepetitions(0.25, 16, 2))
+    windows = Windows(table_of_bars, remi, 64, 32, repetitions=PseudoRepetitions(0.25, 16, bars=2))
     for i in range(32):
         item, ids = windows[i], plain[i]["input_ids"]
         if i < 16 or i % 4 != 3:

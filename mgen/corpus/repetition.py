@@ -26,14 +26,17 @@ class ItemShare:
     Attributes:
         share: of the items from `begin` on.
         begin: number of the first item that may be one.
+        block: items that are chosen together; with the size of a batch, some batches have no others.
     """
 
     share: float
     begin: int
+    block: int = 1
 
     def has(self, index: int) -> bool:
         """Whether item `index` is one of them."""
-        return index >= self.begin and math.floor((index + 1) * self.share) > math.floor(index * self.share)
+        place = index // self.block
+        return index >= self.begin and math.floor((place + 1) * self.share) > math.floor(place * self.share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class PseudoRepetitions(ItemShare):
         bars: most bars that are repeated together.
     """
 
-    bars: int
+    bars: int = 1
 
     def bars_of(self, index: int) -> int:
         """Most bars that item `index` may repeat; 0 if it is real music."""

@@ -75,7 +75,7 @@ class CopyPenalty:
 class OwnPenalty:
     """Unlikelihood on repeated pitch 4-grams of the model's own greedy completions, which replace the end of some rows.
 
-    Source: Welleck et al. 2019, arXiv:1908.04319, section 5.2, with rows of completions in every batch.
+    Source: Welleck et al. 2019, arXiv:1908.04319, section 5.2 (there without `free`).
     """
 
     weight: float

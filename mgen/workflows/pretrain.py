@@ -204,25 +204,27 @@ def _train_windows(corpus: Corpus, config: PretrainConfig, length: int) -> Windo
     options: dict[str, Any] = {name: getattr(config, name) for name in ("seed", "transpose", "style_dropout")}
     options |= {"length": length}
     if config.repetition == "copies":
-        options["repetitions"] = PseudoRepetitions(*_penalised(config, length), config.repetition_bars)
+        begin = _first_penalised(config, length)
+        options["repetitions"] = PseudoRepetitions(config.repetition_share, begin, bars=config.repetition_bars)
     if not config.streaming:
         return Windows(corpus.table("train", config.style or None), corpus.remi, config.context, **options)
     options |= {"batch": config.train_batch_size, "rank": config.process_index, "ranks": config.world_size}
     return StreamedWindows(corpus, config.context, **options)
 
 
-def _penalised(config: PretrainConfig, length: int) -> tuple[float, int]:
-    """Share of the items that are penalised, and number of the first one."""
-    return config.repetition_share, round(config.repetition_from * length)
-
-
 def _penalty(config: PretrainConfig, remi: Remi, length: int) -> Penalty | None:
     weight, free = config.repetition_weight, config.repetition_free
     if config.repetition == "copies":
         return CopyPenalty(weight, remi, free, config.repetition_ratio)
-    return (
-        OwnPenalty(weight, remi, free, ItemShare(*_penalised(config, length))) if config.repetition == "own" else None
-    )
+    if config.repetition == "own":  # complete batches, because sampling a row takes almost as long as sampling a batch
+        items = ItemShare(config.repetition_share, _first_penalised(config, length), config.train_batch_size)
+        return OwnPenalty(weight, remi, free, items)
+    return None
+
+
+def _first_penalised(config: PretrainConfig, length: int) -> int:
+    """Number of the first item that may be penalised."""
+    return round(config.repetition_from * length)
 
 
 def _valid_windows(corpus: Corpus, config: PretrainConfig) -> Windows:
