@@ -13,9 +13,12 @@ from mgen.corpus.shards import Corpus
 from mgen.encoding.remi import Kind
 from mgen.errors import MgenError
 from mgen.evaluation import baselines as rows
+from mgen.evaluation.protocol import Protocol
+from mgen.notes import Notes
 from mgen.sampling.decoding import Decoding
 from mgen.sampling.prompts import PROMPT_TYPES, Prompts, draw_prompts
 from mgen.sampling.systems import BestOf, Completions, CopySystem, MarkovSystem, ModelSystem, best_of, without_style
+from mgen.workflows.evaluate import EvaluateConfig, build_systems
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +98,20 @@ def test_every_row_completes_every_type_of_prompt(word, prompt_type, tiny_policy
     if not system.decodes_greedily:
         with pytest.raises(MgenError, match="greedy"):
             system.complete(prompts, 32, 7, greedy=True)
+
+
+def test_the_mask_of_an_evaluation_is_on_every_model(tiny_policy, corpus, small_corpus, remi, tmp_path):
+    tiny_policy(initializer_range=0.3).save_pretrained(tmp_path)
+    remi.save_pretrained(tmp_path)
+    words = {"model": [f"base={tmp_path}"], "low_cost_model": [f"other={tmp_path}"], "baselines": ["none"]}
+    words |= {"low_cost_baselines": ["guidance_2"], "corpus": str(small_corpus), "out": "-", "grammar": True}
+    config = EvaluateConfig(**words, n=32, prompt_tokens=24, completion_tokens=32)
+    protocol = Protocol("jazz", grammar=True)
+    prompts = prompts_of(corpus)
+    for evaluated in build_systems(config, protocol, corpus):
+        drawn = evaluated.systems[0].complete(prompts, 32, 7)
+        assert (Notes.from_completions(prompts.ids.tolist(), drawn.token_ids, remi).n_broken == 0).all()
+        assert all(0.1 < removed < 1 for removed in drawn.removed)
 
 
 @pytest.mark.parametrize(

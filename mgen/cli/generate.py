@@ -16,7 +16,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Generate; returns the exit code."""
     config, output = parse(argv, GenerateConfig, Output, doc=__doc__)
     result = run_generate(config)
-    lines = [
+    lines = [result.facts["speed"]]
+    lines += [
         f"{result.folder / piece['file']}: {piece['notes']} notes, {piece['bars']} bars, "
         f"{piece['broken_tokens']} broken tokens"
         for piece in result.facts["pieces"]

@@ -120,13 +120,14 @@ class GrammarMask:
         at, rank, shift = (column.int()[:, None] for column in (self.at, self.rank, RANKS * self.program))
         if self.relative is not None:
             rank = torch.cat([rank, rank - shift], dim=1)[:, self.relative]
-        allowed = self.fits[self.kind, self.metre]
+        allowed: Tensor = self.fits[self.kind, self.metre]
         allowed &= self.place > at
         allowed &= self.lowest > rank
         if self.limited:
             allowed &= self.limit > shift
         stuck = allowed.view(torch.uint8).amax(1, keepdim=True) == 0
-        return allowed | (self.follows[self.kind] & stuck)
+        allowed |= self.follows[self.kind] & stuck
+        return allowed
 
     def step(self, tokens: Tensor) -> None:
         """Follows the next tokens (B,)."""

@@ -34,6 +34,7 @@ from mgen.runs.judges import judges_of_run
 from mgen.sampling.decoding import Decoding
 from mgen.sampling.prompts import PROMPT_TYPES
 from mgen.sampling.systems import ModelSystem
+from mgen.speed import SPEED_HELP, SPEEDS, choose_speed
 from mgen.stats.frechet import Embedder, pooled_embedder
 from mgen.workflows.judges import JUDGES
 
@@ -83,6 +84,7 @@ class EvaluateConfig:
     sequence: bool = option(True, "With its sequence model, which takes most of the time.")
     critic: str = option("", "Token critic whose hidden states give a further Fréchet distance.")
     clamp: str = option("", "Local folder of CLaMP weights, for a further Fréchet distance.")
+    speed: str = option("auto", SPEED_HELP, words=SPEEDS)
     seed: int = option(1, "Of prompts and samples.")
     examples: int = option(3, "Examples of each prompt type in the report: best, worst, typical.", least=0)
     samples: int = option(16, "Prompts of each type whose completions are written by every system.", least=0)
@@ -172,6 +174,8 @@ def _evaluate_models(
     config: EvaluateConfig, out: Path, progress: Callable[[str], None] | None = None
 ) -> EvaluateResult:
     corpus = Corpus.open(config.corpus)
+    progress = progress or (lambda line: None)
+    progress(choose_speed(config.speed, _device()).reason)
     constants = {constant.name: getattr(config, constant.name) for constant in fields(Protocol)}
     protocol = Protocol(**{**constants, "target": target_style(config.target, corpus.remi.style_ids)})
     evaluation = run_protocol(
@@ -181,7 +185,7 @@ def _evaluate_models(
         prompt_types=config.prompt_types,
         embedders=load_embedders(config),
         two_sample=config.two_sample,
-        progress=progress or (lambda line: None),
+        progress=progress,
     )
     folders = {name: paths[0].parent for name, paths in parse_models(config.model).items()}
     page = evaluation_page(evaluation, folders, f"mgen: {', '.join(folders)}", config.examples)
@@ -231,7 +235,8 @@ def build_systems(config: EvaluateConfig, protocol: Protocol, corpus: Corpus) ->
 
     def models(paths: Sequence[Path]) -> list[ModelSystem]:
         return [
-            ModelSystem(_load_model(path, config, corpus), remi, decoding, grammar=config.grammar) for path in paths
+            ModelSystem(model, remi, decoding, choose_speed(config.speed, model.device).dtype, config.grammar)
+            for model in (_load_model(path, config, corpus) for path in paths)
         ]
 
     loaded = {name: models(paths) for name, paths in folders.items()}
@@ -282,7 +287,11 @@ def _load_model(folder: Path, config: EvaluateConfig, corpus: Corpus) -> PreTrai
     check_vocabulary(folder, remi, config.corpus, corpus.remi)
     asked = ("prompt_tokens", config.prompt_tokens), ("completion_tokens", config.completion_tokens)
     check_fits(folder, model.config, *asked)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return model.to(_device()).eval()
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def parse_models(words: Sequence[str]) -> dict[str, list[Path]]:

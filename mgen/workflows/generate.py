@@ -26,7 +26,7 @@ from mgen.runs.judges import judges_of_options, judges_of_run
 from mgen.sampling.decoding import Decoding
 from mgen.sampling.prompts import Prompts, check_style
 from mgen.sampling.systems import BestOf, Completions, ModelSystem, System
-from mgen.speed import SPEED_HELP, SPEEDS, choose_speed
+from mgen.speed import SPEED_HELP, SPEEDS, Speed, choose_speed
 from mgen.workflows.judges import JUDGES
 
 DEFAULT_TEMPO = 120.0  # quarter notes per minute, of a MIDI file that names none
@@ -120,8 +120,9 @@ def run_generate(config: GenerateConfig) -> GenerateResult:
     asked = ("prompt_tokens", prompts.prompt_tokens), ("max_new_tokens", config.max_new_tokens or 1)
     check_fits(config.model, model.config, *asked, head)
     length = config.max_new_tokens or context_length(model.config) - prompts.ids.shape[1]
+    speed = choose_speed(config.speed, model.device)
     try:
-        drawn = _build_system(config, model, remi, length).complete(prompts, length, config.seed)
+        drawn = _build_system(config, model, remi, length, speed).complete(prompts, length, config.seed)
     except ValueError as error:
         raise MgenError(f"mgen generate: {error}") from error
     pairs = zip(prompts.ids.tolist(), drawn.token_ids, strict=True)
@@ -134,6 +135,7 @@ def run_generate(config: GenerateConfig) -> GenerateResult:
         **{name: getattr(config, name) for name in ("model", "style", "prompt", "seed")},
         "include_prompt": config.include_prompt,
         "tempo": round(tempo, 3),
+        "speed": speed.reason,
         "decoding": {name: getattr(config, name) for name in DECODING},
         "pieces": [_describe(i, drawn, notes, remi) for i in range(config.n)],
     }
@@ -173,7 +175,7 @@ def _first_tempo(score: core.ScoreTick) -> float:
     return before[-1].qpm if before else DEFAULT_TEMPO
 
 
-def _build_system(config: GenerateConfig, model: PreTrainedModel, remi: Remi, length: int) -> System:
+def _build_system(config: GenerateConfig, model: PreTrainedModel, remi: Remi, length: int, speed: Speed) -> System:
     decoding = Decoding(
         config.temperature,
         config.top_k,
@@ -183,7 +185,7 @@ def _build_system(config: GenerateConfig, model: PreTrainedModel, remi: Remi, le
         config.repetition_penalty,
         config.min_p,
     )
-    system = ModelSystem(model, remi, decoding, choose_speed(config.speed, model.device).dtype, config.grammar)
+    system = ModelSystem(model, remi, decoding, speed.dtype, config.grammar)
     if config.best_of == 1:
         return system
     if config.judges_of:
