@@ -48,7 +48,8 @@ def _summary(result: EvaluateResult) -> str:
 def _table(title: str, rows: Mapping[str, Measurements], target: str) -> str:
     table = Table("", *rows, title=title, title_justify="left")
     for column in columns(target):
-        cells = [format_interval(row.metrics[column.key]) if column.key in row.metrics else "" for row in rows.values()]
+        found = [row.metrics.get(column.key) for row in rows.values()]
+        cells = [format_interval(cell, column.digits) if cell else "" for cell in found]
         if column.main and any(cells):
             table.add_row(column.title, *cells)
     console = Console(soft_wrap=True)

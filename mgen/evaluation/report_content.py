@@ -297,9 +297,10 @@ def run_facts(evaluation: Evaluation, folders: Mapping[str, Path]) -> dict[str, 
     return out
 
 
-def format_interval(interval: Interval) -> str:
+def format_interval(interval: Interval, digits: int = 3) -> str:
     """`0.512 [0.480, 0.544]`; a bound has its sign before it."""
-    return f"{BOUND_SIGNS[interval.bound]}{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    value, low, high = (f"{of:.{digits}f}" for of in (interval.value, interval.low, interval.high))
+    return f"{BOUND_SIGNS[interval.bound]}{value} [{low}, {high}]"
 
 
 # ---------------------------------------------------------------- folders
