@@ -87,6 +87,7 @@ class MetricOptions:
     embedders: Mapping[str, Embedder] = field(default_factory=dict)  # by name, for further Fréchet distances
     sequence: bool = True  # whether the two-sample test has its sequence model, which takes most of the time
     two_sample: bool = True  # whether there is a two-sample test
+    metre: bool = True  # whether the one by length reads the metre, see `graded`
 
 
 def measure(
@@ -121,7 +122,7 @@ def _compare(own: PieceSet, real: PieceSet, options: MetricOptions) -> tuple[dic
                 metrics["c2st_sequence"] = test.sequence
             if not test.quotable:
                 remarks["c2st_auc"] = f"{test.n} pieces per side: too few to quote it, the protocol asks for 512"
-            by_length = graded(*sets)
+            by_length = graded(*sets, metre=options.metre)
             metrics |= by_length.metrics()
             if short := [f"{n} notes ({have})" for n, have in by_length.pieces.items() if have < FEWEST]:
                 remarks["auc_by_notes"] = f"not measured, fewer than {FEWEST} pieces per side have {', '.join(short)}"

@@ -15,7 +15,7 @@ from scipy.stats import norm
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from mgen.arrays import Floats, Longs, divide
-from mgen.music.features import features
+from mgen.music.features import FORMAT_FREE, GROUPS, features
 from mgen.notes import Notes
 from mgen.stats.intervals import REPLICATES, Bound, Interval, percentile_interval, resamples, undefined_interval
 from mgen.stats.two_sample import (
@@ -75,6 +75,7 @@ def graded(
     works_generated: ArrayLike,
     *,
     lengths: Sequence[int] = LENGTHS,
+    metre: bool = True,
     seed: int = 0,
 ) -> GradedTest:
     """Two-sample test of the feature classifiers on the first notes of the pieces, for several numbers of notes.
@@ -88,6 +89,8 @@ def graded(
         real, generated: pieces without the notes of their prompts.
         works_real, works_generated: (B,), (C,) works, as in `two_sample`.
         lengths: numbers of notes, rising.
+        metre: whether features of the metre take part. Where prompts of the two sides are of different music, the
+            metre and the place in the bar where a completion begins are theirs, and show in its first notes.
         seed: of the choice of pieces, folds, classifiers and resamples.
 
     Returns:
@@ -113,7 +116,7 @@ def graded(
             cut = Notes.concat([notes.pieces(index) for notes, index in zip(sides, chosen, strict=True)])
             row = np.concatenate([chosen[0], len(works[0]) + chosen[1]])
             fold = assign_folds(work[row], side[row], FOLDS, seed)
-            table = features(first_notes(cut, np.full(len(row), n)))
+            table = features(first_notes(cut, np.full(len(row), n)), GROUPS if metre else FORMAT_FREE)
             scores[n] = row, held_out_ranks(table, side[row], fold, seed, quick_boosting)
     values = np.array([auc(score, side[row], np.ones((1, len(row))))[0] for row, score in scores.values()])
     draws = [

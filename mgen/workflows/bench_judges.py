@@ -15,9 +15,8 @@ from critics.style import StyleCritic
 from critics.style.ensemble import MEMBERS, TrainingSet, feature_table
 from critics.style.feature_model import FeatureModel
 from mgen.corpus.windows import sample_windows
-from mgen.encoding.remi import Remi
 from mgen.notes import Notes
-from mgen.workflows.bench_measure import BenchConfig, compare, demo_table, per_second
+from mgen.workflows.bench_measure import BenchConfig, compare, demo_table, per_second, vocabulary
 from rewards import rules
 from rewards.bands import fit_bands
 
@@ -29,7 +28,7 @@ def bench_rewards(config: BenchConfig) -> dict[str, Any]:
     several rewards share (the chords of a batch) counts for the first of them.
     """
     torch.set_num_threads(1)
-    remi = Remi.build(("target", "other"))
+    remi = vocabulary(config)
     windows, _ = sample_windows(demo_table(remi), remi, 256, config.context, np.random.default_rng(0))
     rows = list(windows)
     judges = rules(fit_bands(Notes.from_ids(rows, remi)))
@@ -66,7 +65,7 @@ def bench_critic(config: BenchConfig) -> dict[str, Any]:
     `seconds` and `seconds_with_credit` are the time for all pieces. The networks have the size that `mgen critic` uses
     and are trained for two steps only.
     """
-    remi = Remi.build(("target", "other"))
+    remi = vocabulary(config)
     windows, _ = sample_windows(demo_table(remi), remi, 256, config.context, np.random.default_rng(0))
     rows = list(windows)
     notes = Notes.from_ids(rows, remi)

@@ -17,6 +17,7 @@ from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.corpus.shards import TokenTable
 from mgen.encoding.remi import Remi
 from mgen.models.transformer import SIZES
+from mgen.notes import Notes
 from mgen.options import option
 
 _SIDE = {"cpu": 1024, "cuda": 8192}  # of the square matrices whose product is measured
@@ -36,8 +37,19 @@ class BenchConfig:
         "Measurements of each side, alternately; medians are reported. 0: 1 to 5, by figure.",
         least=0,
     )
+    velocity: bool = option(False, "Velocity tokens in the vocabulary.")
+    merges: int = option(0, "Merged tokens in the vocabulary, learned from the embedded corpus.", least=0)
     files: int = option(200, "About the largest number of files to read, for the figures on music files.", least=1)
     source: str = option("", "Folder of music files for them; default: the embedded corpus.")
+
+
+def vocabulary(config: BenchConfig) -> Remi:
+    """The vocabulary of all figures."""
+    remi = Remi.build(("target", "other"), velocity=config.velocity)
+    if not config.merges:
+        return remi
+    table = demo_table(remi)
+    return remi.learn_merges([table[row] for row in range(len(table))], config.merges)
 
 
 def demo_table(remi: Remi, works: int = 12) -> TokenTable:
@@ -49,6 +61,12 @@ def demo_table(remi: Remi, works: int = 12) -> TokenTable:
             styles.append(collection.style)
     offsets = np.cumsum([0] + [len(piece) for piece in pieces])
     return TokenTable(np.concatenate(pieces).astype(np.uint16), offsets, pd.DataFrame({"style": styles}))
+
+
+def tokens_per_note(table: TokenTable, remi: Remi) -> float:
+    """Mean number of tokens of a note."""
+    rows = [table[row] for row in range(len(table))]
+    return sum(map(len, rows)) / len(Notes.from_ids(rows, remi))
 
 
 def compare(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 import time
@@ -18,10 +19,10 @@ from trl import GRPOConfig, GRPOTrainer
 from critics.style import StyleCritic
 from mgen.corpus.demo import write_demo_corpus
 from mgen.corpus.prepare import prepare_corpus
+from mgen.corpus.reading import Rules
 from mgen.corpus.scan import scan
 from mgen.corpus.shards import Corpus
 from mgen.corpus.windows import Windows, collate, sample_windows
-from mgen.encoding.remi import Remi
 from mgen.evaluation.measure import MetricOptions, PieceSet, measure
 from mgen.models.transformer import load_policy, new_policy
 from mgen.music.metrics import METRICS
@@ -37,7 +38,16 @@ from mgen.stats.set_metrics import set_metrics
 from mgen.stats.two_sample import two_sample
 from mgen.training.pretrain import PretrainTrainer
 from mgen.workflows.bench_judges import untrained_style_model
-from mgen.workflows.bench_measure import BenchConfig, compare, demo_table, device, per_second, wait
+from mgen.workflows.bench_measure import (
+    BenchConfig,
+    compare,
+    demo_table,
+    device,
+    per_second,
+    tokens_per_note,
+    vocabulary,
+    wait,
+)
 from mgen.workflows.finetune import DEFAULT_JUDGES, FinetuneConfig, available_judges
 from mgen.workflows.pretrain import PretrainConfig
 from rewards.bands import fit_bands
@@ -62,10 +72,15 @@ class _Clock(TrainerCallback):  # type: ignore[misc]
 
 
 def bench_pretrain(config: BenchConfig) -> dict[str, Any]:
-    """Training tokens/s of `mgen pretrain`, and of a plain PyTorch loop with the same model and batches."""
-    remi = Remi.build(("target", "other"))
+    """Training tokens/s of `mgen pretrain` after its first steps, which compile, and of a plain PyTorch loop with the
+    same model and batches: float32 and eager on a CPU, bf16 and compiled on a GPU.
+
+    `notes_per_second` is that of ours.
+    """
+    remi = vocabulary(config)
     table = demo_table(remi)
     steps, warm, on = 8, 2, device()
+    speed = choose_speed("auto", on, math.inf)
     tokens = config.batch * config.context * (steps - 1 - warm)
 
     def ours() -> float:
@@ -114,7 +129,9 @@ def bench_pretrain(config: BenchConfig) -> dict[str, Any]:
             optimizer.zero_grad()
         return tokens / (at[-1] - at[warm])
 
-    return compare("tokens/s, training", ours, plain, config.repeats, limit=0.95)
+    result = compare("tokens/s, training", ours, plain, config.repeats, limit=0.95)
+    bound = _bound(new_policy(config.size, remi, config.context), 6, speed.dtype)
+    return result | bound | {"speed": speed.reason, "notes_per_second": result["ours"] / tokens_per_note(table, remi)}
 
 
 def bench_rollout(config: BenchConfig) -> dict[str, Any]:
@@ -122,7 +139,7 @@ def bench_rollout(config: BenchConfig) -> dict[str, Any]:
 
     `speed` is how ours runs; `ours_float32` what it reaches without bf16.
     """
-    remi = Remi.build(("target", "other"))
+    remi = vocabulary(config)
     torch.manual_seed(0)
     model = new_policy(config.size, remi, config.context).eval()
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -195,11 +212,10 @@ def bench_grpo(config: BenchConfig) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_demo_corpus(folder / "music", 8)
-        prepare_corpus(scan(metadata=folder / "music" / "metadata.csv").sources, folder / "corpus", workers=1)
+        sources, rules = scan(metadata=folder / "music" / "metadata.csv").sources, Rules(velocity=config.velocity)
+        prepare_corpus(sources, folder / "corpus", rules, workers=1, merges=config.merges)
         corpus = Corpus.open(folder / "corpus")
-        train = corpus.table("train")
-        rows = [train[i] for i in range(len(train))]
-        per_note = sum(map(len, rows)) / len(Notes.from_ids(rows, corpus.remi))
+        per_note = tokens_per_note(corpus.table("train"), corpus.remi)
         torch.manual_seed(0)
         policy = new_policy(config.size, corpus.remi, config.context)
         for part in (policy, corpus.remi):
@@ -285,7 +301,7 @@ def bench_evaluate(config: BenchConfig) -> dict[str, Any]:
 
     `split` has the seconds of the parts of ours; `intervals` are those of means and distances.
     """
-    remi = Remi.build(("target", "other"))
+    remi = vocabulary(config)
     torch.manual_seed(0)
     model = new_policy(config.size, remi, config.context).to(device()).eval()
     new, speed = min(192, config.context // 2), choose_speed("auto", device())

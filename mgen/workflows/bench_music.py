@@ -19,12 +19,11 @@ from mgen.corpus.prepare import prepare_corpus
 from mgen.corpus.reading import Rules, read_source
 from mgen.corpus.scan import Source, scan
 from mgen.corpus.workers import Limits, run_in_processes
-from mgen.encoding.remi import Remi
 from mgen.errors import MgenError, RejectedFile
 from mgen.formats.files import read_music
 from mgen.music.metrics import METRICS
 from mgen.notes import Notes
-from mgen.workflows.bench_measure import BenchConfig, compare, per_second
+from mgen.workflows.bench_measure import BenchConfig, compare, per_second, vocabulary
 from mgen.workflows.bench_references import miditok_ids, muspy_metrics, muspy_music, parse_tab
 
 
@@ -33,7 +32,7 @@ def bench_tokenize(config: BenchConfig) -> dict[str, Any]:
 
     `decoding` and `decoding_rival` are notes/s back from ids to notes. Ours encodes all pieces at once.
     """
-    remi = Remi.build(("target", "other"))
+    remi = vocabulary(config)
     notes = _pieces(config)
     scores = [notes.to_score(piece) for piece in range(notes.n_pieces)]
     ids = remi.encode(notes)
