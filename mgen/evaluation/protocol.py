@@ -204,12 +204,14 @@ def run_protocol(
     for name, part in prompts.items():
         outputs[REAL][name] = part.real_output(corpus.remi)
         # completions of other styles' prompts are compared with the target style, not with their own continuations
-        target = outputs[REAL]["continuation" if name == "transfer" else name].pieces
-        measurements[REAL][name] = measure_output(outputs[REAL][name], target, judge, options)
+        other = name == "transfer"
+        target = outputs[REAL]["continuation" if other else name].pieces
+        measured = replace(options, metre=not other)
+        measurements[REAL][name] = measure_output(outputs[REAL][name], target, judge, measured)
         for system in systems:
             output = complete_prompts(system, reference, part, corpus.remi, protocol)
             outputs[system.name][name] = output
-            measurements[system.name][name] = measure_output(output, target, judge, options)
+            measurements[system.name][name] = measure_output(output, target, judge, measured)
             progress(f"{name}: {system.name}, {time.monotonic() - started:.0f} s")
     by_name = {system.name: system for system in systems}
     plain = {

@@ -19,6 +19,7 @@ from mgen.encoding.remi import Remi
 from mgen.models.transformer import SIZES
 from mgen.notes import Notes
 from mgen.options import option
+from mgen.speed import SPEED_HELP, SPEEDS
 
 _SIDE = {"cpu": 1024, "cuda": 8192}  # of the square matrices whose product is measured
 
@@ -37,6 +38,7 @@ class BenchConfig:
         "Measurements of each side, alternately; medians are reported. 0: 1 to 5, by figure.",
         least=0,
     )
+    speed: str = option("auto", f"Of ours. {SPEED_HELP}", words=SPEEDS)
     velocity: bool = option(False, "Velocity tokens in the vocabulary.")
     merges: int = option(0, "Merged tokens in the vocabulary, learned from the embedded corpus.", least=0)
     files: int = option(200, "About the largest number of files to read, for the figures on music files.", least=1)
@@ -45,7 +47,7 @@ class BenchConfig:
 
 def vocabulary(config: BenchConfig) -> Remi:
     """The vocabulary of all figures."""
-    remi = Remi.build(("target", "other"), velocity=config.velocity)
+    remi = Remi.build(sorted({collection.style for collection in COLLECTIONS.values()}), velocity=config.velocity)
     if not config.merges:
         return remi
     table = demo_table(remi)

@@ -80,8 +80,8 @@ def bench_pretrain(config: BenchConfig) -> dict[str, Any]:
     remi = vocabulary(config)
     table = demo_table(remi)
     steps, warm, on = 8, 2, device()
-    speed = choose_speed("auto", on, math.inf)
-    tokens = config.batch * config.context * (steps - 1 - warm)
+    speed = choose_speed(config.speed, on, math.inf)
+    tokens = config.batch * config.context  # of a step; the median step counts, so that a pause does not
 
     def ours() -> float:
         torch.manual_seed(0)
@@ -97,15 +97,16 @@ def bench_pretrain(config: BenchConfig) -> dict[str, Any]:
                 disable_tqdm=True,
                 logging_strategy="no",
                 context=config.context,
+                speed=config.speed,
             )
             windows = Windows(table, remi, config.context, steps * config.batch)
             clock = _Clock()
             model = new_policy(config.size, remi, config.context)
-            trainer = PretrainTrainer(model, options, remi, windows, windows, callbacks=[clock])
+            trainer = PretrainTrainer(model, options, remi, windows, windows, speed=speed, callbacks=[clock])
             trainer.data_collator = partial(collate, pad_id=remi.pad_id, pad_to=config.context)
             trainer.remove_callback(PrinterCallback)  # stdout is for the result
             trainer.train()
-        return tokens / (clock.at[-1] - clock.at[warm])
+        return tokens / float(np.median(np.diff(clock.at[warm:])))
 
     def plain() -> float:
         torch.manual_seed(0)
@@ -127,7 +128,7 @@ def bench_pretrain(config: BenchConfig) -> dict[str, Any]:
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
-        return tokens / (at[-1] - at[warm])
+        return tokens / float(np.median(np.diff(at[warm:])))
 
     result = compare("tokens/s, training", ours, plain, config.repeats, limit=0.95)
     bound = _bound(new_policy(config.size, remi, config.context), 6, speed.dtype)
@@ -147,7 +148,7 @@ def bench_rollout(config: BenchConfig) -> dict[str, Any]:
     new = min(192, config.context - 16)
     ids = torch.randint(remi.bar_id, remi.vocab_size, (config.batch, 16), device=model.device)
     prompts, options = ids.tolist(), {"do_sample": True, "top_k": 0, "use_cache": True}
-    decoding, speed = Decoding(max_new_tokens=new), choose_speed("auto", model.device)
+    decoding, speed = Decoding(max_new_tokens=new), choose_speed(config.speed, model.device)
 
     def ours(dtype: torch.dtype | None = speed.dtype) -> float:
         def run() -> None:
@@ -237,6 +238,7 @@ def bench_grpo(config: BenchConfig) -> dict[str, Any]:
             judges=[judge for judge in DEFAULT_JUDGES if not judge.startswith("style")],
             prompt_tokens=[8, 24],
             prompts=config.batch,
+            speed=config.speed,
             **common,
         )
         target = next(iter(corpus.remi.style_ids))
@@ -304,7 +306,7 @@ def bench_evaluate(config: BenchConfig) -> dict[str, Any]:
     remi = vocabulary(config)
     torch.manual_seed(0)
     model = new_policy(config.size, remi, config.context).to(device()).eval()
-    new, speed = min(192, config.context // 2), choose_speed("auto", device())
+    new, speed = min(192, config.context // 2), choose_speed(config.speed, device())
     prompt = min(64, config.context - new)
     windows, piece = sample_windows(demo_table(remi), remi, config.batch, prompt + new, np.random.default_rng(0))
     ids, work, seed = windows[:, :prompt].tolist(), piece.astype(str), np.zeros(config.batch, np.int64)
