@@ -282,9 +282,15 @@ def shape(run: TrainedRun) -> list[tuple[str, str]]:
         ("parameters", parameters),
         *((name, str(getattr(config, key))) for name, key in sizes.items() if getattr(config, key, None)),
         ("context", f"{run.context} tokens" if run.context else "no limit in the configuration"),
-        ("vocabulary", f"{remi.vocab_size} tokens: REMI of MidiTok, {STEPS_PER_QUARTER} positions per beat"),
+        ("vocabulary", _vocabulary(remi)),
         ("styles", ", ".join(f"`{style.upper()}_None`" for style in remi.style_ids) or "none"),
     ]
+
+
+def _vocabulary(remi: Remi) -> str:
+    loudness = "" if remi.velocity else ", without velocity"
+    merges = f", {remi.merges} of them merged inside an onset" if remi.merges else ""
+    return f"{remi.vocab_size} tokens{merges}: REMI of MidiTok, {STEPS_PER_QUARTER} positions per beat{loudness}"
 
 
 def protocol(contents: RepositoryContents) -> list[str]:
@@ -413,7 +419,7 @@ def limits(contents: RepositoryContents) -> list[str]:
         low, high = PITCH_RANGE
         lines = [
             f"Pitches {low} to {high}; bars of 1 to {MAX_BEATS[4]} quarters or 1 to {MAX_BEATS[8]} eighths. Tempo, "
-            "pedal and exact dynamics are not modelled; a MIDI file has one tempo.",
+            f"pedal and {'exact ' * run.remi.velocity}dynamics are not modelled; a MIDI file has one tempo.",
             "" if run.remi.multi else "One instrument: a piece for several is written as one part.",
             f"Context of {run.context} tokens: earlier music is not seen." if run.context else "",
         ]
@@ -496,7 +502,7 @@ def example(remi: Remi) -> str:
 
 
 def _prompt(run: TrainedRun) -> str:
-    return " ".join(["BOS_None", *([f"{run.style.upper()}_None"] if run.style else []), "Bar_None"])
+    return " ".join(["BOS_None", *([f"{run.style.upper()}_None"] if run.style else [])])
 
 
 def _size(run: TrainedRun) -> str:
