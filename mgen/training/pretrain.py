@@ -133,7 +133,7 @@ class PretrainTrainer(CompiledSteps, VerifiedCheckpoints, Trainer):  # type: ign
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The next-token loss of real music plus the penalty, both per token of real music."""
-        penalty = None if self.penalty is None else self.penalty.prepare(self.model, inputs)
+        penalty = None if self.penalty is None else self.penalty.prepare(self.model, inputs, self.speed.dtype)
         index = inputs.pop("index")
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if self.penalty is not None and penalty is not None:

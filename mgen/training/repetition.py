@@ -39,8 +39,13 @@ class Penalty(Protocol):
         """Of a penalised token, next to 1 for a token of real music."""
         ...
 
-    def prepare(self, model: PreTrainedModel, batch: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+    def prepare(
+        self, model: PreTrainedModel, batch: dict[str, Any], dtype: torch.dtype | None = None
+    ) -> Callable[[Tensor], Tensor]:
         """Takes what is meant for the penalty out of the batch, or changes its rows.
+
+        Args:
+            dtype: of matrix products, if the model is to be sampled from; by default that of its weights.
 
         Returns:
             (B, T, V) logits -> the sum of the penalty over the batch, in nats.
@@ -57,7 +62,9 @@ class CopyPenalty:
     free: int  # copies that are not judged
     ratio: float  # wanted ratio of the probabilities of a token in a copy and in the one before
 
-    def prepare(self, model: PreTrainedModel, batch: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+    def prepare(
+        self, model: PreTrainedModel, batch: dict[str, Any], dtype: torch.dtype | None = None
+    ) -> Callable[[Tensor], Tensor]:
         copies = batch.pop("copies")
         judged = torch.from_numpy(pitch_tokens(self.remi)).to(copies.device)
         return partial(
@@ -83,7 +90,9 @@ class OwnPenalty:
     free: int  # times that an n-gram may occur
     items: ItemShare
 
-    def prepare(self, model: PreTrainedModel, batch: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+    def prepare(
+        self, model: PreTrainedModel, batch: dict[str, Any], dtype: torch.dtype | None = None
+    ) -> Callable[[Tensor], Tensor]:
         ids, labels = batch["input_ids"], batch["labels"]
         prompt, new = (int(share * ids.shape[1]) for share in (PROMPT, NEW))
         whole = (labels[:, :prompt] != NOT_TRAINED).all(1).tolist()
@@ -91,7 +100,8 @@ class OwnPenalty:
         penalised = torch.zeros_like(ids, dtype=torch.bool)
         if rows:
             ends = self.remi.eos_id, self.remi.pad_id
-            drawn = sample(model, ids[rows, :prompt].tolist(), Decoding(temperature=0, max_new_tokens=new), *ends)
+            greedy = Decoding(temperature=0, max_new_tokens=new)
+            drawn = sample(model, ids[rows, :prompt].tolist(), greedy, *ends, dtype=dtype)
             end = prompt + drawn.token_ids.shape[1]
             ids[rows, prompt:], labels[rows, prompt:] = self.remi.pad_id, NOT_TRAINED
             ids[rows, prompt:end] = drawn.token_ids
