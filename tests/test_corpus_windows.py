@@ -9,7 +9,9 @@ from critics.sequence import transpose_rows
 from mgen.corpus.repetition import copies_at_end
 from mgen.corpus.shards import Corpus
 from mgen.corpus.windows import item_rng, training_sequence, window_counts
+from mgen.errors import MgenError
 from mgen.evaluation import baselines
+from mgen.models.transformer import check_vocabulary
 from mgen.notes import Notes
 from mgen.sampling.prompts import draw_prompts
 
@@ -115,3 +117,12 @@ def test_rows_of_a_critic_are_transposed_as_music(corpus, pieces):
         assert n > 10 and len(set((second[:n] - first[:n]).tolist())) == 1
         shifts.add(int(second[0] - first[0]))
     assert len(shifts) > 3
+
+
+def test_a_policy_of_other_merges_is_refused(corpus):
+    table = corpus.table("valid")
+    other = corpus.remi.base.learn_merges([table[i] for i in range(len(table))], 200)
+    for remi in (other, corpus.remi.base):
+        with pytest.raises(MgenError, match=r"policy: its tokenizer .* is not that of .*merges") as raised:
+            check_vocabulary("policy", remi, "corpus", corpus.remi)
+        assert "\n" not in str(raised.value)

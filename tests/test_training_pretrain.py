@@ -197,5 +197,5 @@ def test_corpus_and_model_with_other_tokens_do_not_mix(small_corpus, tmp_path):
     from mgen.models.transformer import check_vocabulary
 
     corpus = Corpus.open(small_corpus)
-    with pytest.raises(MgenError, match="same recipe and styles"):
+    with pytest.raises(MgenError, match="same recipe, styles, velocity and merges"):
         check_vocabulary("model", Remi.build(("jazz", "other"), multi=True), small_corpus, corpus.remi)

@@ -37,7 +37,8 @@ def learn(miditok: REMI, words: Counter[str], count: int) -> REMI:
     config = copy.deepcopy(miditok.config)
     config.encode_ids_split = "no"  # MidiTok would mark the start of each bar with a token
     trained = REMI(config)
-    trained.train(len(trained.vocab) + count, "BPE", iterator=list(words.elements()))
+    silent = {"progress_format": "silent"}  # its progress bar would leave empty lines in the output
+    trained.train(len(trained.vocab) + count, "BPE", iterator=list(words.elements()), **silent)
     return trained
 
 

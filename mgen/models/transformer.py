@@ -158,6 +158,6 @@ def check_vocabulary(folder: Path | str, remi: Remi, corpus: Path | str, corpus_
     if remi.fingerprint != corpus_remi.fingerprint:
         raise MgenError(
             f"{folder}: its tokenizer ({remi.fingerprint}, {remi.vocab_size} tokens) is not that of {corpus} "
-            f"({corpus_remi.fingerprint}, {corpus_remi.vocab_size} tokens); prepare the corpus with the same recipe "
-            "and styles, or pretrain on this corpus"
+            f"({corpus_remi.fingerprint}, {corpus_remi.vocab_size} tokens); prepare the corpus with the same recipe, "
+            "styles, velocity and merges (which are learned from it), or pretrain on this corpus"
         )
