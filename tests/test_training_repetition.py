@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -161,21 +162,21 @@ def test_the_fourth_pitch_of_a_repeated_4_gram_is_penalised(remi):
     assert np.flatnonzero(repeated_pitches(ids, remi, free=2)).tolist() == [pitches[11]]
 
 
-def test_own_completions_replace_the_end_of_some_rows(remi, tiny_policy):
+def test_own_completions_are_the_end_of_some_rows(remi, tiny_policy):
     policy = tiny_policy(initializer_range=0.3)
-    ids = torch.from_numpy(np.tile(music(remi, [60], [62], [64], [65]), (4, 1)))
-    batch = {"input_ids": ids.clone(), "labels": ids.clone(), "index": torch.tensor([4, 5, 6, 7])}
-    penalty = OwnPenalty(1.0, remi, 1, ItemShare(0.5, 6)).prepare(policy, batch)
-    assert (batch["input_ids"][:3] == ids[:3]).all() and (batch["labels"][:3] == ids[:3]).all()
-    assert (batch["input_ids"][3, :6] == ids[3, :6]).all() and (
-        batch["labels"][3] == torch.tensor([*ids[3, :6], *[-100] * 18])
-    ).all()
-    own = batch["input_ids"][3]
+    ids = music(remi, [60], [62], [64], [65])
+    own = OwnPenalty(1.0, remi, 1, ItemShare(0.5, 6), prompt=6, new=20)
+    items = [{"input_ids": ids, "index": np.array(index)} for index in range(4, 8)]
+    batch = own.collate(items, partial(collate, pad_id=remi.pad_id))
+    assert (batch["labels"] != -100).sum(1).tolist() == [24, 24, 24, 6]
+    penalty = own.prepare(policy, batch)
+    assert batch["input_ids"].shape == batch["labels"].shape == (4, 26)
+    assert (batch["input_ids"][:3, :24].numpy() == ids).all() and (batch["labels"] != -100).sum() == 3 * 24 + 6
+    completed = batch["input_ids"][3]
+    assert (completed[:6].numpy() == ids[:6]).all()
     with torch.no_grad():
-        logits = policy(input_ids=own[None]).logits
-        assert (logits[0, 5:17].argmax(-1) == own[6:18]).all() and (own[18:] == remi.pad_id).all()
-        found = repeated_pitches(own.numpy(), remi, 1)
-        expected = sum(
-            -math.log(1 - logits[0, at - 1].softmax(-1)[own[at]].item()) for at in np.flatnonzero(found) if at >= 6
-        )
-        assert penalty(policy(input_ids=batch["input_ids"]).logits).item() == pytest.approx(expected, rel=1e-4)
+        logits = policy(input_ids=batch["input_ids"]).logits
+    assert (logits[3, 5:25].argmax(-1) == completed[6:]).all()
+    at = np.flatnonzero(repeated_pitches(completed.numpy(), remi, 1))
+    expected = [-math.log(1 - logits[3, i - 1].softmax(-1)[completed[i]].item()) for i in at if i >= 6]
+    assert expected and penalty(logits).item() == pytest.approx(sum(expected), rel=1e-4)

@@ -62,13 +62,15 @@ class PretrainTrainer(CompiledSteps, VerifiedCheckpoints, Trainer):  # type: ign
         self.penalty = penalty
         self.speed, self.progress = speed, progress
         self.eval_collator = partial(collate, pad_id=remi.pad_id)
-        pad_to = train.context if speed.compiled else None
+        collator = partial(self.eval_collator, pad_to=train.context if speed.compiled else None)
+        if isinstance(penalty, OwnPenalty):
+            collator = partial(penalty.collate, collator=collator)
         super().__init__(
             model=model,
             args=args,
             train_dataset=train,
             eval_dataset=valid,
-            data_collator=partial(self.eval_collator, pad_to=pad_to),
+            data_collator=collator,
             processing_class=remi.tokenizer(),
             **rest,
         )

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
 from mgen.arrays import Longs, Mask
@@ -28,7 +29,6 @@ from mgen.sampling.rollout import sample
 
 LEAST = 1e-6  # of 1 - |p - target|, so that its logarithm is finite
 N = 4  # pitches in an n-gram, as in the metric `loop_rate`
-PROMPT, NEW = 0.25, 0.5  # shares of a sequence, for a completion of the model
 
 
 class Penalty(Protocol):
@@ -80,7 +80,7 @@ class CopyPenalty:
 
 @dataclass(frozen=True)
 class OwnPenalty:
-    """Unlikelihood on repeated pitch 4-grams of the model's own greedy completions, which replace the end of some rows.
+    """Unlikelihood on repeated pitch 4-grams of the model's own greedy completions, which are the end of some rows.
 
     Source: Welleck et al. 2019, arXiv:1908.04319, section 5.2 (there without `free`).
     """
@@ -88,26 +88,36 @@ class OwnPenalty:
     weight: float
     remi: Remi
     free: int  # times that an n-gram may occur
-    items: ItemShare
+    items: ItemShare  # that end with a completion
+    prompt: int  # tokens of real music before the completion
+    new: int  # most tokens of the completion
+
+    def collate(self, items: list[dict[str, Any]], collator: Callable[[list[dict[str, Any]]], Any]) -> Any:
+        """A batch in which the items that are to be completed have been cut."""
+        cut = [
+            {**item, "input_ids": item["input_ids"][: self.prompt]} if self.items.has(int(item["index"])) else item
+            for item in items
+        ]
+        return collator(cut)
 
     def prepare(
         self, model: PreTrainedModel, batch: dict[str, Any], dtype: torch.dtype | None = None
     ) -> Callable[[Tensor], Tensor]:
-        ids, labels = batch["input_ids"], batch["labels"]
-        prompt, new = (int(share * ids.shape[1]) for share in (PROMPT, NEW))
-        whole = (labels[:, :prompt] != NOT_TRAINED).all(1).tolist()
-        rows = [row for row, item in enumerate(batch["index"].tolist()) if self.items.has(item) and whole[row]]
+        wider = (0, max(self.prompt + self.new - batch["input_ids"].shape[1], 0))
+        ids = pad(batch["input_ids"], wider, value=self.remi.pad_id)
+        labels = pad(batch["labels"], wider, value=NOT_TRAINED)
+        complete = (labels[:, : self.prompt] != NOT_TRAINED).all(1).tolist()
+        rows = [row for row, item in enumerate(batch["index"].tolist()) if self.items.has(item) and complete[row]]
         penalised = torch.zeros_like(ids, dtype=torch.bool)
         if rows:
+            greedy = Decoding(temperature=0, max_new_tokens=self.new)
             ends = self.remi.eos_id, self.remi.pad_id
-            greedy = Decoding(temperature=0, max_new_tokens=new)
-            drawn = sample(model, ids[rows, :prompt].tolist(), greedy, *ends, dtype=dtype)
-            end = prompt + drawn.token_ids.shape[1]
-            ids[rows, prompt:], labels[rows, prompt:] = self.remi.pad_id, NOT_TRAINED
-            ids[rows, prompt:end] = drawn.token_ids
+            drawn = sample(model, ids[rows, : self.prompt].tolist(), greedy, *ends, dtype=dtype).token_ids
+            ids[rows, self.prompt : self.prompt + drawn.shape[1]] = drawn
             found = [repeated_pitches(row, self.remi, self.free) for row in ids[rows].cpu().numpy()]
             penalised[rows] = torch.from_numpy(np.stack(found)).to(ids.device)
-            penalised[:, :prompt] = False
+            penalised[:, : self.prompt] = False
+        batch |= {"input_ids": ids, "labels": labels}
         return partial(unlikelihood_loss, ids=ids, penalised=penalised)
 
 

@@ -218,7 +218,7 @@ def _penalty(config: PretrainConfig, remi: Remi, length: int) -> Penalty | None:
         return CopyPenalty(weight, remi, free, config.repetition_ratio)
     if config.repetition == "own":  # complete batches, because sampling a row takes almost as long as sampling a batch
         items = ItemShare(config.repetition_share, _first_penalised(config, length), config.train_batch_size)
-        return OwnPenalty(weight, remi, free, items)
+        return OwnPenalty(weight, remi, free, items, prompt=config.context // 4, new=config.context // 2)
     return None
 
 
