@@ -337,7 +337,8 @@ class Remi:
         """Decodes token ids to notes like MidiTok's decoder, rounded down to grid steps; see `Notes.from_ids`.
 
         Any ids can be decoded: a token that the grammar does not allow at its place is counted in `n_broken` and
-        otherwise has the same effect as in MidiTok.
+        otherwise has the same effect as in MidiTok. A merged token counts once, however many of its base tokens are
+        broken, and completes as many notes as it contains.
         """
         rows = [np.asarray(row, dtype=np.int64).reshape(-1) for row in ids]
         pieces = len(rows)
