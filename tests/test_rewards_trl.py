@@ -56,6 +56,16 @@ def test_the_prompt_is_not_judged_but_a_note_that_it_began_is():
     assert notes.n_broken.tolist() == [0]
 
 
+def test_notes_of_merged_tokens_are_those_of_a_completion():
+    words = [*BAR, "Pitch_60", VELOCITY, DURATION, "Pitch_64", VELOCITY, DURATION]
+    remi = REMI.learn_merges([np.array(_ids(words))] * 3, 40)
+    completion = remi.read(" ".join(words)).tolist()
+    assert remi.notes_in[completion].max() == 2
+    notes = Decoder(remi)(["".join(PROMPT)], [[*completion, remi.eos_id]])
+    assert notes.pitch.tolist() == [60, 64] and notes.token.tolist() == [len(completion) - 1] * 2
+    assert notes.n_tokens.tolist() == [len(completion) + 1] and notes.n_broken.tolist() == [0]
+
+
 def test_what_follows_the_end_is_cut_and_what_precedes_it_is_judged():
     whole, cut_short = _bar(60), _bar(60)[:-1]
     completions = [
