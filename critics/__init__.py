@@ -20,12 +20,13 @@ from critics.style import StyleCritic
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.runs.judges import JudgeFactory
+from mgen.speed import PLAIN, Speed
 
 
-def _style(remi: Remi, critic: str = "", credit: bool = False) -> StyleCritic:
+def _style(remi: Remi, critic: str = "", credit: bool = False, speed: Speed = PLAIN) -> StyleCritic:
     if not critic:
         raise MgenError("judges names style: expected --critic FOLDER of a style critic; train one with mgen critic")
-    return StyleCritic.from_pretrained(critic, remi, credit)
+    return StyleCritic.from_pretrained(critic, remi, credit, speed)
 
 
 def _realism(remi: Remi, run: Path | None = None) -> RealismCritic:

@@ -29,6 +29,7 @@ from mgen.errors import MgenError
 from mgen.models.pretrained import load_model
 from mgen.models.transformer import context_length, llama_config, load_policy
 from mgen.notes import Notes
+from mgen.speed import PLAIN, Speed
 from mgen.stored import explain_damage, read_json
 
 FILE = "critic.json"
@@ -44,12 +45,13 @@ class SequenceCritic:
         model: the network; `num_labels` is 1.
         remi: the encoding that its vocabulary is.
         max_tokens: longer pieces are cut to this length; the EOS that follows is where the logit is read.
+        speed: precision of the layers; the last, which gives the logit, stays in float32.
 
     Raises:
         MgenError: The network is too short for `max_tokens`, or its vocabulary is not that of `remi`.
     """
 
-    def __init__(self, model: PreTrainedModel, remi: Remi, max_tokens: int) -> None:
+    def __init__(self, model: PreTrainedModel, remi: Remi, max_tokens: int, speed: Speed = PLAIN) -> None:
         context = context_length(model.config)
         if max_tokens + 1 > context:
             raise MgenError(
@@ -58,7 +60,7 @@ class SequenceCritic:
         if model.config.vocab_size != remi.vocab_size:
             sizes = f"the network has {model.config.vocab_size} tokens, its encoding {remi.vocab_size}"
             raise MgenError(f"{sizes}; train the critic on this corpus")
-        self.model, self.remi, self.max_tokens = model, remi, max_tokens
+        self.model, self.remi, self.max_tokens, self.speed = model, remi, max_tokens, speed
         self._canonical = _with_one_velocity(remi)
 
     @classmethod
@@ -70,6 +72,7 @@ class SequenceCritic:
         max_tokens: int | None = None,
         label: str = "yes",
         seed: int = 0,
+        speed: Speed = PLAIN,
     ) -> SequenceCritic:
         """Builds an untrained network.
 
@@ -95,7 +98,7 @@ class SequenceCritic:
                 model = classifier(policy.config, label)
                 model.base_model.load_state_dict(policy.base_model.state_dict())
         model.to(PartialState().device)
-        return cls(model, remi, max_tokens or context_length(model.config) - 1)
+        return cls(model, remi, max_tokens or context_length(model.config) - 1, speed)
 
     def rows(self, notes: Notes) -> list[TokenRow]:
         """Encodes B pieces for the network: canonical ids, one velocity, cut to `max_tokens`, then EOS."""
@@ -112,6 +115,16 @@ class SequenceCritic:
         """(B,) raw logit of each piece."""
         return self.row_logits(self.rows(notes), batch_size)
 
+    def batch_logits(self, ids: Tensor) -> Tensor:
+        """(B,) float32 logits of ids (B, T) padded on the right."""
+        # No attention mask: behind a causal mask nothing attends to padding on the right.
+        if self.speed.dtype is None:
+            return self.model(input_ids=ids).logits[:, 0].float()  # type: ignore[no-any-return]
+        with self.speed.autocast(ids.device):
+            hidden = self.model.base_model(input_ids=ids).last_hidden_state
+        last = (ids != self.remi.pad_id).sum(1) - 1
+        return self.model.score(hidden[torch.arange(len(ids), device=ids.device), last].float())[:, 0]  # type: ignore[no-any-return]
+
     @torch.no_grad()
     def row_logits(self, rows: Sequence[TokenRow], batch_size: int = 64) -> NDArray[np.float32]:
         """(B,) raw logit of each row. Rows of similar length share a batch, to save time."""
@@ -121,8 +134,7 @@ class SequenceCritic:
         self.model.eval()
         for begin in range(0, len(order), batch_size):
             part = order[begin : begin + batch_size]
-            # No attention mask: behind a causal mask nothing attends to padding on the right.
-            out[part] = self.model(input_ids=self.pad([rows[i] for i in part])).logits[:, 0].float().cpu().numpy()
+            out[part] = self.batch_logits(self.pad([rows[i] for i in part])).cpu().numpy()
         self.model.train(training)
         return out
 
@@ -140,7 +152,9 @@ class SequenceCritic:
         (folder / FILE).write_text(json.dumps({"max_tokens": self.max_tokens, **facts}, indent=1))
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str, remi: Remi | None = None) -> tuple[SequenceCritic, dict[str, Any]]:
+    def from_pretrained(
+        cls, folder: Path | str, remi: Remi | None = None, speed: Speed = PLAIN
+    ) -> tuple[SequenceCritic, dict[str, Any]]:
         """Reads what `save_pretrained` wrote: the critic and its facts.
 
         Args:
@@ -161,7 +175,7 @@ class SequenceCritic:
         if remi is not None:
             _check_fingerprint(folder, own, remi)
         model = load_model(folder, classifier_class)
-        return cls(model.to(PartialState().device).eval(), own, max_tokens), facts
+        return cls(model.to(PartialState().device).eval(), own, max_tokens, speed), facts
 
 
 def _with_one_velocity(remi: Remi) -> NDArray[np.int64]:

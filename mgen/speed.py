@@ -54,10 +54,22 @@ class SpeedOptions:
 
     def set_precision(self) -> None:
         """Sets what `TrainingArguments` have for it."""
-        device = "cuda" if torch.cuda.is_available() and not self.use_cpu else "cpu"
         if self.bf16 is None:
-            self.bf16 = choose_speed(self.speed, device).bf16
-        self.use_cpu |= self.bf16 and device == "cpu"  # or transformers takes bf16 on a CPU for an accident
+            self.bf16 = choose_speed(self.speed, self._device).bf16
+        self.use_cpu |= self.bf16 and self._device == "cpu"  # or transformers takes bf16 on a CPU for an accident
+
+    def chosen_speed(self, work: float = 0.0) -> Speed:
+        """As `choose_speed`, in the precision that was set."""
+        speed = choose_speed(self.speed, self._device, work)
+        if self.bf16 == speed.bf16:
+            return speed
+        precision = "bf16 autocast" if self.bf16 else "float32"
+        reason = f"speed: {precision}, {'compiled' if speed.compiled else 'eager'} (bf16 {str(self.bf16).lower()})"
+        return Speed(torch.bfloat16 if self.bf16 else None, speed.compiled, reason)
+
+    @property
+    def _device(self) -> str:
+        return "cuda" if torch.cuda.is_available() and not self.use_cpu else "cpu"
 
 
 PLAIN = Speed(None, False, "speed: float32, eager (plain)")

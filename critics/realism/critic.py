@@ -36,6 +36,7 @@ from mgen.runs.checkpoints import checkpoint_folders, is_complete
 from mgen.runs.divergence import weight_norm
 from mgen.runs.folder import CHECKPOINTS
 from mgen.runs.judges import DISCRIMINATOR_FILE, REALISM_FOLDER, run_config
+from mgen.speed import PLAIN
 from mgen.stats.calibration import Calibration, expected_calibration_error, fit_calibration, read_calibration
 from mgen.stored import explain_damage
 
@@ -105,7 +106,7 @@ class RealismCritic:
         origin: of a run's discriminator: a phrase that states which checkpoint it is from.
 
     Args:
-        network: gives a piece one raw logit.
+        network: gives a piece one raw logit. With spectral norms it runs in float32.
         against: `current` or `reference`: the policy that the generated music is sampled from.
         seed: of the draws from the buffer and of transpositions. Critics that get the same batches with the same seed
             stay equal bit by bit, on one kind of machine.
@@ -119,6 +120,8 @@ class RealismCritic:
         self.clip, self.worst, self.min_notes = options.clip, -options.clip, options.min_notes
         self.calibration = Calibration(0.0, 0.0)  # until the first batch all scores are 0
         bound_spectral_norms(network.model, options.spectral_norm, seed)
+        if options.spectral_norm != "none":
+            network.speed = PLAIN  # the power iteration of torch needs float32
         self.optimizer = torch.optim.AdamW(
             network.model.parameters(), lr=options.learning_rate, betas=(0.9, 0.95), weight_decay=0.01
         )
@@ -248,8 +251,7 @@ class RealismCritic:
         target = torch.full((len(ids),), options.smoothing, device=ids.device)
         target[:n_real] = 1 - options.smoothing
         if not options.gradient_penalty:
-            logits = model(input_ids=ids).logits[:, 0]
-            return binary_cross_entropy_with_logits(logits.float(), target)
+            return binary_cross_entropy_with_logits(self.network.batch_logits(ids), target)
         embedded: list[Tensor] = []
         hook = model.get_input_embeddings().register_forward_hook(lambda _layer, _ids, out: embedded.append(out))
         try:

@@ -21,6 +21,7 @@ from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.judgement import Judgement
 from mgen.notes import Notes
+from mgen.speed import PLAIN, Speed
 from mgen.stats.calibration import Calibration, read_calibration
 from mgen.stored import explain_damage, finite, read_json
 
@@ -129,12 +130,15 @@ class StyleCritic:
         (folder / FILE).write_text(json.dumps({**about, **model_facts, **facts}, indent=1))
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str, remi: Remi | None = None, credit: bool = False) -> StyleCritic:
+    def from_pretrained(
+        cls, folder: Path | str, remi: Remi | None = None, credit: bool = False, speed: Speed = PLAIN
+    ) -> StyleCritic:
         """Reads what `save_pretrained` wrote.
 
         Args:
             remi: encoding of the music to be judged, if it must be the critic's own; features need none.
             credit: give credit per bar.
+            speed: precision of a network of tokens.
 
         Raises:
             MgenError: The folder holds no style critic, one of another vocabulary, or one of an older mgen.
@@ -156,7 +160,7 @@ class StyleCritic:
             if facts["input"] == "features":
                 model = FeatureModel.load(folder, facts)
             else:
-                network, _ = SequenceCritic.from_pretrained(folder, remi)
+                network, _ = SequenceCritic.from_pretrained(folder, remi, speed)
                 model = TokenModel(network, read_calibration(facts["calibration"]))
             least, worst = int(finite(facts["min_notes"])), finite(facts["worst"])
             if not facts["positive"] or not isinstance(facts["positive"], str) or least < 0 or worst >= 0:

@@ -207,7 +207,7 @@ class StyleTrainer(VerifiedCheckpoints, Trainer):  # type: ignore[misc]
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Cross-entropy in nats and AUC on the valid excerpts."""
-        network = SequenceCritic(self.accelerator.unwrap_model(self.model), self.network.remi, self.network.max_tokens)
+        network = self.network
         logits = torch.from_numpy(network.logits(self.valid.notes, self.args.eval_batch_size))
         labels = torch.from_numpy(self.valid.positive)
         metrics = {

@@ -36,7 +36,7 @@ from mgen.render.charts import reliability_svg
 from mgen.runs.checkpoints import check_saving, replace_folder
 from mgen.runs.interruptions import resumable
 from mgen.runs.metrics import Progress
-from mgen.runs.run import Run
+from mgen.runs.run import Run, on_main_process
 from mgen.runs.tracking import TrackingOptions, check_tracking
 from mgen.speed import SpeedOptions
 from mgen.stats.calibration import Calibration, expected_calibration_error, fit_calibration
@@ -227,8 +227,9 @@ def _train_on_tokens(config: CriticConfig, corpus: Corpus, progress: Progress | 
         return windows(split).draw(n, config.max_tokens, np.random.default_rng([config.seed, n]))
 
     valid, test = draw("valid", config.valid_excerpts), draw("test", config.test_excerpts)
+    speed = config.chosen_speed()
     network = SequenceCritic.new(
-        corpus.remi, config.init or None, config.size, config.max_tokens, config.positive, config.seed
+        corpus.remi, config.init or None, config.size, config.max_tokens, config.positive, config.seed, speed
     )
     run = _open_run(config, corpus)
     if run.finished:
@@ -244,6 +245,8 @@ def _train_on_tokens(config: CriticConfig, corpus: Corpus, progress: Progress | 
         corrupted=config.corrupted,
         seed=config.seed,
     )
+    progress = on_main_process(progress)
+    run.record_speed(speed, progress)
     trainer = StyleTrainer(network, config, dataset, valid)
     run.follow(trainer, progress)
     trainer.train(resume_from_checkpoint=run.last_checkpoint())

@@ -175,7 +175,8 @@ def _evaluate_models(
 ) -> EvaluateResult:
     corpus = Corpus.open(config.corpus)
     progress = progress or (lambda line: None)
-    progress(choose_speed(config.speed, _device()).reason)
+    speed = choose_speed(config.speed, _device()).reason
+    progress(speed)
     constants = {constant.name: getattr(config, constant.name) for constant in fields(Protocol)}
     protocol = Protocol(**{**constants, "target": target_style(config.target, corpus.remi.style_ids)})
     evaluation = run_protocol(
@@ -190,7 +191,7 @@ def _evaluate_models(
     folders = {name: paths[0].parent for name, paths in parse_models(config.model).items()}
     page = evaluation_page(evaluation, folders, f"mgen: {', '.join(folders)}", config.examples)
     evaluation.write_samples(out / "samples", config.samples)
-    facts = evaluation.to_json()
+    facts = evaluation.to_json() | {"speed": speed}
     _write(out, facts, page)
     return EvaluateResult(out, facts, evaluation)
 

@@ -255,6 +255,7 @@ def run_finetune(config: FinetuneConfig, progress: Progress | None = None) -> Tr
     if run.finished:
         return _result(run, already_finished=True)
     progress = on_main_process(progress)
+    run.record_speed(config.chosen_speed(), progress)
     reference, _ = load_policy(config.policy)
     prompts = PromptMix(
         corpus, config.target, config.transfer_share, config.prompt_tokens, config.max_completion_length, config.seed
@@ -321,10 +322,10 @@ def available_judges(
     Raises:
         MgenError: No judge is left.
     """
-    remi, discriminators = prompts.corpus.remi, []
+    remi, discriminators, speed = prompts.corpus.remi, [], config.chosen_speed()
 
     def realism() -> RealismCritic:
-        network = SequenceCritic.new(remi, config.policy, label="real", seed=config.seed)
+        network = SequenceCritic.new(remi, config.policy, label="real", seed=config.seed, speed=speed)
         discriminators.append(RealismCritic(network, config.realism_options(), config.realism_against, config.seed))
         return discriminators[0]
 
@@ -335,6 +336,7 @@ def available_judges(
         bands=bands,
         critic=config.critic,
         credit=bool(config.style_credit),
+        speed=speed,
     )
     if not judges:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items()) or "none was named"

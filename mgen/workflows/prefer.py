@@ -162,8 +162,10 @@ def run_prefer(config: Any, progress: Progress | None = None) -> TrainingResult:
     run = Run.open(config.out, "prefer", as_dict(config), seed=config.seed, data=data)
     if run.finished:
         return _result(run, already_finished=True)
+    progress = on_main_process(progress)
+    run.record_speed(config.chosen_speed(), progress)
     train_model = _train_policy if config.method == "dpo" else _train_reward_model
-    model, margins, steps = train_model(run, config, policy, remi, train, valid, on_main_process(progress))
+    model, margins, steps = train_model(run, config, policy, remi, train, valid, progress)
     run.save_model(model, remi)
     run.finish(
         method=config.method,

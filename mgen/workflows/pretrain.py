@@ -28,7 +28,7 @@ from mgen.runs.run import Run, TrainingResult, on_main_process
 from mgen.runs.sample_callback import fixed_prompts
 from mgen.runs.tracking import SampleOptions, attach_samples, check_tracking
 from mgen.sampling.prompts import check_style
-from mgen.speed import SpeedOptions, choose_speed
+from mgen.speed import SpeedOptions
 from mgen.training.muon import MuonAdamW
 from mgen.training.pretrain import PretrainTrainer
 from mgen.training.repetition import CopyPenalty, OwnPenalty, Penalty
@@ -165,7 +165,7 @@ def run_pretrain(config: PretrainConfig, progress: Progress | None = None) -> Tr
     policy = initial or new_policy(config.size, corpus.remi, config.context, config.dropout)
     progress = on_main_process(progress)
     work = 6.0 * policy.num_parameters() * config.max_steps * batch * config.context
-    speed = choose_speed(config.speed, config.device, work)
+    speed = config.chosen_speed(work)
     run.record_speed(speed, progress)
     callbacks = [EarlyStoppingCallback(config.patience)] if config.patience else []
     options: dict[str, Any] = {"penalty": _penalty(config, corpus.remi, length), "callbacks": callbacks}
