@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -169,7 +170,7 @@ def test_own_completions_are_the_end_of_some_rows(remi, tiny_policy):
     items = [{"input_ids": ids, "index": np.array(index)} for index in range(4, 8)]
     batch = own.collate(items, partial(collate, pad_id=remi.pad_id))
     assert (batch["labels"] != -100).sum(1).tolist() == [24, 24, 24, 6]
-    penalty = own.prepare(policy, batch)
+    own.prepare(policy, batch)
     assert batch["input_ids"].shape == batch["labels"].shape == (4, 26)
     assert (batch["input_ids"][:3, :24].numpy() == ids).all() and (batch["labels"] != -100).sum() == 3 * 24 + 6
     completed = batch["input_ids"][3]
@@ -177,6 +178,16 @@ def test_own_completions_are_the_end_of_some_rows(remi, tiny_policy):
     with torch.no_grad():
         logits = policy(input_ids=batch["input_ids"]).logits
     assert (logits[3, 5:25].argmax(-1) == completed[6:]).all()
-    at = np.flatnonzero(repeated_pitches(completed.numpy(), remi, 1))
-    expected = [-math.log(1 - logits[3, i - 1].softmax(-1)[completed[i]].item()) for i in at if i >= 6]
-    assert expected and penalty(logits).item() == pytest.approx(sum(expected), rel=1e-4)
+
+
+def test_repetitions_in_a_completion_are_penalised(remi, tiny_policy, monkeypatch):
+    ids = torch.from_numpy(music(remi, *[[60, 62]] * 4))  # 8 pitches, 10 tokens a bar
+    drawn = SimpleNamespace(token_ids=ids[None, 10:])
+    monkeypatch.setattr("mgen.training.repetition.sample", lambda *_, **__: drawn)
+    policy, own = tiny_policy(), OwnPenalty(1.0, remi, 1, ItemShare(1.0, 0), prompt=10, new=30)
+    items = [{"input_ids": ids.numpy(), "index": np.array(0)}]
+    penalty = own.prepare(policy, own.collate(items, partial(collate, pad_id=remi.pad_id)))
+    logits = policy(input_ids=ids[None]).logits
+    places = np.flatnonzero(remi.kind[ids] == Kind.PITCH)[5:]  # 60 62 60 62 | 60 62: the sixth ends a repeated 4-gram
+    expected = [-math.log(1 - logits[0, place - 1].softmax(-1)[ids[place]].item()) for place in places]
+    assert penalty(logits).item() == pytest.approx(sum(expected), rel=1e-5)
