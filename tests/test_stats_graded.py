@@ -14,7 +14,7 @@ from mgen.stats.intervals import Interval
 from mgen.stats.two_sample import first_notes
 from mgen.transforms.corruptions import CORRUPTIONS
 
-N = 80
+N = 90
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def found(music: tuple[Notes, Notes]) -> GradedTest:
 
 
 def test_more_notes_make_it_easier(found):
-    assert 0.5 < found.auc[8].value < found.auc[24].value
+    assert found.auc[24].value > max(0.65, found.auc[8].value + 0.1)
     for cell in (found.auc[8], found.auc[24], found.until[0.75]):
         assert cell.low <= cell.value <= cell.high
 

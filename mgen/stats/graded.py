@@ -33,7 +33,7 @@ from mgen.stats.two_sample import (
 
 LENGTHS = (8, 12, 16, 24, 36, 50, 100)  # notes of the excerpts
 THRESHOLDS = (0.65, 0.75, 0.9)  # AUCs whose number of notes is reported
-FEWEST = 64  # pieces per side; a length that fewer have is not measured
+FEWEST = 80  # pieces per side; a length that fewer have is not measured
 
 
 @dataclass(frozen=True)
