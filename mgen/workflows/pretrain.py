@@ -61,8 +61,8 @@ class PretrainConfig(SpeedOptions, SampleOptions, TrainingArguments):  # type: i
         words=("none", "copies", "own"),
     )
     repetition_share: float = option(0.125, "Share of these sequences.", above=0, most=1)
-    repetition_from: float = option(0.7, "Share of the steps before the first of them.", least=0, below=1)
-    repetition_weight: float = option(1.0, "Weight of a penalised pitch, next to 1 for a token of real music.", least=0)
+    repetition_from: float = option(0.5, "Share of the steps before the first of them.", least=0, below=1)
+    repetition_weight: float = option(4.0, "Weight of a penalised pitch, next to 1 for a token of real music.", least=0)
     repetition_free: int = option(
         2, "Copies, or occurrences of a 4-gram, without penalty: as many as real music has.", least=1
     )
