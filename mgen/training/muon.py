@@ -29,7 +29,7 @@ class MuonAdamW(Optimizer):
         matrices = [weight for weight in weights if weight.ndim == 2 and id(weight) not in outer]
         tables = [weight for weight in weights if weight.ndim >= 2 and id(weight) in outer]
         vectors = [weight for weight in weights if weight.ndim < 2]
-        rest = [{"params": tables}, {"params": vectors, "weight_decay": 0.0}]
+        rest: list[dict[str, Any]] = [{"params": tables}, {"params": vectors, "weight_decay": 0.0}]
         self._muon = Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
         self._adamw = AdamW(rest, lr=lr, weight_decay=weight_decay, betas=betas, fused=True)
         super().__init__([*self._muon.param_groups, *self._adamw.param_groups], {})
@@ -39,7 +39,7 @@ class MuonAdamW(Optimizer):
         """Updates all weights; a closure is not supported and not called."""
         for optimizer, groups in ((self._muon, self.param_groups[:1]), (self._adamw, self.param_groups[1:])):
             optimizer.param_groups, optimizer.state = groups, self.state  # `load_state_dict` makes new ones
-            optimizer.step()
+            optimizer.step()  # type: ignore[no-untyped-call]
 
 
 def _outer_weights(model: nn.Module) -> set[int]:
