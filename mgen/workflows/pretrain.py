@@ -64,7 +64,9 @@ class PretrainConfig(SpeedOptions, SampleOptions, TrainingArguments):  # type: i
     repetition_from: float = option(0.5, "Share of the steps before the first of them.", least=0, below=1)
     repetition_weight: float = option(4.0, "Weight of a penalised pitch, next to 1 for a token of real music.", least=0)
     repetition_free: int = option(
-        2, "Copies, or occurrences of a 4-gram, without penalty: as many as real music has.", least=1
+        4,
+        "Copies, or occurrences of a 4-gram, without penalty: about as many as real music has; 2 for copies.",
+        least=1,
     )
     repetition_ratio: float = option(
         0.5, "copies: aim for the probability of a pitch, over that in the copy before.", least=0, most=1
