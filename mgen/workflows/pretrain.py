@@ -65,7 +65,7 @@ class PretrainConfig(SpeedOptions, SampleOptions, TrainingArguments):  # type: i
     repetition_weight: float = option(4.0, "Weight of a penalised pitch, next to 1 for a token of real music.", least=0)
     repetition_free: int = option(
         4,
-        "Copies, or occurrences of a 4-gram, without penalty: about as many as real music has; 2 for copies.",
+        "Copies, or occurrences of a 4-gram, without penalty, as real music has: 4, or 2 for copies.",
         least=1,
     )
     repetition_ratio: float = option(
