@@ -269,8 +269,7 @@ def bench_grpo(config: BenchConfig) -> dict[str, Any]:
             splits.append(timer.split())
             return config.batch / timer.total
 
-        kind = {"beta": 0.04, "bf16": False, "gradient_checkpointing": False}
-        kind["generation_kwargs"] = {"use_cache": True}
+        plain = {"bf16": False, "gradient_checkpointing": False, "generation_kwargs": {"use_cache": True}}
 
         def stock() -> float:
             kept = {name: judge for name, judge in judges.items() if name != "realism"}
@@ -278,7 +277,7 @@ def bench_grpo(config: BenchConfig) -> dict[str, Any]:
             trainer = GRPOTrainer(
                 model=policy,
                 reward_funcs=trl_rewards({**kept, "style": StyleCritic(style, target)}, remi),
-                args=GRPOConfig(str(folder / "stock"), **kind, **common),
+                args=GRPOConfig(str(folder / "stock"), beta=0.04, **plain, **common),
                 train_dataset=prompts.dataset(options.prompts),
                 processing_class=remi.tokenizer(),
             )
