@@ -44,7 +44,7 @@ class Critic:
 
 @pytest.fixture
 def critic(monkeypatch):
-    monkeypatch.setattr(StyleCritic, "from_pretrained", lambda folder, remi=None, credit=False: Critic())
+    monkeypatch.setattr(StyleCritic, "from_pretrained", lambda *_: Critic())
 
 
 @pytest.fixture(scope="module")
