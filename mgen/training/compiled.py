@@ -22,7 +22,7 @@ from mgen.runs.metrics import Progress
 from mgen.speed import Speed, first_line
 
 ATTENTION = "causal_blocks"
-BLOCKS = 2  # more save multiplications, but their products get small and compiling takes longer
+BLOCK = 128  # queries; fewer save multiplications, but their products get small and compiling takes longer
 
 
 def causal_blocks(
@@ -37,8 +37,9 @@ def causal_blocks(
 ) -> tuple[Tensor, None]:
     """Causal attention for training on a CPU, where torch's own kernel takes two fifths of a compiled step.
 
-    Plain matrix products that the compiler joins with the softmax. The first half of the queries meets the first half
-    of the keys only, which saves a quarter of the products. With a mask, a cache or no gradient it is torch's kernel.
+    Plain matrix products that the compiler joins with the softmax. A block of queries meets the keys up to its end
+    only, which saves three eighths of the products at 512 tokens. With a mask, a cache or no gradient it is torch's
+    kernel.
 
     Args:
         query: (B, heads, T, d).
@@ -53,8 +54,8 @@ def causal_blocks(
     group = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
     parts = []
-    for begin in range(0, length, -(-length // BLOCKS)):
-        end = min(length, begin + -(-length // BLOCKS))
+    for begin in range(0, length, BLOCK):
+        end = min(length, begin + BLOCK)
         scores = (query[:, :, begin:end] @ key[:, :, :end].transpose(2, 3)).float() * scaling
         place = torch.arange(end, device=query.device)
         weights = scores.masked_fill(place > place[begin:, None], -torch.inf).softmax(-1).to(query.dtype)
