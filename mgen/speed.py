@@ -19,9 +19,9 @@ from mgen.options import option
 
 SPEEDS = ("auto", "plain")
 SPEED_HELP = "auto: bf16 where the machine has units for it, compiled where that pays; plain: float32, eager."
-# Eager bf16 training runs at about 8e10 operations/s per core (measured, 1 M and 3 M weights). Compiling takes 20 to
-# 45 s of processor time and saves a quarter of what follows, so it pays from about 150 s of work on.
-WORTH_COMPILING = 150 * 8e10  # operations per thread
+# Eager bf16 training runs at about 8e10 operations/s per core (measured, 3 M weights; half of it with 1 M). Compiling
+# takes about 20 s, 4 s from the cache, and saves a quarter of what follows, so it pays from a minute of work on.
+WORTH_COMPILING = 60 * 8e10  # operations per thread
 BF16_UNITS = {"AMX-BF16": "_is_amx_tile_supported", "AVX512-BF16": "_is_avx512_bf16_supported"}  # tests of torch.cpu
 
 
