@@ -108,14 +108,19 @@ def _real(evaluation: Evaluation, prompt_type: str) -> Measurements:
     return evaluation.measurements[REAL]["continuation" if prompt_type == "transfer" else prompt_type]
 
 
+def _by_system(evaluation: Evaluation, prompt_type: str) -> dict[str, Measurements]:
+    """Measurements of real music, first, and of each system."""
+    by_system = {f"real {evaluation.protocol.target}": _real(evaluation, prompt_type)}
+    return by_system | {name: evaluation.measurements[name][prompt_type] for name in evaluation.systems}
+
+
 def distributions(evaluation: Evaluation) -> list[Distribution]:
     """Values of all pieces of each system and of real music, for each prompt type."""
     target = evaluation.protocol.target
     out = []
     for prompt_type in evaluation.prompts:
-        by_name = {f"real {target}": _real(evaluation, prompt_type)}
-        by_name |= {name: evaluation.measurements[name][prompt_type] for name in evaluation.systems}
-        out += _distributions(by_name, target, PROMPT_TITLES[prompt_type].format(target=target))
+        group = PROMPT_TITLES[prompt_type].format(target=target)
+        out += _distributions(_by_system(evaluation, prompt_type), target, group)
     return out
 
 
@@ -139,12 +144,9 @@ def _distributions(measurements: Mapping[str, Measurements], target: str, group:
 
 def curves_by_length(evaluation: Evaluation) -> list[Curve]:
     """AUC by number of notes of each system and of real music, for each prompt type."""
-    target = evaluation.protocol.target
     out = []
     for prompt_type in evaluation.prompts:
-        by_name = {f"real {target}": _real(evaluation, prompt_type)}
-        by_name |= {name: evaluation.measurements[name][prompt_type] for name in evaluation.systems}
-        out += _curves_by_length(by_name, prompt_type)
+        out += _curves_by_length(_by_system(evaluation, prompt_type), prompt_type)
     return out
 
 

@@ -13,8 +13,8 @@ from torch.optim import AdamW, Muon, Optimizer
 class MuonAdamW(Optimizer):
     """Orthogonalised momentum for the matrices of the layers; AdamW for embeddings, output layer, norms and biases.
 
-    Muon's updates are scaled to the root mean square of AdamW's, so one learning rate serves both. With the policies
-    and corpora of the recipes it needs about half the steps of AdamW (docs/log.md).
+    Muon's updates are scaled to the root mean square of AdamW's, so one learning rate serves both. On the embedded
+    corpus it needs half the steps of AdamW (docs/log.md).
 
     Args:
         model: its weights; norms and biases have no weight decay, as in `transformers`.
