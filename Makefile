@@ -30,7 +30,7 @@ demo: install
 test: install
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# Under a minute on 2 cores: everything but the tests marked slow.
+# About a minute on 2 cores: everything but the tests marked slow.
 test-fast: install
 	@$(BIN)/python -m pytest $(PYTEST_ARGS) -m 'not slow'
 

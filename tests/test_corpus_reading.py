@@ -183,6 +183,7 @@ def test_rules_have_a_fingerprint_of_all_they_say():
     assert len({rules.fingerprint for rules in [Rules(), *others]}) == 7
 
 
+@pytest.mark.slow
 def test_tab_events_lie_by_instrument_song_track_and_chunk(song, tmp_path):
     sources = [song, *(write(tmp_path / f"tune {i}.mid", a=(GUITAR, line(64, seed=10 + i))) for i in range(4))]
     again = write(tmp_path / "other" / "song.mid", a=(GUITAR, line(66, seed=20)))  # another song of one name

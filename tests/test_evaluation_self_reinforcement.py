@@ -85,6 +85,7 @@ def test_how_often_real_music_goes_on_repeating(remi):
     assert math.isnan(curve[4].value)
 
 
+@pytest.mark.slow
 def test_an_evaluation_has_the_curves_of_all_models_over_the_same_bars(small_corpus, tiny_policy):
     models = {"one": tiny_policy(0), "two": tiny_policy(1)}
     found = repetition_curves(Corpus.open(small_corpus), models, 8, np.random.default_rng(0)).to_json()
