@@ -59,6 +59,18 @@ def test_real_music_is_never_masked(encoding, music):
         mask.step(torch.where(column >= 0, column, encoding.eos_id))
 
 
+def test_a_batch_of_sequences_is_masked_as_one_token_after_the_other(encoding, music):
+    ids = torch.tensor([[encoding.bos_id, encoding.style_ids["jazz"], *row[:40].tolist()] for row in music[:3]])
+    ids[1, 20:] = encoding.pad_id
+    found = GrammarMask(encoding).after(ids)
+    mask = GrammarMask(encoding)
+    mask.start(ids[:, :1].tolist())
+    for at in range(1, ids.shape[1]):
+        assert (found[:, at - 1] == mask.allowed()).all()
+        mask.step(ids[:, at])
+    assert (found[:, -1] == mask.allowed()).all() and not found.all()
+
+
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_nothing_that_is_sampled_is_broken(temperature, encoding, music, tiny_policy):
     """Of a policy that knows no grammar; every row stops at `max_new_tokens` or at the end token."""

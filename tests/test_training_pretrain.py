@@ -102,6 +102,7 @@ def test_killed_at_four_moments_it_ends_as_an_uninterrupted_run(small_corpus, tm
     """In a step, while a checkpoint is written, after the last one, while the model is written; then it is moved."""
     # test_training_streaming.py resumes without these
     options = ["--ema", "0.9", "--optimizer", "muon", "--repetition", "own", "--repetition_from", "0.3"]
+    options += ["--grammar_weight", "2"]
     options += ["--repetition_share", "0.5"]
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     assert pretrain.main([*words(small_corpus, straight), *options]) == 0

@@ -12,6 +12,7 @@ from mgen.encoding.remi import Kind, Remi
 from mgen.notes import STEPS_PER_WHOLE
 
 FREE = 1 << 20  # beyond every position and rank
+STATE = ("kind", "metre", "at", "rank", "program")  # of a row; `at`: position in the bar
 RANKS = 128  # a note's rank at its position is RANKS x program + pitch; notes are written in rising rank
 
 
@@ -109,7 +110,7 @@ class GrammarMask:
         """Follows B prompts."""
         start = [Kind.SPECIAL, self.common_time, -1, -FREE, 0]
         state = torch.tensor([start] * len(prompts), device=self.facts.device)
-        self.kind, self.metre, self.at, self.rank, self.program = state.T  # (B,) each; `at`: position in the bar
+        self.kind, self.metre, self.at, self.rank, self.program = state.T  # (B,) each
         length = max(map(len, prompts), default=0)
         ids = [[self.pad_id] * (length - len(prompt)) + list(prompt) for prompt in prompts]  # padding changes nothing
         for column in torch.tensor(ids, dtype=torch.int64, device=self.facts.device).T:
@@ -141,5 +142,16 @@ class GrammarMask:
 
     def keep(self, rows: Tensor) -> None:
         """Goes on with the rows of these indices only."""
-        for name in ("kind", "metre", "at", "rank", "program"):
+        for name in STATE:
             setattr(self, name, getattr(self, name)[rows])
+
+    def after(self, ids: Tensor) -> Tensor:
+        """(B, T, V) bool, the tokens that may come after each token of ids (B, T), which start with the piece."""
+        self.start([[]] * len(ids))
+        states = []
+        for column in ids.T:
+            self.step(column)
+            states.append([getattr(self, name) for name in STATE])
+        for name, over_time in zip(STATE, zip(*states, strict=True), strict=True):
+            setattr(self, name, torch.stack(over_time, dim=1).flatten())
+        return self.allowed().view(*ids.shape, -1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,8 @@ from mgen.runs.checkpoints import VerifiedCheckpoints
 from mgen.runs.metrics import Progress
 from mgen.speed import PLAIN, Speed
 from mgen.training.compiled import CompiledSteps
-from mgen.training.repetition import OwnPenalty, Penalty
+from mgen.training.penalties import Penalty
+from mgen.training.repetition import OwnPenalty
 from mgen.training.streaming import StreamedWindows
 from mgen.training.weight_average import WeightAverage
 
@@ -33,7 +35,7 @@ class PretrainTrainer(CompiledSteps, VerifiedCheckpoints, Trainer):  # type: ign
         train: windows; if streamed, with the batch, rank and ranks of `args`.
         valid: windows, read in order at every evaluation, without transposition.
         ema: decay of a moving average of the weights, which is evaluated and saved instead of them; 0: none.
-        penalty: added to the next-token loss of real music.
+        penalties: added to the next-token loss of real music, in this order.
         speed: whether steps are compiled, for batches padded to the context; precision is that of `args`.
         progress: takes a line about compiling.
 
@@ -52,19 +54,20 @@ class PretrainTrainer(CompiledSteps, VerifiedCheckpoints, Trainer):  # type: ign
         train: Windows | StreamedWindows,
         valid: Windows,
         ema: float = 0.0,
-        penalty: Penalty | None = None,
+        penalties: Sequence[Penalty] = (),
         speed: Speed = PLAIN,
         progress: Progress = lambda line: None,
         **rest: Any,
     ) -> None:
         self.remi = remi
         self.average = WeightAverage(ema) if ema else None
-        self.penalty = penalty
+        self.penalties = penalties
         self.speed, self.progress = speed, progress
         self.eval_collator = partial(collate, pad_id=remi.pad_id)
         collator = partial(self.eval_collator, pad_to=train.context if speed.compiled else None)
-        if isinstance(penalty, OwnPenalty):
-            collator = partial(penalty.collate, collator=collator)
+        own = next((penalty for penalty in penalties if isinstance(penalty, OwnPenalty)), None)
+        if own is not None:
+            collator = partial(own.collate, collator=collator)
         super().__init__(
             model=model,
             args=args,
@@ -78,7 +81,7 @@ class PretrainTrainer(CompiledSteps, VerifiedCheckpoints, Trainer):  # type: ign
             whole = "expected all weights in each process, found them split"
             if ema:
                 raise MgenError(f"ema ({ema:g}): {whole}; use --ema 0")
-            if isinstance(penalty, OwnPenalty):
+            if own is not None:
                 raise MgenError(f"repetition own: {whole}; use --repetition copies or none")
         if self.average is not None:
             self.add_callback(self.average)
@@ -134,13 +137,15 @@ class PretrainTrainer(CompiledSteps, VerifiedCheckpoints, Trainer):  # type: ign
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The next-token loss of real music plus the penalty, both per token of real music."""
-        penalty = None if self.penalty is None else self.penalty.prepare(self.model, inputs, self.speed.dtype)
+        """The next-token loss of real music plus the penalties, all per token of real music."""
+        prepared = [
+            (penalty.weight, penalty.prepare(self.model, inputs, self.speed.dtype)) for penalty in self.penalties
+        ]
         index = inputs.pop("index")
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        if self.penalty is not None and penalty is not None:
-            total = self.penalty.weight * penalty(outputs.logits)
-            loss = loss + total / self._items(inputs["labels"], num_items_in_batch)
+        for penalty, total in zip(self.penalties, prepared, strict=True):
+            added = penalty.weight * total(outputs.logits)
+            loss = loss + added / self._items(inputs["labels"], num_items_in_batch)
         self.check_loss(loss, index.tolist())
         return (loss, outputs) if return_outputs else loss
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,28 +29,6 @@ from mgen.sampling.rollout import sample
 
 LEAST = 1e-6  # of 1 - |p - target|, so that its logarithm is finite
 N = 4  # pitches in an n-gram, as in the metric `loop_rate`
-
-
-class Penalty(Protocol):
-    """A penalty on some tokens of a batch."""
-
-    @property
-    def weight(self) -> float:
-        """Of a penalised token, next to 1 for a token of real music."""
-        ...
-
-    def prepare(
-        self, model: PreTrainedModel, batch: dict[str, Any], dtype: torch.dtype | None = None
-    ) -> Callable[[Tensor], Tensor]:
-        """Takes what is meant for the penalty out of the batch, or changes its rows.
-
-        Args:
-            dtype: of matrix products, if the model is to be sampled from; by default that of its weights.
-
-        Returns:
-            (B, T, V) logits -> the sum of the penalty over the batch, in nats.
-        """
-        ...
 
 
 @dataclass(frozen=True)

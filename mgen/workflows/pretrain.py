@@ -27,11 +27,13 @@ from mgen.runs.metrics import Progress
 from mgen.runs.run import Run, TrainingResult, on_main_process
 from mgen.runs.sample_callback import fixed_prompts
 from mgen.runs.tracking import SampleOptions, attach_samples, check_tracking
+from mgen.sampling.grammar import GrammarMask
 from mgen.sampling.prompts import check_style
 from mgen.speed import SpeedOptions
 from mgen.training.muon import MuonAdamW
+from mgen.training.penalties import GrammarPenalty, Penalty
 from mgen.training.pretrain import PretrainTrainer
-from mgen.training.repetition import CopyPenalty, OwnPenalty, Penalty
+from mgen.training.repetition import CopyPenalty, OwnPenalty
 from mgen.training.streaming import StreamedWindows, evaluation_table
 
 OPTIMIZERS = {name: "adamw_torch_fused" for name in ("adamw", "adam", "muon")} | {"rmsprop": "rmsprop"}
@@ -53,6 +55,9 @@ class PretrainConfig(SpeedOptions, SampleOptions, TrainingArguments):  # type: i
         words=tuple(OPTIMIZERS),
     )
     dropout: float = option(0.0, "Dropout on attention weights.", least=0, below=1)
+    grammar_weight: float = option(
+        0.0, "Weight of -log P(allowed tokens), next to 1 for the next-token loss; 5 halves broken tokens.", least=0
+    )
     repetition: str = option(
         "none",
         "Training against loops, on a share of the sequences. copies (DITTO): their bars are repeated to the end, and "
@@ -170,7 +175,7 @@ def run_pretrain(config: PretrainConfig, progress: Progress | None = None) -> Tr
     speed = config.chosen_speed(work)
     run.record_speed(speed, progress)
     callbacks = [EarlyStoppingCallback(config.patience)] if config.patience else []
-    options: dict[str, Any] = {"penalty": _penalty(config, corpus.remi, length), "callbacks": callbacks}
+    options: dict[str, Any] = {"penalties": _penalties(config, corpus.remi, length), "callbacks": callbacks}
     options |= {"optimizers": (_muon(policy, config) if config.optimizer == "muon" else None, None)}
     options |= {"speed": speed, "progress": progress}
     trainer = PretrainTrainer(policy, config, corpus.remi, train, valid, config.ema, **options)
@@ -214,14 +219,18 @@ def _train_windows(corpus: Corpus, config: PretrainConfig, length: int) -> Windo
     return StreamedWindows(corpus, config.context, **options)
 
 
-def _penalty(config: PretrainConfig, remi: Remi, length: int) -> Penalty | None:
+def _penalties(config: PretrainConfig, remi: Remi, length: int) -> list[Penalty]:
+    penalties: list[Penalty] = []
     weight, free = config.repetition_weight, config.repetition_free
     if config.repetition == "copies":
-        return CopyPenalty(weight, remi, free, config.repetition_ratio)
+        penalties.append(CopyPenalty(weight, remi, free, config.repetition_ratio))
     if config.repetition == "own":  # complete batches, because sampling a row takes almost as long as sampling a batch
         items = ItemShare(config.repetition_share, _first_penalised(config, length), config.train_batch_size)
-        return OwnPenalty(weight, remi, free, items, prompt=config.context // 4, new=config.context // 2)
-    return None
+        prompt, new = config.context // 4, config.context // 2
+        penalties.append(OwnPenalty(weight, remi, free, items, prompt, new))
+    if config.grammar_weight:
+        penalties.append(GrammarPenalty(config.grammar_weight, GrammarMask(remi, config.device)))
+    return penalties
 
 
 def _first_penalised(config: PretrainConfig, length: int) -> int:
