@@ -138,9 +138,7 @@ class PretrainTrainer(CompiledSteps, VerifiedCheckpoints, Trainer):  # type: ign
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The next-token loss of real music plus the penalties, all per token of real music."""
-        prepared = [
-            (penalty.weight, penalty.prepare(self.model, inputs, self.speed.dtype)) for penalty in self.penalties
-        ]
+        prepared = [penalty.prepare(self.model, inputs, self.speed.dtype) for penalty in self.penalties]
         index = inputs.pop("index")
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         for penalty, total in zip(self.penalties, prepared, strict=True):
