@@ -20,7 +20,7 @@ class DemoConfig:
     """Options of `mgen demo`."""
 
     out: str = option("runs/demo", "Folder for the music, the runs and report.html.")
-    works: int = option(40, "Pieces composed in each collection.", least=1)
+    works: int = option(80, "Pieces composed in each collection.", least=1)
     seed: int = option(0, "Of the composer.")
 
 

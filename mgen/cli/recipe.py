@@ -76,6 +76,8 @@ def run_pipeline(recipe: str, sources: Sequence[str], out: Path, target: str = "
     models = [f"pretrained={policy}"]
     judged = ["--policy", policy, "--critic", f"{folder['critic']}/model", "--target", target, *corpus]
     for objective, config in (("kl_in_return", recipe), ("grpo", f"{recipe}_grpo")):
+        if not (CONFIGS / "finetune" / f"{config}.yaml").is_file():  # the demo has no minute for a comparison
+            continue
         run_step("finetune", config, [*judged, "--out", str(out / objective)])
         models.append(f"{objective}={out / objective}/model")
     supervised = ["--init", policy, "--style", target, *corpus, "--out", folder["target_only"]]
