@@ -56,7 +56,7 @@ class PretrainConfig(SpeedOptions, SampleOptions, TrainingArguments):  # type: i
     )
     dropout: float = option(0.0, "Dropout on attention weights.", least=0, below=1)
     grammar_weight: float = option(
-        0.0, "Weight of -log P(allowed tokens), next to 1 for the next-token loss; 5 halves broken tokens.", least=0
+        0.0, "Weight of -log P(allowed tokens), next to 1 for the next-token loss: fewer broken pieces.", least=0
     )
     repetition: str = option(
         "none",
