@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from mgen.sampling.grammar import GrammarMask
 
-JUDGED = 4  # all rows would take a third of the time of a step
+JUDGED = 4  # with all rows a step of 3.5 M weights takes 1.2 s, with a quarter of them 1.0 s
 
 
 class Penalty(Protocol):

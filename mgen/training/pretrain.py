@@ -141,8 +141,8 @@ class PretrainTrainer(CompiledSteps, VerifiedCheckpoints, Trainer):  # type: ign
         prepared = [penalty.prepare(self.model, inputs, self.speed.dtype) for penalty in self.penalties]
         index = inputs.pop("index")
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        for penalty, total in zip(self.penalties, prepared, strict=True):
-            added = penalty.weight * total(outputs.logits)
+        for penalty, sum_over in zip(self.penalties, prepared, strict=True):
+            added = penalty.weight * sum_over(outputs.logits)
             loss = loss + added / self._items(inputs["labels"], num_items_in_batch)
         self.check_loss(loss, index.tolist())
         return (loss, outputs) if return_outputs else loss
