@@ -90,7 +90,7 @@ class StyleCritic:
 
     def __call__(self, notes: Notes) -> Judgement:
         score, defined = self._scores(notes)
-        credit = prefix_credit(self._prefix_scores, notes, score) if self.credit else None
+        credit = prefix_credit(self.prefix_scores, notes, score) if self.credit else None
         return Judgement(score=score.astype(np.float32), credit=credit, defined=defined)
 
     def probability(self, notes: Notes) -> Floats:
@@ -110,8 +110,8 @@ class StyleCritic:
         nats, defined = self._predict(notes)
         return np.where(defined, np.maximum(nats, self.worst), self.worst), defined
 
-    def _prefix_scores(self, notes: Notes) -> Floats:
-        """(B,) scores of beginnings of pieces; one that is too short has the prior."""
+    def prefix_scores(self, notes: Notes) -> Floats:
+        """(B,) scores of beginnings of pieces, on the scale of the final score; one that is too short has the prior's."""
         return np.where(notes.pitched().counts < self.min_notes, PRIOR, self._scores(notes)[0])
 
     def save_pretrained(self, folder: Path | str, **facts: Any) -> None:
