@@ -111,7 +111,7 @@ class StyleCritic:
         return np.where(defined, np.maximum(nats, self.worst), self.worst), defined
 
     def prefix_scores(self, notes: Notes) -> Floats:
-        """(B,) scores of beginnings of pieces, on the scale of the final score; one that is too short has the prior's."""
+        """(B,) scores of beginnings of pieces, on the scale of the final score; for one too short the prior's."""
         return np.where(notes.pitched().counts < self.min_notes, PRIOR, self._scores(notes)[0])
 
     def save_pretrained(self, folder: Path | str, **facts: Any) -> None:
