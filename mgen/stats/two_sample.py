@@ -24,7 +24,7 @@ from mgen.arrays import Floats, divide, max_of
 from mgen.errors import MgenError
 from mgen.music.features import features
 from mgen.notes import Bars, Ints, Notes
-from mgen.stats.intervals import REPLICATES, Interval, percentile_interval, resamples
+from mgen.stats.intervals import REPLICATES, Interval, percentile_interval, resamples, work_names
 from mgen.stats.sequence_classifier import sequence_ranks
 
 FOLDS = 5
@@ -132,6 +132,34 @@ def auc_interval(score: Floats, label: NDArray[np.integer], groups: NDArray[np.g
     value = float(auc(score, label, np.ones((1, len(score))))[0])
     draws = np.concatenate([auc(score, label, weights) for weights in resamples(groups, REPLICATES, seed)])
     return percentile_interval(value, draws)
+
+
+def auc_above(
+    upper: ArrayLike,
+    lower: ArrayLike,
+    works_upper: ArrayLike | None = None,
+    works_lower: ArrayLike | None = None,
+    seed: int = 0,
+) -> Interval:
+    """Probability that a piece of one set scores above a piece of another, ties half; 95 % interval by work.
+
+    Args:
+        upper, lower: (B,) and (C,) scores.
+        works_upper, works_lower: works; a work in both sets is drawn for both at once. None: each piece is a work.
+        seed: of the resamples.
+
+    Raises:
+        MgenError: Scores and works differ in number, or a set is empty.
+    """
+    sides = [np.asarray(side, np.float64) for side in (upper, lower)]
+    if not all(map(len, sides)):
+        raise MgenError(f"AUC: expected pieces on both sides, found {len(sides[0])} and {len(sides[1])}")
+    works = [
+        work_names(works, len(side), name)
+        for works, side, name in zip((works_upper, works_lower), sides, ("upper", "lower"), strict=True)
+    ]
+    label = np.repeat([1, 0], [len(side) for side in sides])
+    return auc_interval(np.concatenate(sides), label, np.concatenate(works), seed)
 
 
 def two_sample(
