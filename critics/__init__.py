@@ -4,9 +4,9 @@ Read first:
 
 1. `mgen/judgement.py`: what every judge returns.
 2. `critics/style/critic.py`: is the piece of the style? `features.py` and `feature_model.py` are what it judges by.
-3. `critics/realism/critic.py`: is the piece real or generated? `mgen/rl/discriminator.py` trains it between
-   the policy's steps.
-4. `critics/sequence.py`: the network over tokens that both can use.
+3. `critics/realism/feature_discriminator.py`: is the piece real or generated? `mgen/rl/discriminator.py` trains it
+   between the policy's steps. `token_discriminator.py` is a network with the same question.
+4. `critics/sequence.py`: the network over tokens that style and realism can use.
 
 `critics/validation` measures what a style critic has learned. A new critic is a class, a line in `CRITICS`, and a test.
 """
@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from critics.realism.critic import RealismCritic
+from critics.realism.feature_discriminator import FeatureDiscriminator
+from critics.realism.token_discriminator import TokenDiscriminator
 from critics.style import StyleCritic
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
@@ -29,11 +30,19 @@ def _style(remi: Remi, critic: str = "", credit: bool = False, speed: Speed = PL
     return StyleCritic.from_pretrained(critic, remi, credit, speed)
 
 
-def _realism(remi: Remi, run: Path | None = None) -> RealismCritic:
+def _realism(run: Path | None = None) -> FeatureDiscriminator:
+    return FeatureDiscriminator.from_run(_run("realism", run))
+
+
+def _realism_tokens(remi: Remi, run: Path | None = None) -> TokenDiscriminator:
+    return TokenDiscriminator.from_run(_run("realism_tokens", run), remi)
+
+
+def _run(name: str, run: Path | None) -> Path:
     if run is None:
-        raise MgenError("judges names realism: the discriminator lives in a run of mgen finetune; leave it out")
-    return RealismCritic.from_run(run, remi)
+        raise MgenError(f"judges names {name}: the discriminator lives in a run of mgen finetune; leave it out")
+    return run
 
 
-CRITICS: dict[str, JudgeFactory] = {"style": _style, "realism": _realism}
+CRITICS: dict[str, JudgeFactory] = {"style": _style, "realism": _realism, "realism_tokens": _realism_tokens}
 """Name -> factory of a critic; its parameters are parts of `mgen.runs.judges.build_judge`."""

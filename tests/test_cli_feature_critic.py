@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
-import torch
-from critics_music import STRAIGHT, SWUNG, toy
 from hub_runs import feature_critic_run
 
 from mgen.cli import evaluate, finetune
-from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
-from mgen.judgement import Judgement
-from mgen.notes import Notes
-from mgen.rl.credit import group_advantages, returns_to_go, token_rewards
-from mgen.rl.prompt_mix import PromptMix
 from mgen.runs.judges import build_judges, judge_specs, judges_of_run
-from mgen.workflows.finetune import FinetuneConfig, available_judges
 from mgen.workflows.judges import JUDGES
 from rewards.bands import Bands
 
@@ -36,57 +27,6 @@ def policy(tiny_policy, remi, tmp_path_factory):
     tiny_policy().save_pretrained(folder)
     remi.save_pretrained(folder)
     return folder
-
-
-# ------------------------------------------------------------- credit by bars
-
-
-def style_judge(corpus, critic, **options):
-    asked = {"judges": ["style=1"], "critic": str(critic)}
-    config = FinetuneConfig(policy="p", corpus=str(corpus), out="o", bf16=False, use_cpu=True, **asked, **options)
-    prompts = PromptMix(Corpus.open(corpus), "jazz", config.transfer_share, config.prompt_tokens, 48, config.seed)
-    judges, discriminator, _ = available_judges(config, prompts, Bands())
-    assert discriminator is None
-    return judges["style"]
-
-
-def test_the_style_critic_gives_credit_where_the_objective_uses_it(small_corpus, critic):
-    grpo = {"objective": "grpo", "beta": 0.04}
-    assert style_judge(small_corpus, critic).credit
-    assert not style_judge(small_corpus, critic, style_credit=False).credit
-    assert not style_judge(small_corpus, critic, **grpo).credit
-    assert style_judge(small_corpus, critic, style_credit=True, **grpo).credit
-
-
-def test_credit_by_bars_changes_the_returns_to_go_and_not_their_sum(small_corpus, critic, remi):
-    """Both ways pay a completion the same, so the first token's advantage is the same; what a bar changed is no longer
-    to come once the bar has been played.
-    """
-    rng = np.random.default_rng(1)
-    pieces = Notes.concat([toy(SWUNG, 4, rng), toy(STRAIGHT, 4, rng)]).pieces(np.array([0, 4, 1, 5, 2, 6, 3, 7]))
-    rows = remi.encode(pieces)
-    notes = Notes.from_ids(rows, remi)
-    lengths = torch.tensor([len(row) for row in rows])
-    group = torch.arange(8) // 4
-    mask = torch.arange(int(lengths.max())) < lengths[:, None]
-    advantages, rewards = {}, {}
-    for credit in (True, False):
-        judged = style_judge(small_corpus, critic, style_credit=credit)(notes)
-        assert isinstance(judged, Judgement) and judged.defined.all()
-        rewards[credit] = token_rewards(judged, notes, lengths)
-        torch.testing.assert_close(rewards[credit].sum(1), torch.from_numpy(judged.score), atol=1e-5, rtol=0)
-        advantages[credit] = group_advantages(returns_to_go(rewards[credit], mask), group)
-    torch.testing.assert_close(advantages[True][:, 0], advantages[False][:, 0], atol=1e-5, rtol=0)
-    assert (rewards[False] != 0).sum(1).max() == 1 < (rewards[True] != 0).sum(1).min()
-    assert not torch.allclose(advantages[True][mask], advantages[False][mask], atol=0.05)
-    # no bar is remarks of what came later: the first bar's credit is that of the bar alone
-    first = notes.bar == np.minimum.reduceat(notes.bar, notes.starts[:-1])[notes.piece]
-    judge = style_judge(small_corpus, critic)
-    alone = judge(notes.select(first))
-    score = np.where(alone.defined, alone.score, np.log(0.5))
-    np.testing.assert_allclose(
-        np.bincount(notes.piece[first], judge(notes).credit[first], minlength=8), score, atol=1e-5
-    )
 
 
 # ------------------------------------------------------ rules without a band

@@ -12,7 +12,7 @@ import yaml
 from symusic import Score, core
 
 import mgen
-from critics.realism.critic import RealismCritic
+from critics.realism.feature_discriminator import FeatureDiscriminator, FeatureDiscriminatorOptions
 from critics.sequence import SequenceCritic
 from critics.style import StyleCritic
 from critics.style.critic import TokenModel
@@ -234,6 +234,7 @@ def test_judges_by_name_are_a_weighted_sum(critic, excerpts, remi, tmp_path):
 def run_folder(base, critic, excerpts, tmp_path):
     """What a run of `mgen finetune` leaves, as far as its judges are concerned."""
     config = {"judges": ["longest_run=1", "style=1", "realism=0.5"], "critic": str(critic), "bands": ""}
+    config |= {"realism_clip": 10.0}
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "config.yaml").write_text(yaml.safe_dump({**config, "policy": str(base)}))
@@ -249,11 +250,11 @@ def test_judges_of_a_run(run_folder, base, critic, excerpts, remi):
     )
     learned = {}
     for step in (5, 10):
-        discriminator = RealismCritic.new(remi, init=base, seed=step, min_notes=1)
-        discriminator.calibration = Calibration(1.0, 0.1 * step)  # untrained ones all say 0
+        discriminator = FeatureDiscriminator(FeatureDiscriminatorOptions(min_notes=16))
+        discriminator.calibration = Calibration(1.0, 0.1 * step)  # unfitted, with a bias alone
         folder = run_folder / "checkpoints" / f"checkpoint-{step}"
         folder.mkdir(parents=True)
-        torch.save({"discriminator": discriminator.state_dict(), "batches": 0}, folder / "discriminator.pt")
+        torch.save({"realism": discriminator.state_dict(), "batches": 0}, folder / "discriminator.pt")
         for name in ("trainer_state.json", "model.safetensors", "optimizer.pt"):
             (folder / name).touch()
         write_manifest(folder)

@@ -14,7 +14,7 @@ import symusic
 import torch
 from safetensors.torch import load_file
 
-from critics.realism.critic import RealismCritic
+from critics.realism.feature_discriminator import FeatureDiscriminator
 from mgen.cli import critic, evaluate, finetune, generate, pretrain
 from mgen.errors import MgenError
 from mgen.notes import Notes
@@ -109,16 +109,16 @@ def test_finetuning_moves_weights_and_logs_every_judge(tuned, base):
 
 
 def test_a_run_saves_its_discriminator(tuned, remi, demo_pieces):
-    discriminator = RealismCritic.from_pretrained(tuned / "realism", remi)
+    discriminator = FeatureDiscriminator.from_pretrained(tuned / "realism")
     facts = json.loads((tuned / "realism" / "critic.json").read_text())
     assert (discriminator.against, facts["kind"]) == ("current", "realism")
-    assert {"accuracy", "auc", "clip_rate", "ece", "scale", "starved", "running_away"} <= facts["held_out"].keys()
+    assert {"accuracy", "auc", "clip_rate", "ece", "scale", "logit_real"} <= facts["held_out"].keys()
     judges = judges_of_run(tuned, JUDGES, remi)
     assert "that of the run's end, against current samples" in judges.description
     notes = Notes.from_scores(demo_pieces)
-    last = torch.load(tuned / "checkpoints" / "checkpoint-2" / "discriminator.pt", weights_only=True)["discriminator"]
+    last = torch.load(tuned / "checkpoints" / "checkpoint-2" / "discriminator.pt", weights_only=True)["realism"]
     ended = judges.judges["realism"](notes).score.copy()
-    discriminator.load_judge(last)  # what the last checkpoint holds is what the folder holds
+    discriminator.load_state_dict(last)  # what the last checkpoint holds is what the folder holds
     np.testing.assert_allclose(discriminator(notes).score, ended, atol=1e-5)
 
 
@@ -133,7 +133,7 @@ def test_a_run_killed_after_its_last_checkpoint_ends_as_it_would_have(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(finetune_workflow, "_save_discriminator", power_cut)
+        patch.setattr(finetune_workflow, "_save_discriminators", power_cut)
         with pytest.raises(KeyboardInterrupt):
             finetune.main(words)
     assert (tmp_path / "run" / "model").is_dir() and not (tmp_path / "run" / "realism").exists()
@@ -155,19 +155,24 @@ def test_a_run_killed_after_its_last_checkpoint_ends_as_it_would_have(
 def test_a_run_against_the_reference_does_not_train_the_discriminator(small_corpus, base, style_critic, tmp_path):
     words = finetune_words(small_corpus, base, style_critic, tmp_path / "run", "kl_in_return")
     words += ["--realism_against", "reference", "--kl_weight", "1", "--realism_warm_up", "2", "--realism_clip", "3"]
-    words += ["--realism_gradient_penalty", "0.1", "--realism_spectral_norm", "head", "--judges", "realism=1"]
+    words += ["--realism_gradient_penalty", "0.1", "--realism_spectral_norm", "head"]
+    words += ["--judges", "realism=0.5", "realism_tokens=0.5"]
     assert finetune.main(words) == 0
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "policy/kl" in line]
     for line in steps:
-        assert {"realism/auc", "realism/clip_rate"} <= line.keys() and "realism/steps" not in line
-    states = [
-        torch.load(path, weights_only=True)["discriminator"]["model"]
+        assert {"realism/auc", "realism/clip_rate", "realism_tokens/auc"} <= line.keys()
+        assert not {"realism/ece", "realism_tokens/steps"} & line.keys()  # those of a round of training
+    first, last = (
+        torch.load(path, weights_only=True)
         for path in sorted((tmp_path / "run" / "checkpoints").glob("*/discriminator.pt"))
-    ]
-    assert len(states) == 2 and all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    facts = json.loads((tmp_path / "run" / "realism" / "critic.json").read_text())
-    assert facts["against"] == "reference" and facts["options"]["clip"] == 3.0
+    )
+    network, features = first["realism_tokens"]["model"], first["realism"]["coefficients"]
+    assert all(torch.equal(network[name], last["realism_tokens"]["model"][name]) for name in network)
+    assert torch.equal(features, last["realism"]["coefficients"]) and features.abs().max() > 0
+    for name in ("realism", "realism_tokens"):
+        facts = json.loads((tmp_path / "run" / name / "critic.json").read_text())
+        assert facts["against"] == "reference" and facts["options"]["clip"] == 3.0
 
 
 @pytest.mark.parametrize(
@@ -271,7 +276,7 @@ def test_two_processes_end_with_equal_weights(small_corpus, base, style_critic, 
             def train(self, *args, **kwargs):
                 out = trained(self, *args, **kwargs)
                 policy = self.accelerator.unwrap_model(self.model).state_dict()
-                critic = self.discriminator.discriminator.network.model.state_dict()
+                critic = self.discriminator.discriminators["realism"]._tensors()
                 rank = PartialState().process_index
                 Path(sys.argv[1], f"rank{rank}").write_text(digest(policy) + " " + digest(critic))
                 return out

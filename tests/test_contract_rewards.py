@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rewards_pieces import BANDS, song
 
-from critics.realism.critic import RealismCritic
+from critics.realism.token_discriminator import TokenDiscriminator
 from critics.sequence import SequenceCritic
 from critics.style import StyleCritic
 from critics.style.critic import TokenModel
@@ -56,7 +56,7 @@ def test_critics_keep_the_contract_of_judges(remi):
     """Networks sum in the order of their batch, hence the tolerance."""
     network = SequenceCritic.new(remi, max_tokens=127)
     style = StyleCritic(TokenModel(network, Calibration()), "jazz")
-    realism = RealismCritic.new(remi, max_tokens=127)
+    realism = TokenDiscriminator.new(remi, max_tokens=127)
     realism.calibration = Calibration(1.0, 0.1)  # untrained, it scores every piece 0
     for critic in (style, realism):
         check_judge(lambda critic=critic: critic, name=type(critic).__name__, tolerance=1e-4)

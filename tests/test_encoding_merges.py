@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from miditok import REMI
@@ -16,9 +15,8 @@ from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.encoding import remi as remi_module
 from mgen.encoding.remi import Kind, Remi
 from mgen.errors import MgenError
-from mgen.judgement import Judgement
 from mgen.notes import Notes
-from mgen.rl.credit import token_rewards
+from mgen.rl.rewards import CLOSINGS, beginnings
 
 ENCODINGS = {
     f"{recipe}{' with velocity' * velocity}": (recipe == "band", velocity)
@@ -129,18 +127,20 @@ def test_random_tokens_are_read_as_their_base_tokens(merged):
     np.testing.assert_array_equal(broken[has_notes], notes.n_broken[has_notes])
 
 
-def test_the_credit_of_all_notes_of_a_token_falls_on_it(merged):
+def test_a_beginning_has_the_notes_completed_before_a_bar_line(merged):
+    """As decoding the tokens before the bar line gives them, up to four bar lines a piece."""
     remi, pieces = merged
     rows = rows_of(remi, pieces)
     notes = Notes.from_ids(rows, remi)
-    credit = np.random.default_rng(0).normal(size=len(notes)).astype(np.float32)
-    score = np.bincount(notes.piece, credit, notes.n_pieces).astype(np.float32)
-    lengths = torch.tensor([len(row) for row in rows])
-    rewards = token_rewards(Judgement(score, credit, np.ones(len(rows), bool)), notes, lengths)
-    np.testing.assert_allclose(rewards.sum(1), score, atol=1e-3)
+    closes = np.zeros((len(rows), max(map(len, rows))), bool)
     for piece, row in enumerate(rows):
-        np.testing.assert_array_equal(rewards[piece, : len(row)].numpy()[remi.notes_in[row] == 0], 0)
-    assert remi.velocity or remi.notes_in[np.concatenate(rows)].max() > 1
+        closes[piece, : len(row)] = np.asarray(row) == remi.bar_id
+    begun = beginnings(notes, closes)
+    lines = closes.sum(axis=1)
+    np.testing.assert_array_equal(np.bincount(begun.piece, minlength=len(rows)), np.minimum(lines, CLOSINGS))
+    cut = Notes.from_ids([rows[piece][:token] for piece, token in zip(begun.piece, begun.token, strict=True)], remi)
+    for column in ("piece", "onset", "duration", "bar", "pitch", "token"):
+        np.testing.assert_array_equal(getattr(begun.notes, column), getattr(cut, column))
 
 
 @given(seed=st.integers(0, 10_000))

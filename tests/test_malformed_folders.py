@@ -18,7 +18,8 @@ from hub_runs import critic_run, evaluation, feature_critic_run, policy_run
 from listen_voter import study
 from safetensors.torch import load_file, save_file
 
-from critics.realism.critic import RealismCritic
+from critics.realism.feature_discriminator import FeatureDiscriminator
+from critics.realism.token_discriminator import TokenDiscriminator
 from critics.style import StyleCritic
 from mgen.corpus.shards import Corpus, ShardWriter
 from mgen.errors import MgenError
@@ -60,8 +61,16 @@ KINDS = {
             "ensemble.safetensors": (),
         },
     ),
-    "realism critic": Kind(
-        RealismCritic.from_pretrained, {"critic.json": (*CRITIC, "options", "calibration"), "model.safetensors": ()}
+    "discriminator of features": Kind(
+        FeatureDiscriminator.from_pretrained,
+        {
+            "critic.json": ("kind", "input", "against", "options", "calibration"),
+            "discriminator.safetensors": (),
+        },
+    ),
+    "discriminator of tokens": Kind(
+        TokenDiscriminator.from_pretrained,
+        {"critic.json": (*CRITIC, "options", "calibration"), "model.safetensors": ()},
     ),
     "bands": Kind(lambda folder: load_bands(folder / "bands.json"), {"bands.json": ()}),
     "run": Kind(TrainedRun.read, {"run.json": ("command",), "config.yaml": (), "model/config.json": ("model_type",)}),
@@ -101,8 +110,9 @@ def folders(tmp_path_factory, tiny_policy, remi):
     shutil.copytree(folders["run"] / "model", folders["policy"])
     for kind, run in (("token", critic_run(root / "token", remi)), ("feature", feature_critic_run(root / "feature"))):
         (run / "model").rename(folders[f"{kind} critic"])
-    realism = RealismCritic.new(remi, init=folders["policy"])
-    realism.save_pretrained(folders["realism critic"])
+    realism = TokenDiscriminator.new(remi, init=folders["policy"])
+    realism.save_pretrained(folders["discriminator of tokens"])
+    FeatureDiscriminator().save_pretrained(folders["discriminator of features"])
     for kind in ("bands", "judges of a run", "votes"):
         folders[kind].mkdir()
     save_bands(BANDS, folders["bands"] / "bands.json")
@@ -110,11 +120,12 @@ def folders(tmp_path_factory, tiny_policy, remi):
     judges = folders["judges of a run"]
     shutil.copytree(folders["corpus"], judges / "corpus")
     options = {"judges": ["density=1", "realism=1"], "critic": "", "bands": "", "policy": str(folders["policy"])}
+    options |= {"realism_clip": 10.0}
     (judges / "config.yaml").write_text(yaml.safe_dump(options))
     save_bands(BANDS, judges / "bands.json")
     checkpoint = judges / "checkpoints" / "checkpoint-2"
     checkpoint.mkdir(parents=True)
-    torch.save({"discriminator": realism.state_dict()}, checkpoint / "discriminator.pt")
+    torch.save({"realism": FeatureDiscriminator().state_dict()}, checkpoint / "discriminator.pt")
     for name in ("trainer_state.json", "model.safetensors", "optimizer.pt"):
         (checkpoint / name).touch()
     write_manifest(checkpoint)
@@ -252,7 +263,9 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize(("kind", "key"), [*(("policy", key) for key in SIZES), ("realism critic", "hidden_size")])
+@pytest.mark.parametrize(
+    ("kind", "key"), [*(("policy", key) for key in SIZES), ("discriminator of tokens", "hidden_size")]
+)
 def test_a_model_of_another_size_than_its_weights_takes_no_memory(kind, key, folders, tmp_path, monkeypatch):
     copy = shutil.copytree(folders[kind], tmp_path / "copy")
     config = json.loads((copy / "config.json").read_text())

@@ -20,7 +20,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from critics.realism.critic import RealismCritic
+from critics.realism.token_discriminator import TokenDiscriminator
 from critics.sequence import SequenceCritic, classifier_class
 from mgen.cli import finetune, pretrain
 from mgen.errors import MgenError
@@ -99,7 +99,7 @@ def test_logprobs_are_those_of_a_forward_pass(family, folders, remi):
 def test_a_backbone_carries_the_token_critic(family, folders, remi, tmp_path):
     rng = np.random.default_rng(0)
     pieces = Notes.concat([toy(SWUNG, 1, rng, bars) for bars in (4, 1, 2, 3)])
-    critic = RealismCritic.new(remi, folders / family, against="current", spectral_norm="all", batch_size=4)
+    critic = TokenDiscriminator.new(remi, folders / family, against="current", spectral_norm="all", batch_size=4)
     policy, _ = load_policy(folders / family)
     taken = dict(SequenceCritic.new(remi, folders / family).model.base_model.named_parameters())
     for name, weight in policy.base_model.named_parameters():
@@ -112,7 +112,7 @@ def test_a_backbone_carries_the_token_critic(family, folders, remi, tmp_path):
     alone = [critic.network.logits(pieces.pieces([i]))[0] for i in range(pieces.n_pieces)]
     np.testing.assert_allclose(logits, alone, atol=1e-5)
     critic.save_pretrained(tmp_path)
-    loaded = RealismCritic.from_pretrained(tmp_path, remi)
+    loaded = TokenDiscriminator.from_pretrained(tmp_path, remi)
     np.testing.assert_allclose(loaded.network.logits(pieces), logits, atol=1e-5)
     assert type(loaded.network.model).__name__ == classifier_class(policy.config).__name__
 
@@ -140,15 +140,16 @@ def test_pretrained_from_another_architecture_it_is_finetuned_with_realism(
     options = {"policy": base, "corpus": small_corpus, "out": tmp_path / "run", "max_steps": 2, "prompts": 8}
     options |= {"prompt_tokens": 16, "max_completion_length": 64, "per_device_train_batch_size": 8}
     options |= {"num_generations": 4, "bf16": "false", "realism_warm_up": 1, "save_steps": 1, **QUIET}
-    assert finetune.main([*words(options), "--judges", "realism=1", "density=0.5", "--learning_rate", "1e-3"]) == 0
+    judges = ["--judges", "realism_tokens=1", "repetition_pitch=0.5"]
+    assert finetune.main([*words(options), *judges, "--learning_rate", "1e-3"]) == 0
     after, _ = load_policy(tmp_path / "run" / "model")
     moved = dict(after.named_parameters())
     assert any(not torch.equal(weight, moved[name]) for name, weight in policy.named_parameters())
     (line, _) = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open() if "policy/kl" in line]
-    assert abs(line["policy/kl"]) < 1e-3 and np.isfinite(line["rewards/realism/mean"])
+    assert abs(line["policy/kl"]) < 1e-3 and np.isfinite(line["rewards/realism_tokens/mean"])
     judges = judges_of_run(tmp_path / "run", JUDGES, remi)
-    assert judges.judges["realism"].network.model.config.model_type == family
-    assert judges.judges["realism"](toy(SWUNG, 2, np.random.default_rng(0))).defined.all()
+    assert judges.judges["realism_tokens"].network.model.config.model_type == family
+    assert judges.judges["realism_tokens"](toy(SWUNG, 2, np.random.default_rng(0))).defined.all()
 
 
 @every_family

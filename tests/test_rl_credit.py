@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
-from mgen.judgement import Judgement
-from mgen.notes import Notes
 from mgen.rl.credit import (
     advantage_shares,
     advantage_sizes,
@@ -16,7 +13,6 @@ from mgen.rl.credit import (
     returns_to_go,
     score_advantages,
     token_counts,
-    token_rewards,
 )
 
 
@@ -43,30 +39,6 @@ def test_returns_count_what_is_still_to_come():
     rewards = torch.tensor([[1.0, 2.0, 4.0, 100.0]])
     mask = torch.tensor([[True, True, True, False]])
     torch.testing.assert_close(returns_to_go(rewards, mask), torch.tensor([[7.0, 6.0, 4.0, 0.0]]))
-
-
-def two_notes(remi) -> Notes:
-    names = "Bar_None TimeSig_4/4 Position_0 Pitch_60 Velocity_63 Duration_1.0.24 Pitch_64 Velocity_63 Duration_1.0.24"
-    vocabulary = {name: i for i, name in enumerate(remi.names)}
-    return Notes.from_ids([[vocabulary[name] for name in names.split()], [remi.bar_id]], remi)
-
-
-def test_credit_falls_on_the_token_that_completed_the_note(remi):
-    judgement = Judgement(
-        np.array([-1.5, -3.0], np.float32), np.array([-0.5, -1.0], np.float32), np.array([True, False])
-    )
-    rewards = token_rewards(judgement, two_notes(remi), torch.tensor([9, 1]))
-    expected = torch.zeros(2, 9)
-    expected[0, 5], expected[0, 8] = -0.5, -1.0  # the two duration tokens
-    expected[1, 0] = -3.0  # a piece without notes gets its reward at the last token
-    torch.testing.assert_close(rewards, expected)
-
-
-def test_a_score_without_credit_goes_to_the_last_token(remi):
-    judgement = Judgement(np.array([-2.0, -3.0], np.float32), None, np.array([True, True]))
-    rewards = token_rewards(judgement, two_notes(remi), torch.tensor([9, 1]))
-    assert rewards.sum(1).tolist() == [-2.0, -3.0]
-    assert rewards[0, 8] == -2.0 and rewards[1, 0] == -3.0
 
 
 def test_shares_of_the_advantage():

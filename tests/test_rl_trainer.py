@@ -14,7 +14,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM
 from trl import GRPOConfig
 
-from critics.realism.critic import RealismCritic
+from critics.realism.token_discriminator import TokenDiscriminator
 from mgen.errors import MgenError
 from mgen.judgement import Judgement
 from mgen.rl.discriminator import DiscriminatorTrainer, check_weights, fixed_point
@@ -94,6 +94,11 @@ def trainer_of(policy, remi, args, judge=high_pitches, judges=None, weights=None
     return MusicTrainer(start, reference, remi, judges, args, prompts, **rest)
 
 
+def draw(pieces, n):
+    """The first n pieces as draws of real music are, each of a work of its own."""
+    return pieces.pieces(range(n)), np.arange(n).astype(str)
+
+
 def logged(trainer, key):
     return [line[key] for line in trainer.state.log_history if key in line]
 
@@ -124,23 +129,43 @@ def test_kl_is_0_before_the_first_step(musical_policy, remi, tmp_path):
     assert abs(logged(trainer, "policy/kl")[0]) < 1e-3
 
 
-def test_credit_reaches_the_note_and_not_what_follows_it(musical_policy, remi, tmp_path):
-    """Return-to-go of a reward on one note is nothing after that note."""
-    trainer = trainer_of(musical_policy, remi, config(tmp_path, max_steps=1), kl_weight=0.0)
-    trainer.train()
+class Bars:
+    """The number of notes above middle C, which can be counted in beginnings too."""
+
+    worst = -1.0
+
+    def prefix_scores(self, notes):
+        return np.bincount(notes.piece, weights=notes.pitch > 60, minlength=notes.n_pieces)
+
+    def __call__(self, notes):
+        score = self.prefix_scores(notes).astype(np.float32)
+        return Judgement(score, None, np.ones(notes.n_pieces, bool))
+
+
+def test_a_closed_bar_is_no_longer_in_the_return(musical_policy, remi, tmp_path):
+    """All completions are alike up to a bar line, but for the notes above middle C before it."""
+    trainer = trainer_of(musical_policy, remi, config(tmp_path, max_steps=1), judges={"bars": Bars()}, kl_weight=0.0)
     judge = trainer.judges[0]
-    first = np.flatnonzero(judge.last_notes.token <= 8)  # notes completed by the ninth token
-    credit = np.zeros(len(judge.last_notes), np.float32)
-    credit[first[0]] = 1.0
-    judge.last = dataclasses.replace(judge.last, credit=credit)
-    mask = torch.ones(32, 24, dtype=torch.bool)
-    parts = trainer._token_advantages(mask, torch.zeros(32, 24), torch.arange(32) // 8)
-    piece, token = int(judge.last_notes.piece[first[0]]), int(judge.last_notes.token[first[0]])
-    assert (parts["high"][piece, : token + 1] == 1).all()  # every token that led to the note
-    assert (parts["high"][:, token + 1 :] == 0).all()
-    others = [row for row in range(8 * (piece // 8), 8 * (piece // 8) + 8) if row != piece]
-    torch.testing.assert_close(parts["high"][others, 0], torch.full((7,), -1 / 7))
-    assert (parts["kl"] == 0).all()
+    names = {name: i for i, name in enumerate(remi.names)}
+    bar = "Position_0 Pitch_{} Velocity_63 Duration_1.0.24"
+    high = np.random.default_rng(0).integers(0, 2, (256, 2))
+    rows = [
+        [names[token] for token in f"{bar.format(first)} Bar_None TimeSig_4/4 {bar.format(second)}".split()]
+        for first, second in (50 + 20 * high).tolist()
+    ]
+    judge(["BOS_NoneBar_NoneTimeSig_4/4"] * 256, None, rows)
+    assert judge.last.score.tolist() == high.sum(1).tolist()
+    ids, group = torch.tensor(rows), torch.arange(256) // 8
+    found = {}
+    for causal in (True, False):
+        trainer.causal_rewards = causal
+        found[causal] = trainer._token_advantages(ids, ids >= 0, torch.zeros(ids.shape), group)
+    assert (found[True]["kl"] == 0).all()
+    by_bars, at_end = found[True]["bars"], found[False]["bars"]
+    torch.testing.assert_close(by_bars[:, 0], at_end[:, 0])  # the sum of the rewards is the score in both
+    second = torch.from_numpy(high[:, 1].astype(np.float32))
+    torch.testing.assert_close(by_bars[:, 5], second - second.mean(), atol=0.2, rtol=0)  # after the bar line
+    assert at_end[:, 5].var() > 1.7 * by_bars[:, 5].var()
 
 
 def without_credit(judge):
@@ -222,11 +247,11 @@ class Counting:
     def __call__(self, notes):
         return Judgement(np.zeros(notes.n_pieces, np.float32), None, np.ones(notes.n_pieces, bool))
 
-    def update(self, real, generated):
+    def update(self, real, generated, works):
         self.shown.append((real.n_pieces, generated.n_pieces, len(generated)))
         return {"accuracy": 0.5}
 
-    def watch(self, real, generated):
+    def watch(self, real, generated, works):
         self.watched.append((real.n_pieces, generated.n_pieces, len(generated)))
         return {"accuracy": 0.5}
 
@@ -241,7 +266,7 @@ class Counting:
 def test_the_discriminator_is_trained_between_steps_or_only_measured(against, musical_policy, remi, tmp_path):
     learner = Counting()
     pieces = remi.decode([[5, 382]] * 32)
-    discriminator = DiscriminatorTrainer(learner, lambda n, batch: pieces.pieces(range(n)), against)
+    discriminator = DiscriminatorTrainer({"realism": learner}, lambda n, batch: draw(pieces, n), against)
     trainer = trainer_of(musical_policy, remi, config(tmp_path, max_steps=3), discriminator=discriminator)
     trainer.train()
     busy, idle = (learner.shown, learner.watched) if against == "current" else (learner.watched, learner.shown)
@@ -256,22 +281,22 @@ def test_the_discriminator_is_trained_between_steps_or_only_measured(against, mu
 def test_the_warm_up_is_against_the_frozen_policy(against, calls, remi):
     made = []
     learner = SimpleNamespace(
-        update=lambda real, generated: made.append("update") or {"pieces": float(generated.n_pieces)},
-        calibrate=lambda pairs: made.append(("calibrate", len(list(pairs)))) or {"calibrated": 1.0},
+        update=lambda real, generated, works: made.append("update") or {"pieces": float(generated.n_pieces)},
+        calibrate=lambda batches: made.append(("calibrate", len(list(batches)))) or {"calibrated": 1.0},
     )
     pieces = remi.decode([[5, 382]] * 8)
     drawn = []
     discriminator = DiscriminatorTrainer(
-        learner, lambda n, batch: drawn.append(batch) or pieces.pieces(range(n)), against
+        {"a": learner}, lambda n, batch: drawn.append(batch) or draw(pieces, n), against
     )
     metrics = discriminator.warm_up(lambda n, batch: pieces.pieces(range(n)), rounds=6, pieces=4)
-    assert made == calls and metrics == ({"pieces": 4.0} if against == "current" else {"calibrated": 1.0})
+    assert made == calls and metrics == ({"a/pieces": 4.0} if against == "current" else {"a/calibrated": 1.0})
     assert drawn == [0, 1, 2, 3, 4, 5] and discriminator.batches == 6
 
 
 def test_a_warm_up_against_the_reference_needs_two_rounds():
     with pytest.raises(ValueError, match=r"warm-up \(1\) must be at least 2"):
-        DiscriminatorTrainer(Counting(), None, "reference").warm_up(None, rounds=1, pieces=4)
+        DiscriminatorTrainer({"a": Counting()}, None, "reference").warm_up(None, rounds=1, pieces=4)
 
 
 def test_fixed_points_by_hand():
@@ -316,7 +341,7 @@ def test_weights_that_do_not_fit_the_samples_are_refused(against, weight, kl_wei
 
 def test_the_trainer_refuses_weights_that_do_not_fit(musical_policy, remi, tmp_path):
     learner = Counting()
-    discriminator = DiscriminatorTrainer(learner, lambda n, batch: None, "reference")
+    discriminator = DiscriminatorTrainer({"real": learner}, lambda n, batch: None, "reference")
 
     def build(kl_weight, objective="kl_in_return"):
         judges = {"high": high_pitches, "real": learner}
@@ -336,12 +361,16 @@ def test_the_trainer_refuses_weights_that_do_not_fit(musical_policy, remi, tmp_p
     assert build(1.0).kl_weight == 1.0 and build(0.5, "grpo").objective == "grpo"
 
 
-@pytest.mark.parametrize(("name", "message"), [("running_away", "is too strong"), ("starved", "sees no difference")])
+TROUBLES = {"running_away": "is too strong", "starved": "sees no difference"}
+
+
+@pytest.mark.parametrize(("name", "message"), TROUBLES.items())
 def test_a_discriminator_in_trouble_is_reported_once(name, message, musical_policy, remi, tmp_path):
     learner = Counting()
     values = iter([0.5, 1.0, 1.0, 0.9, 1.0])
-    learner.update = lambda real, generated: {name: next(values)}
-    discriminator, lines = DiscriminatorTrainer(learner, lambda n, batch: remi.decode([[5, 382]] * n)), []
+    learner.update = lambda real, generated, works: {name: next(values)}
+    pieces, lines = remi.decode([[5, 382]] * 32), []
+    discriminator = DiscriminatorTrainer({"realism_tokens": learner}, lambda n, batch: draw(pieces, n))
     args = config(tmp_path, max_steps=5)
     trainer_of(musical_policy, remi, args, discriminator=discriminator, warn=lines.append).train()
     steps = [line.split(":")[0] for line in lines if message in line]
@@ -352,8 +381,8 @@ def test_the_discriminator_gets_completions_only(musical_policy, remi, tmp_path)
     """The prompt's note, far above those of the policy, reaches neither judges nor discriminator."""
     received = []
     learner = Counting()
-    learner.update = lambda real, generated: received.append(generated) or {}
-    discriminator = DiscriminatorTrainer(learner, lambda n, batch: remi.decode([[5, 382]] * n))
+    learner.update = lambda real, generated, works: received.append(generated) or {}
+    discriminator = DiscriminatorTrainer({"realism": learner}, lambda n, batch: draw(remi.decode([[5, 382]] * n), n))
     trainer = trainer_of(musical_policy, remi, config(tmp_path, max_steps=1), discriminator=discriminator)
     prompt = "BOS_NoneBar_NoneTimeSig_4/4Position_0Pitch_108Velocity_63Duration_1.0.24"
     trainer.train_dataset = Dataset.from_list([{"prompt": prompt}] * 64)
@@ -374,9 +403,9 @@ def test_it_resumes_exactly(critic, musical_policy, remi, tmp_path):
     def train(folder, steps, resume=None):
         learner = Counting()
         if critic is not None:
-            learner = RealismCritic.new(remi, max_tokens=64, batch_size=16, steps=1, min_notes=2, seed=1, **critic)
+            learner = TokenDiscriminator.new(remi, max_tokens=64, batch_size=16, steps=1, min_notes=2, seed=1, **critic)
         pieces = remi.decode([[5, 382]] * 64) if critic is None else toy(SWUNG, 32, np.random.default_rng(0), 1)
-        discriminator = DiscriminatorTrainer(learner, lambda n, batch: pieces.pieces(range(n)))
+        discriminator = DiscriminatorTrainer({"realism": learner}, lambda n, batch: draw(pieces, n))
         more = {"steps_per_generation": 2, "num_iterations": 2} if critic is None else {}
         args = config(folder, max_steps=steps, save_strategy="steps", save_steps=3, save_total_limit=4, **more)
         judges = {"high": high_pitches} if critic is None else {"high": high_pitches, "realism": learner}

@@ -4,38 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
-
-from mgen.judgement import Judgement
-from mgen.notes import Notes
-
-
-def token_rewards(judgement: Judgement, notes: Notes, lengths: Tensor) -> Tensor:
-    """Distributes a judge's score over the tokens that earned it.
-
-    The credit of a note goes to the token that completed the note. A score without credit, or of a piece without notes,
-    goes to the last token.
-
-    Args:
-        judgement: of B completions with N notes.
-        notes: the judged notes; `token` is the place of the token that completed each.
-        lengths: (B,) tokens in each completion.
-
-    Returns:
-        (B, T) float32 rewards whose sum over tokens is the score, T the largest of `lengths`.
-    """
-    rewards = torch.zeros(len(lengths), int(lengths.max()), dtype=torch.float64)
-    score = torch.from_numpy(judgement.score.astype(np.float64))
-    at_end = torch.ones(len(lengths), dtype=torch.bool)
-    if judgement.credit is not None and len(notes):
-        piece, token = (torch.from_numpy(column.astype(np.int64)) for column in (notes.piece, notes.token))
-        rewards.index_put_((piece, token), torch.from_numpy(judgement.credit.astype(np.float64)), accumulate=True)
-        at_end = torch.from_numpy(notes.counts == 0)
-    last = lengths - 1
-    rewards[at_end, last[at_end]] += score[at_end]
-    return rewards.float()
 
 
 def returns_to_go(rewards: Tensor, mask: Tensor) -> Tensor:
@@ -49,7 +19,11 @@ def returns_to_go(rewards: Tensor, mask: Tensor) -> Tensor:
 
 
 def group_advantages(returns: Tensor, group: Tensor) -> Tensor:
-    """Subtracts the mean return of the other completions of the same prompt.
+    """Subtracts a baseline: the mean return of the other completions of the same prompt, shrunk to that of all others.
+
+    With m_g the mean of the n - 1 others of the group, m that of the completions of other groups, and v, w the
+    variances between and within groups, the baseline is m + a (m_g - m) with a = v / (v + w / (n - 1)), which predicts
+    the return best (James and Stein 1961). Both variances are of the sums over all tokens' returns, one a for all.
 
     Args:
         returns: (B, T) return-to-go of each token, in nats.
@@ -70,8 +44,16 @@ def group_advantages(returns: Tensor, group: Tensor) -> Tensor:
             "a group has one completion and no other to compare it with; num_generations must be at least 2"
         )
     total = returns.new_zeros(len(size), returns.shape[1]).index_add_(0, index, returns)
-    others: Tensor = (total[index] - returns) / (size[index] - 1)[:, None]
-    return returns - others
+    own = (total[index] - returns) / (size[index] - 1)[:, None]
+    baseline: Tensor = own
+    if len(size) < 3:
+        return returns - baseline
+    rest = (total.sum(0) - total[index]) / (len(returns) - size[index])[:, None]
+    within = (returns - own).square().mean() * (size.double().mean() - 1) / size.double().mean()
+    between = (total / size[:, None]).var(0).mean() - within / size.double().mean()
+    trust = between.clamp(min=0) / (between.clamp(min=0) + within / (size.double().mean() - 1)).clamp(min=1e-12)
+    baseline = rest + trust.to(returns.dtype) * (own - rest)
+    return returns - baseline
 
 
 SAME = 1e-6  # largest difference, in nats, between rewards that count as equal

@@ -1,4 +1,4 @@
-"""The discriminator: the network of the realism critic, trained between the policy's steps.
+"""The discriminator: the realism critic, trained between the policy's steps.
 
 It separates real music from samples of one of two policies, which decides the weight of KL:
 
@@ -12,9 +12,10 @@ It separates real music from samples of one of two policies, which decides the w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from itertools import islice
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
+
+from numpy.typing import ArrayLike
 
 from mgen.judgement import Judgement
 from mgen.notes import Notes
@@ -72,12 +73,15 @@ def check_weights(against: str, weight: float, kl_weight: float) -> None:
 
 
 class Discriminator(Protocol):
-    """A judge that is trained during the run: score = calibrated log p_real / p_generated, in nats."""
+    """A judge that is trained during the run: score = calibrated log p_real / p_generated, in nats.
+
+    `works` (R,) names the works of the real pieces.
+    """
 
     def __call__(self, notes: Notes) -> Judgement: ...
-    def update(self, real: Notes, generated: Notes) -> dict[str, float]: ...
-    def calibrate(self, pairs: Iterable[tuple[Notes, Notes]]) -> dict[str, float]: ...
-    def watch(self, real: Notes, generated: Notes) -> dict[str, float]: ...
+    def update(self, real: Notes, generated: Notes, works: ArrayLike) -> dict[str, float]: ...
+    def calibrate(self, batches: Iterable[tuple[Notes, Notes, ArrayLike]]) -> dict[str, float]: ...
+    def watch(self, real: Notes, generated: Notes, works: ArrayLike) -> dict[str, float]: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
@@ -85,20 +89,23 @@ class Discriminator(Protocol):
 Draw = Callable[[int, int], Notes]
 """(number of pieces, number of the batch) -> pieces; a batch is the same at every call and on every process."""
 
+DrawReal = Callable[[int, int], tuple[Notes, ArrayLike]]
+"""As `Draw`, with the name of the work of each piece."""
+
 
 class DiscriminatorTrainer:
-    """Trains a discriminator on real and generated pieces.
+    """Trains the discriminators of a run on the same real and generated pieces.
 
     Args:
-        discriminator: also one of the judges.
+        discriminators: name -> discriminator, which is also one of the judges.
         real: draws real music, decoded as completions are.
         against: `current` or `reference`, see the module.
     """
 
-    def __init__(self, discriminator: Discriminator, real: Draw, against: str = "current") -> None:
+    def __init__(self, discriminators: Mapping[str, Discriminator], real: DrawReal, against: str = "current") -> None:
         if against not in AGAINST:
             raise ValueError(f"against '{against}': expected one of {', '.join(AGAINST)}")
-        self.discriminator, self.real, self.against = discriminator, real, against
+        self.discriminators, self.real, self.against = dict(discriminators), real, against
         self.batches = 0  # drawn so far
 
     def warm_up(self, reference: Draw, rounds: int, pieces: int) -> dict[str, float]:
@@ -112,7 +119,7 @@ class DiscriminatorTrainer:
             pieces: in a batch, of each side.
 
         Returns:
-            Held-out metrics: of the last round, or means over the calibration rounds.
+            Held-out metrics as `NAME/METRIC`: of the last round, or means over the calibration rounds.
 
         Raises:
             ValueError: Against the reference, there are fewer than 2 rounds.
@@ -122,25 +129,36 @@ class DiscriminatorTrainer:
             raise ValueError(f"warm-up ({rounds}) must be at least 2 rounds against the reference; try 20")
         numbers = range(self.batches, self.batches + rounds)
         self.batches += rounds
-        pairs = ((self.real(pieces, number), reference(pieces, number)) for number in numbers)
         metrics: dict[str, float] = {}
-        for real, generated in islice(pairs, rounds - held_out):
-            metrics = self.discriminator.update(real, generated)
-        return self.discriminator.calibrate(pairs) if held_out else metrics
+        last = []
+        for number in numbers:
+            real, works = self.real(pieces, number)
+            batch = real, reference(pieces, number), works
+            if held_out and number >= numbers.stop - held_out:
+                last.append(batch)
+            else:
+                metrics = self._each("update", *batch)
+        return self._each("calibrate", last) if held_out else metrics
 
     def step(self, generated: Notes) -> dict[str, float]:
         """Trains on the completions of a step of the policy, or (`reference`) only measures the accuracy on them."""
         if not generated.n_pieces:
             return {}
         self.batches += 1
-        real = self.real(generated.n_pieces, self.batches)
-        return (self.discriminator.watch if self.against == "reference" else self.discriminator.update)(real, generated)
+        real, works = self.real(generated.n_pieces, self.batches)
+        return self._each("watch" if self.against == "reference" else "update", real, generated, works)
+
+    def _each(self, method: str, *batch: Any) -> dict[str, float]:
+        """Calls a method of all discriminators; returns their metrics as `NAME/METRIC`."""
+        found = {name: getattr(one, method)(*batch) for name, one in self.discriminators.items()}
+        return {f"{name}/{key}": value for name, metrics in found.items() for key, value in metrics.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """The state for an exact resume."""
-        return {"discriminator": self.discriminator.state_dict(), "batches": self.batches}
+        return {name: one.state_dict() for name, one in self.discriminators.items()} | {"batches": self.batches}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state of `state_dict`."""
-        self.discriminator.load_state_dict(state["discriminator"])
+        for name, one in self.discriminators.items():
+            one.load_state_dict(state[name])
         self.batches = state["batches"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from datasets import Dataset
+from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from mgen.corpus.shards import Corpus
@@ -55,9 +56,11 @@ class PromptMix:
         prompts = draw_prompts(self.corpus, "train", "continuation", n, length, completion, self.target, self._rng(1))
         return prompts.real(self.corpus.remi)
 
-    def real(self, n: int, batch: int) -> Notes:
-        """The real continuations of n prompts, different ones for each number of a batch."""
-        return Notes.concat([prompts.real(self.corpus.remi) for prompts in self._draw(n, self._rng(2, batch))])
+    def real(self, n: int, batch: int) -> tuple[Notes, NDArray[np.str_]]:
+        """The real continuations of n prompts and (n,) their works, different ones for each number of a batch."""
+        drawn = self._draw(n, self._rng(2, batch))
+        notes = Notes.concat([prompts.real(self.corpus.remi) for prompts in drawn])
+        return notes, np.concatenate([prompts.work for prompts in drawn])
 
     def sampled(self, policy: PreTrainedModel, n: int, batch: int, dtype: torch.dtype | None = None) -> Notes:
         """A policy's completions of n prompts, different ones for each number of a batch; `dtype` as in `sample`."""

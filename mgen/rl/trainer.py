@@ -1,7 +1,8 @@
 """Policy gradient under judges: one thin subclass of `trl.GRPOTrainer`, with two objectives.
 
-- `kl_in_return` differs from GRPO as published: credit falls on the tokens that earned it; KL is subtracted token by
-  token in the return, so that future KL counts; nothing is divided by a deviation, so that judges and KL stay in nats.
+- `kl_in_return` differs from GRPO as published: judges that can judge beginnings reward the tokens that close bars;
+  KL is subtracted token by token in the return, so that future KL counts; nothing is divided by a deviation, so that
+  judges and KL stay in nats.
 - `grpo` is TRL's: one score per completion, divided by the deviation of the group (of the weighted sum, or of each
   judge before the sum), and KL as a penalty in the loss.
 """
@@ -20,9 +21,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from trl import GRPOConfig, GRPOTrainer
 
+from mgen.arrays import Longs
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.judgement import Judgement
+from mgen.judgement import Judge, Judgement
 from mgen.notes import Notes
 from mgen.rl.credit import (
     advantage_shares,
@@ -33,9 +35,9 @@ from mgen.rl.credit import (
     returns_to_go,
     score_advantages,
     token_counts,
-    token_rewards,
 )
 from mgen.rl.discriminator import DiscriminatorTrainer, check_weights
+from mgen.rl.rewards import Beginnings, beginnings, end_rewards, gain_rewards, predicted_scores
 from mgen.runs.checkpoints import VerifiedCheckpoints
 from mgen.runs.judges import DISCRIMINATOR_FILE
 from mgen.sampling.decoding import Decoding
@@ -44,13 +46,15 @@ from mgen.sampling.rollout import completion_logprobs, sample
 OBJECTIVES = ("kl_in_return", "grpo")
 
 DOMINANT_STEPS = 5  # steps in a row after which a dominant reward is reported
+BLIND = 0.03  # AUC by which a new classifier of another make may beat the discriminator
 EQUAL_STEPS = 3  # steps after which rewards that never differ within a group are an error
 
 
 class JudgeFunction(Protocol):
-    """A reward function of TRL that keeps its last judgement, with credit per note."""
+    """A reward function of TRL that keeps its judge and the last judgement."""
 
     __name__: str
+    judge: Judge
     last: Judgement | None
     last_notes: Notes | None
 
@@ -81,7 +85,7 @@ def check_arguments(args: GRPOConfig, objective: str) -> None:
 
 
 class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
-    """`GRPOTrainer` with our sampler, credit per note, and a discriminator that is trained between its steps.
+    """`GRPOTrainer` with our sampler, rewards per token, and discriminators that are trained between its steps.
 
     Args:
         policy: to be trained.
@@ -89,7 +93,9 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
         judges: reward functions; `args.reward_weights` has one weight for each.
         objective: of `OBJECTIVES`.
         kl_weight: of kl_in_return: nats of return per nat of KL. The objective grpo has `args.beta`.
-        discriminator: trained after each batch of completions has been judged.
+        discriminator: trains the discriminators after each batch of completions has been judged.
+        causal_rewards: kl_in_return: judges that can judge beginnings reward what a closed bar adds to the score; else,
+            and with other judges, the score is the reward of the last token.
         dominant_share: share of the advantage above which a judge is reported, after several steps.
         allow_equal_rewards: only warn of rewards that never differ within a group, in place of an error at step 3.
         warn: takes a line about a dominant reward, equal rewards or a discriminator in trouble; called on the main
@@ -97,8 +103,8 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
 
     Metrics besides those of TRL: `policy/kl` in nats per piece; `share/JUDGE`, the judge's share of the advantage in
     the loss, and with kl_in_return `share/kl` (grpo has KL outside the advantage); `undefined/JUDGE`, share of
-    completions that a judge could not judge; `groups/equal`, share of the groups with equal rewards; `realism/...`,
-    metrics of the discriminator on the completions of a step, before it is trained on them.
+    completions that a judge could not judge; `groups/equal`, share of the groups with equal rewards; `JUDGE/...`,
+    metrics of a discriminator on the completions of a step, before it is trained on them.
 
     Raises:
         ValueError: The completions of one prompt would be on two processes; the objective kl_in_return has another
@@ -117,6 +123,7 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
         objective: str = "kl_in_return",
         kl_weight: float = 1.0,
         discriminator: DiscriminatorTrainer | None = None,
+        causal_rewards: bool = True,
         dominant_share: float = 0.8,
         allow_equal_rewards: bool = False,
         warn: Callable[[str], None] | None = None,
@@ -125,12 +132,13 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
         check_arguments(args, objective)
         if objective == "kl_in_return":
             weights = [1.0] * len(judges) if args.reward_weights is None else args.reward_weights
-            for judge, weight in zip(judges, weights, strict=True):
-                if discriminator is not None and getattr(judge, "judge", None) is discriminator.discriminator:
-                    check_weights(discriminator.against, weight, kl_weight)
+            trained = discriminator.discriminators if discriminator is not None else {}
+            total = sum(weight for judge, weight in zip(judges, weights, strict=True) if judge.__name__ in trained)
+            if discriminator is not None and total:
+                check_weights(discriminator.against, total, kl_weight)
         self.remi, self.objective, self.kl_weight, self.discriminator = remi, objective, kl_weight, discriminator
         self.judges, self.dominant_share, self.warn = list(judges), dominant_share, warn
-        self.allow_equal_rewards = allow_equal_rewards
+        self.allow_equal_rewards, self.causal_rewards = allow_equal_rewards, causal_rewards
         self._last_shares: deque[dict[str, float]] = deque(maxlen=DOMINANT_STEPS)
         self._all_equal: deque[bool] = deque(maxlen=EQUAL_STEPS)
         self._active_warnings: set[str] = set()
@@ -168,7 +176,7 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
         log_ratio = (output["sampling_per_token_logps"] - self._reference_logps(output)) * mask
         if self.objective == "kl_in_return":
             group = torch.arange(len(mask), device=mask.device) // self._group_size()
-            parts = self._token_advantages(mask, log_ratio, group)
+            parts = self._token_advantages(output["completion_ids"], mask, log_ratio, group)
             output["advantages"] = torch.stack(list(parts.values())).sum(0)
         else:
             parts = self._score_advantages(mask.device)
@@ -188,13 +196,14 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
         with self.accelerator.autocast():
             return completion_logprobs(self.reference, ids, output["completion_ids"].size(1), mask)
 
-    def _token_advantages(self, mask: Tensor, log_ratio: Tensor, group: Tensor) -> dict[str, Tensor]:
+    def _token_advantages(self, ids: Tensor, mask: Tensor, log_ratio: Tensor, group: Tensor) -> dict[str, Tensor]:
         """kl_in_return: (B, T) weighted advantages of each judge and of KL; their sum is the advantage."""
-        lengths = mask.sum(1).cpu()
-        parts = {}
+        lengths, begun, parts = mask.sum(1).cpu(), None, {}
         for judge, weight in zip(self.judges, self.reward_weights.tolist(), strict=True):
-            assert judge.last_notes is not None
-            rewards = weight * token_rewards(_judgement(judge), judge.last_notes, lengths).to(mask.device)
+            if begun is None and self.causal_rewards and hasattr(judge.judge, "prefix_scores"):
+                assert judge.last_notes is not None
+                begun = beginnings(judge.last_notes, ((ids == self.remi.bar_id) & mask).cpu().numpy())
+            rewards = weight * _token_rewards(judge, begun, lengths, group.cpu().numpy()).to(mask.device)
             parts[judge.__name__] = group_advantages(returns_to_go(rewards, mask), group)
         parts["kl"] = group_advantages(returns_to_go(-self.kl_weight * log_ratio, mask), group)
         return parts
@@ -283,21 +292,28 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
         generated = Notes.from_completions([p for p, _ in pairs], [c for _, c in pairs], self.remi)
         metrics = self.discriminator.step(generated)
         for name, value in metrics.items():
-            self._metrics["train"][f"realism/{name}"].append(value)
+            self._metrics["train"][name].append(value)
         self._warn_while(
-            metrics.get("running_away", 0) >= 1,
+            metrics.get("realism_tokens/running_away", 0) >= 1,
             "running_away",
-            "the discriminator is too strong: it separates nearly all completions from real music and pauses its "
+            "realism_tokens is too strong: it separates nearly all completions from real music and pauses its "
             "training, and the policy does not catch up. Give it fewer steps, a lower learning rate or a gradient "
             "penalty",
         )
         self._warn_while(
-            metrics.get("starved", 0) >= 1,
+            metrics.get("realism_tokens/starved", 0) >= 1,
             "starved",
-            "the discriminator sees no difference, though it takes twice its steps: there is none, or it learns too "
-            "little. A fresh classifier (mgen evaluate) shows which; in the second case give it more steps or a "
-            "higher learning rate",
+            "realism_tokens sees no difference, though it takes twice its steps: there is none, or it learns too "
+            "little. Give it more steps or a higher learning rate",
         )
+        if "realism/fresh_auc" in metrics:
+            fresh, own = metrics["realism/fresh_auc"], metrics["realism/auc"]
+            self._warn_while(
+                fresh > own + BLIND,
+                "blind",
+                f"realism misses what new boosted trees see: AUC {own:.2f} against {fresh:.2f} on the same pieces. "
+                "Lower realism_regularisation, or add judges",
+            )
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         loss = super().compute_loss(model, inputs, *args, **kwargs)
@@ -327,6 +343,15 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
     def _generation_file(self) -> str:
         """In a checkpoint between the steps on one batch of completions: this process's part of the batch."""
         return f"generation_{self.args.process_index}.pt"
+
+
+def _token_rewards(judge: JudgeFunction, begun: Beginnings | None, lengths: Tensor, group: Longs) -> Tensor:
+    """(B, T) rewards of a judge, by bars where it can judge beginnings and these are given."""
+    judgement = _judgement(judge)
+    if begun is None or not hasattr(judge.judge, "prefix_scores"):
+        return end_rewards(judgement.score, lengths)
+    scores = predicted_scores(judge.judge.prefix_scores(begun.notes), begun, judgement.score, group)
+    return gain_rewards(judgement, scores, begun, lengths)
 
 
 def _judgement(judge: JudgeFunction) -> Judgement:

@@ -34,8 +34,9 @@ from mgen.renames import check_run_folder
 from mgen.stored import explain_damage
 
 BANDS_FILE = "bands.json"  # where a run of `mgen finetune` keeps the bands that it measured
-REALISM_FOLDER = "realism"  # where a finished run of `mgen finetune` keeps its discriminator
-DISCRIMINATOR_FILE = "discriminator.pt"  # the discriminator in a checkpoint
+REALISM_FOLDER = "realism"  # where a finished run of `mgen finetune` keeps its discriminator of features
+REALISM_TOKENS_FOLDER = "realism_tokens"  # and that of tokens
+DISCRIMINATOR_FILE = "discriminator.pt"  # the discriminators in a checkpoint
 
 JudgeFactory = Callable[..., Judge]
 """Builds a judge. A factory of the registry is called with the entry's arguments and the parts of `build_judge` that

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from critics import CRITICS
-from critics.realism.critic import RealismCritic
+from critics.realism.feature_discriminator import FeatureDiscriminator
+from critics.realism.token_discriminator import TokenDiscriminator
 from mgen.arrays import Longs
 from mgen.cards.page import DEMO, read_cards, write_page
 from mgen.cards.reward_card import CardSetup, RewardCard, measure_card, save_card, save_piece
@@ -62,7 +63,9 @@ class CardConfig:
 
     corpus: str = option("", "Folder written by mgen prepare: the real music.")
     critic: str = option("", "Model folder of the style critic, for the judge `style`.")
-    realism: str = option("", "RUN/realism of a run of mgen finetune, for the judge `realism`.")
+    realism: str = option(
+        "", "RUN/realism or RUN/realism_tokens of a run of mgen finetune, for the judge of that name."
+    )
     bands: str = option("", "Bands of the rules; measured on the split train by default.")
     style: str = option("", "Style of the corpus that is real music; by default the corpus's own style.")
     split: str = option("test", "Split that judges are measured on.", words=SPLITS)
@@ -195,15 +198,20 @@ def build_judges(
         bands = load_bands(Path(config.bands)) if config.bands else fit_bands(train)
     missing = []
     if ALL in names:
-        folders = dict(zip(CRITICS, (config.critic, config.realism), strict=True))
+        folders = {"style": config.critic, "realism": config.realism}
         names = [*rules(bands), *(name for name, folder in folders.items() if folder)]
         missing = [name for name in (*REWARDS, *CRITICS) if name not in names]
     judges: dict[str, Judge] = {}
     for name in names:
-        if name == "realism":
+        if name in ("realism", "realism_tokens"):
             if not config.realism:
-                raise MgenError(f"mgen card {name}: expected --realism RUN/realism of a run of mgen finetune")
-            judges[name] = RealismCritic.from_pretrained(config.realism, corpus.remi)
+                raise MgenError(f"mgen card {name}: expected --realism RUN/{name} of a run of mgen finetune")
+            tokens = name == "realism_tokens"
+            judges[name] = (
+                TokenDiscriminator.from_pretrained(config.realism, corpus.remi)
+                if tokens
+                else FeatureDiscriminator.from_pretrained(config.realism)
+            )
         else:
             spec = JudgeSpec.parse(name, "card", 1.0)
             judges[spec.name] = build_judge(spec, JUDGES, corpus.remi, bands=bands, critic=config.critic)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ from accelerate import PartialState
 from transformers import PreTrainedModel
 from trl import GRPOConfig
 
-from critics.realism.critic import RealismCritic, RealismOptions
+from critics.realism.feature_discriminator import FeatureDiscriminator, FeatureDiscriminatorOptions
 from critics.realism.regularisation import BOUNDED
+from critics.realism.token_discriminator import TokenDiscriminator, TokenDiscriminatorOptions
 from critics.sequence import SequenceCritic
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
@@ -31,7 +32,7 @@ from mgen.rl.prompt_mix import PromptMix
 from mgen.rl.trainer import OBJECTIVES, MusicTrainer, check_arguments
 from mgen.runs.checkpoints import check_saving, replace_folder
 from mgen.runs.interruptions import resumable
-from mgen.runs.judges import BANDS_FILE, REALISM_FOLDER, JudgeSpec, build_judges, judge_specs
+from mgen.runs.judges import BANDS_FILE, REALISM_FOLDER, REALISM_TOKENS_FOLDER, JudgeSpec, build_judges, judge_specs
 from mgen.runs.metrics import Progress, read_metrics
 from mgen.runs.run import Run, TrainingResult, on_main_process
 from mgen.runs.sample_callback import fixed_prompts
@@ -43,6 +44,7 @@ from rewards.bands import Bands, fit_bands, load_bands, save_bands
 from rewards.trl import trl_rewards
 
 LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo")
+DISCRIMINATORS = {"realism": REALISM_FOLDER, "realism_tokens": REALISM_TOKENS_FOLDER}  # judge -> folder in the run
 BAND_PIECES = 512  # real excerpts from which the bands are measured
 
 DEFAULT_JUDGES = (
@@ -53,6 +55,8 @@ DEFAULT_JUDGES = (
 """The first grammar error costs 10 nats; with weight 1, `grammar` had 0.8 of the advantage. Reinforcement learning
 degrades repetition first, so these rules have the largest weights.
 """
+
+Options = TypeVar("Options", FeatureDiscriminatorOptions, TokenDiscriminatorOptions)
 
 
 @dataclass
@@ -70,14 +74,15 @@ class FinetuneConfig(SpeedOptions, SampleOptions, GRPOConfig):  # type: ignore[m
         "..., arguments: {...}}. A rule for which the corpus has no band is left out.",
         mapping=True,
     )
-    style_credit: bool | None = option(
-        None,
-        "The style critic gives credit per bar, instead of one score at the end; it then judges every "
-        "prefix of bars. By default with the objective kl_in_return; grpo has one score per completion anyway.",
+    causal_rewards: bool = option(
+        True,
+        "kl_in_return: reward what each closed bar adds to the score of a judge that can judge beginnings, on the "
+        "token that closes it; otherwise the score falls on the last token. The optimum is the same, the variance "
+        "lower.",
     )
     objective: str = option(
         OBJECTIVES[0],
-        "kl_in_return (credit per token, KL in the return, nats), or grpo (as published).",
+        "kl_in_return (rewards per token, KL in the return, nats), or grpo (as published).",
         words=OBJECTIVES,
     )
     kl_weight: float = option(
@@ -118,27 +123,36 @@ class FinetuneConfig(SpeedOptions, SampleOptions, GRPOConfig):  # type: ignore[m
         words=AGAINST,
     )
     realism_warm_up: int = option(
-        20,
-        "Batches of the discriminator on the frozen policy before the first step; with realism_against "
-        "reference its only training, and the last fifth calibrates it.",
+        4,
+        "Batches of the discriminator on the frozen policy before the first step; with realism_against reference its "
+        "only training. The judge realism_tokens needs some 20.",
         least=0,
     )
-    realism_learning_rate: float = option(3e-4, "Learning rate of the discriminator.", least=0)
-    realism_steps: int = option(2, "Its optimizer steps per step of the policy.", least=1)
-    realism_batch_size: int = option(
-        64, "Its pieces per step: half of them real, and half of each side from the replay buffer.", least=4
+    realism_regularisation: float = option(
+        100.0, "realism: weight of the squared coefficients of its logistic regression.", above=0
     )
-    realism_capacity: int = option(512, "Pieces of each side in its replay buffer.", least=1)
-    realism_smoothing: float = option(0.05, "Label smoothing: its targets are 1 - x and x.", least=0, below=0.5)
-    realism_clip: float = option(5.0, "Largest absolute score, in nats; limits what can be corrected.", above=0)
-    realism_floor: float = option(0.6, "Held-out accuracy below which it takes twice its steps.", least=0, most=1)
-    realism_ceiling: float = option(0.95, "Held-out accuracy above which it is not trained.", least=0, most=1)
-    realism_memory: int = option(512, "Held-out logits for its calibration.", least=32)
+    realism_capacity: int = option(1024, "Pieces of each side that it remembers: those of the last few steps.", least=4)
+    realism_clip: float = option(10.0, "Largest absolute score, in nats; limits what can be corrected.", above=0)
+    realism_learning_rate: float = option(3e-4, "realism_tokens: learning rate.", least=0)
+    realism_steps: int = option(2, "realism_tokens: optimizer steps per step of the policy.", least=1)
+    realism_batch_size: int = option(
+        64, "realism_tokens: pieces per step: half of them real, and half of each side from its memory.", least=4
+    )
+    realism_smoothing: float = option(
+        0.05, "realism_tokens: label smoothing: its targets are 1 - x and x.", least=0, below=0.5
+    )
+    realism_floor: float = option(
+        0.6, "realism_tokens: held-out accuracy below which it takes twice its steps.", least=0, most=1
+    )
+    realism_ceiling: float = option(
+        0.95, "realism_tokens: held-out accuracy above which it is not trained.", least=0, most=1
+    )
+    realism_memory: int = option(512, "realism_tokens: held-out logits for its calibration.", least=32)
     realism_gradient_penalty: float = option(
-        0.0, "Weight of a gradient penalty on the embeddings of real pieces (R1).", least=0
+        0.0, "realism_tokens: weight of a gradient penalty on the embeddings of real pieces (R1).", least=0
     )
     realism_spectral_norm: str = option(
-        "none", f"Layers whose spectral norm is bounded: {', '.join(BOUNDED)}.", words=BOUNDED
+        "none", f"realism_tokens: layers whose spectral norm is bounded: {', '.join(BOUNDED)}.", words=BOUNDED
     )
     max_steps: int = option(60, "Optimizer steps.")
     learning_rate: float = option(3e-4, "Highest learning rate.")
@@ -162,8 +176,6 @@ class FinetuneConfig(SpeedOptions, SampleOptions, GRPOConfig):  # type: ignore[m
         self._check_realism()
         check_saving(self)
         check_tracking(self)
-        if self.style_credit is None:
-            self.style_credit = self.kl_in_return
         self.output_dir = f"{self.out}/checkpoints"
         self.scale_rewards = "none" if self.kl_in_return else "group"
         self.set_precision()
@@ -178,19 +190,22 @@ class FinetuneConfig(SpeedOptions, SampleOptions, GRPOConfig):  # type: ignore[m
 
     def _check_realism(self) -> None:
         try:
-            self.realism_options()
+            (
+                self.discriminator_options(FeatureDiscriminatorOptions),
+                self.discriminator_options(TokenDiscriminatorOptions),
+            )
         except ValueError as error:
             raise ValueError(f"realism_{error}") from error
         least = 2 if self.realism_against == "reference" else 0
         if self.realism_warm_up < least:
             raise ValueError(
                 f"realism_warm_up ({self.realism_warm_up}) must be at least {least} with realism_against "
-                f"{self.realism_against}; try 20"
+                f"{self.realism_against}; try 4"
             )
-        weight = self.weights().get("realism")
-        if weight is None or not self.kl_in_return:
+        named = [weight for name, weight in self.weights().items() if name in DISCRIMINATORS]
+        if not named or not self.kl_in_return:
             return
-        check_weights(self.realism_against, weight, self.kl_weight)
+        check_weights(self.realism_against, sum(named), self.kl_weight)
         if not self.kl_weight and not self.max_grad_norm:
             raise ValueError(
                 f"max_grad_norm ({self.max_grad_norm}) must be above 0 with kl_weight 0: nothing else holds the policy"
@@ -209,10 +224,10 @@ class FinetuneConfig(SpeedOptions, SampleOptions, GRPOConfig):  # type: ignore[m
         """Weight of each judge, by name."""
         return {spec.name: spec.weight for spec in self.judge_specs()}
 
-    def realism_options(self) -> RealismOptions:
-        """The options of the discriminator, `realism_...` here."""
-        names = {option.name for option in fields(RealismOptions)} - {"min_notes"}
-        return RealismOptions(**{name: getattr(self, f"realism_{name}") for name in names})
+    def discriminator_options(self, kind: type[Options]) -> Options:
+        """The options of a kind of discriminator, `realism_...` here."""
+        names = {option.name for option in fields(kind)} - {"min_notes"}
+        return kind(**{name: getattr(self, f"realism_{name}") for name in names})
 
 
 def finetune(
@@ -275,6 +290,7 @@ def run_finetune(config: FinetuneConfig, progress: Progress | None = None) -> Tr
         objective=config.objective,
         kl_weight=config.kl_weight,
         discriminator=discriminator,
+        causal_rewards=config.causal_rewards,
         dominant_share=config.dominant_share,
         allow_equal_rewards=config.allow_equal_rewards,
         warn=progress,
@@ -292,7 +308,7 @@ def run_finetune(config: FinetuneConfig, progress: Progress | None = None) -> Tr
     last = _last_metrics(run)
     run.save_model(trainer.accelerator.unwrap_model(trainer.model), remi)
     if discriminator is not None:
-        _save_discriminator(discriminator, run, last)
+        _save_discriminators(discriminator, run, last)
     facts = {"left_out": left_out} if left_out else {}
     run.finish(steps=trainer.state.global_step, last=last, parameters=policy.num_parameters(), **facts)
     return _result(run)
@@ -316,40 +332,43 @@ def available_judges(
     """Builds the judges.
 
     Returns:
-        Judge by name, the trainer of the discriminator if `realism` is among them, and the reason of each judge that is
+        Judge by name, the trainer of the discriminators if any is among them, and the reason of each judge that is
         left out.
 
     Raises:
         MgenError: No judge is left.
     """
-    remi, discriminators, speed = prompts.corpus.remi, [], config.chosen_speed()
+    remi, speed, against = prompts.corpus.remi, config.chosen_speed(), config.realism_against
 
-    def realism() -> RealismCritic:
+    def realism() -> FeatureDiscriminator:
+        return FeatureDiscriminator(config.discriminator_options(FeatureDiscriminatorOptions), against)
+
+    def realism_tokens() -> TokenDiscriminator:
         network = SequenceCritic.new(remi, config.policy, label="real", seed=config.seed, speed=speed)
-        discriminators.append(RealismCritic(network, config.realism_options(), config.realism_against, config.seed))
-        return discriminators[0]
+        return TokenDiscriminator(
+            network, config.discriminator_options(TokenDiscriminatorOptions), against, config.seed
+        )
 
     judges, left_out = build_judges(
         config.judge_specs(),
-        {**JUDGES, "realism": realism},
+        {**JUDGES, "realism": realism, "realism_tokens": realism_tokens},
         remi,
         bands=bands,
         critic=config.critic,
-        credit=bool(config.style_credit),
         speed=speed,
     )
     if not judges:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items()) or "none was named"
         raise MgenError(f"judges: none is left ({reasons}); name others, or judge longer completions")
-    trainers = [DiscriminatorTrainer(critic, prompts.real, config.realism_against) for critic in discriminators]
-    return judges, trainers[0] if trainers else None, left_out
+    trained: dict[str, Any] = {name: judge for name, judge in judges.items() if name in DISCRIMINATORS}
+    return judges, DiscriminatorTrainer(trained, prompts.real, against) if trained else None, left_out
 
 
 def describe_fixed_point(config: FinetuneConfig, weights: Mapping[str, float]) -> str:
     """One line on the optimum of discriminator and KL."""
     if not config.kl_in_return:
         return "discriminator: with the objective grpo its ratio is one score among others, without a known fixed point"
-    weight = weights["realism"]
+    weight = sum(weights[name] for name in DISCRIMINATORS if name in weights)
     reference, real = fixed_point(config.realism_against, weight, config.kl_weight)
     held = "" if config.kl_weight else "; no KL holds the policy, only small steps"
     twice = ""
@@ -376,15 +395,15 @@ def warm_up(
     progress(f"discriminator against the frozen policy after {rounds} batches: {numbers}")
 
 
-def _save_discriminator(trainer: DiscriminatorTrainer, run: Run, last: Mapping[str, float]) -> None:
-    """Writes RUN/realism: to a temporary folder, flushed, then renamed."""
+def _save_discriminators(trainer: DiscriminatorTrainer, run: Run, last: Mapping[str, float]) -> None:
+    """Writes RUN/realism and RUN/realism_tokens: to a temporary folder, flushed, then renamed."""
     if not PartialState().is_main_process:
         return
-    critic = trainer.discriminator
-    assert isinstance(critic, RealismCritic)
-    held_out = {name.removeprefix("realism/"): last[name] for name in last if name.startswith("realism/")}
-    with replace_folder(run.folder / REALISM_FOLDER) as part:
-        critic.save_pretrained(part, held_out=held_out)
+    for name, critic in trainer.discriminators.items():
+        assert isinstance(critic, FeatureDiscriminator | TokenDiscriminator)
+        held_out = {key.removeprefix(f"{name}/"): last[key] for key in last if key.startswith(f"{name}/")}
+        with replace_folder(run.folder / DISCRIMINATORS[name]) as part:
+            critic.save_pretrained(part, held_out=held_out)
 
 
 def _last_metrics(run: Run, steps: int = 5) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The realism critic: real or generated? Trained between the policy's steps.
+"""The discriminator of tokens: a network, trained between the policy's steps; a second opinion on realism.
 
 Its score is log p_real(piece) / p_generated(piece). The trainer supplies the generated music, which is sampled from the
 frozen reference or from the current policy; the choice determines the right weight of KL, see
@@ -18,24 +18,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.special import expit, log_expit
-from sklearn.metrics import roc_auc_score
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from critics.realism.held_out import held_out_metrics
 from critics.realism.regularisation import BOUNDED, bound_spectral_norms, gradient_penalty, without_bounds
+from critics.realism.stored import REMEDY, last_state, read_facts
 from critics.sequence import FILE, SequenceCritic, TokenRow, transpose_rows
 from critics.style import MIN_NOTES
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.judgement import Judgement, UnavailableJudge
+from mgen.judgement import Judgement
 from mgen.notes import Notes
-from mgen.runs.checkpoints import checkpoint_folders, is_complete
 from mgen.runs.divergence import weight_norm
-from mgen.runs.folder import CHECKPOINTS
-from mgen.runs.judges import DISCRIMINATOR_FILE, REALISM_FOLDER, run_config
+from mgen.runs.judges import REALISM_TOKENS_FOLDER
 from mgen.speed import PLAIN
 from mgen.stats.calibration import Calibration, expected_calibration_error, fit_calibration, read_calibration
 from mgen.stored import explain_damage
@@ -44,7 +43,7 @@ WINDOW = 16  # rounds over which `running_away` and `starved` are averaged
 
 
 @dataclass(frozen=True, slots=True)
-class RealismOptions:
+class TokenDiscriminatorOptions:
     """How a realism critic learns.
 
     Raises:
@@ -85,7 +84,7 @@ class RealismOptions:
             raise ValueError(f"spectral_norm '{self.spectral_norm}': expected one of {', '.join(BOUNDED)}")
 
 
-class RealismCritic:
+class TokenDiscriminator:
     """log p_real / p_generated in nats, clipped to +-`clip`: a judge that is trained while the policy is.
 
     All metrics are held out: a new batch is first judged, then used for calibration, and only then for training. Scale
@@ -113,9 +112,13 @@ class RealismCritic:
     """
 
     def __init__(
-        self, network: SequenceCritic, options: RealismOptions | None = None, against: str = "current", seed: int = 0
+        self,
+        network: SequenceCritic,
+        options: TokenDiscriminatorOptions | None = None,
+        against: str = "current",
+        seed: int = 0,
     ) -> None:
-        self.options = options = options or RealismOptions()
+        self.options = options = options or TokenDiscriminatorOptions()
         self.network, self.against, self.origin = network, against, ""
         self.clip, self.worst, self.min_notes = options.clip, -options.clip, options.min_notes
         self.calibration = Calibration(0.0, 0.0)  # until the first batch all scores are 0
@@ -140,15 +143,15 @@ class RealismCritic:
         seed: int = 0,
         against: str = "current",
         **options: Any,
-    ) -> RealismCritic:
+    ) -> TokenDiscriminator:
         """Builds an untrained critic.
 
         Args:
             init, size, max_tokens: of `SequenceCritic.new`; with a policy's backbone (`init`) it learns faster.
-            options: those of `RealismOptions`.
+            options: those of `TokenDiscriminatorOptions`.
         """
         network = SequenceCritic.new(remi, init, size, max_tokens, "real", seed)
-        return cls(network, RealismOptions(**options), against, seed)
+        return cls(network, TokenDiscriminatorOptions(**options), against, seed)
 
     def __call__(self, notes: Notes) -> Judgement:
         defined = notes.counts >= self.min_notes
@@ -158,7 +161,7 @@ class RealismCritic:
             score[defined] = np.clip(self.calibration.log_odds(logits), -self.clip, self.clip)
         return Judgement(score=score, credit=None, defined=defined)
 
-    def update(self, real: Notes, generated: Notes) -> dict[str, float]:
+    def update(self, real: Notes, generated: Notes, works: ArrayLike = ()) -> dict[str, float]:
         """Does one round: judges the new batch, calibrates on it, trains on it and on the replay buffer.
 
         Returns:
@@ -186,20 +189,20 @@ class RealismCritic:
             "running_away": float((past > options.ceiling).sum() / WINDOW),
         }
 
-    def calibrate(self, pairs: Iterable[tuple[Notes, Notes]]) -> dict[str, float]:
-        """Fits the calibration on pairs of real and generated batches only, without training on them: the last step
+    def calibrate(self, batches: Iterable[tuple[Notes, Notes, ArrayLike]]) -> dict[str, float]:
+        """Fits the calibration on batches only, without training on them: the last step
         of a critic that is trained no further.
 
         Returns:
-            Means over the pairs of the held-out metrics of `update`. Each pair is judged with the calibration on
+            Means over the batches of the held-out metrics of `update`. Each is judged with the calibration on
             those before it.
         """
         self._history.clear()
-        rows = ((self._rows(real), self._rows(generated)) for real, generated in pairs)
+        rows = ((self._rows(real), self._rows(generated)) for real, generated, _ in batches)
         found = [self._hold_out(*both) for both in rows if all(both)]
         return {name: float(np.mean([metrics[name] for metrics in found])) for name in (found[0] if found else ())}
 
-    def watch(self, real: Notes, generated: Notes) -> dict[str, float]:
+    def watch(self, real: Notes, generated: Notes, works: ArrayLike = ()) -> dict[str, float]:
         """`held_out_metrics` of two batches; changes nothing."""
         rows = self._rows(real), self._rows(generated)
         return self._evaluate(*rows)[2] if all(rows) else {}
@@ -306,6 +309,7 @@ class RealismCritic:
         SequenceCritic(model, self.network.remi, self.network.max_tokens).save_pretrained(
             folder,
             kind="realism",
+            input="tokens",
             against=self.against,
             score="log p_real / p_generated of a completion, nats, clipped to +-clip",
             calibration=asdict(self.calibration),
@@ -314,7 +318,7 @@ class RealismCritic:
         )
 
     @classmethod
-    def from_run(cls, run: Path, remi: Remi) -> RealismCritic:
+    def from_run(cls, run: Path, remi: Remi) -> TokenDiscriminator:
         """The discriminator of a run of `mgen finetune`: of its end, or else of its last complete checkpoint.
 
         Args:
@@ -324,39 +328,32 @@ class RealismCritic:
             UnavailableJudge: The run has no checkpoint yet.
             MgenError: The run's policy is missing, or has another vocabulary.
         """
-        if (run / REALISM_FOLDER).is_dir():
-            critic = cls.from_pretrained(run / REALISM_FOLDER, remi)
-            critic.origin = f"the discriminator is that of the run's end, against {critic.against} samples"
+        if (run / REALISM_TOKENS_FOLDER).is_dir():
+            critic = cls.from_pretrained(run / REALISM_TOKENS_FOLDER, remi)
+            critic.origin = f"the discriminator of tokens is that of the run's end, against {critic.against} samples"
             return critic
-        complete = [(step, path) for step, path in checkpoint_folders(run / CHECKPOINTS).items() if is_complete(path)]
-        if not complete:
-            raise UnavailableJudge("realism", "no complete checkpoint of the run is there")
-        step, last = complete[-1]
-        config = run_config(run)
-        options = {name: config[f"realism_{name}"] for name in ("clip", "spectral_norm") if f"realism_{name}" in config}
-        with explain_damage(last / DISCRIMINATOR_FILE, f"remove {last} to use the checkpoint before"):
-            stored = torch.load(last / DISCRIMINATOR_FILE, weights_only=True, map_location="cpu")
+        with last_state(run, "realism_tokens") as (step, state, config):
+            options = {name: config[f"realism_{name}"] for name in ("clip", "spectral_norm")}
             critic = cls.new(remi, init=config["policy"], **options)
-            critic.load_judge(stored["discriminator"])
-        critic.origin = f"the discriminator is that of step {step}"
+            critic.load_judge(state)
+        critic.origin = f"the discriminator of tokens is that of step {step}"
         return critic
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str, remi: Remi | None = None) -> RealismCritic:
+    def from_pretrained(cls, folder: Path | str, remi: Remi | None = None) -> TokenDiscriminator:
         """Reads what `save_pretrained` wrote, to judge with.
 
         Args:
             remi: the encoding of the music to be judged; None if it need not be the critic's own.
 
         Raises:
-            MgenError: The folder has no realism critic, or one of another vocabulary.
+            MgenError: The folder has no discriminator of tokens, or one of another vocabulary.
         """
+        folder = Path(folder)
+        read_facts(folder, "tokens")
         network, facts = SequenceCritic.from_pretrained(folder, remi)
-        if facts.get("kind") != "realism":
-            found = f"expected a realism critic, found '{facts.get('kind')}'"
-            raise MgenError(f"{folder}: {found}; give RUN/realism of a run of mgen finetune")
-        with explain_damage(Path(folder) / FILE, "give RUN/realism of a run of mgen finetune"):
-            options = RealismOptions(**{**facts["options"], "spectral_norm": "none"})  # the weights are plain now
+        with explain_damage(folder / FILE, REMEDY):
+            options = TokenDiscriminatorOptions(**{**facts["options"], "spectral_norm": "none"})  # plain weights now
             critic = cls(network, options, str(facts["against"]))
             critic.calibration = read_calibration(facts["calibration"])
         return critic
@@ -367,22 +364,3 @@ def scheduled_steps(accuracy: float, steps: int, floor: float, ceiling: float) -
     if accuracy > ceiling:
         return 0
     return 2 * steps if accuracy < floor else steps
-
-
-def held_out_metrics(log_odds: NDArray[np.float64], is_real: NDArray[np.bool_], clip: float) -> dict[str, float]:
-    """How well log odds (B,), in nats, separate real from generated pieces.
-
-    Returns:
-        `accuracy` (balanced), `auc`, `logit_real`, `logit_generated` (means), `loss` (cross-entropy in nats, balanced;
-        log 2 at chance), `clip_rate` (share of generated pieces outside +-`clip`).
-    """
-    right = np.where(is_real, log_odds > 0, log_odds < 0) + 0.5 * (log_odds == 0)
-    signed = np.where(is_real, log_odds, -log_odds)
-    return {
-        "accuracy": float((right[is_real].mean() + right[~is_real].mean()) / 2),
-        "auc": float(roc_auc_score(is_real, log_odds)),
-        "logit_real": float(log_odds[is_real].mean()),
-        "logit_generated": float(log_odds[~is_real].mean()),
-        "loss": float(-(log_expit(signed[is_real]).mean() + log_expit(signed[~is_real]).mean()) / 2),
-        "clip_rate": float((np.abs(log_odds[~is_real]) > clip).mean()),
-    }

@@ -12,7 +12,13 @@ import torch
 from critics_music import STRAIGHT, SWUNG, toy
 from transformers import AutoModelForSequenceClassification
 
-from critics.realism.critic import WINDOW, RealismCritic, RealismOptions, held_out_metrics, scheduled_steps
+from critics.realism.token_discriminator import (
+    WINDOW,
+    TokenDiscriminator,
+    TokenDiscriminatorOptions,
+    held_out_metrics,
+    scheduled_steps,
+)
 from mgen.errors import MgenError
 from mgen.notes import Notes
 from mgen.stats.calibration import Calibration
@@ -32,7 +38,7 @@ def policy_folder(tiny_policy, remi, tmp_path_factory):
 def new(policy_folder, remi):
     def build(**options):
         options = {"learning_rate": 1e-2, "steps": 3, "batch_size": 32, "max_tokens": 96, **options}
-        return RealismCritic.new(remi, init=policy_folder, **options)
+        return TokenDiscriminator.new(remi, init=policy_folder, **options)
 
     return build
 
@@ -177,7 +183,7 @@ def test_a_saved_critic_says_the_same_and_is_a_stock_model(spectral_norm, new, r
     before = weights(critic).clone()
     critic.save_pretrained(tmp_path, held_out={"auc": 0.9})
     assert torch.equal(weights(critic), before)
-    loaded = RealismCritic.from_pretrained(tmp_path, remi)
+    loaded = TokenDiscriminator.from_pretrained(tmp_path, remi)
     assert (loaded.against, loaded.clip, loaded.calibration) == ("reference", 3.0, critic.calibration)
     notes = toy(SWUNG, 8, np.random.default_rng(3), 2)
     np.testing.assert_allclose(loaded(notes).score, critic(notes).score, atol=1e-5)
@@ -192,7 +198,7 @@ def test_a_saved_critic_says_the_same_and_is_a_stock_model(spectral_norm, new, r
 def test_another_critic_is_refused_as_a_realism_critic(new, tmp_path):
     new().network.save_pretrained(tmp_path, kind="style")
     with pytest.raises(MgenError, match="expected a realism critic, found 'style'"):
-        RealismCritic.from_pretrained(tmp_path)
+        TokenDiscriminator.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +218,7 @@ def test_another_critic_is_refused_as_a_realism_critic(new, tmp_path):
 )
 def test_options_out_of_range_are_refused(option, said):
     with pytest.raises(ValueError, match=said):
-        RealismOptions(**option)
+        TokenDiscriminatorOptions(**option)
 
 
 @pytest.mark.parametrize("held", [{"gradient_penalty": 1.0}, {"spectral_norm": "head"}, {"spectral_norm": "all"}])
@@ -273,7 +279,7 @@ def test_held_out_numbers_by_hand():
 
 
 def test_a_step_that_breaks_the_weights_is_one_line(remi):
-    critic = RealismCritic.new(remi, max_tokens=32, batch_size=4, steps=1, min_notes=2, learning_rate=1e30)
+    critic = TokenDiscriminator.new(remi, max_tokens=32, batch_size=4, steps=1, min_notes=2, learning_rate=1e30)
     pieces = toy(SWUNG, 4, np.random.default_rng(0), 1)
     with pytest.raises(MgenError, match=r"discriminator broke its weights; lower its learning rate \(1e\+30\)"):
         critic.update(pieces, pieces)
