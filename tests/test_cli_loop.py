@@ -21,8 +21,9 @@ from mgen.notes import Notes
 from mgen.runs.judges import judges_of_run
 from mgen.sampling.samples import read_samples
 from mgen.workflows import finetune as finetune_workflow
-from mgen.workflows.finetune import FinetuneConfig, describe_fixed_point
+from mgen.workflows.finetune import FinetuneConfig
 from mgen.workflows.judges import JUDGES
+from mgen.workflows.run_judges import describe_fixed_point
 
 pytestmark = pytest.mark.slow
 
@@ -80,6 +81,8 @@ def finetune_words(corpus, base, style_critic, out, objective, steps=2):
         "16",
         "--realism_warm_up",
         "1",
+        "--check_pieces",
+        "0",
     ]
     words += ["--save_steps", "1", "--warmup_steps", "0", "--learning_rate", "1e-3", "--bf16", "false", *QUIET]
     return words if objective == "kl_in_return" else [*words, "--beta", "0.04", "--loss_type", "grpo"]
@@ -133,7 +136,7 @@ def test_a_run_killed_after_its_last_checkpoint_ends_as_it_would_have(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(finetune_workflow, "_save_discriminators", power_cut)
+        patch.setattr(finetune_workflow, "save_discriminators", power_cut)
         with pytest.raises(KeyboardInterrupt):
             finetune.main(words)
     assert (tmp_path / "run" / "model").is_dir() and not (tmp_path / "run" / "realism").exists()
@@ -150,6 +153,30 @@ def test_a_run_killed_after_its_last_checkpoint_ends_as_it_would_have(
             del entry["step_time"]
         records.append((lines, facts["steps"], facts["last"], facts["parameters"]))
     assert records[0] == records[1] and records[0][1] == 2
+
+
+def test_judges_that_distinguish_nothing_are_left_out_unless_kept(
+    small_corpus, base, style_critic, remi, tmp_path, capsys
+):
+    """A policy after 120 steps repeats no pitch for long and breaks the grammar: loops cannot distinguish it."""
+    words = finetune_words(small_corpus, base, style_critic, tmp_path / "run", "kl_in_return", steps=1)
+    words += ["--check_pieces", "32", "--judges", "style=0.5", "realism=1", "!scale_fit=0.5"]
+    assert finetune.main([*words, "length=1"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    (table,) = [
+        line for line in lines if line.startswith("AUC of 32 real pieces above 32 samples of the policy: style ")
+    ]
+    stored = json.loads((tmp_path / "run" / "judges.json").read_text())
+    assert list(stored["auc"]) == ["style", "realism", "scale_fit", "length"]
+    weak = {name for name, auc in stored["auc"].items() if auc["value"] < 0.55} - {"scale_fit"}
+    assert set(stored["left_out"]) == weak and stored["auc"]["realism"]["value"] > 0.55
+    for name in weak:
+        assert any(line.startswith(f"judge {name} is left out: AUC ") and f"name it !{name}" in line for line in lines)
+    judges = judges_of_run(tmp_path / "run", JUDGES, remi)
+    assert set(judges.judges) == set(stored["auc"]) - weak
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert set(facts.get("left_out", {})) == weak
+    assert "scale_fit" in judges.weights and judges.weights["scale_fit"] == 0.5
 
 
 def test_a_run_against_the_reference_does_not_train_the_discriminator(small_corpus, base, style_critic, tmp_path):

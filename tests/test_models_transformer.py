@@ -139,7 +139,14 @@ def test_pretrained_from_another_architecture_it_is_finetuned_with_realism(
     assert policy.config.model_type == family and policy.config.vocab_size == remi.vocab_size
     options = {"policy": base, "corpus": small_corpus, "out": tmp_path / "run", "max_steps": 2, "prompts": 8}
     options |= {"prompt_tokens": 16, "max_completion_length": 64, "per_device_train_batch_size": 8}
-    options |= {"num_generations": 4, "bf16": "false", "realism_warm_up": 1, "save_steps": 1, **QUIET}
+    options |= {
+        "num_generations": 4,
+        "bf16": "false",
+        "realism_warm_up": 1,
+        "check_pieces": 0,
+        "save_steps": 1,
+        **QUIET,
+    }
     judges = ["--judges", "realism_tokens=1", "repetition_pitch=0.5"]
     assert finetune.main([*words(options), *judges, "--learning_rate", "1e-3"]) == 0
     after, _ = load_policy(tmp_path / "run" / "model")

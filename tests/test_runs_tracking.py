@@ -246,7 +246,18 @@ def test_finetuning_is_sampled_before_its_first_step_and_ends_with_the_same_weig
     base = ["--policy", str(tmp_path / "policy"), "--corpus", str(small_corpus), "--judges", "grammar=1"]
     base += ["--max_steps", "2", "--max_completion_length", "24", "--prompt_tokens", "16", "--prompts", "8"]
     base += ["--per_device_train_batch_size", "4", "--num_generations", "2", "--save_steps", "2", "--use_cpu", "true"]
-    base += ["--learning_rate", "1e-2", "--warmup_steps", "0", "--sample_prompts", "2", "--disable_tqdm", "true"]
+    base += [
+        "--check_pieces",
+        "0",
+        "--learning_rate",
+        "1e-2",
+        "--warmup_steps",
+        "0",
+        "--sample_prompts",
+        "2",
+        "--disable_tqdm",
+        "true",
+    ]
     runs = {"silent": ["--report_to", "none"], "sampled": ["--sample_steps", "1"]}
     for name, more in runs.items():
         assert finetune.main([*base, "--out", str(tmp_path / name), *more]) == 0

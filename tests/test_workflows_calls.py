@@ -99,7 +99,7 @@ def test_the_calls_one_after_the_other(small_corpus, tmp_path, capsys):
         "per_device_train_batch_size": 4,
         "num_generations": 2,
         "realism_warm_up": 1,
-        "realism_batch_size": 8,
+        "check_pieces": 0,
         **TINY,
     }
     tuned = mgen.finetune(base.model, small_corpus, tmp_path / "tuned", progress=lines.append, **options)

@@ -50,11 +50,15 @@ class PromptMix:
         ]
         return Dataset.from_list([rows[i] for i in rng.permutation(len(rows))])
 
-    def real_target(self, n: int) -> Notes:
-        """The real continuations of n prompts of the target style, of the longest prompt length."""
-        length, completion = max(self.prompt_tokens), self.completion_tokens
-        prompts = draw_prompts(self.corpus, "train", "continuation", n, length, completion, self.target, self._rng(1))
-        return prompts.real(self.corpus.remi)
+    def real_target(self, n: int, *batch: int) -> tuple[Notes, NDArray[np.str_]]:
+        """The real continuations of n prompts of the target style, of the longest prompt length, and (n,) their works.
+
+        Args:
+            batch: a number, for other ones.
+        """
+        length, completion, rng = max(self.prompt_tokens), self.completion_tokens, self._rng(1, *batch)
+        prompts = draw_prompts(self.corpus, "train", "continuation", n, length, completion, self.target, rng)
+        return prompts.real(self.corpus.remi), prompts.work
 
     def real(self, n: int, batch: int) -> tuple[Notes, NDArray[np.str_]]:
         """The real continuations of n prompts and (n,) their works, different ones for each number of a batch."""

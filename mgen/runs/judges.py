@@ -1,6 +1,7 @@
 """The judges of a run: named in its options, built from a registry or from somebody's package, and summed.
 
-An entry of the option `judges` is a word `NAME=WEIGHT` (`style=1`) or `package.module:Factory=WEIGHT`, or a mapping
+An entry of the option `judges` is a word `NAME=WEIGHT` (`style=1`) or `package.module:Factory=WEIGHT` (with `!` before
+the name a run keeps a judge that it would leave out), or a mapping
 
     {judge: "own_judge:SmallLeaps", weight: 0.5, arguments: {largest: 7}}
 
@@ -31,8 +32,9 @@ from mgen.judgement import Judge, UnavailableJudge, check_is_judge, judged
 from mgen.notes import Notes
 from mgen.options import nearest
 from mgen.renames import check_run_folder
-from mgen.stored import explain_damage
+from mgen.stored import explain_damage, read_json
 
+JUDGES_FILE = "judges.json"  # where a run keeps how well its judges distinguish, and which are left out
 BANDS_FILE = "bands.json"  # where a run of `mgen finetune` keeps the bands that it measured
 REALISM_FOLDER = "realism"  # where a finished run of `mgen finetune` keeps its discriminator of features
 REALISM_TOKENS_FOLDER = "realism_tokens"  # and that of tokens
@@ -55,6 +57,7 @@ class JudgeSpec:
     name: str  # of the registry, or `package.module:Factory`
     weight: float  # of its score in the sum
     arguments: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of its factory
+    keep: bool = False  # whether a run keeps it though it does not distinguish real music from samples
 
     @classmethod
     def parse(cls, entry: Entry, option: str = "judges", weight: float | None = None) -> JudgeSpec:
@@ -89,7 +92,8 @@ class JudgeSpec:
             stated = math.nan
         if not math.isfinite(stated):
             raise MgenError(f"{option}: the weight of '{name}' is not a number: '{number}'")
-        return cls(name, stated, {str(key): value for key, value in arguments.items()})
+        arguments = {str(key): value for key, value in arguments.items()}
+        return cls(name.removeprefix("!"), stated, arguments, keep=name.startswith("!"))
 
 
 def judge_specs(entries: Sequence[Entry], registry: Mapping[str, JudgeFactory]) -> list[JudgeSpec]:
@@ -256,7 +260,10 @@ def judges_of_run(folder: Path | str, registry: Mapping[str, JudgeFactory], remi
     config = run_config(folder)
     specs = judge_specs(config["judges"], registry)
     bands = Path(config["bands"] or folder / BANDS_FILE)
-    judges, left_out = build_judges(specs, registry, remi, bands=bands, critic=config["critic"], run=folder)
+    weak = weak_judges(folder)
+    some = [spec for spec in specs if spec.name not in weak]
+    judges, left_out = build_judges(some, registry, remi, bands=bands, critic=config["critic"], run=folder)
+    left_out |= weak
     notes = [getattr(judge, "origin", "") for judge in judges.values()]
     notes += [f"{name} is left out: {reason}" for name, reason in left_out.items()]
     if not judges:
@@ -264,6 +271,16 @@ def judges_of_run(folder: Path | str, registry: Mapping[str, JudgeFactory], remi
     weights = {spec.name: spec.weight for spec in specs if spec.name in judges}
     described = f"{_describe(weights)} as in the run {folder.resolve().name}"
     return WeightedJudges(judges, weights, "; ".join(filter(None, [described, *notes])))
+
+
+def weak_judges(folder: Path) -> dict[str, str]:
+    """Judges that a run left out before its first step, with the reasons."""
+    path = folder / JUDGES_FILE
+    if not path.is_file():
+        return {}
+    stored = read_json(path, "give another run of mgen finetune")
+    with explain_damage(path, "give another run of mgen finetune"):
+        return {str(name): str(reason) for name, reason in stored["left_out"].items()}
 
 
 _OPTIONS_OF_JUDGES = {"judges": list, "critic": str | None, "bands": str | None, "policy": str}

@@ -48,8 +48,9 @@ from mgen.workflows.bench_measure import (
     vocabulary,
     wait,
 )
-from mgen.workflows.finetune import DEFAULT_JUDGES, FinetuneConfig, available_judges
+from mgen.workflows.finetune import DEFAULT_JUDGES, FinetuneConfig
 from mgen.workflows.pretrain import PretrainConfig
+from mgen.workflows.run_judges import available_judges
 from rewards.bands import fit_bands
 from rewards.trl import trl_rewards
 
@@ -243,15 +244,16 @@ def bench_grpo(config: BenchConfig) -> dict[str, Any]:
         )
         target = next(iter(corpus.remi.style_ids))
         prompts = PromptMix(corpus, target, 0.5, options.prompt_tokens, options.max_completion_length, options.seed)
-        real = prompts.real_target(256)
+        real, _ = prompts.real_target(256)
         bands, style = fit_bands(real), untrained_style_model(real)
-        judges, _, _ = available_judges(options, prompts, bands)
+        judges = available_judges(options, prompts, bands).judges
         weights = [options.weights()[name] for name in judges] + [1.0]
         splits: list[dict[str, float]] = []
 
         def ours() -> float:
-            judges, discriminator, _ = available_judges(options, prompts, bands)
-            judges["style"] = StyleCritic(style, target, credit=True)
+            found = available_judges(options, prompts, bands)
+            judges = found.judges
+            judges["style"] = StyleCritic(style, target)
             options.reward_weights = weights
             policy, remi = load_policy(folder / "policy")
             reference, _ = load_policy(folder / "policy")
@@ -263,7 +265,7 @@ def bench_grpo(config: BenchConfig) -> dict[str, Any]:
                 options,
                 prompts.dataset(options.prompts),
                 kl_weight=options.kl_weight,
-                discriminator=discriminator,
+                discriminator=found.discriminator,
             )
             timer = _run_timed(trainer)
             splits.append(timer.split())

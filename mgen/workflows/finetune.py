@@ -12,40 +12,32 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from accelerate import PartialState
-from transformers import PreTrainedModel
 from trl import GRPOConfig
 
-from critics.realism.feature_discriminator import FeatureDiscriminator, FeatureDiscriminatorOptions
+from critics.realism.feature_discriminator import FeatureDiscriminatorOptions
 from critics.realism.regularisation import BOUNDED
-from critics.realism.token_discriminator import TokenDiscriminator, TokenDiscriminatorOptions
-from critics.sequence import SequenceCritic
+from critics.realism.token_discriminator import TokenDiscriminatorOptions
 from mgen.corpus.shards import Corpus
-from mgen.errors import MgenError
-from mgen.judgement import Judge
 from mgen.models.transformer import check_fits, check_vocabulary, load_policy
 from mgen.options import as_dict, check_required, from_keywords, option, target_style
 from mgen.rl.credit import AGGREGATIONS
-from mgen.rl.discriminator import AGAINST, DiscriminatorTrainer, check_weights, fixed_point
+from mgen.rl.discriminator import AGAINST, check_weights
 from mgen.rl.prompt_mix import PromptMix
 from mgen.rl.trainer import OBJECTIVES, MusicTrainer, check_arguments
-from mgen.runs.checkpoints import check_saving, replace_folder
+from mgen.runs.checkpoints import check_saving
 from mgen.runs.interruptions import resumable
-from mgen.runs.judges import BANDS_FILE, REALISM_FOLDER, REALISM_TOKENS_FOLDER, JudgeSpec, build_judges, judge_specs
+from mgen.runs.judges import JudgeSpec, judge_specs
 from mgen.runs.metrics import Progress, read_metrics
 from mgen.runs.run import Run, TrainingResult, on_main_process
 from mgen.runs.sample_callback import fixed_prompts
 from mgen.runs.tracking import SampleOptions, attach_samples, check_tracking
 from mgen.speed import SpeedOptions
 from mgen.workflows.judges import JUDGES
-from rewards import REWARDS
-from rewards.bands import Bands, fit_bands, load_bands, save_bands
+from mgen.workflows.run_judges import DISCRIMINATORS, prepare_judges, save_discriminators
 from rewards.trl import trl_rewards
 
 LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo")
-DISCRIMINATORS = {"realism": REALISM_FOLDER, "realism_tokens": REALISM_TOKENS_FOLDER}  # judge -> folder in the run
-BAND_PIECES = 512  # real excerpts from which the bands are measured
 
 DEFAULT_JUDGES = (
     *("grammar=0.25", "repetition_pitch=1", "repetition_interval=0.5", "repetition_rhythm=0.5", "phrase_reuse=1"),
@@ -106,6 +98,12 @@ class FinetuneConfig(SpeedOptions, SampleOptions, GRPOConfig):  # type: ignore[m
         False, "Go on where rewards never differ within a group; by default the run stops at step 3."
     )
     target: str = option("", "Style that is asked for; may be left out if the corpus has one style and `other`.")
+    check_pieces: int = option(
+        256,
+        "Real pieces, and samples of the policy, on which the judges are compared before the first step: a judge whose "
+        "AUC is below 0.55 is left out, unless it is named with `!` (`!style=1`). 0: no comparison.",
+        least=0,
+    )
     transfer_share: float = option(
         0.5, "Share of prompts of other styles, to be continued in the target style.", least=0, most=1
     )
@@ -275,21 +273,18 @@ def run_finetune(config: FinetuneConfig, progress: Progress | None = None) -> Tr
     prompts = PromptMix(
         corpus, config.target, config.transfer_share, config.prompt_tokens, config.max_completion_length, config.seed
     )
-    judges, discriminator, left_out = available_judges(config, prompts, run_bands(config, prompts, run))
-    for note in _notes(left_out):
-        progress(note)
-    weights = {name: weight for name, weight in config.weights().items() if name in judges}
-    config.reward_weights = list(weights.values())
+    found = prepare_judges(config, prompts, reference.to(PartialState().device), run, progress)
+    config.reward_weights = [config.weights()[name] for name in found.judges]
     trainer = MusicTrainer(
         policy,
         reference,
         remi,
-        trl_rewards(judges, remi),
+        trl_rewards(found.judges, remi),
         config,
         prompts.dataset(config.prompts),
         objective=config.objective,
         kl_weight=config.kl_weight,
-        discriminator=discriminator,
+        discriminator=found.discriminator,
         causal_rewards=config.causal_rewards,
         dominant_share=config.dominant_share,
         allow_equal_rewards=config.allow_equal_rewards,
@@ -299,111 +294,14 @@ def run_finetune(config: FinetuneConfig, progress: Progress | None = None) -> Tr
     types = [("continuation", config.target), ("transfer", config.target)]
     shown = fixed_prompts(corpus, types, config.sample_prompts, max(config.prompt_tokens), config.seed)
     attach_samples(trainer, config, run.folder, run.clip_loggers, remi, shown, True, progress)
-    checkpoint = run.last_checkpoint()
-    if discriminator is not None:
-        progress(describe_fixed_point(config, weights))
-        if checkpoint is None:
-            warm_up(discriminator, reference, prompts, config, progress)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.train(resume_from_checkpoint=run.last_checkpoint())
     last = _last_metrics(run)
     run.save_model(trainer.accelerator.unwrap_model(trainer.model), remi)
-    if discriminator is not None:
-        _save_discriminators(discriminator, run, last)
-    facts = {"left_out": left_out} if left_out else {}
+    if found.discriminator is not None:
+        save_discriminators(found.discriminator, run, last)
+    facts = {"left_out": found.left_out} if found.left_out else {}
     run.finish(steps=trainer.state.global_step, last=last, parameters=policy.num_parameters(), **facts)
     return _result(run)
-
-
-def run_bands(config: FinetuneConfig, prompts: PromptMix, run: Run) -> Bands:
-    """The bands of the rules: those of `config.bands`, or measured on real music and stored with the run."""
-    if not any(name in REWARDS for name in config.weights()):
-        return Bands()
-    path = Path(config.bands) if config.bands else run.folder / BANDS_FILE
-    state = PartialState()
-    if not config.bands and not path.is_file() and state.is_main_process:
-        save_bands(fit_bands(prompts.real_target(BAND_PIECES)), path)
-    state.wait_for_everyone()
-    return load_bands(path)
-
-
-def available_judges(
-    config: FinetuneConfig, prompts: PromptMix, bands: Bands
-) -> tuple[dict[str, Judge], DiscriminatorTrainer | None, dict[str, str]]:
-    """Builds the judges.
-
-    Returns:
-        Judge by name, the trainer of the discriminators if any is among them, and the reason of each judge that is
-        left out.
-
-    Raises:
-        MgenError: No judge is left.
-    """
-    remi, speed, against = prompts.corpus.remi, config.chosen_speed(), config.realism_against
-
-    def realism() -> FeatureDiscriminator:
-        return FeatureDiscriminator(config.discriminator_options(FeatureDiscriminatorOptions), against)
-
-    def realism_tokens() -> TokenDiscriminator:
-        network = SequenceCritic.new(remi, config.policy, label="real", seed=config.seed, speed=speed)
-        return TokenDiscriminator(
-            network, config.discriminator_options(TokenDiscriminatorOptions), against, config.seed
-        )
-
-    judges, left_out = build_judges(
-        config.judge_specs(),
-        {**JUDGES, "realism": realism, "realism_tokens": realism_tokens},
-        remi,
-        bands=bands,
-        critic=config.critic,
-        speed=speed,
-    )
-    if not judges:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items()) or "none was named"
-        raise MgenError(f"judges: none is left ({reasons}); name others, or judge longer completions")
-    trained: dict[str, Any] = {name: judge for name, judge in judges.items() if name in DISCRIMINATORS}
-    return judges, DiscriminatorTrainer(trained, prompts.real, against) if trained else None, left_out
-
-
-def describe_fixed_point(config: FinetuneConfig, weights: Mapping[str, float]) -> str:
-    """One line on the optimum of discriminator and KL."""
-    if not config.kl_in_return:
-        return "discriminator: with the objective grpo its ratio is one score among others, without a known fixed point"
-    weight = sum(weights[name] for name in DISCRIMINATORS if name in weights)
-    reference, real = fixed_point(config.realism_against, weight, config.kl_weight)
-    held = "" if config.kl_weight else "; no KL holds the policy, only small steps"
-    twice = ""
-    if not config.transfer_share and "style" in weights:
-        twice = f"; real music is {config.target} only, so the judge style asks for {config.target} a second time"
-    return (
-        f"discriminator against {config.realism_against} samples, realism {weight:g}, kl_weight {config.kl_weight:g}: "
-        f"fixed point reference^{reference:.2f} x real^{real:.2f}, shifted by the other judges{held}{twice}"
-    )
-
-
-def warm_up(
-    discriminator: DiscriminatorTrainer,
-    reference: PreTrainedModel,
-    prompts: PromptMix,
-    config: FinetuneConfig,
-    progress: Progress,
-) -> None:
-    """Trains the discriminator on samples of the frozen policy."""
-    rounds, pieces = config.realism_warm_up, config.per_device_train_batch_size
-    dtype = torch.bfloat16 if config.bf16 else None
-    metrics = discriminator.warm_up(lambda n, batch: prompts.sampled(reference, n, batch, dtype), rounds, pieces)
-    numbers = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
-    progress(f"discriminator against the frozen policy after {rounds} batches: {numbers}")
-
-
-def _save_discriminators(trainer: DiscriminatorTrainer, run: Run, last: Mapping[str, float]) -> None:
-    """Writes RUN/realism and RUN/realism_tokens: to a temporary folder, flushed, then renamed."""
-    if not PartialState().is_main_process:
-        return
-    for name, critic in trainer.discriminators.items():
-        assert isinstance(critic, FeatureDiscriminator | TokenDiscriminator)
-        held_out = {key.removeprefix(f"{name}/"): last[key] for key in last if key.startswith(f"{name}/")}
-        with replace_folder(run.folder / DISCRIMINATORS[name]) as part:
-            critic.save_pretrained(part, held_out=held_out)
 
 
 def _last_metrics(run: Run, steps: int = 5) -> dict[str, float]:
