@@ -163,9 +163,7 @@ def test_judges_that_distinguish_nothing_are_left_out_unless_kept(
     words += ["--check_pieces", "32", "--judges", "style=0.5", "realism=1", "!scale_fit=0.5"]
     assert finetune.main([*words, "length=1"]) == 0
     lines = capsys.readouterr().err.splitlines()
-    (table,) = [
-        line for line in lines if line.startswith("AUC of 32 real pieces above 32 samples of the policy: style ")
-    ]
+    assert sum(line.startswith("AUC of 32 real pieces above 32 samples of the policy: style ") for line in lines) == 1
     stored = json.loads((tmp_path / "run" / "judges.json").read_text())
     assert list(stored["auc"]) == ["style", "realism", "scale_fit", "length"]
     weak = {name for name, auc in stored["auc"].items() if auc["value"] < 0.55} - {"scale_fit"}

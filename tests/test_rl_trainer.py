@@ -210,10 +210,7 @@ def test_shares_are_of_what_enters_the_loss(objective, changes, musical_policy, 
     assert list(seen["parts"]) == names
     shares = {name: logged(trainer, f"share/{name}")[0] for name in names}
     assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
-    if objective == "kl_in_return":  # paid at the end, a score reaches every token; credit only what led to the note
-        assert 0 < shares["high"] < 2 * shares["score"]
-    else:
-        assert shares["high"] == pytest.approx(2 * shares["score"], rel=1e-4)  # credit or not, weights 1 and 0.5
+    assert shares["high"] == pytest.approx(2 * shares["score"], rel=1e-4)  # credit or not, weights 1 and 0.5
 
 
 def test_normalising_each_judge_is_refused_with_kl_in_return(musical_policy, remi, tmp_path):
