@@ -1,4 +1,4 @@
-"""Old names of options, and what takes their place.
+"""Old names of options, what takes their place, and judges that were removed.
 
 No old name is accepted: a command line, a YAML file, a call or a run folder that has one ends in a single line with the
 new name. A value is the new option, and perhaps a remark after it.
@@ -35,6 +35,11 @@ OPTIONS: dict[str, dict[str, str]] = {
     },
 }
 """Command -> old option -> new option."""
+
+REMOVED_JUDGES = {
+    "density": "its AUC of real jazz above corrupted or sampled music is below .55 everywhere",
+}
+"""Judge that is no more -> why. A name here is refused wherever judges are named."""
 
 CHECKPOINT_FILES = {"adversary.pt": "discriminator.pt"}  # old file of a checkpoint -> new name
 

@@ -1,7 +1,7 @@
 """Rewards: judges by rule. `REWARDS` has them all by name, built from bands that are measured on a corpus.
 
 Read first: `rule.py` (score and credit of a rule from its band), then one group of rules, such as `rhythm.py`
-(`swing`, `syncopation`, `groove`, `rests`, `density`, `onset_variety`). The others are `repetition.py`, `harmony.py`,
+(`swing`, `syncopation`, `groove`, `rests`, `onset_variety`). The others are `repetition.py`, `harmony.py`,
 `form.py` and `grammar.py`. `bands.py` lists the rules by name and measures their bands; `batch.py` computes the
 features of a batch that several rules share; `trl.py` makes plain TRL rewards of judges.
 """

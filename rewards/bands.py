@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mgen.arrays import Mask
 from mgen.errors import MgenError
 from mgen.files import write_atomically
 from mgen.music import metrics
@@ -25,7 +26,7 @@ from rewards.batch import batch_features
 from rewards.form import Ending, Length, Structure
 from rewards.harmony import BarLines, ChordTones, PitchEntropy, ScaleFit, VoiceLeading
 from rewards.repetition import LongestRun, Loops, PhraseReuse, RepetitionBand, RhythmRepetition
-from rewards.rhythm import Density, Groove, OnsetVariety, Rests, Swing, Syncopation
+from rewards.rhythm import Groove, OnsetVariety, Rests, Swing, Syncopation
 from rewards.rule import Band, BandRule
 
 FEWEST_PIECES = 20  # fewest pieces from which quantiles are measured
@@ -50,7 +51,6 @@ BAND_RULES: dict[str, Callable[[Band], BandRule]] = {
     "syncopation": Syncopation,
     "groove": Groove,
     "rests": Rests,
-    "density": Density,
     "onset_variety": OnsetVariety,
     "structure_short": partial(Structure, scale="short"),
     "structure_mid": partial(Structure, scale="mid"),
@@ -68,11 +68,12 @@ class Measure:
     of: Callable[[Notes], NDArray[np.float64]]  # (B,) float64 values of a batch; NaN where a piece has none
     inside: float  # share of real pieces inside the band; the rest lie in equal parts below and above
     least: float | None = None  # smallest width; None: 1/N, the share of one note in a typical piece of N notes
+    beat_bound: bool = False  # whether it is defined for pieces on the beat grid only
 
 
 def _measure(factory: Callable[[Band], BandRule]) -> Measure:
     rule = factory(Band(0, 1))
-    return Measure(lambda notes: rule.measure(batch_features(notes)).value, rule.inside, rule.least)
+    return Measure(lambda notes: rule.measure(batch_features(notes)).value, rule.inside, rule.least, rule.beat_bound)
 
 
 MEASURES: dict[str, Measure] = {
@@ -101,7 +102,7 @@ class Bands(dict[str, Band]):
         self.about, self.left_out = dict(about or {}), dict(left_out or {})
 
 
-def fit_bands(notes: Notes) -> Bands:
+def fit_bands(notes: Notes, on_grid: Mask | None = None) -> Bands:
     """Measures every band: the middle part (`Measure.inside`) of real pieces.
 
     A band is at least as wide as `Measure.least`, the difference of one note (1 for a count, 1/N for a share of a
@@ -109,10 +110,12 @@ def fit_bands(notes: Notes) -> Bands:
     narrower band is widened upwards.
 
     A measure that is undefined for more than a fifth of the pieces gets no band, so its rule cannot be built; the
-    reason is in `left_out` (structure at a scale too long for the excerpts, swing of music without swing).
+    reason is in `left_out` (structure at a scale too long for the excerpts, swing of music without swing). Measures
+    that are bound to the beat are undefined for pieces off the beat grid.
 
     Args:
-        notes: a sample of real pieces, cut to the length of the completions to be judged.
+        notes: a sample of B real pieces, cut to the length of the completions to be judged.
+        on_grid: (B,) which of them are on the beat grid; None: all.
 
     Raises:
         MgenError: There are fewer than 20 pieces with notes.
@@ -134,9 +137,13 @@ def fit_bands(notes: Notes) -> Bands:
     )
     for name, measure in MEASURES.items():
         values = measure.of(notes)
-        usable = values[some & np.isfinite(values)]
+        known = some & np.isfinite(values)
+        if measure.beat_bound and on_grid is not None:
+            known &= on_grid
+        usable = values[known]
         if len(usable) < max(FEWEST_PIECES, (1 - MOST_UNDEFINED) * some.sum()):
-            bands.left_out[name] = f"only {len(usable)} of {some.sum()} real pieces can be measured"
+            where = "are on the beat grid and " if measure.beat_bound else ""
+            bands.left_out[name] = f"only {len(usable)} of {some.sum()} real pieces {where}can be measured"
             continue
         low, high = np.quantile(usable, (0.5 - measure.inside / 2, 0.5 + measure.inside / 2)).tolist()
         bands[name] = Band(low, max(high, low + (measure.least or 1 / typical)))

@@ -19,6 +19,8 @@ class Structure(BandRule):
     Source: `mgen.music.structure.structureness`; the band is measured on the training corpus (`fit_bands`).
     """
 
+    beat_bound = True
+
     def __init__(self, band: Band, scale: str) -> None:
         super().__init__(band)
         self.half_bars = SCALES[scale]

@@ -28,6 +28,8 @@ class ChordTones(BandRule):
     measured on the training corpus (`fit_bands`), not chosen.
     """
 
+    beat_bound = True
+
     def measure(self, music: BatchFeatures) -> Measurement:
         inside, outside = music.strong & music.in_chord, music.strong & ~music.in_chord
         return Measurement(music.share(inside, music.strong), music.to_notes(inside), music.to_notes(outside))
@@ -102,4 +104,4 @@ class BarLines(VoiceLeading):
     Source: ours; the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 
-    bar_lines_only = True
+    beat_bound, bar_lines_only = True, True

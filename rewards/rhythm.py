@@ -1,7 +1,7 @@
-"""Rules of rhythm: swing, syncopation, groove, rests, density and variety of onsets.
+"""Rules of rhythm: swing, syncopation, groove, rests and variety of onsets.
 
 They read onset clusters, not notes: a chord counts once. Beats are those of the grid; in a free performance they are
-not the music's, and bands measured there are wide.
+not the music's, so rules of beats are for music on the grid only (`beat_bound`).
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ class Swing(BandRule):
     Mean of s / (24 - s) over the beats of two onset clusters, the first on the beat and the second at step s of 24,
     8 to 20. Credit falls on the second clusters that are later than the band, or earlier. Undefined: no such beat.
 
-    Known reward hacking: one well-swung pair and no other; pair with `density` and `onset_variety`.
+    Known reward hacking: one well-swung pair and no other; pair with `onset_variety`.
     Source: beat-upbeat ratio, Dittmar et al. 2015; the band is measured on the training corpus (`fit_bands`).
     """
 
+    beat_bound = True
     least = 2 / 11  # one grid step from straight eighths: 13 / 11 - 1
 
     def measure(self, music: BatchFeatures) -> Measurement:
@@ -54,7 +55,7 @@ class Syncopation(BandRule):
     Source: after Longuet-Higgins and Lee 1984, without weights; the band is measured on the training corpus.
     """
 
-    root = True
+    beat_bound, root = True, True
 
     def measure(self, music: BatchFeatures) -> Measurement:
         number, step = music.beat
@@ -76,6 +77,8 @@ class Groove(BandRule):
     Source: ours, after grooving pattern similarity (Wu and Yang 2020, arXiv:2008.01307), of neighbours only.
     """
 
+    beat_bound = True
+
     def measure(self, music: BatchFeatures) -> Measurement:
         bar, struck = music.bar_patterns
         owner = music.notes.bars.piece[bar]
@@ -92,7 +95,7 @@ class Rests(BandRule):
     Distances are in square roots. Credit falls, above the band, on the notes that end a rest, and below it on all notes
     equally. Undefined: fewer than two clusters.
 
-    Known reward hacking: one long rest; pair with `groove` and `density`. Under a held pedal there are few rests.
+    Known reward hacking: one long rest; pair with `groove`. Under a held pedal there are few rests.
     Source: ours; the band is measured on the training corpus (`fit_bands`), not chosen.
     """
 
@@ -103,21 +106,6 @@ class Rests(BandRule):
         silent = np.bincount(music.piece, weights=np.where(music.rest >= REST, music.rest, 0), minlength=music.n)
         share = np.where(last > first, silent / np.maximum(last - first, 1), np.nan)
         return Measurement(share, music.to_notes(music.rest >= REST))
-
-
-class Density(BandRule):
-    """Distance of the number of notes per quarter, in octaves (log2), from that of real music.
-
-    From the first note to the last. Credit falls on all notes equally. Undefined: fewer than two clusters.
-
-    Known reward hacking: clusters; pair with `onset_variety`.
-    Source: ours; the band is measured on the training corpus (`fit_bands`), not chosen.
-    """
-
-    def measure(self, music: BatchFeatures) -> Measurement:
-        first, last = music.ends
-        quarters = np.maximum(last - first, 1) / STEPS_PER_QUARTER
-        return Measurement(np.where(last > first, np.log2(np.maximum(music.count, 1) / quarters), np.nan))
 
 
 class OnsetVariety(BandRule):

@@ -90,12 +90,15 @@ class BandRule(ABC):
         inside: share of real pieces inside a measured band; the rest lie in equal parts below and above. One half,
             except for measures that are near 0 in most pieces.
         least: smallest width of a measured band; None: the share of one note in a typical piece.
+        beat_bound: measure against beats or bar lines, which are the music's only in pieces on the beat grid; bands of
+            such rules are measured there.
     """
 
     worst = WORST
     root: ClassVar[bool] = False
     inside: ClassVar[float] = 0.5
     least: ClassVar[float | None] = None
+    beat_bound: ClassVar[bool] = False
 
     def __init__(self, band: Band) -> None:
         self.band = band

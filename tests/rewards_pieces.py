@@ -29,7 +29,6 @@ BANDS = {
     "syncopation": Band(0.1, 0.3),
     "groove": Band(0.3, 0.7),
     "rests": Band(0.05, 0.3),
-    "density": Band(0.5, 2.0),
     "onset_variety": Band(0.5, 2.0),
     "structure_short": Band(0.3, 0.6),
     "structure_mid": Band(0.2, 0.5),

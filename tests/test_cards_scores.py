@@ -50,6 +50,17 @@ def test_rows_are_counted_as_by_hand():
     senseless = scores["half empty"]
     assert (senseless.undefined, senseless.as_good_as_real, senseless.mean.value) == (0.5, 0.5, (63 + 80 - 2) / 4)
     assert "change" not in senseless.to_json() and senseless.change is None
+    assert scores["real"].auc is None and "auc" not in scores["real"].to_json()
+    # 62, 64, 66, 68: of 16 pairs the real piece is higher in 0 + 0 + 1 + 2 and equal in 0 + 1 + 1 + 1
+    assert scores["up"].auc.value == 4.5 / 16 and scores["same"].auc.value == 0.5
+    assert senseless.auc.value == 10 / 16  # 8 above -1, 2 above 63, none above 80
+
+
+def test_a_row_may_be_compared_with_other_real_pieces():
+    works = np.array(["a", "b"])
+    sampled = CardRow(held(50, 60), works, False, "policy", real=held(55, 61))
+    scores = score_rows(mean_pitch, {"real": CardRow(held(0, 0), works, False, "real"), "policy": sampled})
+    assert scores["policy"].auc.value == 3 / 4
 
 
 def test_the_interval_of_a_change_is_by_work():

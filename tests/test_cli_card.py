@@ -105,9 +105,9 @@ def test_all_are_the_rules_that_the_corpus_has_bands_for_and_the_critic_if_given
     """Without the cards: they take a while."""
     config = CardConfig(corpus=str(small_corpus), tokens=128, n=24)
     corpus = Corpus.open(config.corpus)
-    train = Excerpts.draw(corpus, "train", ["jazz"], 64, CONFIG).notes
+    train = Excerpts.draw(corpus, "train", ["jazz"], 64, CONFIG)
     judges, left_out = build_judges(["all"], config, corpus, train)
-    assert list(judges) == list(rules(fit_bands(train))) and "style" in left_out
+    assert list(judges) == list(rules(fit_bands(train.notes, train.on_grid))) and "style" in left_out
     config.critic = "any"
     judges, left_out = build_judges(["all"], config, corpus, train)
     assert list(judges)[-1] == "style" and set(judges) | set(REWARDS) == {*REWARDS, "style"}
@@ -121,6 +121,10 @@ def test_a_policy_is_a_row_and_a_start(small_corpus, tiny_policy, tmp_path):
     assert command.main([*words, "--out", str(tmp_path / "cards"), *QUICK]) == 0
     card = json.loads((tmp_path / "cards" / "longest_run" / "card.json").read_text())
     assert card["rows"]["policy"]["kind"] == "policy" and card["rows"]["policy"]["n"] == 24
+    auc = card["rows"]["policy"]["auc"]
+    assert 0 <= auc["low"] <= auc["value"] <= auc["high"] <= 1
+    text = (tmp_path / "cards" / "cards.md").read_text()
+    assert f"{auc['value']:.2f} [{auc['low']:.2f}, {auc['high']:.2f}]" in text and "of the same prompts" in text
     assert card["measured_on"]["initial_pieces"] == "of the embedded demo music and of a policy"
 
 

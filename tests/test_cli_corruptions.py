@@ -75,7 +75,6 @@ EXPECTED = {
     "reward syncopation": "thinned-",
     "reward groove": "two_bar_loop- thinned-",
     "reward rests": "segments_shuffled- bars_shuffled- thinned-",
-    "reward density": "thinned-",
     "reward onset_variety": "straight_eighths- two_bar_loop- thinned-",
     "reward structure_short": f"{UNLIKE} two_bar_loop- one_pitch-",
     "reward structure_mid": f"{UNLIKE} two_bar_loop- one_pitch-",

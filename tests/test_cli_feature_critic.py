@@ -49,7 +49,7 @@ def words(corpus, policy, critic, out, *judges):
 def test_a_rule_without_a_band_is_left_out_with_a_remark(small_corpus, policy, critic, remi, tmp_path, capsys):
     """Structure over many bars: 48 tokens have none of it."""
     run = tmp_path / "run"
-    asked = ["structure_long=1", "density=0.5", "style=1"]
+    asked = ["structure_long=1", "rests=0.5", "style=1"]
     assert finetune.main(words(small_corpus, policy, critic, run, *asked)) == 0
     printed = capsys.readouterr().err.splitlines()
     remarks = [line for line in printed if "structure_long" in line]
@@ -58,11 +58,11 @@ def test_a_rule_without_a_band_is_left_out_with_a_remark(small_corpus, policy, c
     assert list(facts["left_out"]) == ["structure_long"]
     (line,) = [line for line in map(json.loads, (run / "metrics.jsonl").open()) if "policy/kl" in line]
     judged = {key.split("/")[1] for key in line if key.startswith("rewards/") and key.endswith("/mean")}
-    assert judged == {"density", "style"}
-    weighted = 0.5 * line["rewards/density/mean"] + line["rewards/style/mean"]  # each has kept its own weight
+    assert judged == {"rests", "style"}
+    weighted = 0.5 * line["rewards/rests/mean"] + line["rewards/style/mean"]  # each has kept its own weight
     assert line["reward"] == pytest.approx(weighted, abs=1e-4)
     judges = judges_of_run(run, JUDGES, remi)
-    assert dict(judges.weights) == {"density": 0.5, "style": 1.0}
+    assert dict(judges.weights) == {"rests": 0.5, "style": 1.0}
     assert "structure_long is left out: only 0 of" in judges.description
 
 
@@ -76,7 +76,7 @@ def test_only_what_the_corpus_itself_does_not_have_is_left_out(remi):
     bands = Bands({}, left_out={"swing": "only 3 of 99 real pieces can be measured", "n_notes": "none"})
     _, left_out = build_judges(judge_specs(["swing=1"], JUDGES), JUDGES, remi, bands=bands)
     assert left_out == {"swing": "only 3 of 99 real pieces can be measured"}
-    for asked in (["density=1"], ["grammar=1"]):
+    for asked in (["rests=1"], ["grammar=1"]):
         with pytest.raises(MgenError, match=r"no '\w+' \(there: none\)"):
             build_judges(judge_specs(asked, JUDGES), JUDGES, remi, bands=Bands({}))
 

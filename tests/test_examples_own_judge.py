@@ -62,7 +62,7 @@ def words(corpus, policy, out, *more):
 
 def test_a_run_is_trained_generated_and_evaluated_with_it(use, small_corpus, policy, remi, tmp_path, monkeypatch):
     config = tmp_path / "leaps.yaml"
-    config.write_text(yaml.safe_dump({"judges": ["density=0.5", ENTRY]}))
+    config.write_text(yaml.safe_dump({"judges": ["rests=0.5", ENTRY]}))
     run = tmp_path / "run"
     assert finetune.main(["--config", str(config), *words(small_corpus, policy, run)]) == 0
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

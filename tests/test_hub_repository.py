@@ -229,13 +229,13 @@ def test_the_page_says_what_was_measured_and_what_got_worse(repository):
 
 
 def test_a_judge_that_was_left_out_is_not_named(tmp_path, tiny_policy, remi):
-    run = policy_run(tmp_path / "jazz", tiny_policy(), remi, judges=["style=1", "swing=0.5", "density=0.5"])
+    run = policy_run(tmp_path / "jazz", tiny_policy(), remi, judges=["style=1", "swing=0.5", "rests=0.5"])
     facts = json.loads((run / "run.json").read_text()) | {"left_out": {"swing": "only 3 of 99 pieces"}}
     (run / "run.json").write_text(json.dumps(facts))
     write_repository(
         tmp_path / "out", RepositoryContents(TrainedRun.read(run), PUBLISHER, {}, None, None, {HOME: "home"})
     )
-    assert "judged by style with weight 1, density with weight 0.5." in card_of(tmp_path / "out")
+    assert "judged by style with weight 1, rests with weight 0.5." in card_of(tmp_path / "out")
 
 
 def test_names_of_others_cannot_break_the_page(repository):

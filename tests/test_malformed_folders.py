@@ -37,7 +37,7 @@ from mgen.workflows.votes import count_votes
 from rewards.bands import Bands, load_bands, save_bands
 from rewards.rule import Band
 
-BANDS = Bands({"density": Band(0.1, 1.0), "rests": Band(0.0, 0.5)}, {"pieces": 20.0}, {"swing": "too few pieces"})
+BANDS = Bands({"loops": Band(0.1, 1.0), "rests": Band(0.0, 0.5)}, {"pieces": 20.0}, {"swing": "too few pieces"})
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def folders(tmp_path_factory, tiny_policy, remi):
     write_corpus(folders["corpus"], remi)
     judges = folders["judges of a run"]
     shutil.copytree(folders["corpus"], judges / "corpus")
-    options = {"judges": ["density=1", "realism=1"], "critic": "", "bands": "", "policy": str(folders["policy"])}
+    options = {"judges": ["rests=1", "realism=1"], "critic": "", "bands": "", "policy": str(folders["policy"])}
     options |= {"realism_clip": 10.0}
     (judges / "config.yaml").write_text(yaml.safe_dump(options))
     save_bands(BANDS, judges / "bands.json")

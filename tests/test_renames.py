@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from mgen.errors import MgenError
-from mgen.renames import OPTIONS, check_run_folder, renamed_option
+from mgen.renames import OPTIONS, REMOVED_JUDGES, check_run_folder, renamed_option
 from mgen.runs.run import Run
+from mgen.workflows.judges import JUDGES
 
 TABLE = [(command, old, new) for command, options in OPTIONS.items() for old, new in options.items()]
 
@@ -42,6 +43,10 @@ def test_every_new_name_is_an_option_and_no_old_one_is(command, old, new, capsys
     options = {word.strip("[],") for word in capsys.readouterr().out.split() if word.strip("[],").startswith("--")}
     assert f"--{old}" not in options
     assert f"--{new.split()[0]}" in options
+
+
+def test_removed_judges_are_no_judges():
+    assert not set(REMOVED_JUDGES) & set(JUDGES)
 
 
 def test_other_words_are_not_in_the_table():

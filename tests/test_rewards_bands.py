@@ -8,7 +8,7 @@ from rewards_pieces import BANDS, melodies
 
 from mgen.errors import MgenError
 from rewards import REWARDS, rules
-from rewards.bands import fit_bands, load_bands, save_bands
+from rewards.bands import MEASURES, fit_bands, load_bands, save_bands
 from rewards.batch import batch_features
 from rewards.rule import Band, judge_by_band
 
@@ -68,6 +68,28 @@ def test_a_measure_that_most_pieces_leave_undefined_has_no_band():
     with pytest.raises(MgenError, match=r"judge repetition_pitch: only 11 of 25 .*; leave it out"):
         REWARDS["repetition_pitch"](bands)
     assert set(rules(bands)) == set(REWARDS) - set(bands.left_out)
+
+
+def test_bands_of_beat_bound_rules_are_of_pieces_on_the_grid():
+    # leaps of 2 or 3 semitones on the grid, of 5 off it
+    steps = np.repeat([2, 3, 5], [9, 23, 8]).tolist()
+    notes = melodies(*[range(40, 40 + 12 * step, step) for step in steps])
+    on_grid = np.arange(40) < 32
+    assert fit_bands(notes, on_grid)["bar_lines"] == fit_bands(notes.pieces(np.arange(32)))["bar_lines"]
+    assert (fit_bands(notes, on_grid)["bar_lines"].low, fit_bands(notes)["bar_lines"].low) == (2, 3)
+    both = [bands["voice_leading"] for bands in (fit_bands(notes), fit_bands(notes, on_grid))]
+    assert both[0] == both[1], "it reads no beats"
+
+
+def test_music_off_the_grid_has_no_band_of_a_beat_bound_rule():
+    notes = melodies(*[[60, 62, 64, 65] * 4] * 40)
+    bands = fit_bands(notes, np.arange(40) < 31)  # 32 of 40 would do
+    bound = {name for name, measure in MEASURES.items() if measure.beat_bound}
+    assert {"swing", "syncopation", "groove", "bar_lines"} <= bound <= set(bands.left_out)
+    assert bands.left_out["bar_lines"] == "only 31 of 40 real pieces are on the beat grid and can be measured"
+    assert "bar_lines" in fit_bands(notes, np.arange(40) < 32)
+    with pytest.raises(MgenError, match="judge bar_lines: only 31 of 40 real pieces are on the beat grid"):
+        REWARDS["bar_lines"](bands)
 
 
 def test_too_few_pieces_are_an_error():

@@ -6,7 +6,7 @@ from evaluation_pieces import piece
 from rewards_pieces import melodies, played, value_of
 
 from rewards.batch import batch_features
-from rewards.rhythm import Density, Groove, OnsetVariety, Rests, Swing, Syncopation
+from rewards.rhythm import Groove, OnsetVariety, Rests, Swing, Syncopation
 from rewards.rule import Band
 
 ANY = Band(0, 1)
@@ -81,12 +81,6 @@ def test_rests_are_silences_of_an_eighth_or_more():
     assert (judged.credit < 0).tolist() == [False, False, False, True, True]
     # a note held underneath leaves no silence
     assert value_of(Rests(ANY), played([(0, 96, 40), (0, 12, 60), (96, 12, 62)])) == pytest.approx([0])
-
-
-def test_density_in_octaves():
-    four, chords = _struck(0, 24, 48, 72, 96), [(0, 24, 60), (0, 24, 64), (24, 24, 60), (24, 24, 65)]
-    # five notes in four quarters from first onset to last, four notes in one
-    assert value_of(Density(ANY), played(four, chords)) == pytest.approx([np.log2(5 / 4), 2])
 
 
 def test_onset_variety_in_bits():

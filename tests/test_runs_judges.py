@@ -102,6 +102,7 @@ def test_an_entry_is_a_word_or_a_mapping():
         ({"judge": "style", "weight": 1, "argument": {}}, "expected {judge: NAME, weight: NUMBER"),
         ({"judge": "style", "weight": 1, "arguments": [1]}, "expected {judge: NAME, weight: NUMBER"),
         ({"judge": "style", "weight": None}, "is not a number"),
+        ("density=1", "the judge 'density' was removed: its AUC of real jazz above"),
     ],
 )
 def test_mistakes_in_an_entry_are_one_line(entry, message):

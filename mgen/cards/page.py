@@ -35,7 +35,9 @@ that exploits it. This page is written by `mgen card`.
 
 How to read a card. *mean*: score with its 95 % interval, resampled by work; undefined pieces count with the judge's
 worst value, as in training. *5 to 95 %*: range of 90 % of the pieces. *undefined*: share of pieces that the judge does
-not score. *as good as real*: share of pieces that score at least the median of real {style}. *change*: mean difference
+not score. *as good as real*: share of pieces that score at least the median of real {style}. *AUC*: probability that a
+real piece scores above one of the row, ties half (0.5: the judge does not distinguish them; below, it prefers the row);
+{samples}*change*: mean difference
 from the same pieces before the transform; *effect* is its sign if the interval excludes 0. Cost is on one core, next to
 decoding the same tokens in the same process; what rules of one batch share is counted for each.
 
@@ -59,7 +61,8 @@ def read_cards(folder: Path) -> list[dict[str, Any]]:
         if path.parent.suffix == ".part":
             continue
         card = read_json(path, "measure it again with mgen card")
-        if "real_median" not in dict(card.get("exploit") or ()):
+        aucs = sum("auc" in row for row in dict(card.get("rows") or ()).values())
+        if "real_median" not in dict(card.get("exploit") or ()) or not aucs:
             raise MgenError(f"{path}: a card of an older mgen; measure it again with mgen card")
         cards.append(card)
     return cards
@@ -77,7 +80,9 @@ def markdown(cards: Sequence[Json], base: str) -> str:
     style = cards[0]["measured_on"]["style"]
     start = " and ".join(dict.fromkeys(card["measured_on"]["initial_pieces"] for card in cards))
     measured = f"Measured on {data[0]}." if len(data) == 1 else "Each card names the music that it was measured on."
-    head = _HEAD.format(measured=measured, style=style, start=start)
+    sampled = any(row["kind"] == "policy" for card in cards for row in card["rows"].values())
+    samples = "a policy's samples are compared with the real continuations of the same prompts. " if sampled else ""
+    head = _HEAD.format(measured=measured, style=style, start=start, samples=samples)
     demo = (
         f"For comparison, a piece of the embedded demo music ([MIDI]({base}{DEMO}.mid), "
         f"[audio]({base}{DEMO}.ogg)):\n\n![piano-roll of a demo piece]({base}{DEMO}.png)\n"
@@ -89,20 +94,24 @@ def markdown(cards: Sequence[Json], base: str) -> str:
 def _overview(cards: Sequence[Json]) -> str:
     """A table with one row per judge."""
     lines = [
-        "| judge | unit | median of real | other music as good | lower if corrupted | changed by format | degenerate "
-        "as good, at worst | exploit: score | distance | µs per token |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| judge | unit | median of real | other music as good | lower if corrupted | AUC over corrupted | AUC over a "
+        "policy | changed by format | degenerate as good, at worst | exploit: score | distance | µs per token |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for card in cards:
         rows, exploit = card["rows"], card["exploit"]
         degenerate = [row["as_good_as_real"] for row in rows.values() if row["kind"] == "degenerate"]
         other = next((row["as_good_as_real"] for row in rows.values() if row["kind"] == "other"), None)
+        corrupted = [row["auc"]["value"] for row in rows.values() if row["kind"] == "corrupted"]
+        policy = next((row["auc"] for row in rows.values() if row["kind"] == "policy"), None)
         cells = (
             f"[{card['name']}](#{card['name']})",
             card["unit"],
             number(exploit["real_median"]),
             _percent(other),
             _count(rows, "corrupted", {"lower"}),
+            f"{min(corrupted):.2f} to {max(corrupted):.2f}" if corrupted else UNDEFINED,
+            _auc(policy) if policy else UNDEFINED,
             _count(rows, "format", {"lower", "higher"}),
             _percent(max(degenerate, default=None)),
             number(exploit["score"]),
@@ -158,13 +167,13 @@ def _effects(card: Json) -> str:
 
 def _rows(card: Json) -> str:
     lines = [
-        "| | mean | 5 to 95 % | undefined | as good as real | change | effect |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
+        "| | mean | 5 to 95 % | undefined | as good as real | AUC | change | effect |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     kind = ""
     for name, row in card["rows"].items():
         if row["kind"] != kind and ROW_KINDS[row["kind"]]:
-            lines.append(f"| **{ROW_KINDS[row['kind']]}** | | | | | | |")
+            lines.append(f"| **{ROW_KINDS[row['kind']]}** | | | | | | | |")
         kind = row["kind"]
         cells = (
             name.replace("_", " "),
@@ -172,6 +181,7 @@ def _rows(card: Json) -> str:
             f"{number(row['low'])} to {number(row['high'])}",
             _percent(row["undefined"]),
             _percent(row["as_good_as_real"]),
+            _auc(row["auc"]) if "auc" in row else "",
             _interval(row["change"]) if "change" in row else "",
             row.get("effect", ""),
         )
@@ -216,6 +226,10 @@ def _interval(cell: Json) -> str:
     if cell["value"] is None:
         return UNDEFINED
     return f"{number(cell['value'])} [{number(cell['low'])}, {number(cell['high'])}]"
+
+
+def _auc(cell: Json) -> str:
+    return f"{cell['value']:.2f} [{cell['low']:.2f}, {cell['high']:.2f}]"
 
 
 def _percent(share: float | None) -> str:

@@ -19,6 +19,7 @@ from mgen.arrays import Floats
 from mgen.judgement import JudgeCall
 from mgen.notes import Encoding, Notes
 from mgen.stats.intervals import Interval, bootstrap
+from mgen.stats.two_sample import auc_above
 
 SAME = 1e-6  # scores that differ by less are equal
 REPEATS = 5  # timings of the judge and of decoding, alternating; the median counts
@@ -33,12 +34,14 @@ class CardRow:
         works: (B,) their works, for intervals; None if the pieces are independent.
         paired: piece i is a transform of the i-th real piece.
         kind: `real`, `other`, `policy`, `corrupted`, `format` or `degenerate`.
+        real: real pieces of the same works that the AUC compares them with; None: those of the first row.
     """
 
     notes: Notes
     works: NDArray[np.str_] | None
     paired: bool
     kind: str
+    real: Notes | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class RowScores:
         low, median, high: 5th, 50th and 95th percentile.
         undefined: share of pieces that the judge does not score.
         as_good_as_real: share of pieces that score at least the median of real music.
+        auc: probability that a real piece scores above a piece of the row, ties half; None for the first row.
         change: mean difference from the pieces before the transform; None for an unpaired row.
         share_changed: share of pieces whose score changed; None for an unpaired row.
     """
@@ -64,6 +68,7 @@ class RowScores:
     high: float
     undefined: float
     as_good_as_real: float
+    auc: Interval | None = None
     change: Interval | None = None
     share_changed: float | None = None
 
@@ -80,6 +85,8 @@ class RowScores:
         names = ("low", "median", "high", "undefined", "as_good_as_real")
         numbers = {name: round(getattr(self, name), 6) for name in names}
         out: dict[str, Any] = {"kind": self.kind, "n": self.n, "mean": self.mean.to_json(), **numbers}
+        if self.auc is not None:
+            out["auc"] = self.auc.to_json()
         if self.change is not None and self.share_changed is not None:
             share = round(self.share_changed, 6)
             out |= {"change": self.change.to_json(), "share_changed": share, "effect": self.effect}
@@ -95,12 +102,17 @@ def score_rows(judge: JudgeCall, rows: Mapping[str, CardRow], seed: int = 0) -> 
     """
     out: dict[str, RowScores] = {}
     real: Floats = np.zeros(0)
+    works = next(iter(rows.values())).works
     for name, row in rows.items():
         judgement = judge(row.notes)
         score = judgement.score.astype(np.float64)
         real = real if out else score
         low, median, high = np.quantile(score, (0.05, 0.5, 0.95)).tolist()
-        change, share_changed = None, None
+        auc, change, share_changed = None, None, None
+        if row.real is not None:
+            auc = auc_above(judge(row.real).score, score, row.works, row.works, seed)
+        elif out:
+            auc = auc_above(real, score, works, row.works, seed)
         if row.paired:
             difference = np.where(np.abs(score - real) < SAME, 0.0, score - real)
             change, share_changed = bootstrap(difference, row.works, seed=seed), float((difference != 0).mean())
@@ -113,6 +125,7 @@ def score_rows(judge: JudgeCall, rows: Mapping[str, CardRow], seed: int = 0) -> 
             high=high,
             undefined=float((~judgement.defined).mean()),
             as_good_as_real=float((score >= np.median(real) - SAME).mean()),
+            auc=auc,
             change=change,
             share_changed=share_changed,
         )

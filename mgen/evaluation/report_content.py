@@ -238,7 +238,7 @@ CURVES = (
     (
         "repetition rules",
         "band widths",
-        ("rewards/repetition_pitch/mean", "rewards/repetition_interval/mean", "rewards/longest_run/mean"),
+        ("rewards/repetition_interval/mean", "rewards/repetition_rhythm/mean", "rewards/phrase_reuse/mean"),
     ),
     ("grammar rule", "nats", ("rewards/grammar/mean",)),
 )

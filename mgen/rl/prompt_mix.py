@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from mgen.corpus.shards import Corpus
+from mgen.corpus.windows import sample_windows
 from mgen.notes import Notes
 from mgen.sampling.prompts import Prompts, draw_prompts, text
 from mgen.sampling.systems import sample_completions
@@ -50,15 +51,21 @@ class PromptMix:
         ]
         return Dataset.from_list([rows[i] for i in rng.permutation(len(rows))])
 
-    def real_target(self, n: int, *batch: int) -> tuple[Notes, NDArray[np.str_]]:
-        """The real continuations of n prompts of the target style, of the longest prompt length, and (n,) their works.
+    def real_target(self, n: int, *batch: int) -> tuple[Notes, NDArray[np.str_], NDArray[np.bool_]]:
+        """The real continuations of n prompts of the target style, of the longest prompt length.
 
         Args:
             batch: a number, for other ones.
+
+        Returns:
+            Notes, (n,) works, and (n,) whether each is of a piece on the beat grid.
         """
-        length, completion, rng = max(self.prompt_tokens), self.completion_tokens, self._rng(1, *batch)
-        prompts = draw_prompts(self.corpus, "train", "continuation", n, length, completion, self.target, rng)
-        return prompts.real(self.corpus.remi), prompts.work
+        table, remi, prompt = self.corpus.merged_table("train", self.target), self.corpus.remi, max(self.prompt_tokens)
+        length = prompt + self.completion_tokens
+        windows, piece = sample_windows(table, remi, n, length, self._rng(1, *batch), prompt=prompt)
+        rows = table.rows.iloc[piece]
+        notes = Notes.from_ids(list(windows), remi, start=prompt)
+        return notes, rows["group"].to_numpy(str), rows["on_grid"].to_numpy(bool)
 
     def real(self, n: int, batch: int) -> tuple[Notes, NDArray[np.str_]]:
         """The real continuations of n prompts and (n,) their works, different ones for each number of a batch."""

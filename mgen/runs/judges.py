@@ -31,7 +31,7 @@ from mgen.errors import MgenError
 from mgen.judgement import Judge, UnavailableJudge, check_is_judge, judged
 from mgen.notes import Notes
 from mgen.options import nearest
-from mgen.renames import check_run_folder
+from mgen.renames import REMOVED_JUDGES, check_run_folder
 from mgen.stored import explain_damage, read_json
 
 JUDGES_FILE = "judges.json"  # where a run keeps how well its judges distinguish, and which are left out
@@ -113,6 +113,8 @@ def judge_specs(entries: Sequence[Entry], registry: Mapping[str, JudgeFactory]) 
 
 def check_name(name: str, registry: Mapping[str, JudgeFactory], option: str = "judges") -> None:
     """Raises `MgenError` unless a name is of the registry or has the form `package.module:Factory`."""
+    if name in REMOVED_JUDGES and name not in registry:
+        raise MgenError(f"{option}: the judge '{name}' was removed: {REMOVED_JUDGES[name]}; leave it out")
     if name not in registry and not _EXTERNAL.fullmatch(name):
         raise MgenError(f"{option}: no judge is called '{name}'{nearest(name, registry)}")
 

@@ -244,8 +244,8 @@ def bench_grpo(config: BenchConfig) -> dict[str, Any]:
         )
         target = next(iter(corpus.remi.style_ids))
         prompts = PromptMix(corpus, target, 0.5, options.prompt_tokens, options.max_completion_length, options.seed)
-        real, _ = prompts.real_target(256)
-        bands, style = fit_bands(real), untrained_style_model(real)
+        real, _, on_grid = prompts.real_target(256)
+        bands, style = fit_bands(real, on_grid), untrained_style_model(real)
         judges = available_judges(options, prompts, bands).judges
         weights = [options.weights()[name] for name in judges] + [1.0]
         splits: list[dict[str, float]] = []

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from critics import CRITICS
 from critics.realism.feature_discriminator import FeatureDiscriminator
 from critics.realism.token_discriminator import TokenDiscriminator
-from mgen.arrays import Longs
+from mgen.arrays import Longs, Mask
 from mgen.cards.page import DEMO, read_cards, write_page
 from mgen.cards.reward_card import CardSetup, RewardCard, measure_card, save_card, save_piece
 from mgen.cards.reward_hacking import FeatureDistance, SearchReference, initial_pieces
@@ -27,11 +28,11 @@ from mgen.corpus.split import SPLITS
 from mgen.corpus.windows import sample_windows
 from mgen.errors import MgenError
 from mgen.judgement import Judge
-from mgen.models.transformer import check_fits, load_policy
+from mgen.models.transformer import check_fits, check_vocabulary, load_policy
 from mgen.notes import Notes
 from mgen.options import check_required, from_keywords, option, target_style
 from mgen.runs.judges import JudgeSpec, build_judge, check_name
-from mgen.sampling.prompts import check_style
+from mgen.sampling.prompts import draw_prompts
 from mgen.sampling.systems import sample_completions
 from mgen.transforms.degenerate import DEGENERATE_INPUTS, random_tokens
 from mgen.transforms.edits import SizeLimits
@@ -55,6 +56,7 @@ INITIAL = {"demo": "of the embedded demo music", "corpus": "of the corpus"}
 """Value of the option `start` -> description of the pieces that a search starts from."""
 
 BAND_EXCERPTS = 512
+PROMPT_TOKENS = 24  # of real music that a policy continues
 
 
 @dataclass
@@ -76,7 +78,7 @@ class CardConfig:
         "First generation of the search: demo (embedded music), or corpus, which may be published.",
         words=tuple(INITIAL),
     )
-    policy: str = option("", "Model folder of a policy: adds a row, and pieces to the first generation.")
+    policy: str = option("", "Model folder of a policy: adds a row of its samples, and pieces to the first generation.")
     generations: int = option(2000, "Generations of the search, 64 pieces each.", least=1)
     seconds: float = option(100.0, "Longest time of the search of each judge.", above=0, most=MAX_SECONDS)
     out: str = option("", "Folder for cards, MIDI, pictures and audio.")
@@ -139,9 +141,9 @@ def make_cards(
     music = Corpus.open(config.corpus)
     style = target_style(config.style, music.remi.style_ids, "style")
     report("reading excerpts")
-    train = Excerpts.draw(music, "train", [style], max(config.n, BAND_EXCERPTS), config).notes
+    train = Excerpts.draw(music, "train", [style], max(config.n, BAND_EXCERPTS), config)
     judges, unavailable = build_judges(names, config, music, train)
-    setup = make_setup(config, music, style, train)
+    setup = make_setup(config, music, style, train.notes)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         save_piece(setup.demo, out, DEMO)
@@ -174,7 +176,7 @@ def measure_bands(corpus: Path | str, out: Path | str, **options: Any) -> BandsR
     music = Corpus.open(config.corpus)
     style = target_style(config.style, music.remi.style_ids, "style")
     excerpts = Excerpts.draw(music, "train", [style], max(config.n, BAND_EXCERPTS), config)
-    bands = fit_bands(excerpts.notes)
+    bands = fit_bands(excerpts.notes, excerpts.on_grid)
     save_bands(bands, path)
     return BandsResult(bands, excerpts.description)
 
@@ -190,12 +192,12 @@ def _check_names(names: Sequence[str]) -> list[str]:
 
 
 def build_judges(
-    names: Sequence[str], config: CardConfig, corpus: Corpus, train: Notes
+    names: Sequence[str], config: CardConfig, corpus: Corpus, train: Excerpts
 ) -> tuple[dict[str, Judge], str]:
     """Returns the judges by name, and why some of `all` are unavailable, in words."""
     bands: Mapping[str, Band] = {}
     if set(names) - set(CRITICS):  # rules; a judge of another package needs no bands
-        bands = load_bands(Path(config.bands)) if config.bands else fit_bands(train)
+        bands = load_bands(Path(config.bands)) if config.bands else fit_bands(train.notes, train.on_grid)
     missing = []
     if ALL in names:
         folders = {"style": config.critic, "realism": config.realism}
@@ -227,19 +229,21 @@ class Excerpts:
         ids: token ids of each.
         notes: their notes.
         works: (B,) their works.
+        on_grid: (B,) whether each is of a piece on the beat grid.
         description: number, works and collections, in words.
     """
 
     ids: list[Longs]
     notes: Notes
-    works: np.ndarray[Any, np.dtype[np.str_]]
+    works: NDArray[np.str_]
+    on_grid: Mask
     description: str
 
     @classmethod
     def draw(cls, corpus: Corpus, split: str, styles: Sequence[str], n: int, config: CardConfig) -> Excerpts:
         """Draws n excerpts of `config.tokens` tokens, in equal shares from some styles."""
         ids: list[Longs] = []
-        works, collections = [], set()
+        works, on_grid, collections = [], [], set()
         for place, style in enumerate(styles):
             table = corpus.table(split, style)
             count = n // len(styles) + (place < n % len(styles))
@@ -249,10 +253,11 @@ class Excerpts:
             windows, piece = sample_windows(table, corpus.remi, count, config.tokens, rng)
             ids += list(windows)
             works.append(table.rows["group"].to_numpy(str)[piece])
+            on_grid.append(table.rows["on_grid"].to_numpy(bool)[piece])
             collections |= set(table.rows["collection"].to_numpy(str)[piece].tolist())
         work = np.concatenate(works)
         description = f"{n} excerpts of {len(np.unique(work))} works ({', '.join(sorted(collections))})"
-        return cls(ids, Notes.from_ids(ids, corpus.remi), work, description)
+        return cls(ids, Notes.from_ids(ids, corpus.remi), work, np.concatenate(on_grid), description)
 
 
 def make_setup(config: CardConfig, corpus: Corpus, style: str, train: Notes) -> CardSetup:
@@ -267,7 +272,7 @@ def make_setup(config: CardConfig, corpus: Corpus, style: str, train: Notes) -> 
         rows[OTHER] = CardRow(other.notes, other.works, False, "other")
         description += f" and {other.description} of other music"
     if config.policy:
-        rows["policy"] = CardRow(_sample_policy(config, style), None, False, "policy")
+        rows["policy"] = _sample_policy(config, corpus, style)
 
     def rng() -> np.random.Generator:
         return np.random.default_rng(config.seed)
@@ -296,10 +301,14 @@ def make_setup(config: CardConfig, corpus: Corpus, style: str, train: Notes) -> 
     return CardSetup(rows, excerpts.ids, reference, initial, reference.reencode(demo.pieces([0])), measured_on)
 
 
-def _sample_policy(config: CardConfig, style: str) -> Notes:
-    """Samples unconditional pieces from a policy."""
+def _sample_policy(config: CardConfig, corpus: Corpus, style: str) -> CardRow:
+    """A policy's continuations of real prompts, as long as an excerpt, and the real continuations."""
     policy, remi = load_policy(config.policy)
-    check_style(style, remi)
-    check_fits(config.policy, policy.config, ("", 0), ("tokens", config.tokens))
-    prompts = [[remi.bos_id, remi.style_ids[style]]] * config.n
-    return Notes.from_ids(sample_completions(policy, prompts, config.tokens, remi, config.seed), remi)
+    check_vocabulary(config.policy, remi, config.corpus, corpus.remi)
+    length = round(config.tokens / remi.base_per_token)
+    check_fits(config.policy, policy.config, ("prompt", PROMPT_TOKENS), ("tokens", length))
+    rng = np.random.default_rng(config.seed)
+    prompts = draw_prompts(corpus, config.split, "continuation", config.n, PROMPT_TOKENS, length, style, rng)
+    ids = prompts.ids.tolist()
+    notes = Notes.from_completions(ids, sample_completions(policy, ids, length, remi, config.seed), remi)
+    return CardRow(notes, prompts.work, False, "policy", prompts.real(remi))

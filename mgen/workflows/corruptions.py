@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from critics.style import StyleCritic
 from critics.validation.card import CORRUPTION_TRANSFORMS, FORMAT_TRANSFORMS
+from mgen.arrays import Mask
 from mgen.corpus.shards import Corpus
 from mgen.corpus.split import SPLITS
 from mgen.corpus.windows import sample_windows
@@ -70,6 +72,7 @@ class RealMusic:
     work: NDArray[np.str_]  # (B,) their works
     band_notes: Notes  # real pieces of the same length, on which the bands of rewards are measured
     about: str  # a description
+    on_grid: Mask | None = None  # which of `band_notes` are on the beat grid; None: all
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,8 @@ def run_corruptions(config: CorruptionsConfig) -> CorruptionsResult:
     started = time.monotonic()
     music = _from_corpus(config) if config.corpus else _from_folder(config)
     rows = {**CORRUPTION_ROWS, **FORMAT_ROWS}
-    table = corruption_table(music.notes, music.work, build_measures(config, music.band_notes), rows, config.seed)
+    measures = build_measures(config, music.band_notes, music.on_grid)
+    table = corruption_table(music.notes, music.work, measures, rows, config.seed)
     sets = _compare_sets(music, config.seed) if config.sets else {}
     facts = {
         "about": music.about,
@@ -121,12 +125,12 @@ def run_corruptions(config: CorruptionsConfig) -> CorruptionsResult:
     return CorruptionsResult(table, sets, facts)
 
 
-def build_measures(config: CorruptionsConfig, band_notes: Notes) -> dict[str, Measure]:
+def build_measures(config: CorruptionsConfig, band_notes: Notes, on_grid: Mask | None = None) -> dict[str, Measure]:
     """The columns: all metrics, the rewards with bands of `band_notes`, and the critic."""
     out: dict[str, Measure] = dict(METRICS)
     reward, critic = JUDGE_PREFIXES
     if config.rewards:
-        bands = fit_bands(band_notes)
+        bands = fit_bands(band_notes, on_grid)
         available = [name for name in config.rewards if name not in bands.left_out]
         out |= {f"{reward}{name}": _score(name, REWARDS[name](bands)) for name in available}
     if config.critic:
@@ -144,16 +148,16 @@ def _from_corpus(config: CorruptionsConfig) -> RealMusic:
     """Excerpts of equal length of a split; the bands are measured on the split train."""
     corpus = Corpus.open(config.corpus)
     style = target_style(config.style, corpus.remi.style_ids, "style")
-    parts: list[tuple[Notes, NDArray[np.str_]]] = []
+    parts: list[tuple[Notes, pd.DataFrame]] = []
     for split, n in ((config.split, config.n), ("train", max(config.n, 256))):
         table = corpus.table(split, style)
         rng = np.random.default_rng([config.seed, len(parts)])
         windows, piece = sample_windows(table, corpus.remi, n, config.excerpt_tokens, rng)
-        work = table.rows["group"].to_numpy(str)[piece]
-        parts.append((Notes.from_ids(list(windows), corpus.remi), work))
-    (notes, work), (band_notes, _) = parts
+        parts.append((Notes.from_ids(list(windows), corpus.remi), table.rows.iloc[piece]))
+    (notes, rows), (band_notes, band_rows) = parts
     about = f"{config.n} excerpts of {config.excerpt_tokens} tokens, {style}, {config.split}"
-    return RealMusic(notes, work, band_notes, f"{about}; bands of rewards from train")
+    work, on_grid = rows["group"].to_numpy(str), band_rows["on_grid"].to_numpy(bool)
+    return RealMusic(notes, work, band_notes, f"{about}; bands of rewards from train", on_grid)
 
 
 def _from_folder(config: CorruptionsConfig) -> RealMusic:

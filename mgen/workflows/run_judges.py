@@ -118,7 +118,7 @@ def check_judges(
         Judge -> why it is left out, of those with an AUC below `WEAK` that are not named with `!`.
     """
     n, dtype = config.check_pieces, torch.bfloat16 if config.bf16 else None
-    real, works = prompts.real_target(n, CHECK_BATCH)
+    real, works, _ = prompts.real_target(n, CHECK_BATCH)
     samples = prompts.sampled(reference, n, CHECK_BATCH, dtype)
     of_real, of_samples = (
         {name: judged(name, one, notes).score for name, one in judges.items()} for notes in (real, samples)
@@ -146,7 +146,8 @@ def run_bands(config: FinetuneConfig, prompts: PromptMix, run: Run) -> Bands:
     path = Path(config.bands) if config.bands else run.folder / BANDS_FILE
     state = PartialState()
     if not config.bands and not path.is_file() and state.is_main_process:
-        save_bands(fit_bands(prompts.real_target(BAND_PIECES)[0]), path)
+        notes, _, on_grid = prompts.real_target(BAND_PIECES)
+        save_bands(fit_bands(notes, on_grid), path)
     state.wait_for_everyone()
     return load_bands(path)
 
