@@ -117,7 +117,7 @@ def test_all_are_the_rules_that_the_corpus_has_bands_for_and_the_critic_if_given
 def test_a_policy_is_a_row_and_a_start(small_corpus, tiny_policy, tmp_path):
     tiny_policy().save_pretrained(tmp_path / "policy")
     Corpus.open(small_corpus).remi.save_pretrained(tmp_path / "policy")
-    words = ["longest_run", "--corpus", str(small_corpus), "--policy", str(tmp_path / "policy")]
+    words = ["longest_run", "--corpus", str(small_corpus), "--policy", str(tmp_path / "policy"), "--start", "policy"]
     assert command.main([*words, "--out", str(tmp_path / "cards"), *QUICK]) == 0
     card = json.loads((tmp_path / "cards" / "longest_run" / "card.json").read_text())
     assert card["rows"]["policy"]["kind"] == "policy" and card["rows"]["policy"]["n"] == 24
@@ -125,7 +125,7 @@ def test_a_policy_is_a_row_and_a_start(small_corpus, tiny_policy, tmp_path):
     assert 0 <= auc["low"] <= auc["value"] <= auc["high"] <= 1
     text = (tmp_path / "cards" / "cards.md").read_text()
     assert f"{auc['value']:.2f} [{auc['low']:.2f}, {auc['high']:.2f}]" in text and "of the same prompts" in text
-    assert card["measured_on"]["initial_pieces"] == "of the embedded demo music and of a policy"
+    assert card["measured_on"]["initial_pieces"] == "of the policy"
 
 
 def test_fit_measures_the_bands_of_all_rules_on_the_style(small_corpus, tmp_path, capsys):
@@ -174,7 +174,8 @@ def test_given_bands_are_used(small_corpus, tmp_path):
         (["grammar", "--split", "tset"], "split 'tset'"),
         (["grammar", "--tokens", "100000"], "choose shorter windows"),
         (["grammar", "--seconds", "600"], "at most 120"),
-        (["grammar", "--start", "noise"], "expected one of demo, corpus"),
+        (["grammar", "--start", "policy"], "expected --policy"),
+        (["grammar", "--start", "noise"], "expected one of demo, corpus, policy"),
         (["grammar", "--corpus", "nowhere"], "nowhere"),
         (["grammar", "--corpus", ""], "expected --corpus"),
         (["grammar", "--policy", "nowhere"], "nowhere"),

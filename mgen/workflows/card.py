@@ -52,7 +52,7 @@ DEMO_WORKS = 8
 
 OTHER = "other music"  # name of the row of all other styles
 
-INITIAL = {"demo": "of the embedded demo music", "corpus": "of the corpus"}
+INITIAL = {"demo": "of the embedded demo music", "corpus": "of the corpus", "policy": "of the policy"}
 """Value of the option `start` -> description of the pieces that a search starts from."""
 
 BAND_EXCERPTS = 512
@@ -75,10 +75,11 @@ class CardConfig:
     tokens: int = option(448, "Tokens of an excerpt; as long as the pieces to be judged.", least=32)
     start: str = option(
         "demo",
-        "First generation of the search: demo (embedded music), or corpus, which may be published.",
+        "First generation of the search: demo (embedded music), corpus, or policy (its samples). The exploit of a card "
+        "is made of it.",
         words=tuple(INITIAL),
     )
-    policy: str = option("", "Model folder of a policy: adds a row of its samples, and pieces to the first generation.")
+    policy: str = option("", "Model folder of a policy: adds a row of its samples.")
     generations: int = option(2000, "Generations of the search, 64 pieces each.", least=1)
     seconds: float = option(100.0, "Longest time of the search of each judge.", above=0, most=MAX_SECONDS)
     out: str = option("", "Folder for cards, MIDI, pictures and audio.")
@@ -87,6 +88,8 @@ class CardConfig:
 
     def __post_init__(self) -> None:
         check_required(self, "corpus")
+        if self.start == "policy":
+            check_required(self, "policy")
 
 
 @dataclass(frozen=True)
@@ -285,14 +288,13 @@ def make_setup(config: CardConfig, corpus: Corpus, style: str, train: Notes) -> 
         rows[name] = CardRow(build(real, rng()), None, False, "degenerate")
     rows["random tokens"] = CardRow(random_tokens(real, rng(), remi, config.tokens), None, False, "degenerate")
     demo = Notes.from_scores([compose(name, i) for name in COLLECTIONS for i in range(DEMO_WORKS)])
-    initial = initial_pieces(real if config.start == "corpus" else demo, SizeLimits.of(real), config.seed)
-    if config.policy:
-        initial = [*initial, *initial_pieces(rows["policy"].notes, SizeLimits.of(real), config.seed)]
+    music = rows["policy"].notes if config.start == "policy" else {"demo": demo, "corpus": real}[config.start]
+    initial = initial_pieces(music, SizeLimits.of(real), config.seed)
     reference = SearchReference(real, FeatureDistance.of(train), remi, config.tokens)
     measured_on: dict[str, Any] = {
         "description": f"{description}, {config.tokens} tokens each, split {config.split}",
         "style": style,
-        "initial_pieces": INITIAL[config.start] + (" and of a policy" if config.policy else ""),
+        "initial_pieces": INITIAL[config.start],
         "fingerprint": corpus.fingerprint,
         "tokens": config.tokens,
         "n": config.n,
