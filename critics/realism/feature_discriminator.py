@@ -183,7 +183,7 @@ class FeatureDiscriminator:
         defined = notes.counts >= self.min_notes
         score = np.full(notes.n_pieces, self.worst)
         if defined.any():
-            rows = self._standard(battery(notes.pieces(np.flatnonzero(defined))))
+            rows = self._standard(battery(notes)[defined])
             logits = rows @ self.coefficients.mean(axis=0) + self.intercept.mean()
             score[defined] = np.clip(self.calibration.log_odds(logits), self.worst, self.options.clip)
         return score, defined

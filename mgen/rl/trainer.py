@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ from mgen.rl.credit import (
     token_counts,
 )
 from mgen.rl.discriminator import DiscriminatorTrainer, check_weights
+from mgen.rl.kl import kl_efficiency
 from mgen.rl.rewards import Beginnings, beginnings, end_rewards, gain_rewards, predicted_scores
 from mgen.runs.checkpoints import VerifiedCheckpoints
 from mgen.runs.judges import DISCRIMINATOR_FILE
@@ -103,8 +105,10 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
 
     Metrics besides those of TRL: `policy/kl` in nats per piece; `share/JUDGE`, the judge's share of the advantage in
     the loss, and with kl_in_return `share/kl` (grpo has KL outside the advantage); `undefined/JUDGE`, share of
-    completions that a judge could not judge; `groups/equal`, share of the groups with equal rewards; `JUDGE/...`,
-    metrics of a discriminator on the completions of a step, before it is trained on them.
+    completions that a judge could not judge; `probability/JUDGE`, the mean probability that a judge of probabilities
+    gives them, and `kl_efficiency/JUDGE`, the share of the KL that its change since the first step needed at least;
+    `groups/equal`, share of the groups with equal rewards; `JUDGE/...`, metrics of a discriminator on the completions
+    of a step, before it is trained on them.
 
     Raises:
         ValueError: The completions of one prompt would be on two processes; the objective kl_in_return has another
@@ -227,13 +231,24 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
         sizes = advantage_sizes(parts, token_counts(mask, self.loss_type))
         undefined = torch.tensor([1.0 - _judgement(judge).defined.mean() for judge in self.judges]).to(sizes)
         scores = torch.stack([torch.from_numpy(_judgement(judge).score) for judge in self.judges], dim=1)
+        surely = {
+            judge.__name__: judge.judge.probability for judge in self.judges if hasattr(judge.judge, "probability")
+        }
+        shares_of = [probability(self.judges[0].last_notes).mean() for probability in surely.values()]
         equal = equal_groups(scores.double() @ self.reward_weights.double().cpu(), self._group_size())
-        means = torch.stack([log_ratio.sum(1).mean(), log_ratio.new_tensor(equal)])
+        means = torch.cat([log_ratio.sum(1).mean()[None], log_ratio.new_tensor([equal, *shares_of])])
         rows = self.accelerator.gather(torch.cat([sizes, means, undefined])[None])
         share = advantage_shares(rows[:, : len(sizes)].sum(0)).tolist()
-        kl, equal, *undefined_shares = rows[:, len(sizes) :].mean(0).tolist()
+        kl, equal, *rest = rows[:, len(sizes) :].mean(0).tolist()
+        probabilities, undefined_shares = rest[: len(surely)], rest[len(surely) :]
         metrics["policy/kl"].append(kl)  # nats per piece
         metrics["groups/equal"].append(equal)
+        for name, value in zip(surely, probabilities, strict=True):
+            key = f"probability/{name}"
+            metrics[key].append(value)
+            before = next((line[key] for line in self.state.log_history if key in line), value)
+            if not math.isnan(efficiency := kl_efficiency(before, value, kl)):
+                metrics[f"kl_efficiency/{name}"].append(efficiency)
         shares = dict(zip(parts, share, strict=True))
         for name, value in shares.items():
             metrics[f"share/{name}"].append(value)
