@@ -15,7 +15,7 @@ from mgen.encoding.remi import Remi
 from mgen.judgement import Judgement
 from mgen.notes import Notes
 from mgen.rl.credit import returns_to_go
-from mgen.rl.rewards import beginnings, end_rewards, gain_rewards, predicted_scores
+from mgen.rl.rewards import beginnings, end_rewards, gain_rewards, predicted_scores, quantile_rewards
 from mgen.stats.calibration import Calibration
 from mgen.workflows.bench_judges import untrained_style_model
 from rewards import REWARDS
@@ -199,3 +199,23 @@ def test_of_many_bar_lines_a_few_are_kept_evenly(lines, kept):
     if lines > 10:
         gaps = np.diff([0, *begun.token // 3, lines])
         assert gaps.max() - gaps.min() <= 2
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_the_quantile_reward_ends_at_the_best_of_n(n):
+    """On 400 equally likely pieces: p_ref exp((n - 1) log F) is the distribution of the best of n, and so is its KL."""
+    score = np.random.default_rng(0).permutation(400).astype(float)
+    best = np.exp(quantile_rewards(score, score, n))
+    best /= best.sum()
+    rank = (score + 1) / 400
+    exact = rank**n - (rank - 1 / 400) ** n  # the probability that the highest of n draws is this piece
+    np.testing.assert_allclose(best, exact, rtol=0.2, atol=2e-5)
+    kl = (best * np.log(best * 400)).sum()
+    assert kl == pytest.approx(np.log(n) - (n - 1) / n, abs=0.02)
+
+
+def test_the_quantile_reward_is_finite_and_depends_on_ranks_alone():
+    reference = np.array([3.0, 1.0, 2.0])
+    found = quantile_rewards([0.0, 1.5, 9.0], reference, 8)
+    np.testing.assert_allclose(found, 7 * np.log([1 / 4, 2 / 4, 1]))
+    np.testing.assert_array_equal(found, quantile_rewards(np.exp([0.0, 1.5, 9.0]), np.exp(reference), 8))

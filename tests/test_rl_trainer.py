@@ -18,7 +18,7 @@ from critics.realism.token_discriminator import TokenDiscriminator
 from mgen.errors import MgenError
 from mgen.judgement import Judgement
 from mgen.rl.discriminator import DiscriminatorTrainer, check_weights, fixed_point
-from mgen.rl.trainer import MusicTrainer
+from mgen.rl.trainer import MusicTrainer, Quantile
 from rewards.trl import trl_rewards
 
 pytestmark = pytest.mark.slow
@@ -166,6 +166,30 @@ def test_a_closed_bar_is_no_longer_in_the_return(musical_policy, remi, tmp_path)
     second = torch.from_numpy(high[:, 1].astype(np.float32))
     torch.testing.assert_close(by_bars[:, 5], second - second.mean(), atol=0.2, rtol=0)  # after the bar line
     assert at_end[:, 5].var() > 1.7 * by_bars[:, 5].var()
+
+
+def test_the_quantile_reward_compares_with_samples_of_the_same_prompt_type(musical_policy, remi, tmp_path):
+    judge = Bars()
+    one, three = (remi.decode([[remi.bos_id, *row]], 1) for row in (high_notes(remi, 1), high_notes(remi, 3)))
+    samples = {"continuation": three.pieces([0] * 9), "transfer": one.pieces([0] * 9)}
+    samples[""] = samples["transfer"]  # of prompts without a type
+    trainer = trainer_of(
+        musical_policy, remi, config(tmp_path, max_steps=1), judges={"bars": judge}, quantile=Quantile(4, samples)
+    )
+    judge = trainer.judges[0]
+    judge.last = Judgement(np.array([2.0, 2.0], np.float32), None, np.ones(2, bool))
+    found = trainer._quantile_rewards(["continuation", "transfer"])
+    np.testing.assert_allclose(found, 3 * np.log([1 / 10, 1]))  # below all samples, and not below any
+    trainer.train()
+    assert logged(trainer, "share/quantile")[0] > 0.9
+
+
+def high_notes(remi, count):
+    names = {name: i for i, name in enumerate(remi.names)}
+    bar = ["Bar_None", "TimeSig_4/4"]
+    for number in range(count):
+        bar += [f"Position_{12 * number}", "Pitch_72", "Velocity_63", "Duration_1.0.24"]
+    return [names[name] for name in bar]
 
 
 def without_credit(judge):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -79,6 +79,15 @@ class PromptMix:
         ids = [row.tolist() for prompts in self._draw(n, self._rng(3, batch)) for row in prompts.ids]
         completions = sample_completions(policy, ids, self.completion_tokens, remi, self.seed + batch, dtype)
         return Notes.from_completions(ids, completions, remi)
+
+    def sampled_by_type(self, policy: PreTrainedModel, n: int, dtype: torch.dtype | None = None) -> dict[str, Notes]:
+        """Prompt type -> a policy's completions of n prompts of that type, for each type in the mix."""
+        shares = {"continuation": 0.0, "transfer": 1.0}
+        return {
+            prompt_type: replace(self, transfer_share=share).sampled(policy, n, 2_000_000, dtype)
+            for prompt_type, share in shares.items()
+            if self.transfer_share != 1 - share
+        }
 
     def _rng(self, *use: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, *use])

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from mgen.arrays import Floats, Longs, max_of, rank_within
@@ -68,6 +68,26 @@ def end_rewards(score: NDArray[np.floating], lengths: Tensor) -> Tensor:
     rewards = torch.zeros(len(lengths), int(lengths.max()))
     rewards[torch.arange(len(lengths)), lengths - 1] = torch.from_numpy(np.asarray(score, np.float32))
     return rewards
+
+
+def quantile_rewards(score: ArrayLike, reference: ArrayLike, n: int) -> Floats:
+    """(B,) the quantile reward (n - 1) log F(score), with F the distribution of reference samples' scores.
+
+    With KL weight 1 its optimum is the best of n samples of the reference policy, whatever the scale of the score, at
+    a KL of log n - (n - 1) / n.
+
+    Args:
+        score: (B,) of completions.
+        reference: (R,) of samples of the reference policy after prompts of the same type; F is (1 + those that are not
+            above) / (R + 1), so that no reward is infinite.
+        n: at least 2.
+
+    Source: Amini, Vieira and Cotterell 2024 (variational best-of-n), arXiv:2407.06057.
+    """
+    known = np.sort(np.asarray(reference, np.float64))
+    below = np.searchsorted(known, np.asarray(score, np.float64), side="right")
+    out: Floats = (n - 1) * np.log((1 + below) / (1 + len(known)))
+    return out
 
 
 def predicted_scores(scores: Floats, begun: Beginnings, final: NDArray[np.floating], group: Longs) -> Floats:

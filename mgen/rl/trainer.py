@@ -12,18 +12,20 @@ from __future__ import annotations
 import math
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from accelerate.utils import gather_object, send_to_device
 from torch import Tensor
 from transformers import PreTrainedModel
 from trl import GRPOConfig, GRPOTrainer
 
-from mgen.arrays import Longs
-from mgen.encoding.remi import Remi
+from mgen.arrays import Floats, Longs
+from mgen.encoding.remi import Kind, Remi
 from mgen.errors import MgenError
 from mgen.judgement import Judge, Judgement
 from mgen.notes import Notes
@@ -39,7 +41,14 @@ from mgen.rl.credit import (
 )
 from mgen.rl.discriminator import DiscriminatorTrainer, check_weights
 from mgen.rl.kl import kl_efficiency
-from mgen.rl.rewards import Beginnings, beginnings, end_rewards, gain_rewards, predicted_scores
+from mgen.rl.rewards import (
+    Beginnings,
+    beginnings,
+    end_rewards,
+    gain_rewards,
+    predicted_scores,
+    quantile_rewards,
+)
 from mgen.runs.checkpoints import VerifiedCheckpoints
 from mgen.runs.judges import DISCRIMINATOR_FILE
 from mgen.sampling.decoding import Decoding
@@ -86,6 +95,14 @@ def check_arguments(args: GRPOConfig, objective: str) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Quantile:
+    """What the quantile reward needs."""
+
+    n: int  # its optimum is the best of n samples
+    samples: Mapping[str, Notes]  # prompt type -> samples of the reference policy
+
+
 class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
     """`GRPOTrainer` with our sampler, rewards per token, and discriminators that are trained between its steps.
 
@@ -98,6 +115,7 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
         discriminator: trains the discriminators after each batch of completions has been judged.
         causal_rewards: kl_in_return: judges that can judge beginnings reward what a closed bar adds to the score; else,
             and with other judges, the score is the reward of the last token.
+        quantile: kl_in_return: the quantile reward of the weighted sum of the scores in place of the sum.
         dominant_share: share of the advantage above which a judge is reported, after several steps.
         allow_equal_rewards: only warn of rewards that never differ within a group, in place of an error at step 3.
         warn: takes a line about a dominant reward, equal rewards or a discriminator in trouble; called on the main
@@ -128,6 +146,7 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
         kl_weight: float = 1.0,
         discriminator: DiscriminatorTrainer | None = None,
         causal_rewards: bool = True,
+        quantile: Quantile | None = None,
         dominant_share: float = 0.8,
         allow_equal_rewards: bool = False,
         warn: Callable[[str], None] | None = None,
@@ -138,11 +157,12 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
             weights = [1.0] * len(judges) if args.reward_weights is None else args.reward_weights
             trained = discriminator.discriminators if discriminator is not None else {}
             total = sum(weight for judge, weight in zip(judges, weights, strict=True) if judge.__name__ in trained)
-            if discriminator is not None and total:
+            if discriminator is not None and total and quantile is None:
                 check_weights(discriminator.against, total, kl_weight)
         self.remi, self.objective, self.kl_weight, self.discriminator = remi, objective, kl_weight, discriminator
         self.judges, self.dominant_share, self.warn = list(judges), dominant_share, warn
-        self.allow_equal_rewards, self.causal_rewards = allow_equal_rewards, causal_rewards
+        self.allow_equal_rewards, self.causal_rewards, self.quantile = allow_equal_rewards, causal_rewards, quantile
+        self._begins_bar = remi.count_in(Kind.BAR) > 0  # (V,)
         self._last_shares: deque[dict[str, float]] = deque(maxlen=DOMINANT_STEPS)
         self._all_equal: deque[bool] = deque(maxlen=EQUAL_STEPS)
         self._active_warnings: set[str] = set()
@@ -180,7 +200,8 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
         log_ratio = (output["sampling_per_token_logps"] - self._reference_logps(output)) * mask
         if self.objective == "kl_in_return":
             group = torch.arange(len(mask), device=mask.device) // self._group_size()
-            parts = self._token_advantages(output["completion_ids"], mask, log_ratio, group)
+            types = [row.get("prompt_type", "") for row in inputs]
+            parts = self._token_advantages(output["completion_ids"], mask, log_ratio, group, types)
             output["advantages"] = torch.stack(list(parts.values())).sum(0)
         else:
             parts = self._score_advantages(mask.device)
@@ -200,17 +221,40 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
         with self.accelerator.autocast():
             return completion_logprobs(self.reference, ids, output["completion_ids"].size(1), mask)
 
-    def _token_advantages(self, ids: Tensor, mask: Tensor, log_ratio: Tensor, group: Tensor) -> dict[str, Tensor]:
+    def _token_advantages(
+        self, ids: Tensor, mask: Tensor, log_ratio: Tensor, group: Tensor, types: Sequence[str] = ()
+    ) -> dict[str, Tensor]:
         """kl_in_return: (B, T) weighted advantages of each judge and of KL; their sum is the advantage."""
         lengths, begun, parts = mask.sum(1).cpu(), None, {}
+        kl = group_advantages(returns_to_go(-self.kl_weight * log_ratio, mask), group)
+        if self.quantile is not None:
+            rewards = end_rewards(self._quantile_rewards(types), lengths).to(mask.device)
+            return {"quantile": group_advantages(returns_to_go(rewards, mask), group), "kl": kl}
         for judge, weight in zip(self.judges, self.reward_weights.tolist(), strict=True):
             if begun is None and self.causal_rewards and hasattr(judge.judge, "prefix_scores"):
                 assert judge.last_notes is not None
-                begun = beginnings(judge.last_notes, ((ids == self.remi.bar_id) & mask).cpu().numpy())
+                begun = beginnings(judge.last_notes, self._begins_bar[ids.cpu().numpy()] & mask.cpu().numpy())
             rewards = weight * _token_rewards(judge, begun, lengths, group.cpu().numpy()).to(mask.device)
             parts[judge.__name__] = group_advantages(returns_to_go(rewards, mask), group)
-        parts["kl"] = group_advantages(returns_to_go(-self.kl_weight * log_ratio, mask), group)
-        return parts
+        return parts | {"kl": kl}
+
+    def _quantile_rewards(self, types: Sequence[str]) -> Floats:
+        """(B,) quantile rewards; the reference samples are judged again, as a discriminator has changed since."""
+        assert self.quantile is not None
+        weights = self.reward_weights.tolist()
+
+        def total(judgements: Iterable[Judgement]) -> Floats:
+            scores = [weight * one.score for weight, one in zip(weights, judgements, strict=True)]
+            summed: Floats = np.sum(scores, axis=0, dtype=np.float64)
+            return summed
+
+        own, rewards = total(_judgement(judge) for judge in self.judges), np.zeros(len(types))
+        for prompt_type, notes in self.quantile.samples.items():
+            rows = np.flatnonzero([one == prompt_type for one in types])
+            if len(rows):
+                reference = total(judge.judge(notes) for judge in self.judges)
+                rewards[rows] = quantile_rewards(own[rows], reference, self.quantile.n)
+        return rewards
 
     def _score_advantages(self, device: torch.device) -> dict[str, Tensor]:
         """grpo: (B, 1) terms of each judge in the advantages of TRL."""

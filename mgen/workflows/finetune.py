@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from accelerate import PartialState
+from transformers import PreTrainedModel
 from trl import GRPOConfig
 
 from critics.realism.feature_discriminator import FeatureDiscriminatorOptions
@@ -24,7 +26,7 @@ from mgen.options import as_dict, check_required, from_keywords, option, target_
 from mgen.rl.credit import AGGREGATIONS
 from mgen.rl.discriminator import AGAINST, check_weights
 from mgen.rl.prompt_mix import PromptMix
-from mgen.rl.trainer import OBJECTIVES, MusicTrainer, check_arguments
+from mgen.rl.trainer import OBJECTIVES, MusicTrainer, Quantile, check_arguments
 from mgen.runs.checkpoints import check_saving
 from mgen.runs.interruptions import resumable
 from mgen.runs.judges import JudgeSpec, judge_specs
@@ -37,6 +39,7 @@ from mgen.workflows.judges import JUDGES
 from mgen.workflows.run_judges import DISCRIMINATORS, prepare_judges, save_discriminators
 from rewards.trl import trl_rewards
 
+QUANTILE_SAMPLES = 256  # samples of the reference policy for each prompt type, for the quantile reward
 LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo")
 
 DEFAULT_JUDGES = (
@@ -82,6 +85,12 @@ class FinetuneConfig(SpeedOptions, SampleOptions, GRPOConfig):  # type: ignore[m
         "kl_in_return: nats of return per nat of KL. With the judge realism: equal to its weight with "
         "realism_against reference, below it with current (0: the fixed point is real music, and only small steps "
         "hold the policy).",
+        least=0,
+    )
+    quantile: int = option(
+        0,
+        "kl_in_return: n of the quantile reward (n - 1) log F(weighted sum of scores), F among samples of the start; "
+        "its optimum with kl_weight 1 is the best of n. 0: the sum itself.",
         least=0,
     )
     multi_objective_aggregation: str = option(
@@ -183,6 +192,8 @@ class FinetuneConfig(SpeedOptions, SampleOptions, GRPOConfig):  # type: ignore[m
     def _check_objective(self) -> None:
         if self.kl_in_return and self.beta:
             raise ValueError(f"beta ({self.beta}) is for the objective grpo; kl_in_return has kl_weight")
+        if self.quantile == 1 or (self.quantile and not self.kl_in_return):
+            raise ValueError(f"quantile ({self.quantile}) is 0 or at least 2, and for the objective kl_in_return")
         if not self.kl_in_return and not self.beta:
             raise ValueError("beta must be above 0 with the objective grpo: KL is always on; try 0.04")
 
@@ -201,7 +212,7 @@ class FinetuneConfig(SpeedOptions, SampleOptions, GRPOConfig):  # type: ignore[m
                 f"{self.realism_against}; try 4"
             )
         named = [weight for name, weight in self.weights().items() if name in DISCRIMINATORS]
-        if not named or not self.kl_in_return:
+        if not named or not self.kl_in_return or self.quantile:
             return
         check_weights(self.realism_against, sum(named), self.kl_weight)
         if not self.kl_weight and not self.max_grad_norm:
@@ -286,6 +297,7 @@ def run_finetune(config: FinetuneConfig, progress: Progress | None = None) -> Tr
         kl_weight=config.kl_weight,
         discriminator=found.discriminator,
         causal_rewards=config.causal_rewards,
+        quantile=_quantile(config, prompts, reference),
         dominant_share=config.dominant_share,
         allow_equal_rewards=config.allow_equal_rewards,
         warn=progress,
@@ -302,6 +314,13 @@ def run_finetune(config: FinetuneConfig, progress: Progress | None = None) -> Tr
     facts = {"left_out": found.left_out} if found.left_out else {}
     run.finish(steps=trainer.state.global_step, last=last, parameters=policy.num_parameters(), **facts)
     return _result(run)
+
+
+def _quantile(config: FinetuneConfig, prompts: PromptMix, reference: PreTrainedModel) -> Quantile | None:
+    if not config.quantile:
+        return None
+    dtype = torch.bfloat16 if config.bf16 else None
+    return Quantile(config.quantile, prompts.sampled_by_type(reference, QUANTILE_SAMPLES, dtype))
 
 
 def _last_metrics(run: Run, steps: int = 5) -> dict[str, float]:
