@@ -170,9 +170,8 @@ def test_a_closed_bar_is_no_longer_in_the_return(musical_policy, remi, tmp_path)
 
 def test_the_quantile_reward_compares_with_samples_of_the_same_prompt_type(musical_policy, remi, tmp_path):
     judge = Bars()
-    one, three = (remi.decode([[remi.bos_id, *row]], 1) for row in (high_notes(remi, 1), high_notes(remi, 3)))
-    samples = {"continuation": three.pieces([0] * 9), "transfer": one.pieces([0] * 9)}
-    samples[""] = samples["transfer"]  # of prompts without a type
+    some = remi.decode([[remi.bos_id, *high_notes(remi, count)] for count in range(1, 6)], 1)  # scores 1 to 5
+    samples = {"continuation": some.pieces([2] * 9), "transfer": some.pieces([0] * 9), "": some}
     trainer = trainer_of(
         musical_policy, remi, config(tmp_path, max_steps=1), judges={"bars": judge}, quantile=Quantile(4, samples)
     )
