@@ -18,6 +18,7 @@ OPTIONS: dict[str, dict[str, str]] = {
         "form": "objective (nats is kl_in_return, normalised is grpo)",
         "loud_share": "dominant_share",
         "turn_share": "transfer_share",
+        "style_credit": "causal_rewards",
     },
     "selfcheck": {"a_work": "per_work"},
     "critic": {
