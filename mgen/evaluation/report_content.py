@@ -234,7 +234,10 @@ CURVES = (
     ("style critic's score, mean over completions", "nats", ("rewards/style/mean",)),
     ("KL from the pretrained model", "nats per piece", ("policy/kl",)),
     ("entropy of the policy", "nats per token", ("entropy",)),
-    ("discriminator: accuracy on pieces before it is trained on them", "share", ("realism/accuracy",)),
+    ("mean probability of the style", "share", ("probability/style",)),
+    ("KL efficiency: the least KL for that change over the KL spent", "share", ("kl_efficiency/style",)),
+    ("discriminator: AUC on pieces before it is fitted on them", "AUC", ("realism/auc", "realism/fresh_auc")),
+    ("discriminator: mean score", "nats", ("realism/logit_real", "realism/logit_generated")),
     (
         "repetition rules",
         "band widths",

@@ -392,9 +392,16 @@ def procedure(run: TrainedRun) -> list[str]:
             "note"
         )
     last = facts.get("last") or {}
-    names = {"policy/kl": ("KL from the initial policy", "piece"), "entropy": ("entropy", "token")}
+    names = {
+        "policy/kl": ("KL from the initial policy", "nats per piece"),
+        "entropy": ("entropy", "nats per token"),
+        "kl_efficiency/style": ("KL efficiency of the change of style", ""),
+        "realism/auc": ("held-out AUC of the discriminator", ""),
+        "realism/ece": ("its calibration error", ""),
+        "realism/logit_generated": ("its mean score of completions", "nats"),
+    }
     means = [
-        f"{name} {last[key]:.3f} nats per {unit}"
+        f"{name} {last[key]:.3f} {unit}".rstrip()
         for key, (name, unit) in names.items()
         if isinstance(last.get(key), int | float)
     ]

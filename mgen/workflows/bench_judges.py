@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from critics.realism.feature_discriminator import FeatureDiscriminator
 from critics.style import StyleCritic
 from critics.style.ensemble import MEMBERS, TrainingSet, feature_table
 from critics.style.feature_model import FeatureModel
 from mgen.corpus.windows import sample_windows
 from mgen.notes import Notes
+from mgen.rl.rewards import beginnings
 from mgen.workflows.bench_measure import BenchConfig, compare, demo_table, per_second, vocabulary
 from rewards import rules
 from rewards.bands import fit_bands
@@ -62,28 +63,37 @@ def bench_rewards(config: BenchConfig) -> dict[str, Any]:
 def bench_critic(config: BenchConfig) -> dict[str, Any]:
     """Tokens/s of the style critic on 256 decoded pieces at once, and of decoding them.
 
-    `seconds` and `seconds_with_credit` are the time for all pieces. The networks have the size that `mgen critic` uses
-    and are trained for two steps only.
+    `seconds` is the time for all pieces, and `seconds_with_realism` that of style critic and discriminator together,
+    with the beginnings of pieces that rewards of tokens need. The models have the size that commands use; the networks
+    are trained for two steps only.
     """
     remi = vocabulary(config)
     windows, _ = sample_windows(demo_table(remi), remi, 256, config.context, np.random.default_rng(0))
     rows = list(windows)
     notes = Notes.from_ids(rows, remi)
-    model = untrained_style_model(notes)
-    judge, with_credit = StyleCritic(model, "jazz"), StyleCritic(model, "jazz", credit=True)
+    style, realism = StyleCritic(untrained_style_model(notes), "jazz"), FeatureDiscriminator()
+    realism.update(notes, notes.pieces(np.arange(notes.n_pieces)[::-1]), np.arange(notes.n_pieces).astype(str))
 
-    def speed(one: Callable[[Notes], Any]) -> float:
-        return per_second(windows.size, lambda: one(notes))
+    def speed() -> float:
+        return per_second(windows.size, lambda: style(replace(notes)))  # features are kept by identity of the notes
 
     def decode() -> float:
         return per_second(windows.size, lambda: Notes.from_ids(rows, remi))
 
-    speed(judge), decode()
+    def judge_all() -> None:
+        fresh = replace(notes)
+        begun = beginnings(fresh, windows == remi.bar_id).notes
+        for judge in (style, realism):
+            judge(fresh), judge.prefix_scores(begun)
+
+    speed(), decode()
     what = f"tokens/s, the style critic on {len(rows)} decoded pieces of {config.context} tokens; reference: decoding"
-    result = compare(what, lambda: speed(judge), decode, config.repeats, limit=256 * 512 / 2.5)
+    result = compare(what, speed, decode, config.repeats, limit=256 * 512 / 2.5)
+    all_seconds = [windows.size / per_second(windows.size, judge_all) for _ in range(config.repeats)]
     return result | {
         "seconds": windows.size / result["ours"],
-        "seconds_with_credit": statistics.median(windows.size / speed(with_credit) for _ in range(config.repeats)),
+        "seconds_with_realism": statistics.median(all_seconds),
+        "notes": len(notes),
     }
 
 
