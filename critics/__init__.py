@@ -13,6 +13,7 @@ Read first:
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from critics.realism.feature_discriminator import FeatureDiscriminator
@@ -24,10 +25,17 @@ from mgen.runs.judges import JudgeFactory
 from mgen.speed import PLAIN, Speed
 
 
-def _style(remi: Remi, critic: str = "", credit: bool = False, speed: Speed = PLAIN) -> StyleCritic:
+def _style(
+    remi: Remi,
+    critic: str = "",
+    credit: bool = False,
+    speed: Speed = PLAIN,
+    part: str = "both",
+    scale: str = "log_odds",
+) -> StyleCritic:
     if not critic:
-        raise MgenError("judges names style: expected --critic FOLDER of a style critic; train one with mgen critic")
-    return StyleCritic.from_pretrained(critic, remi, credit, speed)
+        raise MgenError("judges names the style critic: expected --critic FOLDER; train one with mgen critic")
+    return StyleCritic.from_pretrained(critic, remi, credit, speed, part, scale)
 
 
 def _realism(run: Path | None = None) -> FeatureDiscriminator:
@@ -44,5 +52,14 @@ def _run(name: str, run: Path | None) -> Path:
     return run
 
 
-CRITICS: dict[str, JudgeFactory] = {"style": _style, "realism": _realism, "realism_tokens": _realism_tokens}
-"""Name -> factory of a critic; its parameters are parts of `mgen.runs.judges.build_judge`."""
+CRITICS: dict[str, JudgeFactory] = {
+    "style": _style,
+    "intact": partial(_style, part="intact"),
+    "realism": _realism,
+    "realism_tokens": _realism_tokens,
+}
+"""Name -> factory of a critic; its parameters are parts of `mgen.runs.judges.build_judge`, or arguments of an entry.
+
+`style` judges by both parts of the style critic. With the argument `part: style` it leaves the second to `intact`, so
+that each has a weight.
+"""

@@ -7,12 +7,16 @@ import pandas as pd
 import symusic
 from numpy.typing import NDArray
 
+from critics.style.by_length import ByLength
 from critics.style.excerpts import Excerpts
 from mgen.corpus.shards import TokenTable
 from mgen.encoding.remi import Remi
 from mgen.notes import STEPS_PER_QUARTER, Notes
 
 SWUNG, STRAIGHT = "swung", "straight"
+MEDIANS = {"style": ByLength(np.ones(1), np.full(1, 3.0)), "intact": ByLength(np.ones(1), np.full(1, 4.0))}
+"""Log odds of real music for critics that are not trained."""
+
 STYLES: dict[str, tuple[int, tuple[int, ...]]] = {
     SWUNG: (16, (0, 3, 5, 6, 7, 10)),  # the second eighth of a beat comes late; degrees of the blues scale
     STRAIGHT: (12, (0, 4, 7, 12)),

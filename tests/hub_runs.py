@@ -36,6 +36,8 @@ def policy_run(folder, policy, remi, command="finetune", **changes):
 
 def critic_run(folder, remi):
     """A run with an untrained style critic, and a card."""
+    from critics_music import MEDIANS
+
     from critics.sequence import SequenceCritic
     from critics.style import StyleCritic
     from critics.style.critic import TokenModel
@@ -44,7 +46,7 @@ def critic_run(folder, remi):
     config = {"corpus": f"{HOME}/corpus", "positive": "jazz", "out": str(folder), "retime": True}
     run = Run.open(folder, "critic", config, seed=7, data="feedfacefeedface")
     network = SequenceCritic.new(remi, size="tiny", max_tokens=64, label="jazz")
-    critic = StyleCritic(TokenModel(network, Calibration(scale=0.5, bias=0.25)), "jazz")
+    critic = StyleCritic(TokenModel(network, Calibration(scale=0.5, bias=0.25), MEDIANS), "jazz")
     critic.save_pretrained(run.model_folder, trained_on={"data": "feedfacefeedface", "collections": {"jazz": ["a|b"]}})
     card = critic_card()
     (folder / "card.json").write_text(json.dumps(card))
@@ -58,6 +60,7 @@ def feature_critic_run(folder):
     from critics_music import STRAIGHT, SWUNG, toy
 
     from critics.style import StyleCritic
+    from critics.style.by_length import ByLength
     from critics.style.ensemble import Member, TrainingSet, feature_table
     from critics.style.feature_model import FeatureModel
     from mgen.notes import Notes
@@ -73,8 +76,10 @@ def feature_critic_run(folder):
     material = TrainingSet(table, yes, np.repeat(["", "one_pitch"], 48), np.ones(96))
     members = (Member("style", "pitch", (), steps=20), Member("intact", "transitions", ("one_pitch",), steps=20))
     model = FeatureModel.fit(material, material, members)
-    far = dict.fromkeys(model.guard.limit, 1e6)  # so few pieces do not say what is unlike them
-    critic = StyleCritic(replace(model, guard=replace(model.guard, limit=far)), "jazz")
+    far = ByLength(np.ones(1), np.full(1, 1e6))  # so few pieces do not say what is unlike them
+    critic = StyleCritic(
+        replace(model, guard=replace(model.guard, limit=dict.fromkeys(model.guard.limit, far))), "jazz"
+    )
     about = {
         "collections": {"jazz": ["a|b"]},
         "negatives": ["one_pitch"],

@@ -150,6 +150,8 @@ def test_a_folder_with_sets_and_one_reward(tmp_path, capsys):
 
 
 def test_a_critic_is_a_column(small_corpus, tmp_path, capsys):
+    from critics_music import MEDIANS
+
     from critics.sequence import SequenceCritic
     from critics.style import StyleCritic
     from critics.style.critic import TokenModel
@@ -157,7 +159,7 @@ def test_a_critic_is_a_column(small_corpus, tmp_path, capsys):
     from mgen.stats.calibration import Calibration
 
     remi = Corpus.open(small_corpus).remi
-    model = TokenModel(SequenceCritic.new(remi, max_tokens=64), Calibration())
+    model = TokenModel(SequenceCritic.new(remi, max_tokens=64), Calibration(), MEDIANS)
     StyleCritic(model, "jazz").save_pretrained(tmp_path / "critic")
     words = ["--corpus", str(small_corpus), "--split", "train", "--n", "8", "--excerpt_tokens", "128"]
     assert main([*words, "--sets", "false", "--critic", str(tmp_path / "critic"), "--json"]) == 0

@@ -18,10 +18,8 @@ from critics.style.ensemble import MEMBERS
 from critics.style.feature_model import WEIGHTS, FeatureModel
 from critics.style.feature_training import excerpts_of_lengths
 from mgen.cli import critic as command
-from mgen.corpus.demo import compose
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
-from mgen.notes import Notes
 from mgen.runs.checkpoints import check_manifest
 from mgen.runs.judges import judges_of_options
 from mgen.transforms.corruptions import CORRUPTIONS
@@ -101,12 +99,14 @@ def test_the_reliability_diagram_has_a_dot_for_each_bin(run, card):
 
 def test_other_commands_judge_by_it(run, small_corpus):
     corpus = Corpus.open(small_corpus)
-    notes = Notes.from_scores([compose("lead_sheets", 100), compose("blues_piano", 100), compose("chorales", 100)])
+    music = excerpts_of_lengths(corpus, "jazz", "test", LENGTHS, 6, 2, 42)
+    notes = music.notes
     judges = judges_of_options(["style=2"], JUDGES, corpus.remi, str(run / "model"), "")
-    critic = StyleCritic.from_pretrained(run / "model", corpus.remi)
+    critic = StyleCritic.from_pretrained(run / "model", corpus.remi, scale="log_odds")
     judged = critic(notes)
     np.testing.assert_allclose(judges(notes), 2 * judged.score, rtol=1e-6)
-    assert (judged.score <= 0).all() and (judged.score >= np.float32(critic.worst)).all()
+    assert (judged.score > 0).any() and (judged.score >= np.float32(critic.worst)).all()
+    assert judged.score[music.positive].mean() > judged.score[~music.positive].mean() + 1
 
 
 def test_a_finished_run_is_not_trained_again(run, small_corpus, capsys):
@@ -163,3 +163,27 @@ def test_the_callers_mistakes_are_one_line_and_leave_nothing(small_corpus, tmp_p
     with pytest.raises(MgenError, match=message) as caught:
         command.main(words(**{"corpus": small_corpus, "out": tmp_path / "out", **changes}))
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+
+
+def test_the_parts_are_judges_with_weights(run, small_corpus):
+    """The judge style is the sum of its two parts in capped log odds; as words and as a mapping with arguments."""
+    corpus = Corpus.open(small_corpus)
+    folder = str(run / "model")
+    notes = excerpts_of_lengths(corpus, "jazz", "test", LENGTHS, 6, 2, 42).notes
+    known = np.flatnonzero(
+        StyleCritic.from_pretrained(folder).model.penalty(notes) == 0
+    )  # of the others, each part loses
+    notes = notes.pieces(known)
+    assert len(known) > 10  # what is unlike real music loses twice when the parts are apart
+
+    def score(*entries):
+        return judges_of_options(list(entries), JUDGES, corpus.remi, folder, "")(notes)
+
+    style = {"judge": "style", "weight": 1, "arguments": {"part": "style"}}
+    np.testing.assert_allclose(score("style=1"), score(style) + score("intact=1"), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(score(style, "intact=.5"), score(style) + score("intact=.5"), rtol=1e-6)
+    flat = {"judge": "style", "weight": 1, "arguments": {"scale": "log_probability"}}
+    np.testing.assert_allclose(score(flat), StyleCritic.from_pretrained(folder)(notes).score, rtol=1e-6)
+    for name, value in (("part", "whole"), ("scale", "odds")):
+        with pytest.raises(MgenError, match=f"style critic: {name} '{value}': expected one of"):
+            score({"judge": "style", "weight": 1, "arguments": {name: value}})

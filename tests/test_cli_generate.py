@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from critics_music import MEDIANS
 from symusic import Score, core
 
 import mgen
@@ -46,7 +47,7 @@ def base(tiny_policy, remi, tmp_path_factory):
 @pytest.fixture(scope="module")
 def critic(remi, tmp_path_factory):
     folder = tmp_path_factory.mktemp("critic") / "model"
-    model = TokenModel(SequenceCritic.new(remi, max_tokens=127), Calibration())
+    model = TokenModel(SequenceCritic.new(remi, max_tokens=127), Calibration(), MEDIANS)
     StyleCritic(model, "jazz", min_notes=1).save_pretrained(folder)
     return folder
 
@@ -225,7 +226,7 @@ def test_judges_by_name_are_a_weighted_sum(critic, excerpts, remi, tmp_path):
         ["grammar=0.25", "longest_run=2", "style=1"], JUDGES, remi, str(critic), str(tmp_path / "bands.json")
     )
     right = 0.25 * REWARDS["grammar"](bands)(excerpts).score + 2.0 * REWARDS["longest_run"](bands)(excerpts).score
-    right = right + StyleCritic.from_pretrained(critic, remi)(excerpts).score
+    right = right + StyleCritic.from_pretrained(critic, remi, scale="log_odds")(excerpts).score
     np.testing.assert_allclose(judges(excerpts), right, rtol=1e-5)
     assert judges.description == "0.25 grammar + 2 longest_run + 1 style"
 

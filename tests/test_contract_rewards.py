@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from critics_music import MEDIANS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rewards_pieces import BANDS, song
@@ -55,7 +56,7 @@ def test_a_song_can_be_judged_and_composed_music_too(name):
 def test_critics_keep_the_contract_of_judges(remi):
     """Networks sum in the order of their batch, hence the tolerance."""
     network = SequenceCritic.new(remi, max_tokens=127)
-    style = StyleCritic(TokenModel(network, Calibration()), "jazz")
+    style = StyleCritic(TokenModel(network, Calibration(), MEDIANS), "jazz")
     realism = TokenDiscriminator.new(remi, max_tokens=127)
     realism.calibration = Calibration(1.0, 0.1)  # untrained, it scores every piece 0
     for critic in (style, realism):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from critics_music import STRAIGHT, SWUNG, table, toy
+from critics_music import MEDIANS, STRAIGHT, SWUNG, table, toy
 from sklearn.metrics import roc_auc_score
 from transformers import TrainingArguments
 
@@ -69,7 +69,7 @@ def trained(network, music, tmp_path_factory):
     trainer.train()
     metrics = trainer.evaluate()
     calibration = fit_calibration(network.logits(valid.notes), valid.positive)
-    return StyleCritic(TokenModel(network, calibration), "jazz"), before, metrics
+    return StyleCritic(TokenModel(network, calibration, MEDIANS), "jazz"), before, metrics
 
 
 def held_out(remi):
@@ -101,7 +101,7 @@ def test_the_score_is_log_probability_in_nats_within_its_bounds(trained, remi):
 
 def test_the_worst_score_is_a_bound_however_sure_the_network_is(trained, remi):
     critic, _, _ = trained
-    sure = StyleCritic(TokenModel(critic.model.network, Calibration(1e4, 0.0)), "jazz")
+    sure = StyleCritic(TokenModel(critic.model.network, Calibration(1e4, 0.0), MEDIANS), "jazz")
     notes, jazz = held_out(remi)
     score = sure(notes).score
     assert score[~jazz].min() == np.float32(math.log(1e-4)) and score.max() == 0

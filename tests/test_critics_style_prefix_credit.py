@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 from evaluation_pieces import demo, each, nothing, piece
@@ -10,7 +12,6 @@ from hypothesis import strategies as st
 
 from critics.style import StyleCritic
 from critics.style import prefix_credit as credit
-from critics.style.critic import PRIOR
 from critics.style.prefix_credit import prefix_credit
 from mgen.notes import Notes
 
@@ -112,12 +113,18 @@ def test_pieces_without_notes_have_no_credit():
 
 
 class Counts:
-    """A model for the style critic: -0.1 for each note; pieces of more than 40 are out of distribution."""
+    """A model for the style critic: -0.1 for each note; one of more than 40 notes loses all."""
 
     input = "notes"
 
-    def predict(self, notes: Notes) -> tuple[np.ndarray, np.ndarray]:
-        return -0.1 * notes.counts, notes.counts <= 40
+    prior: ClassVar = {"style": 0.0}
+
+    def log_odds(self, notes: Notes, question: str) -> np.ndarray:
+        nats = -0.1 * np.maximum(notes.counts, 1)
+        return nats - np.log1p(-np.exp(nats))
+
+    def penalty(self, notes: Notes) -> np.ndarray:
+        return np.where(notes.counts > 40, 100.0, 0.0)
 
     def save(self, folder):
         return {}
@@ -127,12 +134,13 @@ def test_a_style_critic_gives_credit_that_sums_to_its_score():
     critic = StyleCritic(Counts(), "jazz", min_notes=4, credit=True)
     notes = Notes.concat([bars(3, 2, 4), bars(2, 1), bars(30, 15), nothing(), demo("lead_sheets", works=1)])
     judged = critic(notes)
-    assert judged.defined.tolist() == [True, False, False, False, False]
+    assert judged.defined.tolist() == [True, False, True, False, True]
     np.testing.assert_allclose(
         np.bincount(notes.piece, judged.credit, minlength=5)[[0, 1, 2, 4]], judged.score[[0, 1, 2, 4]], rtol=1e-5
     )
     # 3 notes are too few and have the prior; then -0.5, then -0.9
-    expected = [PRIOR / 3] * 3 + [(-0.5 - PRIOR) / 2] * 2 + [-0.4 / 4] * 4
+    prior = np.log(0.5)
+    expected = [prior / 3] * 3 + [(-0.5 - prior) / 2] * 2 + [-0.4 / 4] * 4
     np.testing.assert_allclose(judged.credit[:9], expected, rtol=1e-5)
     assert judged.credit.dtype == np.float32 and np.isfinite(judged.credit).all()
     without = StyleCritic(Counts(), "jazz", min_notes=4)(notes)

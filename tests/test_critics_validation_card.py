@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from critics_music import SWUNG, toy
+from critics_music import MEDIANS, SWUNG, toy
 from sklearn.metrics import roc_auc_score
 
 from critics.sequence import SequenceCritic
@@ -47,7 +47,7 @@ def test_the_interval_of_few_works_is_wider_than_that_of_as_many_pieces():
 @pytest.fixture(scope="module")
 def critic(remi):
     network = SequenceCritic.new(remi, size="tiny", max_tokens=96, seed=2)
-    return StyleCritic(TokenModel(network, Calibration(2.0, -0.5)), "jazz")
+    return StyleCritic(TokenModel(network, Calibration(2.0, -0.5), MEDIANS), "jazz")
 
 
 def test_a_card_has_every_number_and_flat_velocities_change_nothing(critic):

@@ -57,7 +57,17 @@ KINDS = {
     "feature critic": Kind(
         StyleCritic.from_pretrained,
         {
-            "critic.json": ("kind", "input", "members", "style", "intact", "guard_limit", "spread", "min_notes"),
+            "critic.json": (
+                "kind",
+                "input",
+                "members",
+                "style",
+                "intact",
+                "guard_limit",
+                "real",
+                "spread",
+                "min_notes",
+            ),
             "ensemble.safetensors": (),
         },
     ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ from mgen.notes import Notes
 from mgen.stats.sequence_classifier import one_thread
 
 Question = Literal["style", "intact"]
+QUESTIONS: tuple[Question, ...] = ("style", "intact")
 
 HIDDEN = 64
 DROPOUT = (0.15, 0.3)  # dropout rates of the features and of the hidden units
@@ -91,6 +93,20 @@ class TrainingSet:
 def feature_table(notes: Notes) -> Floats:
     """(B, F) style features, and log2 of the number of pitched notes: longer pieces repeat more."""
     return np.concatenate([style_features(notes), np.log2(np.maximum(notes.pitched().counts, 1))[:, None] / 8], axis=1)
+
+
+@lru_cache(maxsize=2)
+def shared_feature_table(notes: Notes) -> Floats:
+    """`feature_table`, kept in memory for the last two batches, so that several judges share the work.
+
+    `Notes` are compared by identity and taken as unchanging.
+    """
+    return feature_table(notes)
+
+
+def notes_of(table: Floats) -> Floats:
+    """(B,) number of pitched notes of the pieces of a `feature_table`."""
+    return np.rint(2.0 ** (8 * table[:, -1]))
 
 
 def view_columns(view: str) -> NDArray[np.int64]:

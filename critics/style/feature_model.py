@@ -1,4 +1,4 @@
-"""log P(style | piece) from style features: an ensemble, calibrated, with an out-of-distribution guard."""
+"""Log odds from style features: an ensemble, calibrated, with an out-of-distribution guard."""
 
 from __future__ import annotations
 
@@ -12,9 +12,20 @@ from safetensors.torch import load_file, save_file
 from scipy.special import log_expit
 from threadpoolctl import threadpool_limits
 
-from critics.style.ensemble import MEMBERS, SPREAD, Ensemble, Member, TrainingSet, feature_table
+from critics.style.by_length import ByLength
+from critics.style.ensemble import (
+    MEMBERS,
+    QUESTIONS,
+    SPREAD,
+    Ensemble,
+    Member,
+    Question,
+    TrainingSet,
+    notes_of,
+    shared_feature_table,
+)
 from critics.style.out_of_distribution import OutOfDistributionGuard
-from mgen.arrays import Floats, Mask
+from mgen.arrays import Floats
 from mgen.models.pretrained import check_finite
 from mgen.notes import Notes
 from mgen.stats.calibration import Calibration, fit_calibration, read_calibration
@@ -30,12 +41,13 @@ corruptions cost less.
 
 @dataclass(frozen=True, eq=False)
 class FeatureModel:
-    """log P(style and intact | piece) = log P(style | intact, piece) + log P(intact | piece), in nats."""
+    """Log odds, in nats, that a piece is of the style if it is intact, and that it is intact."""
 
     ensemble: Ensemble  # gives the raw logits of both questions
     style: Calibration  # calibrates the first, at equal priors of both styles
     intact: Calibration  # calibrates the second, at equal priors of intact and corrupted
-    guard: OutOfDistributionGuard  # finds pieces unlike all real music in the training and calibration sets
+    guard: OutOfDistributionGuard  # how far a piece is from all real music in the training and calibration sets
+    real: dict[Question, ByLength]  # question -> median log odds of real music of the style, by number of notes
     # Share of corrupted pieces among those to be judged; half of the others are of the style.
     corrupted_prior: float = CORRUPTED_PRIOR
     spread: float = SPREAD  # of the ensemble; the calibrations hold for this value alone
@@ -47,11 +59,16 @@ class FeatureModel:
         """Weights of all networks."""
         return sum(weight.numel() for network in self.ensemble.networks for weight in network.parameters())
 
+    @property
+    def prior(self) -> dict[Question, float]:
+        """Question -> log odds before anything of a piece is known."""
+        return {"style": 0.0, "intact": float(np.log(1 / self.corrupted_prior - 1))}
+
     @classmethod
     def fit(
         cls, train: TrainingSet, valid: TrainingSet, members: tuple[Member, ...] = MEMBERS, seed: int = 0
     ) -> FeatureModel:
-        """Trains on one part of the works and calibrates on another.
+        """Trains on one part of the works, and calibrates and measures real music on another.
 
         Raises:
             ValueError: One of the parts lacks a class.
@@ -60,21 +77,34 @@ class FeatureModel:
         real = valid.corruption == ""
         style = fit_calibration(ensemble.logits(valid.table[real], "style"), valid.positive[real])
         intact = fit_calibration(ensemble.logits(valid.table, "intact"), real)
-        guard = OutOfDistributionGuard.fit(train.table[train.corruption == ""], valid.table[real])
-        return cls(ensemble, style, intact, guard)
+        known = valid.table[real]
+        guard = OutOfDistributionGuard.fit(train.table[train.corruption == ""], known, notes_of(known))
+        model = cls(ensemble, style, intact, guard, {})
+        own = valid.table[real & valid.positive]
+        for question in QUESTIONS:
+            odds = model.table_log_odds(own, question)
+            model.real[question] = ByLength.measure(notes_of(own), odds, lambda values: float(np.median(values)))
+        return model
 
-    def predict(self, notes: Notes) -> tuple[Floats, Mask]:
-        """(B,) log-probability in nats, and (B,) whether a piece resembles the training data."""
+    def log_odds(self, notes: Notes, question: Question) -> Floats:
+        """(B,) calibrated log odds in nats, the prior included."""
         with threadpool_limits(1):  # the matrices are small: a second thread costs more than it gains
-            table = feature_table(notes)
-            return self.log_probability(table), self.guard.distance(table) <= 1
+            return self.table_log_odds(shared_feature_table(notes), question)
+
+    def penalty(self, notes: Notes) -> Floats:
+        """(B,) nats that a piece loses because it is unlike all real music."""
+        with threadpool_limits(1):
+            return self.guard.penalty(shared_feature_table(notes), notes.pitched().counts)
+
+    def table_log_odds(self, table: Floats, question: Question) -> Floats:
+        """`log_odds` from `critics.style.ensemble.feature_table`."""
+        calibration = self.style if question == "style" else self.intact
+        return calibration.log_odds(self.ensemble.logits(table, question, self.spread)) + self.prior[question]
 
     def log_probability(self, table: Floats) -> Floats:
-        """(B,) log-probability in nats from `critics.style.ensemble.feature_table`."""
-        prior = np.log(1 / self.corrupted_prior - 1)
-        intact = self.intact.log_odds(self.ensemble.logits(table, "intact", self.spread)) + prior
-        style = self.style.log_probability(self.ensemble.logits(table, "style", self.spread))
-        out: Floats = style + log_expit(intact)
+        """(B,) log P(style and intact | piece) in nats, from `critics.style.ensemble.feature_table`."""
+        style, intact = (log_expit(self.table_log_odds(table, question)) for question in QUESTIONS)
+        out: Floats = style + intact
         return out
 
     def save(self, folder: Path) -> dict[str, Any]:
@@ -89,7 +119,8 @@ class FeatureModel:
             "intact": asdict(self.intact),
             "corrupted_prior": self.corrupted_prior,
             "spread": self.spread,
-            "guard_limit": self.guard.limit,
+            "guard_limit": {name: limit.to_json() for name, limit in self.guard.limit.items()},
+            "real": {question: medians.to_json() for question, medians in self.real.items()},
         }
 
     @classmethod
@@ -107,14 +138,14 @@ class FeatureModel:
             {name.removeprefix(first): value.numpy() for name, value in tensors.items() if name.startswith(first)}
             for first in ("guard.mean.", "guard.root.")
         )
-        limit = {name: finite(value) for name, value in facts["guard_limit"].items()}
+        limit = {name: ByLength.from_json(pairs) for name, pairs in facts["guard_limit"].items()}
         if not mean.keys() == root.keys() == limit.keys():
             raise ValueError("guard_limit does not fit the weights")
         ensemble = Ensemble.from_tensors(facts["members"], tensors)
         if extra := {name for name in tensors if not name.startswith("guard.")} - ensemble.tensors().keys():
             raise ValueError(f"no member has the tensor {min(extra)}")
         empty = Notes.concat([])
-        n_features = feature_table(empty).shape[1]
+        n_features = shared_feature_table(empty).shape[1]
         trained_with = {int(network.columns[-1]) + 1 for network in ensemble.networks}
         if trained_with != {n_features}:
             raise ValueError(f"it has {', '.join(map(str, trained_with))} features, this version {n_features}")
@@ -123,6 +154,9 @@ class FeatureModel:
         prior, spread = finite(facts["corrupted_prior"]), float(facts["spread"])
         if not (0 < prior < 1 and spread >= 0):
             raise ValueError(f"corrupted_prior is {prior} and spread {spread}; expected 0 to 1, and at least 0")
-        model = cls(ensemble, style, intact, guard, prior, spread)
-        model.predict(empty)  # parts that do not fit fail here and not in the middle of a run
+        real = {question: ByLength.from_json(facts["real"][question]) for question in QUESTIONS}
+        model = cls(ensemble, style, intact, guard, real, prior, spread)
+        # parts that do not fit fail here and not in the middle of a run
+        model.log_probability(shared_feature_table(empty))
+        model.penalty(empty)
         return model

@@ -1,12 +1,14 @@
-"""The out-of-distribution guard: finds pieces that a critic cannot judge, because they are unlike its training data."""
+"""The out-of-distribution guard: how far a piece lies from the music that a critic knows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.covariance import LedoitWolf
 
+from critics.style.by_length import ByLength
 from critics.style.features import feature_columns
 from mgen.arrays import Floats
 
@@ -15,7 +17,10 @@ GUARDED_GROUPS = ("key", "harmony", "repetition", "voice_leading", "rhythm", "te
 no other piece has.
 """
 
-MARGIN = 1.1  # factor on the largest distance of a known real piece: a new performer's are a little farther out
+KNOWN = 0.995  # share of real pieces that lie within the limit
+
+SLOPE = 10.0
+"""Nats that a piece loses per limit that it lies beyond the limit: 1 nat for 10 %."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,35 +29,52 @@ class OutOfDistributionGuard:
 
     mean: dict[str, Floats]  # group -> (K,)
     root: dict[str, Floats]  # group -> (K, K) inverse square root of the covariance, so that a distance is a norm
-    limit: dict[str, float]  # group -> the largest distance of a known real piece, times `MARGIN`
+    # Group -> limit of the distance by number of notes: short pieces lie farther out. In all groups at once, a share
+    # `KNOWN` of real pieces lies within.
+    limit: dict[str, ByLength]
 
     @classmethod
-    def fit(cls, table: Floats, others: Floats) -> OutOfDistributionGuard:
+    def fit(cls, table: Floats, others: Floats, notes: ArrayLike) -> OutOfDistributionGuard:
         """Fits the guard to `critics.style.ensemble.feature_table` of real music.
 
         Args:
             table: (B, F) of pieces for mean and covariance.
-            others: (C, F) of pieces of other works, for the limits; they lie farther out than those of a small fit.
+            others: (C, F) of pieces of other works, for the limits; they lie farther out.
+            notes: (C,) number of notes of each of the others.
 
         Source: Mahalanobis 1936, with the covariance of Ledoit and Wolf 2004.
         """
-        mean, root, limit = {}, {}, {}
+        mean, root = {}, {}
         for name in GUARDED_GROUPS:
-            columns = feature_columns()[name]
-            own = table[:, columns]
+            own = table[:, feature_columns()[name]]
             mean[name] = own.mean(axis=0)
             scale = np.maximum(own.std(axis=0), 1e-3)
             values, vectors = np.linalg.eigh(LedoitWolf().fit((own - mean[name]) / scale).covariance_)
             root[name] = vectors / np.sqrt(np.maximum(values, 1e-6)) / scale[:, None]
-            known = np.concatenate([own, others[:, columns]])
-            limit[name] = MARGIN * float(np.linalg.norm((known - mean[name]) @ root[name], axis=1).max())
+        guard = cls(mean, root, {})
+
+        def known(values: Floats) -> float:
+            return float(np.quantile(values, KNOWN))
+
+        distances = guard._distances(others)
+        limit = {name: ByLength.measure(notes, own, known) for name, own in distances.items()}
+        each = [own / np.maximum(limit[name].at(notes), 1e-9) for name, own in distances.items()]
+        farthest = ByLength.measure(notes, np.max(each, axis=0), known)
+        limit = {name: ByLength(own.notes, own.values * farthest.values) for name, own in limit.items()}
         return cls(mean, root, limit)
 
-    def distance(self, table: Floats) -> Floats:
-        """(B,) largest distance over the groups, as a multiple of its limit; above 1 a piece is out of distribution."""
-        each = [
-            np.linalg.norm((table[:, feature_columns()[name]] - self.mean[name]) @ self.root[name], axis=1) / limit
-            for name, limit in self.limit.items()
-        ]
+    def _distances(self, table: Floats) -> dict[str, Floats]:
+        return {
+            name: np.linalg.norm((table[:, feature_columns()[name]] - self.mean[name]) @ self.root[name], axis=1)
+            for name in self.mean
+        }
+
+    def distance(self, table: Floats, notes: ArrayLike) -> Floats:
+        """(B,) largest distance over the groups, as a multiple of the limit for pieces of as many `notes` (B,)."""
+        each = [own / np.maximum(self.limit[name].at(notes), 1e-9) for name, own in self._distances(table).items()]
         out: Floats = np.max(each, axis=0)
         return out
+
+    def penalty(self, table: Floats, notes: ArrayLike) -> Floats:
+        """(B,) nats to subtract from a score: 0 within the limit, then linear in the distance (`SLOPE`)."""
+        return SLOPE * np.maximum(self.distance(table, notes) - 1, 0)

@@ -74,8 +74,8 @@ def limits(run: TrainedRun) -> list[str]:
     ]
     if isinstance(worst, float):
         lines.append(
-            f"It abstains on a piece of fewer than {fewest} notes, or one unlike all of its training music "
-            f"(out-of-distribution guard), and gives its worst score, {worst:.2f} nats."
+            f"It abstains on a piece of fewer than {fewest} notes and gives its worst score, {worst:.2f} nats. A piece "
+            "farther from real music than nearly all real music loses nats in proportion (out-of-distribution guard)."
         )
     return lines
 

@@ -205,7 +205,7 @@ def build_judges(
     if ALL in names:
         folders = {"style": config.critic, "realism": config.realism}
         names = [*rules(bands), *(name for name, folder in folders.items() if folder)]
-        missing = [name for name in (*REWARDS, *CRITICS) if name not in names]
+        missing = [name for name in (*REWARDS, *folders) if name not in names]
     judges: dict[str, Judge] = {}
     for name in names:
         if name in ("realism", "realism_tokens"):

@@ -39,7 +39,7 @@ from mgen.runs.metrics import Progress
 from mgen.runs.run import Run, on_main_process
 from mgen.runs.tracking import TrackingOptions, check_tracking
 from mgen.speed import SpeedOptions
-from mgen.stats.calibration import Calibration, expected_calibration_error, fit_calibration
+from mgen.stats.calibration import Calibration, expected_calibration_error
 from mgen.stored import read_json
 from mgen.transforms.hard_negatives import HARD_NEGATIVES
 
@@ -251,9 +251,9 @@ def _train_on_tokens(config: CriticConfig, corpus: Corpus, progress: Progress | 
     run.follow(trainer, progress)
     trainer.train(resume_from_checkpoint=run.last_checkpoint())
     if PartialState().is_main_process:
-        logits = network.logits(valid.notes)
-        calibration = fit_calibration(logits, valid.positive)
-        critic = StyleCritic(TokenModel(network, calibration), config.positive, config.min_notes, config.worst)
+        model = TokenModel.fit(network, valid)
+        logits, calibration = network.logits(valid.notes), model.calibration
+        critic = StyleCritic(model, config.positive, config.min_notes, config.worst)
         collections: dict[str, list[str]] = {}
         for style, collection in train_windows.tables:
             collections.setdefault(style, []).append(collection)
