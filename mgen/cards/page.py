@@ -61,7 +61,8 @@ def read_cards(folder: Path) -> list[dict[str, Any]]:
         if path.parent.suffix == ".part":
             continue
         card = read_json(path, "measure it again with mgen card")
-        if "real_median" not in dict(card.get("exploit") or ()):
+        aucs = sum("auc" in row for row in dict(card.get("rows") or ()).values())
+        if "real_median" not in dict(card.get("exploit") or ()) or not aucs:
             raise MgenError(f"{path}: a card of an older mgen; measure it again with mgen card")
         cards.append(card)
     return cards
@@ -101,7 +102,7 @@ def _overview(cards: Sequence[Json]) -> str:
         rows, exploit = card["rows"], card["exploit"]
         degenerate = [row["as_good_as_real"] for row in rows.values() if row["kind"] == "degenerate"]
         other = next((row["as_good_as_real"] for row in rows.values() if row["kind"] == "other"), None)
-        corrupted = [row["auc"]["value"] for row in rows.values() if row["kind"] == "corrupted" and "auc" in row]
+        corrupted = [row["auc"]["value"] for row in rows.values() if row["kind"] == "corrupted"]
         policy = next((row["auc"] for row in rows.values() if row["kind"] == "policy"), None)
         cells = (
             f"[{card['name']}](#{card['name']})",
