@@ -14,10 +14,10 @@ from critics.realism.feature_discriminator import (
     FOLDS,
     FeatureDiscriminator,
     FeatureDiscriminatorOptions,
-    Memory,
     battery,
 )
 from mgen.notes import Notes
+from mgen.transforms.corruptions import two_bar_loop
 
 
 def music(style: str, pieces: int, seed: int) -> Notes:
@@ -55,30 +55,40 @@ def test_before_the_first_fit_every_score_is_0():
 
 
 def test_a_real_piece_is_judged_by_the_model_without_its_work():
-    """All windows of a work are in one fold, and a model's weights do not depend on the pieces of its fold."""
+    """Other pieces in fold 0, in another order, leave the model of fold 0 as it was."""
     critic, _ = rounds(SWUNG, STRAIGHT, 1, pieces=40)
-    works = [f"work 0 {piece}" for piece in range(40)]
-    again = FeatureDiscriminator()
-    real = music(SWUNG, 40, 0)
-    fold = critic.memory.fold[critic.memory.real]
-    others = np.flatnonzero(fold != 0)
-    again.update(real.pieces(others), music(STRAIGHT, 40, 1000), [works[i] for i in others])
-    again.memory = Memory(critic.memory.rows.copy(), critic.memory.real, critic.memory.fold)
-    again.memory.rows[critic.memory.real & (critic.memory.fold == 0)] += np.float32(0.0)
-    again._fit()
-    np.testing.assert_array_equal(critic.coefficients, again.coefficients)
-    # Other pieces in fold 0, with the same mean and deviation of all features, change all models but that one.
-    mine = critic.memory.real & (critic.memory.fold == 0)
-    again.memory.rows[mine] = again.memory.rows[mine][::-1]
+    again = copy.deepcopy(critic)
+    mine = np.flatnonzero(critic.memory.real & (critic.memory.fold == 0))
+    assert len(mine) > 2
+    some = np.arange(100)  # of these features only: mean and deviation of each stay the same
+    again.memory.rows[mine[:, None], some] = critic.memory.rows[mine[::-1][:, None], some]
     again._fit()
     np.testing.assert_allclose(again.coefficients[0], critic.coefficients[0], atol=1e-5)
+    assert not np.allclose(again.coefficients[1], critic.coefficients[1], atol=1e-4)
 
 
 def test_memory_keeps_the_newest_pieces_of_each_side():
     critic, _ = rounds(SWUNG, STRAIGHT, 3, pieces=16, capacity=20)
-    assert critic.memory.real.sum() == 20 and (~critic.memory.real).sum() == 20
+    assert np.bincount(critic.memory.side).tolist() == [20, 20, 6]
     newest = battery(music(SWUNG, 16, 2))
     np.testing.assert_array_equal(critic.memory.rows[critic.memory.real][-16:], newest)
+
+
+def test_corrupted_music_scores_below_real_though_no_policy_plays_it():
+    loops, scores = two_bar_loop(toy(SWUNG, 24, np.random.default_rng(5), 8), np.random.default_rng(0)), {}
+    for corrupted in (0.0, 0.2):
+        critic, metrics = rounds(SWUNG, STRAIGHT, 6, corrupted=corrupted)
+        scores[corrupted] = critic(loops).score.mean()
+        assert metrics[-1]["auc"] > 0.95
+    assert scores[0.2] < scores[0.0] - 0.5
+
+
+def test_no_score_is_above_the_median_of_real_music():
+    capped, _ = rounds(SWUNG, STRAIGHT, 3)
+    free, _ = rounds(SWUNG, STRAIGHT, 3, capped=False)
+    pieces = music(SWUNG, 64, 50)
+    assert 0.2 < (capped(pieces).score == np.float32(capped.cap)).mean() < 0.9
+    assert free(pieces).score.max() > capped.cap > 0 and free.cap == 10
 
 
 @pytest.mark.parametrize("case", ["none are generated", "one note each", "none are real"])
@@ -144,6 +154,7 @@ def test_every_tenth_round_compares_it_with_new_trees():
     [
         ({"clip": 0}, r"clip \(0\) must be above 0"),
         ({"regularisation": -1.0}, r"regularisation \(-1.0\) must be above 0"),
+        ({"corrupted": 1.0}, r"corrupted \(1.0\) must be at least 0 and below 1"),
         ({"capacity": FOLDS - 1}, r"capacity \(3\) must be at least 4"),
     ],
 )

@@ -36,18 +36,23 @@ from mgen.rl.discriminator import AGAINST
 from mgen.runs.judges import REALISM_FOLDER
 from mgen.stats.calibration import (
     Calibration,
-    balanced_weights,
     expected_calibration_error,
     fit_calibration,
     read_calibration,
 )
 from mgen.stats.graded import quick_boosting
-from mgen.stored import explain_damage
+from mgen.stored import explain_damage, finite
+from mgen.transforms.corruptions import CORRUPTIONS
 
 WEIGHTS = "discriminator.safetensors"
 FOLDS = 4  # no piece is judged by a model that was fitted on its work
 FRESH_EVERY = 10  # rounds between comparisons with a classifier of another make
 Rows = NDArray[np.float32]
+REAL, GENERATED, CORRUPTED = range(3)
+KINDS = ("two_bar_loop", "one_pitch", "markov_pitches", "random_pitches", "bars_of_others")
+"""Corruptions on the generated side. A policy does not play them yet, so without them their score would be anything:
+a loop would score far above real music.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +66,16 @@ class FeatureDiscriminatorOptions:
     capacity: int = 1024  # pieces of each side in memory; the oldest leave, which are those of an older policy
     regularisation: float = 100.0  # weight of the squared coefficients of standardised features
     clip: float = 10.0  # largest score, and minus the smallest, in nats
+    capped: bool = True  # whether no score is above the median of real pieces, so that nothing is gained beyond them
+    corrupted: float = 0.1  # share of corrupted real pieces on the generated side
     min_notes: int = MIN_NOTES  # fewest notes of a piece that it judges
 
     def __post_init__(self) -> None:
         for name, least in (("capacity", FOLDS), ("min_notes", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} ({getattr(self, name)}) must be at least {least}")
+        if not 0 <= self.corrupted < 1:
+            raise ValueError(f"corrupted ({self.corrupted}) must be at least 0 and below 1")
         for name in ("regularisation", "clip"):
             if not 0 < getattr(self, name) < np.inf:
                 raise ValueError(f"{name} ({getattr(self, name)}) must be above 0")
@@ -82,29 +91,46 @@ class Memory:
     """The pieces that the models are fitted on: R of both sides."""
 
     rows: Rows  # (R, F)
-    real: Mask  # (R,)
+    side: Longs  # (R,) REAL, GENERATED or CORRUPTED
     fold: Longs  # (R,) 0..FOLDS - 1; the model of a fold was not fitted on its rows
 
     @classmethod
     def empty(cls) -> Memory:
-        return cls(battery(Notes.concat([])), np.zeros(0, bool), np.zeros(0, np.int64))
+        return cls(battery(Notes.concat([])), np.zeros(0, np.int64), np.zeros(0, np.int64))
 
     def add(self, other: Memory, capacity: int) -> Memory:
         """Both, with the newest `capacity` pieces of each side."""
-        rows, real, fold = (
-            np.concatenate([getattr(self, name), getattr(other, name)]) for name in ("rows", "real", "fold")
+        rows, side, fold = (
+            np.concatenate([getattr(self, name), getattr(other, name)]) for name in ("rows", "side", "fold")
         )
-        kept = np.sort(np.concatenate([np.flatnonzero(real == side)[-capacity:] for side in (False, True)]))
-        return Memory(rows[kept], real[kept], fold[kept])
+        kept = np.sort(np.concatenate([np.flatnonzero(side == one)[-capacity:] for one in range(3)]))
+        return Memory(rows[kept], side[kept], fold[kept])
+
+    def select(self, kept: Mask) -> Memory:
+        """The pieces where a mask (R,) is True."""
+        return Memory(self.rows[kept], self.side[kept], self.fold[kept])
+
+    @property
+    def real(self) -> Mask:
+        """(R,) whether each piece is real."""
+        real: Mask = self.side == REAL
+        return real
+
+    @property
+    def uncorrupted(self) -> Memory:
+        """Without the corrupted pieces."""
+        return self.select(self.side != CORRUPTED)
 
     @property
     def both(self) -> bool:
         """Whether every model has pieces of both sides to be fitted on."""
-        return all((self.real[self.fold != k] == side).any() for k in range(FOLDS) for side in (False, True))
+        return all((self.side[self.fold != k] == one).any() for k in range(FOLDS) for one in (REAL, GENERATED))
 
 
 class FeatureDiscriminator:
-    """log p_real / p_generated in nats, clipped to +-`clip`: a judge that is refitted while the policy is trained.
+    """log p_real / p_generated in nats, capped: a judge that is refitted while the policy is trained.
+
+    Generated are the samples and, as a small part, corrupted real pieces.
 
     Four models share the standardisation of features; the model of a fold is fitted without the pieces of that fold. A
     real piece is in the fold of its work, a generated one in turns. A batch of completions is judged by the mean of the
@@ -114,7 +140,7 @@ class FeatureDiscriminator:
     first fit all scores are 0. Where a feature is constant in memory it has no effect.
 
     Known reward hacking: a weighted sum of features has no interactions, so a piece may compensate an unlikely feature
-    by another one; the clip limits it, and the next refit sees such pieces.
+    by another one; the cap limits it, and the next refit sees such pieces.
 
     Attributes:
         origin: of a run's discriminator: a phrase that states which checkpoint it is from.
@@ -124,7 +150,7 @@ class FeatureDiscriminator:
         self.options = options or FeatureDiscriminatorOptions()
         self.against, self.origin = against, ""
         self.worst, self.min_notes = -self.options.clip, self.options.min_notes
-        self.calibration = Calibration(0.0, 0.0)  # until the first fit all scores are 0
+        self.calibration, self.cap = Calibration(0.0, 0.0), self.options.clip  # until the first fit all scores are 0
         self.memory, self.rounds = Memory.empty(), 0
         width = self.memory.rows.shape[1]
         self.mean, self.scale = np.zeros(width, np.float32), np.ones(width, np.float32)
@@ -156,13 +182,15 @@ class FeatureDiscriminator:
             return {}
         metrics = self._metrics(batch)
         if self.rounds and self.rounds % FRESH_EVERY == 0:
-            metrics["fresh_auc"] = fresh_auc(self.memory, batch)
+            metrics["fresh_auc"] = fresh_auc(self.memory.uncorrupted, batch)
         self.memory = self.memory.add(batch, self.options.capacity)
+        if self.options.corrupted:
+            self.memory = self.memory.add(self._corrupted(real, works), self.options.capacity)
         self.rounds += 1
         if self.memory.both:
             self._fit()
-        logits = self._held_out(self.memory)
-        ece = expected_calibration_error(expit(self.calibration.log_odds(logits)), self.memory.real)
+        known = self.memory.uncorrupted
+        ece = expected_calibration_error(expit(self.calibration.log_odds(self._held_out(known))), known.real)
         return metrics | {"ece": ece, "scale": self.calibration.scale, "bias": self.calibration.bias}
 
     def calibrate(self, batches: Any) -> dict[str, float]:
@@ -185,16 +213,28 @@ class FeatureDiscriminator:
         if defined.any():
             rows = self._standard(battery(notes)[defined])
             logits = rows @ self.coefficients.mean(axis=0) + self.intercept.mean()
-            score[defined] = np.clip(self.calibration.log_odds(logits), self.worst, self.options.clip)
+            score[defined] = np.clip(self.calibration.log_odds(logits), self.worst, self.cap)
         return score, defined
 
     def _batch(self, real: Notes, generated: Notes, works: ArrayLike) -> Memory:
         """The pieces of both sides that can be judged, real ones first."""
         some = [np.flatnonzero(notes.counts >= self.min_notes) for notes in (real, generated)]
         rows = battery(Notes.concat([real.pieces(some[0]), generated.pieces(some[1])]))
-        named = [zlib.crc32(work.encode()) % FOLDS for work in np.asarray(works, str)[some[0]].tolist()]
-        fold = np.array([*named, *(np.arange(len(some[1])) % FOLDS)], np.int64)
-        return Memory(rows, np.arange(len(rows)) < len(some[0]), fold)
+        named = np.asarray(works, str)[some[0]].tolist()
+        fold = np.concatenate([folds_of(named), np.arange(len(some[1])) % FOLDS])
+        return Memory(rows, np.where(np.arange(len(rows)) < len(some[0]), REAL, GENERATED), fold)
+
+    def _corrupted(self, real: Notes, works: ArrayLike) -> Memory:
+        """An eighth of the real pieces, each corrupted in one of the ways; other ones every round."""
+        rng = np.random.default_rng([self.rounds, len(real)])
+        some = np.flatnonzero(real.counts >= self.min_notes)
+        parts, named = [], []
+        chosen = rng.permutation(some)[: -(-len(some) // 8)]
+        for kind, rows in zip(KINDS, np.array_split(chosen, len(KINDS)), strict=True):
+            if len(rows):
+                parts.append(CORRUPTIONS[kind](real.pieces(rows), rng))
+                named += np.asarray(works, str)[rows].tolist()
+        return Memory(battery(Notes.concat(parts)), np.full(len(named), CORRUPTED), folds_of(named))
 
     def _standard(self, rows: Rows) -> Rows:
         standard: Rows = np.clip((rows - self.mean) / self.scale, -CLIP, CLIP)
@@ -212,31 +252,45 @@ class FeatureDiscriminator:
     def _fit(self) -> None:
         memory = self.memory
         self.mean, self.scale = memory.rows.mean(axis=0), np.maximum(memory.rows.std(axis=0), np.float32(MIN_SCALE))
-        rows, weight = self._standard(memory.rows), balanced_weights(memory.real) * len(memory.real)
+        rows, weight = self._standard(memory.rows), self._weights() * len(memory.real)
         with threadpool_limits(1):  # the tables are small: a second thread costs more than it gains
             for k in range(FOLDS):
                 some = memory.fold != k
                 model = LogisticRegression(C=1 / self.options.regularisation, tol=1e-3, max_iter=200)
                 model.fit(rows[some], memory.real[some], weight[some])
                 self.coefficients[k], self.intercept[k] = model.coef_[0], model.intercept_[0]
-        self.calibration = fit_calibration(self._held_out(memory), memory.real)
+        known = memory.uncorrupted
+        logits = self._held_out(known)
+        self.calibration = fit_calibration(logits, known.real)
+        if self.options.capped:
+            middle = float(np.median(self.calibration.log_odds(logits[known.real])))
+            self.cap = min(max(middle, 0.0), self.options.clip)
+
+    def _weights(self) -> Floats:
+        """(R,) weights of the pieces in memory: half for real ones, and the rest in the stated shares."""
+        count = np.bincount(self.memory.side, minlength=3)
+        corrupted = self.options.corrupted if count[CORRUPTED] else 0.0
+        total = 0.5 * np.array([1.0, 1.0 - corrupted, corrupted])
+        out: Floats = (total / np.maximum(count, 1))[self.memory.side]
+        return out
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next round depends on: tensors and plain values, which `torch.load` reads safely."""
         memory = self.memory
         return {
             "rows": torch.from_numpy(memory.rows),
-            "real": torch.from_numpy(memory.real),
+            "side": torch.from_numpy(memory.side),
             "fold": torch.from_numpy(memory.fold),
             "rounds": self.rounds,
+            "cap": self.cap,
             "calibration": (self.calibration.scale, self.calibration.bias),
             **self._tensors(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state_dict` was taken."""
-        self.memory = Memory(*(state[name].numpy() for name in ("rows", "real", "fold")))
-        self.rounds, self.calibration = state["rounds"], Calibration(*state["calibration"])
+        self.memory = Memory(*(state[name].numpy() for name in ("rows", "side", "fold")))
+        self.rounds, self.calibration, self.cap = state["rounds"], Calibration(*state["calibration"]), state["cap"]
         self._load_tensors(state)
 
     def _tensors(self) -> dict[str, torch.Tensor]:
@@ -258,8 +312,9 @@ class FeatureDiscriminator:
             "kind": "realism",
             "input": "features",
             "against": self.against,
-            "score": "log p_real / p_generated of a completion, nats, clipped to +-clip",
+            "score": "log p_real / p_generated of a completion, nats, at least -clip and at most cap",
             "calibration": asdict(self.calibration),
+            "cap": self.cap,
             "options": asdict(self.options),
         }
         (folder / FILE).write_text(json.dumps({**about, **facts}, indent=1))
@@ -279,7 +334,7 @@ class FeatureDiscriminator:
             if facts["against"] not in AGAINST:
                 raise ValueError(f"against is {facts['against']}, expected one of {', '.join(AGAINST)}")
             critic = cls(FeatureDiscriminatorOptions(**facts["options"]), facts["against"])
-            critic.calibration = read_calibration(facts["calibration"])
+            critic.calibration, critic.cap = read_calibration(facts["calibration"]), finite(facts["cap"])
             critic._load_tensors(tensors)
         return critic
 
@@ -299,6 +354,11 @@ class FeatureDiscriminator:
             critic.load_state_dict(state)
         critic.origin = f"the discriminator is that of step {step}"
         return critic
+
+
+def folds_of(works: list[str]) -> Longs:
+    """(R,) fold of each work's name."""
+    return np.array([zlib.crc32(work.encode()) % FOLDS for work in works], np.int64)
 
 
 def fresh_auc(memory: Memory, batch: Memory) -> float:

@@ -140,6 +140,12 @@ class FinetuneConfig(SpeedOptions, SampleOptions, GRPOConfig):  # type: ignore[m
     )
     realism_capacity: int = option(1024, "Pieces of each side that it remembers: those of the last few steps.", least=4)
     realism_clip: float = option(10.0, "Largest absolute score, in nats; limits what can be corrected.", above=0)
+    realism_capped: bool = option(
+        True, "realism: no score is above the median of real music, so that nothing is gained beyond it."
+    )
+    realism_corrupted: float = option(
+        0.1, "realism: share of corrupted real pieces on its generated side, against loops and noise.", least=0, below=1
+    )
     realism_learning_rate: float = option(3e-4, "realism_tokens: learning rate.", least=0)
     realism_steps: int = option(2, "realism_tokens: optimizer steps per step of the policy.", least=1)
     realism_batch_size: int = option(
