@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,8 @@ class Judgement:
 
     Attributes:
         score: (B,) float32, never NaN. Nats for a critic, minus band widths for a rule.
-        credit: (N,) float32 that sums to the score over a piece's notes, or None where a judge scores a piece only as
-            a whole. A piece without notes has no credit to give.
+        credit: (N,) float32 that sums to the score over a piece's notes, for display of the notes at fault, or None
+            where a judge scores a piece only as a whole. A piece without notes has no credit to give.
         defined: (B,) bool. False where the judge cannot judge the piece; the score is then the judge's worst value.
     """
 
@@ -40,6 +40,8 @@ JudgeCall = Callable[[Notes], Judgement]
 class Judge(Protocol):
     """A reward (computed by rule) or a critic (learned from data).
 
+    A judge may also have the methods of `PrefixJudge`, and `probability(notes) -> (B,)`, which runs log.
+
     Attributes:
         worst: score of a piece that it cannot judge; no score is below it.
     """
@@ -48,6 +50,16 @@ class Judge(Protocol):
     def worst(self) -> float: ...
 
     def __call__(self, notes: Notes, /) -> Judgement: ...
+
+
+@runtime_checkable
+class PrefixJudge(Protocol):
+    """A judge that can judge beginnings too, for rewards of tokens that close bars (`mgen.rl.rewards`)."""
+
+    def prefix_scores(self, notes: Notes, /) -> NDArray[np.float64]:
+        """(B,) scores of beginnings, on the scale of the final score; for one too short to judge, the score that is
+        likely before anything is known, and not the worst.
+        """
 
 
 class UnavailableJudge(MgenError):

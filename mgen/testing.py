@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.encoding.remi import Kind, Remi
 from mgen.errors import MgenError
-from mgen.judgement import Judge, Judgement, broken_rule, check_is_judge, check_judgement
+from mgen.judgement import Judge, Judgement, PrefixJudge, broken_rule, check_is_judge, check_judgement
 from mgen.notes import Notes
 
 STYLES = ("target", "other")  # of the vocabulary; judges read no tokens
@@ -31,7 +31,8 @@ def check_judge(
 
     A judgement is finite, of the stated shapes and types, and the same every time. Credit sums to the score. A piece
     that is not `defined`, such as an empty one, gets the judge's worst value. Each piece is judged alone. The notes
-    stay as they are. If declared, transposition changes nothing.
+    stay as they are. If declared, transposition changes nothing. Where it judges beginnings, a whole piece as a
+    beginning has its score.
 
     Args:
         factory: builds the judge; use `functools.partial` for arguments.
@@ -52,6 +53,8 @@ def check_judge(
     together = contract.judge_checked(notes, "a batch")
     contract.check_repeatable(notes, together)
     contract.check_alone(notes, together, np.random.default_rng(seed).permutation(notes.n_pieces).tolist())
+    if isinstance(contract.judge, PrefixJudge):
+        contract.check_beginnings(notes, together, contract.judge)
     if transposition_invariant:
         contract.check_transposition(notes, together)
 
@@ -116,6 +119,15 @@ class _Contract:
                 credit = np.concatenate([together.credit[notes.piece == piece] for piece in pieces])
                 if (np.abs(found.credit - credit) > self.tolerance).any():
                     raise self.fail(rule, f"{what} changes the credit", remedy)
+
+    def check_beginnings(self, notes: Notes, together: Judgement, judge: PrefixJudge) -> None:
+        scores, rule = np.asarray(judge.prefix_scores(notes)), "a beginning has a finite score"
+        if scores.shape != (notes.n_pieces,) or not np.isfinite(scores).all():
+            raise self.fail(
+                rule, f"prefix_scores has shape {scores.shape}, or values that are none", "return (B,) numbers"
+            )
+        whole = Judgement(np.where(together.defined, scores, together.score).astype(np.float32), None, together.defined)
+        self.compare("a whole piece as a beginning has its score", whole, together, "use one scale for both")
 
     def check_transposition(self, notes: Notes, together: Judgement) -> None:
         lowest, highest = int(notes.pitch.min(initial=127)), int(notes.pitch.max(initial=0))

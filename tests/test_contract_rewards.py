@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rewards_pieces import BANDS, song
 
+from critics.realism.feature_discriminator import FeatureDiscriminator
 from critics.realism.token_discriminator import TokenDiscriminator
 from critics.sequence import SequenceCritic
 from critics.style import StyleCritic
@@ -59,7 +60,7 @@ def test_critics_keep_the_contract_of_judges(remi):
     style = StyleCritic(TokenModel(network, Calibration(), MEDIANS), "jazz")
     realism = TokenDiscriminator.new(remi, max_tokens=127)
     realism.calibration = Calibration(1.0, 0.1)  # untrained, it scores every piece 0
-    for critic in (style, realism):
+    for critic in (style, realism, FeatureDiscriminator()):
         check_judge(lambda critic=critic: critic, name=type(critic).__name__, tolerance=1e-4)
 
 

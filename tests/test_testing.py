@@ -81,6 +81,32 @@ def test_a_broken_rule_is_one_line(rule):
     assert message.startswith(f"judge own:Judge breaks the rule '{rule}': ") and "; " in message and "\n" not in message
 
 
+class Beginnings(MeanPitch):
+    """`MeanPitch`, also of beginnings; a subclass breaks a rule of these."""
+
+    def prefix_scores(self, notes):
+        judgement = self(notes)
+        return np.where(judgement.defined, judgement.score, -5.0)
+
+
+BEGINNINGS = {
+    "a beginning has a finite score": lambda scores: np.append(scores, 0.0),
+    "a whole piece as a beginning has its score": lambda scores: scores + 1,
+}
+
+
+@pytest.mark.parametrize("rule", BEGINNINGS)
+def test_a_broken_rule_of_beginnings_is_one_line(rule):
+    check_judge(Beginnings, tolerance=1e-6)
+    broken = type(
+        "Broken",
+        (Beginnings,),
+        {"prefix_scores": lambda self, notes: BEGINNINGS[rule](Beginnings().prefix_scores(notes))},
+    )
+    with pytest.raises(MgenError, match=rule):
+        check_judge(broken, tolerance=1e-6)
+
+
 def test_a_key_that_matters_must_not_be_declared_away():
     with pytest.raises(MgenError, match=r"'transposition changes nothing': piece \d+ has .* compare intervals"):
         check_judge(MeanPitch, transposition_invariant=True)

@@ -27,7 +27,7 @@ from trl import GRPOConfig, GRPOTrainer
 from mgen.arrays import Floats, Longs
 from mgen.encoding.remi import Kind, Remi
 from mgen.errors import MgenError
-from mgen.judgement import Judge, Judgement
+from mgen.judgement import Judge, Judgement, PrefixJudge
 from mgen.notes import Notes
 from mgen.rl.credit import (
     advantage_shares,
@@ -231,7 +231,7 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
             rewards = end_rewards(self._quantile_rewards(types), lengths).to(mask.device)
             return {"quantile": group_advantages(returns_to_go(rewards, mask), group), "kl": kl}
         for judge, weight in zip(self.judges, self.reward_weights.tolist(), strict=True):
-            if begun is None and self.causal_rewards and hasattr(judge.judge, "prefix_scores"):
+            if begun is None and self.causal_rewards and isinstance(judge.judge, PrefixJudge):
                 assert judge.last_notes is not None
                 begun = beginnings(judge.last_notes, self._begins_bar[ids.cpu().numpy()] & mask.cpu().numpy())
             rewards = weight * _token_rewards(judge, begun, lengths, group.cpu().numpy()).to(mask.device)
@@ -407,7 +407,7 @@ class MusicTrainer(VerifiedCheckpoints, GRPOTrainer):  # type: ignore[misc]
 def _token_rewards(judge: JudgeFunction, begun: Beginnings | None, lengths: Tensor, group: Longs) -> Tensor:
     """(B, T) rewards of a judge, by bars where it can judge beginnings and these are given."""
     judgement = _judgement(judge)
-    if begun is None or not hasattr(judge.judge, "prefix_scores"):
+    if begun is None or not isinstance(judge.judge, PrefixJudge):
         return end_rewards(judgement.score, lengths)
     scores = predicted_scores(judge.judge.prefix_scores(begun.notes), begun, judgement.score, group)
     return gain_rewards(judgement, scores, begun, lengths)
