@@ -15,6 +15,7 @@ from critics.style.feature_training import CORRUPTED_SHARE, EVENNESS, MIN_CORRUP
 from mgen.notes import Notes
 from mgen.transforms.hard_negatives import HARD_NEGATIVES
 from mgen.transforms.rebuild import resolve_overlaps
+from mgen.transforms.wrong_notes import MANY
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +37,12 @@ def test_real_rows_are_first_then_copies_then_hard_negatives():
     n = len(excerpts)
     np.testing.assert_array_equal(made.table[:n], feature_table(excerpts.notes))
     assert made.source[: 3 * n].tolist() == 3 * list(range(n))
-    assert (made.corruption[: 3 * n] == "").all() and (made.corruption[3 * n :] != "").all()
+    # then those of 16 bars and more with their first half repeated
+    long = np.flatnonzero(np.diff(excerpts.notes.bar_starts) >= 2 * MANY - 1)
+    first = 3 * n + len(long)
+    assert len(long) and made.source[3 * n : first].tolist() == long.tolist()
+    assert (made.corruption[:first] == "").all() and (made.corruption[first:] != "").all()
+    assert (FeatureRows.compute(excerpts, copies=0).corruption[n:] != "").all()
     assert set(made.corruption.tolist()) == {"", *HARD_NEGATIVES} == {"", *HARD_NEGATIVES}
     assert np.isfinite(made.table).all() and made.table.shape == (len(made.source), made.table.shape[1])
     again, other = FeatureRows.compute(excerpts, copies=2), FeatureRows.compute(excerpts, seed=1, copies=2)
@@ -64,6 +70,7 @@ def test_what_is_made_of_an_excerpt_comes_from_its_own_collection(monkeypatch):
         parts.append((f"c{number}", resolve_overlaps(replace(notes, pitch=pitch.astype(np.int32))), number < 2, True))
     excerpts = gathered(*parts)
     exchanging = ("bars_of_others", "rhythm_of_others", "chords_of_others", "pitches_permuted", "markov_pitches")
+    exchanging += ("hand_of_others", "superposed", "collage")
     monkeypatch.setattr(feature_training, "HARD_NEGATIVES", {name: HARD_NEGATIVES[name] for name in exchanging})
     monkeypatch.setattr(feature_training, "augment", lambda notes, rng: notes)
     monkeypatch.setattr(feature_training, "feature_table", _range)

@@ -60,6 +60,39 @@ def test_kinds_of_chords_are_alike_in_every_key_and_inversion():
     assert shares(group("chords", chords((C, E, C + 12, E + 12), (C, A)))[2]) == {4: 1 / 2, 9: 1 / 2}
 
 
+def test_pulse_by_hand():
+    swung = piece(*((24 * beat + step, 6, 60 + beat) for beat in range(8) for step in (0, 16)))
+    second, spans, third, *_, near, far = group("pulse", swung)
+    assert shares(second) == {5: 1.0} and shares(spans) == {5: 1.0}  # long, short, long: the same two gaps before
+    # three gaps before: half an octave and more, up and down by a factor of 2
+    assert shares(third) == {1: 6 / 12, 9: 6 / 12} or shares(third) == {1: 1 / 2, 9: 1 / 2}
+    even = group("pulse", line([60, 62, 64] * 8))
+    # an even line fits half its gap and its gap; at twice the gap, neighbours cancel
+    assert even[-2][:2].tolist() == [1, 1] and abs(even[-2][3]) < 0.1 and even[-1][:2].tolist() == [1, 1]
+    uneven = piece(*((17 * k + 5 * (k * k % 7), 6, 60 + k % 5) for k in range(24)))
+    assert group("pulse", uneven)[-1][1] < 0.9
+    assert near.shape == far.shape == (6,)
+
+
+def test_counterpoint_by_hand():
+    above, chord, lower, upper = group("counterpoint", chords((C - 12, E, G), (F,), (D,), (C - 12, A)))
+    # over the bass note C: G, F, D, A; against the chord C E G: F lies a semitone from E, D from none
+    assert shares(above) == {7: 1 / 4, 5: 1 / 4, 2: 1 / 4, 9: 1 / 4}
+    assert chord.tolist() == pytest.approx([0, 1 / 3, 0, 2 / 3])
+    # the hand below the median begins with the other one
+    assert shares(lower) == {0: 1.0}
+    late = piece(*((24 * k, 24, 70) for k in range(8)), *((24 * k + 9, 24, 40) for k in range(8)))
+    *_, lower, upper = group("counterpoint", late)
+    assert shares(lower) == {3: 1.0} and shares(upper) == {5: 1.0}  # 9 of 24 steps are 3 of 8, and 15 are 5
+
+
+def test_a_wrong_note_is_alone_among_neighbours_a_semitone_away():
+    kinds, leaps = group("surroundings", line([C, C, G, C, C + 1, G, C, C]))
+    # the wrong note has none of its kind and five a semitone away; each C four of its kind and the wrong one
+    assert shares(kinds) == {3: 1 / 8, 13: 5 / 8, 4: 2 / 8}
+    assert leaps.tolist() == [0, 1 / 8, 0, 0, 0]
+
+
 def test_what_a_window_has_in_common_with_a_chord():
     present, fit, between = group("harmony", line([C, E, G, C, E]))[:3]
     names = list(SCALES)

@@ -65,6 +65,16 @@ _CORRUPTIONS = (
     "rhythm_of_others",
     "chords_of_others",
     "pitches_permuted",
+    "semitone_errors",
+    "late_hand",
+    "hand_of_others",
+    "superposed",
+    "jittered",
+    "random_gaps",
+    "collage",
+    "pedal_walk",
+    "approach_notes",
+    "bars_looped",
 )
 
 # Without segments_shuffled and gaps_permuted: corruptions this subtle make intact music doubtful as well.
@@ -74,8 +84,8 @@ MEMBERS: tuple[Member, ...] = (
     Member("style", "bar_free", ("random_pitches",), seed=1),
     Member("style", "pitch", ("random_pitches", "in_major")),
     Member("style", "rhythm", ("straight_eighths", "gaps_permuted"), share=0.2),
-    Member("intact", "all", _CORRUPTIONS, share=1.0),
-    Member("intact", "transitions", _CORRUPTIONS, share=1.0),
+    Member("intact", "all", _CORRUPTIONS, share=1.0, steps=900),
+    Member("intact", "transitions", _CORRUPTIONS, share=1.0, steps=900),
 )
 """Style members learn from a few hard negatives too; otherwise chromatic noise scores as jazz."""
 

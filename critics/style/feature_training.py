@@ -22,6 +22,7 @@ from mgen.errors import MgenError
 from mgen.transforms.format_augmentations import augment
 from mgen.transforms.hard_negatives import HARD_NEGATIVES
 from mgen.transforms.rebuild import is_changed
+from mgen.transforms.wrong_notes import repeat_section
 
 LENGTHS = (24, 36, 54, 80, 120, 180, 256)
 """Notes of excerpts: from a short completion to the length used for leave-one-collection-out."""
@@ -48,6 +49,8 @@ class FeatureRows:
     def compute(cls, excerpts: Excerpts, seed: int = 0, copies: int = 1) -> FeatureRows:
         """Computes the features of excerpts, of `copies` augmented copies of each, and of hard negatives.
 
+        With copies, each excerpt of 16 bars and more is also there with its first half repeated: that is form.
+
         What is made from an excerpt depends on it and its own collection only: bars, chords and Markov chains of
         others are taken from there. Straightened eighths are made from on-grid music of the style: elsewhere the beat
         is not that of the music. Hard negatives that changed nothing are left out.
@@ -56,6 +59,10 @@ class FeatureRows:
         every = np.arange(len(excerpts))
         parts = [(feature_table(excerpts.notes), every, "")]
         parts += [(feature_table(augment(excerpts.notes, rng)), every, "") for _ in range(copies)]
+        if copies:
+            repeated = repeat_section(excerpts.notes, rng)
+            long = np.flatnonzero(is_changed(excerpts.notes, repeated))
+            parts.append((feature_table(repeated.pieces(long)), long, ""))
         sides = zip(excerpts.collection.tolist(), excerpts.positive.tolist(), strict=True)
         for collection, positive in sorted({*sides}):
             own = np.flatnonzero((excerpts.collection == collection) & (excerpts.positive == positive))

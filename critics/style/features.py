@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mgen.arrays import Floats, Longs, mean_of, median_of, run_starts, shares, windows
+from mgen.arrays import Floats, Longs, divide, mean_of, median_of, run_starts, shares, windows
 from mgen.music import ngrams
 from mgen.music.onset_clusters import OnsetClusters
 from mgen.notes import Notes
 
 _STEPS = np.array([-8, -4, -2, -1, 0, 1, 2, 3, 5, 8])  # edges, in semitones, of 11 classes of a melodic interval
 _RATIOS = np.array([-1.2, -0.75, -0.25, 0.25, 0.75, 1.2])  # edges, in octaves, of 7 classes of a ratio of gaps
+_PERIODS = np.array([1 / 2, 1, 3 / 2, 2, 3, 4])  # in median gaps
 _SPANS = np.array([1, 5, 8, 13, 20, 28])  # edges, in semitones, from the lowest to the highest note of a cluster
 
 SCALES = {
@@ -299,6 +300,95 @@ def _variety(m: OnsetClusters) -> list[Floats]:
     return out
 
 
+def _pulse(m: OnsetClusters) -> list[Floats]:
+    """Ratios of gaps 2 to 4 apart and of neighbouring spans, and how well onsets fit periods of the median gap.
+
+    The fit to a period is the mean cosine of the phases between clusters up to 8 apart: an autocorrelation of onsets.
+    """
+    out = []
+    onset = m.cluster_onset.astype(np.int64)
+    for lag in (2, 3, 4):
+        at = np.flatnonzero(m.after(lag + 1))
+        out.append(_ratio_shares(m, at, m.log_gap[at] - m.log_gap[at - lag]))
+        at = np.flatnonzero(m.after(2 * lag))
+        now, before = onset[at] - onset[at - lag], onset[at - lag] - onset[at - 2 * lag]
+        out.append(_ratio_shares(m, at, np.log2(np.maximum(now, 1) / np.maximum(before, 1))))
+    one = np.flatnonzero(m.after(1))
+    unit = np.nan_to_num(median_of(m.gap[one], m.cluster_piece[one], m.n), nan=1.0)
+    turn = 2 * np.pi / (np.maximum(unit, 1)[m.cluster_piece][:, None] * _PERIODS)
+    for lags in ((1, 2, 3, 4), (5, 6, 7, 8)):
+        total, count = np.zeros(turn.shape), np.zeros(len(onset))
+        for lag in lags:
+            at = np.flatnonzero(m.after(lag))
+            total[at] += np.cos((onset[at] - onset[at - lag])[:, None] * turn[at])
+            count[at] += 1
+        sums = [np.bincount(m.cluster_piece, column, m.n) for column in (*total.T, count)]
+        fit = np.stack([divide(one, sums[-1]) for one in sums[:-1]], axis=1)
+        out.append(fit.round(9))  # the square root of a rounding error is no small number
+    return out
+
+
+def _ratio_shares(m: OnsetClusters, at: Longs, octaves: Floats) -> Floats:
+    """(n, 11) shares of classes, a quarter octave wide, of ratios at the clusters `at`."""
+    return shares(m.cluster_piece[at], np.clip(np.rint(4 * octaves), -5, 5).astype(np.int64) + 5, 11, m.n)
+
+
+def _counterpoint(m: OnsetClusters) -> list[Floats]:
+    """Top notes above the bass and against the chord that were last played, and where the hands fall in time."""
+    recent = 6
+    top, low = m.top.pitch, m.low.pitch
+    bass, chord = np.full(len(top), -1), np.full(len(top), -1)
+    for back in reversed(range(recent)):
+        at = np.flatnonzero(m.after(back))
+        deep = at[low[at - back] <= top[at] - 7]
+        bass[deep] = low[deep - back]
+        thick = at[(m.size[at - back] >= 3) & (back > 0)]
+        chord[thick] = m.pitch_classes[thick - back]
+    above = np.flatnonzero(bass >= 0)
+    out = [shares(m.cluster_piece[above], (top[above] - bass[above]) % 12, 12, m.n)]
+    over = np.flatnonzero((chord >= 0) & (m.size < 3))
+    inside = [chord[over] >> ((top[over] + step) % 12) & 1 for step in (0, -1, 1)]
+    out.append(_means(np.stack([*inside, sum(inside) == 0], axis=1), m.cluster_piece[over], m.n))
+    middle = median_of(m.pitch, m.piece, m.n)[m.cluster_piece]
+    lower, upper = low < middle, top >= middle
+    for one, other in ((lower, upper), (upper, lower)):
+        number = np.arange(len(one))
+        before = np.maximum.accumulate(np.where(other, number, -1))
+        after = np.minimum.accumulate(np.where(other, number, len(one))[::-1])[::-1]
+        after = np.append(after[1:], len(one))[: len(one)]
+        at = np.flatnonzero(one & (before >= 0) & (after < len(one)))
+        at = at[
+            (m.cluster_piece[before[at]] == m.cluster_piece[at]) & (m.cluster_piece[after[at]] == m.cluster_piece[at])
+        ]
+        start, end = m.cluster_onset[before[at]], m.cluster_onset[after[at]]
+        phase = np.rint(8 * (m.cluster_onset[at] - start) / np.maximum(end - start, 1)).astype(np.int64) % 8
+        out.append(shares(m.cluster_piece[at], phase, 8, m.n))
+    return out
+
+
+def _surroundings(m: OnsetClusters) -> list[Floats]:
+    """How often the pitch class of a note, and those a semitone away, occur among its 16 neighbours.
+
+    A note that is alone with its pitch class among many a semitone away is a passing note or a wrong one: its leap from
+    the leading note tells.
+    """
+    same, near = np.zeros((2, len(m.pitch)), np.int64)
+    number = np.arange(len(m.pitch))
+    for back in range(1, 9):
+        together = number[back:][m.piece[back:] == m.piece[:-back]] if back < len(number) else number[:0]
+        step = (m.pitch[together] - m.pitch[together - back]) % 12
+        for side in (together, together - back):
+            same[side] += step == 0
+            near[side] += (step == 1) | (step == 11)
+    kind = np.minimum(same, 3) * 4 + np.minimum(near, 3)
+    led, leap, _ = _leaps(m)
+    alone = led & (same == 0) & (near >= 2)
+    return [
+        shares(m.piece, kind, 16, m.n),
+        _means(np.stack([alone & (leap == size) for size in range(4)] + [alone & (leap > 3)], axis=1), m.piece, m.n),
+    ]
+
+
 GROUPS: dict[str, Callable[[OnsetClusters], list[Floats]]] = {
     "melody": _melody,
     "chords": _chords,
@@ -312,13 +402,19 @@ GROUPS: dict[str, Callable[[OnsetClusters], list[Floats]]] = {
     "rhythm_repetition": _rhythm_repetition,
     "texture": _texture,
     "variety": _variety,
+    "pulse": _pulse,
+    "counterpoint": _counterpoint,
+    "surroundings": _surroundings,
 }
 
 VIEWS: dict[str, tuple[str, ...]] = {
     "pitch": ("melody", "chords", "harmony", "key", "bass", "repetition", "voice_leading"),
     "rhythm": ("rhythm", "rhythm_repetition"),
-    "bar_free": tuple(name for name in GROUPS if name != "bar_lines"),
-    "transitions": ("melody", "repetition", "voice_leading", "bar_lines", "rhythm", "rhythm_repetition", "variety"),
+    "bar_free": tuple(name for name in GROUPS if name not in ("bar_lines", "pulse", "counterpoint", "surroundings")),
+    "transitions": (
+        *("melody", "repetition", "voice_leading", "bar_lines", "rhythm", "rhythm_repetition", "variety"),
+        *("pulse", "counterpoint", "surroundings"),
+    ),
     "all": tuple(GROUPS),
 }
 """Name -> groups of features that a member of an ensemble gets: pitches and their order, rhythm, all but the bars, how

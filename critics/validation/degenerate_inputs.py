@@ -16,8 +16,8 @@ from mgen.notes import Notes
 from mgen.sampling.prompts import draw_prompts
 from mgen.sampling.systems import sample_completions
 from mgen.stats.two_sample import first_notes
-from mgen.transforms.corruptions import CORRUPTIONS
 from mgen.transforms.degenerate import DEGENERATE_INPUTS, random_tokens
+from mgen.transforms.hard_negatives import HARD_NEGATIVES
 
 MAX_INPUTS = 1000  # inputs of each type, if the test split has as many excerpts
 TOKENS_PER_NOTE = 4
@@ -26,17 +26,17 @@ SAMPLES_AT_ONCE = 250
 CONTEXT_MARGIN = 32
 
 
+_LOOPS, _SHUFFLED = ("two_bar_loop", "bars_looped"), ("bars_shuffled", "segments_shuffled")
+
 INPUT_TYPES: dict[str, tuple[str, ...]] = {
-    "random_pitches": ("random_pitches",),
-    "one_pitch": ("one_pitch",),
+    **{name: (name,) for name in HARD_NEGATIVES},
+    **dict.fromkeys(_LOOPS, _LOOPS),
+    **dict.fromkeys(_SHUFFLED, _SHUFFLED),
     "held_note": ("one_pitch",),
     "single_note": ("one_pitch",),
-    "two_bar_loop": ("two_bar_loop",),
-    "markov_pitches": ("markov_pitches",),
-    "bars_shuffled": ("bars_shuffled", "segments_shuffled"),
     "empty": (),
 }
-"""Name in `CORRUPTIONS` or `DEGENERATE_INPUTS` -> hard negatives of this type; the second critic is trained without
+"""Name in `HARD_NEGATIVES` or `DEGENERATE_INPUTS` -> hard negatives of this type; the second critic is trained without
 them. Random tokens need a vocabulary and samples a policy: the caller adds them.
 """
 
@@ -112,7 +112,7 @@ def compare_inputs(
         `abstained` (share that was not judged).
     """
     critics: dict[tuple[str, ...], StyleCritic] = {(): critic}
-    make = {**DEGENERATE_INPUTS, **CORRUPTIONS}
+    make = {**DEGENERATE_INPUTS, **HARD_NEGATIVES}
     inputs = {
         name: (make[name](real, np.random.default_rng([seed, number])), left_out)
         for number, (name, left_out) in enumerate(INPUT_TYPES.items())

@@ -26,6 +26,18 @@ from mgen.transforms.rebuild import (
     with_pitches,
     without_tokens,
 )
+from mgen.transforms.wrong_notes import (
+    approach_notes,
+    collage,
+    hand_of_others,
+    jitter,
+    late_hand,
+    loop_bars,
+    pedal_walk,
+    random_gaps,
+    semitone_errors,
+    superpose,
+)
 
 
 def straighten_eighths(notes: Notes, rng: Generator) -> Notes:
@@ -132,5 +144,15 @@ HARD_NEGATIVES: dict[str, Transform] = {
     "rhythm_of_others": rhythm_of_others,
     "chords_of_others": chords_of_others,
     "pitches_permuted": permute_pitches,
+    "semitone_errors": semitone_errors,
+    "late_hand": late_hand,
+    "hand_of_others": hand_of_others,
+    "superposed": superpose,
+    "jittered": jitter,
+    "random_gaps": random_gaps,
+    "collage": collage,
+    "pedal_walk": pedal_walk,
+    "approach_notes": approach_notes,
+    "bars_looped": loop_bars,
 }
 """Name -> transform that keeps the format and damages the music."""
