@@ -26,7 +26,7 @@ from critics.realism.held_out import held_out_metrics
 from critics.realism.stored import REMEDY, last_state, read_facts
 from critics.sequence import FILE
 from critics.style import MIN_NOTES
-from critics.style.ensemble import CLIP, MIN_SCALE, feature_table
+from critics.style.ensemble import CLIP, MIN_SCALE, shared_feature_table
 from mgen.arrays import Floats, Longs, Mask
 from mgen.judgement import Judgement
 from mgen.models.pretrained import check_finite
@@ -83,7 +83,7 @@ class FeatureDiscriminatorOptions:
 
 def battery(notes: Notes) -> Rows:
     """(B, F) float32: the style features, the number of notes, and the features of the two-sample test."""
-    return np.concatenate([feature_table(notes), features(notes)], axis=1).astype(np.float32)
+    return np.concatenate([shared_feature_table(notes), features(notes)], axis=1).astype(np.float32)
 
 
 @dataclass(slots=True)
@@ -363,7 +363,7 @@ def folds_of(works: list[str]) -> Longs:
 
 def fresh_auc(memory: Memory, batch: Memory) -> float:
     """AUC on a batch of boosted trees trained on memory: of another make, on the features of the two-sample test."""
-    first = feature_table(Notes.concat([])).shape[1]
+    first = shared_feature_table(Notes.concat([])).shape[1]
     with threadpool_limits(1):
         trees = quick_boosting(0).fit(memory.rows[:, first:], memory.real)
         return float(roc_auc_score(batch.real, trees.decision_function(batch.rows[:, first:])))
