@@ -101,7 +101,7 @@ def test_finetuning_moves_weights_and_logs_every_judge(tuned, base):
     lines = [json.loads(line) for line in (tuned / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "policy/kl" in line]
     assert len(steps) == 2 and abs(steps[0]["policy/kl"]) < 1e-3 and steps[1]["policy/kl"] != 0
-    judges = ["grammar", "repetition_pitch", "repetition_interval", "longest_run", "style", "realism"]
+    judges = ["grammar", "repetition_interval", "repetition_rhythm", "scale_fit", "style", "realism"]
     for line in steps:
         for judge in judges:
             assert {f"rewards/{judge}/mean", f"rewards/{judge}/std", f"share/{judge}"} <= line.keys()

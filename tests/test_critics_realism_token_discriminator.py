@@ -254,7 +254,7 @@ def test_calibration_of_a_finished_network(new):
     for pair in pairs[:11]:
         critic.update(*pair)
     finished = weights(critic).clone()
-    metrics = critic.calibrate(pairs[11:])
+    metrics = critic.calibrate((*pair, ()) for pair in pairs[11:])
     assert torch.equal(weights(critic), finished) and metrics["accuracy"] > 0.9
     # What it is calibrated on is what the finished network says of these, and nothing else.
     held_out = [critic.network.logits(side) for pair in pairs[11:] for side in pair]
