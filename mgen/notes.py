@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from symusic import Note, core
 
-from mgen.arrays import ranges
+from mgen.arrays import max_of, ranges
 from mgen.errors import RejectedFile
 from mgen.time_signatures import signatures_in_effect
 
@@ -162,6 +162,12 @@ class Notes:
     def select(self, rows: NDArray[np.bool_] | NDArray[np.integer]) -> Notes:
         """The same pieces and bars with only some notes: those where a mask (N,) is True, or the numbers in `rows`."""
         return replace(self, **{name: getattr(self, name)[rows] for name in _NOTE_COLUMNS})
+
+    def trimmed(self) -> Notes:
+        """The same notes, and the bars up to each piece's last note: at least one a piece."""
+        last, bars = max_of(self.bar, self.piece, self.n_pieces), self.bars
+        kept = np.arange(len(bars.piece)) - self.bar_starts[bars.piece] <= last[bars.piece]
+        return replace(self, bars=bars.select(kept))
 
     def pitched(self) -> Notes:
         """The same pieces and bars without the drums."""

@@ -43,7 +43,7 @@ def toy(style: str, pieces: int, rng: np.random.Generator, bars: int = 4) -> Not
 
 
 def gathered(*parts: tuple[str, Notes, bool, bool]) -> Excerpts:
-    """Excerpts of (collection, pieces, of the style, on the grid), each a work of its own."""
+    """Excerpts of (collection, pieces, of the style, on the grid), no two of the same work."""
     size = [notes.n_pieces for _, notes, _, _ in parts]
     names, positive, on_grid = (np.repeat([part[column] for part in parts], size) for column in (0, 2, 3))
     work = np.arange(sum(size)).astype(str)

@@ -95,7 +95,7 @@ def trainer_of(policy, remi, args, judge=high_pitches, judges=None, weights=None
 
 
 def draw(pieces, n):
-    """The first n pieces as draws of real music are, each of a work of its own."""
+    """The first n pieces, as draws of real music: no two of the same work."""
     return pieces.pieces(range(n)), np.arange(n).astype(str)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -193,7 +194,7 @@ class FeatureDiscriminator:
         ece = expected_calibration_error(expit(self.calibration.log_odds(self._held_out(known))), known.real)
         return metrics | {"ece": ece, "scale": self.calibration.scale, "bias": self.calibration.bias}
 
-    def calibrate(self, batches: Any) -> dict[str, float]:
+    def calibrate(self, batches: Iterable[tuple[Notes, Notes, ArrayLike]]) -> dict[str, float]:
         """Rounds on the last batches of the reference: cross-fitted, they calibrate without being held out.
 
         Returns:

@@ -205,7 +205,7 @@ class StyleCritic:
         kind, found = facts.get("kind"), facts.get("input")
         if kind != "style":
             raise MgenError(f"{folder}: expected a style critic, found '{kind}'; train one with mgen critic")
-        if "hears" in facts or "real" not in facts:
+        if "real" not in facts:
             raise MgenError(f"{folder}: a style critic of an older mgen; train it again with mgen critic")
         if found not in INPUTS:
             expected = f"expected input to be one of {', '.join(INPUTS)}, found '{found}'"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mgen.arrays import Floats, run_starts
 from mgen.notes import Notes
+from mgen.stats.two_sample import first_notes
 
 BATCH = 1024  # prefixes scored at a time, to limit memory
 
@@ -40,22 +40,7 @@ def prefix_credit(score: Callable[[Notes], Floats], notes: Notes, total: Floats)
     inner = np.flatnonzero(~is_last)
     for part in np.array_split(inner, -(-len(inner) // BATCH)) if len(inner) else []:
         owner = piece[part]
-        scores[part] = score(_prefixes(notes, owner, end[part] - notes.starts[owner]))
+        scores[part] = score(first_notes(notes.pieces(owner), end[part] - notes.starts[owner]))
     gain = scores - np.where(run_starts(piece), 0.0, np.append(0.0, scores[:-1]))
     credit: NDArray[np.float32] = (gain / (end - first))[np.cumsum(in_new_bar) - 1].astype(np.float32)
     return credit
-
-
-def _prefixes(notes: Notes, piece: NDArray[np.integer], n_notes: NDArray[np.integer]) -> Notes:
-    """The first `n_notes` (K,) notes of each `piece` (K,), in their bars.
-
-    A sampled note may lie past the end of its bar, so the last note is not always in the last bar.
-    """
-    prefixes = notes.pieces(piece)
-    rank = np.arange(len(prefixes)) - prefixes.starts[prefixes.piece]
-    prefixes = prefixes.select(rank < n_notes[prefixes.piece])
-    last_bar = np.zeros(prefixes.n_pieces, np.int64)
-    np.maximum.at(last_bar, prefixes.piece, prefixes.bar)
-    bars = prefixes.bars
-    keep = np.arange(len(bars.piece)) - prefixes.bar_starts[bars.piece] <= last_bar[bars.piece]
-    return replace(prefixes, bars=bars.select(keep))

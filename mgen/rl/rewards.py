@@ -9,14 +9,14 @@ second takes from the return of a token what its past has earned already, so it 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from mgen.arrays import Floats, Longs, max_of, rank_within
+from mgen.arrays import Floats, Longs, rank_within
 from mgen.judgement import Judgement
 from mgen.notes import Notes
 
@@ -53,10 +53,7 @@ def beginnings(notes: Notes, closes_bar: NDArray[np.bool_], most: int = CLOSINGS
     kept = (count <= most) | ((rank + 1) * (most + 1) // (count + 1) > rank * (most + 1) // (count + 1))
     piece, token = piece[kept], token[kept]
     begun = notes.pieces(piece)
-    begun = begun.select(begun.token < token[begun.piece])
-    bars, last = begun.bars, max_of(begun.bar, begun.piece, begun.n_pieces)
-    within = np.arange(len(bars.piece)) - begun.bar_starts[bars.piece] <= last[bars.piece]
-    return Beginnings(replace(begun, bars=bars.select(within)), piece, token)
+    return Beginnings(begun.select(begun.token < token[begun.piece]).trimmed(), piece, token)
 
 
 def end_rewards(score: NDArray[np.floating], lengths: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from mgen.arrays import Floats, divide, max_of
+from mgen.arrays import Floats, divide
 from mgen.errors import MgenError
 from mgen.music.features import features
 from mgen.notes import Bars, Ints, Notes
@@ -282,11 +282,7 @@ def whole_steps(notes: Notes) -> Notes:
 
 def first_notes(notes: Notes, length: NDArray[np.integer]) -> Notes:
     """Cuts each piece to its first `length` (B,) notes and the bars up to the last of them."""
-    notes = notes.select(np.arange(len(notes)) - notes.starts[notes.piece] < length[notes.piece])
-    last = max_of(notes.bar, notes.piece, notes.n_pieces)
-    bars = notes.bars
-    keep = np.arange(len(bars.piece)) - notes.bar_starts[bars.piece] <= last[bars.piece]
-    return replace(notes, bars=bars.select(keep))
+    return notes.select(np.arange(len(notes)) - notes.starts[notes.piece] < length[notes.piece]).trimmed()
 
 
 def held_out_ranks(
