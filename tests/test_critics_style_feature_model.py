@@ -257,7 +257,6 @@ def tensors(change):
         (facts(lambda content: content.update(style={"scale": "a"})), "finite number"),
         (facts(lambda content: content.update(worst="a")), "finite number"),
         (facts(lambda content: content.update(input="audio")), "expected input to be one of features, tokens"),
-        (facts(lambda content: content.update(hears="traits")), "an older mgen; train it again with mgen critic"),
         (facts(lambda content: content.pop("real")), "an older mgen; train it again with mgen critic"),
         (facts(lambda content: content["real"].pop("intact")), "intact"),
         (facts(lambda content: content["real"].update(style=[[64, 1], [32, 2]])), "increasing order"),
