@@ -2,7 +2,8 @@
 
 The calls behind the commands, imported on first use:
 
-    mgen.prepare, mgen.pretrain, mgen.train_style_critic, mgen.finetune, mgen.generate, mgen.evaluate, mgen.push
+    mgen.prepare, mgen.pretrain, mgen.train_style_critic, mgen.finetune, mgen.grpo, mgen.generate, mgen.evaluate,
+    mgen.push
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from mgen.workflows.evaluate import evaluate
     from mgen.workflows.finetune import finetune
     from mgen.workflows.generate import generate
+    from mgen.workflows.grpo import grpo
     from mgen.workflows.prepare import prepare
     from mgen.workflows.pretrain import pretrain
     from mgen.workflows.push import push
@@ -27,6 +29,7 @@ _CALLS = {
     "train_style_critic": "critic",
     "leave_one_collection_out": "critic",
     "finetune": "finetune",
+    "grpo": "grpo",
     "generate": "generate",
     "evaluate": "evaluate",
     "push": "push",
@@ -38,6 +41,7 @@ __all__ = [
     "evaluate",
     "finetune",
     "generate",
+    "grpo",
     "leave_one_collection_out",
     "prepare",
     "pretrain",

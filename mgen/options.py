@@ -86,13 +86,13 @@ def check_required(options: Any, *names: str) -> None:
             raise ValueError(f"expected --{name}, got none; see --help")
 
 
-def as_dict(options: Any) -> dict[str, Any]:
-    """The options of a dataclass that differ from their defaults, plus all that its own class (not a base) defines.
+def as_dict(options: Any, *bases: type) -> dict[str, Any]:
+    """The options of a dataclass that differ from their defaults, plus all that its own class or `bases` define.
 
     Returns:
         Option -> value, of types that YAML and JSON have.
     """
-    own = set(getattr(type(options), "__annotations__", {}))
+    own = {name for kind in (type(options), *bases) for name in getattr(kind, "__annotations__", {})}
     values = {}
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)

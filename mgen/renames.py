@@ -15,10 +15,14 @@ from mgen.errors import MgenError
 OPTIONS: dict[str, dict[str, str]] = {
     "listen": {"players": "systems"},
     "finetune": {
-        "form": "objective (nats is kl_in_return, normalised is grpo)",
         "loud_share": "dominant_share",
         "turn_share": "transfer_share",
         "style_credit": "causal_rewards",
+        "per_device_train_batch_size": "completions",
+        "gradient_accumulation_steps": "device_batch",
+        "num_iterations": "epochs",
+        "steps_per_generation": "minibatch",
+        "epsilon": "clip",
     },
     "selfcheck": {"a_work": "per_work"},
     "critic": {
@@ -37,6 +41,25 @@ OPTIONS: dict[str, dict[str, str]] = {
 }
 """Command -> old option -> new option."""
 
+_SAMPLED = "the policy is sampled as it is, or its KL would be that of another"
+_STEERED = "the learning rate follows the measured KL of a step (kl_step)"
+_GRPO = "mgen grpo, GRPO as published, has it"
+
+REMOVED_OPTIONS: dict[str, dict[str, str]] = {
+    "finetune": {
+        "form": "nats is what mgen finetune does, normalised is mgen grpo",
+        "objective": "kl_in_return is what mgen finetune does, grpo is the command mgen grpo",
+        "prompts": "each step draws prompts",
+        "save_total_limit": "two checkpoints are kept",
+        "logging_steps": "each step is logged",
+        "adam_beta2": "it is 0.95",
+        **dict.fromkeys(("temperature", "top_k", "top_p", "min_p", "repetition_penalty"), _SAMPLED),
+        **dict.fromkeys(("warmup_steps", "lr_scheduler_type"), _STEERED),
+        **dict.fromkeys(("beta", "loss_type", "multi_objective_aggregation", "scale_rewards", "use_vllm"), _GRPO),
+    },
+}
+"""Command -> option that is no more -> why, or what takes its place."""
+
 REMOVED_JUDGES = {
     "density": "its AUC of real jazz above corrupted or sampled music is below .55 everywhere",
 }
@@ -47,6 +70,8 @@ CHECKPOINT_FILES = {"adversary.pt": "discriminator.pt"}  # old file of a checkpo
 
 def renamed_option(command: str, option: str) -> str | None:
     """The line about an old option of a command; None for any other word."""
+    if why := REMOVED_OPTIONS.get(command, {}).get(option):
+        return f"option '{option}' was removed: {why}"
     new = OPTIONS.get(command, {}).get(option)
     if new is None:
         return None

@@ -5,8 +5,8 @@
 
 Several processes: `accelerate launch scripts/finetune.py` with the same options.
 
-Differs from GRPO as published: credit per note, no division by the deviation of the group, KL in the return. The
-objective `grpo` is GRPO as published.
+Differs from GRPO as published (`mgen grpo`): rewards per bar, no division by the deviation of the group, KL in the
+return, a learning rate that follows the measured KL of a step.
 """
 
 from __future__ import annotations
@@ -14,18 +14,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mgen.cli.options import Output, parse, print_result, to_stderr
+from mgen.runs.run import TrainingResult
 from mgen.workflows.finetune import FinetuneConfig, run_finetune
 
-SHOWN = ("rewards/", "share/", "policy/", "realism/")
+SHOWN = ("reward", "kl", "share/", "policy/", "realism/")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Fine-tune; returns the exit code."""
     config, output = parse(argv, FinetuneConfig, Output, doc=__doc__)
     result = run_finetune(config, to_stderr)
+    return print_result(describe(result), result.facts, output.json)
+
+
+def describe(result: TrainingResult) -> str:
+    """The main metrics of a run, one to a line."""
     state = "was finished before" if result.already_finished else "finished"
     lines = [f"{result.folder} {state}: {result.steps} steps, {result.seconds:.0f} s; means of the last 5 steps:"]
     for name, value in result.metrics.items():
         if name.startswith(SHOWN) and "std" not in name:
             lines.append(f"  {name:42} {value:9.3f}")
-    return print_result("\n".join(lines), result.facts, output.json)
+    return "\n".join(lines)

@@ -20,6 +20,7 @@ COMMANDS = {
     "pretrain": "next-token training on a corpus",
     "critic": "train and calibrate a style critic",
     "finetune": "policy gradient against rewards and critics",
+    "grpo": "the same by GRPO as published, with the trainer of TRL",
     "card": "reward cards: what a judge measures, what it costs, what fools it; bands of the rules",
     "generate": "sample MIDI files from a model",
     "evaluate": "compare models, or a folder, with real music; report.html",

@@ -75,11 +75,11 @@ def run_pipeline(recipe: str, sources: Sequence[str], out: Path, target: str = "
     run_step("critic", recipe, ["--positive", target, *corpus, "--out", folder["critic"]])
     models = [f"pretrained={policy}"]
     judged = ["--policy", policy, "--critic", f"{folder['critic']}/model", "--target", target, *corpus]
-    for objective, config in (("kl_in_return", recipe), ("grpo", f"{recipe}_grpo")):
-        if not (CONFIGS / "finetune" / f"{config}.yaml").is_file():  # the demo has no minute for a comparison
+    for name, command in (("tuned", "finetune"), ("grpo", "grpo")):
+        if not (CONFIGS / command / f"{recipe}.yaml").is_file():  # the demo has no minute for a comparison
             continue
-        run_step("finetune", config, [*judged, "--out", str(out / objective)])
-        models.append(f"{objective}={out / objective}/model")
+        run_step(command, recipe, [*judged, "--out", str(out / name)])
+        models.append(f"{name}={out / name}/model")
     supervised = ["--init", policy, "--style", target, *corpus, "--out", folder["target_only"]]
     run_step("pretrain", f"target_only_{recipe}", supervised, folder="baselines")
     systems = ["--model", *models, "--low_cost_model", f"target_only={folder['target_only']}/model"]

@@ -233,7 +233,12 @@ def _example_piece(system: str, piece: PromptedPiece, completion: Notes) -> Exam
 CURVES = (
     ("style critic's score, mean over completions", "nats", ("rewards/style/mean",)),
     ("KL from the pretrained model", "nats per piece", ("policy/kl",)),
-    ("entropy of the policy", "nats per token", ("entropy",)),
+    ("KL of a step", "nats per piece", ("policy/kl_step",)),
+    (
+        "held-out: AUC of real music against completions",
+        "AUC",
+        ("guard/continuation/auc", "guard/transfer/auc"),
+    ),
     ("mean probability of the style", "share", ("probability/style",)),
     ("KL efficiency: the least KL for that change over the KL spent", "share", ("kl_efficiency/style",)),
     ("discriminator: AUC on pieces before it is fitted on them", "AUC", ("realism/auc", "realism/fresh_auc")),

@@ -46,10 +46,11 @@ TASKS = {POLICY: "text-generation"}
 ENOUGH_PIECES = 512  # pieces per row that a two-sample test needs
 RELIABILITY = Path("evaluation/reliability.svg")  # reliability diagram of a critic, if the run has one
 
-OBJECTIVES = {
-    "kl_in_return": "objective `kl_in_return`: the KL divergence from the initial policy is part of the return",
-    "grpo": "objective `grpo`: advantages are divided by their standard deviation",
+ALGORITHMS = {
+    "finetune": "policy gradient of mgen; the KL divergence from the initial policy is part of the return",
+    "grpo": "GRPO of TRL",
 }
+"""Command -> what it trains by."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def card_data(contents: RepositoryContents) -> ModelCardData:
     """The metadata block, which the Hub reads."""
     run, publisher = contents.run, contents.publisher
     more: dict[str, Any] = dict(licences.license_metadata(publisher.license, publisher.license_link))
-    if publisher.base_model and run.command in {"finetune", "prefer"}:
+    if publisher.base_model and run.command in {*ALGORITHMS, "prefer"}:
         more["base_model_relation"] = "finetune"
     if run.kind == POLICY:
         more["widget"] = [{"text": _prompt(run)}]
@@ -188,8 +189,8 @@ def tags(run: TrainedRun) -> list[str]:
     else:
         out.insert(1, "music-classification")
         out.append("reward-model")
-    if run.command == "finetune":
-        out += ["reinforcement-learning", "trl", "grpo"]
+    if run.command in ALGORITHMS:
+        out += ["reinforcement-learning", *(["trl", "grpo"] if run.command == "grpo" else [])]
     if run.command == "prefer":
         out += ["trl", "dpo" if run.kind == POLICY else "reward-trainer"]
     return [*out, *([run.style] if run.style else [])]
@@ -248,7 +249,7 @@ def summary(run: TrainedRun) -> str:
 def _training(run: TrainedRun) -> str:
     options = run.options
     initial = f" from `{base_name(str(options['policy']))}`" if options.get("policy") else ""
-    if run.command == "finetune":
+    if run.command in ALGORITHMS:
         left_out = run.facts.get("left_out") or {}  # rules for which the corpus gives no band
         specs = [JudgeSpec.parse(entry) for entry in options.get("judges") or []]
         specs = [spec for spec in specs if spec.name not in left_out]
@@ -256,9 +257,8 @@ def _training(run: TrainedRun) -> str:
             judges = f"{', '.join(spec.name for spec in specs)}, each with weight {specs[0].weight:g}"
         else:
             judges = ", ".join(f"{spec.name} with weight {spec.weight:g}" for spec in specs)
-        objective = OBJECTIVES.get(str(options.get("objective")), "policy gradient")
         return (
-            f"It was fine-tuned{initial} by reinforcement learning (GRPO of TRL, {objective}) towards "
+            f"It was fine-tuned{initial} by reinforcement learning ({ALGORITHMS[run.command]}) towards "
             f"{run.style or 'its style'}, judged by {judges or 'judges that are not recorded'}."
         )
     if run.command == "prefer":
@@ -394,7 +394,6 @@ def procedure(run: TrainedRun) -> list[str]:
     last = facts.get("last") or {}
     names = {
         "policy/kl": ("KL from the initial policy", "nats per piece"),
-        "entropy": ("entropy", "nats per token"),
         "kl_efficiency/style": ("KL efficiency of the change of style", ""),
         "realism/auc": ("held-out AUC of the discriminator", ""),
         "realism/ece": ("its calibration error", ""),

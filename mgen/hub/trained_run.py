@@ -34,7 +34,7 @@ FEATURES = "features"
 PUBLISHED = ("run.json", "config.yaml", "card.json", "metrics.jsonl", "reliability.svg", "model/*")
 """Files of a run that are published, or that what is published is made of."""
 
-COMMANDS = ("pretrain", "finetune", "critic", "prefer")  # the commands whose runs hold a model
+COMMANDS = ("pretrain", "finetune", "grpo", "critic", "prefer")  # the commands whose runs hold a model
 
 
 @dataclass(frozen=True)

@@ -70,83 +70,17 @@ def equal_groups(rewards: Tensor, group_size: int) -> float:
     return float((groups.amax(1) - groups.amin(1) < SAME).double().mean())
 
 
-AGGREGATIONS = ("sum_then_normalize", "normalize_then_sum")
-"""How TRL combines the scores of several judges to one advantage, by its names."""
-
-EPSILON = 1e-4  # added by TRL to a deviation before the division
-
-
-def score_advantages(
-    scores: Tensor, weights: Tensor, group_size: int, aggregation: str = AGGREGATIONS[0], scale: str = "group"
-) -> Tensor:
-    """Splits TRL's advantage of a completion into the terms of the judges.
-
-    With r_bj the score, w_j the weight, m_gj and s_gj mean and deviation in the completion's group g:
-
-        sum_then_normalize:  A_bj = w_j (r_bj - m_gj) / (s_g + 1e-4),  s_g the deviation in the group of sum_j w_j r_bj;
-        normalize_then_sum:  z_bj = (r_bj - m_gj) / (s_gj + 1e-4),     A_bj = w_j (z_bj - mean_b z_bj) / (s + 1e-4),
-                             s the deviation over all completions of sum_j w_j z_bj.
-
-    In the first, a judge counts in proportion to the spread of its scores. In the second, all have the same spread, and
-    a judge with nearly equal scores counts as much as the others.
-
-    Args:
-        scores: (B, J) of the completions of all processes, with those of a group next to each other.
-        weights: (J,).
-        group_size: completions of one prompt.
-        aggregation: of `AGGREGATIONS`.
-        scale: for sum_then_normalize: divide by the deviation of the `group` or of the `batch`, or by `none`.
-
-    Returns:
-        (B, J) terms whose sum over judges is the advantage.
-
-    Source: Liu et al. 2026 (GDPO), arXiv:2601.05242, for the second; both as `trl.GRPOTrainer` computes them.
-    """
-    if aggregation not in AGGREGATIONS:
-        raise ValueError(f"aggregation '{aggregation}': expected one of {', '.join(AGGREGATIONS)}")
-    grouped = scores.view(-1, group_size, scores.shape[1])
-    centred = grouped - grouped.mean(1, keepdim=True)
-    if aggregation == "normalize_then_sum":
-        parts = (centred / (_deviation(grouped) + EPSILON)).view_as(scores) * weights
-        return (parts - parts.mean(0)) / (parts.sum(1).std() + EPSILON)
-    total = (grouped * weights).sum(2, keepdim=True)
-    if scale != "none":
-        centred = centred / ((_deviation(total) if scale == "group" else total.std()) + EPSILON)
-    return centred.view_as(scores) * weights
-
-
-def _deviation(grouped: Tensor) -> Tensor:
-    """(G, 1, J) deviations over the second axis of (G, B, J); 0 for a single value."""
-    return grouped.std(1, keepdim=True) if grouped.shape[1] > 1 else torch.zeros_like(grouped[:, :1])
-
-
-def token_counts(mask: Tensor, loss_type: str) -> Tensor:
-    """Weights of the tokens in TRL's loss, up to a factor.
-
-    Tokens have equal weights, except for the loss types `grpo` and `sapo`, where completions have equal weights.
-
-    Args:
-        mask: (B, T) True on tokens of the completion.
-        loss_type: of `trl.GRPOConfig`.
-
-    Returns:
-        (B, T) float32.
-    """
-    counts = mask.float()
-    return counts / counts.sum(1, keepdim=True).clamp(min=1) if loss_type in ("grpo", "sapo") else counts
-
-
-def advantage_sizes(parts: Mapping[str, Tensor], counts: Tensor) -> Tensor:
+def advantage_sizes(parts: Mapping[str, Tensor], mask: Tensor) -> Tensor:
     """Measures how much each judge moves the loss: the sum of the absolute values of its advantages.
 
     Args:
-        parts: judge -> (B, T) or (B, 1) advantages from its rewards alone, weighted as in the sum.
-        counts: (B, T) weights of the tokens, see `token_counts`.
+        parts: judge -> (B, T) advantages from its rewards alone, weighted as in the sum.
+        mask: (B, T) True on tokens of the completion.
 
     Returns:
         (J,) sizes, to be summed over the processes of a run.
     """
-    return torch.stack([(part.abs() * counts).sum() for part in parts.values()])
+    return torch.stack([(part.abs() * mask).sum() for part in parts.values()])
 
 
 def advantage_shares(sizes: Tensor) -> Tensor:

@@ -41,15 +41,22 @@ class PromptMix:
     completion_tokens: int
     seed: int
 
+    def batch(self, n: int, number: int) -> tuple[list[list[int]], list[str]]:
+        """n prompts as token ids, and their types; different ones for each number of a batch."""
+        drawn = self._draw(n, self._rng(0, number))
+        return (
+            [ids for prompts in drawn for ids in prompts.ids.tolist()],
+            [prompts.prompt_type for prompts in drawn for _ in prompts.ids],
+        )
+
     def dataset(self, n: int) -> Dataset:
         """n prompts in random order, as TRL reads them."""
-        rng = self._rng(0)
+        ids, types = self.batch(n, 0)
         rows = [
-            {"prompt": text(ids, self.corpus.remi), "prompt_type": prompts.prompt_type}
-            for prompts in self._draw(n, rng)
-            for ids in prompts.ids
+            {"prompt": text(one, self.corpus.remi), "prompt_type": prompt_type}
+            for one, prompt_type in zip(ids, types, strict=True)
         ]
-        return Dataset.from_list([rows[i] for i in rng.permutation(len(rows))])
+        return Dataset.from_list([rows[i] for i in self._rng(0).permutation(len(rows))])
 
     def real_target(self, n: int, *batch: int) -> tuple[Notes, NDArray[np.str_], NDArray[np.bool_]]:
         """The real continuations of n prompts of the target style, of the longest prompt length.

@@ -168,6 +168,12 @@ def check_saving(args: TrainingArguments) -> None:
         raise ValueError("save_only_model: a run cannot resume without its optimizer; leave it out")
 
 
+def stopped(folder: Path, step: int, problem: str, remedy: str) -> MgenError:
+    """The error that ends a training: one line with its step and the last good checkpoint below `folder`."""
+    last = last_complete(folder) or "none yet"
+    return MgenError(f"step {step}: {problem}; last good checkpoint: {last}; {remedy}")
+
+
 class VerifiedCheckpoints(Trainer):  # type: ignore[misc]
     """A `Trainer` that ends each checkpoint with a manifest, resumes exactly, and stops where its loss is not finite.
 
@@ -259,9 +265,8 @@ class VerifiedCheckpoints(Trainer):  # type: ignore[misc]
         Args:
             step: by default the one that is being taken.
         """
-        last = last_complete(Path(self.args.output_dir)) or "none yet"
         step = self.state.global_step + 1 if step is None else step
-        return MgenError(f"step {step}: {problem}; last good checkpoint: {last}; {remedy}")
+        return stopped(Path(self.args.output_dir), step, problem, remedy)
 
 
 class _DivergenceCallback(TrainerCallback):  # type: ignore[misc]

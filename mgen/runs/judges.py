@@ -32,6 +32,7 @@ from mgen.judgement import Judge, UnavailableJudge, check_is_judge, judged
 from mgen.notes import Notes
 from mgen.options import nearest
 from mgen.renames import REMOVED_JUDGES, check_run_folder
+from mgen.runs.folder import RUN_FILE, read_facts
 from mgen.stored import explain_damage, read_json
 
 JUDGES_FILE = "judges.json"  # where a run keeps how well its judges distinguish, and which are left out
@@ -300,7 +301,8 @@ def run_config(folder: Path) -> dict[str, Any]:
     with explain_damage(path, "give a run of mgen finetune"):
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     config = config if isinstance(config, dict) else {}
-    check_run_folder(folder, "finetune", config)
+    command = read_facts(folder)["command"] if (folder / RUN_FILE).is_file() else "finetune"
+    check_run_folder(folder, command, config)
     for name, kinds in _OPTIONS_OF_JUDGES.items():
         if not isinstance(config.get(name, ...), kinds):
             found = type(config[name]).__name__ if name in config else "none"

@@ -134,7 +134,7 @@ class Run:
             progress: takes a line with the main metrics at every tenth of the steps.
         """
         for printer in (PrinterCallback, ProgressCallback):
-            trainer.remove_callback(printer)
+            trainer.pop_callback(printer)
         trainer.add_callback(MetricsCallback(self.folder, progress))
         self.clip_loggers = attach_trackers(trainer, self.folder, self.facts["began"])
 

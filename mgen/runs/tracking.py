@@ -211,7 +211,7 @@ def attach_samples(
         return None
     context = context_length(trainer.model.config)
     fitting = {name: ids for name, ids in prompts.items() if len(ids) < context}
-    split = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    split = any(getattr(trainer, name, False) for name in ("is_fsdp_enabled", "is_deepspeed_enabled"))
     if split or not fitting:
         obstacle = "no process holds the whole policy" if fitting else "valid has no music to draw prompts from"
         if every is not None:

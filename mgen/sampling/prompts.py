@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,6 +95,6 @@ def check_style(style: str, remi: Remi) -> None:
         raise MgenError(f"style '{style}': the corpus has {', '.join(remi.style_ids)}")
 
 
-def text(ids: NDArray[np.int64], remi: Remi) -> str:
+def text(ids: Sequence[int], remi: Remi) -> str:
     """Token names run together, as the tokenizer writes and reads them."""
-    return "".join(remi.names[token] for token in ids.tolist())
+    return "".join(remi.names[token] for token in ids)

@@ -12,7 +12,7 @@ from mgen.errors import MgenError
 from mgen.options import from_keywords
 from mgen.workflows.bench_judges import bench_critic, bench_rewards
 from mgen.workflows.bench_measure import BenchConfig, machine, with_bound
-from mgen.workflows.bench_models import bench_evaluate, bench_grpo, bench_pretrain, bench_rollout
+from mgen.workflows.bench_models import bench_evaluate, bench_pretrain, bench_rl, bench_rollout
 from mgen.workflows.bench_music import bench_metrics, bench_prepare, bench_tabs, bench_tokenize
 
 __all__ = ["BENCHES", "BenchConfig", "bench"]
@@ -23,14 +23,14 @@ BENCHES: dict[str, Callable[[BenchConfig], dict[str, Any]]] = {
     "rollout": bench_rollout,
     "rewards": bench_rewards,
     "critic": bench_critic,
-    "grpo": bench_grpo,
+    "rl": bench_rl,
     "evaluate": bench_evaluate,
     "metrics": bench_metrics,
     "prepare": bench_prepare,
     "tabs": bench_tabs,
 }
 
-OWN_DEFAULTS = {"rollout": (256, 3), "grpo": (256, 1), "evaluate": (256, 1)}
+OWN_DEFAULTS = {"rollout": (256, 3), "rl": (256, 1), "evaluate": (256, 1)}
 """Batch and repeats of the figures where they are not 16 and 5."""
 
 

@@ -27,8 +27,8 @@ from mgen.evaluation.measure import MetricOptions, PieceSet, measure
 from mgen.models.transformer import load_policy, new_policy
 from mgen.music.metrics import METRICS
 from mgen.notes import Notes
+from mgen.rl.loop import PolicyGradient
 from mgen.rl.prompt_mix import PromptMix
-from mgen.rl.trainer import MusicTrainer
 from mgen.sampling.decoding import Decoding
 from mgen.sampling.rollout import sample
 from mgen.sampling.systems import sample_completions
@@ -48,7 +48,8 @@ from mgen.workflows.bench_measure import (
     vocabulary,
     wait,
 )
-from mgen.workflows.finetune import DEFAULT_JUDGES, FinetuneConfig
+from mgen.workflows.finetune import FinetuneConfig
+from mgen.workflows.judge_options import DEFAULT_JUDGES
 from mgen.workflows.pretrain import PretrainConfig
 from mgen.workflows.run_judges import available_judges
 from rewards.bands import fit_bands
@@ -165,51 +166,29 @@ def bench_rollout(config: BenchConfig) -> dict[str, Any]:
     return result | _bound(model, 2, speed.dtype) | {"speed": speed.reason, "ours_float32": ours(None)}
 
 
-NOTES = 70  # of a completion of `bench_grpo`
-_PARTS = {"_generate": "sampling", "_calculate_rewards": "judging", "_train_discriminator": "discriminator"}
-_PARTS |= {"_reference_logps": "reference", "_prepare_inputs": "inputs"}
+NOTES = 70  # of a completion of `bench_rl`
 
 
 class _StepTimer(TrainerCallback):  # type: ignore[misc]
-    """Seconds of the last step and of the trainer's methods in it, by their names in `_PARTS`."""
+    """Seconds of the last step of a trainer."""
 
     def __init__(self) -> None:
-        self.spent: dict[str, float] = {}
         self.began = self.total = 0.0
 
-    def watch(self, trainer: GRPOTrainer) -> None:
-        for name in _PARTS:
-            if method := getattr(trainer, name, None):
-                setattr(trainer, name, partial(self._time, _PARTS[name], method))
-        trainer.add_callback(self)
-
-    def _time(self, part: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        began = time.perf_counter()
-        out = method(*args, **kwargs)
-        wait()
-        self.spent[part] = self.spent.get(part, 0.0) + time.perf_counter() - began
-        return out
-
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self.spent, self.began = {}, time.perf_counter()
+        self.began = time.perf_counter()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         wait()
         self.total = time.perf_counter() - self.began
 
-    def split(self) -> dict[str, float]:
-        """Seconds of each part; `update` is all that follows the inputs: loss, gradients, optimizer."""
-        parts = dict(self.spent)
-        inputs = parts.pop("inputs")
-        return parts | {"update": self.total - inputs, "other": inputs - sum(parts.values())}
 
-
-def bench_grpo(config: BenchConfig) -> dict[str, Any]:
+def bench_rl(config: BenchConfig) -> dict[str, Any]:
     """Completions/s of a whole step of `mgen finetune` with its judges, for completions of about 70 notes; reference: a
     step of TRL's GRPOTrainer in float32 with `generate`, the same rules and style critic, and no discriminator.
 
-    `seconds` and `seconds_rival` are those of one step, `split` the parts of ours. The policy has learned little but
-    the grammar, and the style critic is untrained.
+    `seconds` and `seconds_rival` are those of one step, `split` the parts of ours; ours takes two epochs of updates,
+    TRL one. The policy has learned little but the grammar, and the style critic is untrained.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -223,14 +202,10 @@ def bench_grpo(config: BenchConfig) -> dict[str, Any]:
         for part in (policy, corpus.remi):
             part.save_pretrained(folder / "policy")
         common: dict[str, Any] = {
-            "per_device_train_batch_size": config.batch,
             "num_generations": min(8, config.batch),
             "max_completion_length": min(round(NOTES * per_note), config.context - 32),
             "max_steps": 2,  # the first one warms up
-            "save_strategy": "no",
-            "logging_strategy": "no",
             "report_to": [],
-            "disable_tqdm": True,
         }
         options = FinetuneConfig(
             policy=str(folder / "policy"),
@@ -238,7 +213,8 @@ def bench_grpo(config: BenchConfig) -> dict[str, Any]:
             out=str(folder / "run"),
             judges=[judge for judge in DEFAULT_JUDGES if not judge.startswith("style")],
             prompt_tokens=[8, 24],
-            prompts=config.batch,
+            completions=config.batch,
+            minibatch=min(128, config.batch),
             speed=config.speed,
             **common,
         )
@@ -247,49 +223,58 @@ def bench_grpo(config: BenchConfig) -> dict[str, Any]:
         real, _, on_grid = prompts.real_target(256)
         bands, style = fit_bands(real, on_grid), untrained_style_model(real)
         judges = available_judges(options, prompts, bands).judges
-        weights = [options.weights()[name] for name in judges] + [1.0]
+        (folder / "run" / "checkpoints").mkdir(parents=True)
         splits: list[dict[str, float]] = []
 
         def ours() -> float:
             found = available_judges(options, prompts, bands)
-            judges = found.judges
-            judges["style"] = StyleCritic(style, target)
-            options.reward_weights = weights
             policy, remi = load_policy(folder / "policy")
-            reference, _ = load_policy(folder / "policy")
-            trainer = MusicTrainer(
+            loop = PolicyGradient(
                 policy,
-                reference,
+                load_policy(folder / "policy")[0],
                 remi,
-                trl_rewards(judges, remi),
+                found.judges | {"style": StyleCritic(style, target)},
+                options.weights() | {"style": 1.0},
+                prompts,
                 options,
-                prompts.dataset(options.prompts),
-                kl_weight=options.kl_weight,
+                options.training_arguments(),
                 discriminator=found.discriminator,
             )
-            timer = _run_timed(trainer)
-            splits.append(timer.split())
-            return config.batch / timer.total
-
-        plain = {"bf16": False, "gradient_checkpointing": False, "generation_kwargs": {"use_cache": True}}
+            loop.train()
+            splits.append(loop.seconds)
+            return config.batch / loop.seconds["step"]
 
         def stock() -> float:
             kept = {name: judge for name, judge in judges.items() if name != "realism"}
             policy, remi = load_policy(folder / "policy")
+            plain = {"bf16": False, "gradient_checkpointing": False, "generation_kwargs": {"use_cache": True}}
+            quiet = {"save_strategy": "no", "logging_strategy": "no", "disable_tqdm": True}
             trainer = GRPOTrainer(
                 model=policy,
                 reward_funcs=trl_rewards({**kept, "style": StyleCritic(style, target)}, remi),
-                args=GRPOConfig(str(folder / "stock"), beta=0.04, **plain, **common),
-                train_dataset=prompts.dataset(options.prompts),
+                args=GRPOConfig(
+                    str(folder / "stock"),
+                    beta=0.04,
+                    per_device_train_batch_size=config.batch,
+                    **plain,
+                    **quiet,
+                    **common,
+                ),
+                train_dataset=prompts.dataset(config.batch),
                 processing_class=remi.tokenizer(),
             )
-            return config.batch / _run_timed(trainer).total
+            timer = _StepTimer()
+            trainer.add_callback(timer)
+            trainer.remove_callback(PrinterCallback)  # stdout is for the result
+            trainer.train()
+            return config.batch / timer.total
 
         what = f"completions/s, a step of {config.batch} completions of {options.max_completion_length} tokens"
         result = compare(f"{what}; reference: TRL's GRPOTrainer", ours, stock, config.repeats)
     split = {part: statistics.median(one[part] for one in splits) for part in splits[0]}
+    step = split.pop("step")
     seconds = {f"seconds{end}": config.batch / result[key] for end, key in (("", "ours"), ("_rival", "rival"))}
-    return result | seconds | {"split": split, "split_share": 1 - split["other"] * result["ours"] / config.batch}
+    return result | seconds | {"split": split, "split_share": sum(split.values()) / step}
 
 
 def _grammatical_policy(config: BenchConfig, corpus: Corpus, steps: int = 40) -> PreTrainedModel:
@@ -304,15 +289,6 @@ def _grammatical_policy(config: BenchConfig, corpus: Corpus, steps: int = 40) ->
         optimizer.step()
         optimizer.zero_grad()
     return policy
-
-
-def _run_timed(trainer: GRPOTrainer) -> _StepTimer:
-    """Trains; returns the times of the last step."""
-    timer = _StepTimer()
-    timer.watch(trainer)
-    trainer.remove_callback(PrinterCallback)  # stdout is for the result
-    trainer.train()
-    return timer
 
 
 def bench_evaluate(config: BenchConfig) -> dict[str, Any]:

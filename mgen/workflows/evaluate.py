@@ -278,8 +278,8 @@ def _low_cost_names(words: Sequence[str], tuned: Path | None, judges: Path | Non
 
 
 def is_finetuned(folder: Path) -> bool:
-    """Whether the folder is a run of `mgen finetune`."""
-    return (folder / RUN_FILE).is_file() and read_facts(folder)["command"] == "finetune"
+    """Whether the folder is a run of `mgen finetune` or `mgen grpo`."""
+    return (folder / RUN_FILE).is_file() and read_facts(folder)["command"] in ("finetune", "grpo")
 
 
 def _load_model(folder: Path, config: EvaluateConfig, corpus: Corpus) -> PreTrainedModel:

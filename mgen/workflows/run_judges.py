@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -25,21 +25,16 @@ from mgen.runs.checkpoints import replace_folder
 from mgen.runs.judges import (
     BANDS_FILE,
     JUDGES_FILE,
-    REALISM_FOLDER,
-    REALISM_TOKENS_FOLDER,
     build_judges,
     weak_judges,
 )
 from mgen.runs.metrics import Progress
 from mgen.runs.run import Run
+from mgen.workflows.judge_options import DISCRIMINATORS, JudgeOptions
 from mgen.workflows.judges import JUDGES
 from rewards import REWARDS
 from rewards.bands import Bands, fit_bands, load_bands, save_bands
 
-if TYPE_CHECKING:
-    from mgen.workflows.finetune import FinetuneConfig
-
-DISCRIMINATORS = {"realism": REALISM_FOLDER, "realism_tokens": REALISM_TOKENS_FOLDER}  # judge -> folder in the run
 BAND_PIECES = 512  # real excerpts from which the bands are measured
 CHECK_BATCH = 1_000_000  # number of the batch on which judges are compared: no other draw has it
 
@@ -77,9 +72,19 @@ class RunJudges:
 
 
 def prepare_judges(
-    config: FinetuneConfig, prompts: PromptMix, reference: PreTrainedModel, run: Run, progress: Progress
+    config: JudgeOptions,
+    prompts: PromptMix,
+    reference: PreTrainedModel,
+    run: Run,
+    progress: Progress,
+    pieces: int,
+    kl_weight: float | None = None,
 ) -> RunJudges:
     """Builds the judges of a run; before its first checkpoint, also warms up the discriminators and checks them all.
+
+    Args:
+        pieces: in a batch of the discriminators' warm-up, of each side.
+        kl_weight: of an objective in nats, whose fixed point is reported; None for another objective.
 
     Raises:
         MgenError: No judge is left.
@@ -87,13 +92,13 @@ def prepare_judges(
     found = available_judges(config, prompts, run_bands(config, prompts, run))
     for name, reason in found.left_out.items():
         progress(f"judge {name} is left out: {reason}")
-    if found.discriminator is not None:
-        progress(describe_fixed_point(config, config.weights()))
+    if found.discriminator is not None and kl_weight is not None:
+        progress(describe_fixed_point(config, kl_weight))
     if run.last_checkpoint() is not None:
         found.leave_out(weak_judges(run.folder))
         return found
     if found.discriminator is not None:
-        warm_up(found.discriminator, reference, prompts, config, progress)
+        warm_up(found.discriminator, reference, prompts, config, progress, pieces)
     if config.check_pieces:
         reasons = check_judges(found.judges, config, prompts, reference, run, progress)
         for name, reason in reasons.items():
@@ -104,7 +109,7 @@ def prepare_judges(
 
 def check_judges(
     judges: Mapping[str, Judge],
-    config: FinetuneConfig,
+    config: JudgeOptions,
     prompts: PromptMix,
     reference: PreTrainedModel,
     run: Run,
@@ -123,7 +128,7 @@ def check_judges(
     of_real, of_samples = (
         {name: judged(name, one, notes).score for name, one in judges.items()} for notes in (real, samples)
     )
-    aucs = judge_aucs(of_real, of_samples, works, seed=config.seed)
+    aucs = judge_aucs(of_real, of_samples, works, seed=prompts.seed)
     each = ", ".join(f"{name} {auc.value:.2f} [{auc.low:.2f}, {auc.high:.2f}]" for name, auc in aucs.items())
     progress(f"AUC of {n} real pieces above {n} samples of the policy: {each}")
     kept = {spec.name for spec in config.judge_specs() if spec.keep}
@@ -139,7 +144,7 @@ def check_judges(
     return reasons
 
 
-def run_bands(config: FinetuneConfig, prompts: PromptMix, run: Run) -> Bands:
+def run_bands(config: JudgeOptions, prompts: PromptMix, run: Run) -> Bands:
     """The bands of the rules: those of `config.bands`, or measured on real music and stored with the run."""
     if not any(name in REWARDS for name in config.weights()):
         return Bands()
@@ -152,7 +157,7 @@ def run_bands(config: FinetuneConfig, prompts: PromptMix, run: Run) -> Bands:
     return load_bands(path)
 
 
-def available_judges(config: FinetuneConfig, prompts: PromptMix, bands: Bands) -> RunJudges:
+def available_judges(config: JudgeOptions, prompts: PromptMix, bands: Bands) -> RunJudges:
     """Builds the judges.
 
     Raises:
@@ -164,9 +169,9 @@ def available_judges(config: FinetuneConfig, prompts: PromptMix, bands: Bands) -
         return FeatureDiscriminator(config.discriminator_options(FeatureDiscriminatorOptions), against)
 
     def realism_tokens() -> TokenDiscriminator:
-        network = SequenceCritic.new(remi, config.policy, label="real", seed=config.seed, speed=speed)
+        network = SequenceCritic.new(remi, config.policy, label="real", seed=prompts.seed, speed=speed)
         return TokenDiscriminator(
-            network, config.discriminator_options(TokenDiscriminatorOptions), against, config.seed
+            network, config.discriminator_options(TokenDiscriminatorOptions), against, prompts.seed
         )
 
     judges, left_out = build_judges(
@@ -183,18 +188,17 @@ def available_judges(config: FinetuneConfig, prompts: PromptMix, bands: Bands) -
     return found
 
 
-def describe_fixed_point(config: FinetuneConfig, weights: Mapping[str, float]) -> str:
+def describe_fixed_point(config: JudgeOptions, kl_weight: float) -> str:
     """One line on the optimum of discriminator and KL."""
-    if not config.kl_in_return:
-        return "discriminator: with the objective grpo its ratio is one score among others, without a known fixed point"
+    weights = config.weights()
     weight = sum(weights[name] for name in DISCRIMINATORS if name in weights)
-    reference, real = fixed_point(config.realism_against, weight, config.kl_weight)
-    held = "" if config.kl_weight else "; no KL holds the policy, only small steps"
+    reference, real = fixed_point(config.realism_against, weight, kl_weight)
+    held = "" if kl_weight else "; no KL holds the policy, only small steps"
     twice = ""
     if not config.transfer_share and "style" in weights:
         twice = f"; real music is {config.target} only, so the judge style asks for {config.target} a second time"
     return (
-        f"discriminator against {config.realism_against} samples, realism {weight:g}, kl_weight {config.kl_weight:g}: "
+        f"discriminator against {config.realism_against} samples, realism {weight:g}, kl_weight {kl_weight:g}: "
         f"fixed point reference^{reference:.2f} x real^{real:.2f}, shifted by the other judges{held}{twice}"
     )
 
@@ -203,11 +207,12 @@ def warm_up(
     discriminator: DiscriminatorTrainer,
     reference: PreTrainedModel,
     prompts: PromptMix,
-    config: FinetuneConfig,
+    config: JudgeOptions,
     progress: Progress,
+    pieces: int,
 ) -> None:
     """Trains the discriminator on samples of the frozen policy."""
-    rounds, pieces = config.realism_warm_up, config.per_device_train_batch_size
+    rounds = config.realism_warm_up
     dtype = torch.bfloat16 if config.bf16 else None
     metrics = discriminator.warm_up(lambda n, batch: prompts.sampled(reference, n, batch, dtype), rounds, pieces)
     numbers = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())

@@ -1,0 +1,148 @@
+"""Checks of a policy during training on held-out prompts, by measures that give no reward.
+
+New classifiers are trained at each check, so what the discriminator of the run has learned does not matter: their AUC
+between real music of the target style and the completions is what the run is to lower, and it decides which weights are
+kept. Reward does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from mgen.corpus.shards import Corpus
+from mgen.encoding.remi import Remi
+from mgen.errors import MgenError
+from mgen.music.metrics import loop_rate
+from mgen.notes import Notes
+from mgen.sampling.decoding import Decoding
+from mgen.sampling.prompts import Prompts, draw_prompts
+from mgen.sampling.rollout import sample
+from mgen.stats.graded import graded, nats
+
+NOTES = 36  # notes of an excerpt: at this length AUCs of small policies are far from 0.5 and from 1
+COLD = 0.5  # temperature at which loops are measured too
+PATIENCE = 2  # checks in a row that are worse than the start, after which a run ends
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Prompts of a split that is not trained on, and real music of the target style.
+
+    Attributes:
+        prompts: prompt type -> prompts.
+        real: prompts of the target style with their real continuations.
+        completion_tokens: longest completion.
+        dtype: of matrix products in sampling.
+    """
+
+    prompts: Mapping[str, Prompts]
+    real: Prompts
+    remi: Remi
+    completion_tokens: int
+    dtype: torch.dtype | None = None
+
+    @classmethod
+    def of(
+        cls,
+        corpus: Corpus,
+        target: str,
+        pieces: int,
+        prompt_tokens: int,
+        completion_tokens: int,
+        seed: int,
+        dtype: torch.dtype | None = None,
+    ) -> Guard:
+        """Draws prompts of both types from valid, the same ones at every call.
+
+        Raises:
+            MgenError: Valid has no music of the target style that is long enough.
+        """
+        drawn = {}
+        for prompt_type in ("continuation", "transfer"):
+            rng = np.random.default_rng([seed, 4])  # the same for both: real music is that of `continuation`
+            try:
+                drawn[prompt_type] = draw_prompts(
+                    corpus, "valid", prompt_type, pieces, prompt_tokens, completion_tokens, target, rng
+                )
+            except MgenError:
+                if prompt_type == "continuation":
+                    raise
+        return cls(drawn, drawn["continuation"], corpus.remi, completion_tokens, dtype)
+
+    def check(self, policy: PreTrainedModel) -> dict[str, float]:
+        """Measures a policy.
+
+        Returns:
+            `guard/TYPE/auc`, of real music against completions by `NOTES` notes, with the ends of its interval
+            (`/auc_low`, `/auc_high`); `guard/TYPE/notes`, notes until AUC 0.75; `guard/TYPE/whole`, share of
+            completions without broken tokens; `guard/TYPE/loops` and `guard/TYPE/cold_loops`, share of loops at
+            temperature 1 and `COLD`; `guard/evidence`, mean nats of evidence in `NOTES` notes over the types. A value
+            that cannot be measured, for lack of notes, is left out.
+        """
+        found: dict[str, float] = {}
+        evidence = []
+        real = self.real.real(self.remi)
+        for prompt_type, prompts in self.prompts.items():
+            notes = self._sampled(policy, prompts, 1.0)
+            metre = prompt_type == "continuation"
+            lengths = (12, 24, NOTES)
+            test = graded(real, notes, self.real.work, prompts.work, lengths=lengths, metre=metre)
+            auc, until = test.auc[NOTES], test.until[0.75]
+            measured = {
+                "auc": auc.value,
+                "auc_low": auc.low,
+                "auc_high": auc.high,
+                "notes": until.value,
+                "whole": float((notes.n_broken == 0).mean()),
+                "loops": float(np.nanmean(loop_rate(notes))),
+                "cold_loops": float(np.nanmean(loop_rate(self._sampled(policy, prompts, COLD)))),
+            }
+            found |= {f"guard/{prompt_type}/{name}": value for name, value in measured.items() if np.isfinite(value)}
+            if np.isfinite(auc.value):
+                evidence.append(nats(auc, test.pieces[NOTES]).value)
+        return found | ({"guard/evidence": float(np.mean(evidence))} if evidence else {})
+
+    def _sampled(self, policy: PreTrainedModel, prompts: Prompts, temperature: float) -> Notes:
+        ids = prompts.ids.tolist()
+        generator = torch.Generator(policy.device).manual_seed(0)
+        decoding = Decoding(temperature, max_new_tokens=self.completion_tokens)
+        ends = self.remi.eos_id, self.remi.pad_id
+        completions = sample(policy, ids, decoding, *ends, generator, dtype=self.dtype).lists()[0]
+        return Notes.from_completions(ids, completions, self.remi)
+
+
+def is_best(checks: Sequence[Mapping[str, float]]) -> bool:
+    """Whether the last check has the least evidence of all; the first check, of the start, does not count."""
+    evidence = [check.get("guard/evidence", np.inf) for check in checks]
+    return (
+        len(evidence) > 1 and evidence[-1] == min(evidence[1:]) and evidence.index(evidence[-1], 1) == len(checks) - 1
+    )
+
+
+def only_worse(checks: Sequence[Mapping[str, float]]) -> bool:
+    """Whether each AUC of the last `PATIENCE` checks is above the interval of that of the start."""
+    ends = {key: value for key, value in (checks[0] if checks else {}).items() if key.endswith("/auc_high")}
+    last = checks[1:][-PATIENCE:]
+    return (
+        bool(ends)
+        and len(last) == PATIENCE
+        and all(check.get(key.removesuffix("_high"), 0.0) > end for check in last for key, end in ends.items())
+    )
+
+
+def describe(check: Mapping[str, float]) -> str:
+    """A check in a few words."""
+    parts = []
+    for prompt_type in ("continuation", "transfer"):
+        known = {key.split("/")[2]: value for key, value in check.items() if key.startswith(f"guard/{prompt_type}/")}
+        if "auc" in known:
+            parts.append(
+                f"{prompt_type} AUC {known['auc']:.2f} [{known['auc_low']:.2f}, {known['auc_high']:.2f}] by {NOTES} "
+                f"notes, {known['whole']:.0%} whole, loops {known['loops']:.0%}"
+            )
+    return "; ".join(parts) or f"not measured: too few completions have {NOTES} notes"
