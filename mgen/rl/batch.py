@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from mgen.sampling.grammar import GrammarMask
@@ -14,18 +15,16 @@ from mgen.sampling.grammar import GrammarMask
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """B prompts, padded on the left to P tokens, and their completions, padded on the right to T."""
+    """B prompts with completions of at most T tokens; all padding is on the right, where a causal model ignores it."""
 
-    ids: Tensor  # (B, P + T) int64
-    attended: Tensor  # (B, P + T) bool, False on padding
+    prompts: Sequence[Sequence[int]]  # B token id lists
+    completions: Sequence[Sequence[int]]  # B token id lists
+    ids: Tensor  # (B, L) int64, prompts with their completions
+    completion_ids: Tensor  # (B, T) int64
     mask: Tensor  # (B, T) bool, True on tokens of the completion
+    start: Tensor  # (B,) int64, tokens of the prompt
     temperature: Tensor  # (B,) float32, of the policy that sampled
     group: Tensor  # (B,) int64, completions of one prompt share it
-
-    @property
-    def completion_ids(self) -> Tensor:
-        """(B, T), padded on the right."""
-        return self.ids[:, -self.mask.shape[1] :]
 
     @property
     def warm(self) -> Tensor:
@@ -40,31 +39,41 @@ def collate(
     group_size: int,
     pad_id: int,
     device: torch.device | str = "cpu",
+    pad_to: tuple[int, int] = (0, 0),
 ) -> Batch:
-    """The batch of B prompts, those of a group next to each other, with a completion of at least one token each."""
-    width, length = max(map(len, prompts)), max(map(len, completions))
-    ids = torch.full((len(prompts), width + length), pad_id)
-    attended = torch.zeros(ids.shape, dtype=torch.bool)
-    for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
-        place = slice(width - len(prompt), width + len(completion))
-        ids[row, place] = torch.tensor([*prompt, *completion])
-        attended[row, place] = True
-    group = torch.arange(len(prompts)) // group_size
-    return Batch(*(part.to(device) for part in (ids, attended, attended[:, width:], temperature, group)))
+    """The batch of B prompts, those of a group next to each other, with a completion of at least one token each.
+
+    Args:
+        pad_to: least L and T, for a compiled model, which needs one shape.
+    """
+    rows = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
+    ids = torch.full((len(rows), max(pad_to[0], *map(len, rows))), pad_id)
+    completion_ids = torch.full((len(rows), max(pad_to[1], *map(len, completions))), pad_id)
+    mask = torch.zeros(completion_ids.shape, dtype=torch.bool)
+    for number, (row, completion) in enumerate(zip(rows, completions, strict=True)):
+        ids[number, : len(row)] = torch.tensor(row)
+        completion_ids[number, : len(completion)] = torch.tensor(completion)
+        mask[number, : len(completion)] = True
+    start, group = torch.tensor([len(prompt) for prompt in prompts]), torch.arange(len(rows)) // group_size
+    parts = (part.to(device) for part in (ids, completion_ids, mask, start, temperature, group))
+    return Batch(prompts, completions, *parts)
 
 
 def token_logprobs(model: PreTrainedModel, batch: Batch, rows: Tensor, grammar: GrammarMask | None = None) -> Tensor:
     """(R, T) log-probabilities, in nats, of the completions `rows` (R,) of a batch; 0 where masked; with gradient.
 
     Args:
-        model: read at the temperature of each completion.
+        model: causal; read at the temperature of each completion.
         grammar: if it was sampled with: the probabilities are of the tokens that it allows.
     """
-    ids, mask, length = batch.ids[rows], batch.mask[rows], batch.mask.shape[1]
-    attended = batch.attended[rows].long()
-    logits = model(input_ids=ids, attention_mask=attended, logits_to_keep=length + 1).logits[:, :-1].float()
-    logits = logits / batch.temperature[rows][:, None, None]
+    ids, mask, start = batch.ids[rows], batch.mask[rows], batch.start[rows]
+    skipped = int(batch.start.min()) - 1  # positions before that of the first logits that are needed
+    logits = model(input_ids=ids, logits_to_keep=ids.shape[1] - skipped).logits[:, :-1].float()
+    if not (temperature := batch.temperature[rows]).eq(1).all():
+        logits = logits / temperature[:, None, None]
     if grammar is not None:
-        logits = logits.masked_fill(~grammar.after(ids)[:, -length - 1 : -1], -torch.inf)
-    chosen = logits.gather(-1, ids[:, -length:, None])[..., 0] - logits.logsumexp(-1)
-    return torch.where(mask, chosen, 0.0)
+        logits = logits.masked_fill(~grammar.after(ids)[:, skipped:-1], -torch.inf)
+    targets = ids[:, skipped + 1 :]
+    found = -cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+    place = (start - 1 - skipped)[:, None] + torch.arange(mask.shape[1], device=ids.device)
+    return torch.where(mask, found.gather(1, place.clamp(max=found.shape[1] - 1)), 0.0)

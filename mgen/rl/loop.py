@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +59,7 @@ from mgen.sampling.decoding import Decoding
 from mgen.sampling.grammar import GrammarMask
 from mgen.sampling.rollout import sample
 
+PROBE = 32  # completions on which the KL of a step is measured
 FIRST_PHASE = 1_000_000  # number of its first batch: no step has it
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -104,7 +105,7 @@ class PolicyGradient:
         trained = sum(weights[name] for name in (discriminator.discriminators if discriminator else ()))
         if discriminator is not None and trained and quantile is None:
             check_weights(discriminator.against, trained, options.kl_weight)
-        self.accelerator = Accelerator(cpu=args.use_cpu, mixed_precision="bf16" if args.bf16 else "no")
+        self.accelerator = Accelerator(cpu=args.use_cpu, mixed_precision="no")  # autocast is here, not in the model
         self.remi, self.judges, self.weights, self.prompts = remi, dict(judges), dict(weights), prompts
         self.options, self.args, self.discriminator, self.quantile = options, args, discriminator, quantile
         self.guard, self.guard_steps, self.warn = guard, guard_steps, warn
@@ -237,17 +238,9 @@ class PolicyGradient:
     def _judge(self, batch: Batch) -> Scored:
         """The scores of all judges."""
         began = time.perf_counter()
-        scored = Scored.by(self.judges, self._notes(batch))
+        scored = Scored.by(self.judges, Notes.from_completions(batch.prompts, batch.completions, self.remi))
         self._count("judge", began)
         return scored
-
-    def _notes(self, batch: Batch) -> Notes:
-        width = batch.ids.shape[1] - batch.mask.shape[1]
-        prompts = [
-            row[keep].tolist() for row, keep in zip(batch.ids[:, :width], batch.attended[:, :width], strict=True)
-        ]
-        completions = [row[keep].tolist() for row, keep in zip(batch.completion_ids, batch.mask, strict=True)]
-        return Notes.from_completions(prompts, completions, self.remi)
 
     def _compare_with_reference(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(B, T) log-probabilities under the policy that sampled, and their differences to those of the reference."""
@@ -258,19 +251,24 @@ class PolicyGradient:
         return policy, log_ratio
 
     @torch.no_grad()
-    def _logprobs(self, model: PreTrainedModel, batch: Batch) -> Tensor:
-        """(B, T), computed by all processes together."""
-        every = torch.arange(len(batch.ids), device=self.device)
+    def _logprobs(
+        self, model: PreTrainedModel, batch: Batch, rows: Tensor | None = None, exact: bool = False
+    ) -> Tensor:
+        """(R, T) of all completions or of some, computed by all processes together; `exact`: in float32."""
+        every = torch.arange(len(batch.ids), device=self.device) if rows is None else rows
         own = every[self.accelerator.process_index :: self.accelerator.num_processes]
-        with self.accelerator.autocast():
+        with self._autocast(exact):
             parts = [
-                token_logprobs(model, batch, rows, self.grammar) for rows in torch.split(own, self.options.device_batch)
+                token_logprobs(model, batch, part, self.grammar) for part in torch.split(own, self.options.device_batch)
             ]
         found = torch.cat(parts)
         if self.accelerator.num_processes == 1:
             return found
-        gathered = gather_object([*zip(own.tolist(), found.cpu(), strict=True)])
-        return torch.stack([row for _, row in sorted(gathered, key=lambda pair: pair[0])]).to(self.device)
+        gathered = dict(gather_object([*zip(own.tolist(), found.cpu(), strict=True)]))
+        return torch.stack([gathered[row] for row in every.tolist()]).to(self.device)
+
+    def _autocast(self, exact: bool = False) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None and not exact)
 
     def _advantages(self, batch: Batch, scored: Scored, types: Sequence[str], log_ratio: Tensor) -> dict[str, Tensor]:
         began = time.perf_counter()
@@ -295,6 +293,11 @@ class PolicyGradient:
     def _update(self, batch: Batch, advantages: Tensor, before: Tensor) -> float:
         """Some epochs of minibatches; returns how far they moved the policy, in nats per completion."""
         began = time.perf_counter()
+        # In bf16 the rounding of the log-probabilities alone would be some .02 nats.
+        warm = torch.nonzero(batch.warm)[:, 0]
+        probe = warm[:: max(len(warm) // PROBE, 1)]
+        start = self._logprobs(self.policy, batch, probe, exact=True)
+        began = self._count("logprobs", began)
 
         def loss(logprobs: Tensor, rows: Tensor) -> Tensor:
             return clipped_loss(logprobs, before[rows], advantages[rows], batch.mask[rows], self.options.clip)
@@ -303,8 +306,7 @@ class PolicyGradient:
         for rows in minibatches(len(batch.ids), self.options.minibatch, self.options.epochs, seed):
             self._descend(batch, rows, loss)
         began = self._count("update", began)
-        warm = batch.warm
-        growth = float(kl_between(self._logprobs(self.policy, batch)[warm], before[warm], batch.mask[warm]))
+        growth = float(kl_between(self._logprobs(self.policy, batch, probe, exact=True), start, batch.mask[probe]))
         self._count("logprobs", began)
         return growth
 
@@ -323,7 +325,7 @@ class PolicyGradient:
         for place, part in enumerate(parts):
             last = place == len(parts) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                with self.accelerator.autocast():
+                with self._autocast():
                     logprobs = token_logprobs(self.model, batch, part, self.grammar)
                 value = loss(logprobs, part)
                 if not torch.isfinite(value):
@@ -373,7 +375,7 @@ class PolicyGradient:
             rows = best_rows(total, n)
             gained.append(total[rows].mean() - total.mean())
             prompts += heads
-            completions += [batch.completion_ids[row][batch.mask[row]].tolist() for row in rows.tolist()]
+            completions += [batch.completions[row] for row in rows]
         batch = collate(prompts, completions, torch.ones(count), 1, self.remi.pad_id, self.device)
         for some in minibatches(count, max(self.options.minibatch // 4, 1), 1, self.options.seed):
             self._descend(batch, some, lambda logprobs, part: likelihood_loss(logprobs, batch.mask[part]))
