@@ -21,6 +21,7 @@ COMMANDS = {
     "critic": "train and calibrate a style critic",
     "finetune": "policy gradient against rewards and critics",
     "grpo": "the same by GRPO as published, with the trainer of TRL",
+    "ablate": "a grid of fine-tuning runs in one table",
     "card": "reward cards: what a judge measures, what it costs, what fools it; bands of the rules",
     "generate": "sample MIDI files from a model",
     "evaluate": "compare models, or a folder, with real music; report.html",

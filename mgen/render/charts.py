@@ -6,6 +6,7 @@ A drawing carries classes; the page that shows it has the colours. None needs a 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from mgen.errors import MgenError
 from mgen.stats.intervals import Bounded, is_known
 
-SERIES = 6  # colours and dashes
+SERIES = 6  # colours; later series are dashed
+INKS = ("#0b6e75", "#b4531f", "#6b4aa0", "#8a6d00", "#a8316e", "#55524b")  # of a chart in a file
 
 _POINTS = 240  # of a curve; longer ones are averaged in equal bins
 _BINS = 36  # of a distribution
@@ -199,11 +201,34 @@ def curve_svg(curve: Curve) -> str:
             parts.append(f'<text x="{x(tick):.1f}" y="{height - bottom + 16}" text-anchor="middle">{tick:,g}</text>')
     parts.append(f'<text x="{width - right}" y="{height - 3}" text-anchor="end">{escape(curve.across)}</text>')
     for i, (at, of) in enumerate(series.values()):
-        parts.append(f'<g class="s{i % SERIES}">{"".join(_strokes(at, of, x, y))}</g>')
+        dashed = " dashed" if i >= SERIES else ""
+        parts.append(f'<g class="s{i % SERIES}{dashed}">{"".join(_strokes(at, of, x, y))}</g>')
     words = "; ".join(f"{name} from {of[0]:.3g} to {of[-1]:.3g}" for name, (_, of) in series.items() if len(of))
     return figure(
         width, height, f"{curve.title}{_in(curve.unit)}, {curve.across} {x0:g} to {x1:g}: {words}", "".join(parts)
     )
+
+
+def standalone_svg(curve: Curve) -> str:
+    """`curve_svg` as a file: with colours, and the name of each series in its colour below the chart."""
+    drawn = curve_svg(curve)
+    box = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', drawn)
+    assert box is not None
+    width, height, line = float(box[1]), float(box[2]), 15
+    style = (
+        "text{font:12px sans-serif;fill:#333}.grid{stroke:#ddd}polyline{fill:none;stroke-width:1.6}"
+        ".dashed polyline{stroke-dasharray:5 3}"
+    )
+    names = ""
+    for i, ink in enumerate(INKS):
+        style += f".s{i} polyline{{stroke:{ink}}}.s{i} circle,text.s{i}{{fill:{ink}}}"
+    for i, name in enumerate(curve.series):
+        shown = f"{escape(name)}{' (dashed)' if i >= SERIES else ''}"
+        names += f'<text class="s{i % SERIES}" x="48" y="{height + line * (i + 1):g}">{shown}</text>'
+    taller = f'viewBox="0 0 {width:g} {height + line * (len(curve.series) + 1):g}" xmlns="http://www.w3.org/2000/svg"'
+    drawn = drawn.replace(box[0], taller, 1)
+    begin = drawn.index(">") + 1
+    return drawn[:begin] + f"<style>{style}</style>" + drawn[begin:].replace("</svg>", f"{names}</svg>")
 
 
 def swatches(curve: Curve) -> list[tuple[str, int]]:

@@ -56,18 +56,19 @@ class Guard:
         completion_tokens: int,
         seed: int,
         dtype: torch.dtype | None = None,
+        split: str = "valid",
     ) -> Guard:
-        """Draws prompts of both types from valid, the same ones at every call.
+        """Draws prompts of both types from a split, the same ones at every call.
 
         Raises:
-            MgenError: Valid has no music of the target style that is long enough.
+            MgenError: The split has no music of the target style that is long enough.
         """
         drawn = {}
         for prompt_type in ("continuation", "transfer"):
             rng = np.random.default_rng([seed, 4])  # the same for both: real music is that of `continuation`
             try:
                 drawn[prompt_type] = draw_prompts(
-                    corpus, "valid", prompt_type, pieces, prompt_tokens, completion_tokens, target, rng
+                    corpus, split, prompt_type, pieces, prompt_tokens, completion_tokens, target, rng
                 )
             except MgenError:
                 if prompt_type == "continuation":

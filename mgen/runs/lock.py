@@ -17,6 +17,19 @@ from mgen.errors import MgenError
 LOCK = ".lock"
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether another process trains in a run folder now; False where there are no locks, or no folder."""
+    if not (folder / LOCK).is_file():
+        return False
+    try:
+        held = lock_run(folder)
+    except MgenError:
+        return True
+    if held is not None:
+        held.close()
+    return False
+
+
 def lock_run(folder: Path) -> IO[str] | None:
     """Locks a run folder for this process, until the returned file is closed; None where there are no locks.
 

@@ -1,0 +1,26 @@
+"""Run a grid of fine-tuning runs, with seeds as a dimension: one table, one figure.
+
+    mgen ablate --config configs/ablations/laptop.yaml --policy runs/base/model
+    --critic runs/critic/model --corpus corpus --out runs/ablation
+
+The same command resumes, and may run on several machines that share the output folder.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mgen.cli.options import Output, parse, print_result, to_stderr
+from mgen.workflows.ablate import AblationConfig, run_ablation, table
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the grid; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    # The file of `--config` is the grid, not the options of this command.
+    words = ["--grid" + word[len("--config") :] if word.split("=")[0] == "--config" else word for word in words]
+    config, output = parse(words, AblationConfig, Output, doc=__doc__)
+    results = run_ablation(config, to_stderr)
+    return print_result(f"{table(results)}\n{Path(config.out) / 'table.md'}", results, output.json)
