@@ -100,8 +100,8 @@ class Guard:
                 "auc_high": auc.high,
                 "notes": until.value,
                 "whole": float((notes.n_broken == 0).mean()),
-                "loops": float(np.nanmean(loop_rate(notes))),
-                "cold_loops": float(np.nanmean(loop_rate(self._sampled(policy, prompts, COLD)))),
+                "loops": _loops(notes),
+                "cold_loops": _loops(self._sampled(policy, prompts, COLD)),
             }
             found |= {f"guard/{prompt_type}/{name}": value for name, value in measured.items() if np.isfinite(value)}
             if np.isfinite(auc.value):
@@ -115,6 +115,12 @@ class Guard:
         ends = self.remi.eos_id, self.remi.pad_id
         completions = sample(policy, ids, decoding, *ends, generator, dtype=self.dtype).lists()[0]
         return Notes.from_completions(ids, completions, self.remi)
+
+
+def _loops(notes: Notes) -> float:
+    """The loop rate of the pieces with enough notes; NaN without any."""
+    rates = loop_rate(notes)
+    return float(rates[np.isfinite(rates)].mean()) if np.isfinite(rates).any() else float("nan")
 
 
 def is_best(checks: Sequence[Mapping[str, float]]) -> bool:

@@ -149,7 +149,7 @@ class _Measure:
         self.dtype = choose_speed("auto", "cpu").dtype
         lengths = max(grid.recipe.get("prompt_tokens", [24])), grid.recipe.get("max_completion_length", 192)
         self.guard = Guard.of(corpus, self.target, config.pieces, *lengths, 0, self.dtype, split="test")
-        self.critic = StyleCritic.from_pretrained(config.critic)
+        self.critic = StyleCritic.from_pretrained(config.critic, corpus.remi)
         self.start, self.remi = load_policy(config.policy)
 
     def stored(self, model: Path, path: Path) -> dict[str, float]:
