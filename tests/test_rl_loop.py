@@ -324,3 +324,11 @@ def test_rewards_that_never_differ_stop_the_run_at_step_3(musical_policy, remi, 
     lines, equal = train(allow_equal_rewards=True)
     assert equal == [1.0] * 4
     assert [line.split(":")[0] for line in lines if "equal rewards" in line] == ["  step 3"]
+
+
+def test_shuffled_advantages_teach_nothing(musical_policy, remi, tmp_path):
+    loop = loop_of(musical_policy, remi, tmp_path, shuffled=True)
+    loop.train()
+    rewards = logged(loop, "reward")
+    assert np.mean(rewards[-5:]) < np.mean(rewards[:3]) + 0.3  # a run with true rewards gains more
+    assert logged(loop, "policy/kl")[-1] > 0.01

@@ -288,6 +288,9 @@ class PolicyGradient:
             cold_judges=self.options.cold_judges,
             quantile=quantile,
         )
+        if self.options.shuffled:
+            order = next(minibatches(len(types), len(types), 1, self.options.seed + self.state.global_step))
+            parts = {name: part if name == "kl" else part[order.to(part.device)] for name, part in parts.items()}
         self._count("advantages", began)
         return parts
 

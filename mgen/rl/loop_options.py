@@ -59,6 +59,11 @@ class LoopOptions:
         least=0,
     )
     distil_of: int = option(8, "Completions of a prompt of the first phase.", least=2)
+    shuffled: bool = option(
+        False,
+        "A control: the advantages of the judges are dealt out at random among the completions. What such a run changes, "
+        "and the KL that it costs, is noise.",
+    )
     dominant_share: float = option(
         0.8, "Share of the advantage above which, for 5 steps, a judge is reported.", least=0.5, most=1
     )
