@@ -39,7 +39,7 @@ class Prompts:
 
 def loop_of(policy, remi, folder, judges=None, weights=None, prompts=None, parts=None, **options):
     """A loop with small defaults; `parts` are arguments of the loop, `options` those of `LoopOptions`."""
-    given = {"completions": 32, "minibatch": 32, "max_completion_length": 24, "max_steps": 25, "save_steps": 100}
+    given = {"completions": 32, "grammar": False, "minibatch": 32, "max_completion_length": 24, "max_steps": 25, "save_steps": 100}
     given |= {"learning_rate": 3e-3, "kl_step": 0.0, "epochs": 1, "average": 0.0, "kl_weight": 0.0, "seed": 1}
     settings = LoopOptions(**{**given, **options})
     settings.check_loop()

@@ -66,14 +66,28 @@ def token_logprobs(model: PreTrainedModel, batch: Batch, rows: Tensor, grammar: 
         model: causal; read at the temperature of each completion.
         grammar: if it was sampled with: the probabilities are of the tokens that it allows.
     """
+    return read(model, batch, rows, grammar)[0]
+
+
+def read(
+    model: PreTrainedModel, batch: Batch, rows: Tensor, grammar: GrammarMask | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """As `token_logprobs`, and (R, T) log-probabilities that the model itself gives to all allowed tokens together.
+
+    The second is None without a grammar.
+    """
     ids, mask, start = batch.ids[rows], batch.mask[rows], batch.start[rows]
     skipped = int(batch.start.min()) - 1  # positions before that of the first logits that are needed
     logits = model(input_ids=ids, logits_to_keep=ids.shape[1] - skipped).logits[:, :-1].float()
+    targets = ids[:, skipped + 1 :]
+    place = (start - 1 - skipped)[:, None] + torch.arange(mask.shape[1], device=ids.device)
+    place = place.clamp(max=targets.shape[1] - 1)
+    allowed = None
     if not (temperature := batch.temperature[rows]).eq(1).all():
         logits = logits / temperature[:, None, None]
     if grammar is not None:
+        total = logits.logsumexp(-1)
         logits = logits.masked_fill(~grammar.after(ids)[:, skipped:-1], -torch.inf)
-    targets = ids[:, skipped + 1 :]
+        allowed = torch.where(mask, (logits.logsumexp(-1) - total).gather(1, place), 0.0)
     found = -cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
-    place = (start - 1 - skipped)[:, None] + torch.arange(mask.shape[1], device=ids.device)
-    return torch.where(mask, found.gather(1, place.clamp(max=found.shape[1] - 1)), 0.0)
+    return torch.where(mask, found.gather(1, place), 0.0), allowed

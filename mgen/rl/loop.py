@@ -33,7 +33,7 @@ from mgen.errors import MgenError
 from mgen.judgement import Judge
 from mgen.notes import Notes
 from mgen.rl.advantages import Quantile, Scored, quantile_scores, token_advantages
-from mgen.rl.batch import Batch, collate, token_logprobs
+from mgen.rl.batch import Batch, collate, read, token_logprobs
 from mgen.rl.discriminator import DiscriminatorTrainer, check_weights
 from mgen.rl.distillation import best_rows, likelihood_loss
 from mgen.rl.guard import Guard, describe, is_best, only_worse
@@ -330,8 +330,10 @@ class PolicyGradient:
             last = place == len(parts) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
                 with self._autocast():
-                    logprobs = token_logprobs(self.model, batch, part, self.grammar)
+                    logprobs, allowed = read(self.model, batch, part, self.grammar)
                 value = loss(logprobs, part)
+                if allowed is not None:
+                    value = value - self.options.grammar_weight * allowed.sum() / len(part)
                 if not torch.isfinite(value):
                     raise MgenError(
                         f"the loss is {'not a number' if torch.isnan(value) else 'infinite'}; {self._slower}"

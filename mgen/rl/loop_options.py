@@ -17,7 +17,10 @@ class LoopOptions:
     num_generations: int = option(8, "Completions per prompt: a group, whose mean is the baseline.", least=2)
     max_completion_length: int = option(192, "Most tokens in a completion.", least=1)
     grammar: bool = option(
-        False, "Sample only tokens that the grammar allows; loss and KL are of the same distribution."
+        True, "Sample only tokens that the grammar allows; loss and KL are of the same distribution."
+    )
+    grammar_weight: float = option(
+        1.0, "grammar: weight of -log P(allowed tokens) in the loss, so that the policy needs no mask later.", least=0
     )
     learning_rate: float = option(5e-5, "Of the first step; then steered by kl_step.", above=0)
     kl_step: float = option(
@@ -61,8 +64,8 @@ class LoopOptions:
     distil_of: int = option(8, "Completions of a prompt of the first phase.", least=2)
     shuffled: bool = option(
         False,
-        "A control: the advantages of the judges are dealt out at random among the completions. What such a run changes, "
-        "and the KL that it costs, is noise.",
+        "A control: the advantages of the judges are dealt out at random among the completions. What such a run "
+        "changes, and the KL that it costs, is noise.",
     )
     dominant_share: float = option(
         0.8, "Share of the advantage above which, for 5 steps, a judge is reported.", least=0.5, most=1
