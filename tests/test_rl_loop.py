@@ -39,7 +39,14 @@ class Prompts:
 
 def loop_of(policy, remi, folder, judges=None, weights=None, prompts=None, parts=None, **options):
     """A loop with small defaults; `parts` are arguments of the loop, `options` those of `LoopOptions`."""
-    given = {"completions": 32, "grammar": False, "minibatch": 32, "max_completion_length": 24, "max_steps": 25, "save_steps": 100}
+    given = {
+        "completions": 32,
+        "grammar": False,
+        "minibatch": 32,
+        "max_completion_length": 24,
+        "max_steps": 25,
+        "save_steps": 100,
+    }
     given |= {"learning_rate": 3e-3, "kl_step": 0.0, "epochs": 1, "average": 0.0, "kl_weight": 0.0, "seed": 1}
     settings = LoopOptions(**{**given, **options})
     settings.check_loop()
@@ -58,7 +65,9 @@ def logged(loop, key):
     return [line[key] for line in loop.state.log_history if key in line]
 
 
-@pytest.mark.parametrize("options", [{}, {"grammar": True, "epochs": 2, "average": 0.5, "max_steps": 40}])
+@pytest.mark.parametrize(
+    "options", [{}, {"grammar": True, "grammar_weight": 0.01, "epochs": 2, "average": 0.5, "max_steps": 40}]
+)
 def test_it_learns_what_is_rewarded(options, musical_policy, remi, tmp_path):
     loop = loop_of(musical_policy, remi, tmp_path, **options)
     loop.train()

@@ -25,6 +25,7 @@ class Batch:
     start: Tensor  # (B,) int64, tokens of the prompt
     temperature: Tensor  # (B,) float32, of the policy that sampled
     group: Tensor  # (B,) int64, completions of one prompt share it
+    allowed: Tensor | None = None  # (B, L, V) bool, tokens that the grammar allows after each, if it was sampled with
 
     @property
     def warm(self) -> Tensor:
@@ -39,11 +40,13 @@ def collate(
     group_size: int,
     pad_id: int,
     device: torch.device | str = "cpu",
+    grammar: GrammarMask | None = None,
     pad_to: tuple[int, int] = (0, 0),
 ) -> Batch:
     """The batch of B prompts, those of a group next to each other, with a completion of at least one token each.
 
     Args:
+        grammar: if it was sampled with.
         pad_to: least L and T, for a compiled model, which needs one shape.
     """
     rows = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
@@ -55,23 +58,20 @@ def collate(
         completion_ids[number, : len(completion)] = torch.tensor(completion)
         mask[number, : len(completion)] = True
     start, group = torch.tensor([len(prompt) for prompt in prompts]), torch.arange(len(rows)) // group_size
-    parts = (part.to(device) for part in (ids, completion_ids, mask, start, temperature, group))
-    return Batch(prompts, completions, *parts)
+    parts = [part.to(device) for part in (ids, completion_ids, mask, start, temperature, group)]
+    return Batch(prompts, completions, *parts, None if grammar is None else grammar.after(parts[0]))
 
 
-def token_logprobs(model: PreTrainedModel, batch: Batch, rows: Tensor, grammar: GrammarMask | None = None) -> Tensor:
+def token_logprobs(model: PreTrainedModel, batch: Batch, rows: Tensor) -> Tensor:
     """(R, T) log-probabilities, in nats, of the completions `rows` (R,) of a batch; 0 where masked; with gradient.
 
-    Args:
-        model: causal; read at the temperature of each completion.
-        grammar: if it was sampled with: the probabilities are of the tokens that it allows.
+    A causal model is read at the temperature of each completion, and among the tokens that the grammar allows if it was
+    sampled with.
     """
-    return read(model, batch, rows, grammar)[0]
+    return read(model, batch, rows)[0]
 
 
-def read(
-    model: PreTrainedModel, batch: Batch, rows: Tensor, grammar: GrammarMask | None = None
-) -> tuple[Tensor, Tensor | None]:
+def read(model: PreTrainedModel, batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor | None]:
     """As `token_logprobs`, and (R, T) log-probabilities that the model itself gives to all allowed tokens together.
 
     The second is None without a grammar.
@@ -85,9 +85,9 @@ def read(
     allowed = None
     if not (temperature := batch.temperature[rows]).eq(1).all():
         logits = logits / temperature[:, None, None]
-    if grammar is not None:
+    if batch.allowed is not None:
         total = logits.logsumexp(-1)
-        logits = logits.masked_fill(~grammar.after(ids)[:, skipped:-1], -torch.inf)
+        logits = logits.masked_fill(~batch.allowed[rows][:, skipped:-1], -torch.inf)
         allowed = torch.where(mask, (logits.logsumexp(-1) - total).gather(1, place), 0.0)
     found = -cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
     return torch.where(mask, found.gather(1, place), 0.0), allowed

@@ -232,9 +232,14 @@ class PolicyGradient:
         )
         removed = (rollout.removed.sum(1) / rollout.mask.sum(1)).tolist()
         rows = sorted(gather_object([*zip(own, rollout.lists()[0], removed, strict=True)]))
-        batch = collate(prompts, [ids for _, ids, _ in rows], temperature, n, self.remi.pad_id, self.device)
+        batch = self._collate(prompts, [ids for _, ids, _ in rows], temperature, n)
         self._count("sample", began)
         return batch, float(np.mean([share for *_, share in rows]))
+
+    def _collate(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], temperature: Tensor, n: int
+    ) -> Batch:
+        return collate(prompts, completions, temperature, n, self.remi.pad_id, self.device, self.grammar)
 
     def _judge(self, batch: Batch) -> Scored:
         """The scores of all judges."""
@@ -259,9 +264,7 @@ class PolicyGradient:
         every = torch.arange(len(batch.ids), device=self.device) if rows is None else rows
         own = every[self.accelerator.process_index :: self.accelerator.num_processes]
         with self._autocast(exact):
-            parts = [
-                token_logprobs(model, batch, part, self.grammar) for part in torch.split(own, self.options.device_batch)
-            ]
+            parts = [token_logprobs(model, batch, part) for part in torch.split(own, self.options.device_batch)]
         found = torch.cat(parts)
         if self.accelerator.num_processes == 1:
             return found
@@ -330,7 +333,7 @@ class PolicyGradient:
             last = place == len(parts) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
                 with self._autocast():
-                    logprobs, allowed = read(self.model, batch, part, self.grammar)
+                    logprobs, allowed = read(self.model, batch, part)
                 value = loss(logprobs, part)
                 if allowed is not None:
                     value = value - self.options.grammar_weight * allowed.sum() / len(part)
@@ -382,7 +385,7 @@ class PolicyGradient:
             gained.append(total[rows].mean() - total.mean())
             prompts += heads
             completions += [batch.completions[row] for row in rows]
-        batch = collate(prompts, completions, torch.ones(count), 1, self.remi.pad_id, self.device)
+        batch = self._collate(prompts, completions, torch.ones(count), 1)
         for some in minibatches(count, max(self.options.minibatch // 4, 1), 1, self.options.seed):
             self._descend(batch, some, lambda logprobs, part: likelihood_loss(logprobs, batch.mask[part]))
         self.average = copy_weights(self.policy)
