@@ -58,8 +58,11 @@ def collate(
         completion_ids[number, : len(completion)] = torch.tensor(completion)
         mask[number, : len(completion)] = True
     start, group = torch.tensor([len(prompt) for prompt in prompts]), torch.arange(len(rows)) // group_size
-    parts = [part.to(device) for part in (ids, completion_ids, mask, start, temperature, group)]
-    return Batch(prompts, completions, *parts, None if grammar is None else grammar.after(parts[0]))
+    ids, completion_ids, mask, start, temperature, group = (
+        part.to(device) for part in (ids, completion_ids, mask, start, temperature, group)
+    )
+    allowed = None if grammar is None else grammar.after(ids)
+    return Batch(prompts, completions, ids, completion_ids, mask, start, temperature, group, allowed)
 
 
 def token_logprobs(model: PreTrainedModel, batch: Batch, rows: Tensor) -> Tensor:
@@ -68,13 +71,13 @@ def token_logprobs(model: PreTrainedModel, batch: Batch, rows: Tensor) -> Tensor
     A causal model is read at the temperature of each completion, and among the tokens that the grammar allows if it was
     sampled with.
     """
-    return read(model, batch, rows)[0]
+    return read(model, batch, rows, allowed=False)[0]
 
 
-def read(model: PreTrainedModel, batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+def read(model: PreTrainedModel, batch: Batch, rows: Tensor, allowed: bool = True) -> tuple[Tensor, Tensor | None]:
     """As `token_logprobs`, and (R, T) log-probabilities that the model itself gives to all allowed tokens together.
 
-    The second is None without a grammar.
+    The second is None if it is not asked for, or without a grammar.
     """
     ids, mask, start = batch.ids[rows], batch.mask[rows], batch.start[rows]
     skipped = int(batch.start.min()) - 1  # positions before that of the first logits that are needed
@@ -82,12 +85,13 @@ def read(model: PreTrainedModel, batch: Batch, rows: Tensor) -> tuple[Tensor, Te
     targets = ids[:, skipped + 1 :]
     place = (start - 1 - skipped)[:, None] + torch.arange(mask.shape[1], device=ids.device)
     place = place.clamp(max=targets.shape[1] - 1)
-    allowed = None
+    mass = None
     if not (temperature := batch.temperature[rows]).eq(1).all():
         logits = logits / temperature[:, None, None]
     if batch.allowed is not None:
-        total = logits.logsumexp(-1)
+        total = logits.logsumexp(-1) if allowed else None
         logits = logits.masked_fill(~batch.allowed[rows][:, skipped:-1], -torch.inf)
-        allowed = torch.where(mask, (logits.logsumexp(-1) - total).gather(1, place), 0.0)
+        if total is not None:
+            mass = torch.where(mask, (logits.logsumexp(-1) - total).gather(1, place), 0.0)
     found = -cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
-    return torch.where(mask, found.gather(1, place), 0.0), allowed
+    return torch.where(mask, found.gather(1, place), 0.0), mass
