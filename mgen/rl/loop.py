@@ -60,6 +60,7 @@ from mgen.sampling.decoding import Decoding
 from mgen.sampling.grammar import GrammarMask
 from mgen.sampling.rollout import sample
 
+DISTILLED = 32  # completions per update of the first phase
 PROBE = 32  # completions on which the KL of a step is measured
 FIRST_PHASE = 1_000_000  # number of its first batch: no step has it
 
@@ -310,7 +311,7 @@ class PolicyGradient:
             return clipped_loss(logprobs, before[rows], advantages[rows], batch.mask[rows], self.options.clip)
 
         seed = self.options.seed + 1_000_003 * self.state.global_step
-        for rows in minibatches(len(batch.ids), self.options.minibatch, self.options.epochs, seed):
+        for rows in minibatches(len(batch.ids), self.options.minibatch or len(batch.ids), self.options.epochs, seed):
             self._descend(batch, rows, loss)
         began = self._count("update", began)
         growth = float(kl_between(self._logprobs(self.policy, batch, probe, exact=True), start, batch.mask[probe]))
@@ -386,7 +387,7 @@ class PolicyGradient:
             prompts += heads
             completions += [batch.completions[row] for row in rows]
         batch = self._collate(prompts, completions, torch.ones(count), 1)
-        for some in minibatches(count, max(self.options.minibatch // 4, 1), 1, self.options.seed):
+        for some in minibatches(count, DISTILLED, 1, self.options.seed):
             self._descend(batch, some, lambda logprobs, part: likelihood_loss(logprobs, batch.mask[part]))
         self.average = copy_weights(self.policy)
         self._say(f"first phase: the best of {n} after {count} prompts, {np.mean(gained):.2f} nats above the mean")

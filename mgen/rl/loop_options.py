@@ -11,8 +11,8 @@ from mgen.options import option
 class LoopOptions:
     """How a policy is sampled, updated and held."""
 
-    max_steps: int = option(40, "Steps; each samples new completions.", least=1)
-    save_steps: int = option(10, "Steps between checkpoints.", least=1)
+    max_steps: int = option(120, "Steps; each samples new completions.", least=1)
+    save_steps: int = option(20, "Steps between checkpoints.", least=1)
     completions: int = option(256, "Completions per step, over all processes.", least=2)
     num_generations: int = option(8, "Completions per prompt: a group, whose mean is the baseline.", least=2)
     max_completion_length: int = option(192, "Most tokens in a completion.", least=1)
@@ -22,17 +22,20 @@ class LoopOptions:
     grammar_weight: float = option(
         1.0, "grammar: weight of -log P(allowed tokens) in the loss, so that the policy needs no mask later.", least=0
     )
-    learning_rate: float = option(5e-5, "Of the first step; then steered by kl_step.", above=0)
+    learning_rate: float = option(3e-5, "Of the first step; then steered by kl_step.", above=0)
     kl_step: float = option(
-        0.1, "Nats per piece that a step is to move the policy; the learning rate follows. 0: it stays.", least=0
+        0.005,
+        "Nats per piece that a step is to move the policy; the learning rate follows. Smaller steps, and more of them, "
+        "spend less KL on the noise of the gradient. 0: the rate stays.",
+        least=0,
     )
-    epochs: int = option(2, "Passes over the completions of a step.", least=1)
-    minibatch: int = option(128, "Completions per update, over all processes.", least=1)
+    epochs: int = option(1, "Passes over the completions of a step.", least=1)
+    minibatch: int = option(0, "Completions per update, over all processes; 0: all of a step.", least=0)
     device_batch: int = option(64, "Completions that a process reads at a time.", least=1)
     clip: float = option(0.2, "Probability ratios are clipped to 1 - clip..1 + clip.", above=0, below=1)
     max_grad_norm: float = option(10.0, "Gradients are clipped to this norm.", above=0)
     average: float = option(
-        0.8, "Decay of the moving average of the weights, which is sampled, saved and kept; 0: none.", least=0, below=1
+        0.95, "Decay of the moving average of the weights, which is sampled, saved and kept; 0: none.", least=0, below=1
     )
     kl_weight: float = option(
         0.5,

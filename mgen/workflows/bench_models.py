@@ -214,7 +214,6 @@ def bench_rl(config: BenchConfig) -> dict[str, Any]:
             judges=[judge for judge in DEFAULT_JUDGES if not judge.startswith("style")],
             prompt_tokens=[8, 24],
             completions=config.batch,
-            minibatch=min(128, config.batch),
             speed=config.speed,
             **common,
         )

@@ -43,7 +43,7 @@ class FinetuneConfig(JudgeOptions, LoopOptions, SampleOptions):
         least=0,
     )
     guard_steps: int = option(
-        10,
+        20,
         "Steps between checks on held-out prompts, by measures that give no reward; the weights of the best check are "
         "kept, and a run that only gets worse ends. 0: no checks, and the last weights are kept.",
         least=0,
