@@ -20,7 +20,7 @@ class LoopOptions:
         True, "Sample only tokens that the grammar allows; loss and KL are of the same distribution."
     )
     grammar_weight: float = option(
-        1.0, "grammar: weight of -log P(allowed tokens) in the loss, so that the policy needs no mask later.", least=0
+        10.0, "grammar: weight of -log P(allowed tokens) in the loss, so that the policy needs no mask later.", least=0
     )
     learning_rate: float = option(3e-5, "Of the first step; then steered by kl_step.", above=0)
     kl_step: float = option(
