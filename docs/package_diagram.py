@@ -25,7 +25,7 @@ ROW, BOX, LEFT = 34, 230, 250  # pixels: height of a row, width of a box, space 
 
 
 def module_name(path: Path) -> str:
-    """`mgen.rl.trainer` for mgen/rl/trainer.py, a path below the root."""
+    """`mgen.rl.loop` for mgen/rl/loop.py, a path below the root."""
     parts = path.with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 

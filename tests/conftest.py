@@ -59,6 +59,14 @@ def tiny_policy(remi):
     return build
 
 
+@pytest.fixture(scope="module")
+def musical_policy(tiny_policy, remi):
+    """A tiny policy that has learned to write notes, so that a reward on notes has something to go by."""
+    from rl_policy import policy_that_writes_notes
+
+    return policy_that_writes_notes(tiny_policy, remi)
+
+
 @pytest.fixture(scope="session")
 def small_corpus(tmp_path_factory):
     """Folder of a prepared corpus: the embedded music, 12 works per collection; read-only."""

@@ -22,7 +22,7 @@ def policy_run(folder, policy, remi, command="finetune", **changes):
         "out": str(folder),
         "output_dir": f"{folder}/checkpoints",
         "target": "jazz",
-        "objective": "kl_in_return",
+        "kl_weight": 0.5,
         "judges": ["style=1", "realism=0.5"],
         "hub_token": "hf_" + "x" * 34,
         "max_steps": 60,

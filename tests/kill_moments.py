@@ -37,14 +37,14 @@ WORDS = {
     "critic": "--corpus {corpus} --input tokens --init {policy} --max_steps 12 --eval_steps 4 --max_tokens 96 "
     "--min_tokens 64 --prompt_tokens 32 --valid_excerpts 64 --test_excerpts 64 --logging_steps 5",
     "finetune": "--corpus {corpus} --policy {policy} --check_pieces 0 --max_steps 5 --save_steps 2 "
-    "--steps_per_generation 3 --max_completion_length 48 --prompt_tokens 32 --prompts 16 "
-    "--per_device_train_batch_size 8 --num_generations 4 --realism_warm_up 1 --warmup_steps 0 "
+    "--completions 8 --minibatch 4 --num_generations 4 --max_completion_length 48 --prompt_tokens 32 "
+    "--guard_steps 2 --guard_pieces 80 --realism_warm_up 1 "
     "--learning_rate 1e-3 --bf16 false --judges grammar=0.25 longest_run=1 "
     "realism=1 --sample_steps 1 --sample_prompts 1 --sample_tokens 16",
     "prefer": "--method dpo --policy {policy} --pairs {pairs} --num_train_epochs 3 --valid_share 0.25 "
     "--learning_rate 3e-3",
 }
-QUIET = " --report_to none --disable_tqdm true --use_cpu true --out {out}"
+QUIET = " --report_to none --use_cpu true --out {out}"
 TIMES = ("seconds", "began", "started", "finished", "_time", "runtime", "per_second")
 NOT_COMPARED = ("training_args.bin", "manifest.json")  # the manifest has hashes of files with times
 

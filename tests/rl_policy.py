@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 from mgen.judgement import Judgement
@@ -22,10 +21,8 @@ def draw(pieces, n):
     return pieces.pieces(range(n)), np.arange(n).astype(str)
 
 
-@pytest.fixture(scope="module")
-def musical_policy(tiny_policy, remi):
+def policy_that_writes_notes(tiny_policy, remi):
     """A tiny policy that has learned to write notes, so that a reward on notes has something to go by."""
-    torch.manual_seed(0)
     policy = tiny_policy()
     names = {name: i for i, name in enumerate(remi.names)}
     generator = np.random.default_rng(0)

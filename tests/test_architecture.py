@@ -89,10 +89,10 @@ def test_imports_point_one_way(path):
 @pytest.mark.parametrize(
     ("module", "line", "wrong"),
     [
-        ("mgen.rl.trainer", "import rewards", ["rewards"]),
-        ("mgen.rl.trainer", "def f():\n    from critics.style import StyleCritic", ["critics.style.StyleCritic"]),
-        ("mgen.rl.trainer", "from mgen import cli", ["mgen.cli"]),
-        ("mgen.rl.trainer", "from ..cli import options", ["mgen.cli.options"]),
+        ("mgen.rl.loop", "import rewards", ["rewards"]),
+        ("mgen.rl.loop", "def f():\n    from critics.style import StyleCritic", ["critics.style.StyleCritic"]),
+        ("mgen.rl.loop", "from mgen import cli", ["mgen.cli"]),
+        ("mgen.rl.loop", "from ..cli import options", ["mgen.cli.options"]),
         ("mgen.music.metrics", "from mgen.stats.intervals import Interval", ["mgen.stats.intervals.Interval"]),
         ("mgen.corpus.insight", "from mgen.evaluation import report", ["mgen.evaluation.report"]),
         ("mgen.evaluation.protocol", "from critics import CRITICS", ["critics.CRITICS"]),
@@ -101,7 +101,7 @@ def test_imports_point_one_way(path):
         ("critics.style", "from rewards.bands import Band", ["rewards.bands.Band"]),
         ("scripts.finetune", "from mgen.rl import credit", ["mgen.rl.credit"]),
         ("mgen.cli.finetune", "import rewards, critics, mgen.notes, numpy", []),
-        ("mgen.rl.trainer", "from .credit import credit\nimport mgen.notes, mgen.sampling", []),
+        ("mgen.rl.loop", "from .credit import credit\nimport mgen.notes, mgen.sampling", []),
     ],
 )
 def test_a_wrong_arrow_is_seen(module, line, wrong):

@@ -33,14 +33,13 @@ def policy(tiny_policy, remi, tmp_path_factory):
 
 
 def words(corpus, policy, critic, out, *judges):
-    options = {"policy": policy, "corpus": corpus, "critic": critic, "out": out, "max_steps": 1, "prompts": 8}
-    options |= {"max_completion_length": 48, "per_device_train_batch_size": 4, "num_generations": 2, "bf16": "false"}
+    options = {"policy": policy, "corpus": corpus, "critic": critic, "out": out, "max_steps": 1, "guard_steps": 0}
+    options |= {"max_completion_length": 48, "completions": 4, "minibatch": 4, "num_generations": 2, "bf16": "false"}
     options |= {
         "prompt_tokens": 16,
         "sample_steps": 0,
         "check_pieces": 0,
         "report_to": "none",
-        "disable_tqdm": "true",
         "use_cpu": "true",
     }
     return [word for key, value in options.items() for word in (f"--{key}", str(value))] + ["--judges", *judges]

@@ -20,7 +20,7 @@ from mgen.errors import MgenError
 from mgen.notes import Notes
 from mgen.runs.judges import judges_of_run
 from mgen.sampling.samples import read_samples
-from mgen.workflows import finetune as finetune_workflow
+from mgen.workflows import policy_run
 from mgen.workflows.finetune import FinetuneConfig
 from mgen.workflows.judges import JUDGES
 from mgen.workflows.run_judges import describe_fixed_point
@@ -60,38 +60,18 @@ def style_critic(small_corpus, base, tmp_path_factory):
     return out / "model"
 
 
-def finetune_words(corpus, base, style_critic, out, objective, steps=2):
+def finetune_words(corpus, base, style_critic, out, steps=2):
     words = ["--policy", str(base), "--corpus", str(corpus), "--critic", str(style_critic), "--out", str(out)]
-    words += [
-        "--objective",
-        objective,
-        "--max_steps",
-        str(steps),
-        "--max_completion_length",
-        "120",
-        "--prompt_tokens",
-        "32",
-    ]
-    words += [
-        "--per_device_train_batch_size",
-        "8",
-        "--num_generations",
-        "4",
-        "--prompts",
-        "16",
-        "--realism_warm_up",
-        "1",
-        "--check_pieces",
-        "0",
-    ]
-    words += ["--save_steps", "1", "--warmup_steps", "0", "--learning_rate", "1e-3", "--bf16", "false", *QUIET]
-    return words if objective == "kl_in_return" else [*words, "--beta", "0.04", "--loss_type", "grpo"]
+    words += ["--max_steps", str(steps), "--max_completion_length", "120", "--prompt_tokens", "32", "--save_steps", "1"]
+    words += ["--completions", "16", "--minibatch", "8", "--num_generations", "4", "--learning_rate", "1e-3"]
+    words += ["--realism_warm_up", "1", "--check_pieces", "0", "--guard_steps", "0", "--bf16", "false"]
+    return [*words, "--report_to", "none"]
 
 
-@pytest.fixture(scope="module", params=["kl_in_return", "grpo"])
-def tuned(request, small_corpus, base, style_critic, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / request.param
-    assert finetune.main(finetune_words(small_corpus, base, style_critic, out, request.param)) == 0
+@pytest.fixture(scope="module")
+def tuned(small_corpus, base, style_critic, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "tuned"
+    assert finetune.main(finetune_words(small_corpus, base, style_critic, out)) == 0
     return out
 
 
@@ -107,7 +87,7 @@ def test_finetuning_moves_weights_and_logs_every_judge(tuned, base):
             assert {f"rewards/{judge}/mean", f"rewards/{judge}/std", f"share/{judge}"} <= line.keys()
         shares = [value for key, value in line.items() if key.startswith("share/")]
         assert abs(sum(shares) - 1) < 1e-5
-        assert {"entropy", "realism/accuracy"} <= line.keys()
+        assert {"policy/kl_step", "grammar/removed", "realism/accuracy"} <= line.keys()
     assert json.loads((tuned / "run.json").read_text())["finished"]
 
 
@@ -125,18 +105,17 @@ def test_a_run_saves_its_discriminator(tuned, remi, demo_pieces):
     np.testing.assert_allclose(discriminator(notes).score, ended, atol=1e-5)
 
 
-@pytest.mark.parametrize("tuned", ["kl_in_return"], indirect=True)
 def test_a_run_killed_after_its_last_checkpoint_ends_as_it_would_have(
     tuned, small_corpus, base, style_critic, tmp_path, monkeypatch
 ):
     """It takes no step more, whose weights would replace the right ones of policy and discriminator."""
-    words = finetune_words(small_corpus, base, style_critic, tmp_path / "run", "kl_in_return")
+    words = finetune_words(small_corpus, base, style_critic, tmp_path / "run")
 
     def power_cut(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(finetune_workflow, "save_discriminators", power_cut)
+        patch.setattr(policy_run, "save_discriminators", power_cut)
         with pytest.raises(KeyboardInterrupt):
             finetune.main(words)
     assert (tmp_path / "run" / "model").is_dir() and not (tmp_path / "run" / "realism").exists()
@@ -150,7 +129,8 @@ def test_a_run_killed_after_its_last_checkpoint_ends_as_it_would_have(
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         facts = json.loads((run / "run.json").read_text())
         for entry in (*lines, facts["last"]):
-            del entry["step_time"]
+            for key in [key for key in entry if key.startswith("seconds/")]:
+                del entry[key]
         records.append((lines, facts["steps"], facts["last"], facts["parameters"]))
     assert records[0] == records[1] and records[0][1] == 2
 
@@ -159,7 +139,7 @@ def test_judges_that_distinguish_nothing_are_left_out_unless_kept(
     small_corpus, base, style_critic, remi, tmp_path, capsys
 ):
     """A policy after 120 steps repeats no pitch for long and breaks the grammar: loops cannot distinguish it."""
-    words = finetune_words(small_corpus, base, style_critic, tmp_path / "run", "kl_in_return", steps=1)
+    words = finetune_words(small_corpus, base, style_critic, tmp_path / "run", steps=1)
     words += ["--check_pieces", "32", "--judges", "style=0.5", "realism=1", "!scale_fit=0.5"]
     assert finetune.main([*words, "length=1"]) == 0
     lines = capsys.readouterr().err.splitlines()
@@ -178,7 +158,7 @@ def test_judges_that_distinguish_nothing_are_left_out_unless_kept(
 
 
 def test_a_run_against_the_reference_does_not_train_the_discriminator(small_corpus, base, style_critic, tmp_path):
-    words = finetune_words(small_corpus, base, style_critic, tmp_path / "run", "kl_in_return")
+    words = finetune_words(small_corpus, base, style_critic, tmp_path / "run")
     words += ["--realism_against", "reference", "--kl_weight", "1", "--realism_warm_up", "2", "--realism_clip", "3"]
     words += ["--realism_gradient_penalty", "0.1", "--realism_spectral_norm", "head"]
     words += ["--judges", "realism=0.5", "realism_tokens=0.5"]
@@ -207,16 +187,15 @@ def test_a_run_against_the_reference_does_not_train_the_discriminator(small_corp
         ({"kl_weight": 0.0}, "reference^0.00 x real^1.00, shifted by the other judges; no KL holds the policy"),
         ({"kl_weight": 1.0, "realism_against": "reference"}, "reference^0.00 x real^1.00, shifted"),
         ({"transfer_share": 0.0}, "asks for jazz a second time"),
-        ({"objective": "grpo", "beta": 0.04}, "without a known fixed point"),
     ],
 )
 def test_a_run_describes_its_fixed_point(options, message):
     config = FinetuneConfig(policy="p", corpus="c", out="o", target="jazz", bf16=False, use_cpu=True, **options)
-    assert message in describe_fixed_point(config, config.weights())
+    assert message in describe_fixed_point(config, config.kl_weight)
 
 
 def test_a_finished_finetuning_says_so(tuned, small_corpus, base, style_critic, capsys):
-    words = finetune_words(small_corpus, base, style_critic, tuned, tuned.name)
+    words = finetune_words(small_corpus, base, style_critic, tuned)
     assert finetune.main(words) == 0
     assert "was finished before" in capsys.readouterr().out
 
@@ -225,18 +204,15 @@ def test_a_finished_finetuning_says_so(tuned, small_corpus, base, style_critic, 
     ("change", "message"),
     [
         (["--judges", "stile=1"], "did you mean 'style'"),
-        (["--objective", "kl_in_return", "--beta", "0.1"], "is for the objective grpo"),
-        (
-            ["--multi_objective_aggregation", "normalize_then_sum"],
-            "divides every judge by its deviation",
-        ),
+        (["--beta", "0.1"], "option 'beta' was removed: mgen grpo, GRPO as published, has it"),
         (["--kl_weight", "1"], r"kl_weight \(1\) must be below the weight of realism \(1\).*try 0.5 or 0"),
         (
             ["--realism_against", "reference", "--realism_warm_up", "4"],
             r"kl_weight \(0.5\) must be the weight of realism \(1\).*try kl_weight 1",
         ),
         (["--realism_against", "reference", "--kl_weight", "1"], r"realism_warm_up \(1\) must be at least 2"),
-        (["--kl_weight", "0", "--max_grad_norm", "0"], r"max_grad_norm \(0.0\) must be above 0 with kl_weight 0"),
+        (["--kl_weight", "0", "--kl_step", "0"], r"kl_step \(0.0\) must be above 0 with kl_weight 0"),
+        (["--max_grad_norm", "0"], r"max_grad_norm \(0.0\) must be above 0"),
         (
             ["--realism_floor", "0.9", "--realism_ceiling", "0.8"],
             r"realism_floor \(0.9\) must be below ceiling \(0.8\)",
@@ -245,11 +221,16 @@ def test_a_finished_finetuning_says_so(tuned, small_corpus, base, style_critic, 
         (["--dominant_share", "0.2"], "between 0.5 and 1"),
         (["--transfer_share", "2"], "between 0 and 1"),
         (["--target", "polka"], "style 'polka': the corpus has jazz, other"),
-        (["--num_generations", "3"], "divisible by num_generations"),
+        (["--num_generations", "3"], r"completions \(16\) must be a multiple of twice num_generations \(3\).*try 18"),
+        (["--minibatch", "32"], r"minibatch \(32\) must be at most completions \(16\)"),
+        (["--cold_share", "0.25"], r"cold_share \(0.25\) and cold_judges \(none\) go together"),
+        (["--cold_share", "0.25", "--cold_judges", "loops"], "cold_judges: loops is not among the judges"),
+        (["--quantile", "1"], r"quantile \(1\) is 0 or at least 2"),
+        (["--guard_pieces", "79"], r"guard_pieces \(79\) must be at least 80"),
     ],
 )
 def test_mistakes_in_finetuning_are_one_line(change, message, small_corpus, base, style_critic, tmp_path):
-    words = [*finetune_words(small_corpus, base, style_critic, tmp_path / "run", "kl_in_return"), *change]
+    words = [*finetune_words(small_corpus, base, style_critic, tmp_path / "run"), *change]
     with pytest.raises(MgenError, match=message) as caught:
         finetune.main(words)
     assert "\n" not in str(caught.value)
@@ -278,7 +259,7 @@ def test_two_processes_end_with_equal_weights(small_corpus, base, style_critic, 
     """Completions are split between processes and judged on both; the discriminators see the same. Nothing may
     drift.
     """
-    words = finetune_words(small_corpus, base, style_critic, tmp_path / "run", "kl_in_return")
+    words = finetune_words(small_corpus, base, style_critic, tmp_path / "run")
     program = tmp_path / "two.py"
     program.write_text(
         textwrap.dedent(
@@ -288,7 +269,7 @@ def test_two_processes_end_with_equal_weights(small_corpus, base, style_critic, 
             from accelerate import PartialState
             from mgen.cli import finetune
             from mgen.cli.main import run
-            from mgen.rl.trainer import MusicTrainer
+            from mgen.rl.loop import PolicyGradient
 
             def digest(state):
                 digests = hashlib.sha256()
@@ -296,7 +277,7 @@ def test_two_processes_end_with_equal_weights(small_corpus, base, style_critic, 
                     digests.update(state[name].detach().numpy().tobytes())
                 return digests.hexdigest()
 
-            trained = MusicTrainer.train
+            trained = PolicyGradient.train
 
             def train(self, *args, **kwargs):
                 out = trained(self, *args, **kwargs)
@@ -306,7 +287,7 @@ def test_two_processes_end_with_equal_weights(small_corpus, base, style_critic, 
                 Path(sys.argv[1], f"rank{rank}").write_text(digest(policy) + " " + digest(critic))
                 return out
 
-            MusicTrainer.train = train
+            PolicyGradient.train = train
             raise SystemExit(run(finetune.main, sys.argv[2:]))
             """
         )
@@ -375,7 +356,6 @@ def test_mistakes_in_generating_are_one_line(change, message, base, tmp_path):
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("tuned", ["kl_in_return"], indirect=True)
 def test_evaluate_measures_models_baselines_and_real_music(small_corpus, base, tuned, tmp_path, capsys):
     models = [f"pretrained={base}", f"runs={base},{base}", f"tuned={tuned / 'model'}"]
     words = ["--model", *models, "--corpus", str(small_corpus), "--out", str(tmp_path / "e")]
@@ -487,15 +467,15 @@ def test_bench_measures_ours_and_the_reference(capsys):
 def test_the_parts_of_a_step_sum_to_its_time(capsys):
     from mgen.cli import bench
 
-    for what in ("grpo", "evaluate", "tokenize"):
+    for what in ("rl", "evaluate", "tokenize"):
         words = [what, "--json", "--batch", "4", "--context", "64", "--repeats", "1", "--files", "8"]
         assert bench.main(words) == 0
         result = json.loads(capsys.readouterr().out)
         assert min(result["ours"], result["rival"]) > 0
-        if what == "grpo":
-            assert sum(result["split"].values()) == pytest.approx(result["seconds"])
-            names = {"sampling", "judging", "discriminator", "reference", "update", "other"}
-            assert result["split"].keys() == names
+        if what == "rl":
+            assert sum(result["split"].values()) == pytest.approx(result["split_share"] * result["seconds"], rel=0.5)
+            names = {"sample", "judge", "logprobs", "advantages", "update", "discriminator"}
+            assert result["split"].keys() >= names and result["split_share"] <= 1
 
 
 def test_samples_are_not_all_alike(base, remi):

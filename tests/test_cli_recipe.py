@@ -13,6 +13,7 @@ from mgen.corpus.demo import write_demo_corpus
 from mgen.errors import MgenError
 from mgen.workflows.critic import CriticConfig
 from mgen.workflows.finetune import FinetuneConfig
+from mgen.workflows.grpo import GrpoConfig
 from mgen.workflows.pretrain import PretrainConfig
 
 pytestmark = pytest.mark.slow
@@ -23,8 +24,8 @@ TINY = {
     "pretrain/tiny": {"context": 128, "max_steps": 2, "eval_steps": 2, "valid_windows": 4, **TRAINING},
     "critic/tiny": {"notes": [24], "pieces": 24, "each": 1},
     "baselines/target_only_tiny": {"context": 128, "max_steps": 1, "eval_steps": 1, "valid_windows": 4, **TRAINING},
-    "finetune/tiny": {"objective": "kl_in_return"},
-    "finetune/tiny_grpo": {"objective": "grpo", "beta": 0.04},
+    "finetune/tiny": {"completions": 4, "minibatch": 4, "guard_steps": 0},
+    "grpo/tiny": {"per_device_train_batch_size": 4, "prompts": 4, "disable_tqdm": True},
     "evaluate/tiny": {
         "n": 32,
         "n_greedy": 0,
@@ -39,15 +40,14 @@ TINY = {
         "samples": 1,
     },
 }
-FINETUNE = {
+JUDGED = {
     "judges": ["grammar=0.25", "style=1"],
     "max_steps": 1,
-    "prompts": 4,
     "prompt_tokens": [16],
     "max_completion_length": 32,
-    "per_device_train_batch_size": 4,
     "num_generations": 2,
-    **TRAINING,
+    "report_to": "none",
+    "use_cpu": True,
 }
 
 
@@ -57,7 +57,7 @@ def tiny_recipe(tmp_path, monkeypatch):
     for name, options in TINY.items():
         path = tmp_path / "configs" / f"{name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(options | (FINETUNE if name.startswith("finetune") else {})))
+        path.write_text(yaml.safe_dump(options | (JUDGED if name in ("finetune/tiny", "grpo/tiny") else {})))
     monkeypatch.setattr(recipe, "CONFIGS", tmp_path / "configs")
 
 
@@ -68,11 +68,11 @@ def test_a_recipe_for_a_style_of_another_name(tiny_recipe, tmp_path, capsys):
     assert recipe.main(["tiny", "--metadata", str(metadata), "--out", str(out)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(out / "report.html")
     assert set(json.loads((out / "corpus" / "corpus.json").read_text())["pieces"]) == {"bach", "other"}
-    for objective in ("kl_in_return", "grpo"):
-        options = yaml.safe_load((out / objective / "config.yaml").read_text())
-        assert (options["target"], options["objective"]) == ("bach", objective)
+    for name, command in (("tuned", "finetune"), ("grpo", "grpo")):
+        assert yaml.safe_load((out / name / "config.yaml").read_text())["target"] == "bach"
+        assert json.loads((out / name / "run.json").read_text())["command"] == command
     metrics = json.loads((out / "evaluation" / "metrics.json").read_text())
-    assert {"pretrained", "kl_in_return", "grpo", "target_only", "real"} <= metrics["rows"].keys()
+    assert {"pretrained", "tuned", "grpo", "target_only", "real"} <= metrics["rows"].keys()
     assert metrics["protocol"]["target"] == "bach"
     # Again: every step is finished.
     before = (out / "grpo" / "run.json").read_text()
@@ -113,18 +113,17 @@ def test_every_step_of_a_recipe_takes_its_options(name, target, small_corpus, mo
     (tmp_path / "evaluation").mkdir()
     (tmp_path / "evaluation" / "report.html").write_text("page")
     assert recipe.run_pipeline(name, ["--style", "jazz=music"], tmp_path, target) == 0
-    types = {"pretrain": PretrainConfig, "critic": CriticConfig, "finetune": FinetuneConfig}
+    types = {"pretrain": PretrainConfig, "critic": CriticConfig, "finetune": FinetuneConfig, "grpo": GrpoConfig}
     types["evaluate"] = evaluate.EvaluateConfig
     parsed = {}
     for command, config, options, folder in steps:
         path = recipe.CONFIGS / (folder or command) / f"{config}.yaml"
         argv = ["--config", str(path), *options]
         parsed[command, config], _ = parse(argv, types[command], Output, doc=f"mgen {command}")
-    assert {command for command, _ in parsed} == set(types)
+    assert {command for command, _ in parsed} == set(types) - ({"grpo"} if name == "demo" else set())
     assert parsed["critic", name].input == "features" and parsed["critic", name].positive == target
-    objectives = {config.out: config.objective for config in parsed.values() if isinstance(config, FinetuneConfig)}
-    wanted = ("kl_in_return",) if name == "demo" else ("kl_in_return", "grpo")
-    assert objectives == {str(tmp_path / objective): objective for objective in wanted}
+    assert parsed["finetune", name].out == str(tmp_path / "tuned")
+    assert name == "demo" or parsed["grpo", name].out == str(tmp_path / "grpo")
     assert parsed["finetune", name].target == parsed["evaluate", name].target == target
     assert parsed["pretrain", f"target_only_{name}"].style == target
     assert (tmp_path / "report.html").read_text() == "page"

@@ -54,9 +54,9 @@ def policy(tiny_policy, remi, tmp_path_factory):
 
 
 def words(corpus, policy, out, *more):
-    options = {"policy": policy, "corpus": corpus, "out": out, "max_steps": 2, "prompts": 8, "prompt_tokens": 16}
-    options |= {"max_completion_length": 48, "per_device_train_batch_size": 4, "num_generations": 2, "bf16": "false"}
-    options |= {"sample_steps": 0, "check_pieces": 0, "report_to": "none", "disable_tqdm": "true", "use_cpu": "true"}
+    options = {"policy": policy, "corpus": corpus, "out": out, "max_steps": 2, "prompt_tokens": 16}
+    options |= {"max_completion_length": 48, "completions": 4, "minibatch": 4, "num_generations": 2, "bf16": "false"}
+    options |= {"sample_steps": 0, "check_pieces": 0, "report_to": "none", "guard_steps": 0, "use_cpu": "true"}
     return [word for key, value in options.items() for word in (f"--{key}", str(value))] + [*more]
 
 

@@ -116,7 +116,7 @@ def test_nothing_of_the_machine_is_in_it(repository):
         "policy": "base",
         "corpus": "corpus",
         "target": "jazz",
-        "objective": "kl_in_return",
+        "kl_weight": 0.5,
         "judges": ["style=1", "realism=0.5"],
         "max_steps": 60,
     }

@@ -137,15 +137,15 @@ def test_pretrained_from_another_architecture_it_is_finetuned_with_realism(
     base = tmp_path / "base" / "model"
     policy, _ = load_policy(base)
     assert policy.config.model_type == family and policy.config.vocab_size == remi.vocab_size
-    options = {"policy": base, "corpus": small_corpus, "out": tmp_path / "run", "max_steps": 2, "prompts": 8}
-    options |= {"prompt_tokens": 16, "max_completion_length": 64, "per_device_train_batch_size": 8}
+    options = {"policy": base, "corpus": small_corpus, "out": tmp_path / "run", "max_steps": 2, "guard_steps": 0}
+    options |= {"prompt_tokens": 16, "max_completion_length": 64, "completions": 8, "minibatch": 8}
     options |= {
         "num_generations": 4,
         "bf16": "false",
         "realism_warm_up": 1,
         "check_pieces": 0,
         "save_steps": 1,
-        **QUIET,
+        **{key: value for key, value in QUIET.items() if key != "disable_tqdm"},
     }
     judges = ["--judges", "realism_tokens=1", "repetition_pitch=0.5"]
     assert finetune.main([*words(options), *judges, "--learning_rate", "1e-3"]) == 0

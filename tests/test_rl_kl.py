@@ -1,4 +1,4 @@
-"""The least KL of a change, by hand and by trying."""
+"""The least KL of a change, by hand and by trying, and the weight of KL above and below its target."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from mgen.rl.kl import kl_efficiency, least_kl
+from mgen.rl.kl import KlBudget, kl_efficiency, least_kl
 
 
 def test_least_kl_by_hand():
@@ -30,3 +30,22 @@ def test_no_policy_with_that_probability_has_less_kl():
     tilted = np.where(event, reference * 0.9 / before, reference * 0.1 / (1 - before))
     best = (tilted * np.log(tilted / reference)).sum()
     assert best == pytest.approx(least_kl(before, 0.9))
+
+
+def test_the_weight_of_kl_rises_above_its_target_and_returns_below_it():
+    budget = KlBudget(0.5, {"continuation": 3.0, "transfer": 0.0})
+    kl = [(3.3, 0.5 * math.exp(0.1)), (6.0, 0.5 * math.exp(0.1) * 1.25), (0.0, 0.5 * math.exp(0.1)), (0.0, 0.5)]
+    for nats, weight in kl:
+        budget.update({"continuation": nats, "transfer": 9.0, "unconditional": 9.0})
+        assert budget.weight("continuation") == pytest.approx(weight)
+    assert budget.weight("transfer") == budget.weight("unconditional") == 0.5
+
+
+def test_a_weight_of_0_rises_too():
+    budget = KlBudget(0.0, {"transfer": 1.0})
+    budget.update({"transfer": 0.9})
+    assert budget.weight("transfer") == 0
+    budget.update({"transfer": 2.0})
+    assert budget.weight("transfer") == pytest.approx(0.05 * 1.25)
+    budget.update({"transfer": 0.5})
+    assert budget.weight("transfer") == pytest.approx(0.05 * 1.25 * 0.8)

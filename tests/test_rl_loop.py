@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from critics_music import SWUNG, toy
-from rl_policy import draw, high_pitches, musical_policy  # noqa: F401
+from rl_policy import draw, high_pitches
 from transformers import AutoModelForCausalLM, TrainingArguments
 
 from critics.realism.token_discriminator import TokenDiscriminator

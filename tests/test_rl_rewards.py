@@ -128,7 +128,7 @@ JUDGES |= {"style": style, "realism": realism, "realism_tokens": realism_tokens}
 
 
 def rewards_of(judge, predicted: bool = False) -> tuple[np.ndarray, torch.Tensor]:
-    """Score and rewards of tokens, as the trainer makes them."""
+    """Score and rewards of tokens, as the loop makes them."""
     judgement = judge(TOY.notes)
     if not hasattr(judge, "prefix_scores"):
         return judgement.score, end_rewards(judgement.score, TOY.lengths)

@@ -244,18 +244,16 @@ def test_finetuning_is_sampled_before_its_first_step_and_ends_with_the_same_weig
     tiny_policy(max_position_embeddings=128).save_pretrained(tmp_path / "policy")
     remi.save_pretrained(tmp_path / "policy")
     base = ["--policy", str(tmp_path / "policy"), "--corpus", str(small_corpus), "--judges", "grammar=1"]
-    base += ["--max_steps", "2", "--max_completion_length", "24", "--prompt_tokens", "16", "--prompts", "8"]
-    base += ["--per_device_train_batch_size", "4", "--num_generations", "2", "--save_steps", "2", "--use_cpu", "true"]
+    base += ["--max_steps", "2", "--max_completion_length", "24", "--prompt_tokens", "16", "--guard_steps", "0"]
+    base += ["--completions", "4", "--minibatch", "4", "--num_generations", "2", "--save_steps", "2"]
     base += [
         "--check_pieces",
         "0",
         "--learning_rate",
         "1e-2",
-        "--warmup_steps",
-        "0",
         "--sample_prompts",
         "2",
-        "--disable_tqdm",
+        "--use_cpu",
         "true",
     ]
     runs = {"silent": ["--report_to", "none"], "sampled": ["--sample_steps", "1"]}

@@ -44,7 +44,7 @@ def test_other_names_are_missing():
     ("call", "arguments", "message"),
     [
         ("pretrain", {"corpus": "c", "out": "o", "max_step": 1}, "mgen.pretrain: no option 'max_step'; did you mean"),
-        ("finetune", {"policy": "p", "corpus": "c", "out": "o", "form": "nats"}, "'form' is now 'objective'"),
+        ("finetune", {"policy": "p", "corpus": "c", "out": "o", "form": "nats"}, "'form' was removed: nats is"),
         (
             "finetune",
             {"policy": "p", "corpus": "c", "out": "o", "kl_weight": -1},
@@ -95,8 +95,9 @@ def test_the_calls_one_after_the_other(small_corpus, tmp_path, capsys):
         "max_steps": 2,
         "max_completion_length": 48,
         "prompt_tokens": [16],
-        "prompts": 8,
-        "per_device_train_batch_size": 4,
+        "completions": 4,
+        "minibatch": 4,
+        "guard_steps": 0,
         "num_generations": 2,
         "realism_warm_up": 1,
         "check_pieces": 0,
