@@ -59,7 +59,7 @@ def test_minibatches_cover_all_and_are_reproducible():
 
     found = draw(3)
     assert [len(rows) for rows in found] == [4, 4, 2] * 2
-    epochs = [sum(found[:3], []), sum(found[3:], [])]
+    epochs = [[row for rows in part for row in rows] for part in (found[:3], found[3:])]
     assert [sorted(rows) for rows in epochs] == [list(range(10))] * 2 and epochs[0] != epochs[1]
     assert draw(3) == found != draw(4)
 
