@@ -202,7 +202,7 @@ def bench_rl(config: BenchConfig) -> dict[str, Any]:
         for part in (policy, corpus.remi):
             part.save_pretrained(folder / "policy")
         common: dict[str, Any] = {
-            "num_generations": min(8, config.batch),
+            "num_generations": min(8, config.batch // 2),
             "max_completion_length": min(round(NOTES * per_note), config.context - 32),
             "max_steps": 2,  # the first one warms up
             "report_to": [],
