@@ -20,4 +20,4 @@ def test_the_loss_is_a_mean_over_tokens():
     loss = likelihood_loss(logprobs, mask)
     loss.backward()
     assert loss.item() == pytest.approx(12 / 4)
-    torch.testing.assert_close(logprobs.grad, -mask / 4)
+    torch.testing.assert_close(logprobs.grad, -mask.float() / 4)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -341,3 +344,48 @@ def test_shuffled_advantages_teach_nothing(musical_policy, remi, tmp_path):
     rewards = logged(loop, "reward")
     assert np.mean(rewards[-5:]) < np.mean(rewards[:3]) + 0.3  # a run with true rewards gains more
     assert logged(loop, "policy/kl")[-1] > 0.01
+
+
+TWO = """
+import os, sys
+from pathlib import Path
+import torch
+from transformers import AutoModelForCausalLM
+from mgen.encoding.remi import Remi
+from rl_policy import high_pitches
+from test_rl_loop import loop_of
+
+folder = Path(sys.argv[1], os.environ.get("RANK", "0"))
+folder.mkdir(parents=True)
+policy = AutoModelForCausalLM.from_pretrained(sys.argv[2])
+options = {"max_steps": 2, "kl_weight": 0.5, "epochs": 2, "minibatch": 16, "device_batch": 3, "learning_rate": 1e-3}
+loop = loop_of(policy, Remi.build(("jazz", "other")), folder, **options)
+loop.train()
+torch.save((loop.policy.state_dict(), loop.steps, loop.accelerator.num_processes), folder / "end.pt")
+if torch.distributed.is_initialized():
+    torch.distributed.destroy_process_group()
+"""
+
+
+def test_two_processes_make_the_same_update_as_one(musical_policy, tmp_path):
+    """Float32, the same completions, minibatches and seeds; only the order of sums differs."""
+    musical_policy.save_pretrained(tmp_path / "start")
+    (tmp_path / "two.py").write_text(TWO)
+    root = Path(__file__).parent
+    env = os.environ | {"ACCELERATE_USE_CPU": "1", "PYTHONPATH": os.pathsep.join([str(root.parent), str(root)])}
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    ended = []
+    for name, words in (("one", []), ("two", launch)):
+        command = [sys.executable, *words, str(tmp_path / "two.py"), str(tmp_path / name), str(tmp_path / "start")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=540, env=env)
+        assert done.returncode == 0, done.stderr[-3000:]
+        ranks = sorted((tmp_path / name).iterdir())
+        ended += [torch.load(folder / "end.pt", weights_only=True) for folder in ranks]
+    (one, steps, _), *others = ended
+    assert [world for *_, world in ended] == [1, 2, 2]
+    for weights, metrics, _ in others:
+        for name, weight in one.items():
+            torch.testing.assert_close(weights[name], weight, atol=1e-5, rtol=0)
+        for own, other in zip(steps, metrics, strict=True):
+            for key in ("reward", "policy/kl", "policy/kl_step", "completions/notes"):
+                assert other[key] == pytest.approx(own[key], abs=1e-4), key
