@@ -15,6 +15,7 @@ from mgen.option_limits import INHERITED
 from mgen.options import as_dict, check_values, from_keywords, option
 from mgen.workflows.critic import CriticConfig
 from mgen.workflows.finetune import FinetuneConfig
+from mgen.workflows.grpo import GrpoConfig
 from mgen.workflows.prefer import PolicyConfig, RewardModelConfig
 from mgen.workflows.pretrain import PretrainConfig
 
@@ -158,7 +159,9 @@ def test_a_value_becomes_that_of_its_option(tmp_path):
     assert options == Limited(context=9, sizes=[3, 4], folder=str(tmp_path))
 
 
-@pytest.mark.parametrize("kind", [PretrainConfig, CriticConfig, FinetuneConfig, PolicyConfig, RewardModelConfig])
+@pytest.mark.parametrize(
+    "kind", [PretrainConfig, CriticConfig, FinetuneConfig, GrpoConfig, PolicyConfig, RewardModelConfig]
+)
 def test_limits_of_inherited_options_allow_their_defaults(kind):
     for entry in fields(kind):
         limits = INHERITED.get(entry.name)
@@ -171,7 +174,7 @@ def test_limits_of_inherited_options_allow_their_defaults(kind):
 def test_every_inherited_limit_is_of_an_option():
     known = {
         entry.name
-        for kind in (PretrainConfig, FinetuneConfig, PolicyConfig, RewardModelConfig)
+        for kind in (PretrainConfig, FinetuneConfig, GrpoConfig, PolicyConfig, RewardModelConfig)
         for entry in fields(kind)
     }
     assert set(INHERITED) <= known
