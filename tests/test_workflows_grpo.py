@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from critics.realism.feature_discriminator import FeatureDiscriminator
 from mgen.cli import grpo
 from mgen.errors import MgenError
+from mgen.workflows import grpo as grpo_workflow
 from mgen.workflows import policy_run
 
 pytestmark = pytest.mark.slow
@@ -28,7 +29,7 @@ def policy(musical_policy, remi, tmp_path_factory):
 
 def words(corpus, policy, out, *more):
     options = {"policy": policy, "corpus": corpus, "out": out, "max_steps": 2, "prompts": 8, "save_steps": 1}
-    options |= {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 64}
+    options |= {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 96}
     options |= {"prompt_tokens": 16, "realism_warm_up": 1, "check_pieces": 0, "sample_steps": 0, "warmup_steps": 0}
     options |= {"learning_rate": 1e-3, "bf16": "false", "report_to": "none", "disable_tqdm": "true", "use_cpu": "true"}
     return [word for key, value in options.items() for word in (f"--{key}", str(value))] + ["--judges", *JUDGES, *more]
@@ -66,22 +67,36 @@ def test_it_saves_the_discriminator_that_it_trained(tuned):
     assert (first["batches"], last["batches"]) == (2, 3)  # after one of warm-up
 
 
-def test_a_run_interrupted_after_a_checkpoint_ends(tuned, small_corpus, policy, tmp_path, monkeypatch):
-    """After its last checkpoint, it takes no further step: the weights are those of an undisturbed run."""
+def power_cut(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("place", ["after the first step", "after the last"])
+def test_a_run_interrupted_after_a_checkpoint_ends_as_it_would_have(
+    place, tuned, small_corpus, policy, tmp_path, monkeypatch
+):
+    """Weights and discriminator are those of an undisturbed run; after its last checkpoint it takes no step more."""
     asked = words(small_corpus, policy, tmp_path / "run")
-
-    def power_cut(*_):
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(policy_run, "save_discriminators", power_cut)
+        if place == "after the last":
+            patch.setattr(policy_run, "save_discriminators", power_cut)
+        else:
+            patch.setattr(grpo_workflow.CompleteCheckpoints, "on_step_begin", cut_in_step_two)
         with pytest.raises(KeyboardInterrupt):
             grpo.main(asked)
-    assert not (tmp_path / "run" / "realism").exists()
+    checkpoints = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert checkpoints == ["checkpoint-1", *(["checkpoint-2"] if place == "after the last" else [])]
     assert grpo.main(asked) == 0
-    expected, found = weights(tuned / "model"), weights(tmp_path / "run" / "model")
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert FeatureDiscriminator.from_pretrained(tmp_path / "run" / "realism").against == "current"
+    for folder, name in (("model", "model"), ("realism", "discriminator")):
+        expected, found = (load_file(run / folder / f"{name}.safetensors") for run in (tuned, tmp_path / "run"))
+        assert all(torch.equal(expected[key], found[key]) for key in expected)
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["finished"] and facts["steps"] == 2
+
+
+def cut_in_step_two(self, args, state, control, **_):
+    if state.global_step == 1:
+        raise KeyboardInterrupt
 
 
 def test_a_finished_run_says_so(tuned, small_corpus, policy, capsys):
