@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import TrainerState
 from trl import GRPOConfig, GRPOTrainer
 
 from mgen.errors import MgenError
@@ -98,6 +100,10 @@ def run_grpo(config: GrpoConfig, progress: Progress | None = None) -> TrainingRe
     last = run.last_checkpoint()
     follow(trainer, start, config, config.seed, progress)
     trainer.add_callback(CompleteCheckpoints(rewards, found.discriminator, last))
+    saved = None if last is None else TrainerState.load_from_json(str(Path(last) / TRAINER_STATE_NAME))
+    if last is not None and saved is not None and saved.global_step >= config.max_steps:
+        # `Trainer` would train one step more
+        return finish(start, found, type(start.policy).from_pretrained(last), saved.global_step)
     trainer.train(resume_from_checkpoint=last)
     return finish(start, found, trainer.accelerator.unwrap_model(trainer.model), trainer.state.global_step)
 
