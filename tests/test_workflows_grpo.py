@@ -65,6 +65,7 @@ def test_it_saves_the_discriminator_that_it_trained(tuned):
         for step in (1, 2)
     )
     assert (first["batches"], last["batches"]) == (2, 3)  # after one of warm-up
+    assert not torch.equal(first["realism"]["coefficients"], last["realism"]["coefficients"])
 
 
 def power_cut(*_, **__):
@@ -84,7 +85,7 @@ def test_a_run_interrupted_after_a_checkpoint_ends_as_it_would_have(
             patch.setattr(grpo_workflow.CompleteCheckpoints, "on_step_begin", cut_in_step_two)
         with pytest.raises(KeyboardInterrupt):
             grpo.main(asked)
-    checkpoints = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    checkpoints = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("checkpoint-*"))
     assert checkpoints == ["checkpoint-1", *(["checkpoint-2"] if place == "after the last" else [])]
     assert grpo.main(asked) == 0
     for folder, name in (("model", "model"), ("realism", "discriminator")):
