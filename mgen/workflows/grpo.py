@@ -103,7 +103,9 @@ def run_grpo(config: GrpoConfig, progress: Progress | None = None) -> TrainingRe
     saved = None if last is None else TrainerState.load_from_json(str(Path(last) / TRAINER_STATE_NAME))
     if last is not None and saved is not None and saved.global_step >= config.max_steps:
         # `Trainer` would train one step more
-        return finish(start, found, type(start.policy).from_pretrained(last), saved.global_step)
+        return finish(
+            start, found, type(start.policy).from_pretrained(last, trust_remote_code=False), saved.global_step
+        )
     trainer.train(resume_from_checkpoint=last)
     return finish(start, found, trainer.accelerator.unwrap_model(trainer.model), trainer.state.global_step)
 
