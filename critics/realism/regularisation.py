@@ -14,6 +14,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from mgen.errors import MgenError
+
 BOUNDED = ("none", "head", "all")
 """Layers whose largest singular value is bounded: none, the last one, every linear layer."""
 
@@ -76,6 +78,8 @@ def bound_spectral_norms(model: PreTrainedModel, which: str, seed: int) -> None:
         raise ValueError(f"spectral_norm '{which}': expected one of {', '.join(BOUNDED)}")
     if which == "none":
         return
+    if which == "all" and any(isinstance(layer, nn.RNNBase) for layer in model.modules()):
+        raise MgenError("spectral_norm all: the matrices of a recurrent layer cannot be bounded; use head or none")
     linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear | Conv1D)]
     layers = linear if which == "all" else [model.score]
     with torch.random.fork_rng():

@@ -20,6 +20,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
+import mgen.models.lstm  # noqa: F401 registers its classes
 from mgen.errors import MgenError
 from mgen.stored import explain_damage, integers, read_json
 

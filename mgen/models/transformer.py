@@ -9,6 +9,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from mgen.encoding.remi import MIDITOK_FILE, Remi
 from mgen.errors import MgenError
+from mgen.models.lstm import LstmConfig
 from mgen.models.pretrained import load_model, stated_context
 
 SIZES: dict[str, dict[str, int]] = {
@@ -121,7 +122,8 @@ def initial_policy(folder: Path | str, corpus: Path | str, remi: Remi, context: 
         context: longest sequence to train on, in tokens.
 
     Raises:
-        MgenError: The folder holds no causal model, a policy of another REMI vocabulary, or one of a shorter context.
+        MgenError: The folder holds no causal model, a policy of another REMI vocabulary, or one of a shorter context
+            (which an LSTM is given, as it has no positions).
     """
     folder = Path(folder)
     if (folder / MIDITOK_FILE).is_file():
@@ -131,6 +133,8 @@ def initial_policy(folder: Path | str, corpus: Path | str, remi: Remi, context: 
         model = load_model(folder, causal_class)
         model.resize_token_embeddings(remi.vocab_size, mean_resizing=False)
         model = _with_special_tokens(model, remi)
+    if isinstance(model.config, LstmConfig) and model.config.max_position_embeddings:
+        model.config.max_position_embeddings = max(model.config.max_position_embeddings, context)
     longest = context_length(model.config)
     if context > longest:
         raise MgenError(f"context ({context}) does not fit that of --init {folder}; give at most {longest}")

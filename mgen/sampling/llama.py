@@ -25,6 +25,8 @@ from transformers.models.llama.modeling_llama import (
     LlamaRotaryEmbedding,
 )
 
+from mgen.sampling.stock import is_unchanged
+
 CPU_CHUNK, GPU_CHUNK = 64, 128  # columns that the cache grows by: as many steps share a CUDA graph
 PROMPT_TOKENS = 1 << 14  # of prompts that are read in one pass, for memory
 
@@ -40,15 +42,8 @@ def is_stock_llama(model: PreTrainedModel) -> bool:
     """
     if type(model) is not LlamaForCausalLM or model.config.rope_parameters["rope_type"] != "default":
         return False
-    modules = list(model.modules())
-    return all(
-        type(module) in _STOCK
-        and not module._forward_hooks
-        and not module._forward_pre_hooks
-        and (not isinstance(module, nn.Linear) or module.bias is None)
-        and ("forward" not in vars(module) or module is model)  # accelerate wraps that of the whole in autocast
-        for module in modules
-    )
+    linear = (module for module in model.modules() if isinstance(module, nn.Linear))
+    return is_unchanged(model, _STOCK) and all(module.bias is None for module in linear)
 
 
 @dataclass(frozen=True, slots=True)

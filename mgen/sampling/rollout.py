@@ -14,6 +14,7 @@ from mgen.errors import MgenError
 from mgen.models.transformer import context_length
 from mgen.sampling.decoding import Decoding, choose, penalise
 from mgen.sampling.llama import LlamaReader, is_stock_llama
+from mgen.sampling.lstm import LstmReader, is_stock_lstm
 
 CHECK_EVERY = 8  # steps between looks at which rows have ended: on a GPU each look waits for it
 WORTH_DROPPING = 0.75  # rows that have ended are dropped when at most this share of the rows goes on
@@ -91,7 +92,7 @@ def sample(
 ) -> Rollout:
     """Continues each prompt until the end token or `max_new_tokens`.
 
-    A stock Llama is read by `LlamaReader`, any other model by its forward method.
+    A stock Llama is read by `LlamaReader`, an LSTM by `LstmReader`, any other model by its forward method.
 
     Args:
         prompts: B token id lists, of any lengths.
@@ -140,7 +141,7 @@ def sample(
             for begin in range(0, count, batch_size):
                 rows = slice(begin, begin + batch_size)
                 _sample_batch(
-                    LlamaReader(model, dtype or model.dtype) if is_stock_llama(model) else PlainReader(model, dtype),
+                    _reader(model, dtype),
                     prompts[rows],
                     None if unguided is None else unguided[rows],
                     decoding,
@@ -160,6 +161,12 @@ def sample(
     return Rollout(
         ids.masked_fill(~mask, pad_id), mask, logprobs.masked_fill(~mask, 0.0), removed.masked_fill(~mask, 0.0)
     )
+
+
+def _reader(model: PreTrainedModel, dtype: torch.dtype | None) -> Reader:
+    if is_stock_llama(model):
+        return LlamaReader(model, dtype or model.dtype)
+    return LstmReader(model, dtype or model.dtype) if is_stock_lstm(model) else PlainReader(model, dtype)
 
 
 def _uniform(count: int, steps: int, generator: torch.Generator | None, seeds: Sequence[int] | None) -> Tensor:
