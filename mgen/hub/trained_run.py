@@ -19,6 +19,7 @@ from transformers.models.auto.modeling_auto import (
 from mgen.corpus.shards import MANIFEST as CORPUS_MANIFEST
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
+from mgen.models.lstm import LstmConfig, LstmForCausalLM, LstmForSequenceClassification
 from mgen.models.pretrained import read_config, stated_context
 from mgen.renames import check_run_folder
 from mgen.runs.checkpoints import MANIFEST, check_manifest
@@ -124,8 +125,14 @@ class TrainedRun:
 
     @property
     def stock(self) -> bool:
-        """Whether classes of `transformers` load it: all but a feature critic."""
+        """Whether the Auto classes of `transformers` load it: all but a feature critic."""
         return self.remi is not None
+
+    @property
+    def registered_by(self) -> str:
+        """Module of mgen to import before the Auto classes load it; empty for an architecture of `transformers`."""
+        own = self.model_config is not None and self.model_config.model_type == LstmConfig.model_type
+        return LstmConfig.__module__ if own else ""
 
     @property
     def vocabulary(self) -> Remi:
@@ -146,7 +153,7 @@ class TrainedRun:
 
     @property
     def architecture(self) -> str:
-        """Class of the model in `transformers`, such as `GPT2LMHeadModel`; empty for a feature critic."""
+        """Class of the model, such as `GPT2LMHeadModel`; empty for a feature critic."""
         return _architecture(self.model_config) if self.model_config else ""
 
     @property
@@ -188,9 +195,9 @@ def _architecture(config: PreTrainedConfig) -> str:
 
 def _kind(model: Path, config: PreTrainedConfig, critic: dict[str, Any]) -> str:
     name = _architecture(config)
-    if name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
+    if name in {LstmForCausalLM.__name__, *MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()}:
         return POLICY
-    if name in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.values():
+    if name in {LstmForSequenceClassification.__name__, *MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.values()}:
         return CRITIC if critic.get("kind") == "style" else REWARD_MODEL
     raise MgenError(f"{model}: holds {name or 'no architecture'}; expected a causal language model or a classifier")
 

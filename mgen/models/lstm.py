@@ -24,6 +24,7 @@ from transformers import (
     PreTrainedModel,
     initialization,
 )
+from transformers.cache_utils import CacheLayerMixin
 from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import slice_logits_to_keep
@@ -32,12 +33,14 @@ from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 
 LSTM_SIZES: dict[str, dict[str, int]] = {
-    # as many parameters as the Llama of the same name, within 1 %
+    # as many parameters as the Llama of the same name, within 2 %
     "tiny": {"hidden_size": 216, "num_hidden_layers": 2},
     "mini": {"hidden_size": 360, "num_hidden_layers": 3},
     "small": {"hidden_size": 1000, "num_hidden_layers": 3},
     "base": {"hidden_size": 1592, "num_hidden_layers": 4},
 }
+
+States = tuple[Tensor, Tensor]  # hidden and cell
 
 NORMALISATIONS = ("layer", "none")
 """Before each layer and the output layer. No batch norm: it would mix other pieces and later tokens into the
@@ -80,8 +83,47 @@ class LstmConfig(PreTrainedConfig):  # type: ignore[misc]
 
     @property
     def layer_types(self) -> list[str]:
-        """Kind of each layer's cache: a state of constant size."""
-        return ["linear_attention"] * self.num_hidden_layers
+        """Kind of each layer's cache, `LstmState`."""
+        return [self.model_type] * self.num_hidden_layers
+
+    def validate_layer_type(self) -> None:
+        """All layers are of a kind that `transformers` does not list."""
+
+
+class LstmState(CacheLayerMixin):  # type: ignore[misc]
+    """States of a layer in a cache of `transformers`: hidden (B, D) are its keys, cells (B, D) its values."""
+
+    _layer_type = LstmConfig.model_type  # a cache that is made for a configuration has it
+    supports_early_init = False
+
+    def __init__(self, **_: Any) -> None:
+        super().__init__()
+        self.cumulative_length = 0  # tokens read, with padding
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Notes that there are states."""
+        self.device, self.is_initialized = key_states.device, True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, tokens: int = 1, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Replaces the states by those after `tokens` more."""
+        self.lazy_initialization(key_states, value_states)
+        self.keys, self.values = key_states, value_states
+        self.cumulative_length += tokens
+        return key_states, value_states
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Length and offset of a mask, in tokens."""
+        return self.cumulative_length + query_length, 0
+
+    def get_seq_length(self) -> int:
+        """Tokens read."""
+        return self.cumulative_length
+
+    def get_max_length(self) -> int:
+        """No limit."""
+        return -1
 
 
 class LstmLayer(nn.Module):
@@ -100,26 +142,25 @@ class LstmLayer(nn.Module):
         self.lstm.train()
         return self
 
-    def forward(self, x: Tensor, state: Tensor | None, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, state: States | None, lengths: Tensor | None) -> tuple[Tensor, States]:
         """Reads T tokens.
 
         Args:
             x: (B, T, D).
-            state: (B, 2, D) hidden and cell state before; None for zeros.
+            state: hidden and cell state before, each (B, D); None for zeros.
             lengths: (B,) tokens of each row, on the CPU, if the states after are to be those of the last tokens.
 
         Returns:
-            (B, T, D), and the states after, (B, 2, D).
+            (B, T, D), and the states after.
         """
-        before = None if state is None else tuple(part.contiguous() for part in state.transpose(0, 1)[:, None])
         inputs: Any = self.norm(x)
         if lengths is not None:
             inputs = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
-        outputs, after = self.lstm(inputs, before)
+        outputs, (hidden, cell) = self.lstm(inputs, None if state is None else (state[0][None], state[1][None]))
         if lengths is not None:
             outputs = pad_packed_sequence(outputs, batch_first=True, total_length=x.shape[1])[0]
         outputs = self.dropout(outputs)
-        return x + outputs if self.residual else outputs, torch.cat(after).transpose(0, 1)
+        return x + outputs if self.residual else outputs, (hidden[0], cell[0])
 
 
 def new_norm(config: LstmConfig) -> nn.Module:
@@ -194,11 +235,13 @@ class LstmModel(LstmPreTrainedModel):
         return output
 
     def _read(self, x: Tensor, cache: DynamicCache | None, lengths: Tensor | None) -> BaseModelOutputWithPast:
-        x = self.dropout(x)
+        x, tokens = self.dropout(x), x.shape[1]
         for number, layer in enumerate(self.layers):
-            x, state = layer(x, None if cache is None else cache.layers[number].recurrent_states[0], lengths)
+            before = cache.layers[number] if cache is not None else None
+            known = before is not None and before.is_initialized
+            x, after = layer(x, (before.keys, before.values) if known else None, lengths)
             if cache is not None:
-                cache.update_recurrent_state(state, number)
+                cache.update(*after, number, tokens)
         return BaseModelOutputWithPast(last_hidden_state=self.norm(x), past_key_values=cache)
 
 

@@ -6,6 +6,7 @@ reinforcement learning.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from mgen.corpus.shards import Corpus
 from mgen.corpus.windows import Windows
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
+from mgen.models.lstm import NORMALISATIONS, LstmForCausalLM, lstm_config
 from mgen.models.transformer import SIZES, initial_policy, new_policy
 from mgen.options import as_dict, check_required, from_keywords, option
 from mgen.runs.checkpoints import check_saving
@@ -37,6 +39,7 @@ from mgen.training.repetition import CopyPenalty, OwnPenalty
 from mgen.training.streaming import StreamedWindows, evaluation_table
 
 OPTIMIZERS = {name: "adamw_torch_fused" for name in ("adamw", "adam", "muon")} | {"rmsprop": "rmsprop"}
+LSTM_SHAPE = ("layers", "width", "normalisation", "residual")
 
 
 @dataclass
@@ -45,16 +48,25 @@ class PretrainConfig(SpeedOptions, SampleOptions, TrainingArguments):  # type: i
 
     corpus: str = option("", "Folder written by mgen prepare.")
     out: str = option("", "Run folder; the model goes to OUT/model.")
-    init: str = option("", "Model folder of a policy to continue from; it determines size and dropout.")
+    init: str = option("", "Model folder of a policy to continue from; it determines architecture, size and dropout.")
     style: str = option("", "Train and evaluate on the pieces of this style alone.")
+    architecture: str = option(
+        "llama",
+        "llama, a Transformer, or lstm, recurrent layers with equally many parameters.",
+        words=("llama", "lstm"),
+    )
     size: str = option("tiny", "tiny (1 M), mini (3 M), small (24 M) or base (82 M).", words=tuple(SIZES))
+    layers: int = option(0, "lstm: layers; 0: those of size.", least=0)
+    width: int = option(0, "lstm: width of embedding and layers; 0: that of size.", least=0)
+    normalisation: str = option("layer", "lstm: normalisation before each layer.", words=NORMALISATIONS)
+    residual: bool = option(True, "lstm: each layer adds to what it reads.")
     context: int = option(512, "Longest sequence, in tokens.", least=8)
     optimizer: str = option(
         "adamw",
         "adamw, adam (no weight decay), rmsprop, or muon for the matrices of the layers with adamw for other weights.",
         words=tuple(OPTIMIZERS),
     )
-    dropout: float = option(0.0, "Dropout on attention weights.", least=0, below=1)
+    dropout: float = option(0.0, "Dropout: llama on attention weights, lstm between layers.", least=0, below=1)
     grammar_weight: float = option(
         0.0, "Weight of -log P(allowed tokens), next to 1 for the next-token loss: fewer broken pieces.", least=0
     )
@@ -104,6 +116,11 @@ class PretrainConfig(SpeedOptions, SampleOptions, TrainingArguments):  # type: i
 
     def __post_init__(self) -> None:
         check_required(self, "corpus", "out")
+        if self.architecture == "llama":
+            known = {field.name: field.default for field in dataclasses.fields(self)}
+            given = [name for name in LSTM_SHAPE if getattr(self, name) != known[name]]
+            if given:
+                raise ValueError(f"{given[0]} is an option of architecture lstm; leave it out, or choose --size")
         if self.streaming and self.style:
             raise ValueError(f"style '{self.style}' cannot be streamed; leave out style or streaming")
         if self.streaming and self.auto_find_batch_size:
@@ -169,7 +186,7 @@ def run_pretrain(config: PretrainConfig, progress: Progress | None = None) -> Tr
         of_style = f" of style '{config.style}'" if config.style else ""
         raise MgenError(f"{config.corpus}: no pieces{of_style} in train or valid; add music and prepare again")
     set_seed(config.seed)
-    policy = initial or new_policy(config.size, corpus.remi, config.context, config.dropout)
+    policy = initial or _new_policy(config, corpus.remi)
     progress = on_main_process(progress)
     work = 6.0 * policy.num_parameters() * config.max_steps * batch * config.context
     speed = config.chosen_speed(work)
@@ -200,6 +217,15 @@ def run_pretrain(config: PretrainConfig, progress: Progress | None = None) -> Tr
 def _result(run: Run, already_finished: bool = False) -> TrainingResult:
     metrics = {name: run.fact(name) for name in ("nats_per_token", "nats_per_note", "epochs")}
     return run.result(metrics, already_finished)
+
+
+def _new_policy(config: PretrainConfig, remi: Remi) -> PreTrainedModel:
+    if config.architecture == "llama":
+        return new_policy(config.size, remi, config.context, config.dropout)
+    counts = {"num_hidden_layers": config.layers, "hidden_size": config.width}
+    changes: dict[str, Any] = {name: count for name, count in counts.items() if count}
+    changes |= {name: getattr(config, name) for name in ("dropout", "normalisation", "residual")}
+    return LstmForCausalLM(lstm_config(config.size, remi, config.context, **changes))
 
 
 def _muon(policy: PreTrainedModel, config: PretrainConfig) -> MuonAdamW:
