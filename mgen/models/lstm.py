@@ -237,9 +237,10 @@ class LstmModel(LstmPreTrainedModel):
     def _read(self, x: Tensor, cache: DynamicCache | None, lengths: Tensor | None) -> BaseModelOutputWithPast:
         x, tokens = self.dropout(x), x.shape[1]
         for number, layer in enumerate(self.layers):
-            before = cache.layers[number] if cache is not None else None
-            known = before is not None and before.is_initialized
-            x, after = layer(x, (before.keys, before.values) if known else None, lengths)
+            before = None
+            if cache is not None and cache.layers[number].is_initialized:
+                before = cache.layers[number].keys, cache.layers[number].values
+            x, after = layer(x, before, lengths)
             if cache is not None:
                 cache.update(*after, number, tokens)
         return BaseModelOutputWithPast(last_hidden_state=self.norm(x), past_key_values=cache)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +43,7 @@ class _Layer:
 
     @classmethod
     def of(cls, layer: LstmLayer, dtype: torch.dtype) -> _Layer:
-        lstm = layer.lstm
+        lstm: Any = layer.lstm
         weight, bias = _absorb(layer.norm, lstm.weight_ih_l0)
         bias = bias + lstm.bias_ih_l0.detach().float() + lstm.bias_hh_l0.detach().float()
         ordered = [_gates_first(rows).to(dtype) for rows in (weight, bias, lstm.weight_hh_l0.detach())]
