@@ -128,7 +128,7 @@ def words(options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["gpt2", "qwen3", "mgen_lstm"])
+@pytest.mark.parametrize("family", ["gpt2", "qwen3"])
 def test_pretrained_from_another_architecture_it_is_finetuned_with_realism(
     family, small_corpus, remi, tmp_path, monkeypatch
 ):
