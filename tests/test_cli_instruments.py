@@ -71,7 +71,7 @@ def test_files_and_folders_in_one_go(music, capsys):
 def test_json_is_one_object_and_nothing_else(music, capsys):
     assert main([str(music), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert (report["read"], report["unread"]) == (3, 1)
+    assert (report["read"], report["unread"], report["several"]) == (3, 1, 1)
     band, beat, solo, torn = report["files"]
     assert band == {
         "path": f"{music}/band.mid",
@@ -99,6 +99,21 @@ def test_two_are_several(tmp_path, capsys):
 def test_percussion_alone_was_read(music, capsys):
     assert main([str(music / "deep")]) == 0
     assert "percussion only" in capsys.readouterr().out
+
+
+def test_a_table_and_an_exit_code_answer_for_a_folder(music, capsys):
+    assert run(main, [str(music), "--table"]) == 1
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    assert [row for row in rows if row] == [
+        ["one instrument", "1", "Violin 1"],
+        ["several", "1", "Acoustic Guitar (steel) + Drums + Electric Bass (finger) 1"],
+        ["percussion only", "1", ""],
+        ["not read", "1", "broken 1"],
+    ]
+    assert run(main, [str(music / "solo.mid"), str(music / "deep"), "--table"]) == 0
+    assert run(main, [str(music), "--table", "--json"]) == 1
+    assert run(main, [str(music / "torn.mid"), "--table"]) == 2
+    assert "the table has the reasons" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

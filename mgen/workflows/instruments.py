@@ -16,6 +16,9 @@ from mgen.errors import RejectedFile
 from mgen.formats.files import read_music
 from mgen.instruments import DRUMS, Instrument, instruments_of
 
+ONE, SEVERAL, PERCUSSION, UNREAD = ANSWERS = ("one instrument", "several", "percussion only", "not read")
+"""Answers to whether a file has more than one instrument."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileInstruments:
@@ -27,6 +30,13 @@ class FileInstruments:
     percussion_only: bool
     reason: str = ""  # of a file that cannot be read
     detail: str = ""
+
+    @property
+    def answer(self) -> str:
+        """One of `ANSWERS`."""
+        if self.reason:
+            return UNREAD
+        return PERCUSSION if self.percussion_only else SEVERAL if self.several else ONE
 
     @property
     def line(self) -> str:
