@@ -17,7 +17,7 @@ def test_the_best_of_each_group_by_hand():
 def test_the_loss_is_a_mean_over_tokens():
     logprobs = torch.tensor([[-1.0, -2.0, -3.0], [-6.0, 99.0, 99.0]], requires_grad=True)
     mask = torch.tensor([[True, True, True], [True, False, False]])
-    loss = likelihood_loss(logprobs, mask)
+    loss = likelihood_loss(logprobs, mask, tokens=4 / len(mask))
     loss.backward()
     assert loss.item() == pytest.approx(12 / 4)
     torch.testing.assert_close(logprobs.grad, -mask.float() / 4)

@@ -18,6 +18,10 @@ def best_rows(score: Floats, n: int) -> Longs:
     return best_of(score.reshape(-1, n)) + np.arange(0, len(score), n)
 
 
-def likelihood_loss(logprobs: Tensor, mask: Tensor) -> Tensor:
-    """Minus the mean log-probability, in nats per token, of completions (B, T)."""
-    return -(logprobs * mask).sum() / mask.sum()
+def likelihood_loss(logprobs: Tensor, mask: Tensor, tokens: float) -> Tensor:
+    """Minus the mean log-probability of completions (B, T), in nats per token.
+
+    Args:
+        tokens: mean number of tokens in a completion, over all of them, so that parts of a batch add up.
+    """
+    return -(logprobs * mask).sum() / (len(mask) * tokens)

@@ -269,7 +269,8 @@ class PolicyGradient:
         found = torch.cat(parts)
         if self.accelerator.num_processes == 1:
             return found
-        gathered = dict(gather_object([*zip(own.tolist(), found.cpu(), strict=True)]))
+        shares = gather_object([(own.tolist(), found.cpu())])
+        gathered = {row: values for numbers, part in shares for row, values in zip(numbers, part, strict=True)}
         return torch.stack([gathered[row] for row in every.tolist()]).to(self.device)
 
     def _autocast(self, exact: bool = False) -> AbstractContextManager[Any]:
@@ -319,7 +320,9 @@ class PolicyGradient:
         return growth
 
     def _descend(self, batch: Batch, rows: Tensor, loss: Loss) -> None:
-        """One step of the optimizer on the completions `rows` (R,)."""
+        """One step of the optimizer on the completions `rows` (R,), none if there are fewer than processes."""
+        if len(rows) < self.accelerator.num_processes:
+            return
         self._backward(batch, rows, loss)
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
         self.optimizer.step()
@@ -387,8 +390,9 @@ class PolicyGradient:
             prompts += heads
             completions += [batch.completions[row] for row in rows]
         batch = self._collate(prompts, completions, torch.ones(count), 1)
+        tokens = float(batch.mask.sum()) / count
         for some in minibatches(count, DISTILLED, 1, self.options.seed):
-            self._descend(batch, some, lambda logprobs, part: likelihood_loss(logprobs, batch.mask[part]))
+            self._descend(batch, some, lambda logprobs, part: likelihood_loss(logprobs, batch.mask[part], tokens))
         self.average = copy_weights(self.policy)
         self._say(f"first phase: the best of {n} after {count} prompts, {np.mean(gained):.2f} nats above the mean")
 
