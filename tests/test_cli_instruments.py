@@ -103,8 +103,14 @@ def test_percussion_alone_was_read(music, capsys):
 
 def test_a_table_and_an_exit_code_answer_for_a_folder(music, capsys):
     assert run(main, [str(music), "--table"]) == 1
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
-    assert [row for row in rows if row] == [
+    rows = []
+    for line in capsys.readouterr().out.splitlines():
+        cells = [cell.strip() for cell in line.split("│")[1:-1]]
+        if cells and not cells[0]:  # the rest of a long cell
+            rows[-1] = [f"{before} {after}".strip() for before, after in zip(rows[-1], cells, strict=True)]
+        elif cells:
+            rows.append(cells)
+    assert rows == [
         ["one instrument", "1", "Violin 1"],
         ["several", "1", "Acoustic Guitar (steel) + Drums + Electric Bass (finger) 1"],
         ["percussion only", "1", ""],

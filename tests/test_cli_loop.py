@@ -212,7 +212,7 @@ def test_a_finished_finetuning_says_so(tuned, small_corpus, base, style_critic, 
         ),
         (["--realism_against", "reference", "--kl_weight", "1"], r"realism_warm_up \(1\) must be at least 2"),
         (["--kl_weight", "0", "--kl_step", "0"], r"kl_step \(0.0\) must be above 0 with kl_weight 0"),
-        (["--max_grad_norm", "0"], r"max_grad_norm \(0.0\) must be above 0"),
+        (["--max_grad_norm", "0"], r"max_grad_norm \(0\) must be above 0"),
         (
             ["--realism_floor", "0.9", "--realism_ceiling", "0.8"],
             r"realism_floor \(0.9\) must be below ceiling \(0.8\)",
@@ -297,7 +297,7 @@ def test_two_processes_end_with_equal_weights(small_corpus, base, style_critic, 
     command = [*launch, str(program), str(tmp_path), *words, "--use_cpu", "true"]
     env = os.environ | {"ACCELERATE_USE_CPU": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=540, env=env)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr[:6000]
     assert (tmp_path / "rank0").read_text() == (tmp_path / "rank1").read_text()
     before, after = (load_file(folder / "model.safetensors") for folder in (base, tmp_path / "run" / "model"))
     assert any(not torch.equal(before[name], after[name]) for name in before)
@@ -475,7 +475,7 @@ def test_the_parts_of_a_step_sum_to_its_time(capsys):
         if what == "rl":
             assert sum(result["split"].values()) == pytest.approx(result["split_share"] * result["seconds"])
             names = {"sample", "judge", "logprobs", "advantages", "update", "discriminator"}
-            assert result["split"].keys() == names and 0.9 < result["split_share"] <= 1
+            assert result["split"].keys() == names and 0.8 < result["split_share"] <= 1
 
 
 def test_samples_are_not_all_alike(base, remi):

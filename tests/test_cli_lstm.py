@@ -96,7 +96,7 @@ def test_it_generates_and_is_evaluated(small_corpus, base, tmp_path, capsys):
     assert generate.main(["--model", model, "--out", str(music), "--n", "2", "--max_new_tokens", "60"]) == 0
     assert len(list(music.glob("*.mid"))) == 2
     options = ["--model", f"lstm={model}", "--corpus", str(small_corpus), "--out", str(tmp_path / "evaluation")]
-    options += ["--n", "16", "--n_greedy", "4", "--prompt_tokens", "32", "--completion_tokens", "64"]
+    options += ["--n", "32", "--n_greedy", "4", "--prompt_tokens", "32", "--completion_tokens", "64"]
     options += ["--prompt_types", "continuation", "--baselines", "markov1", "--examples", "1", "--samples", "1"]
     assert evaluate.main(options) == 0
     assert "lstm" in json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["systems"]

@@ -151,14 +151,14 @@ def minus(judgement):
 def test_the_best_of_several_is_distilled(musical_policy, remi, tmp_path):
     """The first phase alone, without a step of policy gradient, raises the reward."""
     rewards = {}
-    for prompts in (0, 64):
+    for prompts in (0, 512):
         lines = []
         options = {"distil_prompts": prompts, "distil_of": 8, "max_steps": 1, "learning_rate": 3e-3, "minibatch": 16}
         loop = loop_of(musical_policy, remi, tmp_path, parts={"warn": lines.append}, **options)
         loop.train()
         rewards[prompts] = logged(loop, "reward")[0]
-    assert lines[0].startswith("first phase: the best of 8 after 64 prompts, ")
-    assert rewards[64] > rewards[0] + 0.2
+    assert lines[0].startswith("first phase: the best of 8 after 512 prompts, ")
+    assert rewards[512] > rewards[0] + 0.2
 
 
 def test_the_quantile_reward_takes_the_place_of_the_judges(musical_policy, remi, tmp_path):

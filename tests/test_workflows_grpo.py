@@ -108,7 +108,7 @@ def test_a_finished_run_says_so(tuned, small_corpus, policy, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--beta", "0"], r"beta \(0.0\) must be above 0"),
+        (["--beta", "0"], r"beta \(0\) must be above 0"),
         (["--num_generations", "3"], "num_generations"),
         (["--target", "polka"], "style 'polka': the corpus has jazz, other"),
         (["--save_total_limit", "1"], r"save_total_limit \(1\) must be at least 2"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from transformers import PreTrainedModel, TrainingArguments
 
 from mgen.errors import MgenError
@@ -121,6 +122,7 @@ def finetune(
 @resumable
 def run_finetune(config: FinetuneConfig, progress: Progress | None = None) -> TrainingResult:
     """As `finetune`, for options that are a `FinetuneConfig` already."""
+    PartialState(cpu=config.use_cpu or not torch.cuda.is_available())  # joins the processes of a launcher, if any
     start = begin(config, "finetune", config.seed, config.max_completion_length, LoopOptions)
     if start.run.finished:
         return trained_result(start.run, already_finished=True)
