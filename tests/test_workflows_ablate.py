@@ -13,9 +13,12 @@ from hub_runs import feature_critic_run
 from mgen.cli import ablate
 from mgen.cli.main import run
 from mgen.errors import MgenError
+from mgen.options import from_keywords
 from mgen.render.charts import Curve, standalone_svg
 from mgen.runs.lock import lock_run
 from mgen.workflows.ablate import COLUMNS, Grid, table
+from mgen.workflows.finetune import FinetuneConfig
+from mgen.workflows.grpo import GrpoConfig
 
 
 @pytest.mark.parametrize(
@@ -42,7 +45,14 @@ def test_every_grid_of_the_recipes_can_be_read():
     from mgen.cli.recipe import CONFIGS
 
     paths = list((CONFIGS / "ablations").glob("*.yaml"))
-    assert paths and all(Grid.read(path).runs for path in paths)
+    assert paths
+    given = {"policy": "p", "corpus": "c", "out": "o", "report_to": "none", "use_cpu": True}
+    for grid in map(Grid.read, paths):
+        for change in grid.runs.values():
+            command = change.get("command", "finetune")
+            options = {**(grid.recipe if command == "finetune" else {}), **change, **given}
+            options.pop("command", None)
+            from_keywords({"finetune": FinetuneConfig, "grpo": GrpoConfig}[command], command, options)
 
 
 def test_a_row_is_the_mean_over_seeds_with_its_interval():

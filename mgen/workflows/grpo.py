@@ -33,6 +33,8 @@ from mgen.workflows.policy_run import begin, finish, follow, trained_result
 from mgen.workflows.run_judges import prepare_judges
 from rewards.trl import TrlReward, trl_rewards
 
+LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo")
+
 
 @dataclass
 class GrpoConfig(JudgeOptions, SampleOptions, GRPOConfig):  # type: ignore[misc]
@@ -47,7 +49,7 @@ class GrpoConfig(JudgeOptions, SampleOptions, GRPOConfig):  # type: ignore[misc]
     num_generations: int = option(8, "Completions per prompt.", least=2)
     max_completion_length: int = option(192, "Most tokens in a completion.", least=1)
     beta: float = option(0.04, "Weight of the KL penalty in the loss.", above=0)
-    loss_type: str = option("grpo", "As in trl.")
+    loss_type: str = option("grpo", "As in trl.", words=LOSSES)
     save_steps: float = option(20, "Steps between checkpoints.")
     save_total_limit: int = option(2, "Checkpoints kept; at least 2, so that one is always complete.")
     logging_steps: float = option(1, "Steps between log lines.")
