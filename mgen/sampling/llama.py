@@ -25,10 +25,9 @@ from transformers.models.llama.modeling_llama import (
     LlamaRotaryEmbedding,
 )
 
-from mgen.sampling.stock import is_unchanged
+from mgen.sampling.stock import distinct_prompts, in_passes, is_unchanged
 
 CPU_CHUNK, GPU_CHUNK = 64, 128  # columns that the cache grows by: as many steps share a CUDA graph
-PROMPT_TOKENS = 1 << 14  # of prompts that are read in one pass, for memory
 
 _STOCK = {
     *(LlamaForCausalLM, LlamaModel, LlamaDecoderLayer, LlamaAttention, LlamaMLP, LlamaRMSNorm, LlamaRotaryEmbedding),
@@ -101,16 +100,9 @@ class LlamaReader:
     def start(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Reads the B prompts; (B, V) float32 logits of what follows. Equal prompts are read once."""
         device = self.head.device
-        numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(map(tuple, prompts)))}
-        rows = torch.tensor([numbers[tuple(prompt)] for prompt in prompts], device=device)
-        length = max(map(len, numbers))
-        ids = torch.tensor([(0,) * (length - len(prompt)) + prompt for prompt in numbers], device=device)
-        padding = torch.tensor([length - len(prompt) for prompt in numbers], device=device)
-        size = max(1, PROMPT_TOKENS // length)
-        parts = [
-            self._read_prompts(ids[begin : begin + size], padding[begin : begin + size])
-            for begin in range(0, len(ids), size)
-        ]
+        ids, padding, rows = distinct_prompts(prompts, device)
+        length = ids.shape[1]
+        parts = [self._read_prompts(*some) for some in in_passes(ids, padding)]
         logits, keys, values = zip(*parts, strict=True)
         self.keys = [torch.cat(layer)[rows].flatten(0, 1) for layer in zip(*keys, strict=True)]  # (B kv, columns, d)
         self.values = [torch.cat(layer)[rows].flatten(0, 1) for layer in zip(*values, strict=True)]

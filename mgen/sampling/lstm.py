@@ -12,9 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from mgen.models.lstm import LstmForCausalLM, LstmLayer, LstmModel
-from mgen.sampling.stock import is_unchanged
-
-PROMPT_TOKENS = 1 << 14  # of prompts that are read in one pass, for memory
+from mgen.sampling.stock import distinct_prompts, in_passes, is_unchanged
 
 _STOCK = {LstmForCausalLM, LstmModel, LstmLayer, nn.LSTM, nn.LayerNorm}
 _STOCK |= {nn.Embedding, nn.ModuleList, nn.Linear, nn.Identity, nn.Dropout}
@@ -79,17 +77,8 @@ class LstmReader:
 
     def start(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Reads the B prompts; (B, V) float32 logits of what follows. Equal prompts are read once."""
-        device = self.head.device
-        numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(map(tuple, prompts)))}
-        rows = torch.tensor([numbers[tuple(prompt)] for prompt in prompts], device=device)
-        length = max(map(len, numbers))
-        ids = torch.tensor([(0,) * (length - len(prompt)) + prompt for prompt in numbers], device=device)
-        padding = torch.tensor([length - len(prompt) for prompt in numbers], device=device)
-        size = max(1, PROMPT_TOKENS // length)
-        parts = [
-            self._read_prompts(ids[begin : begin + size], padding[begin : begin + size])
-            for begin in range(0, len(ids), size)
-        ]
+        ids, padding, rows = distinct_prompts(prompts, self.head.device)
+        parts = [self._read_prompts(*some) for some in in_passes(ids, padding)]
         logits, hidden, cells = zip(*parts, strict=True)
         self.hidden = [torch.cat(layer)[rows] for layer in zip(*hidden, strict=True)]  # (B, D) of each layer
         self.cells = [torch.cat(layer)[rows] for layer in zip(*cells, strict=True)]
