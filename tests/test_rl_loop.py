@@ -389,3 +389,36 @@ def test_two_processes_make_the_same_update_as_one(musical_policy, tmp_path):
         for own, other in zip(steps, metrics, strict=True):
             for key in ("reward", "policy/kl", "policy/kl_step", "completions/notes"):
                 assert other[key] == pytest.approx(own[key], abs=1e-4), key
+
+
+@pytest.fixture
+def steps_of(musical_policy, remi, tmp_path):
+    """Metrics of a few steps, and what was said."""
+
+    def run(name, **parts):
+        (tmp_path / name).mkdir()
+        lines = []
+        options = {"grammar": True, "device_batch": 16, "minibatch": 0, "max_steps": 3}
+        loop = loop_of(musical_policy, remi, tmp_path / name, parts={"warn": lines.append, **parts}, **options)
+        loop.train()
+        return [[line["reward"], line["policy/kl"], line["policy/kl_step"]] for line in loop.steps], lines
+
+    return run
+
+
+def test_compiled_it_does_the_same_steps(steps_of):
+    eager, _ = steps_of("eager")
+    compiled, lines = steps_of("compiled", compiled=True)
+    assert lines[0].startswith("compiled in ")
+    np.testing.assert_allclose(compiled, eager, atol=2e-4)
+
+
+def test_where_nothing_compiles_it_goes_on(steps_of, monkeypatch):
+    def explode(*_, **__):
+        raise RuntimeError("error: cannot find Python.h\nand more")
+
+    eager, _ = steps_of("eager")
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda layer, **_: setattr(layer, "_compiled_call_impl", explode))
+    failing, lines = steps_of("failing", compiled=True)
+    assert lines[0] == "compiling failed, the run goes on without: error: cannot find Python.h"
+    np.testing.assert_allclose(failing, eager, atol=2e-4)

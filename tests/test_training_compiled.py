@@ -8,10 +8,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 import mgen
 from critics.sequence import SequenceCritic, classifier
+from mgen.models.compiled_layers import ATTENTION, CompiledLayers, causal_blocks
 from mgen.runs.metrics import read_metrics
 from mgen.speed import Speed
-from mgen.training import compiled
-from mgen.training.compiled import CompiledLayers, causal_blocks
 
 
 @pytest.mark.parametrize("length", [1, 5, 8])
@@ -35,7 +34,7 @@ def test_undone_the_model_is_as_before(tiny_policy):
     model = tiny_policy()
     before, known = model.config._attn_implementation, set(vars(model))
     layers = CompiledLayers(model)
-    assert model.config._attn_implementation == compiled.ATTENTION
+    assert model.config._attn_implementation == ATTENTION
     assert "causal_blocks" not in model.config.to_json_string()
     layers.undo()
     assert model.config._attn_implementation == before and set(vars(model)) == known

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from mgen.sampling.grammar import GrammarMask
@@ -65,33 +64,53 @@ def collate(
     return Batch(prompts, completions, ids, completion_ids, mask, start, temperature, group, allowed)
 
 
+Head = Callable[..., tuple[Tensor, Tensor | None]]
+"""`completion_logprobs`, or the same compiled."""
+
+
 def token_logprobs(model: PreTrainedModel, batch: Batch, rows: Tensor) -> Tensor:
     """(R, T) log-probabilities, in nats, of the completions `rows` (R,) of a batch; 0 where masked; with gradient.
 
     A causal model is read at the temperature of each completion, and among the tokens that the grammar allows if it was
     sampled with.
     """
-    return read(model, batch, rows, allowed=False)[0]
+    return read(model, batch, rows)[0]
 
 
-def read(model: PreTrainedModel, batch: Batch, rows: Tensor, allowed: bool = True) -> tuple[Tensor, Tensor | None]:
+def read(
+    model: PreTrainedModel, batch: Batch, rows: Tensor, head: Head | None = None
+) -> tuple[Tensor, Tensor | None]:
     """As `token_logprobs`, and (R, T) log-probabilities that the model itself gives to all allowed tokens together.
 
-    The second is None if it is not asked for, or without a grammar.
+    The second is None without a grammar.
     """
-    ids, mask, start = batch.ids[rows], batch.mask[rows], batch.start[rows]
-    skipped = int(batch.start.min()) - 1  # positions before that of the first logits that are needed
-    logits = model(input_ids=ids, logits_to_keep=ids.shape[1] - skipped).logits[:, :-1].float()
-    targets = ids[:, skipped + 1 :]
-    place = (start - 1 - skipped)[:, None] + torch.arange(mask.shape[1], device=ids.device)
-    place = place.clamp(max=targets.shape[1] - 1)
-    mass = None
-    if not (temperature := batch.temperature[rows]).eq(1).all():
-        logits = logits / temperature[:, None, None]
-    if batch.allowed is not None:
-        total = logits.logsumexp(-1) if allowed else None
-        logits = logits.masked_fill(~batch.allowed[rows][:, skipped:-1], -torch.inf)
-        if total is not None:
-            mass = torch.where(mask, (logits.logsumexp(-1) - total).gather(1, place), 0.0)
-    found = -cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
-    return torch.where(mask, found.gather(1, place), 0.0), mass
+    ids, mask = batch.ids[rows], batch.mask[rows]
+    place = batch.start[rows, None] - 1 + torch.arange(mask.shape[1], device=ids.device)
+    place = place.clamp(max=ids.shape[1] - 2)  # completions are shorter than T
+    temperature = None if batch.warm.all() else batch.temperature[rows, None, None]
+    allowed = None if batch.allowed is None else batch.allowed[rows, :-1]
+    logits = model(input_ids=ids).logits[:, :-1]
+    return (head or completion_logprobs)(logits, ids[:, 1:], place, mask, temperature, allowed)
+
+
+def completion_logprobs(
+    logits: Tensor, targets: Tensor, place: Tensor, mask: Tensor, temperature: Tensor | None, allowed: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """See `read`.
+
+    Args:
+        logits: (R, L, V).
+        targets: (R, L) the token after each.
+        place: (R, T) index along L of each token of the completion.
+        mask: (R, T) True on tokens of the completion.
+        temperature: (R, 1, 1); 1 without it.
+        allowed: (R, L, V) bool; all without it.
+    """
+    logits = logits.float()
+    if temperature is not None:
+        logits = logits / temperature
+    total = logits.logsumexp(-1)
+    inside = total if allowed is None else logits.masked_fill(~allowed, -torch.inf).logsumexp(-1)
+    found = logits.gather(2, targets[:, :, None])[:, :, 0] - inside
+    found = torch.where(mask, found.gather(1, place), 0.0)
+    return found, None if allowed is None else torch.where(mask, (inside - total).gather(1, place), 0.0)

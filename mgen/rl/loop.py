@@ -33,7 +33,8 @@ from mgen.errors import MgenError
 from mgen.judgement import Judge
 from mgen.notes import Notes
 from mgen.rl.advantages import Quantile, Scored, quantile_scores, token_advantages
-from mgen.rl.batch import Batch, collate, read, token_logprobs
+from mgen.rl.batch import Batch, Head, collate, completion_logprobs, read
+from mgen.rl.compiled import MULTIPLE, compiled_reading
 from mgen.rl.discriminator import DiscriminatorTrainer, check_weights
 from mgen.rl.distillation import best_rows, likelihood_loss
 from mgen.rl.guard import Guard, describe, is_best, only_worse
@@ -83,6 +84,7 @@ class PolicyGradient:
         guard: checks the policy on held-out prompts every `guard_steps` steps; the weights with the least evidence are
             kept.
         warn: takes a line about a problem or a check; called on the main process only.
+        compiled: compile what reads log-probabilities; batches are padded to one shape.
 
     Raises:
         ValueError: The weights of the discriminator and of KL do not fit (`mgen.rl.discriminator.check_weights`).
@@ -103,6 +105,7 @@ class PolicyGradient:
         guard: Guard | None = None,
         guard_steps: int = 10,
         warn: Callable[[str], None] = lambda line: None,
+        compiled: bool = False,
     ) -> None:
         trained = sum(weights[name] for name in (discriminator.discriminators if discriminator else ()))
         if discriminator is not None and trained and quantile is None:
@@ -111,6 +114,7 @@ class PolicyGradient:
         self.remi, self.judges, self.weights, self.prompts = remi, dict(judges), dict(weights), prompts
         self.options, self.args, self.discriminator, self.quantile = options, args, discriminator, quantile
         self.guard, self.guard_steps, self.warn = guard, guard_steps, warn
+        self.compiled, self.head = compiled, completion_logprobs
         self.device, self.dtype = self.accelerator.device, torch.bfloat16 if args.bf16 else None
         optimizer = torch.optim.AdamW(policy.parameters(), options.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
         self.model, self.optimizer = self.accelerator.prepare(policy, optimizer)
@@ -159,6 +163,12 @@ class PolicyGradient:
             MgenError: A judge or the discriminator fails, the loss is not finite, a step broke the weights, or rewards
                 never differ; the line names the last good checkpoint.
         """
+        if not self.compiled:
+            return self._train(resume_from_checkpoint)
+        with compiled_reading([self.policy, self.reference], self._trial, self._say) as self.head:
+            self._train(resume_from_checkpoint)
+
+    def _train(self, resume_from_checkpoint: str | None) -> None:
         start = weight_norm(self.policy.parameters())
         if resume_from_checkpoint is not None:
             load_state(self, Path(resume_from_checkpoint))
@@ -240,7 +250,10 @@ class PolicyGradient:
     def _collate(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], temperature: Tensor, n: int
     ) -> Batch:
-        return collate(prompts, completions, temperature, n, self.remi.pad_id, self.device, self.grammar)
+        longest = self.options.max_completion_length
+        length = -(-(max(map(len, prompts)) + longest) // MULTIPLE) * MULTIPLE
+        pad_to = (length, longest) if self.compiled else (0, 0)
+        return collate(prompts, completions, temperature, n, self.remi.pad_id, self.device, self.grammar, pad_to)
 
     def _judge(self, batch: Batch) -> Scored:
         """The scores of all judges."""
@@ -265,7 +278,7 @@ class PolicyGradient:
         every = torch.arange(len(batch.ids), device=self.device) if rows is None else rows
         own = every[self.accelerator.process_index :: self.accelerator.num_processes]
         with self._autocast(exact):
-            parts = [token_logprobs(model, batch, part) for part in torch.split(own, self.options.device_batch)]
+            parts = [read(model, batch, part, self.head)[0] for part in torch.split(own, self.options.device_batch)]
         found = torch.cat(parts)
         if self.accelerator.num_processes == 1:
             return found
@@ -337,7 +350,7 @@ class PolicyGradient:
             last = place == len(parts) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
                 with self._autocast():
-                    logprobs, allowed = read(self.model, batch, part)
+                    logprobs, allowed = read(self.model, batch, part, self.head)
                 value = loss(logprobs, part)
                 if allowed is not None:
                     value = value - self.options.grammar_weight * allowed.sum() / len(part)
@@ -373,6 +386,18 @@ class PolicyGradient:
         return metrics
 
     # ------------------------------------------ before the first step, and after each
+
+    def _trial(self, head: Head) -> None:
+        """Reads policy and reference as a step does, so that this is compiled."""
+        self.head = head
+        heads, _ = self.prompts.batch(self.options.completions // self.options.num_generations, 0)
+        count = min(self.options.device_batch * self.accelerator.num_processes, self.options.completions)
+        rows = [heads[number % len(heads)] for number in range(count)]
+        temperature = torch.full((count,), self.options.cold_temperature if self.options.cold_share else 1.0)
+        batch = self._collate(rows, [[self.remi.eos_id]] * count, temperature, 1)
+        self._logprobs(self.policy, batch), self._logprobs(self.reference, batch)
+        self._backward(batch, torch.arange(count), lambda logprobs, part: 0.0 * logprobs.sum())
+        self.optimizer.zero_grad()
 
     def _distil(self) -> None:
         """First phase: trains once on the best of several completions of each prompt, by the judges."""

@@ -217,6 +217,7 @@ def bench_rl(config: BenchConfig) -> dict[str, Any]:
             speed=config.speed,
             **common,
         )
+        compiled = options.chosen_speed(math.inf).compiled  # as in a run of many steps
         target = next(iter(corpus.remi.style_ids))
         prompts = PromptMix(corpus, target, 0.5, options.prompt_tokens, options.max_completion_length, options.seed)
         real, _, on_grid = prompts.real_target(256)
@@ -238,6 +239,7 @@ def bench_rl(config: BenchConfig) -> dict[str, Any]:
                 options,
                 options.training_arguments(),
                 discriminator=found.discriminator,
+                compiled=compiled,
             )
             loop.train()
             splits.append(loop.seconds)

@@ -128,7 +128,11 @@ def run_finetune(config: FinetuneConfig, progress: Progress | None = None) -> Tr
         return trained_result(start.run, already_finished=True)
     run, policy, remi, prompts = start.run, start.policy, start.remi, start.prompts
     progress = on_main_process(progress)
-    run.record_speed(config.chosen_speed(), progress)
+    tokens = config.completions * (max(config.prompt_tokens) + config.max_completion_length)
+    # Per step: read by the policy and the reference without gradient, and once with it.
+    work = 10.0 * policy.num_parameters() * config.max_steps * config.epochs * tokens
+    speed = config.chosen_speed(work / PartialState().num_processes)
+    run.record_speed(speed, progress)
     reference = start.reference()
     kl_weight = None if config.quantile else config.kl_weight
     found = prepare_judges(config, prompts, reference, run, progress, config.completions, kl_weight)
@@ -146,6 +150,7 @@ def run_finetune(config: FinetuneConfig, progress: Progress | None = None) -> Tr
         guard=_guard(config, prompts, progress),
         guard_steps=config.guard_steps,
         warn=progress,
+        compiled=speed.compiled,
     )
     follow(loop, start, config, config.seed, progress)
     loop.train(run.last_checkpoint())
