@@ -6,6 +6,7 @@ import ast
 import functools
 import importlib.metadata
 import re
+import subprocess
 import sys
 import tomllib
 from collections import Counter
@@ -13,6 +14,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from accelerate.commands.config.config_args import load_config_from_file
 from package_diagram import FLOORS, circles, drawing, floor, goes_up, imports, module_name, nodes, read_packages, table
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -215,8 +217,18 @@ def test_a_config_opens_with_its_command_machine_and_time(path):
     assert CONFIG_COMMAND.match(heading[0]), heading[0]
     assert any(CONFIG_MACHINE.match(line) for line in heading[1:]), "no machine, such as '# 2 cores, 12 min'"
     assert any(CONFIG_TIME.match(line) for line in heading[1:]), "no time, such as '# 2 cores, 12 min'"
-    named = re.findall(r"--config (\S+)", heading[0])
+    named = re.findall(r"--config_file (\S+)", heading[0]) or re.findall(r"--config (\S+)", heading[0])
     assert named in ([], [relative(path)]), "the command names another config"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "accelerate").glob("*.yaml")), ids=relative)
+def test_accelerate_reads_its_configs(path):
+    assert load_config_from_file(str(path)).mixed_precision == "no"  # which the commands choose themselves
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "cluster").glob("*.sh")), ids=relative)
+def test_a_job_script_is_a_shell_script(path):
+    assert subprocess.run(["bash", "-n", str(path)], capture_output=True, check=False).stderr == b""
 
 
 def test_tests_lie_flat_and_are_collected():

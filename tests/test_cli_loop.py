@@ -183,15 +183,21 @@ def test_a_run_against_the_reference_does_not_train_the_discriminator(small_corp
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, r"fixed point reference^0.33 x real^0.67, shifted by the other judges"),
-        ({"kl_weight": 0.0}, "reference^0.00 x real^1.00, shifted by the other judges; no KL holds the policy"),
-        ({"kl_weight": 1.0, "realism_against": "reference"}, "reference^0.00 x real^1.00, shifted"),
-        ({"transfer_share": 0.0}, "asks for jazz a second time"),
+        ({}, r"fixed point reference^0.33 x real jazz^0.67, shifted by the other judges"),
+        ({"kl_weight": 0.0}, "reference^0.00 x real jazz^1.00, shifted by the other judges; no KL holds the policy"),
+        ({"kl_weight": 1.0, "realism_against": "reference"}, "reference^0.00 x real jazz^1.00, shifted"),
     ],
 )
 def test_a_run_describes_its_fixed_point(options, message):
     config = FinetuneConfig(policy="p", corpus="c", out="o", target="jazz", bf16=False, use_cpu=True, **options)
     assert message in describe_fixed_point(config, config.kl_weight)
+
+
+def test_a_policy_that_is_divided_among_processes_is_refused(small_corpus, base, style_critic, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(MgenError, match=r"FSDP does not divide it; launch with configs/accelerate/gpus.yaml"):
+        finetune.main(finetune_words(small_corpus, base, style_critic, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_finished_finetuning_says_so(tuned, small_corpus, base, style_critic, capsys):

@@ -29,24 +29,28 @@ def sample_windows(
     rng: np.random.Generator,
     transpose: bool = False,
     prompt: int = 0,
+    ends: bool = False,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Samples windows of exactly `length` tokens: a piece uniformly among those long enough, then one of its bars.
+    """Samples windows of `length` tokens: a piece uniformly among those long enough, then one of its bars.
 
     Args:
         table: of base tokens, or of merged ones (`Corpus.merged_table`); the windows have the same.
         transpose: to a random key, base tokens only.
         prompt: tokens at the start of each window that are continued. A vocabulary with merges continues from the start
             of a word, so there a word starts behind them.
+        ends: a piece may end inside its window, anywhere behind the prompt, as it may inside a completion; padding
+            follows. Otherwise every window is full.
 
     Returns:
         (n, length) token ids and (n,) the piece (row of `table`) of each window.
 
     Raises:
-        MgenError: No piece has `length` tokens.
+        MgenError: No piece has as many tokens.
     """
     bars = np.flatnonzero(remi.opens_bar[table.ids])
     owner = np.searchsorted(table.offsets, bars, side="right") - 1
-    fits = table.offsets[owner + 1] - bars >= length
+    least = prompt + 1 if ends else length
+    fits = table.offsets[owner + 1] - bars >= least
     if remi.merges and prompt:
         opens = np.append(remi.opens_word[table.ids], True)
         opens[table.offsets] = True  # as the end of a piece does
@@ -54,11 +58,13 @@ def sample_windows(
     bars, owner = bars[fits], owner[fits]
     if not len(bars):
         longest = int(np.diff(table.offsets).max(initial=0))
-        raise MgenError(f"windows of {length} tokens: the longest piece has {longest}; choose shorter windows")
+        raise MgenError(f"windows of {least} tokens: the longest piece has {longest}; choose shorter windows")
     pieces, first, count = np.unique(owner, return_index=True, return_counts=True)
     choice = rng.integers(len(pieces), size=n)
     start = bars[first[choice] + rng.integers(count[choice])]
-    windows = table.ids[start[:, None] + np.arange(length)].astype(np.int64)
+    place = start[:, None] + np.arange(length)
+    inside = place < table.offsets[pieces[choice] + 1][:, None]
+    windows = np.where(inside, table.ids[np.where(inside, place, 0)], remi.pad_id).astype(np.int64)
     if transpose:
         windows = np.stack([_random_transposition(window, remi, rng) for window in windows])
     return windows, pieces[choice]

@@ -75,8 +75,11 @@ class PromptMix:
         return notes, rows["group"].to_numpy(str), rows["on_grid"].to_numpy(bool)
 
     def real(self, n: int, batch: int) -> tuple[Notes, NDArray[np.str_]]:
-        """The real continuations of n prompts and (n,) their works, different ones for each number of a batch."""
-        drawn = self._draw(n, self._rng(2, batch))
+        """The real continuations of n prompts of the target style and (n,) their works, others for each batch number.
+
+        Prompts of other styles are to be continued in the target style too, so how they really go on is no example.
+        """
+        drawn = replace(self, transfer_share=0.0)._draw(n, self._rng(2, batch))
         notes = Notes.concat([prompts.real(self.corpus.remi) for prompts in drawn])
         return notes, np.concatenate([prompts.work for prompts in drawn])
 
@@ -106,8 +109,11 @@ class PromptMix:
             for prompt_type, count in (("continuation", n - transfers), ("transfer", transfers))
             for place, length in enumerate(self.prompt_tokens)
         }
+        most, target = self.completion_tokens, self.target
         return [
-            draw_prompts(self.corpus, "train", prompt_type, count, length, self.completion_tokens, self.target, rng)
+            draw_prompts(
+                self.corpus, "train", prompt_type, count, length, most, target, rng, ends=prompt_type == "continuation"
+            )
             for (prompt_type, length), count in counts.items()
             if count
         ]

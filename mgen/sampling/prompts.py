@@ -26,7 +26,8 @@ class Prompts:
     Attributes:
         ids: (n, P) token ids: BOS, the target's style token, then `prompt_tokens` tokens of music (none for
             `unconditional`).
-        windows: (n, prompt_tokens + L) windows of real music: the prompt, then its continuation.
+        windows: (n, prompt_tokens + L) windows of real music: the prompt, then its continuation; padded on the right if
+            they were drawn with `ends`.
         work: (n,) name of the work that each came from; pieces of one work are not independent.
     """
 
@@ -44,7 +45,7 @@ class Prompts:
 
     def real(self, remi: Remi) -> Notes:
         """The notes with which real music continued, decoded as completions are."""
-        return Notes.from_ids(list(self.windows), remi, start=self.prompt_tokens)
+        return Notes.from_ids([row[row != remi.pad_id] for row in self.windows], remi, start=self.prompt_tokens)
 
 
 def draw_prompts(
@@ -56,8 +57,9 @@ def draw_prompts(
     completion_tokens: int,
     target: str,
     rng: np.random.Generator,
+    ends: bool = False,
 ) -> Prompts:
-    """Prompts from a split of the corpus.
+    """Prompts from a split of the corpus; `ends`: also ones that their piece ends soon after (`sample_windows`).
 
     Raises:
         MgenError: The prompt type or the target style does not exist, or no piece of the split is long enough.
@@ -80,7 +82,7 @@ def draw_prompts(
     windows, work = [], []
     for table, count in zip(tables, share.tolist(), strict=True):
         length = prompt_tokens + completion_tokens
-        part, piece = sample_windows(table, remi, count, length, rng, prompt=prompt_tokens)
+        part, piece = sample_windows(table, remi, count, length, rng, prompt=prompt_tokens, ends=ends)
         windows.append(part)
         work.append(table.rows["group"].to_numpy(str)[piece])
     rows = np.concatenate(windows)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +123,12 @@ def finetune(
 @resumable
 def run_finetune(config: FinetuneConfig, progress: Progress | None = None) -> TrainingResult:
     """As `finetune`, for options that are a `FinetuneConfig` already."""
+    for name in ("FSDP", "DEEPSPEED"):
+        if os.environ.get(f"ACCELERATE_USE_{name}") == "true":
+            raise MgenError(
+                f"mgen finetune: each process samples with the whole policy, so {name} does not divide it; launch with "
+                "configs/accelerate/gpus.yaml"
+            )
     PartialState(cpu=config.use_cpu or not torch.cuda.is_available())  # joins the processes of a launcher, if any
     start = begin(config, "finetune", config.seed, config.max_completion_length, LoopOptions)
     if start.run.finished:

@@ -194,12 +194,9 @@ def describe_fixed_point(config: JudgeOptions, kl_weight: float) -> str:
     weight = sum(weights[name] for name in DISCRIMINATORS if name in weights)
     reference, real = fixed_point(config.realism_against, weight, kl_weight)
     held = "" if kl_weight else "; no KL holds the policy, only small steps"
-    twice = ""
-    if not config.transfer_share and "style" in weights:
-        twice = f"; real music is {config.target} only, so the judge style asks for {config.target} a second time"
     return (
         f"discriminator against {config.realism_against} samples, realism {weight:g}, kl_weight {kl_weight:g}: "
-        f"fixed point reference^{reference:.2f} x real^{real:.2f}, shifted by the other judges{held}{twice}"
+        f"fixed point reference^{reference:.2f} x real {config.target}^{real:.2f}, shifted by the other judges{held}"
     )
 
 
