@@ -40,6 +40,16 @@ def test_one_round_is_enough_to_separate_toy_styles():
     assert critic(music(SWUNG, 16, 77)).score.mean() > 1 and critic(music(STRAIGHT, 16, 78)).score.mean() < -1
 
 
+def test_moments_are_differences_of_means():
+    critic, metrics = rounds(SWUNG, STRAIGHT, 2, fit="moments", corrupted=0.0)
+    assert metrics[1]["auc"] > 0.95
+    rows, memory = critic._standard(critic.memory.rows), critic.memory
+    for fold in range(FOLDS):
+        own = memory.fold != fold
+        expected = rows[own & memory.real].mean(axis=0) - rows[own & ~memory.real].mean(axis=0)
+        np.testing.assert_allclose(critic.coefficients[fold], expected, atol=1e-5)
+
+
 def test_where_there_is_no_difference_its_ratio_is_near_0():
     """Real pieces against others of the same style: it would know by heart what it was fitted on."""
     _, metrics = rounds(SWUNG, SWUNG, 8)
@@ -155,6 +165,7 @@ def test_every_tenth_round_compares_it_with_new_trees():
         ({"clip": 0}, r"clip \(0\) must be above 0"),
         ({"regularisation": -1.0}, r"regularisation \(-1.0\) must be above 0"),
         ({"corrupted": 1.0}, r"corrupted \(1.0\) must be at least 0 and below 1"),
+        ({"fit": "trees"}, r"fit \(trees\) must be one of logistic, moments"),
         ({"capacity": FOLDS - 1}, r"capacity \(3\) must be at least 4"),
     ],
 )

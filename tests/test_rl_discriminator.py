@@ -36,6 +36,34 @@ def test_a_warm_up_against_the_reference_needs_two_rounds():
         DiscriminatorTrainer({"a": SimpleNamespace()}, None, "reference").warm_up(None, rounds=1, pieces=4)
 
 
+def test_the_gate_opens_when_completions_pass_for_real(remi):
+    """Scores of 0 are a probability of 1/2; the moving average goes three tenths of the way at each step."""
+    made, score = [], [-20.0]
+
+    class Learner(SimpleNamespace):
+        def __call__(self, notes):
+            return SimpleNamespace(score=np.full(notes.n_pieces, score[0]))
+
+    learner = Learner(
+        update=lambda *_: made.append("update") or {},
+        watch=lambda *_: made.append("watch") or {},
+        state_dict=dict,
+        load_state_dict=lambda state: None,
+    )
+    pieces = remi.decode([[5, 382]] * 8)
+    discriminator = DiscriminatorTrainer({"a": learner}, lambda n, batch: draw(pieces, n), "current", gate=0.25)
+    assert discriminator.step(pieces)["discriminator/believed"] < 1e-6
+    score[0] = 0.0
+    found = [discriminator.step(pieces) for _ in range(3)]
+    expected = [0.5 * (1 - 0.7**steps) for steps in (1, 2, 3)]  # .15, .255, .3285
+    assert [one["discriminator/believed"] for one in found] == pytest.approx(expected, abs=1e-6)
+    assert [one["discriminator/trained"] for one in found] == [0.0, 1.0, 1.0]
+    assert made == ["watch", "watch", "update", "update"]
+    other = DiscriminatorTrainer({"a": learner}, None, "current", gate=0.25)
+    other.load_state_dict(discriminator.state_dict())
+    assert other.believed == discriminator.believed
+
+
 def test_fixed_points_by_hand():
     """Two pieces, p_ref (0.8, 0.2), p_real (0.5, 0.5). The best policy under the objective, found by trying all."""
     reference, real = np.array([0.8, 0.2]), np.array([0.5, 0.5])

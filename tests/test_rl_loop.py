@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -159,6 +160,17 @@ def test_the_best_of_several_is_distilled(musical_policy, remi, tmp_path):
         rewards[prompts] = logged(loop, "reward")[0]
     assert lines[0].startswith("first phase: the best of 8 after 512 prompts, ")
     assert rewards[512] > rewards[0] + 0.2
+
+
+@pytest.mark.parametrize("grammar", [False, True])
+def test_guidance_is_distilled(grammar, musical_policy, remi, tmp_path):
+    prompts, lines = Prompts(remi), []
+    prompts.head = [prompts.head[0], next(iter(remi.style_ids.values())), *prompts.head[1:]]
+    options = {"guided_prompts": 512, "guided_weight": 3.0, "max_steps": 1, "learning_rate": 3e-3, "grammar": grammar}
+    loop = loop_of(musical_policy, remi, tmp_path, prompts=prompts, parts={"warn": lines.append}, **options)
+    loop.train()
+    before, after = re.findall(r"[\d.]+", lines[0].removeprefix("first phase: KL to the start under guidance"))[:2]
+    assert float(after) < 0.5 * float(before)
 
 
 def test_the_quantile_reward_takes_the_place_of_the_judges(musical_policy, remi, tmp_path):

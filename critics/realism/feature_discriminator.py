@@ -48,6 +48,7 @@ from mgen.transforms.corruptions import CORRUPTIONS
 WEIGHTS = "discriminator.safetensors"
 FOLDS = 4  # no piece is judged by a model that was fitted on its work
 FRESH_EVERY = 10  # rounds between comparisons with a classifier of another make
+FITS = ("logistic", "moments")
 Rows = NDArray[np.float32]
 REAL, GENERATED, CORRUPTED = range(3)
 KINDS = ("two_bar_loop", "one_pitch", "markov_pitches", "random_pitches", "bars_of_others")
@@ -70,6 +71,7 @@ class FeatureDiscriminatorOptions:
     capped: bool = True  # whether no score is above the median of real pieces, so that nothing is gained beyond them
     corrupted: float = 0.1  # share of corrupted real pieces on the generated side
     min_notes: int = MIN_NOTES  # fewest notes of a piece that it judges
+    fit: str = "logistic"  # how the coefficients are found, one of `FITS`
 
     def __post_init__(self) -> None:
         for name, least in (("capacity", FOLDS), ("min_notes", 0)):
@@ -80,6 +82,8 @@ class FeatureDiscriminatorOptions:
         for name in ("regularisation", "clip"):
             if not 0 < getattr(self, name) < np.inf:
                 raise ValueError(f"{name} ({getattr(self, name)}) must be above 0")
+        if self.fit not in FITS:
+            raise ValueError(f"fit ({self.fit}) must be one of {', '.join(FITS)}")
 
 
 def battery(notes: Notes) -> Rows:
@@ -139,6 +143,11 @@ class FeatureDiscriminator:
 
     A piece of fewer than `min_notes` notes is not `defined`, gets `-clip`, and no model is fitted on it. Before the
     first fit all scores are 0. Where a feature is constant in memory it has no effect.
+
+    With `fit` moments the coefficients are the differences between the weighted means of the two sides, not those of a
+    logistic regression: the witness function of a linear-kernel MMD on the features, whose reward moves the means of
+    the samples to those of real music (moment matching). It is calibrated to nats alike; correlated features count as
+    often as they are there.
 
     Known reward hacking: a weighted sum of features has no interactions, so a piece may compensate an unlikely feature
     by another one; the cap limits it, and the next refit sees such pieces.
@@ -257,6 +266,11 @@ class FeatureDiscriminator:
         with threadpool_limits(1):  # the tables are small: a second thread costs more than it gains
             for k in range(FOLDS):
                 some = memory.fold != k
+                if self.options.fit == "moments":
+                    sides = [some & (memory.real == side) for side in (True, False)]
+                    real, generated = (np.average(rows[side], axis=0, weights=weight[side]) for side in sides)
+                    self.coefficients[k], self.intercept[k] = real - generated, 0.0
+                    continue
                 model = LogisticRegression(C=1 / self.options.regularisation, tol=1e-3, max_iter=200)
                 model.fit(rows[some], memory.real[some], weight[some])
                 self.coefficients[k], self.intercept[k] = model.coef_[0], model.intercept_[0]

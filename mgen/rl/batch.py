@@ -77,20 +77,35 @@ def token_logprobs(model: PreTrainedModel, batch: Batch, rows: Tensor) -> Tensor
     return read(model, batch, rows)[0]
 
 
-def read(
-    model: PreTrainedModel, batch: Batch, rows: Tensor, head: Head | None = None
-) -> tuple[Tensor, Tensor | None]:
+def read(model: PreTrainedModel, batch: Batch, rows: Tensor, head: Head | None = None) -> tuple[Tensor, Tensor | None]:
     """As `token_logprobs`, and (R, T) log-probabilities that the model itself gives to all allowed tokens together.
 
     The second is None without a grammar.
     """
-    ids, mask = batch.ids[rows], batch.mask[rows]
-    place = batch.start[rows, None] - 1 + torch.arange(mask.shape[1], device=ids.device)
-    place = place.clamp(max=ids.shape[1] - 2)  # completions are shorter than T
+    ids, mask, place = batch.ids[rows], batch.mask[rows], _places(batch, rows)
     temperature = None if batch.warm.all() else batch.temperature[rows, None, None]
     allowed = None if batch.allowed is None else batch.allowed[rows, :-1]
     logits = model(input_ids=ids).logits[:, :-1]
     return (head or completion_logprobs)(logits, ids[:, 1:], place, mask, temperature, allowed)
+
+
+def completion_logits(model: PreTrainedModel, batch: Batch, rows: Tensor) -> Tensor:
+    """(R, T, V) logits that the tokens of completions are drawn from, -inf where the grammar forbids one.
+
+    Args:
+        rows: (R,) of the batch.
+    """
+    ids, place = batch.ids[rows], _places(batch, rows)
+    logits: Tensor = model(input_ids=ids).logits.float()
+    place = place[:, :, None].expand(-1, -1, logits.shape[2])
+    found = logits.gather(1, place)
+    return found if batch.allowed is None else found.masked_fill(~batch.allowed[rows].gather(1, place), -torch.inf)
+
+
+def _places(batch: Batch, rows: Tensor) -> Tensor:
+    """(R, T) places of the tokens before those of the completions; where masked, some place before the last."""
+    places = batch.start[rows, None] - 1 + torch.arange(batch.mask.shape[1], device=batch.ids.device)
+    return places.clamp(max=batch.ids.shape[1] - 2)
 
 
 def completion_logprobs(

@@ -15,13 +15,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import expit
 
 from mgen.judgement import Judgement
 from mgen.notes import Notes
 
 AGAINST = ("current", "reference")
 
+GATE_DECAY = 0.3  # weight of the last step in the moving average that the gate is on
 CALIBRATION_EVERY = 5  # against the reference, one in 5 rounds is held out from training and used for calibration
 
 
@@ -100,12 +103,22 @@ class DiscriminatorTrainer:
         discriminators: name -> discriminator, which is also one of the judges.
         real: draws real music, decoded as completions are.
         against: `current` or `reference`, see the module.
+        gate: against current samples, after the warm-up: train only where the moving average of the probability of real
+            that the discriminators give the completions is above it, so that the policy is never far behind; 0: always.
+            After Wu et al. 2025 (GAPT), arXiv:2511.17879, whose gate is on the reward.
     """
 
-    def __init__(self, discriminators: Mapping[str, Discriminator], real: DrawReal, against: str = "current") -> None:
+    def __init__(
+        self,
+        discriminators: Mapping[str, Discriminator],
+        real: DrawReal,
+        against: str = "current",
+        gate: float = 0.0,
+    ) -> None:
         if against not in AGAINST:
             raise ValueError(f"against '{against}': expected one of {', '.join(AGAINST)}")
         self.discriminators, self.real, self.against = dict(discriminators), real, against
+        self.gate, self.believed = gate, 0.0  # moving average of the probability of real
         self.batches = 0  # drawn so far
 
     def warm_up(self, reference: Draw, rounds: int, pieces: int) -> dict[str, float]:
@@ -141,12 +154,18 @@ class DiscriminatorTrainer:
         return self._each("calibrate", last) if held_out else metrics
 
     def step(self, generated: Notes) -> dict[str, float]:
-        """Trains on the completions of a step of the policy, or (`reference`) only measures the accuracy on them."""
+        """Trains on the completions of a step of the policy, or (`reference`, gate) only measures the accuracy."""
         if not generated.n_pieces:
             return {}
         self.batches += 1
         real, works = self.real(generated.n_pieces, self.batches)
-        return self._each("watch" if self.against == "reference" else "update", real, generated, works)
+        if not self.gate:
+            return self._each("watch" if self.against == "reference" else "update", real, generated, works)
+        believed = float(np.mean([expit(one(generated).score).mean() for one in self.discriminators.values()]))
+        self.believed += GATE_DECAY * (believed - self.believed)
+        trains = self.believed > self.gate
+        metrics = self._each("update" if trains else "watch", real, generated, works)
+        return metrics | {"discriminator/believed": self.believed, "discriminator/trained": float(trains)}
 
     def _each(self, method: str, *batch: Any) -> dict[str, float]:
         """Calls a method of all discriminators; returns their metrics as `NAME/METRIC`."""
@@ -155,10 +174,11 @@ class DiscriminatorTrainer:
 
     def state_dict(self) -> dict[str, Any]:
         """The state for an exact resume."""
-        return {name: one.state_dict() for name, one in self.discriminators.items()} | {"batches": self.batches}
+        own = {"batches": self.batches, "believed": self.believed}
+        return {name: one.state_dict() for name, one in self.discriminators.items()} | own
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state of `state_dict`."""
         for name, one in self.discriminators.items():
             one.load_state_dict(state[name])
-        self.batches = state["batches"]
+        self.batches, self.believed = state["batches"], state["believed"]

@@ -33,10 +33,10 @@ from mgen.errors import MgenError
 from mgen.judgement import Judge
 from mgen.notes import Notes
 from mgen.rl.advantages import Quantile, Scored, quantile_scores, token_advantages
-from mgen.rl.batch import Batch, Head, collate, completion_logprobs, read
+from mgen.rl.batch import Batch, Head, collate, completion_logits, completion_logprobs, read
 from mgen.rl.compiled import MULTIPLE, compiled_reading
 from mgen.rl.discriminator import DiscriminatorTrainer, check_weights
-from mgen.rl.distillation import best_rows, likelihood_loss
+from mgen.rl.distillation import best_rows, guided_loss, likelihood_loss
 from mgen.rl.guard import Guard, describe, is_best, only_worse
 from mgen.rl.kl import KlBudget
 from mgen.rl.loop_options import LoopOptions
@@ -60,6 +60,7 @@ from mgen.runs.divergence import divergence, weight_norm
 from mgen.sampling.decoding import Decoding
 from mgen.sampling.grammar import GrammarMask
 from mgen.sampling.rollout import sample
+from mgen.sampling.systems import without_style
 
 DISTILLED = 32  # completions per update of the first phase
 PROBE = 32  # completions on which the KL of a step is measured
@@ -67,6 +68,9 @@ FIRST_PHASE = 1_000_000  # number of its first batch: no step has it
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """The mean loss of completions from their log-probabilities (R, T) and their indices (R,)."""
+
+PartLoss = Callable[[Tensor], Tensor]
+"""The mean loss of completions from their indices (R,)."""
 
 
 class PolicyGradient:
@@ -174,6 +178,7 @@ class PolicyGradient:
             load_state(self, Path(resume_from_checkpoint))
         self.callbacks.on_train_begin(self.args, self.state, self.control)
         if not self.state.global_step:
+            self._guide()
             self._distil()
             self._check_guard()
         while self.state.global_step < self.options.max_steps and not self.control.should_training_stop:
@@ -326,22 +331,33 @@ class PolicyGradient:
 
         seed = self.options.seed + 1_000_003 * self.state.global_step
         for rows in minibatches(len(batch.ids), self.options.minibatch or len(batch.ids), self.options.epochs, seed):
-            self._descend(batch, rows, loss)
+            self._descend(rows, self._reading(batch, loss))
         began = self._count("update", began)
         growth = float(kl_between(self._logprobs(self.policy, batch, probe, exact=True), start, batch.mask[probe]))
         self._count("logprobs", began)
         return growth
 
-    def _descend(self, batch: Batch, rows: Tensor, loss: Loss) -> None:
+    def _reading(self, batch: Batch, loss: Loss) -> PartLoss:
+        """The mean loss of some completions of a batch, and what the grammar adds, from reading them."""
+
+        def mean(rows: Tensor) -> Tensor:
+            with self._autocast():
+                logprobs, allowed = read(self.model, batch, rows, self.head)
+            value = loss(logprobs, rows)
+            return value if allowed is None else value - self.options.grammar_weight * allowed.sum() / len(rows)
+
+        return mean
+
+    def _descend(self, rows: Tensor, loss: PartLoss) -> None:
         """One step of the optimizer on the completions `rows` (R,), none if there are fewer than processes."""
         if len(rows) < self.accelerator.num_processes:
             return
-        self._backward(batch, rows, loss)
+        self._backward(rows, loss)
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def _backward(self, batch: Batch, rows: Tensor, loss: Loss) -> None:
+    def _backward(self, rows: Tensor, loss: PartLoss) -> None:
         """The gradient of the mean loss of the completions `rows`, of which each process computes its share."""
         world = self.accelerator.num_processes
         own = rows.to(self.device)[self.accelerator.process_index :: world]
@@ -349,11 +365,7 @@ class PolicyGradient:
         for place, part in enumerate(parts):
             last = place == len(parts) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                with self._autocast():
-                    logprobs, allowed = read(self.model, batch, part, self.head)
-                value = loss(logprobs, part)
-                if allowed is not None:
-                    value = value - self.options.grammar_weight * allowed.sum() / len(part)
+                value = loss(part)
                 if not torch.isfinite(value):
                     raise MgenError(
                         f"the loss is {'not a number' if torch.isnan(value) else 'infinite'}; {self._slower}"
@@ -396,7 +408,7 @@ class PolicyGradient:
         temperature = torch.full((count,), self.options.cold_temperature if self.options.cold_share else 1.0)
         batch = self._collate(rows, [[self.remi.eos_id]] * count, temperature, 1)
         self._logprobs(self.policy, batch), self._logprobs(self.reference, batch)
-        self._backward(batch, torch.arange(count), lambda logprobs, part: 0.0 * logprobs.sum())
+        self._backward(torch.arange(count), self._reading(batch, lambda logprobs, part: 0.0 * logprobs.sum()))
         self.optimizer.zero_grad()
 
     def _distil(self) -> None:
@@ -416,24 +428,51 @@ class PolicyGradient:
             completions += [batch.completions[row] for row in rows]
         batch = self._collate(prompts, completions, torch.ones(count), 1)
         tokens = float(batch.mask.sum()) / count
+        loss = self._reading(batch, lambda logprobs, part: likelihood_loss(logprobs, batch.mask[part], tokens))
         for some in minibatches(count, DISTILLED, 1, self.options.seed):
-            self._descend(batch, some, lambda logprobs, part: likelihood_loss(logprobs, batch.mask[part], tokens))
+            self._descend(some, loss)
         self.average = copy_weights(self.policy)
         self._say(f"first phase: the best of {n} after {count} prompts, {np.mean(gained):.2f} nats above the mean")
+
+    def _guide(self) -> None:
+        """First phase: moves the policy towards the start under guidance, on its own completions."""
+        count, at_once = self.options.guided_prompts, self.options.completions
+        losses: list[float] = []
+        for begin in range(0, count, at_once):
+            heads, _ = self.prompts.batch(min(at_once, count - begin), FIRST_PHASE + begin)
+            batch, _ = self._sample(heads, 1, FIRST_PHASE + begin)
+            bare = self._collate(
+                [without_style(head, self.remi) for head in heads], batch.completions, batch.temperature, 1
+            )
+
+            def loss(rows: Tensor, batch: Batch = batch, bare: Batch = bare) -> Tensor:
+                with self._autocast():
+                    own = completion_logits(self.model, batch, rows)
+                    with torch.no_grad():
+                        styled, unstyled = (completion_logits(self.reference, one, rows) for one in (batch, bare))
+                value = guided_loss(own, styled, unstyled, self.options.guided_weight, batch.mask[rows])
+                losses.append(float(value.detach()))
+                return value
+
+            for some in minibatches(len(heads), DISTILLED, 1, self.options.seed):
+                self._descend(some, loss)
+        if losses:
+            self.average = copy_weights(self.policy)
+            quarter = max(len(losses) // 4, 1)
+            ends = (np.mean(part) for part in (losses[:quarter], losses[-quarter:]))
+            self._say("first phase: KL to the start under guidance {:.2f} -> {:.2f} nats".format(*ends))
 
     def _first_look(self, batch: Batch, advantages: Tensor, before: Tensor, metrics: Mapping[str, float]) -> None:
         """Reports, before the first update, what the run can learn from."""
         began = time.perf_counter()
+
+        def loss(logprobs: Tensor, part: Tensor) -> Tensor:
+            return clipped_loss(logprobs, before[part], advantages[part], batch.mask[part], self.options.clip)
+
         gradients = []
         for half in range(2):
             rows = torch.nonzero(batch.group % 2 == half)[:, 0]
-            self._backward(
-                batch,
-                rows,
-                lambda logprobs, part: clipped_loss(
-                    logprobs, before[part], advantages[part], batch.mask[part], self.options.clip
-                ),
-            )
+            self._backward(rows, self._reading(batch, loss))
             gradients.append(torch.cat([p.grad.flatten() for p in self.model.parameters() if p.grad is not None]))
             self.optimizer.zero_grad()
         ratio = signal_to_noise(*gradients)

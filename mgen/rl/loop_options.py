@@ -65,6 +65,13 @@ class LoopOptions:
         least=0,
     )
     distil_of: int = option(8, "Completions of a prompt of the first phase.", least=2)
+    guided_prompts: int = option(
+        0,
+        "Prompts of a first phase: on the policy's own completions, all probabilities are moved towards those of the "
+        "start under classifier-free guidance; 0: no such phase.",
+        least=0,
+    )
+    guided_weight: float = option(2.0, "Its guidance, as `mgen generate --guidance`; 1 is none.", least=0)
     shuffled: bool = option(
         False,
         "A control: the advantages of the judges are dealt out at random among the completions. What such a run "

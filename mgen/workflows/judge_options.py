@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
-from critics.realism.feature_discriminator import FeatureDiscriminatorOptions
+from critics.realism.feature_discriminator import FITS, FeatureDiscriminatorOptions
 from critics.realism.regularisation import BOUNDED
 from critics.realism.token_discriminator import TokenDiscriminatorOptions
 from mgen.options import option
@@ -71,6 +71,19 @@ class JudgeOptions(SpeedOptions):
         "only training. The judge realism_tokens needs some 20.",
         least=0,
     )
+    realism_fit: str = option(
+        "logistic",
+        "realism: logistic regression, or moments: differences between the mean features of both sides (moment "
+        "matching).",
+        words=FITS,
+    )
+    realism_gate: float = option(
+        0.0,
+        "With realism_against current: the discriminators are refitted only after steps in which the moving average "
+        "of their mean probability of real on the completions is above this (0.3 to 0.5); 0: after every step.",
+        least=0,
+        below=1,
+    )
     realism_regularisation: float = option(
         100.0, "realism: weight of the squared coefficients of its logistic regression.", above=0
     )
@@ -112,6 +125,11 @@ class JudgeOptions(SpeedOptions):
             )
         except ValueError as error:
             raise ValueError(f"realism_{error}") from error
+        if self.realism_gate and self.realism_against == "reference":
+            raise ValueError(
+                f"realism_gate ({self.realism_gate:g}) is for realism_against current: against the reference nothing "
+                "is refitted"
+            )
         least = 2 if self.realism_against == "reference" else 0
         if self.realism_warm_up < least:
             raise ValueError(

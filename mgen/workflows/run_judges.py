@@ -183,7 +183,8 @@ def available_judges(config: JudgeOptions, prompts: PromptMix, bands: Bands) -> 
         speed=speed,
     )
     trained: dict[str, Any] = {name: judge for name, judge in judges.items() if name in DISCRIMINATORS}
-    found = RunJudges(judges, DiscriminatorTrainer(trained, prompts.real, against) if trained else None, {})
+    trainer = DiscriminatorTrainer(trained, prompts.real, against, config.realism_gate)
+    found = RunJudges(judges, trainer if trained else None, {})
     found.leave_out(left_out)
     return found
 
