@@ -89,15 +89,20 @@ def test_a_grid_from_start_to_end(small_corpus, tiny_policy, remi, tmp_path, cap
     grid.write_text(yaml.safe_dump({"seeds": [0], "recipe": {**small, **own}, "runs": runs}, sort_keys=False))
     out = tmp_path / "out"
     words = ["--config", str(grid), "--policy", str(policy), "--critic", str(critic), "--corpus", str(small_corpus)]
-    words += ["--out", str(out), "--target", "jazz", "--pieces", "80", "--json"]
+    words += ["--out", str(out), "--target", "jazz", "--pieces", "80", "--json", "--interpolate", "0.25"]
     (out / "end_rewards_0").mkdir(parents=True)
     assert run(ablate.main, words) == 0
     results = json.loads(capsys.readouterr().out)
-    assert list(results["runs"]) == ["full", "end_rewards", "grpo"]
-    for name, seeds in results["runs"].items():
+    assert list(results["runs"]) == [
+        f"{name}{share}" for name in ("full", "end_rewards", "grpo") for share in ("", " x 0.25")
+    ]
+    for name in ("full", "end_rewards", "grpo"):
+        seeds = results["runs"][name]
+        # Over a quarter of the way, KL is about a sixteenth; both are estimates.
+        assert abs(results["runs"][f"{name} x 0.25"]["0"]["transfer/kl"]) <= abs(seeds["0"]["transfer/kl"]) + 0.05
         assert (out / f"{name}_0" / "model").is_dir()
         assert abs(seeds["0"]["transfer/kl"]) < 5 and 0 <= seeds["0"]["transfer/style"] <= 1
-    assert (out / "table.md").read_text().count("\n") == 6 and (out / "figure.svg").is_file()
+    assert (out / "table.md").read_text().count("\n") == 9 and (out / "figure.svg").is_file()
     before = (out / "full_0" / "run.json").read_text()
     assert run(ablate.main, words) == 0  # finished runs are not trained again
     assert (out / "full_0" / "run.json").read_text() == before

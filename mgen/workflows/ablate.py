@@ -28,6 +28,7 @@ from mgen.options import check_required, option, target_style
 from mgen.render.charts import Curve, standalone_svg
 from mgen.rl.batch import collate, token_logprobs
 from mgen.rl.guard import NOTES, Guard
+from mgen.rl.update import average_weights, copy_weights, set_weights
 from mgen.runs.lock import is_locked
 from mgen.runs.metrics import Progress, read_metrics
 from mgen.sampling.systems import sample_completions
@@ -64,6 +65,12 @@ class AblationConfig:
     out: str = option("", "Folder for the runs, table.md, figure.svg and results.json.")
     target: str = option("", "Style that is asked for; may be left out if the corpus has one style and `other`.")
     pieces: int = option(256, "Held-out prompts of each type on which the policies are measured.", least=80)
+    interpolate: list[float] = option(
+        [],
+        "Also measure each policy this far on the way from the start to its weights, such as 0.5: reward against KL "
+        "without another run.",
+        above=0,
+    )
     quick: bool = option(False, "12 steps per run.")
 
     def __post_init__(self) -> None:
@@ -136,6 +143,9 @@ def run_ablation(config: AblationConfig, progress: Progress) -> dict[str, Any]:
             run = COMMANDS[command](config.policy, config.corpus, folder, **options)
             found = measure.stored(run.model, folder / RESULT)
             results["runs"].setdefault(name, {})[str(seed)] = found | {"seconds": run.seconds}
+            for share in config.interpolate:
+                found = measure.stored(run.model, folder / f"ablation_{share:g}.json", share)
+                results["runs"].setdefault(f"{name} x {share:g}", {})[str(seed)] = found
             write_results(results, out)
     return results
 
@@ -152,12 +162,15 @@ class _Measure:
         self.critic = StyleCritic.from_pretrained(config.critic, corpus.remi)
         self.start, self.remi = load_policy(config.policy)
 
-    def stored(self, model: Path, path: Path) -> dict[str, float]:
-        """The measures of a model, from a file if they are known."""
+    def stored(self, model: Path, path: Path, share: float = 1.0) -> dict[str, float]:
+        """The measures of a model, or of one at `share` of the way to it from the start; from a file if known."""
         if path.is_file():
             known: dict[str, float] = json.loads(path.read_text())
             return known
         policy, _ = load_policy(model)
+        weights = copy_weights(self.start)
+        average_weights(weights, policy, 1 - share)
+        set_weights(policy, weights)
         found = {key.removeprefix("guard/"): value for key, value in self.guard.check(policy).items()}
         for prompt_type, prompts in self.guard.prompts.items():
             ids = prompts.ids.tolist()
