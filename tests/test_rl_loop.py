@@ -373,7 +373,7 @@ policy = AutoModelForCausalLM.from_pretrained(sys.argv[2])
 options = {"max_steps": 2, "kl_weight": 0.5, "epochs": 2, "minibatch": 16, "device_batch": 3, "learning_rate": 1e-3}
 loop = loop_of(policy, Remi.build(("jazz", "other")), folder, **options)
 loop.train()
-torch.save((loop.policy.state_dict(), loop.steps, loop.accelerator.num_processes), folder / "end.pt")
+torch.save((loop.policy.state_dict(), loop.steps, loop.learner.accelerator.num_processes), folder / "end.pt")
 if torch.distributed.is_initialized():
     torch.distributed.destroy_process_group()
 """

@@ -24,20 +24,20 @@ MODEL, OPTIMIZER, LOOP = "model.safetensors", "optimizer.pt", "loop.pt"
 
 def save_state(loop: PolicyGradient) -> None:
     """Writes checkpoint-STEP: a new folder, flushed, with its manifest, then renamed."""
-    if loop.accelerator.is_main_process:
+    if loop.learner.accelerator.is_main_process:
         folder, step = Path(loop.args.output_dir), loop.state.global_step
         with replace_folder(folder / f"{PREFIX_CHECKPOINT_DIR}-{step}") as part:
             weights = {"policy": copy_weights(loop.policy), "average": loop.average, "best": loop.best or {}}
             named = {f"{of}:{name}": value for of, state in weights.items() for name, value in state.items()}
             save_file({name: value.cpu().contiguous() for name, value in named.items()}, part / MODEL)
-            torch.save(loop.optimizer.state_dict(), part / OPTIMIZER)
+            torch.save(loop.learner.optimizer.state_dict(), part / OPTIMIZER)
             rest = {"kl_weights": loop.budget.weights, "ended": loop.control.should_training_stop}
             torch.save(rest, part / LOOP)
             if loop.discriminator is not None:
                 torch.save(loop.discriminator.state_dict(), part / DISCRIMINATOR_FILE)
             loop.state.save_to_json(str(part / TRAINER_STATE_NAME))
         rotate(folder, KEPT, {step})
-    loop.accelerator.wait_for_everyone()
+    loop.learner.accelerator.wait_for_everyone()
 
 
 def load_state(loop: PolicyGradient, folder: Path) -> None:
@@ -45,10 +45,10 @@ def load_state(loop: PolicyGradient, folder: Path) -> None:
     weights: dict[str, Weights] = {"policy": {}, "average": {}, "best": {}}
     for name, value in load_file(folder / MODEL).items():
         of, _, name = name.partition(":")
-        weights[of][name] = value.to(loop.device)
+        weights[of][name] = value.to(loop.learner.device)
     set_weights(loop.policy, weights["policy"])
     loop.average, loop.best = weights["average"], weights["best"] or None
-    loop.optimizer.load_state_dict(_load(folder / OPTIMIZER))
+    loop.learner.optimizer.load_state_dict(_load(folder / OPTIMIZER))
     rest = _load(folder / LOOP)
     loop.budget.weights, loop.control.should_training_stop = rest["kl_weights"], rest["ended"]
     if loop.discriminator is not None:
