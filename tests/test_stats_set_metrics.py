@@ -15,7 +15,7 @@ from mgen.stats.memorisation import CopyIndex
 from mgen.stats.set_metrics import set_metrics, single_set_metrics
 from mgen.transforms.corruptions import CORRUPTIONS
 
-PLAIN = {"oa", "kld", "self_bleu", "distinct2", "distinct4", "vendi_ratio", "frechet"}
+PLAIN = {"oa", "kld", "self_bleu", "distinct2", "distinct4", "vendi_ratio", "frechet", "mmd"}
 KEYS = PLAIN | {f"{kind}_{name}" for kind in ("oa", "kld") for name in FEATURES}
 
 

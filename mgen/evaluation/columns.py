@@ -84,6 +84,7 @@ _TABLE: dict[str, list[tuple[str, str, str, int, str, str]]] = {
         ("frechet", "Fréchet ratio", "1", 2, "Fréchet distance of features over that between halves of real music", ""),
         ("frechet_critic", "Fréchet ratio, critic", "1", 2, "the same in a style critic's hidden states", ""),
         ("frechet_clamp", "Fréchet ratio, CLaMP", "1", 2, "the same in CLaMP's embedding", ""),
+        ("mmd", "MMD ratio", "1", 2, "squared MMD of features over that between halves of real music", ""),
         ("oa", "overlapping area", "1", 2, "of distances within the set and to real music, nine features", ""),
         ("kld", "KL of distances", "0", 2, "of the same distances", "nats"),
     ],

@@ -14,14 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
-from mgen.arrays import Floats
+from mgen.arrays import Floats, Longs
 from mgen.errors import MgenError
 from mgen.notes import Notes
 from mgen.stats.diversity import defined_rows, standardise
-from mgen.stats.intervals import TAIL, Interval, Works, undefined_interval
+from mgen.stats.half_samples import SPLITS, over_floor
+from mgen.stats.intervals import Interval, undefined_interval
 
 Embedder = Callable[[Notes], Floats]  # B pieces to (B, D); NaN rows for pieces without an embedding
-SPLITS = 100  # random halves of the works, for the value and for its interval
 DIMENSIONS = 256  # wider spaces are projected onto this many random directions: the cost grows with the cube
 
 
@@ -64,20 +64,13 @@ def frechet_ratio(
     splits: int = SPLITS,
     seed: int = 0,
 ) -> Interval:
-    """Fréchet distance of `other` from real music over that of real music from itself: 1 is best, 0 upwards.
-
-    The works of both sets are split into random halves. The real pieces of one half are compared with the other set's
-    pieces of the other half, and with the real pieces of that half. The value is the ratio of the mean distances, and
-    its interval the spread of the ratio over the splits: half-samples without replacement vary as much as the whole
-    set does from sample to sample (McCarthy 1969). Both distances are of equally many pieces (the larger half is
-    subsampled) that never share a work, so both have the bias of small samples, and pieces that continue real works
-    have no advantage. The bias still hides small differences: report no ratio of few pieces.
+    """Fréchet distance of `other` from real music over that of real music from itself (`half_samples.over_floor`).
 
     Spaces are standardised by real music (`standardise`); more than `DIMENSIONS` are projected onto random directions,
     the same for every set.
 
     Cannot see: properties outside the space; more than means and covariances; single copies. Rows with a NaN are left
-    out and counted. NaN where a half has fewer than two pieces, or where real music's halves do not differ at all.
+    out and counted.
     """
     if real.shape[1] != other.shape[1]:
         raise MgenError(f"frechet: real has {real.shape[1]} dimensions, other {other.shape[1]}; use one embedder")
@@ -91,30 +84,14 @@ def frechet_ratio(
     if len(tables[0]) + len(tables[1]) < tables[0].shape[1]:  # directions without pieces change no distance
         span = np.linalg.svd(np.concatenate(tables), full_matrices=False)[2].T
         tables = tables[0] @ span, tables[1] @ span
-    rng = np.random.default_rng(seed)
-    pairs = np.array([_halves(tables, names, rng) for _ in range(splits)])
-    pairs = pairs[~np.isnan(pairs).any(axis=1)]
-    if not len(pairs) or pairs[:, 1].mean() <= 1e-9:
-        return undefined_interval(undefined)
-    value = float(pairs[:, 0].mean() / pairs[:, 1].mean())
-    ratios = pairs[:, 0] / np.maximum(pairs[:, 1], 1e-9)
-    low, high = np.quantile(ratios, (TAIL, 1 - TAIL)).tolist()
-    return Interval(value, min(low, value), max(high, value), undefined)
 
+    def distances(near: Longs, others: Longs, far: Longs) -> tuple[float, float]:
+        base = _gaussian(tables[0][near])
+        root = _root(base[1])
+        apart = _gaussian(tables[1][others]), _gaussian(tables[0][far])
+        return frechet_distance(base, apart[0], root), frechet_distance(base, apart[1], root)
 
-def _halves(tables: tuple[Floats, Floats], works: tuple[Works, Works], rng: np.random.Generator) -> tuple[float, float]:
-    """Distances of real pieces in one random half of the works from `other` and from real pieces in the other half."""
-    every = np.unique(np.concatenate(works))
-    first = rng.permutation(len(every)) < len(every) / 2
-    here = [first[np.searchsorted(every, names)] for names in works]
-    near, far, others = tables[0][here[0]], tables[0][~here[0]], tables[1][~here[1]]
-    n = min(len(far), len(others))
-    if len(near) < 2 or n < 2:
-        return np.nan, np.nan
-    far, others = (rows[rng.permutation(len(rows))[:n]] if len(rows) > n else rows for rows in (far, others))
-    base = _gaussian(near)
-    root = _root(base[1])
-    return frechet_distance(base, _gaussian(others), root), frechet_distance(base, _gaussian(far), root)
+    return over_floor(distances, names, undefined, splits, seed)
 
 
 def pooled_embedder(

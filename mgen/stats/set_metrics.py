@@ -16,6 +16,7 @@ from mgen.stats.diversity import distinct, self_bleu, vendi_ratio
 from mgen.stats.frechet import Embedder, frechet_ratio
 from mgen.stats.intervals import Interval, work_names
 from mgen.stats.memorisation import CopyIndex
+from mgen.stats.mmd import mmd_ratio
 
 FEWEST = 2  # fewest pieces per side
 
@@ -34,13 +35,13 @@ def set_metrics(
 
     `oa`, `kld` and those of each feature (`distributions.mgeval`); `self_bleu`, `distinct2`, `distinct4`,
     `vendi_ratio` (`diversity`); `frechet` in the space of features and `frechet_<name>` in that of each embedder, over
-    the distance between halves of real music (`frechet.frechet_ratio`); with an index of the training set also
-    `copy_rate` and `copied_run`, the mean longest copied run in notes (`memorisation`).
+    the distance between halves of real music (`frechet.frechet_ratio`), `mmd` likewise (`mmd.mmd_ratio`); with an index
+    of the training set also `copy_rate` and `copied_run`, the mean longest copied run in notes (`memorisation`).
 
     Both sides should be equal in number and length of pieces: all but `oa` depend on it. The aim of `self_bleu`,
     `distinct` and `copied_run` is real music's value: see `single_set_metrics`. Intervals resample works, a work in
     both sets at once. To take a few seconds for 512 against 512 pieces, those of mgeval and Vendi come from 200
-    resamples (mgeval's of at most 128 groups of works), and that of `frechet` from 100 half-samples.
+    resamples (mgeval's of at most 128 groups of works), and those of `frechet` and `mmd` from 100 half-samples.
 
     Args:
         real: B pieces.
@@ -66,6 +67,7 @@ def set_metrics(
         cells |= single_set_metrics(other, names[1], train=train, seed=seed)
         cells["vendi_ratio"] = vendi_ratio(*tables, *names, seed=seed)
         cells["frechet"] = frechet_ratio(*tables, *names, seed=seed)
+        cells["mmd"] = mmd_ratio(*tables, *names, seed=seed)
         for name, embed in (embedders or {}).items():
             spaces = _embed(name, embed, real), _embed(name, embed, other)
             cells[f"frechet_{name}"] = frechet_ratio(*spaces, *names, seed=seed)
