@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from mgen.corpus.shards import Corpus
@@ -54,9 +55,9 @@ def test_a_run_that_only_gets_worse_is_seen(checks, worse):
 
 
 def test_a_check_in_a_few_words():
-    known = {"auc": 0.714, "auc_low": 0.65, "auc_high": 0.78, "whole": 0.96, "loops": 0.052}
+    known = {"auc": 0.714, "auc_low": 0.65, "auc_high": 0.78, "whole": 0.96, "style": 0.31, "greedy_loops": 0.052}
     found = {f"guard/transfer/{name}": value for name, value in known.items()}
-    assert describe(found) == "transfer AUC 0.71 [0.65, 0.78] by 36 notes, 96% whole, loops 5%"
+    assert describe(found) == "transfer AUC 0.71 [0.65, 0.78] by 36 notes, 96% whole, 31% of the style, greedy loops 5%"
     assert describe({"guard/transfer/loops": 0.5}) == "not measured: too few completions have 36 notes"
 
 
@@ -68,8 +69,18 @@ def test_a_tiny_policy_is_checked(small_corpus, musical_policy):
     assert found == guard.check(musical_policy)
     assert set(guard.prompts) == {"continuation", "transfer"}
     for kind in guard.prompts:
-        assert 0 <= found[f"guard/{kind}/whole"] <= 1
+        assert 0 <= found[f"guard/{kind}/whole"] <= 1 and 0 <= found[f"guard/{kind}/style"] <= 1
+        assert 0 < found[f"guard/{kind}/variety"] < 2
     measured = [key for key in found if key.endswith("/auc")]
     assert all(found[f"{key}_low"] <= found[key] <= found[f"{key}_high"] for key in measured)
     with pytest.raises(MgenError):
         Guard.of(Corpus.open(small_corpus), "jazz", 40, 16, 100_000, seed=1)
+
+
+def test_the_style_of_real_music_is_seen(small_corpus):
+    guard = Guard.of(Corpus.open(small_corpus), "jazz", 80, 16, 96, seed=1)
+    real, other = (guard.prompts[kind].real(guard.remi) for kind in ("continuation", "transfer"))
+    of_style = guard._style_classifier(real)
+    assert of_style(real) > 0.9 and of_style(other) < 0.1
+    alone = Guard({"continuation": guard.real}, guard.real, guard.remi, 96)
+    assert np.isnan(alone._style_classifier(real)(real))

@@ -7,7 +7,7 @@ kept. Reward does not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,15 +17,18 @@ from transformers import PreTrainedModel
 from mgen.corpus.shards import Corpus
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
+from mgen.music.features import FORMAT_FREE, features
 from mgen.music.metrics import loop_rate
 from mgen.notes import Notes
 from mgen.sampling.decoding import Decoding
 from mgen.sampling.prompts import Prompts, draw_prompts
 from mgen.sampling.rollout import sample
-from mgen.stats.graded import graded, nats
+from mgen.stats.diversity import vendi_ratio
+from mgen.stats.graded import graded, nats, quick_boosting
 
 NOTES = 36  # notes of an excerpt: at this length AUCs of small policies are far from 0.5 and from 1
 COLD = 0.5  # temperature at which loops are measured too
+GREEDY = 64  # prompts that are also continued greedily
 PATIENCE = 2  # checks in a row that are worse than the start, after which a run ends
 
 
@@ -81,13 +84,16 @@ class Guard:
         Returns:
             `guard/TYPE/auc`, of real music against completions by `NOTES` notes, with the ends of its interval
             (`/auc_low`, `/auc_high`); `guard/TYPE/notes`, notes until AUC 0.75; `guard/TYPE/whole`, share of
-            completions without broken tokens; `guard/TYPE/loops` and `guard/TYPE/cold_loops`, share of loops at
-            temperature 1 and `COLD`; `guard/evidence`, mean nats of evidence in `NOTES` notes over the types. A value
-            that cannot be measured, for lack of notes, is left out.
+            completions without broken tokens; `guard/TYPE/loops`, `/cold_loops` and `/greedy_loops`, share of loops at
+            temperature 1, at `COLD` and decoded greedily; `guard/TYPE/style`, share that new boosted trees, trained on
+            the split's real music of both sides, call the target style; `guard/TYPE/variety`, Vendi score over that of
+            real music; `guard/evidence`, mean nats of evidence in `NOTES` notes over the types. A value that cannot be
+            measured, for lack of notes or of prompts of other styles, is left out.
         """
         found: dict[str, float] = {}
         evidence = []
         real = self.real.real(self.remi)
+        of_style = self._style_classifier(real)
         for prompt_type, prompts in self.prompts.items():
             notes = self._sampled(policy, prompts, 1.0)
             metre = prompt_type == "continuation"
@@ -102,14 +108,26 @@ class Guard:
                 "whole": float((notes.n_broken == 0).mean()),
                 "loops": _loops(notes),
                 "cold_loops": _loops(self._sampled(policy, prompts, COLD)),
+                "greedy_loops": _loops(self._sampled(policy, prompts, 0.0, GREEDY)),
+                "style": of_style(notes),
+                "variety": vendi_ratio(features(real), features(notes), replicates=1).value,
             }
             found |= {f"guard/{prompt_type}/{name}": value for name, value in measured.items() if np.isfinite(value)}
             if np.isfinite(auc.value):
                 evidence.append(nats(auc, test.pieces[NOTES]).value)
         return found | ({"guard/evidence": float(np.mean(evidence))} if evidence else {})
 
-    def _sampled(self, policy: PreTrainedModel, prompts: Prompts, temperature: float) -> Notes:
-        ids = prompts.ids.tolist()
+    def _style_classifier(self, real: Notes) -> Callable[[Notes], float]:
+        """Share of pieces that are of the target style by trees that know the real music of the prompts."""
+        if "transfer" not in self.prompts:
+            return lambda notes: float("nan")
+        other = self.prompts["transfer"].real(self.remi)
+        table = np.concatenate([features(real, FORMAT_FREE), features(other, FORMAT_FREE)])
+        trees = quick_boosting(0).fit(table, np.arange(len(table)) < real.n_pieces)
+        return lambda notes: float(trees.predict(features(notes, FORMAT_FREE)).mean())
+
+    def _sampled(self, policy: PreTrainedModel, prompts: Prompts, temperature: float, most: int | None = None) -> Notes:
+        ids = prompts.ids.tolist()[:most]
         generator = torch.Generator(policy.device).manual_seed(0)
         decoding = Decoding(temperature, max_new_tokens=self.completion_tokens)
         ends = self.remi.eos_id, self.remi.pad_id
@@ -150,6 +168,8 @@ def describe(check: Mapping[str, float]) -> str:
         if "auc" in known:
             parts.append(
                 f"{prompt_type} AUC {known['auc']:.2f} [{known['auc_low']:.2f}, {known['auc_high']:.2f}] by {NOTES} "
-                f"notes, {known['whole']:.0%} whole, loops {known['loops']:.0%}"
+                f"notes, {known['whole']:.0%} whole"
+                + (f", {known['style']:.0%} of the style" if "style" in known else "")
+                + (f", greedy loops {known['greedy_loops']:.0%}" if "greedy_loops" in known else "")
             )
     return "; ".join(parts) or f"not measured: too few completions have {NOTES} notes"

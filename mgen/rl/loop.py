@@ -173,6 +173,9 @@ class PolicyGradient:
             self._log(metrics)
             self._check_guard()
             self._watch()
+            if self.state.global_step == 2:  # the first step has more to do
+                minutes = metrics["seconds/step"] * (self.options.max_steps - 2) / 60
+                self._say(f"{metrics['seconds/step']:.1f} s per step; about {minutes:.0f} min to go")
             self.callbacks.on_step_end(self.args, self.state, self.control)
             last = self.state.global_step == self.options.max_steps or self.control.should_training_stop
             if last or self.state.global_step % self.options.save_steps == 0:

@@ -49,7 +49,9 @@ COLUMNS = {
     "continuation/kl": "KL, continuing the style",
     "transfer/kl": "KL, other prompts",
     "transfer/whole": "whole, other prompts",
+    "transfer/variety": "Vendi ratio, other prompts",
     "transfer/cold_loops": "loops at 0.5, other prompts",
+    "transfer/greedy_loops": "greedy loops, other prompts",
 }
 """Measure -> heading of its column."""
 
