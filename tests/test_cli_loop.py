@@ -287,7 +287,7 @@ def test_two_processes_end_with_equal_weights(small_corpus, base, style_critic, 
 
             def train(self, *args, **kwargs):
                 out = trained(self, *args, **kwargs)
-                policy = self.accelerator.unwrap_model(self.model).state_dict()
+                policy = self.policy.state_dict()
                 critic = self.discriminator.discriminators["realism"]._tensors()
                 rank = PartialState().process_index
                 Path(sys.argv[1], f"rank{rank}").write_text(digest(policy) + " " + digest(critic))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
+import re
 from dataclasses import dataclass, field, fields
 
 import numpy as np
 import pytest
 import yaml
 
-from mgen.cli.main import run
-from mgen.cli.options import parse
+from mgen.cli.main import COMMANDS, run
+from mgen.cli.options import parse, short_help
 from mgen.errors import MgenError
 from mgen.option_limits import INHERITED
 from mgen.options import as_dict, check_values, from_keywords, option
@@ -200,3 +203,33 @@ def test_a_full_disk_is_a_line(capsys):
 
     assert run(fail, []) == 2
     assert "runs/a/model: no space left on the device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("demo", "recipe")])
+def test_help_is_short_and_help_all_is_complete(command, capsys):
+    main = importlib.import_module(f"mgen.cli.{command}").main
+    texts = []
+    for word in ("--help", "--help-all"):
+        with pytest.raises(SystemExit) as left:
+            main([word])
+        assert left.value.code == 0
+        texts.append(capsys.readouterr().out)
+    lines = texts[0].splitlines()
+    assert len(lines) <= 80 and max(map(len, lines[2:])) <= 120
+    assert lines[0] == f"usage: mgen {command} [--config FILE.yaml] [--OPTION VALUE ...]"
+    assert lines[1].startswith(f"example: mgen {command} ")
+    words = {line.split()[0] for line in lines[3:-2] if line.startswith("--")}
+    assert {word for word in words if not word.endswith("_...")} <= set(re.findall(r"--\w+", texts[1]))
+
+
+def test_help_folds_the_largest_family_when_there_are_too_many():
+    parser = argparse.ArgumentParser(prog="mgen x")
+    for name in ("seed", "kl_step", "kl_weight", "kl_stop", "rate_a", "rate_b"):
+        parser.add_argument(f"--{name}", default=1, help="What it is. More of it.")
+    text = short_help("mgen x", "example: mgen x", parser._actions, [], most=5)
+    assert [line.split(maxsplit=2) for line in text.splitlines()[3:-2]] == [
+        ["--seed", "1", "What it is"],
+        ["--kl_...", "3", "options; see --help-all"],
+        ["--rate_a", "1", "What it is"],
+        ["--rate_b", "1", "What it is"],
+    ]

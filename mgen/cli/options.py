@@ -7,10 +7,12 @@ import dataclasses
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from types import MappingProxyType
 from typing import Any, NoReturn, get_type_hints
 
@@ -23,6 +25,9 @@ from mgen.option_limits import LIMITS, TYPES, Limits, check_value, plain_type
 from mgen.options import check_values, nearest, option
 from mgen.renames import renamed_option
 
+HELP_LINES = 70  # options that `--help` lists
+HELP_COLUMN, HELP_WIDTH = 34, 120  # where its texts begin, and where they are cut
+
 
 @dataclass
 class Output:
@@ -33,6 +38,10 @@ class Output:
 
 class _Parser(TrlParser):  # type: ignore[misc]
     """TRL's parser with errors of one line, and values that are checked before an option dataclass is built."""
+
+    def format_help(self) -> str:
+        """The options of the command itself, a line each; `--help-all` prints all of them in full."""
+        return short_help(self.prog, self.epilog or "", self._actions, self.dataclass_types)
 
     def error(self, message: str) -> NoReturn:
         raise MgenError(f"{self.prog}: {message}; see {self.prog} --help")
@@ -66,6 +75,72 @@ class _Parser(TrlParser):  # type: ignore[misc]
         return parsed, rest
 
 
+class _HelpAll(argparse.Action):
+    """Prints every option in full."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        print(super(_Parser, parser).format_help())  # type: ignore[misc]
+        parser.exit()
+
+
+def short_help(
+    program: str, example: str, actions: Sequence[argparse.Action], dataclasses_: Sequence[type], most: int = HELP_LINES
+) -> str:
+    """Usage, an example, and a line for each option that the command itself declares or gives a default.
+
+    Options with a common first word are folded into one line, the largest family first, until `most` lines suffice.
+    """
+    by_name = {action.dest: action for action in reversed(actions)}  # an option before its `--no_` form
+    own = [action.dest for action in actions if action.dest not in _field_names(dataclasses_) and action.dest != "json"]
+    own += [name for kind in dataclasses_ for name in _declared(kind) if name in by_name]
+    own = [name for name in dict.fromkeys(own) if name not in ("help", "help_all")]
+    families = Counter(name.split("_")[0] for name in own if "_" in name)
+    folded: set[str] = set()
+    for family, count in families.most_common():
+        if len(own) - sum(families[one] - 1 for one in folded) <= most or count < 3:
+            break
+        folded.add(family)
+    rows: dict[str, str] = {}
+    for name in own:
+        family = name.split("_")[0]
+        if family in folded and "_" in name:
+            rows[f"--{family}_..."] = f"{families[family]} options; see --help-all"
+        else:
+            action = by_name[name]
+            value = (
+                "" if action.default in (None, "", argparse.SUPPRESS) or action.nargs == 0 else _plain(action.default)
+            )
+            label = " ".join(filter(None, [action.option_strings[0] if action.option_strings else name.upper(), value]))
+            rows[label] = _first_sentence(action.help or "")
+    room = HELP_WIDTH - HELP_COLUMN - 1
+    short = {label: shorten(text, room, placeholder=" ...") for label, text in rows.items()}
+    lines = [f"{label:<{HELP_COLUMN}} {text}".rstrip() for label, text in short.items()]
+    inherited = len({name for name in _field_names(dataclasses_) if name in by_name} - set(own))
+    rest = f"{inherited} more are inherited; " if inherited else ""
+    end = f"The number or word after an option is its default. {rest}--help-all prints all in full."
+    return "\n".join([f"usage: {program} [--config FILE.yaml] [--OPTION VALUE ...]", example, "", *lines, "", end, ""])
+
+
+def _field_names(kinds: Sequence[type]) -> set[str]:
+    return {field.name for kind in kinds for field in dataclasses.fields(kind)}
+
+
+def _declared(kind: type) -> list[str]:
+    """Fields that classes outside transformers and trl declare, those of the most derived class first."""
+    ours = [one for one in kind.__mro__ if one.__module__.split(".")[0] not in ("transformers", "trl", "builtins")]
+    return [name for one in ours for name in vars(one).get("__annotations__", {})]
+
+
+def _plain(default: Any) -> str:
+    text = " ".join(map(str, default)) if isinstance(default, list) else str(default)
+    text = text.lower() if isinstance(default, bool) else text
+    return text if len(text) <= 20 else "..."
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"\. (?=[A-Z])", " ".join(text.split()).replace("%%", "%"), maxsplit=1)[0].removesuffix(".")
+
+
 def parse(
     argv: Sequence[str] | None,
     *types: type,
@@ -89,8 +164,11 @@ def parse(
     parser = _Parser(types, prog=program, epilog=f"example: {example}", allow_abbrev=False)
     for name, settings in (arguments or {}).items():
         parser.add_argument(name, **settings)
+    parser.add_argument(
+        "--help-all", action=_HelpAll, nargs=0, default=argparse.SUPPRESS, help="Print every option in full."
+    )
     words = list(sys.argv[1:] if argv is None else argv)
-    known = {action.dest for action in parser._actions} - {"help"}
+    known = {action.dest for action in parser._actions} - {"help", "help_all"}
     command = program.split()[-1]
     for word in words:
         name = word.split("=")[0].removeprefix("--")

@@ -131,6 +131,11 @@ class PolicyGradient:
         """The policy, as it is sampled."""
         return self.learner.policy
 
+    @property
+    def model(self) -> PreTrainedModel:
+        """As of a `Trainer`, for what follows a run."""
+        return self.learner.policy
+
     def add_callback(self, callback: TrainerCallback | type[TrainerCallback]) -> None:
         """As `Trainer.add_callback`."""
         self.callbacks.add_callback(callback)
