@@ -22,6 +22,7 @@ COMMANDS = {
     "finetune": "policy gradient against rewards and critics",
     "grpo": "the same by GRPO as published, with the trainer of TRL",
     "ablate": "a grid of fine-tuning runs in one table",
+    "tune": "search options of a command with Optuna",
     "card": "reward cards: what a judge measures, what it costs, what fools it; bands of the rules",
     "generate": "sample MIDI files from a model",
     "evaluate": "compare models, or a folder, with real music; report.html",

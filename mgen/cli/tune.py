@@ -1,0 +1,26 @@
+"""Search options of a command with Optuna: a run per trial, one table, the importance of each option.
+
+    mgen tune --config configs/tune/pretrain_laptop.yaml --corpus corpus --out runs/search
+
+The same command continues a study, and may run on several machines that share --storage and --out.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mgen.cli.options import Output, parse, print_result, to_stderr
+from mgen.workflows.tune import Search, TuneConfig, run_tune, table
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the trials; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    # The file of `--config` is the search, not the options of this command.
+    words = ["--search" + word[len("--config") :] if word.split("=")[0] == "--config" else word for word in words]
+    config, output = parse(words, TuneConfig, Output, doc=__doc__)
+    results = run_tune(config, to_stderr)
+    shown = table(results, Search.read(config.search))
+    return print_result(f"{shown}\n{Path(config.out) / 'study.md'}", results, output.json)
