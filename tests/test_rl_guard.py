@@ -77,10 +77,12 @@ def test_a_tiny_policy_is_checked(small_corpus, musical_policy):
         Guard.of(Corpus.open(small_corpus), "jazz", 40, 16, 100_000, seed=1)
 
 
-def test_the_style_of_real_music_is_seen(small_corpus):
+def test_the_style_of_other_works_is_seen(small_corpus):
     guard = Guard.of(Corpus.open(small_corpus), "jazz", 80, 16, 96, seed=1)
-    real, other = (guard.prompts[kind].real(guard.remi) for kind in ("continuation", "transfer"))
-    of_style = guard._style_classifier(real)
-    assert of_style(real) > 0.9 and of_style(other) < 0.1
-    alone = Guard({"continuation": guard.real}, guard.real, guard.remi, 96)
-    assert np.isnan(alone._style_classifier(real)(real))
+    works = [{*some.work} for group in (guard.prompts, guard.known) for some in group.values()]
+    assert not (works[0] | works[1]) & (works[2] | works[3])
+    of_style = guard._style_classifier()
+    real, other = (of_style(guard.prompts[kind].real(guard.remi)) for kind in ("continuation", "transfer"))
+    assert real > 0.8 and other < 0.2
+    alone = Guard({"continuation": guard.real}, guard.real, {"continuation": guard.real}, guard.remi, 96)
+    assert np.isnan(alone._style_classifier()(guard.real.real(guard.remi)))

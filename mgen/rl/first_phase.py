@@ -1,8 +1,8 @@
-"""What a run does before its first step: supervised phases, and a trial of compiled models."""
+"""What a run does before its first step: supervised phases, and a first reading that compiles."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from mgen.arrays import Floats
-from mgen.rl.batch import Batch, Head, completion_logits
+from mgen.rl.batch import Batch, completion_logits
 from mgen.rl.distillation import best_rows, guided_loss, likelihood_loss
 from mgen.rl.learner import Learner
 from mgen.rl.prompt_mix import PromptMix
@@ -18,7 +18,7 @@ from mgen.rl.update import minibatches
 from mgen.sampling.systems import without_style
 
 DISTILLED = 32  # completions per update
-FIRST_BATCH = 1_000_000  # number of the first batch of prompts: no step has it
+BEST_OF_N, GUIDED = 1_000_000, 2_000_000  # numbers of their first batches of prompts: no step has them
 
 
 def distil(learner: Learner, prompts: PromptMix, total: Callable[[Batch], Floats]) -> str:
@@ -35,8 +35,8 @@ def distil(learner: Learner, prompts: PromptMix, total: Callable[[Batch], Floats
     heads, completions, gained = [], [], []
     at_once = max(options.completions // n, 1)
     for begin in range(0, count, at_once):
-        some, _ = prompts.batch(min(at_once, count - begin), FIRST_BATCH + begin)
-        batch, _ = learner.sample(some, n, FIRST_BATCH + begin)
+        some, _ = prompts.batch(min(at_once, count - begin), BEST_OF_N + begin)
+        batch, _ = learner.sample(some, n, BEST_OF_N + begin)
         score = total(batch)
         best = best_rows(score, n)
         gained.append(score[best].mean() - score.mean())
@@ -63,8 +63,8 @@ def guide(learner: Learner, prompts: PromptMix, reference: PreTrainedModel) -> s
     losses: list[float] = []
     for begin in range(0, options.guided_prompts, options.completions):
         count = min(options.completions, options.guided_prompts - begin)
-        heads, _ = prompts.batch(count, FIRST_BATCH + begin)
-        batch, _ = learner.sample(heads, 1, FIRST_BATCH + begin)
+        heads, _ = prompts.batch(count, GUIDED + begin)
+        batch, _ = learner.sample(heads, 1, GUIDED + begin)
         bare_heads = [without_style(head, learner.remi) for head in heads]
         bare = learner.collate(bare_heads, batch.completions, batch.temperature, 1)
 
@@ -84,14 +84,22 @@ def guide(learner: Learner, prompts: PromptMix, reference: PreTrainedModel) -> s
     return f"first phase: KL to the start under guidance {before:.2f} -> {after:.2f} nats"
 
 
-def try_compiled(learner: Learner, reference: PreTrainedModel, prompts: PromptMix, head: Head) -> None:
-    """Reads policy and reference as a step does, with `head`, so that this is compiled."""
-    learner.head, options = head, learner.options
-    heads, _ = prompts.batch(options.completions // options.num_generations, 0)
-    count = min(options.device_batch * learner.accelerator.num_processes, options.completions)
-    rows = [heads[number % len(heads)] for number in range(count)]
-    temperature = torch.full((count,), options.cold_temperature if options.cold_share else 1.0)
-    batch = learner.collate(rows, [[learner.remi.eos_id]] * count, temperature, 1)
+def read_once(learner: Learner, reference: PreTrainedModel, heads: Sequence[Sequence[int]]) -> None:
+    """Reads policy and reference in the shapes of a step, with and without gradient, so that this is compiled.
+
+    Args:
+        heads: prompts of a step.
+    """
+    options = learner.options
+    temperature = options.cold_temperature if options.cold_share else 1.0
+
+    def batch(most: int) -> Batch:
+        count = min(options.device_batch * learner.accelerator.num_processes, most)
+        rows = [heads[number % len(heads)] for number in range(count)]
+        return learner.collate(rows, [[learner.remi.eos_id]] * count, torch.full((count,), temperature), 1)
+
     for model in (learner.policy, reference):
-        learner.logprobs(model, batch)
-    learner.gradient(torch.arange(count), learner.reading(batch, lambda logprobs, part: 0.0 * logprobs.sum()))
+        learner.logprobs(model, batch(options.completions))
+    some = batch(options.minibatch or options.completions)
+    zero = learner.reading(some, lambda logprobs, part: 0.0 * logprobs.sum())
+    learner.gradient(torch.arange(len(some.ids)), zero)

@@ -39,12 +39,14 @@ class Guard:
     Attributes:
         prompts: prompt type -> prompts.
         real: prompts of the target style with their real continuations.
+        known: as `prompts`, from train: real music that a classifier of the style learns from.
         completion_tokens: longest completion.
         dtype: of matrix products in sampling.
     """
 
     prompts: Mapping[str, Prompts]
     real: Prompts
+    known: Mapping[str, Prompts]
     remi: Remi
     completion_tokens: int
     dtype: torch.dtype | None = None
@@ -66,17 +68,22 @@ class Guard:
         Raises:
             MgenError: The split has no music of the target style that is long enough.
         """
-        drawn = {}
-        for prompt_type in ("continuation", "transfer"):
-            rng = np.random.default_rng([seed, 4])  # the same for both: real music is that of `continuation`
-            try:
-                drawn[prompt_type] = draw_prompts(
-                    corpus, split, prompt_type, pieces, prompt_tokens, completion_tokens, target, rng
-                )
-            except MgenError:
-                if prompt_type == "continuation":
-                    raise
-        return cls(drawn, drawn["continuation"], corpus.remi, completion_tokens, dtype)
+
+        def draw(of: str) -> dict[str, Prompts]:
+            drawn = {}
+            for prompt_type in ("continuation", "transfer"):
+                rng = np.random.default_rng([seed, 4])  # the same for both: real music is that of `continuation`
+                try:
+                    drawn[prompt_type] = draw_prompts(
+                        corpus, of, prompt_type, pieces, prompt_tokens, completion_tokens, target, rng
+                    )
+                except MgenError:
+                    if prompt_type == "continuation":
+                        raise
+            return drawn
+
+        drawn = draw(split)
+        return cls(drawn, drawn["continuation"], draw("train"), corpus.remi, completion_tokens, dtype)
 
     def check(self, policy: PreTrainedModel) -> dict[str, float]:
         """Measures a policy.
@@ -86,14 +93,14 @@ class Guard:
             (`/auc_low`, `/auc_high`); `guard/TYPE/notes`, notes until AUC 0.75; `guard/TYPE/whole`, share of
             completions without broken tokens; `guard/TYPE/loops`, `/cold_loops` and `/greedy_loops`, share of loops at
             temperature 1, at `COLD` and decoded greedily; `guard/TYPE/style`, share that new boosted trees, trained on
-            the split's real music of both sides, call the target style; `guard/TYPE/variety`, Vendi score over that of
+            real music of both sides of train, call the target style; `guard/TYPE/variety`, Vendi score over that of
             real music; `guard/evidence`, mean nats of evidence in `NOTES` notes over the types. A value that cannot be
             measured, for lack of notes or of prompts of other styles, is left out.
         """
         found: dict[str, float] = {}
         evidence = []
         real = self.real.real(self.remi)
-        of_style = self._style_classifier(real)
+        of_style = self._style_classifier()
         for prompt_type, prompts in self.prompts.items():
             notes = self._sampled(policy, prompts, 1.0)
             metre = prompt_type == "continuation"
@@ -117,13 +124,16 @@ class Guard:
                 evidence.append(nats(auc, test.pieces[NOTES]).value)
         return found | ({"guard/evidence": float(np.mean(evidence))} if evidence else {})
 
-    def _style_classifier(self, real: Notes) -> Callable[[Notes], float]:
-        """Share of pieces that are of the target style by trees that know the real music of the prompts."""
-        if "transfer" not in self.prompts:
+    def _style_classifier(self) -> Callable[[Notes], float]:
+        """Share of pieces that are of the target style by trees trained on real music of both sides."""
+        if "transfer" not in self.known:
             return lambda notes: float("nan")
-        other = self.prompts["transfer"].real(self.remi)
-        table = np.concatenate([features(real, FORMAT_FREE), features(other, FORMAT_FREE)])
-        trees = quick_boosting(0).fit(table, np.arange(len(table)) < real.n_pieces)
+        target, other = (
+            features(self.known[kind].real(self.remi), FORMAT_FREE) for kind in ("continuation", "transfer")
+        )
+        trees = quick_boosting(0).fit(
+            np.concatenate([target, other]), np.arange(len(target) + len(other)) < len(target)
+        )
         return lambda notes: float(trees.predict(features(notes, FORMAT_FREE)).mean())
 
     def _sampled(self, policy: PreTrainedModel, prompts: Prompts, temperature: float, most: int | None = None) -> Notes:

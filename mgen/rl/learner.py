@@ -19,7 +19,6 @@ from transformers import PreTrainedModel
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.rl.batch import Batch, Head, collate, completion_logprobs, read
-from mgen.rl.compiled import MULTIPLE
 from mgen.rl.loop_options import LoopOptions
 from mgen.sampling.decoding import Decoding
 from mgen.sampling.grammar import GrammarMask
@@ -40,7 +39,10 @@ class Learner:
         options: see `LoopOptions`.
         dtype: of matrix products; None for float32.
         use_cpu: even where there is a GPU.
-        padded: batches are padded to one shape, which compiled models need.
+
+    Attributes:
+        head: what reads log-probabilities from logits.
+        longest_prompt: tokens; if given, batches are padded to one shape, which compiled models need.
     """
 
     def __init__(
@@ -50,16 +52,16 @@ class Learner:
         options: LoopOptions,
         dtype: torch.dtype | None = None,
         use_cpu: bool = False,
-        padded: bool = False,
     ) -> None:
         self.accelerator = Accelerator(cpu=use_cpu, mixed_precision="no")  # autocast is here, not in the model
-        self.remi, self.options, self.dtype, self.padded = remi, options, dtype, padded
+        self.remi, self.options, self.dtype = remi, options, dtype
         self.device = self.accelerator.device
         optimizer = torch.optim.AdamW(policy.parameters(), options.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
         self.model, self.optimizer = self.accelerator.prepare(policy, optimizer)
         self.model.eval()
         self.grammar = GrammarMask(remi, self.device) if options.grammar else None
         self.head: Head = completion_logprobs
+        self.longest_prompt: int | None = None
 
     @property
     def policy(self) -> PreTrainedModel:
@@ -103,8 +105,7 @@ class Learner:
     ) -> Batch:
         """See `mgen.rl.batch.collate`."""
         longest = self.options.max_completion_length
-        length = -(-(max(map(len, prompts)) + longest) // MULTIPLE) * MULTIPLE
-        pad_to = (length, longest) if self.padded else (0, 0)
+        pad_to = (0, 0) if self.longest_prompt is None else (self.longest_prompt + longest, longest)
         return collate(prompts, completions, temperature, n, self.remi.pad_id, self.device, self.grammar, pad_to)
 
     @torch.no_grad()
@@ -170,10 +171,11 @@ class Learner:
 
     def gradient(self, rows: Tensor, loss: PartLoss) -> Tensor:
         """The gradient (weights,) of the mean loss of the completions `rows` (R,), which changes nothing."""
-        self.backward(rows, loss)
-        found = torch.cat([p.grad.flatten() for p in self.model.parameters() if p.grad is not None])
-        self.optimizer.zero_grad()
-        return found
+        try:
+            self.backward(rows, loss)
+            return torch.cat([p.grad.flatten() for p in self.model.parameters() if p.grad is not None])
+        finally:
+            self.optimizer.zero_grad()
 
     @property
     def learning_rate(self) -> float:

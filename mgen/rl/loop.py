@@ -33,7 +33,7 @@ from mgen.rl.advantages import Quantile, Scored, quantile_scores, token_advantag
 from mgen.rl.batch import Batch
 from mgen.rl.compiled import compiled_reading
 from mgen.rl.discriminator import DiscriminatorTrainer, check_weights
-from mgen.rl.first_phase import distil, guide, try_compiled
+from mgen.rl.first_phase import distil, guide, read_once
 from mgen.rl.guard import Guard, describe, is_best, only_worse
 from mgen.rl.kl import KlBudget
 from mgen.rl.learner import Learner
@@ -104,7 +104,7 @@ class PolicyGradient:
         self.options, self.args, self.discriminator, self.quantile = options, args, discriminator, quantile
         self.guard, self.guard_steps, self.warn = guard, guard_steps, warn
         self.compiled = compiled
-        self.learner = Learner(policy, remi, options, torch.bfloat16 if args.bf16 else None, args.use_cpu, compiled)
+        self.learner = Learner(policy, remi, options, torch.bfloat16 if args.bf16 else None, args.use_cpu)
         self.reference = reference.to(self.learner.device).eval().requires_grad_(False)
         self.average = copy_weights(self.policy)
         self.best: Weights | None = None  # weights that the guard keeps
@@ -155,8 +155,9 @@ class PolicyGradient:
         """
         if not self.compiled:
             return self._train(resume_from_checkpoint)
-        trial = partial(try_compiled, self.learner, self.reference, self.prompts)
-        with compiled_reading([self.policy, self.reference], trial, self._say) as self.learner.head:
+        heads, _ = self.prompts.batch(self.options.completions // self.options.num_generations, 0)
+        trial = partial(read_once, self.learner, self.reference, heads)
+        with compiled_reading(self.learner, self.reference, max(map(len, heads)), trial, self._say):
             self._train(resume_from_checkpoint)
 
     def _train(self, resume_from_checkpoint: str | None) -> None:
@@ -165,8 +166,8 @@ class PolicyGradient:
             load_state(self, Path(resume_from_checkpoint))
         self.callbacks.on_train_begin(self.args, self.state, self.control)
         if not self.state.global_step:
-            self._first_phases()
             self._check_guard()
+            self._first_phases()
         while self.state.global_step < self.options.max_steps and not self.control.should_training_stop:
             try:
                 metrics = self._step()
@@ -302,7 +303,9 @@ class PolicyGradient:
             self._say(guide(self.learner, self.prompts, self.reference))
         if self.options.distil_prompts:
             self._say(distil(self.learner, self.prompts, lambda batch: self._judge(batch).total(self.weights)))
-        self.average = copy_weights(self.policy)
+        if self.options.guided_prompts or self.options.distil_prompts:
+            self.average = copy_weights(self.policy)
+            self._check_guard()
 
     def _first_look(self, batch: Batch, advantages: Tensor, before: Tensor, metrics: Mapping[str, float]) -> None:
         """Reports, before the first update, what the run can learn from."""

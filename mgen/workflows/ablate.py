@@ -39,7 +39,7 @@ from mgen.workflows.grpo import grpo
 
 COMMANDS: dict[str, Callable[..., Any]] = {"finetune": finetune, "grpo": grpo}
 RESULT = "ablation.json"  # in a run folder: what was measured of its policy
-QUICK = {"finetune": {"max_steps": 12}, "grpo": {"max_steps": 12}}  # options of the quick grid
+QUICK = 12  # most steps of a run of the quick grid
 
 COLUMNS = {
     "continuation/auc": f"AUC by {NOTES} notes, continuing the style",
@@ -73,7 +73,7 @@ class AblationConfig:
         "without another run.",
         above=0,
     )
-    quick: bool = option(False, "12 steps per run.")
+    quick: bool = option(False, "At most 12 steps per run.")
 
     def __post_init__(self) -> None:
         if not self.grid:
@@ -135,7 +135,9 @@ def run_ablation(config: AblationConfig, progress: Progress) -> dict[str, Any]:
             options = {key: value for key, value in change.items() if key != "command"}
             command = change.get("command", "finetune")
             recipe = grid.recipe if command == "finetune" else {}
-            options = {**recipe, **options, **(QUICK[command] if config.quick else {}), "seed": seed}
+            options = {**recipe, **options, "seed": seed}
+            if config.quick:
+                options["max_steps"] = min(options.get("max_steps", QUICK), QUICK)
             folder = out / f"{name}_{seed}"
             progress(f"run {name}, seed {seed}")
             if is_locked(folder):

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 from transformers import PreTrainedModel, TrainingArguments
 
 from mgen.errors import MgenError
@@ -124,7 +124,7 @@ def finetune(
 def run_finetune(config: FinetuneConfig, progress: Progress | None = None) -> TrainingResult:
     """As `finetune`, for options that are a `FinetuneConfig` already."""
     for name in ("FSDP", "DEEPSPEED"):
-        if os.environ.get(f"ACCELERATE_USE_{name}") == "true":
+        if parse_flag_from_env(f"ACCELERATE_USE_{name}"):
             raise MgenError(
                 f"mgen finetune: each process samples with the whole policy, so {name} does not divide it; launch with "
                 "configs/accelerate/gpus.yaml"

@@ -80,9 +80,9 @@ class JudgeOptions(SpeedOptions):
     realism_gate: float = option(
         0.0,
         "With realism_against current: the discriminators are refitted only after steps in which the moving average "
-        "of their mean probability of real on the completions is above this (0.3 to 0.5); 0: after every step.",
+        "of their mean probability of real on the completions is above this, such as 0.3; 0: after every step.",
         least=0,
-        below=1,
+        below=0.5,
     )
     realism_regularisation: float = option(
         100.0, "realism: weight of the squared coefficients of its logistic regression.", above=0
@@ -130,7 +130,7 @@ class JudgeOptions(SpeedOptions):
                 f"realism_gate ({self.realism_gate:g}) is for realism_against current: against the reference nothing "
                 "is refitted"
             )
-        least = 2 if self.realism_against == "reference" else 0
+        least = 2 if self.realism_against == "reference" else int(self.realism_gate > 0)
         if self.realism_warm_up < least:
             raise ValueError(
                 f"realism_warm_up ({self.realism_warm_up}) must be at least {least} with realism_against "

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import parse_flag_from_env
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainingArguments, set_seed
 
 from mgen.corpus.repetition import ItemShare, PseudoRepetitions
@@ -138,7 +138,7 @@ class PretrainConfig(SpeedOptions, SampleOptions, TrainingArguments):  # type: i
         self.remove_unused_columns = False
         self.restore_callback_states_from_checkpoint = True  # evaluations without improvement, for `patience`
         super().__post_init__()
-        split = [name for name in ("fsdp", "deepspeed") if os.environ.get(f"ACCELERATE_USE_{name.upper()}") == "true"]
+        split = [name for name in ("fsdp", "deepspeed") if parse_flag_from_env(f"ACCELERATE_USE_{name.upper()}")]
         if self.optimizer == "muon" and (split or self.fsdp or self.deepspeed):
             raise ValueError(
                 f"optimizer muon needs whole matrices in each process, not {' '.join(split) or 'parts'}; use adamw"
@@ -202,7 +202,9 @@ def run_pretrain(config: PretrainConfig, progress: Progress | None = None) -> Tr
     attach_samples(trainer, config, run.folder, run.clip_loggers, corpus.remi, prompts, False, progress)
     trainer.train(resume_from_checkpoint=run.last_checkpoint())
     final = trainer.evaluate()
-    run.save_model(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False), corpus.remi)
+    divided = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if divided else None  # by all processes
+    run.save_model(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False), corpus.remi, weights)
     run.finish(
         parameters=policy.num_parameters(),
         epochs=round(trainer.state.global_step * batch / train.epoch_length, 2),
