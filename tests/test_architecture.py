@@ -229,6 +229,9 @@ def test_accelerate_reads_its_configs(path):
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "cluster").glob("*.sh")), ids=relative)
 def test_a_job_script_is_a_shell_script(path):
     assert subprocess.run(["bash", "-n", str(path)], capture_output=True, check=False).stderr == b""
+    example, *named = path.read_text().splitlines()[1:4]
+    commands = re.findall(rf"{path.name} (\w+)", example) + re.findall(r"scripts/(\w+)\.py", " ".join(named))
+    assert len(commands) == 3 and all((ROOT / "scripts" / f"{command}.py").is_file() for command in commands)
 
 
 def test_tests_lie_flat_and_are_collected():

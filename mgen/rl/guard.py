@@ -128,12 +128,9 @@ class Guard:
         """Share of pieces that are of the target style by trees trained on real music of both sides."""
         if "transfer" not in self.known:
             return lambda notes: float("nan")
-        target, other = (
-            features(self.known[kind].real(self.remi), FORMAT_FREE) for kind in ("continuation", "transfer")
-        )
-        trees = quick_boosting(0).fit(
-            np.concatenate([target, other]), np.arange(len(target) + len(other)) < len(target)
-        )
+        sides = [self.known[kind].real(self.remi) for kind in ("continuation", "transfer")]
+        table = np.concatenate([features(side, FORMAT_FREE) for side in sides])
+        trees = quick_boosting(0).fit(table, np.arange(len(table)) < sides[0].n_pieces)
         return lambda notes: float(trees.predict(features(notes, FORMAT_FREE)).mean())
 
     def _sampled(self, policy: PreTrainedModel, prompts: Prompts, temperature: float, most: int | None = None) -> Notes:

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+from torch import Tensor
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
