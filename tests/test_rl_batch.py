@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from mgen.rl.batch import collate, read, token_logprobs
+from mgen.rl.batch import collate, completion_logits, read, token_logprobs
 from mgen.sampling.grammar import GrammarMask
 
 
@@ -73,3 +73,18 @@ def test_the_grammar_renormalises(tiny_policy, rows, remi):
         whole = policy(torch.tensor([[*prompt, *completion]])).logits[0, len(prompt) - 1 : -1].softmax(-1)
         torch.testing.assert_close(mass[number, own], (whole * allowed).sum(-1).log())
     assert (mass[batch.mask] < 0).all() and (mass[~batch.mask] == 0).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("with_grammar", [False, True])
+def test_the_logits_of_completions_give_their_log_probabilities(with_grammar, tiny_policy, rows, remi):
+    policy, (prompts, completions) = tiny_policy(initializer_range=0.3), rows
+    grammar = GrammarMask(remi) if with_grammar else None
+    batch = collate(prompts, completions, torch.ones(3), 1, remi.pad_id, grammar=grammar)
+    logits, mass = completion_logits(policy, batch, torch.arange(3))
+    found, expected_mass = read(policy, batch, torch.arange(3))
+    chosen = logits.log_softmax(-1).gather(2, batch.completion_ids[:, :, None])[:, :, 0]
+    torch.testing.assert_close(torch.where(batch.mask, chosen, 0.0), found)
+    assert (mass is None) == (expected_mass is None) == (not with_grammar)
+    if with_grammar:
+        torch.testing.assert_close(mass, expected_mass)

@@ -172,6 +172,16 @@ def test_guidance_is_distilled(grammar, musical_policy, remi, tmp_path):
     loop.train()
     before, after = re.findall(r"[\d.]+", lines[0].removeprefix("first phase: KL to the start under guidance"))[:2]
     assert float(after) < 0.5 * float(before)
+    if grammar:  # the tokens that the grammar forbids do not become more likely
+        removed = logged(loop, "grammar/removed")[0]
+        assert removed < grammar_removed(musical_policy, prompts, remi, tmp_path)
+
+
+def grammar_removed(policy, prompts, remi, folder):
+    (folder / "start").mkdir()
+    loop = loop_of(policy, remi, folder / "start", prompts=prompts, grammar=True, max_steps=1)
+    loop.train()
+    return logged(loop, "grammar/removed")[0]
 
 
 def test_the_quantile_reward_takes_the_place_of_the_judges(musical_policy, remi, tmp_path):

@@ -89,17 +89,24 @@ def read(model: PreTrainedModel, batch: Batch, rows: Tensor, head: Head | None =
     return (head or completion_logprobs)(logits, ids[:, 1:], place, mask, temperature, allowed)
 
 
-def completion_logits(model: PreTrainedModel, batch: Batch, rows: Tensor) -> Tensor:
+def completion_logits(model: PreTrainedModel, batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor | None]:
     """(R, T, V) logits that the tokens of completions are drawn from, -inf where the grammar forbids one.
 
     Args:
         rows: (R,) of the batch.
+
+    Returns:
+        Also (R, T) log-probabilities that the model gives to all allowed tokens together, 0 where masked; None without
+        a grammar.
     """
     ids, place = batch.ids[rows], _places(batch, rows)
     logits: Tensor = model(input_ids=ids).logits.float()
     place = place[:, :, None].expand(-1, -1, logits.shape[2])
     found = logits.gather(1, place)
-    return found if batch.allowed is None else found.masked_fill(~batch.allowed[rows].gather(1, place), -torch.inf)
+    if batch.allowed is None:
+        return found, None
+    inside = found.masked_fill(~batch.allowed[rows].gather(1, place), -torch.inf)
+    return inside, torch.where(batch.mask[rows], inside.logsumexp(-1) - found.logsumexp(-1), 0.0)
 
 
 def _places(batch: Batch, rows: Tensor) -> Tensor:

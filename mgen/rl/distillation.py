@@ -22,13 +22,12 @@ def best_rows(score: Floats, n: int) -> Longs:
     return best_of(score.reshape(-1, n)) + np.arange(0, len(score), n)
 
 
-def likelihood_loss(logprobs: Tensor, mask: Tensor, tokens: float) -> Tensor:
-    """Minus the mean log-probability of completions (B, T), in nats per token.
+def likelihood_loss(logprobs: Tensor, mask: Tensor) -> Tensor:
+    """Minus the mean log-probability of completions (B, T), in nats per completion, as the policy gradient's loss is.
 
-    Args:
-        tokens: mean number of tokens in a completion, over all of them, so that parts of a batch add up.
+    The weight of the grammar, which is added to both, then means the same.
     """
-    return -(logprobs * mask).sum() / (len(mask) * tokens)
+    return -(logprobs * mask).sum() / len(mask)
 
 
 def guided_loss(policy: Tensor, styled: Tensor, bare: Tensor, weight: float, mask: Tensor) -> Tensor:

@@ -43,8 +43,7 @@ def distil(learner: Learner, prompts: PromptMix, total: Callable[[Batch], Floats
         heads += some
         completions += [batch.completions[row] for row in best]
     batch = learner.collate(heads, completions, torch.ones(count), 1)
-    tokens = float(batch.mask.sum()) / count
-    loss = learner.reading(batch, lambda logprobs, part: likelihood_loss(logprobs, batch.mask[part], tokens))
+    loss = learner.reading(batch, lambda logprobs, part: likelihood_loss(logprobs, batch.mask[part]))
     for rows in minibatches(count, DISTILLED, 1, options.seed):
         learner.descend(rows, loss)
     return f"first phase: the best of {n} after {count} prompts, {np.mean(gained):.2f} nats above the mean"
@@ -70,12 +69,12 @@ def guide(learner: Learner, prompts: PromptMix, reference: PreTrainedModel) -> s
 
         def loss(rows: Tensor, batch: Batch = batch, bare: Batch = bare) -> Tensor:
             with learner.autocast():
-                own = completion_logits(learner.model, batch, rows)
+                own, allowed = completion_logits(learner.model, batch, rows)
                 with torch.no_grad():
-                    styled, unstyled = (completion_logits(reference, one, rows) for one in (batch, bare))
+                    styled, unstyled = (completion_logits(reference, one, rows)[0] for one in (batch, bare))
             value = guided_loss(own, styled, unstyled, options.guided_weight, batch.mask[rows])
             losses.append(float(value.detach()))
-            return value
+            return value if allowed is None else value - options.grammar_weight * allowed.sum() / len(rows)
 
         for some in minibatches(count, DISTILLED, 1, options.seed):
             learner.descend(some, loss)
