@@ -167,7 +167,14 @@ def test_the_best_of_several_is_distilled(musical_policy, remi, tmp_path):
 def test_guidance_is_distilled(grammar, musical_policy, remi, tmp_path):
     prompts, lines = Prompts(remi), []
     prompts.head = [prompts.head[0], next(iter(remi.style_ids.values())), *prompts.head[1:]]
-    options = {"guided_prompts": 512, "guided_weight": 3.0, "max_steps": 1, "learning_rate": 3e-3, "grammar": grammar}
+    options = {
+        "guided_prompts": 512,
+        "guided_weight": 3.0,
+        "max_steps": 1,
+        "learning_rate": 3e-3,
+        "grammar": grammar,
+        "grammar_weight": 0.1,
+    }
     loop = loop_of(musical_policy, remi, tmp_path, prompts=prompts, parts={"warn": lines.append}, **options)
     loop.train()
     before, after = re.findall(r"[\d.]+", lines[0].removeprefix("first phase: KL to the start under guidance"))[:2]

@@ -128,4 +128,6 @@ def test_a_mean_over_seeds_tells_each_and_joins_the_spread_of_runs():
     # two runs of mean 2 and 6: t(0.975, 1) = 12.706 times sqrt(8) / sqrt(2) = 2
     assert runs.high - 4 == pytest.approx(np.hypot(found.high - 4, 12.7062 * 2), rel=1e-4)
     assert over_seeds(values, works, np.zeros(5, int)).seeds == ()
+    shares = over_seeds(np.repeat([0.0, 1.0, 0.0], [30, 90, 40]), np.arange(160), np.arange(160) // 80, runs=2)
+    assert 0 <= shares.low < shares.value < shares.high <= 1
     assert found.to_json()["seeds"] == [2.0, 6.0] and found.to_json()["undefined"] == 1

@@ -99,6 +99,12 @@ class EvaluateConfig:
             raise ValueError(
                 f"n ({self.n}) must be at least 32 for each of seeds ({self.seeds}); the protocol's is 1024"
             )
+        for name, runs in parse_models(self.model).items():
+            if len(runs) > self.seeds:
+                raise ValueError(
+                    f"seeds ({self.seeds}) must be at least the training runs of '{name}' ({len(runs)}), each of which "
+                    "takes whole seeds"
+                )
         if "continuation" not in self.prompt_types:
             raise ValueError(
                 f"prompt_types ({' '.join(self.prompt_types)}) must be some of {', '.join(PROMPT_TYPES)}, "
