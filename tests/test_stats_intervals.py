@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mgen.errors import MgenError
-from mgen.stats.intervals import Interval, bootstrap, distance_to_real, mean, median, over_seeds, resamples
+from mgen.stats.intervals import (
+    Interval,
+    bootstrap,
+    distance_to_real,
+    mean,
+    median,
+    over_seeds,
+    resamples,
+    widen_by_runs,
+)
 
 
 def test_json_has_the_three_numbers_and_no_nan():
@@ -124,9 +133,10 @@ def test_a_mean_over_seeds_tells_each_and_joins_the_spread_of_runs():
     found = over_seeds(values, works, seed)
     assert found.value == 4 and found.seeds == (2.0, 6.0) and found.undefined == 1
     assert (found.low, found.high) == (bootstrap(values, works).low, bootstrap(values, works).high)
-    runs = over_seeds(values, works, seed, runs=2)
     # two runs of mean 2 and 6: t(0.975, 1) = 12.706 times sqrt(8) / sqrt(2) = 2
-    assert runs.high - 4 == pytest.approx(np.hypot(found.high - 4, 12.7062 * 2), rel=1e-4)
+    assert widen_by_runs(found, [2, 6]).high - 4 == pytest.approx(np.hypot(found.high - 4, 12.7062 * 2), rel=1e-4)
+    runs = over_seeds(values, works, seed, runs=2)
+    assert (runs.low, runs.high) == (1, 7)  # a mean is not beyond the values
     assert over_seeds(values, works, np.zeros(5, int)).seeds == ()
     shares = over_seeds(np.repeat([0.0, 1.0, 0.0], [30, 90, 40]), np.arange(160), np.arange(160) // 80, runs=2)
     assert 0 <= shares.low < shares.value < shares.high <= 1
