@@ -140,4 +140,5 @@ def test_a_mean_over_seeds_tells_each_and_joins_the_spread_of_runs():
     assert over_seeds(values, works, np.zeros(5, int)).seeds == ()
     shares = over_seeds(np.repeat([0.0, 1.0, 0.0], [30, 90, 40]), np.arange(160), np.arange(160) // 80, runs=2)
     assert 0 <= shares.low < shares.value < shares.high <= 1
+    assert np.isnan(over_seeds(np.full(4, np.nan), np.arange(4), np.arange(4) % 2, runs=2).value)
     assert found.to_json()["seeds"] == [2.0, 6.0] and found.to_json()["undefined"] == 1

@@ -123,7 +123,7 @@ def over_seeds(values: ArrayLike, groups: ArrayLike, seed: ArrayLike, runs: int 
         return found
     found = replace(found, seeds=tuple(_mean_of_known(values[seed == s]) for s in range(int(seed.max()) + 1)))
     means = [_mean_of_known(values[seed % runs == run]) for run in range(runs)]
-    if runs < 2:
+    if runs < 2 or np.isnan(values).all():
         return found
     wide = widen_by_runs(found, means)  # a mean lies between the least and the largest value
     return replace(wide, low=max(wide.low, float(np.nanmin(values))), high=min(wide.high, float(np.nanmax(values))))
