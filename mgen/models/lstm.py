@@ -1,4 +1,4 @@
-"""An LSTM policy, the recurrent rival of the Transformer, as a model of `transformers`.
+"""An LSTM policy, the recurrent baseline of the Transformer, as a model of `transformers`.
 
 Importing this module registers its classes, so that the Auto classes load a folder of it and run no code of the folder.
 
