@@ -8,19 +8,16 @@ The same command resumes, and may run on several machines that share the output 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mgen.cli.options import Output, parse, print_result, to_stderr
+from mgen.cli.options import Output, config_as, parse, print_result, to_stderr
 from mgen.workflows.ablate import AblationConfig, run_ablation, table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the grid; returns the exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    # The file of `--config` is the grid, not the options of this command.
-    words = ["--grid" + word[len("--config") :] if word.split("=")[0] == "--config" else word for word in words]
+    words = config_as("grid", argv)  # the file of `--config` is the grid, not the options of this command
     config, output = parse(words, AblationConfig, Output, doc=__doc__)
     results = run_ablation(config, to_stderr)
     return print_result(f"{table(results)}\n{Path(config.out) / 'table.md'}", results, output.json)

@@ -221,6 +221,12 @@ def _keys(path: Path, known: set[str], owner: str, command: str) -> set[str]:
     return set(content)
 
 
+def config_as(name: str, argv: Sequence[str] | None) -> list[str]:
+    """The words of a command line, with the option `name` in place of `--config`."""
+    words = sys.argv[1:] if argv is None else argv
+    return [f"--{name}{word[len('--config') :]}" if word.split("=")[0] == "--config" else word for word in words]
+
+
 def to_stderr(line: str) -> None:
     """Prints progress where it does not mix with results."""
     print(line, file=sys.stderr, flush=True)

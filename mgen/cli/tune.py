@@ -7,19 +7,16 @@ The same command continues a study, and may run on several machines that share -
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mgen.cli.options import Output, parse, print_result, to_stderr
+from mgen.cli.options import Output, config_as, parse, print_result, to_stderr
 from mgen.workflows.tune import Search, TuneConfig, run_tune, table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the trials; returns the exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    # The file of `--config` is the search, not the options of this command.
-    words = ["--search" + word[len("--config") :] if word.split("=")[0] == "--config" else word for word in words]
+    words = config_as("search", argv)  # the file of `--config` is the search, not the options of this command
     config, output = parse(words, TuneConfig, Output, doc=__doc__)
     results = run_tune(config, to_stderr)
     shown = table(results, Search.read(config.search))

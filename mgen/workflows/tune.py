@@ -297,15 +297,12 @@ def _metric(result: Any, name: str) -> float:
     Raises:
         MgenError: It has none, or it is not finite.
     """
-    found: Any = result.metrics if hasattr(result, "metrics") else result.card
-    if name not in found:
-        for key in name.split("/"):
-            found = found.get(key, {}) if isinstance(found, Mapping) else {}
-    else:
-        found = found[name]
+    known: Mapping[str, Any] = result.metrics if hasattr(result, "metrics") else result.card
+    found: Any = known
+    for key in [name] if name in known else name.split("/"):
+        found = found.get(key) if isinstance(found, Mapping) else None
     if isinstance(found, int | float) and math.isfinite(found):
         return float(found)
-    known = result.metrics if hasattr(result, "metrics") else result.card
     raise MgenError(f"metric '{name}': the run has {', '.join(sorted(known))}")
 
 
