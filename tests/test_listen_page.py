@@ -82,8 +82,8 @@ def test_a_session_by_keyboard_with_a_reload_and_a_second_thought(chromium, addr
         vote(page, "k", 2)
         page.wait_for_selector(READY)
         page.keyboard.press("u")
+        page.wait_for_selector('#count:text("2 of 4")')  # shown before the sounds are there
         page.wait_for_selector(READY)
-        page.wait_for_selector('#count:text("2 of 4")')
         vote(page, "t", 2)
         page.wait_for_selector(READY)
         vote(page, "ArrowRight", 3)
