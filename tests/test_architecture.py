@@ -307,7 +307,7 @@ def other_projects(source, package=""):
     return {name.split(".")[0] for name in names} - sys.stdlib_module_names - {*PACKAGES, ""}
 
 
-EXTRAS = ("audio", "dev", "listen", "musicxml", "ray", "tabs", "tensorboard", "trackio", "wandb")
+EXTRAS = ("audio", "dev", "graph", "listen", "musicxml", "ray", "tabs", "tensorboard", "trackio", "wandb")
 
 
 def test_every_import_is_a_declared_dependency():

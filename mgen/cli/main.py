@@ -18,6 +18,7 @@ COMMANDS = {
     "insight": "a page about the content of a corpus",
     "instruments": "which instruments play in music files",
     "pretrain": "next-token training on a corpus",
+    "baseline": "a simple predictor, next to systems without training",
     "critic": "train and calibrate a style critic",
     "finetune": "policy gradient against rewards and critics",
     "grpo": "the same by GRPO as published, with the trainer of TRL",

@@ -146,6 +146,7 @@ def parse(
     *types: type,
     doc: str | None,
     arguments: Mapping[str, Mapping[str, Any]] | None = None,
+    program: str = "",
 ) -> tuple[Any, ...]:
     """Reads options into instances of the dataclasses `types`.
 
@@ -154,13 +155,15 @@ def parse(
         doc: docstring of the command; its first command line is the example of `--help`, and names the program.
         arguments: those that belong to no dataclass (`SRC...`), as name -> options of `add_argument`; their values are
             returned as a namespace, last in the tuple.
+        program: name of the program, if it is more than the first two words of the example.
 
     Raises:
         MgenError: An option does not exist (with the nearest that does, or its new name), has a value of the wrong
             kind, or fails a check of its dataclass; or the YAML file cannot be read.
     """
     example = _first_command(doc or "")
-    program = " ".join(example.split()[:2])
+    command = example.split()[1] if len(example.split()) > 1 else example
+    program = program or " ".join(example.split()[:2])
     parser = _Parser(types, prog=program, epilog=f"example: {example}", allow_abbrev=False)
     for name, settings in (arguments or {}).items():
         parser.add_argument(name, **settings)
@@ -169,7 +172,6 @@ def parse(
     )
     words = list(sys.argv[1:] if argv is None else argv)
     known = {action.dest for action in parser._actions} - {"help", "help_all"}
-    command = program.split()[-1]
     for word in words:
         name = word.split("=")[0].removeprefix("--")
         if word.startswith("--") and name not in known and (line := renamed_option(command, name)):

@@ -20,6 +20,7 @@ Progress = Callable[[str], None]  # takes a line about the progress of a run
 SHOWN_METRICS = {
     "loss": "loss",
     "eval_loss": "valid loss",
+    "eval_balanced_accuracy": "balanced accuracy",
     "rewards/style/mean": "style",
     "rewards/realism/mean": "realism",
     "policy/kl": "KL",

@@ -139,17 +139,21 @@ class Run:
         trainer.add_callback(MetricsCallback(self.folder, progress))
         self.clip_loggers = attach_trackers(trainer, self.folder, self.facts["began"])
 
-    def save_model(self, model: PreTrainedModel, remi: Remi, weights: Mapping[str, Tensor] | None = None) -> None:
+    def save_model(
+        self, model: PreTrainedModel, remi: Remi | None = None, weights: Mapping[str, Tensor] | None = None
+    ) -> None:
         """Writes RUN/model in the layout of the Hub: to a temporary folder, flushed, then renamed.
 
         Args:
+            remi: the vocabulary, for a model of tokens.
             weights: of a model whose parts are on several processes.
         """
         if not PartialState().is_main_process:
             return
         with replace_folder(self.model_folder) as part:
             model.save_pretrained(part, state_dict=weights, safe_serialization=True)
-            remi.save_pretrained(part)
+            if remi is not None:
+                remi.save_pretrained(part)
 
     def finish(self, **results: Any) -> None:
         """Marks the run as finished and adds results to run.json."""

@@ -1,0 +1,38 @@
+"""Train a simple predictor that people know from tutorials, next to systems that are not trained.
+
+    mgen baseline tabs --config configs/baselines/tabs_laptop.yaml --corpus corpus --out runs/tabs
+
+The first word is the kind. tabs: the next note of a guitar tab from a window of notes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from mgen.cli.options import Output, parse, print_result, to_stderr
+from mgen.errors import MgenError
+
+KINDS = {
+    "tabs": ("mgen.workflows.baseline_tabs", "TabsConfig", "run_tabs"),
+}
+"""Kind -> module, which is imported when it is asked for, its options and its call."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Trains and evaluates; returns the exit code."""
+    kind, *words = list(sys.argv[1:] if argv is None else argv) or [""]
+    if kind in ("--help", "-h", "--help-all"):
+        parse([kind], Output, doc=__doc__, arguments={"kind": {"help": ", ".join(KINDS)}})
+    if kind not in KINDS:
+        found = f"'{kind}'" if kind else "none"
+        raise MgenError(f"mgen baseline: expected a kind first, one of {', '.join(KINDS)}; found {found}")
+    name, options, call = KINDS[kind]
+    module = importlib.import_module(name)
+    config, output = parse(words, getattr(module, options), Output, doc=module.__doc__, program=f"mgen baseline {kind}")
+    result = getattr(module, call)(config, to_stderr)
+    state = "was finished before" if result.already_finished else "finished"
+    text = (result.folder / "table.md").read_text(encoding="utf-8")
+    text += f"\n{result.folder} {state}: {result.steps} steps, {result.seconds:.0f} s"
+    return print_result(text, result.facts, output.json)
