@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,7 +64,7 @@ def classification_scores(counts: Counts, classes: NDArray[np.bool_], label: int
         classes: (K,) those that balanced accuracy averages over, as far as they have examples.
         label: the class of precision and recall; None for neither.
     """
-    functions = {
+    functions: dict[str, Callable[[Floats], Floats]] = {
         "accuracy": counts.accuracy,
         "balanced_accuracy": lambda weights: counts.balanced_accuracy(weights, classes),
     }

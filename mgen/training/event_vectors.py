@@ -65,7 +65,7 @@ def skip_gram(
         random = (seen[:, None] * embedding(wrong, others)).sum(dim=2)
         loss = -((logsigmoid(right) + logsigmoid(-random).sum(dim=1)) * usable).sum() / usable.sum().clamp(min=1)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return vectors.detach()
 
@@ -92,6 +92,6 @@ def autoencoder(classes: Ints, counts: Ints, sizes: list[int], width: int, steps
         losses = [cross_entropy(part, index[:, i], reduction="none") for i, part in enumerate(parts)]
         loss = (torch.stack(losses).sum(dim=0) * weight).sum()
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return encode().detach()

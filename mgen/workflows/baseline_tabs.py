@@ -2,8 +2,8 @@
 
     mgen baseline tabs --config configs/baselines/tabs_laptop.yaml --corpus corpus --out runs/tabs
 
-Trains a small network on windows of notes, and compares it on test with the majority class and with a repeat of the last
-note.
+Trains a small network on windows of notes, and compares it on test with the majority class and with a repeat of the
+last note.
 """
 
 from __future__ import annotations

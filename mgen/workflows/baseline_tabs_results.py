@@ -111,13 +111,8 @@ def loss_facts(state: Any, best_kept: bool) -> dict[str, Any]:
     """
     evaluated = [(entry["step"], entry["eval_loss"]) for entry in state.log_history if "eval_loss" in entry]
     if not evaluated:  # eval_strategy no
-        return {
-            "best_step": None,
-            "best_eval_loss": None,
-            "final_eval_loss": None,
-            "eval_loss": math.nan,
-            "rises": False,
-        }
+        unknown = dict.fromkeys(("best_step", "best_eval_loss", "final_eval_loss"))
+        return {**unknown, "eval_loss": math.nan, "rises": False}
     best = min((pair for pair in evaluated if pair[0]), key=lambda pair: pair[1], default=evaluated[0])
     final = evaluated[-1][1]
     facts = {"best_step": best[0], "best_eval_loss": best[1], "final_eval_loss": final}

@@ -14,6 +14,7 @@ from mgen.workflows.bench_judges import bench_critic, bench_rewards
 from mgen.workflows.bench_measure import BenchConfig, machine, with_bound
 from mgen.workflows.bench_models import bench_evaluate, bench_pretrain, bench_rl, bench_rollout
 from mgen.workflows.bench_music import bench_metrics, bench_prepare, bench_tabs, bench_tokenize
+from mgen.workflows.bench_next_note import bench_next_note
 
 __all__ = ["BENCHES", "BenchConfig", "bench"]
 
@@ -28,9 +29,10 @@ BENCHES: dict[str, Callable[[BenchConfig], dict[str, Any]]] = {
     "metrics": bench_metrics,
     "prepare": bench_prepare,
     "tabs": bench_tabs,
+    "next_note": bench_next_note,
 }
 
-OWN_DEFAULTS = {"rollout": (256, 3), "rl": (256, 1), "evaluate": (256, 1)}
+OWN_DEFAULTS = {"rollout": (256, 3), "rl": (256, 1), "evaluate": (256, 1), "next_note": (4096, 5)}
 """Batch and repeats of the figures where they are not 16 and 5."""
 
 

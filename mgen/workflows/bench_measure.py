@@ -31,7 +31,9 @@ class BenchConfig:
     size: str = option("tiny", "Size of the model, for the figures with a model.", words=tuple(SIZES))
     context: int = option(512, "Tokens per sequence.", least=8)
     batch: int = option(
-        0, "Sequences or completions per batch; 0: 256 for rollout, grpo and evaluate, otherwise 16.", least=0
+        0,
+        "Sequences or completions per batch; 0: 256 for rollout, rl and evaluate, 4096 for next_note, otherwise 16.",
+        least=0,
     )
     repeats: int = option(
         0,

@@ -76,7 +76,8 @@ PRETRAINED = ("skip_gram", "autoencoder")
 def log2_quarters() -> Tensor:
     """(14,) base-2 logarithm of the note values in quarters."""
     value = torch.arange(N_DURATIONS)
-    return torch.as_tensor(2.0 - value // 2 + (value % 2) * float(np.log2(1.5)))
+    logarithm: Tensor = 2.0 - value.div(2, rounding_mode="floor") + (value % 2) * float(np.log2(1.5))
+    return logarithm
 
 
 def symbol_of(events: Tensor) -> Tensor:

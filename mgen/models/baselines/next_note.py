@@ -133,20 +133,21 @@ class NextNoteModel(PreTrainedModel):  # type: ignore[misc]
         return total
 
 
-class _Dense(nn.Sequential):
+class _Dense(nn.Module):
     """Hidden layers over the vectors of `notes` events at the end of the window, side by side."""
 
     def __init__(self, config: NextNoteConfig, notes: int) -> None:
+        super().__init__()
+        self.notes = notes
         widths = [notes * config.event_width, *[config.width] * config.layers]
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(config.dropout)]
-        super().__init__(*layers[:-1])  # the last dropout is that of the model
-        self.notes = notes
+        self.layers = nn.Sequential(*layers[:-1])  # the last dropout is that of the model
 
     def forward(self, vectors: Tensor) -> Tensor:
         """(B, W, D) to (B, width)."""
-        hidden: Tensor = super().forward(vectors[:, -self.notes :].flatten(1))
+        hidden: Tensor = self.layers(vectors[:, -self.notes :].flatten(1))
         return hidden
 
 
