@@ -183,7 +183,7 @@ def test_a_grid_of_pretrainings(small_corpus, tmp_path, capsys):
     for seeds in results["runs"].values():
         found = seeds["0"]
         assert set(found) <= set(PRETRAINED_COLUMNS) and found["tokens_per_second"] > 0
-        assert 0 <= found["loops/greedy"] <= 1
+        assert 0 <= found["whole"] <= 1
     facts = json.loads((tmp_path / "out" / "lstm_0" / "run.json").read_text())
     assert facts["steps"] == 2 and facts["tokens"] == 2 * 2 * 64
     assert (tmp_path / "out" / "figure.svg").is_file()
