@@ -455,8 +455,9 @@ def test_bench_measures_ours_and_the_reference(capsys):
     from mgen.cli import bench
     from mgen.encoding.remi import Remi
 
-    for what in ("rewards", "critic", "pretrain", "rollout"):
-        words = [what, "--json", "--repeats", "1", "--batch", "2", "--context", "64", "--speed", "plain"]
+    lstm = ["--architecture", "lstm"]
+    for what in (["rewards"], ["critic"], ["pretrain", *lstm], ["rollout", *lstm], ["pretrain"], ["rollout"]):
+        words = [*what, "--json", "--repeats", "1", "--batch", "2", "--context", "64", "--speed", "plain"]
         assert bench.main(words) == 0
         result = json.loads(capsys.readouterr().out)
         assert {"ours", "rival", "ratio"} <= result.keys() and min(result["ours"], result["rival"]) > 0

@@ -14,7 +14,7 @@ from mgen.rl.update import (
     kl_between,
     minibatches,
     set_weights,
-    signal_to_noise,
+    signal_and_noise,
     steered,
 )
 
@@ -64,19 +64,20 @@ def test_minibatches_cover_all_and_are_reproducible():
     assert draw(3) == found != draw(4)
 
 
-def test_signal_to_noise_by_hand():
+def test_signal_and_noise_by_hand():
     """Signal 3^2; noise of the mean |(n1 + n2) / 2|^2 = 1 / 2."""
     signal, first, second = torch.tensor([[3.0, 0, 0], [0.0, 1, 0], [0.0, 0, 1]])
-    assert signal_to_noise(signal + first, signal + second) == pytest.approx(18)
-    assert signal_to_noise(torch.tensor([1.0, -2.0]), torch.tensor([1.0, 2.0])) < 0
+    assert signal_and_noise(signal + first, signal + second) == pytest.approx((9, 0.5))
+    assert signal_and_noise(torch.tensor([1.0, -2.0]), torch.tensor([1.0, 2.0])) == (-3, 4)
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 4.0])
-def test_signal_to_noise_of_synthetic_gradients(ratio):
+def test_signal_and_noise_of_synthetic_gradients(ratio):
     generator = torch.Generator().manual_seed(0)
     signal, *noise = torch.randn(3, 100_000, generator=generator)
     signal *= math.sqrt(ratio / 2)  # the noise of the mean has power 1 / 2
-    assert signal_to_noise(signal + noise[0], signal + noise[1]) == pytest.approx(ratio, abs=0.05)
+    found = signal_and_noise(signal + noise[0], signal + noise[1])
+    assert found[0] / found[1] == pytest.approx(ratio, abs=0.05)
 
 
 def test_weights_are_copied_set_and_averaged_with_tied_ones_once(tiny_policy):

@@ -13,22 +13,32 @@ from hub_runs import feature_critic_run
 
 from mgen.cli import ablate
 from mgen.cli.main import run
+from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
 from mgen.options import from_keywords
 from mgen.render.charts import Curve, standalone_svg
 from mgen.runs.lock import lock_run
-from mgen.workflows.ablate import COLUMNS, AblationConfig, Grid, _Measure, table
+from mgen.workflows.ablate import STUDIES, AblationConfig, run_ablation
+from mgen.workflows.commands import COMMANDS
 from mgen.workflows.finetune import FinetuneConfig
+from mgen.workflows.grid import Grid, table
+from mgen.workflows.grid_measures import PRETRAINED_COLUMNS, TUNED_COLUMNS, TunedMeasure
 from mgen.workflows.grpo import GrpoConfig
+from mgen.workflows.pretrain import PretrainConfig
+
+OPTIONS = {"finetune": FinetuneConfig, "grpo": GrpoConfig, "pretrain": PretrainConfig}
+QUICK = {"max_steps": 12}
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", "expected the keys recipe, seeds and runs"),
-        ("runs: {}", "expected the keys recipe, seeds and runs"),
-        ("runs: {a: {}}\nsteps: 3", "expected the keys recipe, seeds and runs"),
-        ("runs: {a: {command: pretrain}}", "run a: command 'pretrain': expected one of finetune, grpo"),
+        ("[]", "expected runs or axes, and of axes, command, quick, recipe, runs, seeds"),
+        ("runs: {}", "expected runs or axes"),
+        ("runs: {a: {}}\nsteps: 3", "expected runs or axes"),
+        ("axes: {loss: mse}", "axes, loss: expected a list of values, found 'mse'"),
+        ("runs: {a: {command: prepare}}", "run a: command 'prepare': expected one of finetune, grpo"),
+        ("command: prepare\nruns: {a: {}}", "grid.yaml: command 'prepare': expected one of"),
         ("runs: {", "grid.yaml"),
     ],
 )
@@ -36,10 +46,10 @@ def test_a_wrong_grid_is_one_line(content, message, tmp_path):
     path = tmp_path / "grid.yaml"
     path.write_text(content)
     with pytest.raises(MgenError, match=message) as caught:
-        Grid.read(path)
+        Grid.read(path, STUDIES)
     assert "\n" not in str(caught.value)
     with pytest.raises(MgenError, match="no such file"):
-        Grid.read(tmp_path / "other.yaml")
+        Grid.read(tmp_path / "other.yaml", STUDIES)
 
 
 def test_every_grid_of_the_recipes_can_be_read():
@@ -47,20 +57,46 @@ def test_every_grid_of_the_recipes_can_be_read():
 
     paths = list((CONFIGS / "ablations").glob("*.yaml"))
     assert paths
-    given = {"policy": "p", "corpus": "c", "out": "o", "report_to": "none", "use_cpu": True}
-    for grid in map(Grid.read, paths):
-        for change in grid.runs.values():
-            command = change.get("command", "finetune")
-            options = {**(grid.recipe if command == "finetune" else {}), **change, **given}
-            options.pop("command", None)
-            from_keywords({"finetune": FinetuneConfig, "grpo": GrpoConfig}[command], command, options)
+    given = {"out": "o", "report_to": "none", "use_cpu": True}
+    for path in paths:
+        for quick in (False, True):
+            for cell in Grid.read(path, STUDIES).cells(quick):
+                inputs = {name: name for name in COMMANDS[cell.command][1]}
+                from_keywords(OPTIONS[cell.command], cell.command, {**cell.options, **given, **inputs})
+
+
+def test_the_cells_of_a_grid():
+    grid = Grid("pretrain", {"size": "tiny", "max_steps": 50}, [0, 1], {"a": {}, "b": {"command": "grpo"}}, {}, QUICK)
+    cells = list(grid.cells())
+    assert [(cell.name, cell.folder, cell.command) for cell in cells[:2]] == [
+        ("a", "a_0", "pretrain"),
+        ("b", "b_0", "grpo"),
+    ]
+    assert cells[0].options == {"size": "tiny", "max_steps": 50, "seed": 0}
+    assert cells[1].options == {"seed": 0}  # the recipe is that of another command
+    assert [cell.options["max_steps"] for cell in grid.cells(quick=True)] == [12, 12, 12, 12]
+    axes = {"loss": ["mse", "bce"], "targets": [["note", "dotted"], ["note"]]}
+    crossed = list(Grid("pretrain", {}, [3], {"": {}}, axes, QUICK).cells())
+    assert [cell.name for cell in crossed] == ["mse note+dotted", "mse note", "bce note+dotted", "bce note"]
+    assert crossed[0].folder == "mse_note+dotted_3" and crossed[0].options["targets"] == ["note", "dotted"]
+
+
+def test_commands_that_are_measured_differently_are_two_grids(tmp_path):
+    path = tmp_path / "grid.yaml"
+    path.write_text("runs: {a: {}, b: {command: pretrain}}")
+    with pytest.raises(MgenError, match="measured by different numbers"):
+        run_ablation(AblationConfig(grid=str(path), corpus="c", out=str(tmp_path / "out")), print)
+    path.write_text("runs: {a: {}}")
+    with pytest.raises(MgenError, match="runs of finetune need --policy"):
+        run_ablation(AblationConfig(grid=str(path), corpus="c", out=str(tmp_path / "out")), print)
 
 
 def test_a_row_is_the_mean_over_seeds_with_its_interval():
-    key = next(iter(COLUMNS))
-    results = {"start": {key: 0.9}, "runs": {"full": {"0": {key: 0.5}, "1": {key: 0.7}}}}
-    rows = [line.split(" | ") for line in table(results).splitlines()]
-    assert rows[2][2] == "0.90" and rows[2][3].startswith("-")
+    key = next(iter(TUNED_COLUMNS))
+    results = {"start": {"start": {key: 0.9}}, "runs": {"full": {"0": {key: 0.5}, "1": {key: 0.7}}}}
+    rows = [line.strip("| ").split(" | ") for line in table(results, TUNED_COLUMNS).splitlines()]
+    assert rows[0] == ["run", "seeds", TUNED_COLUMNS[key]]  # no column without a number
+    assert rows[2] == ["start", "1", "0.90"]
     # Two seeds: Student's t with one degree of freedom is 12.706, the standard error 0.1.
     assert rows[3][2] == f"0.60 [{0.6 - 1.27062:.2f}, {0.6 + 1.27062:.2f}]"
 
@@ -119,14 +155,38 @@ def test_a_policy_half_way_has_a_quarter_of_the_kl(small_corpus, tiny_policy, re
     for name, policy in (("start", start), ("far", far)):
         policy.save_pretrained(tmp_path / name)
         remi.save_pretrained(tmp_path / name)
-    folders = {name: str(tmp_path / name) for name in ("start", "far")}
-    given = {"corpus": str(small_corpus), "critic": str(critic), "out": str(tmp_path / "out"), "target": "jazz"}
-    config = AblationConfig(grid="grid.yaml", policy=folders["start"], pieces=80, **given)
-    measure = _Measure(config, Grid({"max_completion_length": 48, "prompt_tokens": [16]}, [0], {"a": {}}))
-    kl = [
-        measure.stored(tmp_path / "far", tmp_path / f"{share}.json", share)["continuation/kl"] for share in (1.0, 0.5)
-    ]
+    measure = TunedMeasure(
+        Corpus.open(small_corpus),
+        str(tmp_path / "start"),
+        str(critic),
+        "jazz",
+        80,
+        prompt_tokens=16,
+        completion_tokens=48,
+    )
+    kl = [measure(tmp_path / "far", tmp_path / f"{share}.json", share)["continuation/kl"] for share in (1.0, 0.5)]
     assert kl[0] > 1 and 0.15 * kl[0] < kl[1] < 0.4 * kl[0]
+
+
+@pytest.mark.slow
+def test_a_grid_of_pretrainings(small_corpus, tmp_path, capsys):
+    grid = tmp_path / "grid.yaml"
+    recipe = {"max_steps": 4, "eval_steps": 2, "context": 64, "per_device_train_batch_size": 2, "valid_windows": 2}
+    recipe |= {"report_to": "none", "use_cpu": True, "sample_steps": 0}
+    axes = {"architecture": ["llama", "lstm"]}
+    content = {"command": "pretrain", "recipe": recipe, "axes": axes, "quick": {"max_steps": 2}}
+    grid.write_text(yaml.safe_dump(content))
+    words = ["--config", str(grid), "--corpus", str(small_corpus), "--out", str(tmp_path / "out"), "--target", "jazz"]
+    assert run(ablate.main, [*words, "--pieces", "80", "--quick", "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert list(results["runs"]) == ["llama", "lstm"]
+    for seeds in results["runs"].values():
+        found = seeds["0"]
+        assert set(found) <= set(PRETRAINED_COLUMNS) and found["tokens_per_second"] > 0
+        assert 0 <= found["whole"] <= 1
+    facts = json.loads((tmp_path / "out" / "lstm_0" / "run.json").read_text())
+    assert facts["steps"] == 2 and facts["tokens"] == 2 * 2 * 64
+    assert (tmp_path / "out" / "figure.svg").is_file()
 
 
 def test_a_grid_is_asked_for(capsys):

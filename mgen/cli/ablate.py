@@ -1,7 +1,9 @@
-"""Run a grid of fine-tuning runs, with seeds as a dimension: one table, one figure.
+"""Run a grid of runs, with seeds as a dimension: one table, one figure.
 
     mgen ablate --config configs/ablations/laptop.yaml --policy runs/base/model
     --critic runs/critic/model --corpus corpus --out runs/ablation
+
+    mgen ablate --config configs/ablations/architecture.yaml --corpus corpus --out runs/architecture
 
 The same command resumes, and may run on several machines that share the output folder.
 """
@@ -12,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mgen.cli.options import Output, config_as, parse, print_result, to_stderr
-from mgen.workflows.ablate import AblationConfig, run_ablation, table
+from mgen.workflows.ablate import AblationConfig, run_ablation
+from mgen.workflows.grid import table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,4 +23,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = config_as("grid", argv)  # the file of `--config` is the grid, not the options of this command
     config, output = parse(words, AblationConfig, Output, doc=__doc__)
     results = run_ablation(config, to_stderr)
-    return print_result(f"{table(results)}\n{Path(config.out) / 'table.md'}", results, output.json)
+    shown = table(results, results["columns"])
+    return print_result(f"{shown}\n{Path(config.out) / 'table.md'}", results, output.json)

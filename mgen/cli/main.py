@@ -22,7 +22,7 @@ COMMANDS = {
     "critic": "train and calibrate a style critic",
     "finetune": "policy gradient against rewards and critics",
     "grpo": "the same by GRPO as published, with the trainer of TRL",
-    "ablate": "a grid of fine-tuning runs in one table",
+    "ablate": "a grid of runs in one table",
     "tune": "search options of a command with Optuna",
     "card": "reward cards: what a judge measures, what it costs, what fools it; bands of the rules",
     "generate": "sample MIDI files from a model",

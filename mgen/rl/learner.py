@@ -126,14 +126,18 @@ class Learner:
         """A context for a forward pass; `exact`: in float32."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None and not exact)
 
-    def reading(self, batch: Batch, loss: Loss) -> PartLoss:
-        """The mean loss of some completions of a batch, and what the grammar adds, from reading them."""
+    def reading(self, batch: Batch, loss: Loss, grammar: bool = True) -> PartLoss:
+        """The mean loss of some completions of a batch, with what the grammar adds if `grammar`, from reading them."""
 
         def mean(rows: Tensor) -> Tensor:
             with self.autocast():
                 logprobs, allowed = read(self.model, batch, rows, self.head)
             value = loss(logprobs, rows)
-            return value if allowed is None else value - self.options.grammar_weight * allowed.sum() / len(rows)
+            return (
+                value
+                if allowed is None or not grammar
+                else value - self.options.grammar_weight * allowed.sum() / len(rows)
+            )
 
         return mean
 

@@ -50,7 +50,7 @@ from mgen.rl.update import (
     kl_between,
     minibatches,
     set_weights,
-    signal_to_noise,
+    signal_and_noise,
     steered,
 )
 from mgen.runs.checkpoints import stopped
@@ -204,8 +204,10 @@ class PolicyGradient:
         advantages = torch.stack(list(parts.values())).sum(0)
         metrics = step_metrics(self.judges, self.weights, batch, scored, log_ratio, parts, self.steps)
         metrics |= {"grammar/removed": removed} if self.options.grammar else {}
+        if self.options.signal_steps and number % self.options.signal_steps == 0:
+            metrics |= self._signal(batch, advantages, before)
         if not number:
-            self._first_look(batch, advantages, before, metrics)
+            self._first_look(batch, metrics)
         growth = self._update(batch, advantages, before)
         metrics |= self._steer(growth, types, log_ratio, batch.warm)
         average_weights(self.average, self.policy, self.options.average)
@@ -273,6 +275,19 @@ class PolicyGradient:
         self._count("logprobs", began)
         return float(kl_between(end, start, batch.mask[probe]))
 
+    def _signal(self, batch: Batch, advantages: Tensor, before: Tensor) -> dict[str, float]:
+        """Signal and noise of the gradient of rewards and KL in this batch, from the groups of even and odd number."""
+        began = time.perf_counter()
+
+        def loss(logprobs: Tensor, rows: Tensor) -> Tensor:
+            return clipped_loss(logprobs, before[rows], advantages[rows], batch.mask[rows], self.options.clip)
+
+        read = self.learner.reading(batch, loss, grammar=False)
+        halves = (torch.nonzero(batch.group % 2 == half)[:, 0] for half in range(2))
+        signal, noise = signal_and_noise(*(self.learner.gradient(rows, read) for rows in halves))
+        self._count("signal", began)
+        return {"gradient/signal": signal, "gradient/noise": noise}
+
     def _steer(self, growth: float, types: Sequence[str], log_ratio: Tensor, warm: Tensor) -> dict[str, float]:
         """Adapts the learning rate to the measured step, and the weights of KL to their targets."""
         used = self.learner.learning_rate
@@ -307,21 +322,17 @@ class PolicyGradient:
             self.average = copy_weights(self.policy)
             self._check_guard()
 
-    def _first_look(self, batch: Batch, advantages: Tensor, before: Tensor, metrics: Mapping[str, float]) -> None:
+    def _first_look(self, batch: Batch, metrics: Mapping[str, float]) -> None:
         """Reports, before the first update, what the run can learn from."""
-        began = time.perf_counter()
-
-        def loss(logprobs: Tensor, part: Tensor) -> Tensor:
-            return clipped_loss(logprobs, before[part], advantages[part], batch.mask[part], self.options.clip)
-
-        halves = (torch.nonzero(batch.group % 2 == half)[:, 0] for half in range(2))
-        ratio = signal_to_noise(*(self.learner.gradient(rows, self.learner.reading(batch, loss)) for rows in halves))
-        equal_at = f"; equal at {len(batch.ids) / ratio:,.0f} completions" if ratio > 0 else ""
-        self._count("first look", began)
+        signal = ""
+        if noise := metrics.get("gradient/noise"):
+            ratio = metrics["gradient/signal"] / noise
+            equal_at = f"; equal at {len(batch.ids) / ratio:,.0f} completions" if ratio > 0 else ""
+            signal = f", signal / noise of its gradient {ratio:.3f} (two halves{equal_at})"
         tokens = float(batch.mask.sum()) / self.seconds["sample"]
         self._say(
             f"first batch: KL {metrics['policy/kl']:.3f} nats, rewards equal in {metrics['groups/equal']:.0%} of the "
-            f"groups, signal / noise of its gradient {ratio:.3f} (two halves{equal_at}), {tokens:,.0f} tokens/s sampled"
+            f"groups{signal}, {tokens:,.0f} tokens/s sampled"
         )
 
     def _check_guard(self) -> None:

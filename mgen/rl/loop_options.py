@@ -72,6 +72,12 @@ class LoopOptions:
         least=0,
     )
     guided_weight: float = option(2.0, "Its guidance, as `mgen generate --guidance`; 1 is none.", least=0)
+    signal_steps: int = option(
+        20,
+        "Steps between measurements of the signal and the noise of the gradient, from two half batches; each takes as "
+        "long as an update. 0: none.",
+        least=0,
+    )
     shuffled: bool = option(
         False,
         "A control: the advantages of the judges are dealt out at random among the completions. What such a run "

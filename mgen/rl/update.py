@@ -58,14 +58,15 @@ def minibatches(size: int, minibatch: int, epochs: int, seed: int) -> Iterator[T
         yield from torch.split(torch.randperm(size, generator=generator), minibatch)
 
 
-def signal_to_noise(first: Tensor, second: Tensor) -> float:
-    """Power of the signal over that of the noise in the mean of two gradients of independent half batches.
+def signal_and_noise(first: Tensor, second: Tensor) -> tuple[float, float]:
+    """Powers of the signal and of the noise in the mean of two gradients (weights,) of independent half batches.
 
     With g the true gradient and n the noise of a half, first = g + n1 and second = g + n2: |g|^2 is estimated by
-    first . second, and the noise of the mean, |n|^2 / 2, by |first - second|^2 / 4. The batch whose signal equals its
-    noise is this one divided by the ratio. Negative where noise hides the signal.
+    first . second, which is negative where noise hides the signal, and the noise of the mean, |n|^2 / 2, by
+    |first - second|^2 / 4. Take means of both over several batches before dividing. The batch whose signal equals its
+    noise has 1 / (signal / noise) times as many completions.
     """
-    return float(first @ second / ((first - second).square().sum() / 4).clamp(min=1e-30))
+    return float(first @ second), float((first - second).square().sum() / 4)
 
 
 Weights = dict[str, Tensor]

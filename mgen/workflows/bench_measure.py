@@ -29,6 +29,9 @@ class BenchConfig:
     """Options of `mgen bench`."""
 
     size: str = option("tiny", "Size of the model, for the figures with a model.", words=tuple(SIZES))
+    architecture: str = option(
+        "llama", "pretrain and rollout: llama, or lstm next to a plain `nn.LSTM`.", words=("llama", "lstm")
+    )
     context: int = option(512, "Tokens per sequence.", least=8)
     batch: int = option(
         0,

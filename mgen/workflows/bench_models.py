@@ -23,7 +23,9 @@ from mgen.corpus.reading import Rules
 from mgen.corpus.scan import scan
 from mgen.corpus.shards import Corpus
 from mgen.corpus.windows import Windows, collate, sample_windows
+from mgen.encoding.remi import Remi
 from mgen.evaluation.measure import MetricOptions, PieceSet, measure
+from mgen.models.lstm import LstmForCausalLM, lstm_config
 from mgen.models.transformer import load_policy, new_policy
 from mgen.music.metrics import METRICS
 from mgen.notes import Notes
@@ -48,12 +50,19 @@ from mgen.workflows.bench_measure import (
     vocabulary,
     wait,
 )
+from mgen.workflows.bench_plain_lstm import PlainLstm
 from mgen.workflows.finetune import FinetuneConfig
 from mgen.workflows.judge_options import DEFAULT_JUDGES
 from mgen.workflows.pretrain import PretrainConfig
 from mgen.workflows.run_judges import available_judges
 from rewards.bands import fit_bands
 from rewards.trl import trl_rewards
+
+
+def _new_model(config: BenchConfig, remi: Remi) -> PreTrainedModel:
+    if config.architecture == "lstm":
+        return LstmForCausalLM(lstm_config(config.size, remi, config.context))
+    return new_policy(config.size, remi, config.context)
 
 
 def _bound(model: PreTrainedModel, factor: int, dtype: torch.dtype | None) -> dict[str, Any]:
@@ -75,7 +84,8 @@ class _Clock(TrainerCallback):  # type: ignore[misc]
 
 def bench_pretrain(config: BenchConfig) -> dict[str, Any]:
     """Training tokens/s of `mgen pretrain` after its first steps, which compile, and of a plain PyTorch loop with the
-    same model and batches: float32 and eager on a CPU, bf16 and compiled on a GPU.
+    same model and batches: float32 and eager on a CPU, bf16 and compiled on a GPU; for an LSTM one of a
+    plain `nn.LSTM`.
 
     `notes_per_second` is that of ours.
     """
@@ -103,7 +113,7 @@ def bench_pretrain(config: BenchConfig) -> dict[str, Any]:
             )
             windows = Windows(table, remi, config.context, steps * config.batch)
             clock = _Clock()
-            model = new_policy(config.size, remi, config.context)
+            model = _new_model(config, remi)
             trainer = PretrainTrainer(model, options, remi, windows, windows, speed=speed, callbacks=[clock])
             trainer.data_collator = partial(collate, pad_id=remi.pad_id, pad_to=config.context)
             trainer.remove_callback(PrinterCallback)  # stdout is for the result
@@ -117,7 +127,8 @@ def bench_pretrain(config: BenchConfig) -> dict[str, Any]:
             collate([windows[step * config.batch + i] for i in range(config.batch)], remi.pad_id, config.context)
             for step in range(steps)
         ]
-        model = new_policy(config.size, remi, config.context).to(on).train()
+        model = PlainLstm(config.size, remi.vocab_size) if config.architecture == "lstm" else _new_model(config, remi)
+        model = model.to(on).train()
         run = torch.compile(model) if on == "cuda" else model
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
         at = []
@@ -133,19 +144,19 @@ def bench_pretrain(config: BenchConfig) -> dict[str, Any]:
         return tokens / float(np.median(np.diff(at[warm:])))
 
     result = compare("tokens/s, training", ours, plain, config.repeats, limit=0.95)
-    bound = _bound(new_policy(config.size, remi, config.context), 6, speed.dtype)
+    bound = _bound(_new_model(config, remi), 6, speed.dtype)
     return result | bound | {"speed": speed.reason, "notes_per_second": result["ours"] / tokens_per_note(table, remi)}
 
 
 def bench_rollout(config: BenchConfig) -> dict[str, Any]:
-    """New tokens/s of our sampler, and of `generate` of transformers in float32.
+    """New tokens/s of our sampler, and of `generate` of transformers in float32, or of a loop over a plain `nn.LSTM`.
 
     `speed` is how ours runs; `ours_float32` what it reaches without bf16.
     """
     remi = vocabulary(config)
     torch.manual_seed(0)
-    model = new_policy(config.size, remi, config.context).eval()
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model = _new_model(config, remi).eval().to(device())
+    plain = PlainLstm(config.size, remi.vocab_size).eval().to(device()) if config.architecture == "lstm" else None
     model.generation_config.eos_token_id = None  # both sample the full length
     new = min(192, config.context - 16)
     ids = torch.randint(remi.bar_id, remi.vocab_size, (config.batch, 16), device=model.device)
@@ -159,6 +170,8 @@ def bench_rollout(config: BenchConfig) -> dict[str, Any]:
         return per_second(config.batch * new, run)
 
     def theirs() -> float:
+        if plain is not None:
+            return per_second(config.batch * new, lambda: plain.sample(ids, new))
         return per_second(config.batch * new, lambda: model.generate(ids, max_new_tokens=new, **options))
 
     ours(), theirs()

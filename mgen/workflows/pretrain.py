@@ -209,6 +209,7 @@ def run_pretrain(config: PretrainConfig, progress: Progress | None = None) -> Tr
         parameters=policy.num_parameters(),
         epochs=round(trainer.state.global_step * batch / train.epoch_length, 2),
         steps=trainer.state.global_step,
+        tokens=trainer.state.global_step * batch * config.context,
         nats_per_token=final["eval_loss"],
         nats_per_note=final["eval_nats_per_note"],
         uniform_nats_per_token=math.log(corpus.remi.vocab_size),

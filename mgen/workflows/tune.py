@@ -29,20 +29,7 @@ from mgen.render.charts import Curve, standalone_svg
 from mgen.runs.lock import is_locked
 from mgen.runs.metrics import Progress, read_metrics
 from mgen.stored import explain_damage
-from mgen.workflows.baseline_tabs import baseline_tabs
-from mgen.workflows.critic import train_style_critic
-from mgen.workflows.finetune import finetune
-from mgen.workflows.grpo import grpo
-from mgen.workflows.pretrain import pretrain
-
-COMMANDS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
-    "pretrain": (pretrain, ("corpus",)),
-    "critic": (train_style_critic, ("corpus",)),
-    "finetune": (finetune, ("policy", "corpus", "critic")),
-    "grpo": (grpo, ("policy", "corpus", "critic")),
-    "baseline tabs": (baseline_tabs, ("corpus",)),
-}
-"""Command -> its call, and the options of `mgen tune` that it takes."""
+from mgen.workflows.commands import COMMANDS
 
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True),
