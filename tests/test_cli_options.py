@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import yaml
 
+from mgen.cli import configs
 from mgen.cli.main import COMMANDS, run
-from mgen.cli.options import parse, short_help
+from mgen.cli.options import config_as, parse, short_help
 from mgen.errors import MgenError
 from mgen.option_limits import INHERITED
 from mgen.options import as_dict, check_values, from_keywords, option
@@ -62,6 +63,22 @@ def test_mistakes_are_one_line(words, message):
     with pytest.raises(MgenError, match=message) as caught:
         read(*words)
     assert "\n" not in str(caught.value)
+
+
+def test_a_config_by_name_and_with_an_equals_sign(tmp_path, monkeypatch):
+    monkeypatch.setattr(configs, "CONFIGS", tmp_path / "configs")
+    (tmp_path / "configs" / "test").mkdir(parents=True)
+    (tmp_path / "configs" / "test" / "laptop.yaml").write_text("learning_rate: 0.25\n")
+    assert read("--config", "laptop").learning_rate == 0.25
+    assert read("--config=laptop", "--learning_rate=2").learning_rate == 2
+    assert config_as("grid", ["--config=laptop", "--out", "o"], "test")[:1] == ["--grid"]
+    with pytest.raises(MgenError, match=r"nowhere: .*, or the name of a recipe: laptop") as caught:
+        read("--config", "nowhere")
+    assert "\n" not in str(caught.value)
+    own = tmp_path / "laptop"  # a file of that name comes first
+    own.write_text("learning_rate: 0.5\n")
+    monkeypatch.chdir(tmp_path)
+    assert read("--config", "laptop").learning_rate == 0.5
 
 
 @pytest.mark.parametrize(
@@ -217,7 +234,7 @@ def test_help_is_short_and_help_all_is_complete(command, capsys):
     lines = texts[0].splitlines()
     assert len(lines) <= 80 and max(map(len, lines[2:])) <= 120
     assert lines[0] == f"usage: mgen {command} [--config FILE.yaml] [--OPTION VALUE ...]"
-    assert lines[1].startswith(f"example: mgen {command} ")
+    assert f"{lines[1]} ".startswith(f"example: mgen {command} ")
     words = {line.split()[0] for line in lines[3:-2] if line.startswith("--")}
     assert {word for word in words if not word.endswith("_...")} <= set(re.findall(r"--\w+", texts[1]))
 

@@ -20,7 +20,7 @@ from mgen.workflows.grid import table
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the grid; returns the exit code."""
-    words = config_as("grid", argv)  # the file of `--config` is the grid, not the options of this command
+    words = config_as("grid", argv, "ablate")  # the file of `--config` is the grid, not the options of this command
     config, output = parse(words, AblationConfig, Output, doc=__doc__)
     results = run_ablation(config, to_stderr)
     shown = table(results, results["columns"])

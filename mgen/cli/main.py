@@ -6,6 +6,7 @@ import importlib
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 
 import typer
 
@@ -35,13 +36,26 @@ COMMANDS = {
     "push": "upload a model to the Hugging Face Hub, or write its folder",
     "recipe": "all steps of a recipe, from files to report",
     "bench": "speed next to other libraries",
+    "doctor": "what this machine has for mgen, and the remedy for what is missing",
 }
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     help="Reinforcement-learning fine-tuning of symbolic-music models with critic models.",
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"mgen {version('mgen')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Options without a command."""
 
 
 def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:

@@ -20,6 +20,7 @@ import yaml
 from accelerate import PartialState
 from trl import TrlParser
 
+from mgen.cli.configs import find_config, recipe_names
 from mgen.errors import MgenError
 from mgen.option_limits import LIMITS, TYPES, Limits, check_value, plain_type
 from mgen.options import check_values, nearest, option
@@ -170,7 +171,7 @@ def parse(
     parser.add_argument(
         "--help-all", action=_HelpAll, nargs=0, default=argparse.SUPPRESS, help="Print every option in full."
     )
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = with_config(argv, command)
     known = {action.dest for action in parser._actions} - {"help", "help_all"}
     for word in words:
         name = word.split("=")[0].removeprefix("--")
@@ -197,6 +198,17 @@ def _first_command(doc: str) -> str:
     return " ".join(found[1].split()) if found else "mgen"
 
 
+def with_config(argv: Sequence[str] | None, command: str) -> list[str]:
+    """The words of a command line with `--config` as a word before its value, and a path for the name of a recipe."""
+    words = []
+    for word in sys.argv[1:] if argv is None else argv:
+        words += ["--config", word.removeprefix("--config=")] if word.startswith("--config=") else [word]
+    place = words.index("--config") + 1 if "--config" in words else len(words)
+    if place < len(words):
+        words[place] = find_config(words[place], command)
+    return words
+
+
 def _config_path(words: list[str]) -> str | None:
     if "--config" not in words:
         return None
@@ -211,7 +223,8 @@ def _keys(path: Path, known: set[str], owner: str, command: str) -> set[str]:
     try:
         content = yaml.safe_load(path.read_text())
     except OSError as error:
-        raise MgenError(f"--config {path}: {error.strerror}; give the path of a YAML file") from error
+        names = f", or the name of a recipe: {', '.join(recipes)}" if (recipes := recipe_names(command)) else ""
+        raise MgenError(f"--config {path}: {error.strerror}; give the path of a YAML file{names}") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise MgenError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
@@ -223,10 +236,9 @@ def _keys(path: Path, known: set[str], owner: str, command: str) -> set[str]:
     return set(content)
 
 
-def config_as(name: str, argv: Sequence[str] | None) -> list[str]:
-    """The words of a command line, with the option `name` in place of `--config`."""
-    words = sys.argv[1:] if argv is None else argv
-    return [f"--{name}{word[len('--config') :]}" if word.split("=")[0] == "--config" else word for word in words]
+def config_as(name: str, argv: Sequence[str] | None, command: str) -> list[str]:
+    """As `with_config`, with the option `name` in place of `--config`."""
+    return [f"--{name}" if word == "--config" else word for word in with_config(argv, command)]
 
 
 def to_stderr(line: str) -> None:

@@ -6,22 +6,18 @@ mgen recipe laptop --target bach --style bach=music/bach --style other=music/oth
 from __future__ import annotations
 
 import importlib
-import sysconfig
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mgen.cli.configs import CONFIGS
 from mgen.cli.options import parse
 from mgen.corpus.scan import parse_style
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
 from mgen.options import check_required, option, target_style
-
-_CHECKOUT = Path(__file__).resolve().parents[2] / "configs"
-CONFIGS = _CHECKOUT if _CHECKOUT.is_dir() else Path(sysconfig.get_path("data")) / "share" / "mgen" / "configs"
-"""The recipes of the checkout, or those that were installed with the package."""
 
 
 @dataclass

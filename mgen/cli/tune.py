@@ -16,7 +16,7 @@ from mgen.workflows.tune import Search, TuneConfig, run_tune, table
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the trials; returns the exit code."""
-    words = config_as("search", argv)  # the file of `--config` is the search, not the options of this command
+    words = config_as("search", argv, "tune")  # the file of `--config` is the search, not the options of this command
     config, output = parse(words, TuneConfig, Output, doc=__doc__)
     results = run_tune(config, to_stderr)
     shown = table(results, Search.read(config.search))
