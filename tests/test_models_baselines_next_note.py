@@ -124,7 +124,9 @@ def test_one_hot_is_a_dense_layer_over_one_hot_vectors(variant):
 def test_an_embedding_puts_the_features_side_by_side(variant):
     vectors = EventVectors(variant, "embedding", 7)
     events = some_events(8)
-    parts = [table(FEATURES[name].of(events).long()) for name, table in zip(VARIANTS[variant], vectors.tables)]
+    parts = [
+        table(FEATURES[name].of(events).long()) for name, table in zip(VARIANTS[variant], vectors.tables, strict=True)
+    ]
     torch.testing.assert_close(vectors(events), torch.cat(parts, dim=-1))
     assert vectors(events).shape == (8, 11, 7)
 

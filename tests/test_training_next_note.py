@@ -144,7 +144,7 @@ def test_a_corpus_without_events_is_one_line(tmp_path):
         choose_chunks(empty, 10)
     bad = walk(0, 20)
     bad[3, 0] = 13
-    with pytest.raises(MgenError, match="row 3 .*semitone is not 0"):
+    with pytest.raises(MgenError, match=r"row 3 .*semitone is not 0"):
         read_tabs(write_tabs(tmp_path / "bad", train=[("a", "b", bad)]), "train")
     (tmp_path / "bad" / "tab_events" / "train.parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(MgenError, match="cannot be read"):
@@ -152,7 +152,10 @@ def test_a_corpus_without_events_is_one_line(tmp_path):
 
 
 def test_the_fingerprint_is_of_the_content(tmp_path):
-    folders = [write_tabs(tmp_path / name, train=[("a", "b", walk(seed, 20))]) for name, seed in zip("abc", (0, 0, 1))]
+    folders = [
+        write_tabs(tmp_path / name, train=[("a", "b", walk(seed, 20))])
+        for name, seed in zip("abc", (0, 0, 1), strict=True)
+    ]
     prints = [tabs_fingerprint(folder, ("train", "valid")) for folder in folders]
     assert prints[0] == prints[1] != prints[2]
 
