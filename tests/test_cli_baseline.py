@@ -93,6 +93,15 @@ def test_help_of_the_command_and_of_a_kind():
     assert "--confidence_penalty" in done.output
 
 
+def test_bench_measures_the_trainer_and_a_bare_loop(capsys):
+    from mgen.cli import bench
+
+    assert run(bench.main, ["next_note", "--batch", "64", "--repeats", "1", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["limit"] == 0.9 and min(result["ours"], result["rival"]) > 0
+    assert result["ratio"] == pytest.approx(result["ours"] / result["rival"])
+
+
 def test_the_search_reads_what_a_run_writes(corpus, tmp_path):
     """`mgen tune` over the baseline: trials end, are compared by a metric, and are pruned by one that is logged."""
     from mgen.cli import tune
