@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, output = parse(words, getattr(module, options), Output, doc=module.__doc__, program=f"mgen baseline {kind}")
     result = getattr(module, call)(config, to_stderr)
     state = "was finished before" if result.already_finished else "finished"
-    text = (result.folder / "table.md").read_text(encoding="utf-8")
-    text += f"\n{result.folder} {state}: {result.steps} steps, {result.seconds:.0f} s"
+    table = result.folder / "table.md"
+    text = table.read_text(encoding="utf-8") + "\n" if table.is_file() else ""
+    text += f"{result.folder} {state}: {result.steps} steps, {result.seconds:.0f} s"
     return print_result(text, result.facts, output.json)

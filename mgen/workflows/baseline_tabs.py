@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,9 @@ class TabsConfig(TrainingArguments):  # type: ignore[misc]
 
     corpus: str = option("", "Folder written by mgen prepare with configs/prepare/tabs.yaml.")
     out: str = option("", "Run folder; the model goes to OUT/model.")
-    features: str = option("semitone_octave_dur_dotted", "What is read of a note.", words=tuple(VARIANTS))
+    features: str = option(
+        "semitone_octave_dur_dotted", f"What is read of a note: {', '.join(VARIANTS)}.", words=tuple(VARIANTS)
+    )
     preparation: str = option(
         "one_hot",
         "How notes become vectors: one-hot features through a dense layer, an embedding per feature, or vectors that "
@@ -91,7 +94,7 @@ class TabsConfig(TrainingArguments):  # type: ignore[misc]
     warmup_steps: float = option(0.03, "Steps, or a share of all steps if below 1.")
     weight_decay: float = option(0.01, "Weight decay of adamw.")
     per_device_train_batch_size: int = option(1024, "Windows per step and device.")
-    per_device_eval_batch_size: int = option(8192, "Windows per step of evaluation.")
+    per_device_eval_batch_size: int = option(2048, "Windows per step of evaluation.")
     eval_strategy: str = option("steps", "As in transformers.")
     eval_on_start: bool = option(True, "Evaluate before the first step.")
     eval_steps: float = option(
@@ -152,7 +155,7 @@ def baseline_tabs(
         MgenError: An option does not exist or is out of range, the corpus has no such music, or `out` has another run.
     """
     options |= {"corpus": str(corpus), "out": str(out)}
-    return run_tabs(from_keywords(TabsConfig, "baseline", options), progress)
+    return run_tabs(from_keywords(TabsConfig, "baseline_tabs", options), progress)
 
 
 @resumable
@@ -212,7 +215,7 @@ def run_tabs(config: TabsConfig, progress: Progress | None = None) -> TrainingRe
             for system, of in scores.items()
         },
         "losses": losses,
-        "metrics": {name: value for name, value in metrics.items() if value == value},  # JSON lacks NaN
+        "metrics": {name: value for name, value in metrics.items() if value is not None and isfinite(value)},
     }
     if PartialState().is_main_process:
         write_atomically(run.folder / "table.md", table(scores, known, facts))

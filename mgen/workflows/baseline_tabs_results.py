@@ -111,8 +111,8 @@ def loss_facts(state: Any, best_kept: bool) -> dict[str, Any]:
     """
     evaluated = [(entry["step"], entry["eval_loss"]) for entry in state.log_history if "eval_loss" in entry]
     if not evaluated:  # eval_strategy no
-        unknown = dict.fromkeys(("best_step", "best_eval_loss", "final_eval_loss"))
-        return {**unknown, "eval_loss": math.nan, "rises": False}
+        unknown: dict[str, Any] = dict.fromkeys(("best_step", "best_eval_loss", "final_eval_loss", "eval_loss"))
+        return unknown | {"rises": False}
     best = min((pair for pair in evaluated if pair[0]), key=lambda pair: pair[1], default=evaluated[0])
     final = evaluated[-1][1]
     facts = {"best_step": best[0], "best_eval_loss": best[1], "final_eval_loss": final}
