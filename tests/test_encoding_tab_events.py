@@ -8,9 +8,8 @@ import pretty_midi
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader
 
-from mgen.encoding.tab_events import COLUMNS, MAX_LAG, TICKS_PER_QUARTER, TabWindows, check_events, decode, encode
+from mgen.encoding.tab_events import COLUMNS, MAX_LAG, TICKS_PER_QUARTER, check_events, decode, encode
 from mgen.errors import MgenError
 
 UNIT = 30  # ticks of a 1/128 note, at 960 a quarter
@@ -334,105 +333,6 @@ def tables(*sizes):
     rows = np.arange(sum(sizes))
     events = np.stack([rows % 12 + 1, rows // 12 % 10, rows // 120 % 7, rows // 840 % 2], 1).astype(np.uint8)
     return np.split(events, np.cumsum(sizes)[:-1])
-
-
-@pytest.mark.parametrize(("window", "hop"), [(1, 1), (3, 1), (3, 2), (3, 3), (4, 1), (4, 3), (4, 4), (8, 5)])
-@pytest.mark.parametrize("partial", ["drop", "pad"])
-def test_windows_are_slices(tmp_path, window, hop, partial):
-    parts = tables(7, 0, 2, 4, 5)
-    expected = []
-    for part in parts:
-        for start in range(0, len(part), hop):
-            full = part[start : start + window]
-            ended = start > 0 and start - hop + window >= len(part)  # the window before reached the end
-            if len(full) == window and not ended:
-                expected.append((full, window))
-            elif partial == "pad" and not ended:
-                rests = np.zeros((window - len(full), 4), np.uint8)
-                expected.append((np.concatenate([full, rests]), len(full)))
-    paths = []
-    for number, part in enumerate(parts):
-        paths.append(tmp_path / f"{number}.npy")
-        np.save(paths[-1], part)
-    for given_tables in (parts, paths, [parts[0], *map(str, paths[1:])]):
-        windows = TabWindows(given_tables, window, hop, partial)
-        assert len(windows) == len(expected)
-        for index, (rows, filled) in enumerate(expected):
-            item = windows[index]
-            assert item.dtype == np.uint8
-            np.testing.assert_array_equal(item, rows)
-            assert windows.filled(index) == filled
-        with pytest.raises(IndexError):
-            windows[len(windows)]
-        assert len(list(windows)) == len(expected)
-
-
-def test_padding_is_silence():
-    windows = TabWindows(tables(3), window=5, hop=5, partial="pad")
-    assert [tuple(row) for row in windows[0][windows.filled(0) :].tolist()] == [(0, 0, 0, 0)] * 2
-    check_events(windows[0])
-
-
-def test_a_file_is_read_when_a_window_is_asked_for(tmp_path):
-    path = tmp_path / "a.npy"
-    first, second = tables(6, 6)
-    np.save(path, first)
-    windows = TabWindows([path], window=4, hop=2)
-    np.save(path, second)
-    np.testing.assert_array_equal(windows[1], second[2:6])
-    windows[1][:] = 0  # an item is the caller's own
-    np.testing.assert_array_equal(np.load(path), second)
-
-
-def test_a_loader_batches_windows(tmp_path):
-    path = tmp_path / "a.npy"
-    np.save(path, tables(10)[0])
-    batches = list(DataLoader(TabWindows([path, tables(6)[0]], window=4, hop=2), batch_size=4))
-    assert [tuple(batch.shape) for batch in batches] == [(4, 4, 4), (2, 4, 4)]
-    np.testing.assert_array_equal(batches[0][1], np.load(path)[2:6])
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (None, "No such file"),
-        (b"hello", "not a complete .npy file"),
-        (b"", "not a complete .npy file"),
-        (np.zeros((3, 4)), "type uint8, got float64"),
-        (np.zeros((3, 3), np.uint8), r"shape \(T, 4\), got \(3, 3\)"),
-        ("half", "not a complete .npy file"),
-    ],
-)
-def test_a_file_that_is_no_table_is_named(tmp_path, content, says):
-    path = tmp_path / "a.npy"
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    elif content is not None:
-        np.save(path, np.zeros((1000, 4), np.uint8) if isinstance(content, str) else content)
-        if isinstance(content, str):
-            path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(MgenError, match=f"a.npy: .*{says}") as caught:
-        TabWindows([path], 2, 1)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        ((0, 1), r"window \(0\)"),
-        ((4, 0), r"hop \(0\) must be 1 to window \(4\)"),
-        ((4, 5), r"hop \(5\)"),
-        ((4, 1, "keep"), "expected drop or pad, got 'keep'"),
-    ],
-)
-def test_windows_that_do_not_fit(words, says):
-    with pytest.raises(MgenError, match=says):
-        TabWindows(tables(9), *words)
-
-
-def test_an_array_that_is_no_table_is_named():
-    with pytest.raises(MgenError, match="table 1: expected events of type uint8, got int64"):
-        TabWindows([tables(4)[0], np.zeros((4, 4), np.int64)], 2, 1)
 
 
 def test_the_columns_are_named():

@@ -6,15 +6,12 @@ previous rows. Converts arrays to events and events to a score; knows nothing of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from symusic import Note, core
-from torch.utils.data import Dataset
 
 from mgen.arrays import ranges
 from mgen.errors import MgenError
@@ -36,7 +33,6 @@ and not three notes each followed by a rest."""
 Events = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 Voice = Literal["top", "bottom"]
-Partial = Literal["drop", "pad"]
 
 _VALUES = np.array([(dur_log, dotted) for dur_log in range(6, -1, -1) for dotted in (0, 1)], np.uint8)
 """(14, 2) `dur_log` and `dotted`, shortest first."""
@@ -178,88 +174,6 @@ def check_events(events: ArrayLike) -> Events:
         named = ", ".join(f"{name} {number}" for name, number in zip(COLUMNS, table[row].tolist(), strict=True))
         raise MgenError(f"events, row {row} ({named}): {text}")
     return table.astype(np.uint8)
-
-
-class TabWindows(Dataset[Events]):
-    """Windows of `window` events, every `hop` events, over many tables; a `DataLoader` can batch them.
-
-    Item i is (window, 4) uint8 and read lazily: files stay on disk, and only the sizes of the tables are in memory.
-    Each item maps its file (well under 1 ms), so the number of files and of worker processes is not limited.
-
-    Args:
-        tables: arrays of events, or paths of .npy files with one.
-        window: events in an item.
-        hop: events from the start of one window to that of the next in its table, at most `window`.
-        partial: `drop` leaves out the rest of a table after its last full window, and tables shorter than a window;
-            `pad` makes a window of it, padded with whole rests; `filled` gives the number of real rows.
-
-    Raises:
-        MgenError: A table has another shape or type, a file cannot be read, or window and hop do not fit.
-    """
-
-    def __init__(self, tables: Sequence[Events | Path | str], window: int, hop: int, partial: Partial = "drop") -> None:
-        if window < 1:
-            raise MgenError(f"window ({window}) must be at least 1")
-        if not 1 <= hop <= window:
-            raise MgenError(f"hop ({hop}) must be 1 to window ({window}), or events between windows are never seen")
-        if partial not in ("drop", "pad"):
-            raise MgenError(f"partial: expected drop or pad, got '{partial}'")
-        self.tables, self.window, self.hop = list(tables), window, hop
-        self._sizes = np.array([len(self._table(i)) for i in range(len(self.tables))], np.int64)
-        over = np.maximum(self._sizes - window, 0)
-        if partial == "drop":
-            count = np.where(self._sizes >= window, over // hop + 1, 0)
-        else:
-            count = np.where(self._sizes > 0, -(-over // hop) + 1, 0)
-        self._ends = np.cumsum(count)  # cumulative number of windows
-
-    def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
-
-    def __getitem__(self, index: int) -> Events:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        number, start = self.place(index)
-        out = np.zeros((self.window, len(COLUMNS)), np.uint8)
-        events = self._table(number)[start : start + self.window]
-        out[: len(events)] = events
-        return out
-
-    def place(self, index: int) -> tuple[int, int]:
-        """Table of window `index`, and its first row there."""
-        number = int(np.searchsorted(self._ends, index, side="right"))
-        before = int(self._ends[number - 1]) if number else 0
-        return number, (index - before) * self.hop
-
-    def filled(self, index: int) -> int:
-        """Number of rows of window `index` from the table; the others are padding."""
-        number, start = self.place(index)
-        return min(self.window, int(self._sizes[number]) - start)
-
-    def _table(self, number: int) -> Events:
-        source = self.tables[number]
-        if isinstance(source, np.ndarray):
-            return _check_table(source, f"table {number}")
-        return _check_table(_open_npy(Path(source)), str(source))
-
-
-def _open_npy(path: Path) -> Any:
-    try:
-        return np.load(path, mmap_mode="r")
-    except OSError as error:
-        raise MgenError(f"{path}: {error.strerror or error}; give .npy files of events") from error
-    except (ValueError, EOFError) as error:  # numpy's errors for other or truncated content
-        raise MgenError(f"{path}: not a complete .npy file; save events with numpy.save") from error
-
-
-def _check_table(events: Any, name: str) -> Events:
-    if not isinstance(events, np.ndarray) or events.ndim != 2 or events.shape[1] != len(COLUMNS):
-        raise MgenError(
-            f"{name}: expected events of shape (T, 4), got {getattr(events, 'shape', type(events).__name__)}"
-        )
-    if events.dtype != np.uint8:
-        raise MgenError(f"{name}: expected events of type uint8, got {events.dtype}")
-    return events
 
 
 def _units(onset: ArrayLike, duration: ArrayLike, pitch: ArrayLike, ticks_per_quarter: int) -> tuple[Ints, Ints, Ints]:

@@ -84,7 +84,7 @@ class TabsConfig(TrainingArguments):  # type: ignore[misc]
     favour_long: float = option(
         0.0, "Windows of a chunk are as likely as its length to this power; 0: all alike.", least=-4, most=4
     )
-    share: float = option(1.0, "Share of the songs of each split, drawn from the seed.", above=0, most=1)
+    share: float = option(1.0, "Share of the songs of train, drawn from the seed.", above=0, most=1)
     optimizer: str = option("adamw", "adam (no weight decay), adamw or rmsprop.", words=tuple(OPTIMIZERS))
     patience: int = option(0, "Stop after this many evaluations without improvement; 0 for never.", least=0)
     picture: bool = option(False, "Draw the network in OUT/network.svg, with the extra graph.")
@@ -240,7 +240,8 @@ def _windows(config: TabsConfig, progress: Progress) -> tuple[dict[str, NoteWind
     notes = config.chunk_notes[0], config.chunk_notes[1]
     for split in SPLITS:
         tabs = read_tabs(config.corpus, split)
-        tabs, chunks[split] = choose_chunks(tabs, config.window, config.instrument, notes, config.share, config.seed)
+        share = config.share if split == "train" else 1.0  # few songs would make the numbers noise
+        tabs, chunks[split] = choose_chunks(tabs, config.window, config.instrument, notes, share, config.seed)
         windows[split] = NoteWindows(tabs, config.window, config.favour_long if split == "train" else 0.0)
     used = ", ".join(f"{split} {of['used']} of {of['chunks']} ({of['songs']} songs)" for split, of in chunks.items())
     short = sum(of["too short"] for of in chunks.values())
