@@ -328,13 +328,6 @@ def test_notes_that_are_none(words, says):
     assert "\n" not in str(caught.value)
 
 
-def tables(*sizes):
-    """Tables whose rows are all different, so that a window shows where it came from."""
-    rows = np.arange(sum(sizes))
-    events = np.stack([rows % 12 + 1, rows // 12 % 10, rows // 120 % 7, rows // 840 % 2], 1).astype(np.uint8)
-    return np.split(events, np.cumsum(sizes)[:-1])
-
-
 def test_the_columns_are_named():
     assert COLUMNS == ("semitone", "octave", "dur_log", "dotted")
     assert Counter(UNITS.values()).most_common(1)[0][1] == 1  # no two values are of one length
