@@ -96,7 +96,9 @@ def read_rolls(
     where = f"{corpus.folder}, {split}{f', {style}' if style else ''}"
     if not len(used):
         found = f"none of {len(chosen)} pieces has one" if len(chosen) else "there is no piece"
-        raise MgenError(f"{where}: expected a piece with a note of pitch 24 to 107, {found}; add music and prepare again")
+        raise MgenError(
+            f"{where}: expected a piece with a note of pitch 24 to 107, {found}; add music and prepare again"
+        )
     begins = np.append(0, np.cumsum(length[length > 0] + 1)).astype(np.int64)
     counts = {
         "pieces": len(works),

@@ -39,9 +39,7 @@ class RollDecoding:
 
 
 @torch.inference_mode()
-def continue_rolls(
-    model: PianoRollModel, prompt: Tensor, steps: int, decoding: RollDecoding, seed: int = 0
-) -> Tensor:
+def continue_rolls(model: PianoRollModel, prompt: Tensor, steps: int, decoding: RollDecoding, seed: int = 0) -> Tensor:
     """Samples the steps after a prompt.
 
     Args:

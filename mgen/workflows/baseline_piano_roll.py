@@ -43,14 +43,14 @@ from mgen.workflows.baseline_tabs import OPTIMIZERS, SPLITS, HalfwayAndEnd
 
 PLATEAU = {"mode": "max", "factor": 0.5, "patience": 1}
 NETWORK = (
-    *("channels", "kernel", "convolutions", "width", "layers", "dropout", "loss", "positive_weight", "gamma", "alpha"),
-    *("window", "steps_per_beat", "steps_per_second"),
+    *("channels", "kernel", "convolutions", "width", "layers", "skip", "dropout", "loss", "positive_weight"),
+    *("gamma", "alpha", "window", "steps_per_beat", "steps_per_second"),
 )
 
 
 @dataclass
 class RollConfig(TrainingArguments):  # type: ignore[misc]
-    """Options of `mgen baseline piano-roll`: those of `transformers.TrainingArguments`, with other defaults, and these."""
+    """Options of `mgen baseline piano-roll`: `transformers.TrainingArguments` with other defaults, and these."""
 
     corpus: str = option("", "Folder written by mgen prepare.")
     out: str = option("", "Run folder; the model goes to OUT/model.")
@@ -67,6 +67,7 @@ class RollConfig(TrainingArguments):  # type: ignore[misc]
     convolutions: int = option(2, "Number of convolutions; 0: a GRU alone.", least=0, most=64)
     width: int = option(128, "Width of the GRU.", least=1, most=8192)
     layers: int = option(1, "Layers of the GRU.", least=1, most=16)
+    skip: bool = option(True, "The prediction also reads the last step directly, by a linear layer.")
     dropout: float = option(0.0, "Dropout before and after the GRU.", least=0, below=1)
     loss: str = option("bce", "bce, weighted (by sounding or not) or focal (Lin et al. 2017).", words=LOSSES)
     positive_weight: float = option(
@@ -108,7 +109,8 @@ class RollConfig(TrainingArguments):  # type: ignore[misc]
         if self.optimizer != "adamw":
             self.weight_decay = 0.0
         if self.lr_scheduler_type == "reduce_lr_on_plateau":
-            self.lr_scheduler_kwargs = {**PLATEAU, **(self.lr_scheduler_kwargs or {})}
+            given: Any = self.lr_scheduler_kwargs or {}
+            self.lr_scheduler_kwargs = {**PLATEAU, **given}
             self.warmup_steps = 0.0
         self.save_strategy, self.save_steps = self.eval_strategy, self.eval_steps
         self.metric_for_best_model, self.greater_is_better = "average_precision", True

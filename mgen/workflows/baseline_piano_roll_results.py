@@ -1,4 +1,4 @@
-"""Results of `mgen baseline piano-roll`: metrics during training; systems on test, densities, their table and figure."""
+"""Results of `mgen baseline piano-roll`: metrics in training; systems on test, densities, their table and figure."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ def systems(
     work = np.unique(test.work, return_inverse=True)[1]
     by_work = np.zeros((int(work.max()) + 1, 2, 2))
     np.add.at(by_work, work, test.transitions())
-    shares = np.array([cells[:, 1].sum() / cells.sum(), *(cells[:, 1] / cells.sum(axis=1).clip(1))]).clip(1e-6, 1 - 1e-6)
+    shares = np.array([cells[:, 1].sum() / cells.sum(), *(cells[:, 1] / cells.sum(axis=1).clip(1))]).clip(
+        1e-6, 1 - 1e-6
+    )
     all_cells, off, on = bin_of(torch.from_numpy(np.log(shares / (1 - shares)))).tolist()
     silence, repeat = (ScoreCounts(np.zeros(counts.no.shape), np.zeros(counts.no.shape)) for _ in range(2))
     for before, place in enumerate((off, on)):

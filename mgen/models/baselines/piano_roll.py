@@ -6,7 +6,7 @@ Importing this module registers its classes, so that the Auto classes load a fol
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -30,6 +30,7 @@ class PianoRollConfig(PreTrainedConfig):  # type: ignore[misc]
         kernel: steps that a convolution reads: this one and those before it.
         convolutions: number of convolutions; 0 for a GRU alone.
         width, layers: of the GRU.
+        skip: logits also read the last step directly, through a linear layer that begins at 0.
         loss: one of `LOSSES`.
         positive_weight: of a sounding cell, for `weighted`.
         gamma, alpha: of `focal`.
@@ -38,13 +39,14 @@ class PianoRollConfig(PreTrainedConfig):  # type: ignore[misc]
     """
 
     model_type = "mgen_piano_roll"
-    keys_to_ignore_at_inference = ["state"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["state"]
 
     channels: int = 64
     kernel: int = 5
     convolutions: int = 2
     width: int = 128
     layers: int = 1
+    skip: bool = True
     dropout: float = 0.0
     loss: str = "bce"
     positive_weight: float = 1.0
@@ -83,13 +85,14 @@ class PianoRollModel(PreTrainedModel):  # type: ignore[misc]
     def __init__(self, config: PianoRollConfig) -> None:
         super().__init__(config)
         widths = [PITCHES, *[config.channels] * config.convolutions]
-        self.convolutions = nn.ModuleList(
-            [nn.Conv1d(before, config.channels, config.kernel) for before in widths[:-1]]
-        )
+        self.convolutions = nn.ModuleList([nn.Conv1d(before, config.channels, config.kernel) for before in widths[:-1]])
         between = config.dropout if config.layers > 1 else 0.0
         self.gru = nn.GRU(widths[-1], config.width, config.layers, batch_first=True, dropout=between)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.width, PITCHES)
+        self.skip = nn.Linear(PITCHES, PITCHES, bias=False) if config.skip else None
+        if self.skip is not None:
+            nn.init.zeros_(self.skip.weight)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -107,7 +110,8 @@ class PianoRollModel(PreTrainedModel):  # type: ignore[misc]
             state: after the steps before; silence by default.
         """
         state = self.silence(len(roll)) if state is None else state
-        hidden = roll.transpose(1, 2).to(self.dtype)
+        steps = roll.to(self.dtype)
+        hidden = steps.transpose(1, 2)
         after: list[Tensor] = []
         for convolution, before in zip(self.convolutions, state, strict=False):
             hidden = torch.cat([before, hidden], dim=2)
@@ -115,14 +119,18 @@ class PianoRollModel(PreTrainedModel):  # type: ignore[misc]
             hidden = nn.functional.relu(convolution(hidden))
         hidden, last = self.gru(self.dropout(hidden.transpose(1, 2)), state[-1])
         logits = self.head(self.dropout(hidden))
+        if self.skip is not None:
+            logits = logits + self.skip(steps)
         loss = None if labels is None else self._loss(logits, labels, mask)
         return PianoRollOutput(loss, logits, (*after, last))
 
     def silence(self, batch: int) -> State:
         """The state before the first step."""
         like = self.head.weight
-        past = [like.new_zeros(batch, one.in_channels, one.kernel_size[0] - 1) for one in self.convolutions]
-        return *past, like.new_zeros(self.config.layers, batch, self.config.width)
+        config = self.config
+        widths = [PITCHES, *[config.channels] * config.convolutions]
+        past = [like.new_zeros(batch, width, config.kernel - 1) for width in widths[:-1]]
+        return *past, like.new_zeros(config.layers, batch, config.width)
 
     def cell_loss(self, logits: Tensor, truth: Tensor) -> Tensor:
         """The loss of each cell; truth is 0 or 1, a float."""

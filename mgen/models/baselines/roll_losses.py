@@ -19,7 +19,7 @@ def weighted_bce(logits: Tensor, truth: Tensor, positive_weight: float) -> Tenso
 
 
 def focal(logits: Tensor, truth: Tensor, gamma: float, alpha: float) -> Tensor:
-    """-a (1 - p)^gamma log p of each cell: p is the probability of the truth, a is alpha for a yes and 1 - alpha for a no.
+    """-a (1 - p)^gamma log p of each cell: p is the probability of the truth; a is alpha for a yes, else 1 - alpha.
 
     With gamma 0 and alpha 1/2 it is half of the cross-entropy.
 
