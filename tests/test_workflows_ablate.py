@@ -19,6 +19,8 @@ from mgen.options import from_keywords
 from mgen.render.charts import Curve, standalone_svg
 from mgen.runs.lock import lock_run
 from mgen.workflows.ablate import STUDIES, AblationConfig, run_ablation
+from mgen.workflows.baseline_piano_roll import RollConfig
+from mgen.workflows.baseline_tabs import TabsConfig
 from mgen.workflows.commands import COMMANDS
 from mgen.workflows.finetune import FinetuneConfig
 from mgen.workflows.grid import Grid, table
@@ -27,6 +29,7 @@ from mgen.workflows.grpo import GrpoConfig
 from mgen.workflows.pretrain import PretrainConfig
 
 OPTIONS = {"finetune": FinetuneConfig, "grpo": GrpoConfig, "pretrain": PretrainConfig}
+OPTIONS |= {"baseline tabs": TabsConfig, "baseline piano-roll": RollConfig}
 QUICK = {"max_steps": 12}
 
 

@@ -64,7 +64,7 @@ class RollConfig(TrainingArguments):  # type: ignore[misc]
     hop: int = option(0, "Steps between the windows of training; 0: half a window.", least=0)
     channels: int = option(64, "Width of the convolutions.", least=1, most=8192)
     kernel: int = option(5, "Steps that a convolution reads.", least=1, most=512)
-    convolutions: int = option(2, "Number of convolutions; 0: a GRU alone.", least=0, most=64)
+    convolutions: int = option(1, "Number of convolutions; 0: a GRU alone.", least=0, most=64)
     width: int = option(128, "Width of the GRU.", least=1, most=8192)
     layers: int = option(1, "Layers of the GRU.", least=1, most=16)
     skip: bool = option(True, "The prediction also reads the last step directly, by a linear layer.")
@@ -109,8 +109,8 @@ class RollConfig(TrainingArguments):  # type: ignore[misc]
         if self.optimizer != "adamw":
             self.weight_decay = 0.0
         if self.lr_scheduler_type == "reduce_lr_on_plateau":
-            given: Any = self.lr_scheduler_kwargs or {}
-            self.lr_scheduler_kwargs = {**PLATEAU, **given}
+            given = getattr(self, "lr_scheduler_kwargs", None) or {}
+            self.lr_scheduler_kwargs: Any = {**PLATEAU, **given}
             self.warmup_steps = 0.0
         self.save_strategy, self.save_steps = self.eval_strategy, self.eval_steps
         self.metric_for_best_model, self.greater_is_better = "average_precision", True
@@ -148,7 +148,7 @@ def baseline_piano_roll(
         MgenError: An option does not exist or is out of range, a split has no note in range, or `out` has another run.
     """
     options |= {"corpus": str(corpus), "out": str(out)}
-    return run_piano_roll(from_keywords(RollConfig, "baseline", options), progress)
+    return run_piano_roll(from_keywords(RollConfig, "baseline_piano_roll", options), progress)
 
 
 @resumable
@@ -156,10 +156,10 @@ def run_piano_roll(config: RollConfig, progress: Progress | None = None) -> Trai
     """As `baseline_piano_roll`, for options that are a `RollConfig` already."""
     progress = on_main_process(progress)
     corpus = Corpus.open(config.corpus)
+    windows, counts = _windows(config, corpus, progress)
     run = Run.open(config.out, "baseline piano-roll", as_dict(config), seed=config.seed, data=corpus.fingerprint)
     if run.finished:
         return run.result(run.fact("metrics"), already_finished=True)
-    windows, counts = _windows(config, corpus, progress)
     rolls = {split: of.rolls for split, of in windows.items()}
     on = rolls["train"].density
     set_seed(config.seed)

@@ -43,7 +43,7 @@ class PianoRollConfig(PreTrainedConfig):  # type: ignore[misc]
 
     channels: int = 64
     kernel: int = 5
-    convolutions: int = 2
+    convolutions: int = 1
     width: int = 128
     layers: int = 1
     skip: bool = True
