@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -18,7 +19,11 @@ from mgen.errors import MgenError
 from mgen.options import from_keywords
 from mgen.render.charts import Curve, standalone_svg
 from mgen.runs.lock import lock_run
+from mgen.runs.run import TrainingResult
 from mgen.workflows.ablate import STUDIES, AblationConfig, run_ablation
+from mgen.workflows.baseline_piano_roll import RollConfig
+from mgen.workflows.baseline_tabs import TabsConfig
+from mgen.workflows.baseline_tabs_results import MAJORITY, REPEAT
 from mgen.workflows.commands import COMMANDS
 from mgen.workflows.finetune import FinetuneConfig
 from mgen.workflows.grid import Grid, table
@@ -27,6 +32,7 @@ from mgen.workflows.grpo import GrpoConfig
 from mgen.workflows.pretrain import PretrainConfig
 
 OPTIONS = {"finetune": FinetuneConfig, "grpo": GrpoConfig, "pretrain": PretrainConfig}
+OPTIONS |= {"baseline tabs": TabsConfig, "baseline piano-roll": RollConfig}
 QUICK = {"max_steps": 12}
 
 
@@ -99,6 +105,17 @@ def test_a_row_is_the_mean_over_seeds_with_its_interval():
     assert rows[2] == ["start", "1", "0.90"]
     # Two seeds: Student's t with one degree of freedom is 12.706, the standard error 0.1.
     assert rows[3][2] == f"0.60 [{0.6 - 1.27062:.2f}, {0.6 + 1.27062:.2f}]"
+
+
+def test_a_baseline_is_compared_by_its_metrics_and_with_systems_without_training():
+    metrics = {"note/accuracy": 0.5, "note/precision": 0.4, "eval_loss": 1.0}
+    one = {"value": 0.3, "low": 0.2, "high": 0.4}
+    scores = {"note": {"accuracy": one}, "dotted": {"recall": {**one, "value": None}}}
+    facts = {"test": {name: scores for name in ("lstm", MAJORITY, REPEAT)}}
+    run = TrainingResult(Path(), Path(), 1, 2.0, metrics, False, (), facts)
+    study = STUDIES["baseline tabs"](AblationConfig("g", "c", out="o"), Grid("baseline tabs", {}, [0], {}, {}, QUICK))
+    assert study.measured(run) == {"": {"note/accuracy": 0.5, "eval_loss": 1.0, "seconds": 2.0}}
+    assert study.untrained(facts) == {MAJORITY: {"note/accuracy": 0.3}, REPEAT: {"note/accuracy": 0.3}}
 
 
 def test_a_chart_in_a_file_has_the_names_of_its_series():

@@ -2,7 +2,8 @@
 
     mgen baseline tabs --config configs/baselines/tabs_laptop.yaml --corpus corpus --out runs/tabs
 
-The first word is the kind. tabs: the next note of a guitar tab from a window of notes.
+The first word is the kind. tabs: the next note of a guitar tab from a window of notes; piano-roll: the next step of a
+piano-roll.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from mgen.errors import MgenError
 
 KINDS = {
     "tabs": ("mgen.workflows.baseline_tabs", "TabsConfig", "run_tabs"),
+    "piano-roll": ("mgen.workflows.baseline_piano_roll", "RollConfig", "run_piano_roll"),
 }
 """Kind -> module, which is imported when it is asked for, its options and its call."""
 

@@ -21,6 +21,7 @@ SHOWN_METRICS = {
     "loss": "loss",
     "eval_loss": "valid loss",
     "eval_balanced_accuracy": "balanced accuracy",
+    "eval_average_precision": "average precision",
     "rewards/style/mean": "style",
     "rewards/realism/mean": "realism",
     "policy/kl": "KL",

@@ -19,6 +19,14 @@ from mgen.runs.metrics import Progress
 from mgen.runs.run import TrainingResult
 from mgen.workflows.commands import COMMANDS
 from mgen.workflows.grid import Axes, Grid, write_results
+from mgen.workflows.grid_baselines import (
+    ROLL_AXES,
+    ROLL_COLUMNS,
+    TABS_AXES,
+    TABS_COLUMNS,
+    untrained_rolls,
+    untrained_tabs,
+)
 from mgen.workflows.grid_measures import PRETRAINED_COLUMNS, TUNED_COLUMNS, PretrainedMeasure, TunedMeasure
 
 RESULT = "ablation"  # .json in a run folder: what was measured of its policy
@@ -59,12 +67,14 @@ class Study:
         columns: measure -> heading.
         measured: result of a run -> end of the row's name -> measures.
         start: row -> measures of what is there before any run.
+        untrained: facts of the first run -> row -> measures of systems that it was compared with.
     """
 
     columns: Mapping[str, str]
     axes: Axes
     measured: Callable[[TrainingResult], Mapping[str, Measures]]
     start: Mapping[str, Measures]
+    untrained: Callable[[Mapping[str, Any]], Mapping[str, Measures]] = lambda facts: {}
 
 
 def _tuned(config: AblationConfig, grid: Grid) -> Study:
@@ -95,10 +105,24 @@ def _pretrained(config: AblationConfig, grid: Grid) -> Study:
     return Study(PRETRAINED_COLUMNS, axes, lambda run: {"": measure(run, run.folder / f"{RESULT}.json")}, {})
 
 
+def _by_its_metrics(
+    columns: Mapping[str, str], axes: Axes, untrained: Callable[[Mapping[str, Any]], Mapping[str, Measures]]
+) -> Callable[[AblationConfig, Grid], Study]:
+    """A study that compares the metrics that each run has measured itself, which have names in `columns`."""
+
+    def measured(run: TrainingResult) -> Mapping[str, Measures]:
+        found = {**run.metrics, "seconds": run.seconds}
+        return {"": {name: value for name, value in found.items() if name in columns}}
+
+    return lambda config, grid: Study(columns, axes, measured, {}, untrained)
+
+
 STUDIES: dict[str, Callable[[AblationConfig, Grid], Study]] = {
     "finetune": _tuned,
     "grpo": _tuned,
     "pretrain": _pretrained,
+    "baseline tabs": _by_its_metrics(TABS_COLUMNS, TABS_AXES, untrained_tabs),
+    "baseline piano-roll": _by_its_metrics(ROLL_COLUMNS, ROLL_AXES, untrained_rolls),
 }
 """Command of a grid -> how its runs are measured. Commands of one grid are measured alike."""
 
@@ -118,7 +142,7 @@ def run_ablation(config: AblationConfig, progress: Progress) -> dict[str, Any]:
         raise MgenError(f"{config.grid}: its commands are measured by different numbers; make a grid of each")
     out.mkdir(parents=True, exist_ok=True)
     study = STUDIES[grid.command](config, grid)
-    results: dict[str, Any] = {"columns": study.columns, "start": study.start, "runs": {}, "folders": {}}
+    results: dict[str, Any] = {"columns": study.columns, "start": {**study.start}, "runs": {}, "folders": {}}
     for cell in grid.cells(config.quick):
         progress(f"run {cell.folder}")
         if is_locked(out / cell.folder):
@@ -129,6 +153,8 @@ def run_ablation(config: AblationConfig, progress: Progress) -> dict[str, Any]:
         if "policy" not in inputs:
             given.pop("target", None)
         run = call(**given, out=out / cell.folder, progress=progress, **cell.options)
+        if not results["folders"]:
+            results["start"] |= study.untrained(run.facts)
         for end, found in study.measured(run).items():
             results["runs"].setdefault(cell.name + end, {})[str(cell.options["seed"])] = found
         results["folders"].setdefault(cell.name, []).append(cell.folder)

@@ -35,7 +35,8 @@ class BenchConfig:
     context: int = option(512, "Tokens per sequence.", least=8)
     batch: int = option(
         0,
-        "Sequences or completions per batch; 0: 256 for rollout, rl and evaluate, 4096 for next_note, otherwise 16.",
+        "Sequences or completions per batch; 0: 256 for rollout, rl and evaluate, 4096 for next_note, 32 for "
+        "piano_roll, otherwise 16.",
         least=0,
     )
     repeats: int = option(

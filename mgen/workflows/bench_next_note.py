@@ -21,7 +21,7 @@ CHUNKS, CHUNK = 400, 1000  # of random notes
 STEPS, WARM = 45, 5  # those before the clock starts are part of the steps
 
 
-class _Clock(TrainerCallback):  # type: ignore[misc]
+class Clock(TrainerCallback):  # type: ignore[misc]
     """Records when each step begins."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ def bench_next_note(config: BenchConfig) -> dict[str, Any]:
 
     def ours() -> float:
         torch.manual_seed(0)
-        clock = _Clock()
+        clock = Clock()
         arguments: dict[str, Any] = {"args": options, "train_dataset": windows, "data_collator": as_batch}
         with tempfile.TemporaryDirectory() as folder:
             options.output_dir = folder

@@ -1,15 +1,15 @@
-"""`mgen.generate`: samples MIDI files from a model."""
+"""`mgen.generate`: samples MIDI files from a model or a baseline."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from symusic import core
+from symusic import Score, core
 from transformers import PreTrainedModel
 
 from mgen.corpus.beats import repair_beats
@@ -27,11 +27,15 @@ from mgen.sampling.decoding import Decoding
 from mgen.sampling.prompts import Prompts, check_style
 from mgen.sampling.systems import BestOf, Completions, ModelSystem, System
 from mgen.speed import SPEED_HELP, SPEEDS, Speed, choose_speed
+from mgen.workflows.generate_baseline import BaselineOptions, generate_from_baseline
 from mgen.workflows.judges import JUDGES
 
 DEFAULT_TEMPO = 120.0  # quarter notes per minute, of a MIDI file that names none
 DECODING = ("temperature", "top_k", "top_p", "min_p", "guidance", "repetition_penalty", "grammar", "best_of")
 """Options of decoding, as recorded in index.json."""
+BASELINE = {"out", "n", "prompt", "prompt_tokens", "max_new_tokens", "temperature", "top_k", "include_prompt"}
+BASELINE |= {"baseline", "threshold", "tempo", "seed"}
+"""Options that sampling from a baseline has."""
 
 
 @dataclass
@@ -39,17 +43,23 @@ class GenerateConfig:
     """Options of `mgen generate`."""
 
     model: str = option("", "Model folder (RUN/model).")
+    baseline: str = option("", "In place of a model: run of mgen baseline piano-roll.")
     out: str = option("", "Folder for the MIDI files and index.json; must be new or empty.")
     n: int = option(4, "Number of pieces.", least=1)
     style: str = option("", "Style token of the prompt; none by default.")
     prompt: str = option("", "MIDI file to continue.")
-    prompt_tokens: int = option(64, "Tokens of the prompt's music that are used, from its beginning.", least=1)
-    max_new_tokens: int = option(0, "Tokens to add, at most; 0: to the end of the context.", least=0)
+    prompt_tokens: int = option(
+        64, "Tokens of the prompt's music that are used, from its beginning; steps of a piano-roll.", least=1
+    )
+    max_new_tokens: int = option(0, "Tokens or steps to add, at most; 0: to the end of the context.", least=0)
     temperature: float = option(1.0, "0 is greedy.", least=0)
     top_k: int = option(0, "Sample among the k most likely tokens; 0: all.", least=0)
     top_p: float = option(1.0, "Sample among the likeliest tokens of this total probability.", above=0, most=1)
     min_p: float = option(
         0.0, "Drop tokens below this share of the likeliest one's probability; 0: none.", least=0, most=1
+    )
+    threshold: float = option(
+        0.0, "baseline: what has at least this probability sounds; 0: it is drawn.", least=0, below=1
     )
     guidance: float = option(1.0, "Weight of classifier-free guidance on the style token; 1 is none.", least=0)
     repetition_penalty: float = option(
@@ -74,7 +84,12 @@ class GenerateConfig:
     seed: int = option(0, "The same seed gives the same pieces.")
 
     def __post_init__(self) -> None:
-        check_required(self, "model", "out")
+        check_required(self, "baseline" if self.baseline else "model", "out")
+        changed = {field.name for field in fields(self) if getattr(self, field.name) not in (field.default, [])}
+        if self.baseline and changed - BASELINE:
+            raise ValueError(f"{min(changed - BASELINE)} is not for a baseline; leave it out")
+        if self.threshold and not self.baseline:
+            raise ValueError("threshold is for a baseline; give --baseline RUN in place of a model")
         named = self.critic or self.judges or self.bands
         if self.best_of == 1 and (named or self.judges_of):
             raise ValueError("critic, judges, bands and judges_of choose among completions; give --best_of 8 as well")
@@ -113,6 +128,8 @@ def generate(model: Path | str, out: Path | str, **options: Any) -> GenerateResu
 def run_generate(config: GenerateConfig) -> GenerateResult:
     """As `generate`, for options that are a `GenerateConfig` already."""
     out = check_new_folder(config.out)
+    if config.baseline:
+        return _from_baseline(config, out)
     model, remi = load_policy(config.model)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     prompts, tempo = make_prompts(config, remi)
@@ -141,6 +158,13 @@ def run_generate(config: GenerateConfig) -> GenerateResult:
     }
     (out / "index.json").write_text(json.dumps(facts, indent=1))
     return GenerateResult(out, notes, facts)
+
+
+def _from_baseline(config: GenerateConfig, out: Path) -> GenerateResult:
+    values = {name: getattr(config, name) for name in BASELINE - {"baseline", "out"}}
+    facts = generate_from_baseline(BaselineOptions(run=Path(config.baseline), out=out, **values))
+    scores: list[Any] = [Score(out / piece["file"]) for piece in facts["pieces"]]
+    return GenerateResult(out, Notes.from_scores(scores), facts)
 
 
 def make_prompts(config: GenerateConfig, remi: Remi) -> tuple[Prompts, float]:
