@@ -43,9 +43,9 @@ def test_the_recipe_is_valid(corpus, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "mgen baseline: expected a kind first, one of tabs; found none"),
-        (["tab"], "mgen baseline: expected a kind first, one of tabs; found 'tab'"),
-        (["--corpus", "c"], "mgen baseline: expected a kind first, one of tabs; found '--corpus'"),
+        ([], "mgen baseline: expected a kind first, one of tabs, piano-roll; found none"),
+        (["tab"], "mgen baseline: expected a kind first, one of tabs, piano-roll; found 'tab'"),
+        (["--corpus", "c"], "mgen baseline: expected a kind first, one of tabs, piano-roll; found '--corpus'"),
         (["tabs", "--out", "o"], "mgen baseline tabs: expected --corpus, got none"),
         (
             ["tabs", "--corpus", "c", "--out", "o", "--windows", "3"],
