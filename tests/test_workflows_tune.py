@@ -15,6 +15,7 @@ from mgen.cli.main import run
 from mgen.errors import MgenError
 from mgen.options import from_keywords
 from mgen.workflows import tune
+from mgen.workflows.baseline_tabs import TabsConfig
 from mgen.workflows.critic import CriticConfig
 from mgen.workflows.finetune import FinetuneConfig
 from mgen.workflows.grpo import GrpoConfig
@@ -65,7 +66,7 @@ def bowl(monkeypatch):
     ("changes", "message"),
     [
         ({"space": {}}, "space is empty"),
-        ({"command": "push"}, "command 'push': expected one of pretrain, critic, finetune, grpo"),
+        ({"command": "push"}, "command 'push': expected one of pretrain, critic, finetune, grpo, baseline tabs"),
         ({"sampler": "luck"}, "sampler 'luck': expected one of tpe, random, cmaes"),
         ({"pruner": "median"}, "pruner 'median' needs pruned_by"),
         ({"direction": "down"}, "direction 'down': expected one of minimize, maximize"),
@@ -85,6 +86,7 @@ def test_every_search_of_the_recipes_can_be_read():
     from mgen.cli.recipe import CONFIGS
 
     configs = {"pretrain": PretrainConfig, "critic": CriticConfig, "finetune": FinetuneConfig, "grpo": GrpoConfig}
+    configs["baseline tabs"] = TabsConfig
     paths = list((CONFIGS / "tune").glob("*.yaml"))
     assert paths
     for search in map(Search.read, paths):

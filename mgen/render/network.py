@@ -20,8 +20,8 @@ def check_drawing() -> None:
     Raises:
         MgenError: A package of the extra is missing, or the program of Graphviz.
     """
-    for package in ("torchview", "graphviz"):
-        import_extra(package, "graph", USER, "leave --picture out")
+    import_extra("torchview", "graph", USER, "leave --picture out")
+    import_extra("graphviz", "graph", USER, "leave --picture out")
     if shutil.which("dot") is None:
         raise MgenError(f"{USER}: the program dot is not installed; install Graphviz, or leave --picture out")
 

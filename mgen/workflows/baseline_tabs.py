@@ -152,7 +152,7 @@ def baseline_tabs(
         MgenError: An option does not exist or is out of range, the corpus has no such music, or `out` has another run.
     """
     options |= {"corpus": str(corpus), "out": str(out)}
-    return run_tabs(from_keywords(TabsConfig, "baseline", options), progress)
+    return run_tabs(from_keywords(TabsConfig, "baseline_tabs", options), progress)
 
 
 @resumable

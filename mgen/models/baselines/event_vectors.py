@@ -76,14 +76,15 @@ PRETRAINED = ("skip_gram", "autoencoder")
 def log2_quarters() -> Tensor:
     """(14,) base-2 logarithm of the note values in quarters."""
     value = torch.arange(N_DURATIONS)
-    logarithm: Tensor = 2.0 - value.div(2, rounding_mode="floor") + (value % 2) * float(np.log2(1.5))
+    logarithm: Tensor = 2.0 - value // 2 + (value % 2) * float(np.log2(1.5))
     return logarithm
 
 
 def symbol_of(events: Tensor) -> Tensor:
     """(...) int32 symbols, 0..1805, of events (..., 4)."""
     pitch, duration = (FEATURES[name].of(events).to(torch.int32) for name in ("pitch", "duration"))
-    return pitch * N_DURATIONS + duration
+    symbol: Tensor = pitch * N_DURATIONS + duration
+    return symbol
 
 
 def all_symbols() -> NDArray[np.uint8]:
