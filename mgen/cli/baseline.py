@@ -2,7 +2,7 @@
 
     mgen baseline tabs --config configs/baselines/tabs_laptop.yaml --corpus corpus --out runs/tabs
 
-The first word is the kind. tabs: the next note of a guitar tab from a window of notes.
+The first word is the kind. tabs: the next note of a guitar tab from a window of notes. drum-bass: a bass line for a drum part.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from mgen.errors import MgenError
 
 KINDS = {
     "tabs": ("mgen.workflows.baseline_tabs", "TabsConfig", "run_tabs"),
+    "drum-bass": ("mgen.workflows.baseline_drum_bass", "DrumBassOptions", "run_drum_bass"),
 }
 """Kind -> module, which is imported when it is asked for, its options and its call."""
 
