@@ -16,9 +16,9 @@ from torch.utils.data import Dataset
 from mgen.arrays import Floats, Longs
 from mgen.corpus.shards import REMEDY, Corpus
 from mgen.corpus.tempo_map import read_tempo_map
-from mgen.encoding.drum_bass import BASS_PROGRAMS, Bass, Drums, Windows, cut_windows, is_bass
+from mgen.encoding.drum_bass import Bass, Drums, Windows, cut_windows, is_bass
 from mgen.errors import MgenError
-from mgen.music.keys import key_of
+from mgen.music.keys import UNKNOWN_KEY, key_of
 from mgen.notes import Notes
 from mgen.stored import explain_damage
 
@@ -47,8 +47,8 @@ class Pairs:
 
     def select(self, rows: NDArray[np.bool_] | Longs) -> Pairs:
         """Only these."""
-        columns = (of[rows] for of in (self.drums, self.bass, self.conditions, self.piece, self.work))
-        return Pairs(self.where, *columns)
+        parts = self.bass[rows], self.conditions[rows], self.piece[rows], self.work[rows]
+        return Pairs(self.where, self.drums[rows], *parts)
 
 
 def genre_column(pieces: pd.DataFrame) -> str:
@@ -111,15 +111,16 @@ def read_pairs(
             f"{where}: no window of {steps} steps in 4/4 has {least_hits} drum hits and {least_notes} bass notes "
             f"({counts['pieces']} pieces; {reasons}); add music with drums and bass (programs 32-39) on its beat grid"
         )
-    counts["windows"] = sum(len(windows.start) for _, windows, _ in found)
-    piece = np.repeat([i for i, *_ in found], [len(windows.start) for _, windows, _ in found])
+    sizes = [len(windows.start) for _, windows, _ in found]
+    counts["windows"] = sum(sizes)
+    owner = np.repeat(np.array([i for i, *_ in found], np.int64), sizes)
     pairs = Pairs(
         where,
         np.concatenate([windows.drums for _, windows, _ in found]),
         np.concatenate([windows.bass for _, windows, _ in found]),
         np.concatenate([conditions for *_, conditions in found]),
-        piece,
-        rows["group"].to_numpy(str)[piece],
+        owner,
+        rows["group"].to_numpy(str)[owner],
     )
     return pairs, dict(+counts)
 
@@ -130,13 +131,10 @@ def _conditions(windows: Windows, at: Longs, tempo: Floats, genre: float, key: i
     return np.column_stack(columns).astype(np.float32)
 
 
-def unseen(conditions: NDArray[np.float32], train: NDArray[np.float32]) -> dict[str, int]:
-    """How many rows have a genre, instrument or key that no row of `train` has; a network takes these as unknown."""
-    found = {}
-    for name in ("instrument", "genre", "key"):
-        column = CONDITIONS.index(name)
-        found[name] = int((~np.isin(conditions[:, column], train[:, column])).sum())
-    return found
+def unseen(conditions: NDArray[np.float32], known: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """How many rows (N, 4) have a condition that is not `known`; a network takes these as unknown."""
+    columns = {name: conditions[:, CONDITIONS.index(name)] for name in known}
+    return {name: int((~np.isin(columns[name], [*numbers])).sum()) for name, numbers in known.items()}
 
 
 class PairSet(Dataset[Batch]):
@@ -170,9 +168,17 @@ def as_batch(items: Batch | Sequence[Batch]) -> Batch:
     return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
 
-def programs_and_keys(conditions: NDArray[np.float32]) -> tuple[list[int], list[int]]:
-    """The programs and keys that occur, sorted."""
-    programs, keys = (
-        sorted({int(value) for value in conditions[:, CONDITIONS.index(name)]}) for name in ("instrument", "key")
-    )
-    return [program for program in programs if program in BASS_PROGRAMS], keys
+def known_conditions(conditions: NDArray[np.float32], transposed: bool) -> dict[str, list[int]]:
+    """The numbers of `instrument`, `genre` and `key` that training (N, 4) has, sorted.
+
+    Args:
+        transposed: training moves the music to all keys of each mode.
+    """
+    known = {
+        name: sorted({int(value) for value in conditions[:, CONDITIONS.index(name)]} - {-1})
+        for name in ("instrument", "genre", "key")
+    }
+    if transposed:
+        keys = {12 * (key // 12) + semitone for key in known["key"] if key < UNKNOWN_KEY for semitone in range(12)}
+        known["key"] = sorted(keys | set(known["key"]))
+    return known

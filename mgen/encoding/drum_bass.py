@@ -184,7 +184,8 @@ def canonical(bass: NDArray[np.integer]) -> Bass:
 
 def bass_roll(bass: NDArray[np.integer]) -> NDArray[np.bool_]:
     """(..., T, 36) of classes (..., T): True where a pitch starts."""
-    return np.asarray(bass)[..., None] == np.arange(PITCHES)
+    roll: Drums = np.asarray(bass)[..., None] == np.arange(PITCHES)
+    return roll
 
 
 def to_notes(

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mgen.arrays import Floats
 from mgen.corpus.pairs import PairSet
 from mgen.encoding.drum_bass import Bass, canonical
 from mgen.models.baselines.drum_bass import DrumBassModel
@@ -38,7 +39,9 @@ def sample(
         for _ in range(distinct):
             parts = [
                 model.draw(some.to(model.device), known.to(model.device), temperature).cpu()
-                for some, known in zip(drums.split(ROWS_AT_ONCE), conditions.split(ROWS_AT_ONCE), strict=True)
+                for some, known in zip(
+                    torch.split(drums, ROWS_AT_ONCE), torch.split(conditions, ROWS_AT_ONCE), strict=True
+                )
             ]
             lines.append(torch.cat(parts) if parts else drums.new_zeros(drums.shape[:2], dtype=torch.int64))
     model.train(was_training)
@@ -46,7 +49,7 @@ def sample(
 
 
 @torch.inference_mode()
-def nats_of(model: DrumBassModel, pairs: PairSet) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def nats_of(model: DrumBassModel, pairs: PairSet) -> Floats:
     """(N,) nats of the true bass of each window, see `DrumBassModel.nats`."""
     was_training = model.training
     model.eval()

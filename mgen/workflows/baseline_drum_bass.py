@@ -16,7 +16,7 @@ from typing import Any
 from accelerate import PartialState
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, set_seed
 
-from mgen.corpus.pairs import CONDITIONS, Pairs, PairSet, as_batch, genres_of, programs_and_keys, read_pairs, unseen
+from mgen.corpus.pairs import CONDITIONS, Pairs, PairSet, as_batch, genres_of, known_conditions, read_pairs, unseen
 from mgen.corpus.shards import Corpus
 from mgen.files import write_atomically
 from mgen.models.baselines.drum_bass import MODELS, DrumBassConfig, DrumBassModel
@@ -33,13 +33,13 @@ from mgen.workflows.baseline_tabs_results import loss_facts, loss_figure
 SPLITS = ("train", "valid", "test")
 NETWORK = (
     *("model", "steps", "conditions", "width", "layers", "dropout", "latent", "kl_weight", "kl_warm_up", "free_bits"),
-    *("adversarial_weight", "condition_dropout"),
+    *("adversarial_weight", "condition_dropout", "transpose"),
 )
 
 
 @dataclass
 class DrumBassOptions(TrainingArguments):  # type: ignore[misc]
-    """Options of `mgen baseline drum-bass`: those of `transformers.TrainingArguments`, with other defaults, and these."""
+    """Options of `mgen baseline drum-bass`: those of `transformers.TrainingArguments`, with other defaults, and own."""
 
     corpus: str = option("", "Folder written by mgen prepare with configs/prepare/band.yaml.")
     out: str = option("", "Run folder; the model goes to OUT/model.")
@@ -63,6 +63,7 @@ class DrumBassOptions(TrainingArguments):  # type: ignore[misc]
     condition_dropout: float = option(
         0.1, "Share of the conditions that training replaces by unknown.", least=0, below=1
     )
+    transpose: bool = option(True, "Training moves bass and key to random keys, where the key is a condition.")
     least_hits: int = option(8, "Windows with fewer drum hits are left out.", least=1)
     least_notes: int = option(4, "Windows with fewer bass notes are left out.", least=1)
     samples: int = option(4, "Lines for each drum part of test, for diversity.", least=2, most=64)
@@ -142,8 +143,8 @@ def run_drum_bass(config: DrumBassOptions, progress: Progress | None = None) -> 
     if run.finished:
         return _result(run, already_finished=True)
     set_seed(config.seed)
-    programs, keys = programs_and_keys(pairs["train"].conditions)
-    model = DrumBassModel(config.network(genres=genres, programs=programs, keys=keys))
+    known = known_conditions(pairs["train"].conditions, config.transpose)
+    model = DrumBassModel(config.network(genres=genres, programs=known["instrument"], keys=known["key"]))
     callbacks: list[TrainerCallback] = [HalfwayAndEnd()]
     callbacks += [EarlyStoppingCallback(config.patience)] if config.patience else []
     trainer = VerifiedCheckpoints(
@@ -170,7 +171,7 @@ def run_drum_bass(config: DrumBassOptions, progress: Progress | None = None) -> 
         "steps": trainer.state.global_step,
         "windows": counts,
         "works": {split: len(set(of.work.tolist())) for split, of in pairs.items()},
-        "unknown": unseen(pairs["test"].conditions, pairs["train"].conditions),
+        "unknown": unseen(pairs["test"].conditions, known),
         "test": {system: {name: of.to_json() for name, of in found.items()} for system, found in scores.items()},
         "losses": losses,
         "metrics": {name: value for name, value in metrics.items() if value == value},  # JSON lacks NaN

@@ -101,14 +101,18 @@ def table(scores: Scores, facts: Mapping[str, Any]) -> str:
     losses = facts["losses"]
     if losses["best_step"] is not None:
         best, final = losses["best_eval_loss"], losses["final_eval_loss"]
-        lines.append(f"Valid loss, nats per step: lowest {best:.4g} at step {losses['best_step']}, {final:.4g} at last.")
+        lines.append(
+            f"Valid loss, nats per step: lowest {best:.4g} at step {losses['best_step']}, {final:.4g} at last."
+        )
     return "\n".join(lines) + "\n"
 
 
 def left_out_line(split: str, counts: Mapping[str, int]) -> str:
     """`train: 3686 windows of 241 pieces; left out: pieces off grid 38, few drums 208`."""
     reasons = [f"{reason} {n}" for reason, n in counts.items() if reason not in {"windows", "pieces"}]
-    return f"{split}: {counts['windows']} windows of {counts['pieces']} pieces; left out: {', '.join(reasons) or 'none'}"
+    return (
+        f"{split}: {counts['windows']} windows of {counts['pieces']} pieces; left out: {', '.join(reasons) or 'none'}"
+    )
 
 
 def _cell(interval: Interval) -> str:

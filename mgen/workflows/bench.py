@@ -15,6 +15,7 @@ from mgen.workflows.bench_measure import BenchConfig, machine, with_bound
 from mgen.workflows.bench_models import bench_evaluate, bench_pretrain, bench_rl, bench_rollout
 from mgen.workflows.bench_music import bench_metrics, bench_prepare, bench_tabs, bench_tokenize
 from mgen.workflows.bench_next_note import bench_next_note
+from mgen.workflows.bench_pairs import bench_pairs
 
 __all__ = ["BENCHES", "BenchConfig", "bench"]
 
@@ -30,6 +31,7 @@ BENCHES: dict[str, Callable[[BenchConfig], dict[str, Any]]] = {
     "prepare": bench_prepare,
     "tabs": bench_tabs,
     "next_note": bench_next_note,
+    "pairs": bench_pairs,
 }
 
 OWN_DEFAULTS = {"rollout": (256, 3), "rl": (256, 1), "evaluate": (256, 1), "next_note": (4096, 5)}

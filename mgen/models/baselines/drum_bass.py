@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from transformers.utils import ModelOutput
 
 from mgen.corpus.pairs import CONDITIONS
-from mgen.encoding.drum_bass import BASS_PROGRAMS
+from mgen.encoding.drum_bass import BASS_PROGRAMS, PITCHES
 from mgen.models.baselines.drum_bass_adversarial import Pix2Pix
 from mgen.models.baselines.drum_bass_layers import Network, most_likely
 from mgen.models.baselines.drum_bass_networks import Conv, Dense, Lstm
@@ -52,6 +52,7 @@ class DrumBassConfig(PreTrainedConfig):  # type: ignore[misc]
         free_bits: `cvae`: nats of each latent number that cost nothing in training.
         adversarial_weight: `pix2pix`: of the discriminator's judgement.
         condition_dropout: share of the conditions that training replaces by unknown.
+        transpose: training moves bass and key together to a random key, if the key is read and known.
     """
 
     model_type = "mgen_drum_bass"
@@ -71,6 +72,7 @@ class DrumBassConfig(PreTrainedConfig):  # type: ignore[misc]
     free_bits: float = 0.1
     adversarial_weight: float = 0.1
     condition_dropout: float = 0.1
+    transpose: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
         for name in ("conditions", "genres", "programs", "keys"):
@@ -127,6 +129,8 @@ class DrumBassModel(PreTrainedModel):  # type: ignore[misc]
             conditions: (B, 4), columns `CONDITIONS`; those that are not read may be anything.
             labels: (B, T) int64 classes of the bass.
         """
+        if labels is not None and self.training and self.config.transpose and "key" in self.config.conditions:
+            conditions, labels = transpose(conditions, labels)
         known = self.condition_numbers(conditions)
         logits, extra = self.network(drums.to(known), known, labels)
         if labels is None:
@@ -146,7 +150,8 @@ class DrumBassModel(PreTrainedModel):  # type: ignore[misc]
         Networks without a distribution over lines (dense, conv, lstm) give the likeliest class of each step.
         """
         known = self.condition_numbers(conditions)
-        return self.network.draw(drums.to(known), known, temperature)
+        line: Tensor = self.network.draw(drums.to(known), known, temperature)
+        return line
 
     @property
     def random(self) -> bool:
@@ -185,6 +190,19 @@ class DrumBassModel(PreTrainedModel):  # type: ignore[misc]
                 label = torch.where(known, number, size - 1).long()
                 parts.append(nn.functional.one_hot(label, size).to(column))
         return torch.cat([conditions[:, :0], *parts], dim=1)
+
+
+def transpose(conditions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Moves key and bass up by 0 to 11 semitones, at random for each row with a known key; octaves are folded."""
+    column = CONDITIONS.index("key")
+    key = conditions[:, column]
+    known = (key >= 0) & (key < KEYS)
+    shift = torch.where(known, torch.randint(12, key.shape, device=key.device), 0)
+    moved = conditions.clone()
+    moved[:, column] = torch.where(known, 12 * (key // 12) + (key + shift) % 12, key)
+    higher = labels + shift[:, None] - 12 * (shift[:, None] > 6)  # the nearer way
+    higher = torch.where(higher < 0, higher + 12, torch.where(higher >= PITCHES, higher - 12, higher))
+    return moved, torch.where(labels < PITCHES, higher, labels)
 
 
 def _nats(logits: Tensor, labels: Tensor) -> Tensor:

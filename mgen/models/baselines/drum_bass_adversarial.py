@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -31,9 +32,7 @@ class Pix2Pix(Network):
     def __init__(self, config: Any, conditions: int) -> None:
         super().__init__(config, conditions)
         widths = [N_DRUMS + conditions, *(config.width // 2 * min(2**level, 4) for level in range(DEPTH))]
-        self.down = nn.ModuleList(
-            nn.Conv1d(before, after, 4, 2, 1) for before, after in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.down = nn.ModuleList(nn.Conv1d(before, after, 4, 2, 1) for before, after in pairwise(widths))
         self.up = nn.ModuleList()
         below = widths[-1]
         for level in range(DEPTH - 1, 0, -1):

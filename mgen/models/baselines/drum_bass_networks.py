@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from mgen.encoding.drum_bass import BAR_STEPS, CLASSES, N_DRUMS
 from mgen.models.baselines.drum_bass_layers import Network, along, dense_layers
@@ -19,9 +20,7 @@ class Dense(Network):
     def __init__(self, config: Any, conditions: int) -> None:
         super().__init__(config, conditions)
         read = config.steps * N_DRUMS + conditions
-        self.layers = dense_layers(
-            [read, *[2 * config.width] * config.layers, config.steps * CLASSES], config.dropout
-        )
+        self.layers = dense_layers([read, *[2 * config.width] * config.layers, config.steps * CLASSES], config.dropout)
 
     def forward(self, drums: Tensor, conditions: Tensor, bass: Tensor | None) -> tuple[Tensor, Tensor]:
         """See `Network`."""
@@ -30,11 +29,11 @@ class Dense(Network):
 
 
 class Conv(Network):
-    """Residual convolutions over time, whose reach doubles with each layer; the place in the bar is an input."""
+    """Residual convolutions over time, whose reach doubles with each layer; the step's place is an input."""
 
     def __init__(self, config: Any, conditions: int) -> None:
         super().__init__(config, conditions)
-        self.widen = nn.Conv1d(N_DRUMS + conditions + BAR_STEPS, config.width, 1)
+        self.widen = nn.Conv1d(N_DRUMS + conditions + BAR_STEPS + config.steps // BAR_STEPS, config.width, 1)
         self.layers = nn.ModuleList(
             nn.Conv1d(config.width, config.width, 5, padding=2 * 2**layer, dilation=2**layer)
             for layer in range(config.layers)
@@ -45,7 +44,9 @@ class Conv(Network):
     def forward(self, drums: Tensor, conditions: Tensor, bass: Tensor | None) -> tuple[Tensor, Tensor]:
         """See `Network`."""
         steps = drums.shape[1]
-        place = torch.eye(BAR_STEPS, device=drums.device).repeat(steps // BAR_STEPS, 1).expand(len(drums), -1, -1)
+        at = torch.arange(steps, device=drums.device)
+        step, bar = one_hot(at % BAR_STEPS, BAR_STEPS), one_hot(at // BAR_STEPS, steps // BAR_STEPS)
+        place = torch.cat([step, bar], dim=1).to(drums).expand(len(drums), -1, -1)
         hidden = self.widen(torch.cat([drums, along(conditions, steps), place], dim=2).transpose(1, 2))
         for layer, norm in zip(self.layers, self.norms, strict=True):
             change = nn.functional.dropout(torch.relu(layer(norm(hidden))), self.config.dropout, self.training)
@@ -63,7 +64,7 @@ class Lstm(Network):
         super().__init__(config, conditions)
         self.encoder = nn.LSTM(N_DRUMS, CODE, batch_first=True)
         wide = 2 * config.width
-        self.first = nn.Sequential(*dense_layers([CODE + conditions, wide, wide, 1], config.dropout)[:-1])
+        self.first = nn.Sequential(dense_layers([CODE + conditions, wide, wide], config.dropout), nn.ReLU())
         self.last = dense_layers(
             [wide + conditions, wide, wide, config.steps * CLASSES], config.dropout
         )  # the third to the fifth
