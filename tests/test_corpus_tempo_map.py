@@ -37,7 +37,7 @@ def test_tempos_in_grid_steps(tempos, options, text):
 
 @pytest.mark.parametrize("text", ["", "24:100", "0:100 0:90", "x", "0:y"])
 def test_what_is_no_tempo_map(text):
-    with pytest.raises(ValueError, match="tempo map|STEP:TEMPO|unpack|float|invalid"):
+    with pytest.raises(ValueError, match=r"STEP:TEMPO|unpack|convert"):
         read_tempo_map(text)
 
 

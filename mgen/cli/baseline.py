@@ -2,7 +2,8 @@
 
     mgen baseline tabs --config configs/baselines/tabs_laptop.yaml --corpus corpus --out runs/tabs
 
-The first word is the kind. tabs: the next note of a guitar tab from a window of notes. drum-bass: a bass line for a drum part.
+The first word is the kind. tabs: the next note of a guitar tab from a window of notes. drum-bass: a bass line for
+drums.
 """
 
 from __future__ import annotations

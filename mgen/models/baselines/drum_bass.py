@@ -142,7 +142,8 @@ class DrumBassModel(PreTrainedModel):  # type: ignore[misc]
         """(B,) negative log-likelihood of each window, for `cvae` an upper bound of it by one sample."""
         known = self.condition_numbers(conditions)
         logits, extra = self.network(drums.to(known), known, labels)
-        return _nats(logits, labels).sum(dim=1) + extra
+        found: Tensor = _nats(logits, labels).sum(dim=1) + extra
+        return found
 
     def draw(self, drums: Tensor, conditions: Tensor, temperature: float = 1.0) -> Tensor:
         """(B, T) classes, one bass line for each drum part, from the random state of torch.
