@@ -88,10 +88,11 @@ def test_off_grid_pieces_are_counted(tmp_path):
 
 def test_conditions_of_training_and_those_it_lacks():
     train = np.array([[120, 33, 0, 4], [90, 35, 1, 12], [90, 35, 1, UNKNOWN_KEY]], np.float32)
-    known = known_conditions(train, transposed=False)
-    assert known == {"instrument": [33, 35], "genre": [0, 1], "key": [4, 12, UNKNOWN_KEY]}
-    assert known_conditions(train[:1], transposed=True)["key"] == list(range(12))
-    test = np.array([[10, 34, -1, 5], [10, 33, 0, 4]], np.float32)
+    known = known_conditions(train)
+    assert known == {"instrument": [33, 35], "genre": [0, 1], "key": list(range(25))}
+    known = known_conditions(train[:1])
+    assert known == {"instrument": [33], "genre": [0], "key": list(range(12))}
+    test = np.array([[10, 34, -1, 15], [10, 33, 0, 5]], np.float32)
     assert unseen(test, known) == {"instrument": 1, "genre": 1, "key": 1}
 
 

@@ -9,7 +9,7 @@ from band_corpus import songs
 from transformers import AutoModel
 
 from mgen.encoding.drum_bass import CLASSES, HOLD, PITCHES, REST, cut_windows
-from mgen.models.baselines.drum_bass import MODELS, DrumBassConfig, DrumBassModel, transpose
+from mgen.models.baselines.drum_bass import MODELS, DrumBassConfig, DrumBassModel, above
 from mgen.models.baselines.drum_bass_layers import most_likely
 from mgen.models.baselines.drum_bass_networks import CODE
 from mgen.music.keys import UNKNOWN_KEY
@@ -69,7 +69,7 @@ def test_a_handful_of_pairs_is_learned(model):
     )
     key = torch.arange(len(drums))  # tells windows with equal drums apart
     conditions = torch.stack([torch.full_like(key, 120), torch.full_like(key, 33), 0 * key, key], dim=1).float()
-    options = {"dropout": 0.0, "condition_dropout": 0.0, "transpose": False, "free_bits": 0.0}
+    options = {"dropout": 0.0, "condition_dropout": 0.0, "free_bits": 0.0}
     made = build(model, steps=32, width=48, kl_weight=0.05, kl_warm_up=1, **options).train()
     optimizer = torch.optim.Adam(made.parameters(), lr=1e-2)
     for _ in range(150):
@@ -125,23 +125,29 @@ def test_the_divergence_by_hand_and_its_weight():
     torch.nn.init.zeros_(made.network.posterior.weight)
     made.network.posterior.bias.data = torch.tensor([1.0, 2.0, 0.0, 0.0])  # means 1 and 2, variances 1
     made.eval()
-    _, extra = made.network(given["drums"].float(), made.condition_numbers(given["conditions"]), given["labels"])
+    _, extra = made.network(
+        given["drums"].float(), made.condition_numbers(made.known(given["conditions"])), given["labels"]
+    )
     torch.testing.assert_close(extra, torch.full((6,), 2.5))  # (1 + 4) / 2
     assert made.network.trained == 0
     made.train()
     extras = [
-        made.network(given["drums"].float(), made.condition_numbers(given["conditions"]), given["labels"])[1][0].item()
+        made.network(given["drums"].float(), made.condition_numbers(made.known(given["conditions"])), given["labels"])[
+            1
+        ][0].item()
         for _ in range(5)
     ]
     np.testing.assert_allclose(extras, 2.5 * np.array([0.25, 0.5, 0.75, 1, 1]), rtol=1e-6)
     made.config.free_bits = 1.0
-    _, extra = made.network(given["drums"].float(), made.condition_numbers(given["conditions"]), given["labels"])
+    _, extra = made.network(
+        given["drums"].float(), made.condition_numbers(made.known(given["conditions"])), given["labels"]
+    )
     torch.testing.assert_close(extra[0], torch.tensor(3.0))  # 1 for the free bits, 2 for the second
 
 
 def test_the_game_of_pix2pix_gives_each_side_its_own_gradient():
     made, given = build("pix2pix", dropout=0.0).train(), batch()
-    network, known = made.network, made.condition_numbers(given["conditions"])
+    network, known = made.network, made.condition_numbers(made.known(given["conditions"]))
     made.config.adversarial_weight = 0.0
     network(given["drums"].float(), known, given["labels"])[1].sum().backward()
     side = {name.split(".")[0] for name, of in network.named_parameters() if of.grad is not None and of.grad.any()}
@@ -157,9 +163,8 @@ def test_the_game_of_pix2pix_gives_each_side_its_own_gradient():
 
 def test_unknown_conditions_are_read_alike():
     made = build("dense", programs=[33], keys=[4, UNKNOWN_KEY]).eval()
-    numbers = made.condition_numbers(
-        torch.tensor([[120.0, 33, 1, 4], [0, 34, -1, 5], [-3, -1, 2, UNKNOWN_KEY], [240, 33, 7, 99]])
-    )
+    rows = [[120.0, 33, 1, 4], [0, 34, -1, 5], [-3, -1, 2, UNKNOWN_KEY], [240, 33, 7, 99]]
+    numbers = made.condition_numbers(made.known(torch.tensor(rows)))
     assert numbers.shape == (4, 1 + 1 + 3 + 25)
     torch.testing.assert_close(numbers[1], numbers[2])
     assert numbers[0, :5].tolist() == pytest.approx([0, 1 / 7 - 0.5, 0, 1, 0])
@@ -167,18 +172,31 @@ def test_unknown_conditions_are_read_alike():
     assert numbers[3, 0].item() == pytest.approx(1 / 0.7) and numbers[3, 4] == 1 and numbers[3, -1] == 1
 
 
-def test_training_moves_bass_and_key_together():
-    conditions = torch.tensor([[120.0, 33, 0, 4]]).repeat(200, 1)
-    conditions[100:, 3] = UNKNOWN_KEY
-    labels = torch.tensor([[0, 20, 35, REST, HOLD]]).repeat(200, 1)
-    torch.manual_seed(0)
-    moved, bass = transpose(conditions, labels)
-    assert torch.equal(bass[100:], labels[100:]) and torch.equal(moved[100:], conditions[100:])
-    shift = (moved[:100, 3] - 4) % 12
-    assert set(shift.tolist()) == set(range(12))
-    pitches = bass[:100, :3]
-    assert torch.equal((pitches - labels[:100, :3]) % 12, shift[:, None].long().expand(-1, 3))
-    assert pitches.min() >= 0 and pitches.max() < PITCHES and torch.equal(bass[:, 3:], labels[:, 3:])
+def test_pitches_above_the_tonic_and_back():
+    classes = torch.arange(CLASSES)
+    found = above(classes, torch.tensor(3))  # the tonic is G
+    assert found[:5].tolist() == [9, 10, 11, 0, 1] and found[12:16].tolist() == [21, 22, 23, 12]
+    assert found[PITCHES:].tolist() == [REST, HOLD]
+    for tonic in range(12):
+        moved = above(classes, torch.tensor(tonic))
+        assert sorted(moved.tolist()) == classes.tolist()
+        assert torch.equal(above(moved, -torch.tensor(tonic)), classes)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_same_music_in_another_key_is_alike(model):
+    made, given = build(model, conditions=["tempo", "key"]).eval(), batch()
+    numbers = made.condition_numbers
+    made.condition_numbers = lambda known: numbers(known * torch.tensor([1, 1, 1, 0]))  # the network cannot see the key
+    given["conditions"][:, 3] = 4  # E: the lowest pitch is the tonic
+    moved = {**given, "conditions": given["conditions"].clone(), "labels": above(given["labels"], torch.tensor(-5))}
+    moved["conditions"][:, 3] = 9  # A
+    with torch.inference_mode():
+        torch.testing.assert_close(made.nats(**given), made.nats(**moved))
+        here, there = made(**given).logits, made(**moved).logits
+        torch.testing.assert_close(here, there[:, :, above(torch.arange(CLASSES), torch.tensor(-5))])
+    lines = [torch.from_numpy(sample(made, of["drums"], of["conditions"]).astype(int)) for of in (given, moved)]
+    assert torch.equal(above(lines[0], torch.tensor(-5)), lines[1])
 
 
 def test_a_start_is_likely_if_its_pitches_are_together():

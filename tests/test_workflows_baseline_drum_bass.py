@@ -27,6 +27,8 @@ from mgen.workflows import baseline_drum_bass as workflow
 from mgen.workflows.baseline_drum_bass import baseline_drum_bass
 from mgen.workflows.baseline_drum_bass_results import ANOTHER, MAJORITY, REAL, ROOTS, majority_pattern, roots_on_kicks
 from mgen.workflows.generate_drum_bass import generate_drum_bass
+from mgen.workflows.grid import Grid
+from mgen.workflows.grid_drum_bass import DRUM_BASS_COLUMNS, untrained_drum_bass
 
 TINY = {"report_to": "none", "use_cpu": True, "width": 16, "layers": 1, "per_device_train_batch_size": 16, "samples": 2}
 
@@ -210,3 +212,17 @@ def test_the_recipe_is_valid_and_conditions_can_be_unseen(tmp_path, capsys):
     table = capsys.readouterr().out
     assert table.startswith("| system | note f1 |")
     assert "Windows of test with a condition that train does not have, taken as unknown: instrument" in table
+
+
+def test_a_grid_compares_the_networks_by_their_metrics(finished):
+    from mgen.cli.recipe import CONFIGS
+
+    grid = Grid.read(CONFIGS / "ablations" / "drum_bass.yaml", ["baseline drum-bass"])
+    cells = list(grid.cells())
+    assert [cell.options["model"] for cell in cells] == list(MODELS)
+    for cell in cells:
+        workflow.DrumBassOptions(corpus="c", out="o", report_to=[], use_cpu=True, **cell.options)
+    result, _ = finished
+    rows = untrained_drum_bass(result.facts)
+    assert list(rows) == [REAL, ANOTHER, ROOTS, MAJORITY] and rows[REAL]["note_f1"] == 1
+    assert set(result.metrics) <= set(DRUM_BASS_COLUMNS)

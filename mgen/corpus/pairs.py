@@ -168,17 +168,15 @@ def as_batch(items: Batch | Sequence[Batch]) -> Batch:
     return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
 
-def known_conditions(conditions: NDArray[np.float32], transposed: bool) -> dict[str, list[int]]:
+def known_conditions(conditions: NDArray[np.float32]) -> dict[str, list[int]]:
     """The numbers of `instrument`, `genre` and `key` that training (N, 4) has, sorted.
 
-    Args:
-        transposed: training moves the music to all keys of each mode.
+    Other keys of a mode that it has are known too, because networks write the same music in every key alike.
     """
-    known = {
-        name: sorted({int(value) for value in conditions[:, CONDITIONS.index(name)]} - {-1})
+    found = {
+        name: {int(value) for value in conditions[:, CONDITIONS.index(name)]} - {-1}
         for name in ("instrument", "genre", "key")
     }
-    if transposed:
-        keys = {12 * (key // 12) + semitone for key in known["key"] if key < UNKNOWN_KEY for semitone in range(12)}
-        known["key"] = sorted(keys | set(known["key"]))
-    return known
+    modes = {key // 12 for key in found["key"] - {UNKNOWN_KEY}}
+    found["key"] |= {12 * mode + semitone for mode in modes for semitone in range(12)}
+    return {name: sorted(numbers) for name, numbers in found.items()}

@@ -33,7 +33,7 @@ from mgen.workflows.baseline_tabs_results import loss_facts, loss_figure
 SPLITS = ("train", "valid", "test")
 NETWORK = (
     *("model", "steps", "conditions", "width", "layers", "dropout", "latent", "kl_weight", "kl_warm_up", "free_bits"),
-    *("adversarial_weight", "condition_dropout", "transpose"),
+    *("adversarial_weight", "condition_dropout"),
 )
 
 
@@ -63,7 +63,6 @@ class DrumBassOptions(TrainingArguments):  # type: ignore[misc]
     condition_dropout: float = option(
         0.1, "Share of the conditions that training replaces by unknown.", least=0, below=1
     )
-    transpose: bool = option(True, "Training moves bass and key to random keys, where the key is a condition.")
     least_hits: int = option(8, "Windows with fewer drum hits are left out.", least=1)
     least_notes: int = option(4, "Windows with fewer bass notes are left out.", least=1)
     samples: int = option(4, "Lines for each drum part of test, for diversity.", least=2, most=64)
@@ -143,7 +142,7 @@ def run_drum_bass(config: DrumBassOptions, progress: Progress | None = None) -> 
     if run.finished:
         return _result(run, already_finished=True)
     set_seed(config.seed)
-    known = known_conditions(pairs["train"].conditions, config.transpose)
+    known = known_conditions(pairs["train"].conditions)
     model = DrumBassModel(config.network(genres=genres, programs=known["instrument"], keys=known["key"]))
     callbacks: list[TrainerCallback] = [HalfwayAndEnd()]
     callbacks += [EarlyStoppingCallback(config.patience)] if config.patience else []

@@ -11,16 +11,17 @@ from typing import Any
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, one_hot
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from mgen.corpus.pairs import CONDITIONS
-from mgen.encoding.drum_bass import BASS_PROGRAMS, PITCHES
+from mgen.encoding.drum_bass import BASS_PROGRAMS, CLASSES, LOWEST, PITCHES
 from mgen.models.baselines.drum_bass_adversarial import Pix2Pix
 from mgen.models.baselines.drum_bass_layers import Network, most_likely
 from mgen.models.baselines.drum_bass_networks import Conv, Dense, Lstm
 from mgen.models.baselines.drum_bass_sequence import Cvae, Seq2Seq
-from mgen.music.keys import KEYS
+from mgen.music.keys import KEYS, UNKNOWN_KEY
 
 NETWORKS: dict[str, type[Network]] = {
     "dense": Dense,
@@ -52,7 +53,6 @@ class DrumBassConfig(PreTrainedConfig):  # type: ignore[misc]
         free_bits: `cvae`: nats of each latent number that cost nothing in training.
         adversarial_weight: `pix2pix`: of the discriminator's judgement.
         condition_dropout: share of the conditions that training replaces by unknown.
-        transpose: training moves bass and key together to a random key, if the key is read and known.
     """
 
     model_type = "mgen_drum_bass"
@@ -72,7 +72,6 @@ class DrumBassConfig(PreTrainedConfig):  # type: ignore[misc]
     free_bits: float = 0.1
     adversarial_weight: float = 0.1
     condition_dropout: float = 0.1
-    transpose: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
         for name in ("conditions", "genres", "programs", "keys"):
@@ -107,7 +106,7 @@ class DrumBassModel(PreTrainedModel):  # type: ignore[misc]
     """A drum part and conditions to classes of a bass line, see `mgen.encoding.drum_bass`.
 
     The loss is in nats per step: the cross-entropy, and what the network adds (the divergence of `cvae`, the game of
-    `pix2pix`).
+    `pix2pix`). Where the key is read and known, the network's own pitches are those above the tonic, see `above`.
     """
 
     config_class = DrumBassConfig
@@ -129,30 +128,36 @@ class DrumBassModel(PreTrainedModel):  # type: ignore[misc]
             conditions: (B, 4), columns `CONDITIONS`; those that are not read may be anything.
             labels: (B, T) int64 classes of the bass.
         """
-        if labels is not None and self.training and self.config.transpose and "key" in self.config.conditions:
-            conditions, labels = transpose(conditions, labels)
-        known = self.condition_numbers(conditions)
-        logits, extra = self.network(drums.to(known), known, labels)
-        if labels is None:
-            return DrumBassOutput(None, logits)
-        nats = _nats(logits, labels).sum(dim=1) + extra
-        return DrumBassOutput(nats.mean() / self.config.steps, logits)
+        nats, logits = self._predict(drums, conditions, labels)
+        return DrumBassOutput(None if nats is None else nats.mean() / self.config.steps, logits)
 
     def nats(self, drums: Tensor, conditions: Tensor, labels: Tensor) -> Tensor:
         """(B,) negative log-likelihood of each window, for `cvae` an upper bound of it by one sample."""
-        known = self.condition_numbers(conditions)
-        logits, extra = self.network(drums.to(known), known, labels)
-        found: Tensor = _nats(logits, labels).sum(dim=1) + extra
+        found = self._predict(drums, conditions, labels)[0]
+        assert found is not None
         return found
+
+    def _predict(self, drums: Tensor, conditions: Tensor, labels: Tensor | None) -> tuple[Tensor | None, Tensor]:
+        """(B,) nats of each window with what the network adds, if there are labels, and (B, T, 38) logits."""
+        known = self.known(conditions)
+        tonic, numbers = self.tonic(known), self.condition_numbers(known)
+        relative = None if labels is None else above(labels, tonic[:, None])
+        logits, extra = self.network(drums.to(numbers), numbers, relative)
+        nats = None
+        if relative is not None:
+            nats = cross_entropy(logits.transpose(1, 2), relative, reduction="none").sum(dim=1) + extra
+        places = above(torch.arange(CLASSES, device=logits.device), tonic[:, None])  # (B, 38)
+        return nats, logits.gather(2, places[:, None].expand(logits.shape))
 
     def draw(self, drums: Tensor, conditions: Tensor, temperature: float = 1.0) -> Tensor:
         """(B, T) classes, one bass line for each drum part, from the random state of torch.
 
         Networks without a distribution over lines (dense, conv, lstm) give the likeliest class of each step.
         """
-        known = self.condition_numbers(conditions)
-        line: Tensor = self.network.draw(drums.to(known), known, temperature)
-        return line
+        known = self.known(conditions)
+        numbers = self.condition_numbers(known)
+        line: Tensor = self.network.draw(drums.to(numbers), numbers, temperature)
+        return above(line, -self.tonic(known)[:, None])
 
     @property
     def random(self) -> bool:
@@ -164,51 +169,58 @@ class DrumBassModel(PreTrainedModel):  # type: ignore[misc]
         """(B, T) classes for logits."""
         return most_likely(logits)
 
-    def condition_numbers(self, conditions: Tensor) -> Tensor:
-        """(B, C) what the network reads. In training, a random share of the conditions is unknown.
+    def known(self, conditions: Tensor) -> Tensor:
+        """(B, 4) conditions with 0 for a tempo, and -1 for the others, where they are unknown or not read.
 
-        Unknown are a tempo of 0 or less, and an instrument, genre or key that training did not have: 0 for numbers,
-        the last class for the others.
+        Unknown are a tempo of 0 or less, and an instrument, genre or key that training did not have. In training, a
+        random share of the conditions is unknown as well.
         """
-        config, parts = self.config, []
-        for name, size in config.condition_sizes.items():
-            column = conditions[:, CONDITIONS.index(name)]
-            if name == "tempo":
+        config, columns = self.config, []
+        allowed = {"instrument": config.programs, "genre": range(len(config.genres)), "key": config.keys}
+        for name, column in zip(CONDITIONS, conditions.unbind(dim=1), strict=True):
+            if name not in config.conditions:
+                known = torch.zeros_like(column, dtype=torch.bool)
+            elif name == "tempo":
                 known = column > 0
-                number = torch.log2(column.clamp(min=1.0) / MEAN_TEMPO) / TEMPO_SPAN
-            elif name == "instrument":
-                known = torch.isin(column, column.new_tensor(config.programs))
-                number = (column - BASS_PROGRAMS.start) / (len(BASS_PROGRAMS) - 1) - 0.5
             else:
-                allowed = range(size - 1) if name == "genre" else config.keys
-                known = torch.isin(column, column.new_tensor(list(allowed))) & (column < size - 1)
-                number = column
+                known = torch.isin(column, column.new_tensor([*allowed[name]])) & (column != UNKNOWN_KEY)
             if self.training and config.condition_dropout:
                 known = known & (torch.rand_like(column) >= config.condition_dropout)
-            if size == 1:
-                parts.append(torch.where(known, number, 0.0)[:, None])
+            columns.append(torch.where(known, column, 0.0 if name == "tempo" else -1.0))
+        return torch.stack(columns, dim=1)
+
+    def condition_numbers(self, known: Tensor) -> Tensor:
+        """(B, C) what the network reads of conditions (B, 4) from `known`.
+
+        A number is 0 where it is unknown; of the others the last class is unknown.
+        """
+        parts = [known[:, :0]]
+        for name, size in self.config.condition_sizes.items():
+            column = known[:, CONDITIONS.index(name)]
+            if name == "tempo":
+                number = torch.log2(column.clamp(min=1.0) / MEAN_TEMPO) / TEMPO_SPAN
+                parts.append(torch.where(column > 0, number, 0.0)[:, None])
+            elif name == "instrument":
+                number = (column - BASS_PROGRAMS.start) / (len(BASS_PROGRAMS) - 1) - 0.5
+                parts.append(torch.where(column >= 0, number, 0.0)[:, None])
             else:
-                label = torch.where(known, number, size - 1).long()
-                parts.append(nn.functional.one_hot(label, size).to(column))
-        return torch.cat([conditions[:, :0], *parts], dim=1)
+                parts.append(one_hot(torch.where(column >= 0, column, size - 1).long(), size).to(known))
+        return torch.cat(parts, dim=1)
+
+    @staticmethod
+    def tonic(known: Tensor) -> Tensor:
+        """(B,) semitones from E up to the tonic, for conditions from `known`; 0 where the key is unknown."""
+        key = known[:, CONDITIONS.index("key")].long()
+        return torch.where(key >= 0, (key - LOWEST) % 12, 0)
 
 
-def transpose(conditions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Moves key and bass up by 0 to 11 semitones, at random for each row with a known key; octaves are folded."""
-    column = CONDITIONS.index("key")
-    key = conditions[:, column]
-    known = (key >= 0) & (key < KEYS)
-    shift = torch.where(known, torch.randint(12, key.shape, device=key.device), 0)
-    moved = conditions.clone()
-    moved[:, column] = torch.where(known, 12 * (key // 12) + (key + shift) % 12, key)
-    higher = labels + shift[:, None] - 12 * (shift[:, None] > 6)  # the nearer way
-    higher = torch.where(higher < 0, higher + 12, torch.where(higher >= PITCHES, higher - 12, higher))
-    return moved, torch.where(labels < PITCHES, higher, labels)
+def above(classes: Tensor, tonic: Tensor) -> Tensor:
+    """Pitches as semitones above the tonic, 0 to 11, in their octave from E to D#; rests and holds stay.
 
-
-def _nats(logits: Tensor, labels: Tensor) -> Tensor:
-    """(B, T) nats of each step's class."""
-    return nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+    So a network writes the same music in every key alike. With minus the tonic, the way back.
+    """
+    moved = 12 * (classes // 12) + (classes % 12 - tonic) % 12
+    return torch.where(classes < PITCHES, moved, classes)
 
 
 AutoConfig.register(DrumBassConfig.model_type, DrumBassConfig)
