@@ -106,3 +106,11 @@ def test_a_loader_gets_the_same_batches_as_items(corpus):
     with pytest.raises(IndexError):
         items[len(items)]
     assert len(pairs.select(np.array([0, 2]))) == 2
+
+
+def test_the_bench_counts_files(monkeypatch):
+    from mgen.workflows import bench
+
+    monkeypatch.setattr(bench, "machine", lambda: {})
+    found = bench.bench("pairs", files=8, repeats=1)
+    assert found["what"].startswith("files/s to pairs of drums and bass") and found["ours"] > 0
