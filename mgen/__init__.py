@@ -3,7 +3,7 @@
 The calls behind the commands, imported on first use:
 
     mgen.prepare, mgen.pretrain, mgen.train_style_critic, mgen.finetune, mgen.grpo, mgen.generate, mgen.evaluate,
-    mgen.baseline_tabs, mgen.baseline_piano_roll, mgen.push
+    mgen.baseline_tabs, mgen.baseline_piano_roll, mgen.baseline_drum_bass, mgen.push
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mgen.workflows.baseline_drum_bass import baseline_drum_bass
     from mgen.workflows.baseline_piano_roll import baseline_piano_roll
     from mgen.workflows.baseline_tabs import baseline_tabs
     from mgen.workflows.critic import leave_one_collection_out, train_style_critic
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 _CALLS = {
     "prepare": "prepare",
     "pretrain": "pretrain",
+    "baseline_drum_bass": "baseline_drum_bass",
     "baseline_piano_roll": "baseline_piano_roll",
     "baseline_tabs": "baseline_tabs",
     "train_style_critic": "critic",
@@ -42,6 +44,7 @@ _CALLS = {
 
 __all__ = [
     "__version__",
+    "baseline_drum_bass",
     "baseline_piano_roll",
     "baseline_tabs",
     "evaluate",

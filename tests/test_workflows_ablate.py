@@ -21,6 +21,7 @@ from mgen.render.charts import Curve, standalone_svg
 from mgen.runs.lock import lock_run
 from mgen.runs.run import TrainingResult
 from mgen.workflows.ablate import STUDIES, AblationConfig, run_ablation
+from mgen.workflows.baseline_drum_bass import DrumBassOptions
 from mgen.workflows.baseline_piano_roll import RollConfig
 from mgen.workflows.baseline_tabs import TabsConfig
 from mgen.workflows.baseline_tabs_results import MAJORITY, REPEAT
@@ -32,7 +33,7 @@ from mgen.workflows.grpo import GrpoConfig
 from mgen.workflows.pretrain import PretrainConfig
 
 OPTIONS = {"finetune": FinetuneConfig, "grpo": GrpoConfig, "pretrain": PretrainConfig}
-OPTIONS |= {"baseline tabs": TabsConfig, "baseline piano-roll": RollConfig}
+OPTIONS |= {"baseline tabs": TabsConfig, "baseline piano-roll": RollConfig, "baseline drum-bass": DrumBassOptions}
 QUICK = {"max_steps": 12}
 
 

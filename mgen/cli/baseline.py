@@ -3,7 +3,7 @@
     mgen baseline tabs --config configs/baselines/tabs_laptop.yaml --corpus corpus --out runs/tabs
 
 The first word is the kind. tabs: the next note of a guitar tab from a window of notes; piano-roll: the next step of a
-piano-roll.
+piano-roll; drum-bass: a bass line for drums.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from mgen.errors import MgenError
 KINDS = {
     "tabs": ("mgen.workflows.baseline_tabs", "TabsConfig", "run_tabs"),
     "piano-roll": ("mgen.workflows.baseline_piano_roll", "RollConfig", "run_piano_roll"),
+    "drum-bass": ("mgen.workflows.baseline_drum_bass", "DrumBassOptions", "run_drum_bass"),
 }
 """Kind -> module, which is imported when it is asked for, its options and its call."""
 

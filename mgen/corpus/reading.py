@@ -21,6 +21,7 @@ from mgen.corpus.clean import Recipe, clean_and_count, count_voices, drop_short_
 from mgen.corpus.duplicates import content_hash, shingles, signature
 from mgen.corpus.pedal import hold_pedal
 from mgen.corpus.scan import Source
+from mgen.corpus.tempo_map import DEFAULT_TEMPO, write_tempo_map
 from mgen.encoding.remi import PITCH_RANGE, Remi
 from mgen.encoding.tab_events import Voice
 from mgen.encoding.tab_events import encode as encode_events
@@ -30,7 +31,7 @@ from mgen.instruments import instrument_name
 from mgen.notes import Notes
 from mgen.time_signatures import signatures_in_effect
 
-READER_VERSION = 2  # version of this module's results: files read by another version are read again
+READER_VERSION = 3  # version of this module's results: files read by another version are read again
 MIN_NOTES = 16
 
 
@@ -93,7 +94,8 @@ class Piece:
     """A piece of a file: token ids (L,) of a vocabulary without styles, and its columns in the tables.
 
     `shingles` (S,), `signature` (K,) and `content` identify it, see `mgen.corpus.duplicates`. `events` (T, 4) are its
-    tab events, empty unless requested. `track` and `chunk` are -1 for a whole file.
+    tab events, empty unless requested. `track` and `chunk` are -1 for a whole file. `tempo_map` is empty
+    but for the recipe `band`, see `mgen.corpus.tempo_map`.
     """
 
     facts: FileFacts
@@ -110,6 +112,7 @@ class Piece:
     n_bars: int
     n_tokens: int
     dropped_notes: int
+    tempo_map: str
     ids: NDArray[np.uint16]
     shingles: NDArray[np.uint32]
     signature: NDArray[np.uint32]
@@ -215,6 +218,7 @@ def _piece(chunk: Chunk, facts: FileFacts, beats: BeatRepair, rules: Rules, coun
         n_bars=len(notes.bars.onset),
         n_tokens=len(ids),
         dropped_notes=changed["pitches"],
+        tempo_map=_tempo_map(chunk.score, written, notes, rules) if rules.recipe == "band" else "",
         ids=ids.astype(np.uint16),
         shingles=grams,
         signature=signature(grams),
@@ -250,6 +254,12 @@ def _keep_programs(score: core.ScoreTick, programs: tuple[int, ...]) -> tuple[co
     return kept, dropped
 
 
+def _tempo_map(score: core.ScoreTick, written: Notes, notes: Notes, rules: Rules) -> str:
+    low, high = PITCH_RANGE if "pitches" in rules.skip else rules.pitches
+    kept = written.onset[(written.pitch >= low) & (written.pitch <= high)]
+    return write_tempo_map(score, int(kept[0] - notes.onset[0]), int(notes.onset[-1]))
+
+
 def _main_instrument(written: Notes) -> str:
     """Name of the instrument with the most notes, without drums."""
     programs = written.program[written.program >= 0]
@@ -277,7 +287,7 @@ def _file_facts(music: Music) -> FileFacts:
     return FileFacts(
         format=music.format,
         ticks_per_quarter=int(score.ticks_per_quarter),
-        tempo=120.0 if first is None else round(6e7 / float(tempos["mspq"][first]), 3),
+        tempo=DEFAULT_TEMPO if first is None else round(6e7 / float(tempos["mspq"][first]), 3),
         time_signature=f"{signatures[0][1]}/{signatures[0][2]}" if signatures else "",
         n_tracks=len(velocities),
         n_tempos=len(tempos["time"]),

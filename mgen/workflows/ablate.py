@@ -27,6 +27,7 @@ from mgen.workflows.grid_baselines import (
     untrained_rolls,
     untrained_tabs,
 )
+from mgen.workflows.grid_drum_bass import DRUM_BASS_AXES, DRUM_BASS_COLUMNS, untrained_drum_bass
 from mgen.workflows.grid_measures import PRETRAINED_COLUMNS, TUNED_COLUMNS, PretrainedMeasure, TunedMeasure
 
 RESULT = "ablation"  # .json in a run folder: what was measured of its policy
@@ -123,6 +124,7 @@ STUDIES: dict[str, Callable[[AblationConfig, Grid], Study]] = {
     "pretrain": _pretrained,
     "baseline tabs": _by_its_metrics(TABS_COLUMNS, TABS_AXES, untrained_tabs),
     "baseline piano-roll": _by_its_metrics(ROLL_COLUMNS, ROLL_AXES, untrained_rolls),
+    "baseline drum-bass": _by_its_metrics(DRUM_BASS_COLUMNS, DRUM_BASS_AXES, untrained_drum_bass),
 }
 """Command of a grid -> how its runs are measured. Commands of one grid are measured alike."""
 

@@ -15,6 +15,7 @@ from mgen.workflows.bench_measure import BenchConfig, machine, with_bound
 from mgen.workflows.bench_models import bench_evaluate, bench_pretrain, bench_rl, bench_rollout
 from mgen.workflows.bench_music import bench_metrics, bench_prepare, bench_tabs, bench_tokenize
 from mgen.workflows.bench_next_note import bench_next_note
+from mgen.workflows.bench_pairs import bench_pairs
 from mgen.workflows.bench_piano_roll import bench_piano_roll
 
 __all__ = ["BENCHES", "BenchConfig", "bench"]
@@ -32,6 +33,7 @@ BENCHES: dict[str, Callable[[BenchConfig], dict[str, Any]]] = {
     "tabs": bench_tabs,
     "next_note": bench_next_note,
     "piano_roll": bench_piano_roll,
+    "pairs": bench_pairs,
 }
 
 OWN_DEFAULTS = {

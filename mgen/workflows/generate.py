@@ -27,7 +27,8 @@ from mgen.sampling.decoding import Decoding
 from mgen.sampling.prompts import Prompts, check_style
 from mgen.sampling.systems import BestOf, Completions, ModelSystem, System
 from mgen.speed import SPEED_HELP, SPEEDS, Speed, choose_speed
-from mgen.workflows.generate_baseline import BaselineOptions, generate_from_baseline
+from mgen.workflows.baseline_options import BaselineOptions
+from mgen.workflows.generate_baseline import generate_from_baseline
 from mgen.workflows.judges import JUDGES
 
 DEFAULT_TEMPO = 120.0  # quarter notes per minute, of a MIDI file that names none
@@ -43,7 +44,7 @@ class GenerateConfig:
     """Options of `mgen generate`."""
 
     model: str = option("", "Model folder (RUN/model).")
-    baseline: str = option("", "In place of a model: run of mgen baseline piano-roll.")
+    baseline: str = option("", "In place of a model: run of mgen baseline piano-roll or drum-bass.")
     out: str = option("", "Folder for the MIDI files and index.json; must be new or empty.")
     n: int = option(4, "Number of pieces.", least=1)
     style: str = option("", "Style token of the prompt; none by default.")
