@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from mgen.errors import MgenError
 from mgen.models.baselines.event_vectors import symbol_of, words
 from mgen.stats.classification import Counts, classification_scores
 from mgen.stats.intervals import bootstrap
+from mgen.training import event_vectors
 from mgen.training.event_vectors import train_event_vectors
 
 SIZES = (30, 11, 12, 45, 10, 3)
@@ -162,7 +164,9 @@ def test_the_fingerprint_is_of_the_content(tmp_path):
 
 @pytest.mark.parametrize("kind", ["skip_gram", "autoencoder"])
 @pytest.mark.parametrize("variant", ["semitone_dur", "pitch_duration"])
-def test_vectors_tell_words_apart_and_depend_on_the_seed_alone(tmp_path, kind, variant):
+def test_vectors_tell_words_apart_and_depend_on_the_seed_alone(tmp_path, monkeypatch, kind, variant):
+    for name in ("skip_gram", "autoencoder"):
+        monkeypatch.setattr(event_vectors, name, partial(getattr(event_vectors, name), steps=60))
     tabs = read_tabs(write_tabs(tmp_path / "c", train=[(f"{i}", "x", walk(i, 300)) for i in range(4)]), "train")
     torch.manual_seed(5)
     state = torch.get_rng_state()

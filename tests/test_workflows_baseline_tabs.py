@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from functools import partial
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -21,6 +22,7 @@ from mgen.errors import MgenError
 from mgen.models.baselines.event_vectors import TARGETS
 from mgen.models.baselines.next_note import NextNoteConfig, NextNoteModel
 from mgen.runs.metrics import read_metrics
+from mgen.training import event_vectors
 from mgen.workflows import baseline_tabs as workflow
 from mgen.workflows.baseline_tabs import baseline_tabs
 from mgen.workflows.baseline_tabs_results import MAJORITY, REPEAT, class_facts, loss_facts, systems, valid_metrics
@@ -94,6 +96,12 @@ class _Kill(TrainerCallback):
     def on_step_end(self, args, state, control, **_):
         if state.global_step == 17:
             raise KeyboardInterrupt
+
+
+@pytest.fixture(autouse=True)
+def short_event_vectors(monkeypatch):
+    for name in ("skip_gram", "autoencoder"):
+        monkeypatch.setattr(event_vectors, name, partial(getattr(event_vectors, name), steps=40))
 
 
 @pytest.mark.parametrize("preparation", ["one_hot", "skip_gram"])
