@@ -150,6 +150,13 @@ def test_a_network_reads_the_whole_window_or_the_last_note(model):
     assert not torch.equal(network(last).logits, logits)
 
 
+def test_class_weights_before_any_example_are_alike():
+    assert balanced_weights(torch.zeros(3)).tolist() == [1, 1, 1]
+    network = build(loss="weighted").eval()
+    events = some_events(8)
+    assert torch.isfinite(network(events[:, :-1], events[:, -1]).loss)
+
+
 def test_class_weights_are_those_of_scikit_learn_over_all_batches_so_far():
     network = build(loss="weighted", targets=["note", "dotted"])
     batches = [some_events(50, seed=seed) for seed in range(3)]

@@ -32,8 +32,11 @@ def head_size(loss: str, target: str) -> int:
 def balanced_weights(counts: Tensor) -> Tensor:
     """(K,) class weights: examples over (classes that occur times examples of the class); 0 for a class without any.
 
+    Before the first example all are 1.
+
     Source: King and Zeng 2001, as in scikit-learn's `class_weight="balanced"`.
     """
+    counts = torch.where(counts.sum() > 0, counts, 1.0)
     occurs = counts > 0
     return torch.where(occurs, counts.sum() / (occurs.sum() * counts.clamp(min=1)), 0.0)
 
