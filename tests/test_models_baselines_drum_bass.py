@@ -61,6 +61,7 @@ def test_a_saved_model_is_the_same(model, tmp_path):
     assert again.config.genres == ["a", "b"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_a_handful_of_pairs_is_learned(model):
     windows = [cut_windows(Notes.from_scores([score]), 32) for score in songs(3, bars=4).values()]

@@ -30,6 +30,8 @@ from mgen.workflows.generate_drum_bass import generate_drum_bass
 from mgen.workflows.grid import Grid
 from mgen.workflows.grid_drum_bass import DRUM_BASS_COLUMNS, untrained_drum_bass
 
+pytestmark = pytest.mark.slow
+
 TINY = {"report_to": "none", "use_cpu": True, "width": 16, "layers": 1, "per_device_train_batch_size": 16, "samples": 2}
 
 

@@ -24,6 +24,8 @@ from mgen.workflows.baseline_piano_roll import RollConfig, baseline_piano_roll
 from mgen.workflows.baseline_piano_roll_results import OFF, REPEAT, learning_facts, systems
 from mgen.workflows.grid_baselines import ROLL_COLUMNS
 
+pytestmark = pytest.mark.slow
+
 TINY = {"channels": 4, "width": 8, "kernel": 2, "convolutions": 1, "window": 16, "hop": 64, "sample_rolls": 2}
 TINY |= {"steps_per_beat": 2, "max_steps": 4, "eval_steps": 2, "per_device_train_batch_size": 8, "share": 0.3}
 TINY |= {"report_to": "none", "use_cpu": True, "logging_steps": 1}

@@ -27,6 +27,8 @@ from mgen.workflows import baseline_tabs as workflow
 from mgen.workflows.baseline_tabs import baseline_tabs
 from mgen.workflows.baseline_tabs_results import MAJORITY, REPEAT, class_facts, loss_facts, systems, valid_metrics
 
+pytestmark = pytest.mark.slow
+
 TINY = {"report_to": "none", "use_cpu": True, "window": 10, "per_device_train_batch_size": 64, "event_width": 8}
 
 
