@@ -51,6 +51,7 @@ from mgen.workflows.bench_measure import (
     wait,
 )
 from mgen.workflows.bench_plain_lstm import PlainLstm
+from mgen.workflows.bench_training import Clock
 from mgen.workflows.finetune import FinetuneConfig
 from mgen.workflows.judge_options import DEFAULT_JUDGES
 from mgen.workflows.pretrain import PretrainConfig
@@ -69,17 +70,6 @@ def _bound(model: PreTrainedModel, factor: int, dtype: torch.dtype | None) -> di
     """Operations per token: `factor` (2 forward, 6 in training) for each weight that takes part in a product."""
     looked_up = 0 if model.config.tie_word_embeddings else model.get_input_embeddings().weight.numel()
     return {"operations": factor * (model.num_parameters() - looked_up), "precision": "bf16" if dtype else "float32"}
-
-
-class _Clock(TrainerCallback):  # type: ignore[misc]
-    """Records when each step begins."""
-
-    def __init__(self) -> None:
-        self.at: list[float] = []
-
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
-        wait()
-        self.at.append(time.perf_counter())
 
 
 def bench_pretrain(config: BenchConfig) -> dict[str, Any]:
@@ -112,7 +102,7 @@ def bench_pretrain(config: BenchConfig) -> dict[str, Any]:
                 speed=config.speed,
             )
             windows = Windows(table, remi, config.context, steps * config.batch)
-            clock = _Clock()
+            clock = Clock()
             model = _new_model(config, remi)
             trainer = PretrainTrainer(model, options, remi, windows, windows, speed=speed, callbacks=[clock])
             trainer.data_collator = partial(collate, pad_id=remi.pad_id, pad_to=config.context)
