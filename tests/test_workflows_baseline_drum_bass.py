@@ -24,6 +24,7 @@ from mgen.models.baselines.drum_bass import MODELS
 from mgen.notes import Notes
 from mgen.stats.bass_metrics import METRICS
 from mgen.workflows import baseline_drum_bass as workflow
+from mgen.workflows import baseline_training
 from mgen.workflows.baseline_drum_bass import baseline_drum_bass
 from mgen.workflows.baseline_drum_bass_results import ANOTHER, MAJORITY, REAL, ROOTS, majority_pattern, roots_on_kicks
 from mgen.workflows.generate_drum_bass import generate_drum_bass
@@ -64,7 +65,7 @@ def test_the_folder_has_the_table_the_figure_and_the_facts(finished):
 
 def test_a_finished_run_does_nothing(finished, corpus, monkeypatch):
     result, _ = finished
-    monkeypatch.setattr(workflow, "VerifiedCheckpoints", None)  # training would fail
+    monkeypatch.setattr(baseline_training, "VerifiedCheckpoints", None)  # training would fail
     options = {"model": "cvae", "max_steps": 6, "least_hits": 4}
     assert baseline_drum_bass(corpus, result.folder, **TINY, **options) == dataclasses.replace(
         result, already_finished=True
@@ -84,7 +85,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(corpus, tmp_path, monkeypatch,
     options = {**TINY, "max_steps": 8, "eval_steps": 2, "model": model, "kl_warm_up": 5, "steps": 32}
     whole = baseline_drum_bass(corpus, tmp_path / "whole", **options)
     with monkeypatch.context() as patch:
-        patch.setattr(workflow, "HalfwayAndEnd", _Kill)
+        patch.setattr(baseline_training, "HalfwayAndEnd", _Kill)
         with pytest.raises(KeyboardInterrupt):
             baseline_drum_bass(corpus, tmp_path / "killed", **options)
     resumed = baseline_drum_bass(corpus, tmp_path / "killed", **options)

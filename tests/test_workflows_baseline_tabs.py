@@ -23,7 +23,7 @@ from mgen.models.baselines.event_vectors import TARGETS
 from mgen.models.baselines.next_note import NextNoteConfig, NextNoteModel
 from mgen.runs.metrics import read_metrics
 from mgen.training import event_vectors
-from mgen.workflows import baseline_tabs as workflow
+from mgen.workflows import baseline_training
 from mgen.workflows.baseline_tabs import baseline_tabs
 from mgen.workflows.baseline_tabs_results import MAJORITY, REPEAT, class_facts, loss_facts, systems, valid_metrics
 
@@ -86,7 +86,7 @@ def test_it_evaluates_at_the_beginning_the_middle_and_the_end(finished):
 
 def test_a_finished_run_does_nothing(finished, corpus, monkeypatch):
     result, _ = finished
-    monkeypatch.setattr(workflow, "VerifiedCheckpoints", None)  # training would fail
+    monkeypatch.setattr(baseline_training, "VerifiedCheckpoints", None)  # training would fail
     options = {"targets": list(TARGETS), "max_steps": 150, "learning_rate": 1e-2, "width": 32}
     again = baseline_tabs(corpus, result.folder, **TINY, **options)
     assert again == dataclasses.replace(result, already_finished=True)
@@ -111,7 +111,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(corpus, tmp_path, monkeypatch,
     options = {**TINY, "max_steps": 30, "eval_steps": 5, "dropout": 0.2, "loss": "weighted", "preparation": preparation}
     whole = baseline_tabs(corpus, tmp_path / "whole", **options)
     with monkeypatch.context() as patch:
-        patch.setattr(workflow, "HalfwayAndEnd", _Kill)
+        patch.setattr(baseline_training, "HalfwayAndEnd", _Kill)
         with pytest.raises(KeyboardInterrupt):
             baseline_tabs(corpus, tmp_path / "killed", **options)
     resumed = baseline_tabs(corpus, tmp_path / "killed", **options)

@@ -14,23 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, set_seed
+from transformers import set_seed
 
 from mgen.corpus.pairs import CONDITIONS, Pairs, PairSet, as_batch, genres_of, known_conditions, read_pairs, unseen
 from mgen.corpus.shards import Corpus
 from mgen.files import write_atomically
 from mgen.models.baselines.drum_bass import MODELS, DrumBassConfig, DrumBassModel
-from mgen.options import as_dict, check_required, from_keywords, option
-from mgen.runs.checkpoints import VerifiedCheckpoints, check_saving
+from mgen.options import as_dict, from_keywords, option
 from mgen.runs.interruptions import resumable
 from mgen.runs.metrics import Progress
 from mgen.runs.run import Run, TrainingResult, on_main_process
-from mgen.runs.tracking import check_tracking
 from mgen.workflows.baseline_drum_bass_results import keys_of, left_out_line, systems, table, valid_metrics
-from mgen.workflows.baseline_tabs import HalfwayAndEnd
 from mgen.workflows.baseline_tabs_results import loss_facts, loss_figure
+from mgen.workflows.baseline_training import SPLITS, BaselineTraining, train_baseline
 
-SPLITS = ("train", "valid", "test")
 NETWORK = (
     *("model", "steps", "conditions", "width", "layers", "dropout", "latent", "kl_weight", "kl_warm_up", "free_bits"),
     *("adversarial_weight", "condition_dropout"),
@@ -38,7 +35,7 @@ NETWORK = (
 
 
 @dataclass
-class DrumBassOptions(TrainingArguments):  # type: ignore[misc]
+class DrumBassOptions(BaselineTraining):
     """Options of `mgen baseline drum-bass`: those of `transformers.TrainingArguments`, with other defaults, and own."""
 
     corpus: str = option("", "Folder written by mgen prepare with configs/prepare/band.yaml.")
@@ -67,36 +64,12 @@ class DrumBassOptions(TrainingArguments):  # type: ignore[misc]
     least_notes: int = option(4, "Windows with fewer bass notes are left out.", least=1)
     samples: int = option(4, "Lines for each drum part of test, for diversity.", least=2, most=64)
     temperature: float = option(1.0, "Of these lines; 0 is the likeliest line.", least=0)
-    patience: int = option(0, "Stop after this many evaluations without improvement; 0 for never.", least=0)
-    max_steps: int = option(1000, "Optimizer steps.")
-    learning_rate: float = option(2e-3, "Highest learning rate.")
-    lr_scheduler_type: str = option("cosine", "As in transformers.")
-    warmup_steps: float = option(0.03, "Steps, or a share of all steps if below 1.")
-    weight_decay: float = option(0.01, "Weight decay of adamw.")
     per_device_train_batch_size: int = option(64, "Windows per step and device.")
     per_device_eval_batch_size: int = option(512, "Windows per step of evaluation.")
-    eval_strategy: str = option("steps", "As in transformers.")
-    eval_on_start: bool = option(True, "Evaluate before the first step.")
-    eval_steps: float = option(
-        0.1, "Steps between evaluations, or a share of all if below 1; also halfway and at the end."
-    )
-    dataloader_pin_memory: bool = option(False, "As in transformers.")
-    save_total_limit: int = option(2, "Checkpoints kept; at least 2, so that one is always complete.")
-    load_best_model_at_end: bool = option(True, "Keep the weights with the lowest valid loss.")
-    logging_steps: float = option(0.02, "Steps between log lines, or a share of all steps if below 1.")
 
     def __post_init__(self) -> None:
-        check_required(self, "corpus", "out")
         self.network()
-        check_saving(self)
-        check_tracking(self)
-        self.output_dir = f"{self.out}/checkpoints"
-        self.optim = "adamw_torch_fused"
-        self.save_strategy, self.save_steps = self.eval_strategy, self.eval_steps
-        self.metric_for_best_model, self.greater_is_better = "loss", False
-        self.remove_unused_columns, self.label_names = False, ["labels"]
-        self.restore_callback_states_from_checkpoint = True  # evaluations without improvement, for `patience`
-        super().__post_init__()
+        self.set_training(["labels"])
 
     def network(self, **known: Any) -> DrumBassConfig:
         """The network's own options, and what is `known` of the corpus.
@@ -138,28 +111,25 @@ def run_drum_bass(config: DrumBassOptions, progress: Progress | None = None) -> 
     corpus = Corpus.open(config.corpus)
     genres = genres_of(corpus)
     pairs, counts = _read(corpus, genres, config, progress)
-    run = Run.open(config.out, "baseline drum-bass", as_dict(config), seed=config.seed, data=corpus.fingerprint)
+    run = Run.open(
+        config.out, "baseline drum-bass", as_dict(config, BaselineTraining), seed=config.seed, data=corpus.fingerprint
+    )
     if run.finished:
         return _result(run, already_finished=True)
     set_seed(config.seed)
     known = known_conditions(pairs["train"].conditions)
     model = DrumBassModel(config.network(genres=genres, programs=known["instrument"], keys=known["key"]))
-    callbacks: list[TrainerCallback] = [HalfwayAndEnd()]
-    callbacks += [EarlyStoppingCallback(config.patience)] if config.patience else []
-    trainer = VerifiedCheckpoints(
-        model=model,
-        args=config,
+    trainer = train_baseline(
+        run,
+        model,
+        config,
+        progress,
         data_collator=as_batch,
         train_dataset=PairSet(pairs["train"]),
         eval_dataset=PairSet(pairs["valid"]),
         compute_metrics=partial(valid_metrics, drums=pairs["valid"].drums, key=keys_of(pairs["valid"])),
         preprocess_logits_for_metrics=lambda logits, labels: model.predict(logits),
-        callbacks=callbacks,
     )
-    run.follow(trainer, progress)
-    checkpoint = run.last_checkpoint()
-    config.eval_on_start = config.eval_on_start and checkpoint is None  # or it counts twice
-    trainer.train(resume_from_checkpoint=checkpoint)
     losses = loss_facts(trainer.state, config.load_best_model_at_end)
     trained = trainer.accelerator.unwrap_model(trainer.model)
     drawn = config.samples, config.temperature, config.seed

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from accelerate import PartialState
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, set_seed
+from transformers import set_seed
 
 from mgen.corpus.roll_windows import RollWindows, as_batch, read_rolls
 from mgen.corpus.shards import Corpus
@@ -23,12 +23,10 @@ from mgen.encoding.piano_roll import Rate
 from mgen.files import write_atomically
 from mgen.models.baselines.piano_roll import PianoRollConfig, PianoRollModel
 from mgen.models.baselines.roll_losses import LOSSES
-from mgen.options import as_dict, check_required, from_keywords, option
-from mgen.runs.checkpoints import VerifiedCheckpoints, check_saving
+from mgen.options import as_dict, from_keywords, option
 from mgen.runs.interruptions import resumable
 from mgen.runs.metrics import Progress
 from mgen.runs.run import Run, TrainingResult, on_main_process
-from mgen.runs.tracking import check_tracking
 from mgen.stats.detection import CENTRES
 from mgen.workflows.baseline_piano_roll_results import (
     CountScores,
@@ -39,7 +37,7 @@ from mgen.workflows.baseline_piano_roll_results import (
     systems,
     table,
 )
-from mgen.workflows.baseline_tabs import OPTIMIZERS, SPLITS, HalfwayAndEnd
+from mgen.workflows.baseline_training import OPTIMIZERS, SPLITS, BaselineTraining, train_baseline
 
 PLATEAU = {"mode": "max", "factor": 0.5, "patience": 1}
 NETWORK = (
@@ -49,7 +47,7 @@ NETWORK = (
 
 
 @dataclass
-class RollConfig(TrainingArguments):  # type: ignore[misc]
+class RollConfig(BaselineTraining):
     """Options of `mgen baseline piano-roll`: `transformers.TrainingArguments` with other defaults, and these."""
 
     corpus: str = option("", "Folder written by mgen prepare.")
@@ -80,44 +78,20 @@ class RollConfig(TrainingArguments):  # type: ignore[misc]
         0.0, "Count the steps until valid has this average precision; 0: do not.", least=0, most=1
     )
     sample_rolls: int = option(64, "Windows of test that are continued, to compare densities.", least=1, most=4096)
-    patience: int = option(0, "Stop after this many evaluations without improvement; 0 for never.", least=0)
-    max_steps: int = option(1000, "Optimizer steps.")
-    learning_rate: float = option(2e-3, "Highest learning rate.")
     lr_scheduler_type: str = option("cosine", "As in transformers; also reduce_lr_on_plateau of average precision.")
-    warmup_steps: float = option(0.03, "Steps, or a share of all steps if below 1.")
-    weight_decay: float = option(0.01, "Weight decay of adamw.")
     max_grad_norm: float = option(1.0, "Longer gradients are shortened to this norm; 0: never.")
     per_device_train_batch_size: int = option(32, "Windows per step and device.")
     per_device_eval_batch_size: int = option(256, "Windows per step of evaluation.")
     dataloader_num_workers: int = option(0, "Processes that read batches; 0: none but the main one.")
-    dataloader_pin_memory: bool = option(False, "As in transformers.")
-    eval_strategy: str = option("steps", "As in transformers.")
-    eval_on_start: bool = option(True, "Evaluate before the first step.")
-    eval_steps: float = option(
-        0.1, "Steps between evaluations, or a share of all if below 1; also halfway and at the end."
-    )
-    save_total_limit: int = option(2, "Checkpoints kept; at least 2, so that one is always complete.")
     load_best_model_at_end: bool = option(True, "Keep the weights with the highest average precision on valid.")
-    logging_steps: float = option(0.02, "Steps between log lines, or a share of all steps if below 1.")
 
     def __post_init__(self) -> None:
-        check_required(self, "corpus", "out")
-        check_saving(self)
-        check_tracking(self)
-        self.output_dir = f"{self.out}/checkpoints"
-        self.optim = OPTIMIZERS[self.optimizer]
-        if self.optimizer != "adamw":
-            self.weight_decay = 0.0
         if self.lr_scheduler_type == "reduce_lr_on_plateau":
             given = getattr(self, "lr_scheduler_kwargs", None) or {}
             self.lr_scheduler_kwargs: Any = {**PLATEAU, **given}
             self.warmup_steps = 0.0
-        self.save_strategy, self.save_steps = self.eval_strategy, self.eval_steps
-        self.metric_for_best_model, self.greater_is_better = "average_precision", True
-        self.remove_unused_columns, self.label_names = False, ["labels", "mask"]
         self.batch_eval_metrics = True  # logits of a whole split would not fit into memory
-        self.restore_callback_states_from_checkpoint = True  # evaluations without improvement, for `patience`
-        super().__post_init__()
+        self.set_training(["labels", "mask"], best="average_precision")
 
     def network(self, positive_weight: float = 1.0) -> PianoRollConfig:
         """The network's own options; `positive_weight` is what takes the place of 0."""
@@ -157,7 +131,9 @@ def run_piano_roll(config: RollConfig, progress: Progress | None = None) -> Trai
     progress = on_main_process(progress)
     corpus = Corpus.open(config.corpus)
     windows, counts = _windows(config, corpus, progress)
-    run = Run.open(config.out, "baseline piano-roll", as_dict(config), seed=config.seed, data=corpus.fingerprint)
+    run = Run.open(
+        config.out, "baseline piano-roll", as_dict(config, BaselineTraining), seed=config.seed, data=corpus.fingerprint
+    )
     if run.finished:
         return run.result(run.fact("metrics"), already_finished=True)
     rolls = {split: of.rolls for split, of in windows.items()}
@@ -165,22 +141,17 @@ def run_piano_roll(config: RollConfig, progress: Progress | None = None) -> Trai
     set_seed(config.seed)
     model = PianoRollModel(config.network((1 - on) / on))
     losses = bin_losses(model)
-    callbacks: list[TrainerCallback] = [HalfwayAndEnd()]
-    callbacks += [EarlyStoppingCallback(config.patience)] if config.patience else []
     on_valid = CountScores(np.zeros(len(windows["valid"]), np.int64), losses)
-    trainer = VerifiedCheckpoints(
-        model=model,
-        args=config,
+    trainer = train_baseline(
+        run,
+        model,
+        config,
+        progress,
         data_collator=as_batch,
         train_dataset=windows["train"],
         eval_dataset=windows["valid"],
         compute_metrics=on_valid,
-        callbacks=callbacks,
     )
-    run.follow(trainer, progress)
-    checkpoint = run.last_checkpoint()
-    config.eval_on_start = config.eval_on_start and checkpoint is None  # or it counts twice
-    trainer.train(resume_from_checkpoint=checkpoint)
 
     def counted(split: str, counter: CountScores) -> CountScores:
         trainer.compute_metrics = counter

@@ -16,25 +16,22 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, set_seed
+from transformers import set_seed
 
 from mgen.corpus.tab_windows import NoteWindows, as_batch, choose_chunks, read_tabs, tabs_fingerprint
 from mgen.files import write_atomically
 from mgen.models.baselines.event_vectors import PREPARATIONS, PRETRAINED, TARGETS, VARIANTS
 from mgen.models.baselines.next_note import MODELS, NextNoteConfig, NextNoteModel
 from mgen.models.baselines.note_losses import LOSSES
-from mgen.options import as_dict, check_required, from_keywords, option
+from mgen.options import as_dict, from_keywords, option
 from mgen.render.network import check_drawing, draw_network
-from mgen.runs.checkpoints import VerifiedCheckpoints, check_saving
 from mgen.runs.interruptions import resumable
 from mgen.runs.metrics import Progress
 from mgen.runs.run import Run, TrainingResult, on_main_process
-from mgen.runs.tracking import check_tracking
 from mgen.training.event_vectors import train_event_vectors
 from mgen.workflows.baseline_tabs_results import class_facts, loss_facts, loss_figure, systems, table, valid_metrics
+from mgen.workflows.baseline_training import SPLITS, BaselineTraining, train_baseline
 
-OPTIMIZERS = {"adam": "adamw_torch_fused", "adamw": "adamw_torch_fused", "rmsprop": "rmsprop"}
-SPLITS = ("train", "valid", "test")
 NETWORK = (
     *("features", "preparation", "freeze", "model", "loss", "targets", "window", "event_width", "width", "layers"),
     *("dropout", "confidence_penalty", "label_smoothing"),
@@ -42,7 +39,7 @@ NETWORK = (
 
 
 @dataclass
-class TabsConfig(TrainingArguments):  # type: ignore[misc]
+class TabsConfig(BaselineTraining):
     """Options of `mgen baseline tabs`: those of `transformers.TrainingArguments`, with other defaults, and these."""
 
     corpus: str = option("", "Folder written by mgen prepare with configs/prepare/tabs.yaml.")
@@ -85,45 +82,18 @@ class TabsConfig(TrainingArguments):  # type: ignore[misc]
         0.0, "Windows of a chunk are as likely as its length to this power; 0: all alike.", least=-4, most=4
     )
     share: float = option(1.0, "Share of the songs of train, drawn from the seed.", above=0, most=1)
-    optimizer: str = option("adamw", "adam (no weight decay), adamw or rmsprop.", words=tuple(OPTIMIZERS))
-    patience: int = option(0, "Stop after this many evaluations without improvement; 0 for never.", least=0)
     picture: bool = option(False, "Draw the network in OUT/network.svg, with the extra graph.")
     max_steps: int = option(2000, "Optimizer steps.")
-    learning_rate: float = option(2e-3, "Highest learning rate.")
-    lr_scheduler_type: str = option("cosine", "As in transformers.")
-    warmup_steps: float = option(0.03, "Steps, or a share of all steps if below 1.")
-    weight_decay: float = option(0.01, "Weight decay of adamw.")
     per_device_train_batch_size: int = option(1024, "Windows per step and device.")
     per_device_eval_batch_size: int = option(2048, "Windows per step of evaluation.")
-    eval_strategy: str = option("steps", "As in transformers.")
-    eval_on_start: bool = option(True, "Evaluate before the first step.")
-    eval_steps: float = option(
-        0.1,
-        "Steps between evaluations, or a share of all if below 1; also halfway and at the end.",
-    )
-    dataloader_pin_memory: bool = option(False, "As in transformers.")
-    save_total_limit: int = option(2, "Checkpoints kept; at least 2, so that one is always complete.")
-    load_best_model_at_end: bool = option(True, "Keep the weights with the lowest valid loss.")
-    logging_steps: float = option(0.02, "Steps between log lines, or a share of all steps if below 1.")
 
     def __post_init__(self) -> None:
-        check_required(self, "corpus", "out")
         if len(self.chunk_notes) != 2 or self.chunk_notes[0] > self.chunk_notes[1]:
             raise ValueError(f"chunk_notes ({' '.join(map(str, self.chunk_notes))}): expected two numbers, MIN MAX")
         self.network()
         if self.picture:
             check_drawing()
-        check_saving(self)
-        check_tracking(self)
-        self.output_dir = f"{self.out}/checkpoints"
-        self.optim = OPTIMIZERS[self.optimizer]
-        if self.optimizer != "adamw":
-            self.weight_decay = 0.0
-        self.save_strategy, self.save_steps = self.eval_strategy, self.eval_steps
-        self.metric_for_best_model, self.greater_is_better = "loss", False
-        self.remove_unused_columns, self.label_names = False, ["labels"]
-        self.restore_callback_states_from_checkpoint = True  # evaluations without improvement, for `patience`
-        super().__post_init__()
+        self.set_training(["labels"])
 
     def network(self) -> NextNoteConfig:
         """The network's own options.
@@ -164,7 +134,7 @@ def run_tabs(config: TabsConfig, progress: Progress | None = None) -> TrainingRe
     progress = on_main_process(progress)
     windows, chunks = _windows(config, progress)
     data = tabs_fingerprint(config.corpus, SPLITS)
-    run = Run.open(config.out, "baseline tabs", as_dict(config), seed=config.seed, data=data)
+    run = Run.open(config.out, "baseline tabs", as_dict(config, BaselineTraining), seed=config.seed, data=data)
     if run.finished:
         return _result(run, already_finished=True)
     set_seed(config.seed)
@@ -176,22 +146,17 @@ def run_tabs(config: TabsConfig, progress: Progress | None = None) -> TrainingRe
         example = torch.from_numpy(windows["train"].tabs.events[: config.window])[None]
         draw_network(model, example, run.folder / "network.svg")
     known = {target: class_facts(windows, target) for target in config.targets}
-    callbacks: list[TrainerCallback] = [HalfwayAndEnd()]
-    callbacks += [EarlyStoppingCallback(config.patience)] if config.patience else []
-    trainer = VerifiedCheckpoints(
-        model=model,
-        args=config,
+    trainer = train_baseline(
+        run,
+        model,
+        config,
+        progress,
         data_collator=as_batch,
         train_dataset=windows["train"],
         eval_dataset=windows["valid"],
         compute_metrics=partial(valid_metrics, known=known),
         preprocess_logits_for_metrics=lambda logits, labels: model.predict(logits),
-        callbacks=callbacks,
     )
-    run.follow(trainer, progress)
-    checkpoint = run.last_checkpoint()
-    config.eval_on_start = config.eval_on_start and checkpoint is None  # or it counts twice
-    trainer.train(resume_from_checkpoint=checkpoint)
     losses = loss_facts(trainer.state, config.load_best_model_at_end)
     if losses["rises"]:
         progress(
@@ -223,15 +188,6 @@ def run_tabs(config: TabsConfig, progress: Progress | None = None) -> TrainingRe
     run.save_model(trainer.accelerator.unwrap_model(trainer.model))
     run.finish(**facts)
     return _result(run)
-
-
-class HalfwayAndEnd(TrainerCallback):  # type: ignore[misc]
-    """Evaluates and saves halfway and at the last step, whatever the interval of evaluations."""
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Asks for both."""
-        if args.eval_strategy != "no" and state.global_step in (state.max_steps // 2, state.max_steps):
-            control.should_evaluate = control.should_save = True
 
 
 def _windows(config: TabsConfig, progress: Progress) -> tuple[dict[str, NoteWindows], dict[str, dict[str, int]]]:
