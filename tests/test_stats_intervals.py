@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -23,6 +24,9 @@ from mgen.stats.intervals import (
 
 def test_json_has_the_three_numbers_and_no_nan():
     assert Interval(0.5, 0.25, 0.75).to_json() == {"value": 0.5, "low": 0.25, "high": 0.75}
+    assert Interval(0.5, 0.25, 0.75).cell() == "0.500 [0.250, 0.750]"
+    assert Interval(123.25, -1.0, 200.0).cell() == "123.2 [-1.0, 200.0]"
+    assert Interval(math.nan, math.nan, math.nan).cell() == "-"
     empty = bootstrap([np.nan, np.nan])
     assert empty.undefined == 2
     known = {"value": None, "low": None, "high": None}

@@ -67,6 +67,14 @@ class Interval:
             numbers["bound"] = self.bound
         return numbers
 
+    def cell(self) -> str:
+        """`0.512 [0.430, 0.601]`, with fewer digits from 100 on; `-` where it is undefined."""
+        if not isfinite(self.value):
+            return "-"
+        digits = 1 if abs(self.value) >= 100 else 3
+        value, low, high = (f"{number:.{digits}f}" for number in (self.value, self.low, self.high))
+        return f"{value} [{low}, {high}]"
+
 
 def _number(value: float) -> float | None:
     return value if isfinite(value) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -91,7 +90,7 @@ def table(scores: Scores, facts: Mapping[str, Any]) -> str:
     lines = ["| system | " + " | ".join(name.replace("_", " ") for name in METRICS) + " |"]
     lines.append("| --- " * (len(METRICS) + 1) + "|")
     for system, found in scores.items():
-        lines.append(f"| {system} | " + " | ".join(_cell(found[name]) for name in METRICS) + " |")
+        lines.append(f"| {system} | " + " | ".join(found[name].cell() for name in METRICS) + " |")
     counts, works = facts["windows"], facts["works"]
     lines += ["", f"Test: {counts['test']['windows']} windows of {works['test']} works; 95 % intervals over works."]
     lines += [left_out_line(split, of) for split, of in counts.items()]
@@ -113,11 +112,3 @@ def left_out_line(split: str, counts: Mapping[str, int]) -> str:
     return (
         f"{split}: {counts['windows']} windows of {counts['pieces']} pieces; left out: {', '.join(reasons) or 'none'}"
     )
-
-
-def _cell(interval: Interval) -> str:
-    if not math.isfinite(interval.value):
-        return "-"
-    digits = 1 if interval.value >= 100 else 3
-    value, low, high = (f"{number:.{digits}f}" for number in (interval.value, interval.low, interval.high))
-    return f"{value} [{low}, {high}]"

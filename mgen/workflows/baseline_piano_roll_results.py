@@ -150,7 +150,7 @@ def table(scores: Scores, facts: Mapping[str, Any], target: float) -> str:
     lines = ["| system | " + " | ".join(name.replace("_", " ") for name in COLUMNS) + " |"]
     lines.append("| --- " * (len(COLUMNS) + 1) + "|")
     for system, found in scores.items():
-        lines.append(f"| {system} | " + " | ".join(_cell(found[name]) for name in COLUMNS) + " |")
+        lines.append(f"| {system} | " + " | ".join(found[name].cell() for name in COLUMNS) + " |")
     density, learning, pieces = facts["density"], facts["learning"], facts["pieces"]["test"]
     lines += [
         "",
@@ -168,12 +168,6 @@ def table(scores: Scores, facts: Mapping[str, Any], target: float) -> str:
         mean, spread = learning["gradient_norm"], learning["gradient_norm_deviation"]
         lines.append(f"Gradient norm: mean {mean:.3g}, standard deviation {spread:.3g}.")
     return "\n".join(lines) + "\n"
-
-
-def _cell(interval: Interval) -> str:
-    if not math.isfinite(interval.value):
-        return "-"
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
 def learning_figure(history: Sequence[Mapping[str, Any]]) -> str:

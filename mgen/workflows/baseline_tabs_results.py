@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -127,7 +126,7 @@ def table(scores: Scores, known: Mapping[str, Classes], facts: Mapping[str, Any]
     lines.append("| --- " * (len(used) + 2) + "|")
     for target in known:
         for system, found in scores.items():
-            cells = [_cell(found[target].get(name)) for name in used]
+            cells = [found[target][name].cell() if name in found[target] else "-" for name in used]
             lines.append(f"| {target} | {system} | " + " | ".join(cells) + " |")
     songs, windows = facts["chunks"]["test"]["songs"], facts["windows"]["test"]
     lines += ["", f"Test: {windows} windows of {songs} songs; 95 % intervals by bootstrap over songs."]
@@ -156,12 +155,6 @@ def _class_line(target: str, classes: Classes) -> str:
     single = [classes.names[k] for k in np.flatnonzero(classes.counted & (classes.test == 1))]
     lone = f"; with one example in test: {', '.join(single)}" if single else ""
     return f"{target}: {classes.counted.sum()} of {len(classes.names)} classes are in train and test{left}{lone}."
-
-
-def _cell(interval: Interval | None) -> str:
-    if interval is None or not math.isfinite(interval.value):
-        return "-"
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
 def loss_figure(history: Sequence[Mapping[str, Any]]) -> str:
