@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 from mgen.errors import MgenError
@@ -13,6 +14,15 @@ def check_new_folder(out: Path | str) -> Path:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise MgenError(f"{out}: not empty; choose another --out")
     return out
+
+
+def free_folder(name: str) -> Path:
+    """`name` if it is a new or empty folder, or else `name-2`, `name-3`, ..."""
+    for number in itertools.count(1):
+        out = Path(name if number == 1 else f"{name}-{number}")
+        if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+            return out
+    raise AssertionError("unreachable")
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from listen_server import FakeSound, FakeSounds, running
 from listen_voter import study
 
-from mgen.listen.pair_audio import wav
+from mgen.render.audio import wav
 from mgen.listen.server import ListeningServer
 from mgen.listen.vote_store import VoteStore
 from mgen.render.audio import SAMPLE_RATE

@@ -11,9 +11,9 @@ from symusic import core
 from mgen.corpus.demo import COLLECTIONS, compose
 from mgen.errors import MgenError
 from mgen.listen.clips import ClipFile
-from mgen.listen.pair_audio import MIN_AFTER_PROMPT, PairAudioCache, match_pair, read_clip, render_pair, wav
+from mgen.listen.pair_audio import MIN_AFTER_PROMPT, PairAudioCache, match_pair, read_clip, render_pair
 from mgen.listen.vote_store import StudyClip
-from mgen.render.audio import SAMPLE_RATE, loudness
+from mgen.render.audio import SAMPLE_RATE, loudness, wav
 
 
 def clip_file(path, score, prompt_seconds=0.0):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import math
 import threading
-import wave
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +17,7 @@ from symusic import core
 from mgen.errors import MgenError, RejectedFile
 from mgen.formats.files import read_bytes, read_music
 from mgen.listen.clips import ClipFile
-from mgen.render.audio import SAMPLE_RATE, loudness, synthesise
+from mgen.render.audio import SAMPLE_RATE, loudness, synthesise, wav
 
 Samples = NDArray[np.float32]
 
@@ -109,17 +107,6 @@ def match_pair(first: Samples, second: Samples, min_seconds: float) -> tuple[Sam
     if all(math.isfinite(level) for level in levels):
         cut = [sound * 10 ** ((min(levels) - level) / 20) for sound, level in zip(cut, levels, strict=True)]
     return cut[0].astype(np.float32), cut[1].astype(np.float32)
-
-
-def wav(samples: Samples) -> bytes:
-    """Encodes mono samples (S,) within -1..1 as a WAV file of 16 bits."""
-    out = io.BytesIO()
-    with wave.open(out, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes((np.clip(samples, -1, 1) * 32767).round().astype("<i2").tobytes())
-    return out.getvalue()
 
 
 def _with_length(sound: Samples, size: int) -> Samples:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import wave
 from typing import cast
 
 import numpy as np
@@ -117,6 +118,17 @@ def ogg(samples: ArrayLike) -> bytes:
     with soundfile.SoundFile(out, "w", SAMPLE_RATE, 1, format="OGG", subtype="VORBIS") as file:
         for block in np.split(sound, range(SAMPLE_RATE, len(sound), SAMPLE_RATE)):
             file.write(block)  # libsndfile overflows its stack on long blocks of Vorbis
+    return out.getvalue()
+
+
+def wav(samples: ArrayLike) -> bytes:
+    """Encodes mono samples (S,) within -1..1 as a WAV file of 16 bits."""
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes((np.clip(np.asarray(samples), -1, 1) * 32767).round().astype("<i2").tobytes())
     return out.getvalue()
 
 

@@ -39,6 +39,7 @@ _FEWEST_SEMITONES = 24
 _DRUM_LANE, _DRUM_SHARE = 7.0, 0.35  # height of a lane, and the most of the drawing that all may take
 _NUMBER_ROOM = 24.0  # for a bar number
 _DRUMS = 128  # a program after all others
+_PAPER, _INK = "#fcfbf8", "#2b2a27"  # of a drawing in a file
 _NAMES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
 
 
@@ -193,6 +194,20 @@ def pianoroll_svg(
         f'aria-label="{escape(_description(one, given, title))}" data-left="{_LEFT}" data-step="{scale:.4f}">'
         f"{''.join(parts)}</svg>"
     )
+
+
+def pianoroll_file(
+    notes: Notes, piece: int, prompt_end: int | None = None, title: str = "", width: int = 960, height: int = 260
+) -> str:
+    """The drawing of `pianoroll_svg` as the content of a file: on light paper, with its colours written out, because
+    viewers of pictures know neither a page's colours nor variables.
+    """
+    drawing = pianoroll_svg(notes, piece, prompt_end, title, width, height)
+    fills = [(f"pr-p{k}", colour) for k, colour in enumerate(COLOURS)] + [("pr-given", PROMPT_COLOUR)]
+    style = "".join(f".{name}{{fill:{colour}}}" for name, colour in fills)
+    size = f'xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" color="{_INK}"'
+    opened, rest = drawing.replace("<svg ", f"<svg {size} ", 1).split(">", 1)
+    return f'{opened}><style>{style}</style><rect width="100%" height="100%" fill="{_PAPER}"/>{rest}\n'
 
 
 def _line(name: str, x1: float, x2: float, y1: float, y2: float, dashes: str = "", opacity: float = 1) -> str:

@@ -79,9 +79,12 @@ class GrammarMask:
 
     Some token is always allowed: after a prompt that itself breaks the grammar so that nothing may follow, only the
     kinds count.
+
+    Args:
+        may_end: whether the end token is allowed where the grammar has it.
     """
 
-    def __init__(self, remi: Remi, device: torch.device | str = "cpu") -> None:
+    def __init__(self, remi: Remi, device: torch.device | str = "cpu", may_end: bool = True) -> None:
         metres = {int(base): number for number, base in enumerate((remi.kind == Kind.TIME_SIGNATURE).nonzero()[0])}
         highest = int(remi.value[remi.kind == Kind.PITCH].max())
         read = [_read(part, remi, metres, highest) for part in remi.parts]
@@ -89,6 +92,7 @@ class GrammarMask:
         self.facts = facts.to(device)  # (V, fields of _Token)
         columns = dict(zip((field.name for field in fields(_Token)), facts.T, strict=True))
         follows = torch.from_numpy(remi.follows)[:, columns["first"]] & (columns["first"] != Kind.SPECIAL)
+        follows[:, remi.eos_id] &= may_end
         follows[Kind.END, remi.eos_id] = True  # after the end, nothing but the end
         ids = list(metres)
         unit = torch.from_numpy(remi.unit[ids]).long()[:, None]

@@ -24,7 +24,7 @@ from mgen.notes import Notes
 from mgen.sampling.decoding import Decoding
 from mgen.sampling.grammar import GrammarMask
 from mgen.sampling.prompts import Prompts
-from mgen.sampling.rollout import sample
+from mgen.sampling.rollout import Rollout, sample
 
 Score = Callable[[Notes], NDArray[np.floating]]
 """(B,) score of each piece, higher is better: best-of-n keeps the piece with the highest."""
@@ -99,33 +99,44 @@ class ModelSystem:
         Raises:
             MgenError: Prompt and completion exceed the context, or guidance has no style token to contrast.
         """
+        rollout = self.roll_out(prompts.ids.tolist(), length, torch.Generator(self.model.device).manual_seed(seed), greedy)
+        completions, logprobs = rollout.lists()
+        removed = (rollout.removed.sum(1) / rollout.mask.sum(1).clamp_min(1)).tolist()
+        drawn = not greedy and self.decoding.temperature > 0
+        return Completions(completions, logprobs if drawn else None, removed if self.grammar else None)
+
+    def roll_out(
+        self,
+        rows: Sequence[Sequence[int]],
+        length: int,
+        generator: torch.Generator,
+        greedy: bool = False,
+        may_end: bool = True,
+    ) -> Rollout:
+        """Samples at most `length` tokens after each row, of any lengths; `may_end` false: the grammar forbids EOS.
+
+        Raises:
+            MgenError: A row and its completion exceed the context, or guidance has no style token to contrast.
+        """
         decoding = replace(self.decoding, max_new_tokens=length)
         if greedy:
             decoding = replace(decoding, temperature=0.0)
-        ids = prompts.ids.tolist()
-        unguided = None if decoding.guidance == 1 else [without_style(row, self.remi) for row in ids]
-        generator = torch.Generator(self.model.device).manual_seed(seed)
-        pitches = torch.from_numpy(self.remi.count_in(Kind.PITCH) > 0)
+        unguided = None if decoding.guidance == 1 else [without_style(row, self.remi) for row in rows]
         try:
-            ends = self.remi.eos_id, self.remi.pad_id
-            rollout = sample(
+            return sample(
                 self.model,
-                ids,
+                rows,
                 decoding,
-                *ends,
+                self.remi.eos_id,
+                self.remi.pad_id,
                 generator,
                 unguided=unguided,
-                penalised=pitches,
+                penalised=torch.from_numpy(self.remi.count_in(Kind.PITCH) > 0),
                 dtype=self.dtype,
-                grammar=GrammarMask(self.remi, self.model.device) if self.grammar else None,
+                grammar=GrammarMask(self.remi, self.model.device, may_end) if self.grammar else None,
             )
         except ValueError as error:
             raise MgenError(str(error)) from error
-        completions, logprobs = rollout.lists()
-        removed = (rollout.removed.sum(1) / rollout.mask.sum(1).clamp_min(1)).tolist()
-        return Completions(
-            completions, None if decoding.temperature == 0 else logprobs, removed if self.grammar else None
-        )
 
 
 def sample_completions(

@@ -15,6 +15,7 @@ class BaselineOptions:
     n: int
     seed: int
     prompt: str
+    prompt_from: str
     prompt_tokens: int
     max_new_tokens: int
     include_prompt: bool

@@ -16,6 +16,7 @@ import torch
 
 from mgen.extras import is_installed
 from mgen.render.audio import synthesiser
+from mgen.render.player import players
 from mgen.speed import choose_speed, compile_problem
 
 PYTHONS = (3, 11), (3, 14)
@@ -87,6 +88,12 @@ def _sound(_: Path) -> Finding:
     return Finding("sound", found, remedy)
 
 
+def _player(_: Path) -> Finding:
+    found = ", ".join(Path(command[0]).name for command in players())
+    remedy = "" if found else "only for mgen generate --play: install paplay, aplay or ffplay; or open the .ogg files"
+    return Finding("playing", found or "no program that plays sound", remedy)
+
+
 def _chromium(_: Path) -> Finding:
     found = next(filter(None, map(shutil.which, BROWSERS)), "")
     remedy = "" if found and is_installed("playwright") else "only for tests of pages: install it, and mgen[dev]"
@@ -105,5 +112,5 @@ def _writing(folder: Path) -> Finding:
 
 
 CHECKS: tuple[Callable[[Path], Finding], ...] = (
-    *(_python, _packages, _device, _precision, _compiler, _sound, _chromium, _writing),
+    *(_python, _packages, _device, _precision, _compiler, _sound, _player, _chromium, _writing),
 )

@@ -1,58 +1,86 @@
-"""`mgen.generate`: samples MIDI files from a model or a baseline."""
+"""`mgen.generate`: samples MIDI files from a model or a baseline, each with its sound and its piano-roll."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from symusic import Score, core
-from transformers import PreTrainedModel
 
-from mgen.corpus.beats import repair_beats
-from mgen.corpus.clean import normalise
 from mgen.encoding.remi import Remi
-from mgen.errors import MgenError, RejectedFile
-from mgen.files import check_new_folder
-from mgen.formats.files import read_music
+from mgen.errors import MgenError
+from mgen.files import check_new_folder, free_folder
 from mgen.formats.mending import TEMPO_RANGE
-from mgen.models.transformer import check_fits, context_length, load_policy
+from mgen.models.transformer import context_length, load_policy
 from mgen.notes import Notes
-from mgen.options import check_required, from_keywords, option
-from mgen.runs.judges import judges_of_options, judges_of_run
+from mgen.options import from_keywords, option
+from mgen.render.audio import ogg, synthesise
+from mgen.render.pianoroll import pianoroll_file
+from mgen.runs.judges import WeightedJudges, judges_of_options, judges_of_run
 from mgen.sampling.decoding import Decoding
-from mgen.sampling.prompts import Prompts, check_style
-from mgen.sampling.systems import BestOf, Completions, ModelSystem, System
-from mgen.speed import SPEED_HELP, SPEEDS, Speed, choose_speed
+from mgen.sampling.prompts import check_style
+from mgen.sampling.sliding import Continuation, Length, extend
+from mgen.sampling.systems import ModelSystem, best_of
+from mgen.speed import SPEED_HELP, SPEEDS, choose_speed
 from mgen.workflows.baseline_options import BaselineOptions
 from mgen.workflows.generate_baseline import generate_from_baseline
 from mgen.workflows.judges import JUDGES
+from mgen.workflows.prompt_file import DEFAULT_TEMPO, START_TOKENS, MusicPrompt, read_prompt
 
-DEFAULT_TEMPO = 120.0  # quarter notes per minute, of a MIDI file that names none
 DECODING = ("temperature", "top_k", "top_p", "min_p", "guidance", "repetition_penalty", "grammar", "best_of")
 """Options of decoding, as recorded in index.json."""
-BASELINE = {"out", "n", "prompt", "prompt_tokens", "max_new_tokens", "temperature", "top_k", "include_prompt"}
-BASELINE |= {"baseline", "threshold", "tempo", "seed"}
-"""Options that sampling from a baseline has."""
+ASKED = ("max_new_tokens", "notes", "bars", "ending")
+"""Options of length, as recorded in index.json."""
+OUTPUT = {"baseline", "out", "audio", "picture", "play"}
+BASELINE = {"n", "prompt", "prompt_from", "prompt_tokens", "max_new_tokens", "temperature", "top_k", "include_prompt"}
+BASELINE |= {"threshold", "tempo", "seed"}
+"""Options that sampling from a baseline has, besides `OUTPUT`."""
+
+DEMO = Path("runs") / "demo"
+DEMO_POLICIES = tuple(DEMO / name / "model" for name in ("tuned", "base", "quick/base"))
+"""Policies of `mgen demo`, which are used without --model; the first that exists."""
+DEMO_STYLE = "jazz"
+PIECES = "pieces"  # folder without --out, and the beginning of the names of further ones
+
+NOTE_TOKENS, BAR_TOKENS = 16, 1024  # most tokens for each note or bar that is asked for
+ENDING_TIMES = 4  # a piece that is to end may become this many times as long as asked for
+MAX_SECONDS = 600.0  # of a piece that is rendered
+BAR_WIDTH, LEAST_WIDTH = 60, 960  # of piano-rolls, in their own units
 
 
 @dataclass
 class GenerateConfig:
     """Options of `mgen generate`."""
 
-    model: str = option("", "Model folder (RUN/model).")
+    model: str = option("", "Model folder (RUN/model); by default the policy of mgen demo in runs/demo.")
     baseline: str = option("", "In place of a model: run of mgen baseline piano-roll or drum-bass.")
-    out: str = option("", "Folder for the MIDI files and index.json; must be new or empty.")
+    out: str = option("", "Folder for the files and index.json, new or empty; by default pieces, pieces-2, ...")
     n: int = option(4, "Number of pieces.", least=1)
-    style: str = option("", "Style token of the prompt; none by default.")
+    style: str = option("", "Style token of the prompt; none by default, jazz for the policy of mgen demo.")
     prompt: str = option("", "MIDI file to continue.")
-    prompt_tokens: int = option(
-        64, "Tokens of the prompt's music that are used, from its beginning; steps of a piano-roll.", least=1
+    prompt_from: str = option(
+        "end",
+        "Continue from the prompt's end, or from an early place: only its first prompt_tokens are kept.",
+        words=("end", "start"),
     )
-    max_new_tokens: int = option(0, "Tokens or steps to add, at most; 0: to the end of the context.", least=0)
+    prompt_tokens: int = option(
+        0,
+        f"Tokens (of a piano-roll, steps) of the prompt that are kept; 0: all, with prompt_from start {START_TOKENS}.",
+        least=0,
+    )
+    bars: int = option(0, "Bars to add; beyond the context, the model reads the last part.", least=0)
+    notes: int = option(0, "Notes to add.", least=0)
+    max_new_tokens: int = option(
+        0, "Tokens or steps to add, at most; 0: to the end of the context, and at least half a context.", least=0
+    )
+    ending: bool = option(
+        False, f"Go on to the end of the piece, to {ENDING_TIMES} times the length; pieces without one are reported."
+    )
     temperature: float = option(1.0, "0 is greedy.", least=0)
     top_k: int = option(0, "Sample among the k most likely tokens; 0: all.", least=0)
     top_p: float = option(1.0, "Sample among the likeliest tokens of this total probability.", above=0, most=1)
@@ -81,14 +109,16 @@ class GenerateConfig:
         least=TEMPO_RANGE[0],
         most=TEMPO_RANGE[1],
     )
+    audio: bool = option(True, "Write the sound of each piece (.ogg) next to it.")
+    picture: bool = option(True, "Write the piano-roll of each piece (.svg) next to it.")
+    play: bool = option(False, "Play the pieces, where there is a sound device.")
     speed: str = option("auto", SPEED_HELP, words=SPEEDS)
     seed: int = option(0, "The same seed gives the same pieces.")
 
     def __post_init__(self) -> None:
-        check_required(self, "baseline" if self.baseline else "model", "out")
         changed = {field.name for field in fields(self) if getattr(self, field.name) not in (field.default, [])}
-        if self.baseline and changed - BASELINE:
-            raise ValueError(f"{min(changed - BASELINE)} is not for a baseline; leave it out")
+        if self.baseline and changed - BASELINE - OUTPUT:
+            raise ValueError(f"{min(changed - BASELINE - OUTPUT)} is not for a baseline; leave it out")
         if self.threshold and not self.baseline:
             raise ValueError("threshold is for a baseline; give --baseline RUN in place of a model")
         named = self.critic or self.judges or self.bands
@@ -109,6 +139,7 @@ class GenerateResult:
     folder: Path  # of the MIDI files
     notes: Notes  # the pieces as written, with their prompts by default
     facts: dict[str, Any]  # the content of index.json
+    prompt_changes: str = ""  # what of the prompt was flattened or dropped, in words
 
 
 def generate(model: Path | str, out: Path | str, **options: Any) -> GenerateResult:
@@ -128,112 +159,161 @@ def generate(model: Path | str, out: Path | str, **options: Any) -> GenerateResu
 
 def run_generate(config: GenerateConfig) -> GenerateResult:
     """As `generate`, for options that are a `GenerateConfig` already."""
-    out = check_new_folder(config.out)
-    if config.baseline:
-        return _from_baseline(config, out)
-    model, remi = load_policy(config.model)
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    prompts, tempo = make_prompts(config, remi)
-    head = prompts.ids.shape[1] - prompts.prompt_tokens
-    asked = ("prompt_tokens", prompts.prompt_tokens), ("max_new_tokens", config.max_new_tokens or 1)
-    check_fits(config.model, model.config, *asked, head)
-    length = config.max_new_tokens or context_length(model.config) - prompts.ids.shape[1]
-    speed = choose_speed(config.speed, model.device)
-    try:
-        drawn = _build_system(config, model, remi, length, speed).complete(prompts, length, config.seed)
-    except ValueError as error:
-        raise MgenError(f"mgen generate: {error}") from error
-    pairs = zip(prompts.ids.tolist(), drawn.token_ids, strict=True)
-    start = 0 if config.include_prompt else prompts.ids.shape[1]
-    notes = Notes.from_ids([[*prompt, *completion] for prompt, completion in pairs], remi, start)
-    out.mkdir(parents=True, exist_ok=True)
-    for i in range(config.n):
-        notes.to_score(i, tempo).dump_midi(out / _file(i))
-    facts = {
-        **{name: getattr(config, name) for name in ("model", "style", "prompt", "seed")},
-        "include_prompt": config.include_prompt,
-        "tempo": round(tempo, 3),
-        "speed": speed.reason,
-        "decoding": {name: getattr(config, name) for name in DECODING},
-        "pieces": [_describe(i, drawn, notes, remi) for i in range(config.n)],
-    }
-    (out / "index.json").write_text(json.dumps(facts, indent=1))
-    return GenerateResult(out, notes, facts)
+    config = replace(config, out=str(check_new_folder(config.out) if config.out else free_folder(PIECES)))
+    result = _from_baseline(config) if config.baseline else _from_model(config)
+    for i, piece in enumerate(result.facts["pieces"]):
+        piece |= _render(result, i, config)
+    (result.folder / "index.json").write_text(json.dumps(result.facts, indent=1), encoding="utf-8")
+    return result
 
 
-def _from_baseline(config: GenerateConfig, out: Path) -> GenerateResult:
-    values = {name: getattr(config, name) for name in BASELINE - {"baseline", "out"}}
+def sound_of(file: Path) -> NDArray[np.float32]:
+    """(S,) samples of a MIDI file that was written."""
+    return synthesise(Score(file), max_seconds=MAX_SECONDS)
+
+
+def _from_baseline(config: GenerateConfig) -> GenerateResult:
+    values = {name: getattr(config, name) for name in BASELINE}
+    out = Path(config.out)
     facts = generate_from_baseline(BaselineOptions(run=Path(config.baseline), out=out, **values))
     scores: list[Any] = [Score(out / piece["file"]) for piece in facts["pieces"]]
     return GenerateResult(out, Notes.from_scores(scores), facts)
 
 
-def make_prompts(config: GenerateConfig, remi: Remi) -> tuple[Prompts, float]:
-    """The one prompt, n times, and the tempo of the files.
-
-    Raises:
-        MgenError: The style does not exist or the MIDI file cannot be read.
-    """
+def _from_model(config: GenerateConfig) -> GenerateResult:
+    if not config.model:
+        config = replace(config, model=str(_demo_policy()), style=config.style or DEMO_STYLE)
+    model, remi = load_policy(config.model)
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     head = [remi.bos_id]
     if config.style:
         check_style(config.style, remi)
         head.append(remi.style_ids[config.style])
-    music, tempo = np.zeros(0, np.int64), DEFAULT_TEMPO
+    music = MusicPrompt(np.zeros(0, np.int64), DEFAULT_TEMPO, {}, {})
     if config.prompt:
-        try:
-            score, _ = repair_beats(read_music(Path(config.prompt)).score)
-            ids = remi.encode(normalise(score, "band" if remi.multi else "piano"))[0]
-            music = remi.beginning(ids, config.prompt_tokens)
-            tempo = _first_tempo(score)
-        except RejectedFile as error:
-            raise MgenError(f"--prompt {config.prompt}: {error}; give another MIDI file") from error
-    ids = np.tile(np.concatenate([head, music]).astype(np.int64), (config.n, 1))
-    prompt_type = "continuation" if config.prompt else "unconditional"
-    prompts = Prompts(prompt_type, ids, ids[:, len(head) :], len(music), np.full(config.n, config.prompt))
-    return prompts, config.tempo or tempo
-
-
-def _first_tempo(score: core.ScoreTick) -> float:
-    """The tempo that the first note is played at, in quarter notes per minute."""
-    first = min(int(track.notes.numpy()["time"].min()) for track in score.tracks if len(track.notes))
-    before = [tempo for tempo in sorted(score.tempos, key=lambda tempo: tempo.time) if tempo.time <= first]
-    return before[-1].qpm if before else DEFAULT_TEMPO
-
-
-def _build_system(config: GenerateConfig, model: PreTrainedModel, remi: Remi, length: int, speed: Speed) -> System:
-    decoding = Decoding(
-        config.temperature,
-        config.top_k,
-        config.top_p,
-        length,
-        config.guidance,
-        config.repetition_penalty,
-        config.min_p,
-    )
-    system = ModelSystem(model, remi, decoding, speed.dtype, config.grammar)
-    if config.best_of == 1:
-        return system
-    if config.judges_of:
-        judges = judges_of_run(config.judges_of, JUDGES, remi)
-    else:
-        judges = judges_of_options(config.judges, JUDGES, remi, config.critic, config.bands)
-    return BestOf(system, remi, config.best_of, judges)
-
-
-def _file(piece: int) -> str:
-    return f"{piece:04d}.mid"
-
-
-def _describe(piece: int, drawn: Completions, notes: Notes, remi: Remi) -> dict[str, Any]:
-    """A piece's entry in index.json."""
-    completion = drawn.token_ids[piece]
-    return {
-        "file": _file(piece),
-        "notes": int(notes.counts[piece]),
-        "bars": int(np.diff(notes.bar_starts)[piece]),
-        "tokens": len(completion),
-        "ended": completion[-1] == remi.eos_id,
-        "broken_tokens": int(notes.n_broken[piece]),
-        "removed_by_grammar": None if drawn.removed is None else drawn.removed[piece],
-        "nats_per_token": None if drawn.logprobs is None else -float(np.mean(drawn.logprobs[piece])),
+        music = read_prompt(config.prompt, remi, config.prompt_from, config.prompt_tokens)
+    speed = choose_speed(config.speed, model.device)
+    try:
+        decoding = {field.name: getattr(config, field.name) for field in fields(Decoding) if field.name in DECODING}
+        system = ModelSystem(model, remi, Decoding(**decoding), speed.dtype, config.grammar)
+        pieces = _continue(config, system, [*head, *music.ids.tolist()], len(head))
+    except ValueError as error:
+        raise MgenError(f"mgen generate: {error}") from error
+    out, tempo, given = Path(config.out), config.tempo or music.tempo, len(head) + len(music.ids)
+    rows = [[*piece.prompt, *piece.completion] for piece in pieces]
+    notes = Notes.from_ids(rows, remi, 0 if config.include_prompt else given)
+    out.mkdir(parents=True, exist_ok=True)
+    entries = []
+    for i, piece in enumerate(pieces):
+        entries.append(_describe(i, piece, notes, config, remi))
+        _write(out / entries[i]["file"], notes, i, tempo, music.names, entries[i]["prompt_end"])
+    facts = {
+        **{name: getattr(config, name) for name in ("model", "style", "prompt", "prompt_from", "seed")},
+        "prompt_tokens": len(music.ids),
+        "prompt_changes": music.changes,
+        "include_prompt": config.include_prompt,
+        "tempo": round(tempo, 3),
+        "speed": speed.reason,
+        "asked": {name: getattr(config, name) for name in ASKED},
+        "decoding": {name: getattr(config, name) for name in DECODING},
+        "pieces": entries,
     }
+    return GenerateResult(out, notes, facts, music.line)
+
+
+def _demo_policy() -> Path:
+    found = next((folder for folder in DEMO_POLICIES if (folder / "config.json").is_file()), None)
+    if found is None:
+        raise MgenError(
+            f"expected --model RUN/model, got none, and {DEMO} has no policy; run mgen demo --quick, which makes a small "
+            "one in about a minute"
+        )
+    return found
+
+
+def _continue(config: GenerateConfig, system: ModelSystem, prompt: list[int], head: int) -> list[Continuation]:
+    """The pieces; with best_of the judges' best of that many for each."""
+    judges = _judges(config, system.remi) if config.best_of > 1 else None
+    pieces = [Continuation(prompt) for _ in range(config.n * config.best_of)]
+    generator = torch.Generator(system.model.device).manual_seed(config.seed)
+    for length, may_end in _stages(config, context_length(system.model.config), len(prompt), len(prompt) > head):
+        extend(system, pieces, length, generator, head, may_end)
+    if config.ending:
+        asked = [len(piece.completion) for piece in pieces]
+        extend(system, pieces, Length(ENDING_TIMES * max(asked)), generator, head)
+        for piece, tokens in zip(pieces, asked, strict=True):
+            if piece.completion[-1] != system.remi.eos_id:
+                piece.cut(tokens)
+    if judges is None:
+        return pieces
+    completions = [piece.completion for piece in pieces]
+    score = judges(Notes.from_completions([prompt] * len(pieces), completions, system.remi))
+    best = best_of(np.asarray(score, np.float64).reshape(config.n, -1)) + config.best_of * np.arange(config.n)
+    return [pieces[i] for i in best]
+
+
+def _stages(config: GenerateConfig, context: int, prompt: int, has_music: bool) -> list[tuple[Length, bool]]:
+    """Lengths in turn, and whether the piece may end before.
+
+    A number of bars or notes is kept to, and a prompt, though it may be a whole piece, is continued by a bar at least.
+    """
+    if config.bars or config.notes:
+        most = max(BAR_TOKENS * config.bars, NOTE_TOKENS * config.notes)
+        return [(Length(config.max_new_tokens or most, config.notes, config.bars), False)]
+    tokens = config.max_new_tokens or max(context - prompt, context // 2)
+    return [(Length(tokens, bars=1), False)] * has_music + [(Length(tokens), True)]
+
+
+def _judges(config: GenerateConfig, remi: Remi) -> WeightedJudges:
+    if config.judges_of:
+        return judges_of_run(config.judges_of, JUDGES, remi)
+    return judges_of_options(config.judges, JUDGES, remi, config.critic, config.bands)
+
+
+def _write(file: Path, notes: Notes, piece: int, tempo: float, names: dict[int, str], prompt_end: int | None) -> None:
+    """Writes a piece as MIDI, with the names of the prompt's tracks and a marker where the prompt ends."""
+    score = notes.to_score(piece, tempo)
+    for track in score.tracks:
+        track.name = names.get(-1 if track.is_drum else track.program, track.name)
+    if prompt_end is not None:
+        score.markers.append(core.TextMetaTick(prompt_end, "prompt ends"))
+    score.dump_midi(file)
+
+
+def _describe(i: int, piece: Continuation, notes: Notes, config: GenerateConfig, remi: Remi) -> dict[str, Any]:
+    """A piece's entry in index.json."""
+    ended = piece.completion[-1] == remi.eos_id
+    drawn = config.best_of == 1 and config.temperature > 0
+    return {
+        "file": f"{i:04d}.mid",
+        "notes": int(notes.counts[i]),
+        "bars": int(np.diff(notes.bar_starts)[i]),
+        "tokens": len(piece.completion),
+        "new_notes": int(remi.notes_in[piece.completion].sum()),
+        "new_bars": int(remi.opens_bar[piece.completion].sum()),
+        "ended": ended,
+        "prompt_end": _prompt_end(notes.pieces([i]), len(piece.prompt)) if config.prompt and config.include_prompt else None,
+        "broken_tokens": int(notes.n_broken[i]),
+        "removed_by_grammar": float(np.mean(piece.removed)) if config.grammar else None,
+        "nats_per_token": -float(np.mean(piece.logprobs)) if drawn else None,
+    }
+
+
+def _prompt_end(one: Notes, given: int) -> int:
+    """Grid step of the first new note; without one, of the end of the prompt's notes."""
+    new = one.token >= given
+    return int(one.onset[new].min() if new.any() else (one.onset + one.duration).max(initial=0))
+
+
+def _render(result: GenerateResult, i: int, config: GenerateConfig) -> dict[str, str | None]:
+    """Writes sound and piano-roll of a piece next to it; returns their names for index.json."""
+    piece = result.facts["pieces"][i]
+    file = result.folder / piece["file"]
+    names = {"audio": file.with_suffix(".ogg"), "picture": file.with_suffix(".svg")}
+    if config.audio:
+        names["audio"].write_bytes(ogg(sound_of(file)))
+    if config.picture:
+        width = max(LEAST_WIDTH, BAR_WIDTH * int(np.diff(result.notes.bar_starts)[i]))
+        drawing = pianoroll_file(result.notes, i, piece.get("prompt_end"), file.stem, width)
+        names["picture"].write_text(drawing, encoding="utf-8")
+    return {name: path.name if getattr(config, name) else None for name, path in names.items()}

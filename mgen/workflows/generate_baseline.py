@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +19,7 @@ KINDS: dict[str, Callable[[BaselineOptions], dict[str, Any]]] = {
 
 
 def generate_from_baseline(options: BaselineOptions) -> dict[str, Any]:
-    """Samples from a run by its kind, and writes index.json, whose content is returned.
+    """Samples from a run by its kind; returns the content of index.json.
 
     Raises:
         MgenError: The folder is no finished run, or of a kind that does not generate.
@@ -28,6 +27,4 @@ def generate_from_baseline(options: BaselineOptions) -> dict[str, Any]:
     command = read_facts(options.run)["command"]
     if command not in KINDS:
         raise MgenError(f"--baseline {options.run}: a run of {command} does not generate; expected {', '.join(KINDS)}")
-    facts = KINDS[command](options)
-    (options.out / "index.json").write_text(json.dumps(facts, indent=1))
-    return facts
+    return KINDS[command](options)

@@ -13,6 +13,7 @@ from mgen.models.pretrained import load_model
 from mgen.runs.folder import MODEL, REMEDY
 from mgen.sampling.piano_roll import RollDecoding, continue_rolls
 from mgen.workflows.baseline_options import BaselineOptions
+from mgen.workflows.prompt_file import START_TOKENS
 
 
 def generate_piano_rolls(options: BaselineOptions) -> dict[str, Any]:
@@ -36,7 +37,10 @@ def generate_piano_rolls(options: BaselineOptions) -> dict[str, Any]:
             roll, tempo = read_midi(options.prompt, rate)
         except RejectedFile as error:
             raise MgenError(f"--prompt {options.prompt}: {error}; give another MIDI file") from error
-        prompt = torch.from_numpy(roll[: options.prompt_tokens])
+        kept = slice(options.prompt_tokens or START_TOKENS)
+        if options.prompt_from == "end":
+            kept = slice(-options.prompt_tokens or None, None)
+        prompt = torch.from_numpy(roll[kept])
     tempo = options.tempo or tempo
     decoding = RollDecoding(options.threshold, options.temperature, options.top_k)
     prompts = prompt.expand(options.n, *prompt.shape)
@@ -53,7 +57,7 @@ def generate_piano_rolls(options: BaselineOptions) -> dict[str, Any]:
         )
     return {
         "baseline": str(options.run),
-        **{name: getattr(options, name) for name in ("prompt", "seed", "include_prompt")},
+        **{name: getattr(options, name) for name in ("prompt", "prompt_from", "seed", "include_prompt")},
         "tempo": round(tempo, 3),
         "steps_per_beat": None if rate.per_second else rate.per_beat,
         "steps_per_second": rate.per_second or None,
