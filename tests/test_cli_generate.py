@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
 
 import mido
 import numpy as np
 import pytest
+import soundfile
 import torch
 import yaml
 from critics_music import MEDIANS
@@ -58,8 +63,11 @@ def excerpts(small_corpus, remi):
     return Notes.from_ids(list(sample_windows(table, remi, 40, 100, np.random.default_rng(0))[0]), remi)
 
 
+SILENT = ["--audio", "false", "--picture", "false"]
+
+
 def words(base, out, *more):
-    return ["--model", str(base), "--out", str(out), "--max_new_tokens", "40", "--n", "3", *more]
+    return ["--model", str(base), "--out", str(out), "--max_new_tokens", "40", "--n", "3", *SILENT, *more]
 
 
 def index(out):
@@ -88,7 +96,7 @@ def test_every_option_changes_the_music(base, tmp_path):
 
 
 def test_the_call_gives_the_pieces_and_prints_nothing(base, tmp_path, capsys):
-    result = mgen.generate(base, tmp_path / "out", n=2, max_new_tokens=20, style="jazz")
+    result = mgen.generate(base, tmp_path / "out", n=2, max_new_tokens=20, style="jazz", audio=False)
     assert result.notes.n_pieces == 2 and result.facts == index(tmp_path / "out")
     assert capsys.readouterr().out == ""
 
@@ -128,7 +136,8 @@ def music_of(path):
 )
 def test_the_tempo_and_the_metre_of_the_prompt_are_kept(base, theme, tmp_path, more, tempo):
     out = tmp_path / "out"
-    assert generate.main(words(base, out, "--prompt", str(theme), "--seed", "3", *more)) == 0
+    begin = ["--prompt", str(theme), "--prompt_from", "start"]
+    assert generate.main(words(base, out, *begin, "--seed", "3", *more)) == 0
     first = [(float(i), 60 + 7 * i % 12) for i in range(10)]  # 64 tokens hold these notes, and the begin of the next
     whole = "false" not in more
     for entry in index(out)["pieces"]:
@@ -143,17 +152,89 @@ def test_without_a_prompt_the_tempo_is_120(base, tmp_path):
     assert music_of(tmp_path / "out" / "0000.mid")[0]["tempo"] == 120.0
 
 
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        (["--max_new_tokens", "250"], r"max_new_tokens \(250\) does not fit: .* 256 tokens,.*; give at most 190"),
-        (["--prompt_tokens", "500"], r"prompt_tokens \(\d{3}\) does not fit: .* 256 tokens,.*; give at most 253"),
-    ],
-)
-def test_a_prompt_that_does_not_fit_is_one_line(base, small_corpus, tmp_path, more, message):
-    prompt = max((small_corpus.parent / "music").rglob("*.mid"), key=lambda file: file.stat().st_size)
-    options = ["--model", str(base), "--out", str(tmp_path / "out"), "--style", "jazz", "--prompt", str(prompt)]
-    assert_refused(generate.main, [*options, *more], message, tmp_path)
+def markers(path):
+    """(quarter, text) of the markers of a file, and the names of its tracks with notes, as mido reads them."""
+    file, found, names = mido.MidiFile(path, charset="utf-8"), [], []
+    for track in file.tracks:
+        tick = 0
+        for message in track:
+            tick += message.time
+            if message.type == "marker":
+                found.append((tick / file.ticks_per_beat, message.text))
+        names += [track.name] if any(message.type == "note_on" for message in track) else []
+    return found, names
+
+
+def test_a_prompt_is_continued_from_its_end(base, theme, tmp_path, capsys):
+    """All 36 quarters of it, in the file; its notes do not fit the context, so the policy reads its last bars."""
+    out = tmp_path / "Stück 音 2"
+    more = ["--prompt", str(theme), "--bars", "6", "--max_new_tokens", "1000"]
+    assert generate.main(words(base, out, *more)) == 0
+    assert f"{theme}: 3 tempos; the first one holds throughout" in capsys.readouterr().out
+    facts = index(out)
+    assert facts["prompt_changes"] == {"tempos": 3} and facts["asked"]["bars"] == 6 and facts["prompt_tokens"] > 130
+    for entry in facts["pieces"]:
+        found, notes = music_of(out / entry["file"])
+        assert notes[:36] == [(float(i), 60 + 7 * i % 12) for i in range(36)]
+        assert found == {"tempo": 90.0, "metre": "3/4"}
+        assert (entry["new_bars"], entry["bars"], entry["broken_tokens"]) == (6, 18, 0)
+        ((quarter, text),) = markers(out / entry["file"])[0]
+        assert text == "prompt ends" and quarter == entry["prompt_end"] / 24 >= 35
+        assert entry["notes"] == len(notes) == 36 + entry["new_notes"]
+        assert entry["new_notes"] == 0 or min(at for at, _ in notes[36:]) == quarter
+
+
+def test_the_names_of_the_prompts_tracks_are_kept(base, tmp_path):
+    score = core.ScoreTick(480)
+    for name, program in (("Gitarre 音", 24), ("Bass", 33)):
+        track = core.TrackTick(name, program, False)
+        track.notes.append(core.NoteTick(0, 480, 40 + program, 80))
+        score.tracks.append(track)
+    score.dump_midi(tmp_path / "two.mid")
+    assert generate.main(words(base, tmp_path / "out", "--prompt", str(tmp_path / "two.mid"))) == 0
+    assert markers(tmp_path / "out" / "0000.mid")[1] == ["Gitarre 音 + Bass"]
+    assert index(tmp_path / "out")["prompt_changes"]["instruments"] == 2
+
+
+def test_an_ending_where_there_is_one(base, tmp_path, capsys):
+    """The untrained policy ends now and then; what does not keeps the length that was asked for."""
+    out = tmp_path / "out"
+    more = ["--n", "6", "--notes", "12", "--ending", "true", "--style", "jazz"]
+    assert generate.main([*words(base, out, *more), "--max_new_tokens", "400"]) == 0
+    pieces, lines = index(out)["pieces"], capsys.readouterr().out
+    ended = [piece["ended"] for piece in pieces]
+    assert any(ended) and all(piece["notes"] >= 12 for piece in pieces)
+    assert all(piece["notes"] == 12 for piece in pieces if not piece["ended"])
+    assert ("found no ending" in lines) == (not all(ended))
+
+
+def test_sound_and_picture_lie_next_to_each_file(base, theme, tmp_path, capsys, monkeypatch):
+    """And are played, or a line says why not."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    out = tmp_path / "out"
+    more = ["--prompt", str(theme), "--prompt_tokens", "60", "--audio", "true", "--picture", "true", "--play", "true"]
+    assert generate.main(words(base, out, *more)) == 0
+    assert re.search(r"^not played: no .*; open .*0000.ogg$", capsys.readouterr().err, re.MULTILINE)
+    for piece in index(out)["pieces"]:
+        sound, rate = soundfile.read(out / piece["audio"])
+        assert len(sound) / rate > 8 and np.sqrt(np.mean(sound**2)) > 0.01  # twelve quarters at 90 at least
+        drawing = ElementTree.parse(out / piece["picture"]).getroot()
+        kinds = [part.get("class") or "" for part in drawing.iter("{http://www.w3.org/2000/svg}rect")]
+        assert sum("pr-note" in kind for kind in kinds) == piece["notes"]
+        given = sum(quarter * 24 < piece["prompt_end"] for quarter, _ in music_of(out / piece["file"])[1])
+        assert sum("pr-given" in kind for kind in kinds) == given >= 10
+
+
+def test_without_a_model_that_of_the_demo_is_taken(base, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MgenError, match=r"expected --model RUN/model, got none, .*; run mgen demo --quick") as caught:
+        generate.main(["--n", "1"])
+    assert "\n" not in str(caught.value) and not any(tmp_path.iterdir())
+    shutil.copytree(base, tmp_path / "runs" / "demo" / "quick" / "base" / "model")
+    for folder in ("pieces", "pieces-2"):
+        assert generate.main(["--n", "1", "--max_new_tokens", "9", *SILENT]) == 0
+        assert index(tmp_path / folder)["model"] == str(Path("runs/demo/quick/base/model"))
+        assert index(tmp_path / folder)["style"] == "jazz"
 
 
 @pytest.mark.parametrize(

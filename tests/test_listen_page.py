@@ -10,10 +10,9 @@ import pytest
 from listen_server import FakeSound, FakeSounds, running
 from listen_voter import study
 
-from mgen.render.audio import wav
 from mgen.listen.server import ListeningServer
 from mgen.listen.vote_store import VoteStore
-from mgen.render.audio import SAMPLE_RATE
+from mgen.render.audio import SAMPLE_RATE, wav
 
 pytestmark = pytest.mark.slow
 

@@ -30,10 +30,17 @@ def test_what_is_missing_has_a_remedy(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(doctor, "compile_problem", lambda _: "torch.compile fails: no g++")
     monkeypatch.setattr(doctor, "synthesiser", lambda: "pretty_midi")
     monkeypatch.setattr(doctor, "is_installed", lambda _: False)
+    monkeypatch.setattr(doctor, "players", list)
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=1e9))
     assert run(command.main, []) == 1
     out = capsys.readouterr().out
-    for line in ("- compiler   torch.compile fails: no g++", "  writing: free 2 GB", "mgen[audio]", "mgen[dev]"):
+    for line in (
+        "- compiler   torch.compile fails: no g++",
+        "  writing: free 2 GB",
+        "mgen[audio]",
+        "mgen[dev]",
+        "aplay",
+    ):
         assert line in out
 
 

@@ -19,7 +19,7 @@ from mgen.options import option
 from mgen.workflows.generate import DEMO, DEMO_STYLE, GenerateConfig, run_generate
 
 WORKS, QUICK_WORKS = 80, 24
-QUICK_STEPS = 150
+QUICK_STEPS = 120
 QUICK = "quick"  # folder of all that --quick writes, inside that of the demo
 QUICK_PIECES, QUICK_BARS = 3, 12
 
@@ -40,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = Path(config.out) / QUICK if config.quick else Path(config.out)
     metadata = out / "music" / "metadata.csv"
     if not metadata.is_file():
-        metadata = write_demo_corpus(out / "music", config.works or (QUICK_WORKS if config.quick else WORKS), config.seed)
+        metadata = write_demo_corpus(
+            out / "music", config.works or (QUICK_WORKS if config.quick else WORKS), config.seed
+        )
     if config.quick:
         return run_quick(metadata, out)
     return run_pipeline("demo", ["--metadata", str(metadata)], out, target=DEMO_STYLE)
@@ -59,5 +61,7 @@ def run_quick(metadata: Path, out: Path) -> int:
     )
     print("\n".join(summary(run_generate(options))))
     again = "mgen generate" if out.parent == DEMO else f"mgen generate --model {base}/model --style {DEMO_STYLE}"
-    print(f"{folder}: {QUICK_PIECES} pieces to listen to; next: {again} --play, or mgen demo for the whole loop with RL")
+    print(
+        f"{folder}: {QUICK_PIECES} pieces to listen to; next: {again} --play, or mgen demo for the whole loop with RL"
+    )
     return 0

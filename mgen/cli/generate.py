@@ -46,7 +46,9 @@ def summary(result: GenerateResult) -> list[str]:
         lines.append(f"{result.folder / piece['file']}: {form.format(**piece, end=end)}")
     open_ended = sum(not piece.get("ended", True) for piece in pieces)
     if facts.get("asked", {}).get("ending") and open_ended:
-        lines.append(f"{open_ended} of {len(pieces)} found no ending and stop at the length asked for; try another --seed")
+        lines.append(
+            f"{open_ended} of {len(pieces)} found no ending and stop at the length asked for; try another --seed"
+        )
     if beside := _beside(pieces[0]):
         lines.append(f"next to each file: {beside}")
     return lines

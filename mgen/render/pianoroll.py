@@ -205,7 +205,9 @@ def pianoroll_file(
     drawing = pianoroll_svg(notes, piece, prompt_end, title, width, height)
     fills = [(f"pr-p{k}", colour) for k, colour in enumerate(COLOURS)] + [("pr-given", PROMPT_COLOUR)]
     style = "".join(f".{name}{{fill:{colour}}}" for name, colour in fills)
-    size = f'xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" color="{_INK}"'
+    size = (
+        f'xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" color="{_INK}"'
+    )
     opened, rest = drawing.replace("<svg ", f"<svg {size} ", 1).split(">", 1)
     return f'{opened}><style>{style}</style><rect width="100%" height="100%" fill="{_PAPER}"/>{rest}\n'
 

@@ -99,7 +99,9 @@ class ModelSystem:
         Raises:
             MgenError: Prompt and completion exceed the context, or guidance has no style token to contrast.
         """
-        rollout = self.roll_out(prompts.ids.tolist(), length, torch.Generator(self.model.device).manual_seed(seed), greedy)
+        rollout = self.roll_out(
+            prompts.ids.tolist(), length, torch.Generator(self.model.device).manual_seed(seed), greedy
+        )
         completions, logprobs = rollout.lists()
         removed = (rollout.removed.sum(1) / rollout.mask.sum(1).clamp_min(1)).tolist()
         drawn = not greedy and self.decoding.temperature > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ DEMO_STYLE = "jazz"
 PIECES = "pieces"  # folder without --out, and the beginning of the names of further ones
 
 NOTE_TOKENS, BAR_TOKENS = 16, 1024  # most tokens for each note or bar that is asked for
-ENDING_TIMES = 4  # a piece that is to end may become this many times as long as asked for
+ENDING_TIMES, ENDING_TRIES = 2, 8  # longest piece that is to end, over what is asked for; tries to get there
 MAX_SECONDS = 600.0  # of a piece that is rendered
 BAR_WIDTH, LEAST_WIDTH = 60, 960  # of piano-rolls, in their own units
 
@@ -79,7 +80,8 @@ class GenerateConfig:
         0, "Tokens or steps to add, at most; 0: to the end of the context, and at least half a context.", least=0
     )
     ending: bool = option(
-        False, f"Go on to the end of the piece, to {ENDING_TIMES} times the length; pieces without one are reported."
+        False,
+        f"Go on to the end of the piece: the first of {ENDING_TRIES} tries, within {ENDING_TIMES} times the length.",
     )
     temperature: float = option(1.0, "0 is greedy.", least=0)
     top_k: int = option(0, "Sample among the k most likely tokens; 0: all.", least=0)
@@ -225,8 +227,8 @@ def _demo_policy() -> Path:
     found = next((folder for folder in DEMO_POLICIES if (folder / "config.json").is_file()), None)
     if found is None:
         raise MgenError(
-            f"expected --model RUN/model, got none, and {DEMO} has no policy; run mgen demo --quick, which makes a small "
-            "one in about a minute"
+            f"expected --model RUN/model, got none, and {DEMO} has no policy; run mgen demo --quick, which makes a "
+            "small one in about a minute"
         )
     return found
 
@@ -239,17 +241,24 @@ def _continue(config: GenerateConfig, system: ModelSystem, prompt: list[int], he
     for length, may_end in _stages(config, context_length(system.model.config), len(prompt), len(prompt) > head):
         extend(system, pieces, length, generator, head, may_end)
     if config.ending:
-        asked = [len(piece.completion) for piece in pieces]
-        extend(system, pieces, Length(ENDING_TIMES * max(asked)), generator, head)
-        for piece, tokens in zip(pieces, asked, strict=True):
-            if piece.completion[-1] != system.remi.eos_id:
-                piece.cut(tokens)
+        pieces = [_with_ending(piece, system, generator, head) for piece in pieces]
     if judges is None:
         return pieces
     completions = [piece.completion for piece in pieces]
     score = judges(Notes.from_completions([prompt] * len(pieces), completions, system.remi))
     best = best_of(np.asarray(score, np.float64).reshape(config.n, -1)) + config.best_of * np.arange(config.n)
     return [pieces[i] for i in best]
+
+
+def _with_ending(piece: Continuation, system: ModelSystem, generator: torch.Generator, head: int) -> Continuation:
+    """The piece up to its end token, in as few further tokens as some tries need; as it is if none gets there."""
+    eos = system.remi.eos_id
+    if piece.completion[-1] == eos:
+        return piece
+    most = max(ENDING_TIMES * len(piece.completion), context_length(system.model.config) // 2)
+    tries = [deepcopy(piece) for _ in range(ENDING_TRIES)]
+    extend(system, tries, Length(most), generator, head)
+    return min((one for one in tries if one.completion[-1] == eos), key=lambda one: len(one.completion), default=piece)
 
 
 def _stages(config: GenerateConfig, context: int, prompt: int, has_music: bool) -> list[tuple[Length, bool]]:
@@ -284,6 +293,7 @@ def _describe(i: int, piece: Continuation, notes: Notes, config: GenerateConfig,
     """A piece's entry in index.json."""
     ended = piece.completion[-1] == remi.eos_id
     drawn = config.best_of == 1 and config.temperature > 0
+    prompted = bool(config.prompt) and config.include_prompt
     return {
         "file": f"{i:04d}.mid",
         "notes": int(notes.counts[i]),
@@ -292,7 +302,7 @@ def _describe(i: int, piece: Continuation, notes: Notes, config: GenerateConfig,
         "new_notes": int(remi.notes_in[piece.completion].sum()),
         "new_bars": int(remi.opens_bar[piece.completion].sum()),
         "ended": ended,
-        "prompt_end": _prompt_end(notes.pieces([i]), len(piece.prompt)) if config.prompt and config.include_prompt else None,
+        "prompt_end": _prompt_end(notes.pieces([i]), len(piece.prompt)) if prompted else None,
         "broken_tokens": int(notes.n_broken[i]),
         "removed_by_grammar": float(np.mean(piece.removed)) if config.grammar else None,
         "nats_per_token": -float(np.mean(piece.logprobs)) if drawn else None,
