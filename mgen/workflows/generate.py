@@ -171,7 +171,8 @@ def run_generate(config: GenerateConfig) -> GenerateResult:
 
 def sound_of(file: Path) -> NDArray[np.float32]:
     """(S,) samples of a MIDI file that was written."""
-    return synthesise(Score(file), max_seconds=MAX_SECONDS)
+    score: Any = Score(file)
+    return synthesise(score, max_seconds=MAX_SECONDS)
 
 
 def _from_baseline(config: GenerateConfig) -> GenerateResult:
