@@ -22,6 +22,7 @@ from mgen.files import write_atomically
 from mgen.music import metrics
 from mgen.notes import Notes
 from mgen.stored import explain_damage, finite, read_json
+from rewards.accompaniment import ACCOMPANIMENT_RULES, drums_alone
 from rewards.batch import batch_features
 from rewards.form import Ending, Length, Structure
 from rewards.harmony import BarLines, ChordTones, PitchEntropy, ScaleFit, VoiceLeading
@@ -82,6 +83,9 @@ MEASURES: dict[str, Measure] = {
 }
 """Name -> quantity of its band: all rules of `BAND_RULES`, and the number of notes for the grammar gate."""
 
+ACCOMPANIMENT_MEASURES = {name: _measure(factory) for name, factory in ACCOMPANIMENT_RULES.items()}
+"""As `MEASURES`, of music whose prompts are drums alone."""
+
 
 class Bands(dict[str, Band]):
     """Bands by name, and a description of the corpus that they were measured on.
@@ -135,7 +139,8 @@ def fit_bands(notes: Notes, on_grid: Mask | None = None) -> Bands:
             "tokens": float(np.median(notes.n_tokens[some])),
         }
     )
-    for name, measure in MEASURES.items():
+    measures = MEASURES | (ACCOMPANIMENT_MEASURES if drums_alone(notes).any() else {})
+    for name, measure in measures.items():
         values = measure.of(notes)
         known = some & np.isfinite(values)
         if measure.beat_bound and on_grid is not None:

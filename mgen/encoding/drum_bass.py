@@ -45,6 +45,7 @@ INSTRUMENTS = {
 
 N_DRUMS = len(INSTRUMENTS)
 KICK = 0
+KICK_PITCHES = INSTRUMENTS["kick"]
 _WRITTEN = np.array([pitches[0] for pitches in INSTRUMENTS.values()])
 _INSTRUMENT = np.full(128, N_DRUMS - 1)
 for _number, _pitches in enumerate(INSTRUMENTS.values()):
@@ -79,12 +80,13 @@ def is_bass(notes: Notes) -> Mask:
     return (notes.program >= BASS_PROGRAMS.start) & (notes.program < BASS_PROGRAMS.stop)
 
 
-def place_windows(bars: Bars, steps: int, whole: bool = True) -> tuple[Longs, Counter[str]]:
-    """Divides each run of 4/4 bars of one piece into windows, from its first bar.
+def place_windows(bars: Bars, steps: int, whole: bool = True, first_bar: int = 0) -> tuple[Longs, Counter[str]]:
+    """Divides each run of 4/4 bars of one piece into windows.
 
     Args:
         steps: T, a multiple of 16.
         whole: leave out what is left at the end of a run; False: a window may reach over the end.
+        first_bar: bar of a run that its first window begins with.
 
     Returns:
         (W,) their starts in grid steps; and the windows left out: `other metre`, and `end of a section`.
@@ -93,11 +95,12 @@ def place_windows(bars: Bars, steps: int, whole: bool = True) -> tuple[Longs, Co
     common = (bars.beats == 4) & (bars.unit == 4)
     edges = np.flatnonzero(np.diff(common)) + 1
     begin, end = np.append(0, edges), np.append(edges, len(common))
+    begin = np.minimum(begin + first_bar, end)
     number = (end - begin) // size if whole else -(-(end - begin) // size)
     left_out: Counter[str] = Counter()
     if not len(common):
         return np.zeros(0, np.int64), left_out
-    inside = common[begin]
+    inside = common[end - 1]
     left_out["other metre"] = int((-(-(end - begin) // size))[~inside].sum())
     left_out["end of a section"] = int(((end - begin)[inside] % size > 0).sum()) if whole else 0
     rank, run = ranges(np.zeros(inside.sum(), np.int64), number[inside])
@@ -144,7 +147,12 @@ def bass_lines(notes: Notes, start: Longs, steps: int) -> tuple[Bass, Longs]:
 
 
 def cut_windows(
-    notes: Notes, steps: int = 64, least_hits: int = 8, least_notes: int = 4, tempo_changes: ArrayLike = ()
+    notes: Notes,
+    steps: int = 64,
+    least_hits: int = 8,
+    least_notes: int = 4,
+    tempo_changes: ArrayLike = (),
+    first_bar: int = 0,
 ) -> Windows:
     """Windows of one piece in which drums and a bass play.
 
@@ -152,12 +160,13 @@ def cut_windows(
         steps: T, 16th notes of a window; a multiple of 16.
         least_hits, least_notes: struck cells of drums, and starts of bass notes; windows with fewer are left out.
         tempo_changes: (K,) grid steps at which the tempo changes; windows with one inside are left out.
+        first_bar: see `place_windows`.
 
     Returns:
         The windows, and those left out: `other metre`, `end of a section`, `tempo change`, `few drums`, `few bass
         notes`, in this order.
     """
-    start, left_out = place_windows(notes.bars, steps)
+    start, left_out = place_windows(notes.bars, steps, first_bar=first_bar)
     changes = np.asarray(tempo_changes, np.int64).reshape(-1)
     steady = np.searchsorted(np.sort(changes), start, "right") == np.searchsorted(
         np.sort(changes), start + steps * STEP, "left"

@@ -134,7 +134,7 @@ class Guard:
         return lambda notes: float(trees.predict(features(notes, FORMAT_FREE)).mean())
 
     def _sampled(self, policy: PreTrainedModel, prompts: Prompts, temperature: float, most: int | None = None) -> Notes:
-        ids = prompts.ids.tolist()[:most]
+        ids = prompts.lists(self.remi)[:most]
         generator = torch.Generator(policy.device).manual_seed(0)
         decoding = Decoding(temperature, max_new_tokens=self.completion_tokens)
         ends = self.remi.eos_id, self.remi.pad_id

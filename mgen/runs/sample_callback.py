@@ -160,6 +160,6 @@ def fixed_prompts(
             prompts = draw_prompts(corpus, "valid", prompt_type, n, prompt_tokens, 0, style, rng)
         except MgenError:  # no such music, or none that long: training does not need it
             continue
-        drawn.append((f"{prompt_type}_{style}", prompts.ids.tolist()))
+        drawn.append((f"{prompt_type}_{style}", prompts.lists(corpus.remi)))
     turns = [(name, ids[i]) for i in range(n) for name, ids in drawn][:n]
     return {f"{i}_{name}": ids for i, (name, ids) in enumerate(turns)}

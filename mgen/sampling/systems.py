@@ -102,7 +102,7 @@ class ModelSystem:
         decoding = replace(self.decoding, max_new_tokens=length)
         if greedy:
             decoding = replace(decoding, temperature=0.0)
-        ids = prompts.ids.tolist()
+        ids = prompts.lists(self.remi)
         unguided = None if decoding.guidance == 1 else [without_style(row, self.remi) for row in ids]
         generator = torch.Generator(self.model.device).manual_seed(seed)
         pitches = torch.from_numpy(self.remi.count_in(Kind.PITCH) > 0)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mgen.arrays import Longs
-from mgen.corpus.pairs import CONDITIONS, Pairs, PairSet
+from mgen.corpus.pairs import Pairs, PairSet, keys_of
 from mgen.encoding.drum_bass import HOLD, KICK, LOWEST, PITCHES, REST, Bass, canonical
 from mgen.models.baselines.drum_bass import DrumBassModel
 from mgen.music.keys import tonic_of
@@ -20,11 +20,6 @@ from mgen.stats.intervals import Interval, bootstrap
 Scores = dict[str, dict[str, Interval]]  # system -> metric
 
 REAL, ANOTHER, ROOTS, MAJORITY = "real bass", "bass of another drum part", "root on every kick", "majority pattern"
-
-
-def keys_of(pairs: Pairs) -> Longs:
-    """(N,) key of each window's piece."""
-    return pairs.conditions[:, CONDITIONS.index("key")].astype(np.int64)
 
 
 def roots_on_kicks(drums: np.ndarray[Any, np.dtype[np.bool_]], key: Longs) -> Bass:
