@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -198,7 +198,11 @@ def bass_roll(bass: NDArray[np.integer]) -> NDArray[np.bool_]:
 
 
 def to_notes(
-    drums: Drums | None, bass: NDArray[np.integer] | None, start: ArrayLike = 0, program: int = DEFAULT_PROGRAM
+    drums: Drums | None,
+    bass: NDArray[np.integer] | None,
+    start: ArrayLike = 0,
+    program: int = DEFAULT_PROGRAM,
+    bass_after: int = 0,
 ) -> Notes:
     """Writes windows as one piece in 4/4.
 
@@ -207,6 +211,7 @@ def to_notes(
         bass: (W, T) classes; None for none. Holds that follow no note are rests.
         start: (W,) grid steps, or that of the first window, which the others follow.
         program: of the bass.
+        bass_after: grid steps by which a bass starts after its drums.
     """
     given = drums if drums is not None else bass
     assert given is not None
@@ -225,8 +230,28 @@ def to_notes(
         after = np.minimum.accumulate(ahead[:, ::-1], axis=1)[:, ::-1]  # the next step that is no hold, itself included
         following = np.append(after, np.full((len(after), 1), after.shape[1]), axis=1)[window, step + 1]
         pitch = LOWEST + line[window, step].astype(np.int64)
-        parts.append(_columns(begin[window] + step * STEP, following - step, pitch, _BASS_VELOCITY, program))
-    return _piece(parts, int((begin + given.shape[1] * STEP).max(initial=STEPS_PER_WHOLE)))
+        onset = begin[window] + step * STEP + bass_after
+        parts.append(_columns(onset, following - step, pitch, _BASS_VELOCITY, program))
+    return _piece(parts, int((begin + given.shape[1] * STEP + bass_after).max(initial=STEPS_PER_WHOLE)))
+
+
+def cut_pieces(notes: Notes, count: int, length: int) -> Notes:
+    """Cuts one piece in 4/4 into `count` pieces of `length` grid steps, a multiple of a bar."""
+    piece = (notes.onset // length).astype(np.int32)
+    onset = (notes.onset - piece * length).astype(np.int32)
+    each = length // STEPS_PER_WHOLE
+    lines = np.tile(np.arange(each, dtype=np.int32) * STEPS_PER_WHOLE, count)
+    fours, none = np.full_like(lines, 4), np.zeros(count, np.int32)
+    return replace(
+        notes,
+        n_pieces=count,
+        piece=piece,
+        onset=onset,
+        bar=onset // STEPS_PER_WHOLE,
+        bars=Bars(np.repeat(np.arange(count, dtype=np.int32), each), lines, fours, fours),
+        n_tokens=none,
+        n_broken=none,
+    )
 
 
 def _locate(at: NDArray[np.integer], start: Longs, steps: int) -> tuple[Longs, Longs]:

@@ -12,11 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from mgen.arrays import Longs, ranges
-from mgen.encoding.drum_bass import BAR_STEPS, STEP, Bass, Drums, bass_lines, to_notes
+from mgen.arrays import Longs
+from mgen.encoding.drum_bass import BAR_STEPS, STEP, Bass, Drums, bass_lines, cut_pieces, to_notes
 from mgen.encoding.remi import Remi
 from mgen.music.keys import semitones_to_c
-from mgen.notes import STEPS_PER_WHOLE, Bars, Notes, sort_order
+from mgen.notes import Notes
 
 
 def encode_pairs(drums: Drums, bass: Bass, key: Longs, remi: Remi) -> tuple[list[Longs], Longs]:
@@ -30,32 +30,13 @@ def encode_pairs(drums: Drums, bass: Bass, key: Longs, remi: Remi) -> tuple[list
     Returns:
         The tokens of each pair, without BOS and EOS; and (N,) how many of them are given: those of the drums.
     """
-    steps = drums.shape[1]
-    length = steps * STEP
+    length = drums.shape[1] * STEP
     begin = 2 * length * np.arange(len(drums))
-    parts = [to_notes(drums, None, begin), to_notes(None, bass, begin + length)]
-    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS}
-    piece = (columns["onset"] // (2 * length)).astype(np.int32)
-    columns["pitch"] = columns["pitch"] + np.where(columns["program"] < 0, 0, semitones_to_c(key)[piece])
-    onset = (columns["onset"] - begin[piece]).astype(np.int32)
-    order = sort_order(piece, onset, *(columns[name] for name in ("program", "pitch", "duration", "velocity")))
-    bars_each = 2 * steps // BAR_STEPS
-    number, owner = ranges(np.zeros(len(drums), np.int64), np.full(len(drums), bars_each))
-    fours = np.full(len(owner), 4, np.int32)
-    notes = replace(
-        parts[0],
-        n_pieces=len(drums),
-        bars=Bars(owner.astype(np.int32), (number * STEPS_PER_WHOLE).astype(np.int32), fours, fours),
-        n_tokens=np.zeros(len(drums), np.int32),
-        n_broken=np.zeros(len(drums), np.int32),
-        **{
-            name: column[order].astype(np.int32)
-            for name, column in (columns | {"piece": piece, "onset": onset}).items()
-        },
-        bar=(onset // STEPS_PER_WHOLE).astype(np.int32)[order],
-    )
+    notes = cut_pieces(to_notes(drums, bass, begin, bass_after=length), len(drums), 2 * length)
+    moved = np.where(notes.program < 0, 0, semitones_to_c(key)[notes.piece])
+    notes = replace(notes, pitch=(notes.pitch + moved).astype(np.int32))
     ids = remi.base.encode(notes)
-    bar = bars_each // 2  # the first of bass
+    bar = drums.shape[1] // BAR_STEPS  # the first of bass
     given = [int(np.flatnonzero(row == remi.bar_id)[bar]) for row in ids]
     return ids, np.array(given, np.int64)
 
@@ -76,6 +57,3 @@ def decode_bass(
     start = np.zeros(1, np.int64)
     lines = [bass_lines(notes.pieces([piece]), start, steps)[0] for piece in range(notes.n_pieces)]
     return np.concatenate(lines) if lines else np.zeros((0, steps), np.uint8)
-
-
-_COLUMNS = ("onset", "duration", "pitch", "velocity", "program", "token", "broken")
