@@ -98,6 +98,7 @@ def run_bass_policy(config: BassPolicyOptions, progress: Progress | None = None)
         scores["policy"]["kl"] = kl_of(writer, reference.to(writer.device), pairs["test"], config.seed)
     facts = {
         "steps": 0,
+        "window_steps": config.steps,
         "windows": counts,
         "works": {split: len(set(of.work.tolist())) for split, of in pairs.items()},
         "test": {system: {name: of.to_json() for name, of in found.items()} for system, found in scores.items()},
