@@ -129,7 +129,8 @@ class Notes:
         count = np.broadcast_to(np.asarray(start, np.int64), (len(ids),))
         if not count.any():
             return notes
-        return replace(notes, given=encoding.decode([row[:n] for row, n in zip(ids, count.tolist(), strict=True)]))
+        heads = [np.asarray(row)[:n] for row, n in zip(ids, count.tolist(), strict=True)]
+        return replace(notes, given=encoding.decode(heads))
 
     @classmethod
     def from_completions(
@@ -154,7 +155,7 @@ class Notes:
         if not parts:
             return _empty()
         base = np.cumsum([0] + [part.n_pieces for part in parts])
-        columns = {
+        columns: dict[str, Any] = {
             f.name: np.concatenate([getattr(part, f.name) for part in parts])
             for f in fields(cls)
             if f.name not in {"n_pieces", "piece", "bars", "given"}
@@ -229,7 +230,7 @@ def sort_order(
 
 def _empty() -> Notes:
     none = np.zeros(0, np.int32)
-    columns = dict.fromkeys(_NOTE_COLUMNS, none)
+    columns: dict[str, Any] = dict.fromkeys(_NOTE_COLUMNS, none)
     return Notes(n_pieces=0, bars=Bars(none, none, none, none), n_tokens=none, n_broken=none, **columns)
 
 

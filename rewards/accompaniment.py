@@ -13,7 +13,7 @@ import numpy as np
 from mgen.arrays import Floats, Longs, Mask, divide
 from mgen.encoding.drum_bass import KICK_PITCHES, STEP
 from mgen.music.metrics import SCALE
-from mgen.notes import Notes
+from mgen.notes import Ints, Notes
 from rewards.batch import BatchFeatures
 from rewards.rule import Band, BandRule, Measurement
 
@@ -26,12 +26,14 @@ def drums_alone(notes: Notes) -> Mask:
         return np.zeros(notes.n_pieces, bool)
     given = notes.given
     pitched = np.bincount(given.piece[given.program >= 0], minlength=given.n_pieces)
-    return (given.counts > 0) & (pitched == 0)
+    alone: Mask = (given.counts > 0) & (pitched == 0)
+    return alone
 
 
-def _codes(piece: Longs, onset: Longs) -> Longs:
+def _codes(piece: Ints, onset: Ints) -> Longs:
     """A number for each piece and 16th."""
-    return piece.astype(np.int64) * (1 << 32) + (onset + STEP // 2) // STEP
+    codes: Longs = piece.astype(np.int64) * (1 << 32) + (onset + STEP // 2) // STEP
+    return codes
 
 
 class KickAgreement(BandRule):

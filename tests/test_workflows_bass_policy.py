@@ -14,11 +14,13 @@ import mgen
 from mgen.cli import baseline, pairs
 from mgen.cli.generate import main as generate
 from mgen.cli.main import run
-from mgen.corpus.pairs import PairSet, read_pairs
+from mgen.corpus.pairs import PairSet, keys_of, read_pairs
 from mgen.corpus.shards import Corpus
+from mgen.encoding.drums_then_bass import encode_pairs
 from mgen.encoding.remi import Kind, Remi
 from mgen.errors import MgenError
 from mgen.models.transformer import load_policy
+from mgen.music.keys import semitones_to_c
 from mgen.sampling.bass_policy import BassPolicy
 from mgen.sampling.drum_bass import nats_of, sample
 from mgen.sampling.grammar import GrammarMask
@@ -100,10 +102,7 @@ def test_nats_are_those_of_the_model_token_by_token(bands, policy):
     cut, _ = read_pairs(Corpus.open(bands), "test", [], least_hits=4)
     found = nats_of(BassPolicy(model, remi), PairSet(cut))
     assert found.shape == (len(cut),) and (found > 0).all()
-    from mgen.corpus.pairs import keys_of
-    from mgen.encoding.drums_then_bass import encode_pairs
-
-    (ids, *_), (given, *_) = encode_pairs(cut.drums[:1], cut.bass[:1], keys_of(cut)[:1], remi)
+    (ids, *_), (given, *_) = encode_pairs(cut.drums[:1], cut.bass[:1], semitones_to_c(keys_of(cut)[:1]), remi)
     head = [remi.bos_id, remi.style_ids["other"], *remi.merge(ids[:given])]
     whole = torch.tensor([*head, *remi.merge(ids[given:]), remi.eos_id])
     with torch.no_grad():
@@ -126,9 +125,7 @@ def test_policy_gradient_measurement_and_midi(bands, pair_corpus, policy, tmp_pa
         policy, pair_corpus, tmp_path / "rl", judges=judges, transfer_share=0.0, report_to="none", **options, **small
     )
     assert {"judge/kick_agreement", "judge/in_key"} & {*tuned.metrics} or "reward" in tuned.metrics
-    result = measure_bass_policy(
-        tuned.model, bands, tmp_path / "measured", reference=policy, least_hits=4, samples=2
-    )
+    result = measure_bass_policy(tuned.model, bands, tmp_path / "measured", reference=policy, least_hits=4, samples=2)
     table = (result.folder / "table.md").read_text()
     assert table.splitlines()[0].endswith("| auc | kl |") and "| policy |" in table and "| real bass |" in table
     assert 0 <= result.metrics["in_key"] <= 1 and result.metrics["kl"] > -0.5

@@ -24,6 +24,7 @@ from mgen.encoding.drum_bass import BAR_STEPS
 from mgen.encoding.drums_then_bass import encode_pairs
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
+from mgen.music.keys import semitones_to_c
 
 RECIPE = "drums then bass"
 
@@ -69,7 +70,7 @@ def write_pair_corpus(
                 if not reason.startswith("pieces"):  # they are the same for every first bar
                     number += counts[split].get(reason, 0)
                 counts[split][reason] = number
-            ids, given = encode_pairs(pairs.drums, pairs.bass, keys_of(pairs), remi)
+            ids, given = encode_pairs(pairs.drums, pairs.bass, semitones_to_c(keys_of(pairs)), remi)
             own = corpus.table(split).rows.drop(columns="piece").iloc[pairs.piece].reset_index(drop=True)
             sizes = [len(row) for row in ids]
             pieces.append(own.assign(n_tokens=sizes, n_notes=[int(remi.notes_in[row].sum()) for row in ids]))

@@ -15,16 +15,15 @@ import numpy as np
 from mgen.arrays import Longs
 from mgen.encoding.drum_bass import BAR_STEPS, STEP, Bass, Drums, bass_lines, cut_pieces, to_notes
 from mgen.encoding.remi import Remi
-from mgen.music.keys import semitones_to_c
 from mgen.notes import Notes
 
 
-def encode_pairs(drums: Drums, bass: Bass, key: Longs, remi: Remi) -> tuple[list[Longs], Longs]:
+def encode_pairs(drums: Drums, bass: Bass, semitones: Longs, remi: Remi) -> tuple[list[Longs], Longs]:
     """Base tokens of pairs.
 
     Args:
         drums: (N, T, 14); at least one cell of each is struck.
-        bass: (N, T) in the keys `key` (N,) of `mgen.music.keys`.
+        bass: (N, T), transposed by `semitones` (N,), see `mgen.music.keys.semitones_to_c`.
         remi: a vocabulary with programs.
 
     Returns:
@@ -33,7 +32,7 @@ def encode_pairs(drums: Drums, bass: Bass, key: Longs, remi: Remi) -> tuple[list
     length = drums.shape[1] * STEP
     begin = 2 * length * np.arange(len(drums))
     notes = cut_pieces(to_notes(drums, bass, begin, bass_after=length), len(drums), 2 * length)
-    moved = np.where(notes.program < 0, 0, semitones_to_c(key)[notes.piece])
+    moved = np.where(notes.program < 0, 0, semitones[notes.piece])
     notes = replace(notes, pitch=(notes.pitch + moved).astype(np.int32))
     ids = remi.base.encode(notes)
     bar = drums.shape[1] // BAR_STEPS  # the first of bass
@@ -49,11 +48,11 @@ def encode_drums(drums: Drums, remi: Remi) -> list[Longs]:
 
 
 def decode_bass(
-    prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], key: Longs, steps: int, remi: Remi
+    prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], semitones: Longs, steps: int, remi: Remi
 ) -> Bass:
-    """Bass lines (N, T) of completions, in the keys `key` (N,); what lies beyond T steps is left out."""
+    """Bass lines (N, T) of completions, back from `semitones` (N,); what lies beyond T steps is left out."""
     notes = Notes.from_completions(prompts, completions, remi)
-    notes = replace(notes, pitch=(notes.pitch - semitones_to_c(key)[notes.piece]).astype(np.int32))
+    notes = replace(notes, pitch=(notes.pitch - semitones[notes.piece]).astype(np.int32))
     start = np.zeros(1, np.int64)
     lines = [bass_lines(notes.pieces([piece]), start, steps)[0] for piece in range(notes.n_pieces)]
     return np.concatenate(lines) if lines else np.zeros((0, steps), np.uint8)

@@ -17,6 +17,7 @@ from mgen.encoding.drums_then_bass import decode_bass, encode_drums, encode_pair
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.models.transformer import context_length
+from mgen.music.keys import semitones_to_c
 from mgen.sampling.decoding import Decoding
 from mgen.sampling.grammar import GrammarMask
 from mgen.sampling.rollout import completion_logprobs, sample
@@ -54,7 +55,8 @@ class BassPolicy(nn.Module):
     @property
     def device(self) -> torch.device:
         """Of the policy."""
-        return self.policy.device
+        found: torch.device = self.policy.device
+        return found
 
     def prompts(self, drums: Tensor) -> list[list[int]]:
         """The prompts of drum parts (B, T, 14).
@@ -83,13 +85,13 @@ class BassPolicy(nn.Module):
     def draw(self, drums: Tensor, conditions: Tensor, temperature: float) -> Tensor:
         """(B, T) a bass line for each drum part, as `DrumBassModel.draw`."""
         prompts, completions = self.complete(drums, temperature)
-        return torch.from_numpy(decode_bass(prompts, completions, _key(conditions), self.config.steps, self.remi))
+        return torch.from_numpy(decode_bass(prompts, completions, _semitones(conditions), self.config.steps, self.remi))
 
     def nats(self, drums: Tensor, conditions: Tensor, labels: Tensor) -> Tensor:
         """(B,) negative log-likelihood of the true bass and its end; as `DrumBassModel.nats`."""
         prompts = self.prompts(drums)
         rows, given = encode_pairs(
-            drums.cpu().numpy(), labels.cpu().numpy().astype(np.uint8), _key(conditions), self.remi
+            drums.cpu().numpy(), labels.cpu().numpy().astype(np.uint8), _semitones(conditions), self.remi
         )
         found = []
         for prompt, row, count in zip(prompts, rows, given.tolist(), strict=True):
@@ -99,6 +101,6 @@ class BassPolicy(nn.Module):
         return torch.stack(found)
 
 
-def _key(conditions: Tensor) -> Longs:
-    key: Longs = conditions[:, CONDITIONS.index("key")].cpu().numpy().astype(np.int64)
-    return key
+def _semitones(conditions: Tensor) -> Longs:
+    """(B,) that move the keys of conditions (B, 4) to C major or A minor."""
+    return semitones_to_c(conditions[:, CONDITIONS.index("key")].cpu().numpy().astype(np.int64))

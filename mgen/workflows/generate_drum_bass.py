@@ -97,7 +97,8 @@ def _load(run: Path) -> Writer:
     model = load_model(run / MODEL, lambda config: DrumBassModel)
     if not isinstance(model, DrumBassModel) or model.config.model_type != "mgen_drum_bass":
         raise MgenError(f"{run / MODEL}: expected a drum-bass model, found {model.config.model_type}; {REMEDY}")
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+    network: Writer = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return network
 
 
 def _read(prompt: str) -> tuple[core.ScoreTick, Notes]:
