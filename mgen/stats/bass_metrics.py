@@ -26,6 +26,7 @@ METRICS = {
     "perplexity": "per step, 1 upwards; an upper bound for cvae",
     "pitch_entropy": "bits of the pitches of all starts, 0..5.2",
     "diversity": "share of steps in which two lines for one drum part differ, 0..1",
+    "distinct": "share of the lines for one drum part that differ from all before them, 0..1",
     "kicks_with_bass": "share of kicks with a bass note start, 0..1",
     "bass_on_kicks": "share of bass note starts on a kick, 0..1",
     "in_key": "share of bass note starts in the scale of the piece's key, 0..1",
@@ -96,6 +97,15 @@ def pair_distance(lines: NDArray[np.integer]) -> Floats:
     return out
 
 
+def distinct_lines(lines: NDArray[np.integer]) -> Floats:
+    """(N,) share of the K lines (K, N, T) of a drum part that differ from all before them."""
+    new = np.ones(lines.shape[:2])
+    for i in range(len(lines)):
+        new[i] = ~(lines[:i] == lines[i]).all(axis=2).any(axis=0)
+    out: Floats = new.mean(axis=0)
+    return out
+
+
 def repeats_of_drums(drums: NDArray[np.bool_], bass: NDArray[np.integer], piece: Longs) -> tuple[Floats, Longs]:
     """Diversity of real basses: windows of one piece with equal drums.
 
@@ -145,7 +155,8 @@ def _sums(played: Played) -> Sums:
     if played.nats is not None:
         found |= {"nats": played.nats, "steps": np.full(len(made), made.shape[1])}
     if played.others is not None:
-        found |= {"distance": pair_distance(played.others), "windows": np.ones(len(made))}
+        found |= {"distance": pair_distance(played.others), "distinct": distinct_lines(played.others)}
+        found |= {"windows": np.ones(len(made))}
     return {name: np.asarray(of, np.float64) for name, of in found.items()}
 
 
@@ -187,6 +198,7 @@ def _metric(name: str, sums: Sums, weights: Floats) -> Floats:
         "note_f1": (("right_notes",), ("starts", "wanted"), 2.0),
         "onset_f1": (("right_onsets",), ("starts", "wanted"), 2.0),
         "diversity": (("distance",), ("windows",), 1.0),
+        "distinct": (("distinct",), ("windows",), 1.0),
         "kicks_with_bass": (("both",), ("kicks",), 1.0),
         "bass_on_kicks": (("both",), ("starts",), 1.0),
         "in_key": (("inside",), ("named",), 1.0),
