@@ -64,7 +64,7 @@ def test_pieces_are_the_windows_of_their_split(bands, pair_corpus):
 
 def test_prompts_are_drum_parts_and_what_follows_is_their_bass(pair_corpus):
     corpus = Corpus.open(pair_corpus)
-    prompts = draw_prompts(corpus, "train", "continuation", 20, 120, 64, "other", np.random.default_rng(0))
+    prompts = draw_prompts(corpus, "train", "continuation", 20, 120, 64, "other", np.random.default_rng(0), given=True)
     remi, real = corpus.remi, prompts.real(corpus.remi)
     assert (real.program == 33).all() and (real.given.program == -1).all() and real.counts.min() > 0
     for ids in prompts.lists(remi):
@@ -72,7 +72,9 @@ def test_prompts_are_drum_parts_and_what_follows_is_their_bass(pair_corpus):
         base, _ = remi.expand(ids)
         assert (base == remi.bar_id).sum() == 4
     with pytest.raises(MgenError, match=r"the given parts have at least \d+ tokens, prompt_tokens allows 3"):
-        draw_prompts(corpus, "train", "continuation", 5, 3, 64, "other", np.random.default_rng(0))
+        draw_prompts(corpus, "train", "continuation", 5, 3, 64, "other", np.random.default_rng(0), given=True)
+    with pytest.raises(MgenError, match="a corpus of mgen pairs, whose prompts differ in length"):
+        draw_prompts(corpus, "train", "continuation", 5, 64, 64, "other", np.random.default_rng(0))
 
 
 def test_the_grammar_of_a_bass_forbids_drums():

@@ -75,7 +75,7 @@ class Guard:
                 rng = np.random.default_rng([seed, 4])  # the same for both: real music is that of `continuation`
                 try:
                     drawn[prompt_type] = draw_prompts(
-                        corpus, of, prompt_type, pieces, prompt_tokens, completion_tokens, target, rng
+                        corpus, of, prompt_type, pieces, prompt_tokens, completion_tokens, target, rng, given=True
                     )
                 except MgenError:
                     if prompt_type == "continuation":

@@ -70,7 +70,9 @@ class PromptMix:
         table, remi, prompt = self.corpus.merged_table("train", self.target), self.corpus.remi, max(self.prompt_tokens)
         if self.corpus.has_given:
             lengths = prompt, self.completion_tokens
-            drawn = draw_prompts(self.corpus, "train", "continuation", n, *lengths, self.target, self._rng(1, *batch))
+            drawn = draw_prompts(
+                self.corpus, "train", "continuation", n, *lengths, self.target, self._rng(1, *batch), given=True
+            )
             return drawn.real(remi), drawn.work, np.ones(n, bool)
         length = prompt + self.completion_tokens
         windows, piece = sample_windows(table, remi, n, length, self._rng(1, *batch), prompt=prompt)
@@ -116,7 +118,9 @@ class PromptMix:
         most, target = self.completion_tokens, self.target
         return [
             draw_prompts(
-                self.corpus, "train", prompt_type, count, length, most, target, rng, ends=prompt_type == "continuation"
+                *(self.corpus, "train", prompt_type, count, length, most, target, rng),
+                ends=prompt_type == "continuation",
+                given=True,
             )
             for (prompt_type, length), count in counts.items()
             if count

@@ -64,16 +64,26 @@ def draw_prompts(
     target: str,
     rng: np.random.Generator,
     ends: bool = False,
+    given: bool = False,
 ) -> Prompts:
-    """Prompts from a split of the corpus; `ends`: also ones that their piece ends soon after (`sample_windows`).
+    """Prompts from a split of the corpus.
 
-    Of a corpus of pairs, the given parts of whole pieces: those of at most `prompt_tokens` tokens.
+    Args:
+        ends: also ones that their piece ends soon after (`sample_windows`).
+        given: the caller reads `Prompts.lists`, so the corpus may be one of pairs: prompts are then the given parts, of
+            at most `prompt_tokens` tokens.
 
     Raises:
-        MgenError: The prompt type or the target style does not exist, or no piece of the split is long enough.
+        MgenError: The corpus is one of pairs and not `given`, the prompt type or the target style does not exist, or no
+            piece of the split is long enough.
     """
     if prompt_type not in PROMPT_TYPES:
         raise MgenError(f"prompt type '{prompt_type}': expected one of {', '.join(PROMPT_TYPES)}")
+    if corpus.has_given and not given:
+        raise MgenError(
+            f"{corpus.folder}: a corpus of mgen pairs, whose prompts differ in length; it is for mgen pretrain and "
+            "mgen finetune, and mgen baseline bass-policy measures their models"
+        )
     remi = corpus.remi
     check_style(target, remi)
     tables = [

@@ -156,7 +156,7 @@ class PretrainedMeasure:
         return {name: value for name, value in found.items() if np.isfinite(value)}
 
     def _sampled(self, policy: PreTrainedModel, decoding: Mapping[str, Any]) -> Notes:
-        ids = self.prompts.lists(self.remi)
+        ids = self.prompts.ids.tolist()
         longest = policy.config.max_position_embeddings or math.inf
         new = int(min(self.completion_tokens, longest - max(map(len, ids))))
         drawn = Decoding(max_new_tokens=new, **decoding)
