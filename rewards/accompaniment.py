@@ -37,14 +37,17 @@ def _codes(piece: Ints, onset: Ints) -> Longs:
 
 
 class KickAgreement(BandRule):
-    """Distance of the agreement of bass and kick drum from that of real music, 0..1.
+    """Distance of the agreement of bass and kick drum from that of the better half of real music, 0..1.
 
-    2 |a & b| / (|a| + |b|) (Dice) of the 16ths with a kick and those with the start of a bass note. Credit falls, below
-    the band, on the notes without a kick, and above it on those with one. Undefined: no given drums with a kick.
+    2 |a & b| / (|a| + |b|) (Dice) of the 16ths with a kick and those with the start of a bass note. The band is the
+    upper half of real lines, because policies agree with the kick as the mean of them already. Credit falls, below
+    the band, on the notes without a kick. Undefined: no given drums with a kick.
 
     Known reward hacking: the same pitch on every kick; pair with `pitch_entropy` or the judge `realism`.
     Source: ours; the band is measured on the training corpus (`fit_bands`).
     """
+
+    centre = 0.75
 
     def measure(self, music: BatchFeatures) -> Measurement:
         notes = music.notes
@@ -66,16 +69,16 @@ class KickAgreement(BandRule):
 
 
 class InKey(BandRule):
-    """Distance of the share of notes in C major and A natural minor from that of real music, 0..1.
+    """Distance of the share of notes in C major and A natural minor from that of the better half of real music, 0..1.
 
-    Credit falls, below the band, on the notes outside the scale. Undefined: the given part is not drums alone, since
+    The band is the upper half of real lines. Credit falls, below it, on the notes outside the scale. Undefined: the given part is not drums alone, since
     other music is in any key; or no note.
 
     Known reward hacking: one note of the scale all along; pair with `pitch_entropy` or the judge `realism`.
     Source: ours; the band is measured on the training corpus (`fit_bands`).
     """
 
-    inside = 0.8  # most real lines have few notes outside or none
+    centre = 0.75
 
     def measure(self, music: BatchFeatures) -> Measurement:
         notes = music.notes
