@@ -71,8 +71,8 @@ class KickAgreement(BandRule):
 class InKey(BandRule):
     """Distance of the share of notes in C major and A natural minor from that of the better half of real music, 0..1.
 
-    The band is the upper half of real lines. Credit falls, below it, on the notes outside the scale. Undefined: the given part is not drums alone, since
-    other music is in any key; or no note.
+    The band is the upper half of real lines. Credit falls, below it, on the notes outside the scale. Undefined: the
+    given part is not drums alone, since other music is in any key; or no note.
 
     Known reward hacking: one note of the scale all along; pair with `pitch_entropy` or the judge `realism`.
     Source: ours; the band is measured on the training corpus (`fit_bands`).

@@ -77,10 +77,20 @@ class BassPolicy(nn.Module):
     def complete(self, drums: Tensor, temperature: float = 1.0) -> tuple[list[list[int]], list[list[int]]]:
         """Prompts of drum parts (B, T, 14), and a completion of each by the generator of torch."""
         prompts = self.prompts(drums)
-        room = context_length(self.policy.config) - max(map(len, prompts))
-        decoding = Decoding(max_new_tokens=room, temperature=temperature)
-        ends = self.remi.eos_id, self.remi.pad_id
-        return prompts, sample(self.policy, prompts, decoding, *ends, grammar=self.grammar).lists()[0]
+        context = context_length(self.policy.config)
+        completions: list[list[int]] = [[]] * len(prompts)
+        # Together those of similar length: the longest prompt of a batch leaves the least room for all of it.
+        size = [-(-len(prompt) // LEAST_ROOM) * LEAST_ROOM for prompt in prompts]
+        for longest in sorted(set(size)):
+            rows = [row for row, own in enumerate(size) if own == longest]
+            room = context - max(len(prompts[row]) for row in rows)
+            decoding = Decoding(max_new_tokens=room, temperature=temperature)
+            ends = self.remi.eos_id, self.remi.pad_id
+            heads = [prompts[row] for row in rows]
+            found = sample(self.policy, heads, decoding, *ends, grammar=self.grammar).lists()[0]
+            for row, completion in zip(rows, found, strict=True):
+                completions[row] = completion
+        return prompts, completions
 
     def draw(self, drums: Tensor, conditions: Tensor, temperature: float) -> Tensor:
         """(B, T) a bass line for each drum part, as `DrumBassModel.draw`."""
