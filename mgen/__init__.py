@@ -3,7 +3,8 @@
 The calls behind the commands, imported on first use:
 
     mgen.prepare, mgen.pretrain, mgen.train_style_critic, mgen.finetune, mgen.grpo, mgen.generate, mgen.evaluate,
-    mgen.baseline_tabs, mgen.baseline_piano_roll, mgen.baseline_drum_bass, mgen.push
+    mgen.baseline_tabs, mgen.baseline_piano_roll, mgen.baseline_drum_bass, mgen.pairs, mgen.measure_bass_policy,
+    mgen.push
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
     from mgen.workflows.baseline_drum_bass import baseline_drum_bass
     from mgen.workflows.baseline_piano_roll import baseline_piano_roll
     from mgen.workflows.baseline_tabs import baseline_tabs
+    from mgen.workflows.bass_policy import measure_bass_policy
     from mgen.workflows.critic import leave_one_collection_out, train_style_critic
     from mgen.workflows.evaluate import evaluate
     from mgen.workflows.finetune import finetune
     from mgen.workflows.generate import generate
     from mgen.workflows.grpo import grpo
+    from mgen.workflows.pairs import pairs
     from mgen.workflows.prepare import prepare
     from mgen.workflows.pretrain import pretrain
     from mgen.workflows.push import push
@@ -32,6 +35,8 @@ _CALLS = {
     "baseline_drum_bass": "baseline_drum_bass",
     "baseline_piano_roll": "baseline_piano_roll",
     "baseline_tabs": "baseline_tabs",
+    "measure_bass_policy": "bass_policy",
+    "pairs": "pairs",
     "train_style_critic": "critic",
     "leave_one_collection_out": "critic",
     "finetune": "finetune",
@@ -52,6 +57,8 @@ __all__ = [
     "generate",
     "grpo",
     "leave_one_collection_out",
+    "measure_bass_policy",
+    "pairs",
     "prepare",
     "pretrain",
     "push",

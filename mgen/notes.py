@@ -67,7 +67,8 @@ class Notes:
     `token` is the index, in the completion, of the token that completed the note (-1 for a note from a file), and
     `broken` the number of tokens up to it, since the note before, that broke the grammar; those after the last note
     are counted with it. `n_tokens` and `n_broken` (B,) count the tokens a piece was decoded from and those that broke
-    its grammar (0 for files).
+    its grammar (0 for files). `given` has the notes of the B prompts, which time from their own beginning, for judges
+    of an accompaniment; None for music without prompts.
     """
 
     n_pieces: int
@@ -83,6 +84,7 @@ class Notes:
     bars: Bars
     n_tokens: Ints  # (B,)
     n_broken: Ints  # (B,)
+    given: Notes | None = None
 
     def __len__(self) -> int:
         return len(self.piece)
@@ -120,10 +122,15 @@ class Notes:
 
         Args:
             ids: B sequences of token ids, prompt and completion together.
-            start: number of leading prompt tokens, one for all or (B,). Notes that a prompt completed are left out and
-                time 0 is the bar in which the completion begins.
+            start: number of leading prompt tokens, one for all or (B,). Notes that a prompt completed are in `given`
+                only, and time 0 is the bar in which the completion begins.
         """
-        return encoding.decode(ids, start)
+        notes = encoding.decode(ids, start)
+        count = np.broadcast_to(np.asarray(start, np.int64), (len(ids),))
+        if not count.any():
+            return notes
+        heads = [np.asarray(row)[:n] for row, n in zip(ids, count.tolist(), strict=True)]
+        return replace(notes, given=encoding.decode(heads))
 
     @classmethod
     def from_completions(
@@ -148,15 +155,17 @@ class Notes:
         if not parts:
             return _empty()
         base = np.cumsum([0] + [part.n_pieces for part in parts])
-        columns = {
+        columns: dict[str, Any] = {
             f.name: np.concatenate([getattr(part, f.name) for part in parts])
             for f in fields(cls)
-            if f.name not in {"n_pieces", "piece", "bars"}
+            if f.name not in {"n_pieces", "piece", "bars", "given"}
         }
         shift = [part.piece + first for part, first in zip(parts, base, strict=False)]
         bars = Bars(*(np.concatenate([getattr(part.bars, name) for part in parts]) for name in Bars.__slots__))
         bar_shift = np.repeat(base[:-1], [len(part.bars.piece) for part in parts])
         bars = replace(bars, piece=(bars.piece + bar_shift).astype(np.int32))
+        given = [part.given for part in parts if part.given is not None]
+        columns["given"] = cls.concat(given) if len(given) == len(parts) else None
         return cls(n_pieces=int(base[-1]), piece=np.concatenate(shift).astype(np.int32), bars=bars, **columns)
 
     def select(self, rows: NDArray[np.bool_] | NDArray[np.integer]) -> Notes:
@@ -187,6 +196,7 @@ class Notes:
             bars=bars,
             n_tokens=self.n_tokens[taken],
             n_broken=self.n_broken[taken],
+            given=None if self.given is None else self.given.pieces(taken),
             **columns,
         )
 
@@ -220,7 +230,7 @@ def sort_order(
 
 def _empty() -> Notes:
     none = np.zeros(0, np.int32)
-    columns = dict.fromkeys(_NOTE_COLUMNS, none)
+    columns: dict[str, Any] = dict.fromkeys(_NOTE_COLUMNS, none)
     return Notes(n_pieces=0, bars=Bars(none, none, none, none), n_tokens=none, n_broken=none, **columns)
 
 

@@ -2,8 +2,9 @@
 
 Read first: `rule.py` (score and credit of a rule from its band), then one group of rules, such as `rhythm.py`
 (`swing`, `syncopation`, `groove`, `rests`, `onset_variety`). The others are `repetition.py`, `harmony.py`,
-`form.py` and `grammar.py`. `bands.py` lists the rules by name and measures their bands; `batch.py` computes the
-features of a batch that several rules share; `trl.py` makes plain TRL rewards of judges.
+`form.py` and `grammar.py`; `accompaniment.py` has those of a bass to given drums. `bands.py` lists the rules by name
+and measures their bands; `batch.py` computes the features of a batch that several rules share; `trl.py` makes plain
+TRL rewards of judges.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from mgen.errors import MgenError
 from mgen.judgement import Judge, UnavailableJudge
 from mgen.runs.judges import BANDS_FILE
+from rewards.accompaniment import ACCOMPANIMENT_RULES
 from rewards.bands import BAND_RULES, Bands, load_bands
 from rewards.grammar import GrammarGate
 from rewards.rule import Band, BandRule
@@ -46,6 +48,12 @@ REWARDS: dict[str, Callable[[Mapping[str, Band] | Path | None], Judge]] = {
     **{name: partial(_rule, name, factory) for name, factory in BAND_RULES.items()},
 }
 """Name -> factory of a judge from the bands of `fit_bands`, or from their file. Weights live in the config only."""
+
+
+ACCOMPANIMENT: dict[str, Callable[[Mapping[str, Band] | Path | None], Judge]] = {
+    name: partial(_rule, name, factory) for name, factory in ACCOMPANIMENT_RULES.items()
+}
+"""As `REWARDS`, of judges that read the drums of the prompt: only a corpus of pairs has their bands."""
 
 
 def rules(bands: Mapping[str, Band]) -> dict[str, Judge]:

@@ -22,6 +22,7 @@ from mgen.files import write_atomically
 from mgen.music import metrics
 from mgen.notes import Notes
 from mgen.stored import explain_damage, finite, read_json
+from rewards.accompaniment import ACCOMPANIMENT_RULES, drums_alone
 from rewards.batch import batch_features
 from rewards.form import Ending, Length, Structure
 from rewards.harmony import BarLines, ChordTones, PitchEntropy, ScaleFit, VoiceLeading
@@ -66,14 +67,17 @@ class Measure:
     """A quantity that has a band."""
 
     of: Callable[[Notes], NDArray[np.float64]]  # (B,) float64 values of a batch; NaN where a piece has none
-    inside: float  # share of real pieces inside the band; the rest lie in equal parts below and above
+    inside: float  # share of real pieces inside the band
     least: float | None = None  # smallest width; None: 1/N, the share of one note in a typical piece of N notes
     beat_bound: bool = False  # whether it is defined for pieces on the beat grid only
+    centre: float = 0.5  # share of real pieces below the middle of the band
 
 
 def _measure(factory: Callable[[Band], BandRule]) -> Measure:
     rule = factory(Band(0, 1))
-    return Measure(lambda notes: rule.measure(batch_features(notes)).value, rule.inside, rule.least, rule.beat_bound)
+    return Measure(
+        lambda notes: rule.measure(batch_features(notes)).value, rule.inside, rule.least, rule.beat_bound, rule.centre
+    )
 
 
 MEASURES: dict[str, Measure] = {
@@ -81,6 +85,9 @@ MEASURES: dict[str, Measure] = {
     **{name: _measure(factory) for name, factory in BAND_RULES.items()},
 }
 """Name -> quantity of its band: all rules of `BAND_RULES`, and the number of notes for the grammar gate."""
+
+ACCOMPANIMENT_MEASURES = {name: _measure(factory) for name, factory in ACCOMPANIMENT_RULES.items()}
+"""As `MEASURES`, of music whose prompts are drums alone."""
 
 
 class Bands(dict[str, Band]):
@@ -103,7 +110,7 @@ class Bands(dict[str, Band]):
 
 
 def fit_bands(notes: Notes, on_grid: Mask | None = None) -> Bands:
-    """Measures every band: the middle part (`Measure.inside`) of real pieces.
+    """Measures every band: the middle part of real pieces, or the upper one (`Measure.inside` and `Measure.centre`).
 
     A band is at least as wide as `Measure.least`, the difference of one note (1 for a count, 1/N for a share of a
     typical piece of N notes): otherwise the smallest step would cost many widths on a corpus that hardly varies. A
@@ -135,7 +142,8 @@ def fit_bands(notes: Notes, on_grid: Mask | None = None) -> Bands:
             "tokens": float(np.median(notes.n_tokens[some])),
         }
     )
-    for name, measure in MEASURES.items():
+    measures = MEASURES | (ACCOMPANIMENT_MEASURES if drums_alone(notes).any() else {})
+    for name, measure in measures.items():
         values = measure.of(notes)
         known = some & np.isfinite(values)
         if measure.beat_bound and on_grid is not None:
@@ -145,7 +153,9 @@ def fit_bands(notes: Notes, on_grid: Mask | None = None) -> Bands:
             where = "are on the beat grid and " if measure.beat_bound else ""
             bands.left_out[name] = f"only {len(usable)} of {some.sum()} real pieces {where}can be measured"
             continue
-        low, high = np.quantile(usable, (0.5 - measure.inside / 2, 0.5 + measure.inside / 2)).tolist()
+        low, high = np.quantile(
+            usable, (measure.centre - measure.inside / 2, measure.centre + measure.inside / 2)
+        ).tolist()
         bands[name] = Band(low, max(high, low + (measure.least or 1 / typical)))
     return bands
 

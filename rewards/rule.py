@@ -87,8 +87,10 @@ class BandRule(ABC):
     Attributes:
         root: measure distances between square roots. Shares that come from counts have a nearly constant variance on
             that scale.
-        inside: share of real pieces inside a measured band; the rest lie in equal parts below and above. One half,
-            except for measures that are near 0 in most pieces.
+        inside: share of real pieces inside a measured band. One half, except for measures that are near 0 in most
+            pieces.
+        centre: share of real pieces below the middle of the band: one half, or more for what a piece should have more
+            of than most real ones.
         least: smallest width of a measured band; None: the share of one note in a typical piece.
         beat_bound: measure against beats or bar lines, which are the music's only in pieces on the beat grid; bands of
             such rules are measured there.
@@ -97,6 +99,7 @@ class BandRule(ABC):
     worst = WORST
     root: ClassVar[bool] = False
     inside: ClassVar[float] = 0.5
+    centre: ClassVar[float] = 0.5
     least: ClassVar[float | None] = None
     beat_bound: ClassVar[bool] = False
 

@@ -7,7 +7,16 @@ import pytest
 
 from mgen.encoding.drum_bass import HOLD, KICK, LOWEST, PITCHES, REST
 from mgen.music.keys import UNKNOWN_KEY
-from mgen.stats.bass_metrics import METRICS, Played, bass_scores, bass_values, pair_distance, repeats_of_drums
+from mgen.stats.bass_metrics import (
+    METRICS,
+    Played,
+    bass_auc,
+    bass_scores,
+    bass_values,
+    distinct_lines,
+    pair_distance,
+    repeats_of_drums,
+)
 
 C, D, FIS = (pitch - LOWEST for pitch in (36, 38, 42))
 
@@ -73,6 +82,8 @@ def test_perplexity_and_diversity_by_hand():
     # of three pairs of lines for the first drum part: 1, 1 and 2 steps differ
     np.testing.assert_allclose(pair_distance(others), [4 / 3 / 16, 0])
     assert values["diversity"] == pytest.approx(4 / 3 / 16 / 2)
+    np.testing.assert_allclose(distinct_lines(others), [1, 1 / 3])  # three lines, and one line three times
+    assert values["distinct"] == pytest.approx(2 / 3)
 
 
 def test_real_diversity_is_over_equal_drums_of_a_piece():
@@ -84,6 +95,22 @@ def test_real_diversity_is_over_equal_drums_of_a_piece():
     assert window.tolist() == [0]
     none, _ = repeats_of_drums(drums[2:], bass[2:], np.array([7, 7, 8]))
     assert len(none) == 0
+
+
+def test_real_basses_are_no_other_basses_and_random_ones_are():
+    rng = np.random.default_rng(0)
+
+    def basses():
+        lines = np.tile(np.repeat(rng.integers(0, 12, (200, 8)), 4, axis=1), (1, 2)).astype(np.uint8)
+        lines[:, 1::2] = HOLD
+        return lines
+
+    truth, work = basses(), np.arange(200).astype(str)
+    other = rng.permuted(truth, axis=1)
+    found = bass_auc(truth, basses(), work)
+    assert found.low < 0.5 < found.high or abs(found.value - 0.5) < 0.05
+    assert bass_auc(truth, other, work).low > 0.8
+    assert np.isnan(bass_auc(truth[:40], other[:40], work[:40]).value)  # too few
 
 
 def test_holds_without_a_note_are_rests():

@@ -3,7 +3,7 @@
     mgen baseline tabs --config configs/baselines/tabs_laptop.yaml --corpus corpus --out runs/tabs
 
 The first word is the kind. tabs: the next note of a guitar tab from a window of notes; piano-roll: the next step of a
-piano-roll; drum-bass: a bass line for drums.
+piano-roll; drum-bass: a bass line for drums; bass-policy: the same from a policy, which is measured only.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ KINDS = {
     "tabs": ("mgen.workflows.baseline_tabs", "TabsConfig", "run_tabs"),
     "piano-roll": ("mgen.workflows.baseline_piano_roll", "RollConfig", "run_piano_roll"),
     "drum-bass": ("mgen.workflows.baseline_drum_bass", "DrumBassOptions", "run_drum_bass"),
+    "bass-policy": ("mgen.workflows.bass_policy", "BassPolicyOptions", "run_bass_policy"),
 }
 """Kind -> module, which is imported when it is asked for, its options and its call."""
 

@@ -16,6 +16,7 @@ from mgen.errors import MgenError
 COMMANDS = {
     "demo": "the whole loop on the embedded corpus",
     "prepare": "music files to a corpus of tokens",
+    "pairs": "a corpus of drum parts with their basses, from one of bands",
     "insight": "a page about the content of a corpus",
     "instruments": "which instruments play in music files",
     "pretrain": "next-token training on a corpus",

@@ -51,6 +51,11 @@ class Pairs:
         return Pairs(self.where, self.drums[rows], *parts)
 
 
+def keys_of(pairs: Pairs) -> Longs:
+    """(N,) key of each window's piece."""
+    return pairs.conditions[:, CONDITIONS.index("key")].astype(np.int64)
+
+
 def genre_column(pieces: pd.DataFrame) -> str:
     """The column that is the genre: `style` if the corpus has several, otherwise `collection`."""
     return "style" if pieces["style"].nunique() > 1 else "collection"
@@ -63,13 +68,19 @@ def genres_of(corpus: Corpus) -> list[str]:
 
 
 def read_pairs(
-    corpus: Corpus, split: str, genres: Sequence[str], steps: int = 64, least_hits: int = 8, least_notes: int = 4
+    corpus: Corpus,
+    split: str,
+    genres: Sequence[str],
+    steps: int = 64,
+    least_hits: int = 8,
+    least_notes: int = 4,
+    first_bar: int = 0,
 ) -> tuple[Pairs, dict[str, int]]:
     """Cuts all pieces of a split.
 
     Args:
         genres: names that are numbered.
-        steps, least_hits, least_notes: see `cut_windows`.
+        steps, least_hits, least_notes, first_bar: see `cut_windows`.
 
     Returns:
         The pairs; and `pieces`, the pieces left out as `pieces off grid`, `pieces without bass`, `pieces without
@@ -100,7 +111,7 @@ def read_pairs(
                 continue
             with explain_damage(corpus.folder, REMEDY):
                 at, tempo = read_tempo_map(str(rows["tempo_map"].iloc[i]))
-            windows = cut_windows(one, steps, least_hits, least_notes, at[1:])
+            windows = cut_windows(one, steps, least_hits, least_notes, at[1:], first_bar)
             counts.update(windows.left_out)
             if len(windows.start):
                 found.append((i, windows, _conditions(windows, at, tempo, float(genre[i]), key)))

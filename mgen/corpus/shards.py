@@ -30,6 +30,7 @@ PIECES = "pieces.parquet"
 TOKENS = "tokens"
 TOKENIZER = "tokenizer"
 REJECTED = "rejected.csv"
+GIVEN = "given_tokens"  # column of corpora of pairs: base tokens of the part that prompts consist of
 REMEDY = "prepare it again"
 
 GROUP_TOKENS = 1 << 20  # tokens per row group, which a writer holds in memory
@@ -101,6 +102,11 @@ class Corpus:
         """A hash of the pieces' tokens, works, styles and splits."""
         return str(self.manifest["fingerprint"])
 
+    @property
+    def has_given(self) -> bool:
+        """Whether each piece has a given part, which is its prompt (`mgen.corpus.pair_corpus`)."""
+        return GIVEN in self.pieces
+
     @cached_property
     def pieces(self) -> pd.DataFrame:
         """One row per piece, sorted by file; `mgen.corpus.prepare` documents the columns."""
@@ -161,6 +167,23 @@ class Corpus:
             offsets = np.cumsum([0, *map(len, rows)])
             self._merged[split, style] = TokenTable(np.concatenate([table.ids[:0], *rows]), offsets, table.rows)
         return self._merged[split, style]
+
+    def given_sizes(self, table: TokenTable) -> NDArray[np.int64]:
+        """(P,) tokens of the given part of each piece of a `merged_table` of a corpus of pairs."""
+        base = table.rows[GIVEN].to_numpy(np.int64)
+        if not self.remi.merges:
+            return base
+        # A token belongs to the given part if its base tokens end in it: no merge reaches over the start of a word.
+        ends = np.cumsum(self._base_sizes[table.ids])
+        owner = np.repeat(np.arange(len(table)), np.diff(table.offsets))
+        begins = np.append(0, ends)[table.offsets[:-1]]
+        found: NDArray[np.int64] = np.bincount(owner[ends - begins[owner] <= base[owner]], minlength=len(table))
+        return found
+
+    @cached_property
+    def _base_sizes(self) -> NDArray[np.int64]:
+        """(V,) base tokens that each token stands for."""
+        return np.array([len(part) for part in self.remi.parts])
 
     @cached_property
     def _merged(self) -> dict[tuple[str, str | None], TokenTable]:

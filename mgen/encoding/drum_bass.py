@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,7 @@ INSTRUMENTS = {
 
 N_DRUMS = len(INSTRUMENTS)
 KICK = 0
+KICK_PITCHES = INSTRUMENTS["kick"]
 _WRITTEN = np.array([pitches[0] for pitches in INSTRUMENTS.values()])
 _INSTRUMENT = np.full(128, N_DRUMS - 1)
 for _number, _pitches in enumerate(INSTRUMENTS.values()):
@@ -79,12 +80,13 @@ def is_bass(notes: Notes) -> Mask:
     return (notes.program >= BASS_PROGRAMS.start) & (notes.program < BASS_PROGRAMS.stop)
 
 
-def place_windows(bars: Bars, steps: int, whole: bool = True) -> tuple[Longs, Counter[str]]:
-    """Divides each run of 4/4 bars of one piece into windows, from its first bar.
+def place_windows(bars: Bars, steps: int, whole: bool = True, first_bar: int = 0) -> tuple[Longs, Counter[str]]:
+    """Divides each run of 4/4 bars of one piece into windows.
 
     Args:
         steps: T, a multiple of 16.
         whole: leave out what is left at the end of a run; False: a window may reach over the end.
+        first_bar: bar of a run that its first window begins with.
 
     Returns:
         (W,) their starts in grid steps; and the windows left out: `other metre`, and `end of a section`.
@@ -93,11 +95,12 @@ def place_windows(bars: Bars, steps: int, whole: bool = True) -> tuple[Longs, Co
     common = (bars.beats == 4) & (bars.unit == 4)
     edges = np.flatnonzero(np.diff(common)) + 1
     begin, end = np.append(0, edges), np.append(edges, len(common))
+    begin = np.minimum(begin + first_bar, end)
     number = (end - begin) // size if whole else -(-(end - begin) // size)
     left_out: Counter[str] = Counter()
     if not len(common):
         return np.zeros(0, np.int64), left_out
-    inside = common[begin]
+    inside = common[end - 1]
     left_out["other metre"] = int((-(-(end - begin) // size))[~inside].sum())
     left_out["end of a section"] = int(((end - begin)[inside] % size > 0).sum()) if whole else 0
     rank, run = ranges(np.zeros(inside.sum(), np.int64), number[inside])
@@ -144,7 +147,12 @@ def bass_lines(notes: Notes, start: Longs, steps: int) -> tuple[Bass, Longs]:
 
 
 def cut_windows(
-    notes: Notes, steps: int = 64, least_hits: int = 8, least_notes: int = 4, tempo_changes: ArrayLike = ()
+    notes: Notes,
+    steps: int = 64,
+    least_hits: int = 8,
+    least_notes: int = 4,
+    tempo_changes: ArrayLike = (),
+    first_bar: int = 0,
 ) -> Windows:
     """Windows of one piece in which drums and a bass play.
 
@@ -152,12 +160,13 @@ def cut_windows(
         steps: T, 16th notes of a window; a multiple of 16.
         least_hits, least_notes: struck cells of drums, and starts of bass notes; windows with fewer are left out.
         tempo_changes: (K,) grid steps at which the tempo changes; windows with one inside are left out.
+        first_bar: see `place_windows`.
 
     Returns:
         The windows, and those left out: `other metre`, `end of a section`, `tempo change`, `few drums`, `few bass
         notes`, in this order.
     """
-    start, left_out = place_windows(notes.bars, steps)
+    start, left_out = place_windows(notes.bars, steps, first_bar=first_bar)
     changes = np.asarray(tempo_changes, np.int64).reshape(-1)
     steady = np.searchsorted(np.sort(changes), start, "right") == np.searchsorted(
         np.sort(changes), start + steps * STEP, "left"
@@ -189,7 +198,11 @@ def bass_roll(bass: NDArray[np.integer]) -> NDArray[np.bool_]:
 
 
 def to_notes(
-    drums: Drums | None, bass: NDArray[np.integer] | None, start: ArrayLike = 0, program: int = DEFAULT_PROGRAM
+    drums: Drums | None,
+    bass: NDArray[np.integer] | None,
+    start: ArrayLike = 0,
+    program: int = DEFAULT_PROGRAM,
+    bass_after: int = 0,
 ) -> Notes:
     """Writes windows as one piece in 4/4.
 
@@ -198,6 +211,7 @@ def to_notes(
         bass: (W, T) classes; None for none. Holds that follow no note are rests.
         start: (W,) grid steps, or that of the first window, which the others follow.
         program: of the bass.
+        bass_after: grid steps by which a bass starts after its drums.
     """
     given = drums if drums is not None else bass
     assert given is not None
@@ -216,8 +230,28 @@ def to_notes(
         after = np.minimum.accumulate(ahead[:, ::-1], axis=1)[:, ::-1]  # the next step that is no hold, itself included
         following = np.append(after, np.full((len(after), 1), after.shape[1]), axis=1)[window, step + 1]
         pitch = LOWEST + line[window, step].astype(np.int64)
-        parts.append(_columns(begin[window] + step * STEP, following - step, pitch, _BASS_VELOCITY, program))
-    return _piece(parts, int((begin + given.shape[1] * STEP).max(initial=STEPS_PER_WHOLE)))
+        onset = begin[window] + step * STEP + bass_after
+        parts.append(_columns(onset, following - step, pitch, _BASS_VELOCITY, program))
+    return _piece(parts, int((begin + given.shape[1] * STEP + bass_after).max(initial=STEPS_PER_WHOLE)))
+
+
+def cut_pieces(notes: Notes, count: int, length: int) -> Notes:
+    """Cuts one piece in 4/4 into `count` pieces of `length` grid steps, a multiple of a bar."""
+    piece = (notes.onset // length).astype(np.int32)
+    onset = (notes.onset - piece * length).astype(np.int32)
+    each = length // STEPS_PER_WHOLE
+    lines = np.tile(np.arange(each, dtype=np.int32) * STEPS_PER_WHOLE, count)
+    fours, none = np.full_like(lines, 4), np.zeros(count, np.int32)
+    return replace(
+        notes,
+        n_pieces=count,
+        piece=piece,
+        onset=onset,
+        bar=onset // STEPS_PER_WHOLE,
+        bars=Bars(np.repeat(np.arange(count, dtype=np.int32), each), lines, fours, fours),
+        n_tokens=none,
+        n_broken=none,
+    )
 
 
 def _locate(at: NDArray[np.integer], start: Longs, steps: int) -> tuple[Longs, Longs]:

@@ -43,3 +43,11 @@ def scale_of(key: Longs) -> Mask:
 def tonic_of(key: Longs) -> Longs:
     """(...) pitch class of each key's tonic; 0, C, for `UNKNOWN_KEY`."""
     return np.asarray(key, np.int64) % 12
+
+
+def semitones_to_c(key: Longs) -> Longs:
+    """(...) semitones, -6..5, that move each key to C major or A minor; 0 for `UNKNOWN_KEY`."""
+    number = np.asarray(key, np.int64)
+    to = np.where(number == UNKNOWN_KEY, 0, np.where(number < 12, -number, 9 - number % 12))
+    moved: Longs = (to + 6) % 12 - 6
+    return moved

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from mgen.arrays import Floats, Longs
 from mgen.judgement import Judge, Judgement, PrefixJudge, judged
@@ -80,6 +81,7 @@ def token_advantages(
         begun = beginnings(scored.notes, closes_bar[ids.numpy()] & mask.numpy())
 
     def advantages(rewards: Tensor, rows: Tensor) -> Tensor:
+        rewards = pad(rewards, (0, mask.shape[1] - rewards.shape[1]))  # a compiled model's batch is wider
         out = torch.zeros_like(rewards)
         if rows.any():
             out[rows] = group_advantages(returns_to_go(rewards[rows], mask[rows]), group[rows])

@@ -26,7 +26,7 @@ from mgen.sampling.rollout import sample
 from mgen.stats.diversity import vendi_ratio
 from mgen.stats.graded import graded, nats, quick_boosting
 
-NOTES = 36  # notes of an excerpt: at this length AUCs of small policies are far from 0.5 and from 1
+NOTES = 36  # notes of an excerpt: at this length AUCs of small policies are far from 0.5 and from 1; default
 COLD = 0.5  # temperature at which loops are measured too
 GREEDY = 64  # prompts that are also continued greedily
 PATIENCE = 2  # checks in a row that are worse than the start, after which a run ends
@@ -42,6 +42,7 @@ class Guard:
         known: as `prompts`, from train: real music that a classifier of the style learns from.
         completion_tokens: longest completion.
         dtype: of matrix products in sampling.
+        notes: of the excerpts that are compared; shorter completions are left out.
     """
 
     prompts: Mapping[str, Prompts]
@@ -50,6 +51,7 @@ class Guard:
     remi: Remi
     completion_tokens: int
     dtype: torch.dtype | None = None
+    notes: int = NOTES
 
     @classmethod
     def of(
@@ -62,6 +64,7 @@ class Guard:
         seed: int,
         dtype: torch.dtype | None = None,
         split: str = "valid",
+        notes: int = NOTES,
     ) -> Guard:
         """Draws prompts of both types from a split, the same ones at every call.
 
@@ -75,7 +78,7 @@ class Guard:
                 rng = np.random.default_rng([seed, 4])  # the same for both: real music is that of `continuation`
                 try:
                     drawn[prompt_type] = draw_prompts(
-                        corpus, of, prompt_type, pieces, prompt_tokens, completion_tokens, target, rng
+                        corpus, of, prompt_type, pieces, prompt_tokens, completion_tokens, target, rng, given=True
                     )
                 except MgenError:
                     if prompt_type == "continuation":
@@ -83,18 +86,18 @@ class Guard:
             return drawn
 
         drawn = draw(split)
-        return cls(drawn, drawn["continuation"], draw("train"), corpus.remi, completion_tokens, dtype)
+        return cls(drawn, drawn["continuation"], draw("train"), corpus.remi, completion_tokens, dtype, notes)
 
     def check(self, policy: PreTrainedModel) -> dict[str, float]:
         """Measures a policy.
 
         Returns:
-            `guard/TYPE/auc`, of real music against completions by `NOTES` notes, with the ends of its interval
+            `guard/TYPE/auc`, of real music against completions by `notes` notes, with the ends of its interval
             (`/auc_low`, `/auc_high`); `guard/TYPE/notes`, notes until AUC 0.75; `guard/TYPE/whole`, share of
             completions without broken tokens; `guard/TYPE/loops`, `/cold_loops` and `/greedy_loops`, share of loops at
             temperature 1, at `COLD` and decoded greedily; `guard/TYPE/style`, share that new boosted trees, trained on
             real music of both sides of train, call the target style; `guard/TYPE/variety`, Vendi score over that of
-            real music; `guard/evidence`, mean nats of evidence in `NOTES` notes over the types. A value that cannot be
+            real music; `guard/evidence`, mean nats of evidence in `notes` notes over the types. A value that cannot be
             measured, for lack of notes or of prompts of other styles, is left out.
         """
         found: dict[str, float] = {}
@@ -104,9 +107,9 @@ class Guard:
         for prompt_type, prompts in self.prompts.items():
             notes = self._sampled(policy, prompts, 1.0)
             metre = prompt_type == "continuation"
-            lengths = (12, 24, NOTES)
+            lengths = (self.notes // 3, 2 * self.notes // 3, self.notes)
             test = graded(real, notes, self.real.work, prompts.work, lengths=lengths, metre=metre)
-            auc, until = test.auc[NOTES], test.until[0.75]
+            auc, until = test.auc[self.notes], test.until[0.75]
             measured = {
                 "auc": auc.value,
                 "auc_low": auc.low,
@@ -121,7 +124,7 @@ class Guard:
             }
             found |= {f"guard/{prompt_type}/{name}": value for name, value in measured.items() if np.isfinite(value)}
             if np.isfinite(auc.value):
-                evidence.append(nats(auc, test.pieces[NOTES]).value)
+                evidence.append(nats(auc, test.pieces[self.notes]).value)
         return found | ({"guard/evidence": float(np.mean(evidence))} if evidence else {})
 
     def _style_classifier(self) -> Callable[[Notes], float]:
@@ -134,7 +137,7 @@ class Guard:
         return lambda notes: float(trees.predict(features(notes, FORMAT_FREE)).mean())
 
     def _sampled(self, policy: PreTrainedModel, prompts: Prompts, temperature: float, most: int | None = None) -> Notes:
-        ids = prompts.ids.tolist()[:most]
+        ids = prompts.lists(self.remi)[:most]
         generator = torch.Generator(policy.device).manual_seed(0)
         decoding = Decoding(temperature, max_new_tokens=self.completion_tokens)
         ends = self.remi.eos_id, self.remi.pad_id
@@ -167,16 +170,16 @@ def only_worse(checks: Sequence[Mapping[str, float]]) -> bool:
     )
 
 
-def describe(check: Mapping[str, float]) -> str:
-    """A check in a few words."""
+def describe(check: Mapping[str, float], notes: int = NOTES) -> str:
+    """A check of excerpts of `notes` notes in a few words."""
     parts = []
     for prompt_type in ("continuation", "transfer"):
         known = {key.split("/")[2]: value for key, value in check.items() if key.startswith(f"guard/{prompt_type}/")}
         if "auc" in known:
             parts.append(
-                f"{prompt_type} AUC {known['auc']:.2f} [{known['auc_low']:.2f}, {known['auc_high']:.2f}] by {NOTES} "
+                f"{prompt_type} AUC {known['auc']:.2f} [{known['auc_low']:.2f}, {known['auc_high']:.2f}] by {notes} "
                 f"notes, {known['whole']:.0%} whole"
                 + (f", {known['style']:.0%} of the style" if "style" in known else "")
                 + (f", greedy loops {known['greedy_loops']:.0%}" if "greedy_loops" in known else "")
             )
-    return "; ".join(parts) or f"not measured: too few completions have {NOTES} notes"
+    return "; ".join(parts) or f"not measured: too few completions have {notes} notes"

@@ -59,7 +59,7 @@ class Learner:
         optimizer = torch.optim.AdamW(policy.parameters(), options.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
         self.model, self.optimizer = self.accelerator.prepare(policy, optimizer)
         self.model.eval()
-        self.grammar = GrammarMask(remi, self.device) if options.grammar else None
+        self.grammar = GrammarMask(remi, self.device, programs=options.programs) if options.grammar else None
         self.head: Head = completion_logprobs
         self.longest_prompt: int | None = None
 

@@ -347,7 +347,7 @@ class PolicyGradient:
         checks = [line for line in self.state.log_history if any(key.startswith("guard/") for key in line)]
         if is_best(checks):
             self.best = {name: weight.clone() for name, weight in self.average.items()}
-        self._say(f"step {self.state.global_step}, held-out: {describe(found)}")
+        self._say(f"step {self.state.global_step}, held-out: {describe(found, self.guard.notes)}")
         if only_worse(checks):
             self._end("the completions are further from real music than at the start, and do not come back")
 

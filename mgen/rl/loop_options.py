@@ -19,6 +19,12 @@ class LoopOptions:
     grammar: bool = option(
         True, "Sample only tokens that the grammar allows; loss and KL are of the same distribution."
     )
+    programs: list[int] = option(
+        [],
+        "grammar: programs that completions may play, of a vocabulary with programs; default: all.",
+        least=0,
+        most=127,
+    )
     grammar_weight: float = option(
         10.0, "grammar: weight of -log P(allowed tokens) in the loss, so that the policy needs no mask later.", least=0
     )
@@ -99,6 +105,8 @@ class LoopOptions:
                 f"({self.num_generations}): two halves of whole groups; try "
                 f"{-(-self.completions // (2 * self.num_generations)) * 2 * self.num_generations}"
             )
+        if self.programs and not self.grammar:
+            raise ValueError("programs: only the grammar keeps completions to them; give --grammar true")
         if self.minibatch > self.completions:
             raise ValueError(f"minibatch ({self.minibatch}) must be at most completions ({self.completions})")
         if bool(self.cold_share) != bool(self.cold_judges):

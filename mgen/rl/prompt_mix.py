@@ -45,7 +45,7 @@ class PromptMix:
         """n prompts as token ids, and their types; different ones for each number of a batch."""
         drawn = self._draw(n, self._rng(0, number))
         return (
-            [ids for prompts in drawn for ids in prompts.ids.tolist()],
+            [ids for prompts in drawn for ids in prompts.lists(self.corpus.remi)],
             [prompts.prompt_type for prompts in drawn for _ in prompts.ids],
         )
 
@@ -68,6 +68,12 @@ class PromptMix:
             Notes, (n,) works, and (n,) whether each is of a piece on the beat grid.
         """
         table, remi, prompt = self.corpus.merged_table("train", self.target), self.corpus.remi, max(self.prompt_tokens)
+        if self.corpus.has_given:
+            lengths = prompt, self.completion_tokens
+            drawn = draw_prompts(
+                self.corpus, "train", "continuation", n, *lengths, self.target, self._rng(1, *batch), given=True
+            )
+            return drawn.real(remi), drawn.work, np.ones(n, bool)
         length = prompt + self.completion_tokens
         windows, piece = sample_windows(table, remi, n, length, self._rng(1, *batch), prompt=prompt)
         rows = table.rows.iloc[piece]
@@ -86,7 +92,7 @@ class PromptMix:
     def sampled(self, policy: PreTrainedModel, n: int, batch: int, dtype: torch.dtype | None = None) -> Notes:
         """A policy's completions of n prompts, different ones for each number of a batch; `dtype` as in `sample`."""
         remi = self.corpus.remi
-        ids = [row.tolist() for prompts in self._draw(n, self._rng(3, batch)) for row in prompts.ids]
+        ids = [row for prompts in self._draw(n, self._rng(3, batch)) for row in prompts.lists(remi)]
         completions = sample_completions(policy, ids, self.completion_tokens, remi, self.seed + batch, dtype)
         return Notes.from_completions(ids, completions, remi)
 
@@ -112,7 +118,9 @@ class PromptMix:
         most, target = self.completion_tokens, self.target
         return [
             draw_prompts(
-                self.corpus, "train", prompt_type, count, length, most, target, rng, ends=prompt_type == "continuation"
+                *(self.corpus, "train", prompt_type, count, length, most, target, rng),
+                ends=prompt_type == "continuation",
+                given=True,
             )
             for (prompt_type, length), count in counts.items()
             if count

@@ -157,9 +157,9 @@ def fixed_prompts(
     for place, (prompt_type, style) in enumerate(types):
         rng = np.random.default_rng([seed, place])
         try:
-            prompts = draw_prompts(corpus, "valid", prompt_type, n, prompt_tokens, 0, style, rng)
+            prompts = draw_prompts(corpus, "valid", prompt_type, n, prompt_tokens, 0, style, rng, given=True)
         except MgenError:  # no such music, or none that long: training does not need it
             continue
-        drawn.append((f"{prompt_type}_{style}", prompts.ids.tolist()))
+        drawn.append((f"{prompt_type}_{style}", prompts.lists(corpus.remi)))
     turns = [(name, ids[i]) for i in range(n) for name, ids in drawn][:n]
     return {f"{i}_{name}": ids for i, (name, ids) in enumerate(turns)}

@@ -10,21 +10,25 @@ from mgen.arrays import Floats
 from mgen.corpus.pairs import PairSet
 from mgen.encoding.drum_bass import Bass, canonical
 from mgen.models.baselines.drum_bass import DrumBassModel
+from mgen.sampling.bass_policy import BassPolicy
 
 ROWS_AT_ONCE = 512
+
+Writer = DrumBassModel | BassPolicy
+"""What writes bass lines to drums."""
 
 
 @torch.inference_mode()
 def sample(
-    model: DrumBassModel, drums: Tensor, conditions: Tensor, n: int = 1, temperature: float = 1.0, seed: int = 0
+    model: Writer, drums: Tensor, conditions: Tensor, n: int = 1, temperature: float = 1.0, seed: int = 0
 ) -> Bass:
     """Draws n bass lines for each drum part.
 
     Args:
         drums: (B, T, 14) bool.
         conditions: (B, 4), columns `mgen.corpus.pairs.CONDITIONS`.
-        temperature: of the classes (`seq2seq`) or of the latent vector (`cvae`); 0: the likeliest line. Networks
-            without a distribution over lines give n equal ones.
+        temperature: of the classes (`seq2seq`), the tokens (a policy) or the latent vector (`cvae`); 0: the likeliest
+            line. Networks without a distribution over lines give n equal ones.
         seed: the same one gives the same lines.
 
     Returns:
@@ -49,8 +53,8 @@ def sample(
 
 
 @torch.inference_mode()
-def nats_of(model: DrumBassModel, pairs: PairSet) -> Floats:
-    """(N,) nats of the true bass of each window, see `DrumBassModel.nats`."""
+def nats_of(model: Writer, pairs: PairSet) -> Floats:
+    """(N,) nats of the true bass of each window, see `nats` of the model."""
     was_training = model.training
     model.eval()
     found = []

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import astuple, dataclass, fields
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mgen.encoding.remi import Kind, Remi
+from mgen.errors import MgenError
 from mgen.notes import STEPS_PER_WHOLE
 
 FREE = 1 << 20  # beyond every position and rank
@@ -69,6 +71,14 @@ def _read(part: Sequence[int], remi: Remi, metres: dict[int, int], highest: int)
     return token
 
 
+def _plays_other(remi: Remi, programs: Collection[int]) -> Tensor:
+    """(V,) whether a token sets another program than these."""
+    if not remi.multi:
+        raise MgenError("programs: the vocabulary has none; they are of the recipe band")
+    other = (remi.kind == Kind.PROGRAM) & ~np.isin(remi.value, list(programs))
+    return torch.tensor([bool(other[list(part)].any()) for part in remi.parts])
+
+
 class GrammarMask:
     """Follows B rows from their prompts on, and says which tokens may come next.
 
@@ -82,9 +92,15 @@ class GrammarMask:
 
     Args:
         may_end: whether the end token is allowed where the grammar has it.
+        programs: what may play, of a vocabulary with programs; drums are -1. Empty: everything.
+
+    Raises:
+        MgenError: `programs` of a vocabulary without.
     """
 
-    def __init__(self, remi: Remi, device: torch.device | str = "cpu", may_end: bool = True) -> None:
+    def __init__(
+        self, remi: Remi, device: torch.device | str = "cpu", may_end: bool = True, programs: Collection[int] = ()
+    ) -> None:
         metres = {int(base): number for number, base in enumerate((remi.kind == Kind.TIME_SIGNATURE).nonzero()[0])}
         highest = int(remi.value[remi.kind == Kind.PITCH].max())
         read = [_read(part, remi, metres, highest) for part in remi.parts]
@@ -93,6 +109,8 @@ class GrammarMask:
         columns = dict(zip((field.name for field in fields(_Token)), facts.T, strict=True))
         follows = torch.from_numpy(remi.follows)[:, columns["first"]] & (columns["first"] != Kind.SPECIAL)
         follows[:, remi.eos_id] &= may_end
+        if programs:
+            follows &= ~_plays_other(remi, programs)
         follows[Kind.END, remi.eos_id] = True  # after the end, nothing but the end
         ids = list(metres)
         unit = torch.from_numpy(remi.unit[ids]).long()[:, None]

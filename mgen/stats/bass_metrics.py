@@ -1,6 +1,6 @@
 """How a bass line compares with the true one and with its drum part; intervals by resampling whole works.
 
-Every metric is a function of sums over windows, so that a resample of works is a weighted sum.
+Every metric but the AUC is a function of sums over windows, so that a resample of works is a weighted sum.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mgen.arrays import Floats, Longs, divide, entropy
-from mgen.encoding.drum_bass import BAR_STEPS, KICK, LOWEST, PITCHES, canonical
+from mgen.encoding.drum_bass import BAR_STEPS, KICK, LOWEST, PITCHES, STEP, canonical, cut_pieces, to_notes
 from mgen.music.keys import scale_of
+from mgen.stats.graded import graded
 from mgen.stats.intervals import REPLICATES, Interval, percentile_interval, resamples, undefined_interval
 
 MAX_N = 4  # longest n-gram of BLEU
+AUC_NOTES = 12  # that most windows of four bars have
 METRICS = {
     "note_f1": "F1 of note starts with their pitch, 0..1",
     "onset_f1": "F1 of note starts, 0..1",
@@ -24,11 +26,15 @@ METRICS = {
     "perplexity": "per step, 1 upwards; an upper bound for cvae",
     "pitch_entropy": "bits of the pitches of all starts, 0..5.2",
     "diversity": "share of steps in which two lines for one drum part differ, 0..1",
+    "distinct": "share of the lines for one drum part that differ from all before them, 0..1",
     "kicks_with_bass": "share of kicks with a bass note start, 0..1",
     "bass_on_kicks": "share of bass note starts on a kick, 0..1",
     "in_key": "share of bass note starts in the scale of the piece's key, 0..1",
+    "auc": f"of new classifiers between real basses and these by {AUC_NOTES} notes, 0.5..1",
 }
 """Metric -> what it is, with unit and range."""
+
+PLAIN = tuple(name for name in METRICS if name != "auc")  # functions of sums over windows
 
 Sums = dict[str, Floats]  # name -> (N,) or (N, K)
 
@@ -56,17 +62,31 @@ def bass_scores(played: Played, work: NDArray[np.generic]) -> dict[str, Interval
     sums = {name: _by_group(of, group, len(names)) for name, of in _sums(played).items()}
     blocks = list(resamples(np.arange(len(names)), REPLICATES, seed=0))
     whole, found = np.ones((1, len(names))), {}
-    for name in METRICS:
+    for name in PLAIN:
         value = float(_metric(name, sums, whole)[0])
         draws = np.concatenate([_metric(name, sums, weights) for weights in blocks])
         found[name] = undefined_interval() if np.isnan(value) else percentile_interval(value, draws)
-    return found
+    return found | {"auc": bass_auc(played.truth, played.bass, work)}
+
+
+def bass_auc(truth: NDArray[np.integer], made: NDArray[np.integer], work: NDArray[np.generic]) -> Interval:
+    """The graded two-sample test of `mgen.stats.graded` between bass lines (N, T); NaN with too few long enough.
+
+    Cannot see: the drums, and so whether a line belongs to its drum part.
+    """
+    real, ours = (
+        cut_pieces(to_notes(None, line, np.arange(len(line)) * line.shape[1] * STEP), len(line), line.shape[1] * STEP)
+        for line in (truth, made)
+    )
+    if len(set(work.tolist())) < 2:
+        return undefined_interval()
+    return graded(real, ours, work, work, lengths=(AUC_NOTES,)).auc[AUC_NOTES]
 
 
 def bass_values(played: Played) -> dict[str, float]:
     """The metrics without intervals."""
     sums = {name: _by_group(of, np.zeros(len(of), np.int64), 1) for name, of in _sums(played).items()}
-    return {name: float(_metric(name, sums, np.ones((1, 1)))[0]) for name in METRICS}
+    return {name: float(_metric(name, sums, np.ones((1, 1)))[0]) for name in PLAIN}
 
 
 def pair_distance(lines: NDArray[np.integer]) -> Floats:
@@ -74,6 +94,15 @@ def pair_distance(lines: NDArray[np.integer]) -> Floats:
     count = len(lines)
     pairs = [(lines[i] != lines[j]).mean(axis=1) for i in range(count) for j in range(i)]
     out: Floats = np.mean(pairs, axis=0)
+    return out
+
+
+def distinct_lines(lines: NDArray[np.integer]) -> Floats:
+    """(N,) share of the K lines (K, N, T) of a drum part that differ from all before them."""
+    new = np.ones(lines.shape[:2])
+    for i in range(len(lines)):
+        new[i] = ~(lines[:i] == lines[i]).all(axis=2).any(axis=0)
+    out: Floats = new.mean(axis=0)
     return out
 
 
@@ -126,7 +155,8 @@ def _sums(played: Played) -> Sums:
     if played.nats is not None:
         found |= {"nats": played.nats, "steps": np.full(len(made), made.shape[1])}
     if played.others is not None:
-        found |= {"distance": pair_distance(played.others), "windows": np.ones(len(made))}
+        found |= {"distance": pair_distance(played.others), "distinct": distinct_lines(played.others)}
+        found |= {"windows": np.ones(len(made))}
     return {name: np.asarray(of, np.float64) for name, of in found.items()}
 
 
@@ -168,6 +198,7 @@ def _metric(name: str, sums: Sums, weights: Floats) -> Floats:
         "note_f1": (("right_notes",), ("starts", "wanted"), 2.0),
         "onset_f1": (("right_onsets",), ("starts", "wanted"), 2.0),
         "diversity": (("distance",), ("windows",), 1.0),
+        "distinct": (("distinct",), ("windows",), 1.0),
         "kicks_with_bass": (("both",), ("kicks",), 1.0),
         "bass_on_kicks": (("both",), ("starts",), 1.0),
         "in_key": (("inside",), ("named",), 1.0),

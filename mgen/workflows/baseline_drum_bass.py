@@ -16,7 +16,17 @@ from typing import Any
 from accelerate import PartialState
 from transformers import set_seed
 
-from mgen.corpus.pairs import CONDITIONS, Pairs, PairSet, as_batch, genres_of, known_conditions, read_pairs, unseen
+from mgen.corpus.pairs import (
+    CONDITIONS,
+    Pairs,
+    PairSet,
+    as_batch,
+    genres_of,
+    keys_of,
+    known_conditions,
+    read_pairs,
+    unseen,
+)
 from mgen.corpus.shards import Corpus
 from mgen.files import write_atomically
 from mgen.models.baselines.drum_bass import MODELS, DrumBassConfig, DrumBassModel
@@ -24,7 +34,7 @@ from mgen.options import as_dict, from_keywords, option
 from mgen.runs.interruptions import resumable
 from mgen.runs.metrics import Progress
 from mgen.runs.run import Run, TrainingResult, on_main_process
-from mgen.workflows.baseline_drum_bass_results import keys_of, left_out_line, systems, table, valid_metrics
+from mgen.workflows.baseline_drum_bass_results import left_out_line, systems, table, valid_metrics
 from mgen.workflows.baseline_tabs_results import loss_facts, loss_figure
 from mgen.workflows.baseline_training import SPLITS, BaselineTraining, train_baseline
 

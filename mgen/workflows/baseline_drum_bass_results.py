@@ -9,22 +9,16 @@ from typing import Any
 import numpy as np
 
 from mgen.arrays import Longs
-from mgen.corpus.pairs import CONDITIONS, Pairs, PairSet
+from mgen.corpus.pairs import Pairs, PairSet, keys_of
 from mgen.encoding.drum_bass import HOLD, KICK, LOWEST, PITCHES, REST, Bass, canonical
-from mgen.models.baselines.drum_bass import DrumBassModel
 from mgen.music.keys import tonic_of
-from mgen.sampling.drum_bass import nats_of, sample
+from mgen.sampling.drum_bass import Writer, nats_of, sample
 from mgen.stats.bass_metrics import METRICS, Played, bass_scores, bass_values, repeats_of_drums
-from mgen.stats.intervals import Interval, bootstrap
+from mgen.stats.intervals import Interval, bootstrap, undefined_interval
 
 Scores = dict[str, dict[str, Interval]]  # system -> metric
 
 REAL, ANOTHER, ROOTS, MAJORITY = "real bass", "bass of another drum part", "root on every kick", "majority pattern"
-
-
-def keys_of(pairs: Pairs) -> Longs:
-    """(N,) key of each window's piece."""
-    return pairs.conditions[:, CONDITIONS.index("key")].astype(np.int64)
 
 
 def roots_on_kicks(drums: np.ndarray[Any, np.dtype[np.bool_]], key: Longs) -> Bass:
@@ -54,10 +48,8 @@ def valid_metrics(prediction: Any, drums: np.ndarray[Any, np.dtype[np.bool_]], k
     return {name: values[name] for name in ("note_f1", "onset_f1", "bleu", "kicks_with_bass")}
 
 
-def systems(
-    name: str, model: DrumBassModel, train: Pairs, test: Pairs, samples: int, temperature: float, seed: int
-) -> Scores:
-    """Scores on test of the network, the real bass, and systems without training.
+def systems(name: str, model: Writer, train: Pairs, test: Pairs, samples: int, temperature: float, seed: int) -> Scores:
+    """Scores on test of a network or policy, the real bass, and systems without training.
 
     Args:
         name: of the network.
@@ -69,7 +61,7 @@ def systems(
     lines = sample(model, batch["drums"], batch["conditions"], samples, temperature, seed)
     key, rng = keys_of(test), np.random.default_rng(seed)
     base = Played(test.drums, test.bass, test.bass, key)
-    real = bass_scores(base, test.work)
+    real = {**bass_scores(base, test.work), "auc": undefined_interval()}
     distance, window = repeats_of_drums(test.drums, test.bass, test.piece)
     if len(distance):
         real["diversity"] = bootstrap(distance, test.work[window])
@@ -87,18 +79,21 @@ def systems(
 
 def table(scores: Scores, facts: Mapping[str, Any]) -> str:
     """The systems, and below them what was left out and where the valid loss was lowest."""
-    lines = ["| system | " + " | ".join(name.replace("_", " ") for name in METRICS) + " |"]
-    lines.append("| --- " * (len(METRICS) + 1) + "|")
+    names = [*METRICS, *(["kl"] if any("kl" in found for found in scores.values()) else [])]
+    lines = ["| system | " + " | ".join(name.replace("_", " ") for name in names) + " |"]
+    lines.append("| --- " * (len(names) + 1) + "|")
     for system, found in scores.items():
-        lines.append(f"| {system} | " + " | ".join(found[name].cell() for name in METRICS) + " |")
+        lines.append(
+            f"| {system} | " + " | ".join(found[name].cell() if name in found else "-" for name in names) + " |"
+        )
     counts, works = facts["windows"], facts["works"]
     lines += ["", f"Test: {counts['test']['windows']} windows of {works['test']} works; 95 % intervals over works."]
     lines += [left_out_line(split, of) for split, of in counts.items()]
-    if unknown := {name: n for name, n in facts["unknown"].items() if n}:
+    if unknown := {name: n for name, n in facts.get("unknown", {}).items() if n}:
         words = ", ".join(f"{name} {n}" for name, n in unknown.items())
         lines.append(f"Windows of test with a condition that train does not have, taken as unknown: {words}.")
-    losses = facts["losses"]
-    if losses["best_step"] is not None:
+    losses = facts.get("losses", {})
+    if losses.get("best_step") is not None:
         best, final = losses["best_eval_loss"], losses["final_eval_loss"]
         lines.append(
             f"Valid loss, nats per step: lowest {best:.4g} at step {losses['best_step']}, {final:.4g} at last."

@@ -19,7 +19,7 @@ from mgen.errors import MgenError
 from mgen.options import check_required, from_keywords, option
 from mgen.rl.advantages import Quantile
 from mgen.rl.discriminator import check_weights
-from mgen.rl.guard import Guard
+from mgen.rl.guard import NOTES, Guard
 from mgen.rl.loop import PolicyGradient
 from mgen.rl.loop_options import LoopOptions
 from mgen.rl.prompt_mix import PromptMix
@@ -51,6 +51,7 @@ class FinetuneConfig(JudgeOptions, LoopOptions, SampleOptions):
         least=0,
     )
     guard_pieces: int = option(256, "Prompts of each type in a check.", least=80)
+    guard_notes: int = option(NOTES, "Notes of the completions that a check compares with real music.", least=8)
     run_name: str = option("", "Name of the run in trackers.")
 
     def __post_init__(self) -> None:
@@ -170,7 +171,9 @@ def _guard(config: FinetuneConfig, prompts: PromptMix, progress: Progress) -> Gu
     lengths = max(config.prompt_tokens), config.max_completion_length
     dtype = torch.bfloat16 if config.bf16 else None
     try:
-        return Guard.of(prompts.corpus, prompts.target, config.guard_pieces, *lengths, config.seed, dtype)
+        return Guard.of(
+            prompts.corpus, prompts.target, config.guard_pieces, *lengths, config.seed, dtype, notes=config.guard_notes
+        )
     except MgenError as error:
         progress(f"no checks on held-out prompts: {error}")
         return None

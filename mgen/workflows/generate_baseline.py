@@ -14,6 +14,7 @@ from mgen.workflows.generate_piano_roll import generate_piano_rolls
 KINDS: dict[str, Callable[[BaselineOptions], dict[str, Any]]] = {
     "baseline piano-roll": generate_piano_rolls,
     "baseline drum-bass": generate_drum_bass,
+    "baseline bass-policy": generate_drum_bass,
 }
 """Command of a run -> what samples from it."""
 

@@ -1,4 +1,6 @@
-"""What `mgen generate` writes of a run of `mgen baseline drum-bass`: bass lines for the drums of a MIDI file."""
+"""What `mgen generate` writes of a run of `mgen baseline drum-bass` or `bass-policy`: bass lines for the drums of a
+MIDI file.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +34,10 @@ from mgen.models.baselines.drum_bass import DrumBassModel
 from mgen.models.pretrained import load_model
 from mgen.music.keys import key_of
 from mgen.notes import Notes
-from mgen.runs.folder import MODEL, REMEDY
-from mgen.sampling.drum_bass import sample
+from mgen.runs.folder import MODEL, REMEDY, read_facts
+from mgen.sampling.drum_bass import Writer, sample
 from mgen.workflows.baseline_options import BaselineOptions
+from mgen.workflows.bass_policy import load_bass_policy
 
 
 def generate_drum_bass(options: BaselineOptions) -> dict[str, Any]:
@@ -49,13 +52,9 @@ def generate_drum_bass(options: BaselineOptions) -> dict[str, Any]:
     Raises:
         MgenError: The model or the prompt cannot be read, or the prompt has no drums in 4/4.
     """
-    folder = options.run / MODEL
-    model = load_model(folder, lambda config: DrumBassModel)
-    if not isinstance(model, DrumBassModel) or model.config.model_type != "mgen_drum_bass":
-        raise MgenError(f"{folder}: expected a drum-bass model, found {model.config.model_type}; {REMEDY}")
+    model = _load(options.run)
     if not options.prompt:
         raise MgenError(f"--baseline {options.run}: writes a bass to drums; give a MIDI file with drums as --prompt")
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     score, notes = _read(options.prompt)
     steps = model.config.steps
     start, room, skipped = _windows(notes, steps)
@@ -88,6 +87,18 @@ def generate_drum_bass(options: BaselineOptions) -> dict[str, Any]:
         "windows": {"with a bass": int(played.sum()), "without drums": int((~played).sum()), "other metre": skipped},
         "pieces": pieces,
     }
+
+
+def _load(run: Path) -> Writer:
+    """The network, or the policy, of a run."""
+    facts = read_facts(run)
+    if facts["command"] == "baseline bass-policy":
+        return load_bass_policy(run / MODEL, int(facts["window_steps"]))
+    model = load_model(run / MODEL, lambda config: DrumBassModel)
+    if not isinstance(model, DrumBassModel) or model.config.model_type != "mgen_drum_bass":
+        raise MgenError(f"{run / MODEL}: expected a drum-bass model, found {model.config.model_type}; {REMEDY}")
+    network: Writer = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return network
 
 
 def _read(prompt: str) -> tuple[core.ScoreTick, Notes]:

@@ -100,7 +100,7 @@ class TunedMeasure:
         set_weights(policy, weights)
         found = {key.removeprefix("guard/"): value for key, value in self.guard.check(policy).items()}
         for prompt_type, prompts in self.guard.prompts.items():
-            ids = prompts.ids.tolist()
+            ids = prompts.lists(self.remi)
             completions = sample_completions(policy, ids, self.guard.completion_tokens, self.remi, 1, self.dtype)
             batch = collate(ids, completions, torch.ones(len(ids)), 1, self.remi.pad_id)
             rows = torch.split(torch.arange(len(ids)), 64)

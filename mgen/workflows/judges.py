@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from critics import CRITICS
 from mgen.runs.judges import JudgeFactory
-from rewards import REWARDS
+from rewards import ACCOMPANIMENT, REWARDS
 
-JUDGES: dict[str, JudgeFactory] = {**REWARDS, **CRITICS}
+JUDGES: dict[str, JudgeFactory] = {**REWARDS, **ACCOMPANIMENT, **CRITICS}

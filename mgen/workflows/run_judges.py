@@ -32,7 +32,7 @@ from mgen.runs.metrics import Progress
 from mgen.runs.run import Run
 from mgen.workflows.judge_options import DISCRIMINATORS, JudgeOptions
 from mgen.workflows.judges import JUDGES
-from rewards import REWARDS
+from rewards import ACCOMPANIMENT, REWARDS
 from rewards.bands import Bands, fit_bands, load_bands, save_bands
 
 BAND_PIECES = 512  # real excerpts from which the bands are measured
@@ -146,7 +146,7 @@ def check_judges(
 
 def run_bands(config: JudgeOptions, prompts: PromptMix, run: Run) -> Bands:
     """The bands of the rules: those of `config.bands`, or measured on real music and stored with the run."""
-    if not any(name in REWARDS for name in config.weights()):
+    if not any(name in REWARDS or name in ACCOMPANIMENT for name in config.weights()):
         return Bands()
     path = Path(config.bands) if config.bands else run.folder / BANDS_FILE
     state = PartialState()

@@ -7,6 +7,7 @@ chain models neither bars nor anything of the prompt before its last `order` not
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -252,6 +253,7 @@ def _table(events: dict[str, Array], beats: Array, unit: Array) -> Notes:
     bar = events["onset"] // (beats * STEPS_PER_WHOLE // unit)[:, None]
     columns = {name: events[name].ravel() for name in ("onset", "duration", "pitch", "velocity", "program")}
     columns |= {"piece": np.repeat(np.arange(batch), steps), "bar": bar.ravel()}
+    ints: dict[str, Any] = {name: column.astype(np.int32) for name, column in columns.items()}
     none, zero = np.zeros(batch, np.int32), np.zeros(batch * steps, np.int32)
     return Notes(
         n_pieces=batch,
@@ -260,5 +262,5 @@ def _table(events: dict[str, Array], beats: Array, unit: Array) -> Notes:
         broken=zero,
         n_tokens=none,
         n_broken=none,
-        **{name: column.astype(np.int32) for name, column in columns.items()},
+        **ints,
     )
