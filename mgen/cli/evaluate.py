@@ -16,7 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from mgen.cli.options import Output, parse, print_result, to_stderr
-XXfrom mgen.evaluation.measure import Measurements
+from mgen.evaluation.columns import COST, MetricColumn, columns
+from mgen.evaluation.comparisons import format_interval, graded_columns
+from mgen.evaluation.measure import Measurements
 from mgen.evaluation.protocol import Evaluation
 from mgen.workflows.evaluate import EvaluateConfig, EvaluateResult, run_evaluate
 
