@@ -17,10 +17,12 @@ from rich.table import Table
 
 from mgen.cli.options import Output, parse, print_result, to_stderr
 from mgen.evaluation.columns import COST, MetricColumn, columns
-from mgen.evaluation.comparisons import format_interval, graded_columns
+from mgen.evaluation.comparisons import format_interval
 from mgen.evaluation.measure import Measurements
 from mgen.evaluation.protocol import Evaluation
 from mgen.workflows.evaluate import EvaluateConfig, EvaluateResult, run_evaluate
+
+_SHOWN = ("judge_{target}", "notes_until_told", "auc_by_notes_36", "valid", "loop_rate", COST)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,9 +50,9 @@ def _summary(result: EvaluateResult) -> str:
 
 
 def _by_system(title: str, rows: Mapping[str, Measurements], target: str) -> str:
-    """A row for each system, with the graded numbers, the AUC of 36 notes and the KL."""
-    known = columns(target)
-    chosen = [*graded_columns(known), *(column for column in known if column.key in ("auc_by_notes_36", COST))]
+    """A row for each system, with the numbers of `_SHOWN` that any has."""
+    by_key = {column.key: column for column in columns(target)}
+    chosen = [by_key[key.format(target=target)] for key in _SHOWN]
     shown = [column for column in chosen if any(column.key in part.metrics for part in rows.values())]
     heads = [f"{column.title}, {column.unit}" if column.unit else column.title for column in shown]
     cells = [[name, *(_cell(part, column) for column in shown)] for name, part in rows.items()]

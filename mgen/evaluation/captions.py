@@ -25,12 +25,12 @@ def describe_piece(notes: Notes, style: str = "", probability: float | None = No
     times = most_repeated_bar(notes)
     parts = [f"{style} probability {probability:.2f} by the judge"] if probability is not None else []
     if value["longest_loop"] > _LOOP:
-        parts.append(f"{value['longest_loop']:.0%} of the notes are one figure again and again")
+        parts.append(f"{_percent(value['longest_loop'])} of the notes are one figure again and again")
     parts.append(f"repeats one bar {times} times" if times > 1 else "no bar twice")
     if np.isfinite(value["rep4"]):
-        parts.append(f"{value['rep4']:.0%} of four-note figures return")
+        parts.append(f"{_percent(value['rep4'])} of four-note figures return")
     if value["empty_beats"] > _SILENT:
-        parts.append(f"{value['empty_beats']:.0%} of the beats are silent")
+        parts.append(f"{_percent(value['empty_beats'])} of the beats are silent")
     if value["valid"] == 0:
         parts.append("breaks the grammar")
     parts.append("ends" if ends else f"{len(notes)} notes, then cut")
@@ -45,3 +45,7 @@ def most_repeated_bar(notes: Notes) -> int:
         bars.setdefault(bar, []).append((note[0], note[1], note[2]))
     contents = [tuple(bar) for bar in bars.values()]
     return max(map(contents.count, contents), default=0)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

@@ -21,7 +21,7 @@ from mgen.stats.intervals import is_known
 
 _VERDICTS = {
     Verdict.BETTER: "",
-    Verdict.WORSE: ": it is clearly worse",
+    Verdict.WORSE: ": clearly worse",
     Verdict.CHANGED: ": a clear change, but not clearly towards the aim",
     Verdict.UNCLEAR: ": no measured difference",
 }
