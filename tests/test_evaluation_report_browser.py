@@ -249,5 +249,5 @@ def test_it_prints(opened):
 
 def test_without_scripts_everything_is_there(opened):
     page = opened(java_script_enabled=False).page
-    assert page.locator(".piece").count() == 9 and page.locator("audio").first.is_visible()
+    assert page.locator(".piece").count() == 8 and page.locator("audio").first.is_visible()
     assert page.locator("summary").first.is_visible()
