@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +22,7 @@ from mgen.evaluation.protocol import Evaluation
 from mgen.workflows.evaluate import EvaluateConfig, EvaluateResult, run_evaluate
 
 _SHOWN = ("judge_{target}", "notes_until_told", "auc_by_notes_36", "valid", "loop_rate", COST)
+_NARROW = 80  # columns of a terminal
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,10 +72,18 @@ def _cell(part: Measurements, column: MetricColumn) -> str:
 
 
 def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    table = Table(*heads, title=title, title_justify="left", padding=(0, 1, 0, 0), box=SIMPLE_HEAD)
+    """A table whose cells may wrap; below `_NARROW` columns a line for each cell."""
+    console = Console(soft_wrap=False)
+    if console.width < _NARROW:
+        lines = [title]
+        for name, *cells in rows:
+            lines += [name, *(f"  {head} {cell}" for head, cell in zip(heads[1:], cells, strict=True) if cell)]
+        return "\n".join(lines)
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    for i, head in enumerate(heads):
+        table.add_column(head, overflow="fold", min_width=0 if i else max(len(row[0]) for row in rows))
     for row in rows:
         table.add_row(*row)
-    console = Console()
     with console.capture() as capture:
         console.print(table)
     return capture.get().rstrip("\n")
