@@ -146,7 +146,7 @@ _TABLE: dict[str, list[tuple[str, str, str, int, str, str]]] = {
 
 _MAIN = (
     *("valid", "kl_piece", "judge_{target}", "notes_until_told", "auc_by_notes_36", "loop_rate", "loop_rate_greedy"),
-    *("rep4", "c2st_auc", "H1", "swing", "SI_short", "vendi_ratio", "copy_rate"),
+    *("rep4", "c2st_auc", "frechet", "H1", "swing", "SI_short", "vendi_ratio", "copy_rate"),
 )
 _GRADED = ("judge_{target}", "notes_until_told", "loop_rate", "valid")
 COST = "kl_piece"  # key of what fine-tuning costs
