@@ -17,7 +17,7 @@ def test_a_loop_is_called_one():
     words = describe_piece(line([60, 64, 67, 72] * 8), "jazz", 0.8)
     assert words == (
         "jazz probability 0.80 by the judge; 100 % of the notes are one figure again and again; "
-        "repeats one bar 8 times; 86 % of four-note figures return; 32 notes, then cut"
+        "one bar 8 times; 86 % of four-note figures return; 32 notes, then cut"
     )
 
 

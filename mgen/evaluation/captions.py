@@ -26,7 +26,7 @@ def describe_piece(notes: Notes, style: str = "", probability: float | None = No
     parts = [f"{style} probability {probability:.2f} by the judge"] if probability is not None else []
     if value["longest_loop"] > _LOOP:
         parts.append(f"{_percent(value['longest_loop'])} of the notes are one figure again and again")
-    parts.append(f"repeats one bar {times} times" if times > 1 else "no bar twice")
+    parts.append(f"one bar {times} times" if times > 1 else "no bar twice")
     if np.isfinite(value["rep4"]):
         parts.append(f"{_percent(value['rep4'])} of four-note figures return")
     if value["empty_beats"] > _SILENT:

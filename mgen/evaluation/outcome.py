@@ -11,6 +11,7 @@ from mgen.evaluation.comparisons import (
     SystemRow,
     Verdict,
     compare_rows,
+    disjoint,
     first_of_role,
     format_interval,
     format_number,
@@ -60,6 +61,9 @@ def _compared(row: SystemRow, base: SystemRow, comparisons: Sequence[MetricCompa
         if act and lead.column.graded == 1
         else f"{_capital(lead.column.title)}: {after} for {name[:1].lower()}{name[1:]}, {before} for the pretrained one"
     )
+    change = row.changes.get(lead.column.key)
+    if change and lead.verdict is not Verdict.UNCLEAR and not disjoint(lead.before, lead.after):
+        words += f" (difference over the same prompts {format_interval(change, lead.column.digits)})"
     sentences = [f"{words}{_VERDICTS[lead.verdict]}{price}."]
     for verdict in (Verdict.BETTER, Verdict.WORSE):
         if found := [f"{one.column.title} ({one.step})" for one in others if one.verdict is verdict]:

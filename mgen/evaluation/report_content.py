@@ -208,7 +208,7 @@ def select_examples(evaluation: Evaluation, count: int) -> dict[str, list[Exampl
     out: dict[str, list[Example]] = {}
     for prompt_type, prompts in evaluation.prompts.items():
         own, real = (evaluation.measurements[name][prompt_type] for name in (subject, REAL))
-        order = f"of {len(prompts.work)} pieces of {subject}, by the judge, then by how nearly repetition is real"
+        order = f"of {len(prompts.work)} pieces of {subject}, ordered by the judge, then by repetition"
         out[prompt_type] = []
         for tag, row in list(_typical_best_worst(own, real, target).items())[:count]:
             pieces = []
