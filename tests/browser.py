@@ -112,6 +112,21 @@ def contrasts(page, least=4.5):
     return [tuple(item) for item in page.evaluate(_CONTRAST, least)]
 
 
+def heading_problems(page):
+    """Headings that are deeper than the one before by more than a level, and any first but an h1; as `h4 text`."""
+    found = page.evaluate(
+        "[...document.querySelectorAll('h1, h2, h3, h4, h5, h6')].filter(h => h.checkVisibility())"
+        ".map(h => [+h.tagName[1], h.textContent.trim()])"
+    )
+    before = [0, *(level for level, _ in found)]
+    return [f"h{level} {text}" for (level, text), last in zip(found, before, strict=False) if level > last + 1]
+
+
+def unnamed(page):
+    """What a screen reader would have no words for: tags of pictures, players, tables, cells and fields."""
+    return page.evaluate(_UNNAMED)
+
+
 def _listen(new):
     page = new.page
     page.on("console", lambda m: new.console.append(f"{m.type}: {m.text}") if m.type in ("warning", "error") else None)
@@ -140,6 +155,20 @@ _FOCUS = """() => {
     outline: style.outlineStyle === 'none' ? 0 : parseFloat(style.outlineWidth),
     inside: box.width > 0 && box.height > 0 && box.right > 0 && box.left < innerWidth,
   };
+}"""
+
+_UNNAMED = """() => {
+  const named = e => (e.getAttribute('aria-label') || e.getAttribute('aria-labelledby') || e.getAttribute('alt') ||
+    e.textContent || (e.labels && e.labels.length) || '') !== '';
+  const hidden = e => e.closest('[aria-hidden=true]') || !e.checkVisibility();
+  const bad = [...document.querySelectorAll('img, svg, audio, button, a, input, [role=region], [role=img]')]
+    .filter(e => !hidden(e) && !(e.tagName === 'AUDIO' ? e.getAttribute('aria-label') : named(e)));
+  for (const table of document.querySelectorAll('table')) {
+    if (hidden(table)) continue;
+    if (!table.caption) bad.push(table);
+    bad.push(...[...table.querySelectorAll('th')].filter(th => !th.hasAttribute('scope')));
+  }
+  return bad.map(e => e.outerHTML.slice(0, 100));
 }"""
 
 # Colours are read back from a canvas, which turns every notation (color-mix, oklch, ...) into RGBA.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from evaluation_pieces import line, solo
@@ -10,6 +11,8 @@ from evaluation_pieces import line, solo
 from mgen.cli import evaluate
 from mgen.cli.main import run
 from mgen.errors import MgenError
+from mgen.evaluation.measure import Measurements
+from mgen.stats.intervals import Interval
 from mgen.workflows.evaluate import evaluate_folders
 
 pytestmark = pytest.mark.slow
@@ -88,3 +91,19 @@ def test_mistakes_are_one_line_and_exit_code_2(words, message, music, capsys):
         evaluate.main(words)
     assert run(evaluate.main, words) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_the_terminal_has_a_row_for_each_system_within_its_width(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    wide = Interval(0.631, 0.512, 0.744)
+    keys = ("judge_jazz", "notes_until_told", "auc_by_notes_36", "valid", "loop_rate", "kl_piece", "rep4", "H1")
+    rows = {name: Measurements(dict.fromkeys(keys, wide)) for name in ("pretrained", "tuned", "guidance_2")}
+    rows = {"real": Measurements({"judge_jazz": wide}), **rows}
+    table = evaluate._by_system("prompts: transfer", rows, "jazz")
+    assert max(map(len, table.splitlines())) <= columns
+    for word in ("judged", "recognised", "AUC", "whole", "loops", "KL,", "real", "guidance_2"):
+        assert word in table
+    assert "entropy" not in table and "grams" not in table
+    if columns == 200:
+        assert len(re.findall(r"0\.63 \[0\.51, 0\.74\]", table)) == 1 + 3 * 3  # 3 of the 6 numbers have other digits

@@ -271,6 +271,12 @@ def test_the_page_has_every_part_and_nothing_from_outside(full):
     assert CLEANING_STEPS["short_notes"] in page.text
 
 
+def test_every_table_says_what_it_shows(full):
+    html = render_insight(full)
+    assert html.count("<table>") == html.count("<caption>") == len(re.findall(r"<caption>[^<]+\.</caption>", html)) > 5
+    assert html.startswith("<!doctype html>")
+
+
 def test_names_are_escaped_everywhere(full):
     html = render_insight(full)
     page = Page(html)

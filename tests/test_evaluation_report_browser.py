@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from symusic import core
 
-from mgen.evaluation.columns import MetricColumn
+from mgen.evaluation.columns import MetricColumn, columns
 from mgen.evaluation.comparisons import SystemRow
-from mgen.evaluation.report import Example, ExamplePiece, render_report
+from mgen.evaluation.report import Example, ExamplePiece, Opening, render_report
 from mgen.notes import Notes
 from mgen.render import audio
 from mgen.render.charts import Curve, Distribution
@@ -49,17 +49,16 @@ def example_piece(system, seed):
 def full_page():
     """A page with all there can be: nine players, thirty columns, every section."""
     rng = np.random.default_rng(0)
-    columns = [
-        MetricColumn(
-            f"{part}{i}", f"{part}, a longer title {i}".replace(",", ""), "as real", 3, "explained", "", part, i == 0
-        )
+    shown = [column for column in columns("jazz") if column.graded or column.key == "kl_piece"]
+    shown += [
+        MetricColumn(f"{part}{i}", f"{part} a longer title {i}", "as real", 3, "explained", "", part, i == 0)
         for part in PARTS
         for i in range(5)
     ]
     rows = []
     for group in GROUPS:
         for name, kind in SYSTEMS.items():
-            values = {column.key: float(rng.uniform()) for column in columns}
+            values = {column.key: float(rng.uniform()) for column in shown}
             cells = {
                 key: Interval(value, value - 0.1, value + 0.1, 3, (value - 0.05, value + 0.05))
                 for key, value in values.items()
@@ -77,8 +76,11 @@ def full_page():
         )
         for tag in ("best", "worst")
     ]
+    models = [example_piece(name, 7) for name in list(SYSTEMS)[:4]]
+    first = Example("transfer: a work", "jazz", "typical", models[:1] + models[2:], "in the middle of 128 pieces")
+    opening = Opening(GROUPS[0], "continues jazz as jazz", first)
     facts = {"config": "\n".join(f"a_long_option_{i}: {i}" for i in range(30)), "path": "/a/long/path" * 20}
-    return render_report("mgen: a report", rows, columns, [curve], examples, facts, ["one"], spread)
+    return render_report("mgen: a report", rows, shown, [curve], examples[1:], facts, ["one"], spread, opening=opening)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +140,11 @@ def test_the_keyboard_reaches_everything_and_shows_where_it_is(opened):
     page = opened().page
     page.evaluate("document.querySelectorAll('audio').forEach(audio => audio.removeAttribute('controls'))")
     found = browser.focus_order(page, 400)  # an audio's own buttons would each be a stop
-    assert [item["name"] for item in found[:3]] == ["Skip to the findings", "What changed", "Numbers"]
+    assert [item["name"] for item in found[:3]] == [
+        "Skip to the findings",
+        "Piano-roll of pretrained, scrolls sideways",
+        "Piano-roll of jazz_nats, scrolls sideways",
+    ]
     counts = {tag: sum(item["tag"] == tag for item in found) for tag in ("a", "summary", "div")}
     shown = {
         "a": page.locator("a").count(),
@@ -189,6 +195,36 @@ def test_a_click_in_a_roll_plays_from_there(opened):
     assert piece.locator("audio").evaluate("audio => audio.currentTime") == pytest.approx(4, abs=0.5)
 
 
+def test_the_first_screen_has_the_outcome_three_players_and_the_numbers(opened):
+    page = opened(width=1400, height=900).page
+    last = page.locator("#opening table").bounding_box()
+    assert last["y"] + last["height"] <= 900
+    assert "The fine-tuned model jazz_nats continues jazz as jazz in" in page.locator(".lead").first.inner_text()
+    players = page.locator(".players .piece")
+    assert players.locator("h3").all_inner_texts() == ["Before pretrained", "After jazz_nats", "Real music real jazz"]
+    assert len({round(box["y"]) for box in (players.nth(i).bounding_box() for i in range(3))}) == 1  # side by side
+    assert players.locator("audio").count() == 3 and players.locator("svg.pr").count() == 3
+    heads = page.locator("#opening thead th").all_inner_texts()
+    names = [head.partition("\n")[0] for head in heads]
+    assert names == ["System", "judged jazz", "notes until recognised", "loops", "whole", "KL, nats per piece"]
+
+
+def test_the_bad_news_is_in_the_visible_part_of_every_table_and_no_table_widens_the_page(opened):
+    page = opened(width=1400).page
+    for table in page.locator("#numbers .scroll").all():
+        for head in table.locator("thead th").all()[:3] if table.is_visible() else ():
+            box = head.bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= 1400
+    assert page.locator("#numbers thead").first.locator("th").all_inner_texts()[1].startswith("whole")
+    assert browser.overflow(page) == 0
+
+
+def test_a_screen_reader_meets_headings_in_order_and_a_name_for_everything(opened):
+    page = opened().page
+    unfold(page)
+    assert browser.heading_problems(page) == [] and browser.unnamed(page) == []
+
+
 def test_the_first_column_stays_where_a_table_scrolls(opened):
     page = opened(width=390).page
     table = page.locator("#numbers .scroll").first
@@ -213,5 +249,5 @@ def test_it_prints(opened):
 
 def test_without_scripts_everything_is_there(opened):
     page = opened(java_script_enabled=False).page
-    assert page.locator(".piece").count() == 10 and page.locator("audio").first.is_visible()
+    assert page.locator(".piece").count() == 8 and page.locator("audio").first.is_visible()
     assert page.locator("summary").first.is_visible()

@@ -217,6 +217,7 @@ def test_it_can_be_read_and_reached_everywhere(chromium, address, width, scheme)
             ".map(box => Math.min(box.width, box.height))"
         )
         assert min(sizes) >= 48
+        assert browser.heading_problems(page) == [] and browser.unnamed(page) == []
         reached = browser.focus_order(page)
         names = {"Play A", "Play B", "A is better", "No preference", "B is better", "Position in A"}
         assert names <= {step["name"] for step in reached}

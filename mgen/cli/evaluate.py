@@ -15,11 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from mgen.cli.options import Output, parse, print_result, to_stderr
-from mgen.evaluation.columns import columns
+from mgen.evaluation.columns import COST, MetricColumn, columns
+from mgen.evaluation.comparisons import format_interval
 from mgen.evaluation.measure import Measurements
 from mgen.evaluation.protocol import Evaluation
-from mgen.evaluation.report_content import format_interval
 from mgen.workflows.evaluate import EvaluateConfig, EvaluateResult, run_evaluate
+
+_SHOWN = ("judge_{target}", "notes_until_told", "auc_by_notes_36", "valid", "loop_rate", COST)
+_NARROW = 80  # columns of a terminal
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,30 +33,57 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _summary(result: EvaluateResult) -> str:
-    """The main numbers, a table for each prompt type; the others are in the report."""
+    """The graded numbers of each system, a table for each prompt type; of folders, the main numbers of both."""
     measured, seconds = result.measured, f"{result.facts['seconds']:.0f} s"
-    place = f"{result.folder / 'report.html'}: {seconds}" if result.folder else seconds
+    place = f"all numbers, sound and charts: {result.folder / 'report.html'} ({seconds})" if result.folder else seconds
     if isinstance(measured, Evaluation):
+        target = measured.protocol.target
         by_type = {
             name: {row: measurements[name] for row, measurements in measured.measurements.items()}
             for name in measured.prompts
         }
-        tables = [_table(f"prompts: {name}", rows, measured.protocol.target) for name, rows in by_type.items()]
-        return "\n".join([*tables, f"{place}; AUC of the judge on test: {format_interval(measured.judge_auc)}"])
+        tables = [_by_system(f"prompts: {name}", rows, target) for name, rows in by_type.items()]
+        return "\n".join([*tables, f"AUC of the judge on test: {format_interval(measured.judge_auc)}", place])
     rows = dict(zip(measured.names, measured.measurements, strict=True))
     remarks = [f"{name}: {remark}" for name, remark in measured.remarks.items()]
-    return "\n".join([_table("excerpts", rows, ""), *remarks, place])
+    return "\n".join([_by_number("excerpts", rows), *remarks, place])
 
 
-def _table(title: str, rows: Mapping[str, Measurements], target: str) -> str:
-    table = Table("", *rows, title=title, title_justify="left")
-    for column in columns(target):
-        found = [row.metrics.get(column.key) for row in rows.values()]
-        cells = [format_interval(cell, column.digits) if cell else "" for cell in found]
-        if column.main and any(cells):
-            table.add_row(column.title, *cells)
-    console = Console(soft_wrap=True)
-    console.width = max(console.width, 24 * (1 + len(rows)))  # wider than the terminal rather than cut
+def _by_system(title: str, rows: Mapping[str, Measurements], target: str) -> str:
+    """A row for each system, with the numbers of `_SHOWN` that any has."""
+    by_key = {column.key: column for column in columns(target)}
+    chosen = [by_key[key.format(target=target)] for key in _SHOWN]
+    shown = [column for column in chosen if any(column.key in part.metrics for part in rows.values())]
+    heads = [f"{column.title}, {column.unit}" if column.unit else column.title for column in shown]
+    cells = [[name, *(_cell(part, column) for column in shown)] for name, part in rows.items()]
+    return _table(title, ["", *heads], cells)
+
+
+def _by_number(title: str, rows: Mapping[str, Measurements]) -> str:
+    """A row for each main number, with a column for each folder."""
+    shown = [column for column in columns("the style") if column.main]
+    cells = [[column.title, *(_cell(part, column) for part in rows.values())] for column in shown]
+    return _table(title, ["", *rows], [row for row in cells if any(row[1:])])
+
+
+def _cell(part: Measurements, column: MetricColumn) -> str:
+    found = part.metrics.get(column.key)
+    return format_interval(found, column.digits) if found else ""
+
+
+def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose cells may wrap; below `_NARROW` columns a line for each cell."""
+    console = Console(soft_wrap=False)
+    if console.width < _NARROW:
+        lines = [title]
+        for name, *cells in rows:
+            lines += [name, *(f"  {head} {cell}" for head, cell in zip(heads[1:], cells, strict=True) if cell)]
+        return "\n".join(lines)
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    for i, head in enumerate(heads):
+        table.add_column(head, overflow="fold", min_width=0 if i else max(len(row[0]) for row in rows))
+    for row in rows:
+        table.add_row(*row)
     with console.capture() as capture:
         console.print(table)
     return capture.get().rstrip("\n")

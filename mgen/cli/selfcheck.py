@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mgen.cli.options import Output, parse, print_result
-from mgen.evaluation.report_content import format_interval
+from mgen.evaluation.comparisons import format_interval
 from mgen.evaluation.self_check import HALF, INCLUDED
 from mgen.stats.two_sample import MAX_NOTES, QUOTABLE
 from mgen.workflows.selfcheck import SelfcheckConfig, SelfcheckResult, run_selfcheck

@@ -23,6 +23,7 @@ class MetricColumn:
     unit: str = ""  # shown after the title
     group: str = ""  # such as `harmony`; columns of one group share a table
     main: bool = False  # whether it is in the short table and in the summary
+    graded: int = 0  # its place, from 1, among the few numbers that open the page and decide comparisons; 0: none
 
     def __post_init__(self) -> None:
         if self.better not in AIMS and self.best_value is None:
@@ -53,13 +54,23 @@ _DISTANCE = "Wasserstein-1 distance of the distribution over pieces from real mu
 _UNTIL = "notes of a piece that a new classifier needs for an AUC of"
 
 _TABLE: dict[str, list[tuple[str, str, str, int, str, str]]] = {
+    "the model": [
+        ("valid", "whole", "higher", 2, "share of pieces without a token that breaks the grammar", ""),
+        ("kl_piece", "KL", "stated", 1, "from the pretrained model, on own pieces", "nats per piece"),
+        ("kl_bound", "KL bound", "stated", 1, "upper bound for best of n", "nats per piece"),
+        ("broken_tokens", "broken tokens", "0", 3, "share of tokens that break the grammar", ""),
+        ("nll_note", "NLL", "lower", 2, _NLL, "nats per note"),
+    ],
+    "style": [
+        ("judge_{target}", "judged {target}", "as real", 2, "share that the evaluation's judge calls {target}", "")
+    ],
     "realism by length": [
         (
             "notes_until_told",
-            "notes until AUC 0.75",
+            "notes until recognised",
             "higher",
             1,
-            f"{_UNTIL} 0.75 between the pieces and real ones",
+            f"{_UNTIL} 0.75 between the pieces and real music",
             "",
         ),
         ("notes_until_told_65", "notes until AUC 0.65", "higher", 1, f"{_UNTIL} 0.65", ""),
@@ -77,20 +88,6 @@ _TABLE: dict[str, list[tuple[str, str, str, int, str, str]]] = {
             "nats per piece",
         ),
     ],
-    "distance from real music": [
-        ("c2st_auc", "two-sample AUC", "0.5", 2, f"{_AUC}; the larger of two classifiers", ""),
-        ("c2st_feature", "AUC, features", "0.5", 2, f"{_AUC}; boosting and logistic regression on features", ""),
-        ("c2st_sequence", "AUC, sequence", "0.5", 2, f"{_AUC}; a network over the notes", ""),
-        ("frechet", "Fréchet ratio", "1", 2, "Fréchet distance of features over that between halves of real music", ""),
-        ("frechet_critic", "Fréchet ratio, critic", "1", 2, "the same in a style critic's hidden states", ""),
-        ("frechet_clamp", "Fréchet ratio, CLaMP", "1", 2, "the same in CLaMP's embedding", ""),
-        ("mmd", "MMD ratio", "1", 2, "squared MMD of features over that between halves of real music", ""),
-        ("oa", "overlapping area", "1", 2, "of distances within the set and to real music, nine features", ""),
-        ("kld", "KL of distances", "0", 2, "of the same distances", "nats"),
-    ],
-    "style {target}": [
-        ("judge_{target}", "judged {target}", "as real", 2, "share that the evaluation's judge calls {target}", "")
-    ],
     "repetition": [
         ("loop_rate", "loops", "as real", 3, f"{_LOOPS}, sampled at temperature 1", ""),
         ("loop_rate_05", "loops at 0.5", "lower", 2, f"{_LOOPS}, sampled at temperature 0.5", ""),
@@ -102,6 +99,17 @@ _TABLE: dict[str, list[tuple[str, str, str, int, str, str]]] = {
         ("interval_rep8", "repeated intervals", "as real", 3, "share of interval 8-grams that occur earlier", ""),
         ("longest_loop", "longest loop", "as real", 1, "longest passage that repeats at once", "beats"),
         ("compression", "compression", "as real", 3, "size of the zipped pitches; lower repeats more", ""),
+    ],
+    "distance from real music": [
+        ("c2st_auc", "two-sample AUC", "0.5", 2, f"{_AUC}; the larger of two classifiers", ""),
+        ("c2st_feature", "AUC, features", "0.5", 2, f"{_AUC}; boosting and logistic regression on features", ""),
+        ("c2st_sequence", "AUC, sequence", "0.5", 2, f"{_AUC}; a network over the notes", ""),
+        ("frechet", "Fréchet ratio", "1", 2, "Fréchet distance of features over that between halves of real music", ""),
+        ("frechet_critic", "Fréchet ratio, critic", "1", 2, "the same in a style critic's hidden states", ""),
+        ("frechet_clamp", "Fréchet ratio, CLaMP", "1", 2, "the same in CLaMP's embedding", ""),
+        ("mmd", "MMD ratio", "1", 2, "squared MMD of features over that between halves of real music", ""),
+        ("oa", "overlapping area", "1", 2, "of distances within the set and to real music, nine features", ""),
+        ("kld", "KL of distances", "0", 2, "of the same distances", "nats"),
     ],
     "harmony": [
         ("H1", "entropy H1", "as real", 2, "entropy of pitch classes in a bar", "bits"),
@@ -133,20 +141,29 @@ _TABLE: dict[str, list[tuple[str, str, str, int, str, str]]] = {
         ("distinct4", "distinct 4-grams", "as real", 3, "share of different note 4-grams in the set", ""),
         ("copy_rate", "copies", "0.01", 3, _COPIES, ""),
     ],
-    "the model": [
-        ("valid", "valid", "higher", 2, "share of pieces without a token that breaks the grammar", ""),
-        ("broken_tokens", "broken tokens", "0", 4, "share of tokens that break the grammar", ""),
-        ("nll_note", "NLL", "lower", 2, _NLL, "nats per note"),
-        ("kl_piece", "KL", "stated", 1, "from the pretrained model, on own pieces", "nats per piece"),
-        ("kl_bound", "KL bound", "stated", 1, "upper bound for best of n", "nats per piece"),
-    ],
 }
 """Group -> key, title, aim, digits, explanation, unit of each column; `{target}` is the target style."""
 
 _MAIN = (
-    *("notes_until_told", "c2st_auc", "frechet", "judge_{target}", "loop_rate_greedy", "rep4", "H1"),
-    *("swing", "SI_short", "vendi_ratio", "copy_rate", "valid", "kl_piece"),
+    *("valid", "kl_piece", "judge_{target}", "notes_until_told", "auc_by_notes_36", "loop_rate", "loop_rate_greedy"),
+    *("rep4", "c2st_auc", "frechet", "H1", "swing", "SI_short", "vendi_ratio", "copy_rate"),
 )
+_GRADED = ("judge_{target}", "notes_until_told", "loop_rate", "valid")
+COST = "kl_piece"  # key of what fine-tuning costs
+
+SENTENCES = {
+    "the model": "Whether the music is well-formed, and how far the model is from the pretrained one.",
+    "style": "How often the evaluation's judge, which gives no reward, assigns a piece to the style.",
+    "realism by length": "How many notes a new classifier needs to recognise the pieces as generated.",
+    "repetition": "How much the pieces repeat, and how many of them are loops.",
+    "distance from real music": "How far complete sets of pieces are from real music.",
+    "harmony": "Which pitch classes and chords the pieces use.",
+    "rhythm": "Swing, triplets and silence; only for music on the beat grid.",
+    "form": "How much the pieces return to earlier music, at three scales.",
+    "texture": "How many notes sound together, how dense and how wide they are.",
+    "variety": "How different the pieces are from one another and from the training set.",
+}
+"""Group of columns -> what its table shows."""
 
 
 def columns(target: str) -> list[MetricColumn]:
@@ -159,8 +176,9 @@ def columns(target: str) -> list[MetricColumn]:
             digits,
             explanation.format(target=target),
             unit,
-            group.format(target=target),
+            group,
             key in _MAIN,
+            _GRADED.index(key) + 1 if key in _GRADED else 0,
         )
         for group, members in _TABLE.items()
         for key, title, better, digits, explanation, unit in members

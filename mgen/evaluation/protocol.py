@@ -128,7 +128,8 @@ class Evaluation:
     outputs: Mapping[str, Mapping[str, SystemOutput]]  # name -> prompt type -> completions
     measurements: Mapping[str, Mapping[str, Measurements]]  # name -> prompt type -> metrics
     repetition: RepetitionCurves  # how likely repeated bars are repeated once more
-    judge_auc: Interval  # of the evaluation's judge, on the test split
+    judge: EvaluationJudge  # of style
+    judge_auc: Interval  # its AUC on the test split
     seconds: float  # how long it took
 
     @property
@@ -221,7 +222,7 @@ def run_protocol(
     }
     repetition = repetition_curves(corpus, plain, protocol.n_greedy, np.random.default_rng([protocol.seed, _BAR_DRAW]))
     seconds = time.monotonic() - started
-    return Evaluation(protocol, corpus, by_name, prompts, outputs, measurements, repetition, judge_auc, seconds)
+    return Evaluation(protocol, corpus, by_name, prompts, outputs, measurements, repetition, judge, judge_auc, seconds)
 
 
 def train_judge(corpus: Corpus, protocol: Protocol) -> tuple[EvaluationJudge, Interval]:

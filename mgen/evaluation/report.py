@@ -1,4 +1,4 @@
-"""Renders report.html: comparisons in words, tables, charts and sound, in one self-contained file.
+"""Renders report.html: outcome and sound first, then comparisons, tables and charts, in one self-contained file.
 
 Everything is passed in as plain data; nothing here samples, measures or knows a model.
 """
@@ -16,27 +16,27 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from mgen.evaluation.columns import MetricColumn
+from mgen.evaluation.columns import COST, SENTENCES, MetricColumn
 from mgen.evaluation.comparisons import (
+    MARGIN,
     ROLES,
     MetricComparison,
-    SystemComparison,
     SystemRow,
     Verdict,
     aim,
     compare_systems,
     compare_with_pretrained,
-    count_verdicts,
     describe_aim,
     disjoint,
     first_of_role,
     format_number,
     format_value,
+    graded_columns,
     groups,
-    join_names,
     role_in_words,
     role_of,
 )
+from mgen.evaluation.outcome import comparison_sentence, in_words, outcome_sentences
 from mgen.notes import STEPS_PER_QUARTER, Notes
 from mgen.render.audio import data_uri
 from mgen.render.charts import Curve, Distribution, averaged, curve_svg, distribution_svg, swatches, whisker
@@ -45,6 +45,9 @@ from mgen.stats.intervals import is_known
 
 _MAX_COLUMNS = 12  # of one table; more are split by group
 _MAX_LINES = 12  # of a fact; longer ones are folded
+
+_PLACES = {"pretrained": "Before", "tuned": "After", "real": "Real music"}
+"""Role -> heading of its player on the first screen, in this order."""
 
 SAME_PROMPT = (
     "The same prompt, completed by each system; pieces of one prompt share their axes. Grey notes on shaded ground are "
@@ -60,7 +63,7 @@ class ExamplePiece:
     notes: Notes  # one piece, the prompt's notes included
     prompt_end: int | None  # grid step where the prompt ends; None or 0 without one
     audio: bytes = b""  # OGG/Vorbis bytes; empty for no sound
-    caption: str = ""  # a line below the picture
+    caption: str = ""  # what to listen for
     tempo: float = 120.0  # of the audio, in quarter notes per minute
 
 
@@ -75,6 +78,15 @@ class Example:
     reason: str = ""  # how the example was chosen
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the first screen is about."""
+
+    group: str  # title of the prompt type
+    act: str = ""  # what the first graded number is the share of, see `outcome_sentences`
+    example: Example | None = None  # one prompt to listen to
+
+
 def render_report(
     title: str,
     rows: Sequence[SystemRow],
@@ -87,27 +99,33 @@ def render_report(
     listening: str = SAME_PROMPT,
     by_length: Sequence[Curve] = (),
     repetition: Sequence[Curve] = (),
+    opening: Opening | None = None,
 ) -> str:
     """Renders the complete page.
 
     Args:
+        examples: below the tables; the one of the opening is not among them.
         facts: about the run: configuration, versions, seed, machine, time. Line breaks within a value are kept.
         limits: what the numbers do not show.
         distributions: metrics of every piece, drawn over real music's.
         listening: introduces the examples.
         by_length: numbers of excerpts by their length.
         repetition: likelihood of a bar by the copies of it before.
+        opening: what the first screen is about; by default the first prompt type, without sound.
     """
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters["words"] = role_in_words
     page.filters["sha256"] = lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     main = main_columns(columns)
     roles = {row.name: role_of(row) for row in rows}
+    opening = opening or Opening(next(iter(groups(rows)), ""))
     compared = compare_with_pretrained(rows, columns)
     return page.from_string(files(__package__).joinpath("report.html.jinja").read_text("utf-8")).render(
         title=title,
+        first=_first_screen(opening, rows, columns, roles),
         tuned=_tuned_systems(rows, columns, main, compared),
-        first=main[0] if main else None,
+        graded=graded_columns(columns),
+        margin=MARGIN,
         uncompared=_uncompared_systems(rows, columns, {column.key for column in main}),
         comparisons=sum(len(comparisons) for _, comparisons in compared),
         seeded=any(getattr(cell, "seeds", ()) for row in rows for cell in row.metrics.values()),
@@ -148,18 +166,28 @@ Compared = Sequence[tuple[SystemRow, list[MetricComparison]]]
 
 _OFF = "still off the aim"
 _FAR, _NEAR = "clearly off the aim", "not clearly off it"
-_RESULTS = {
-    "behind": "It loses to",
-    "level": "It is level with",
-    "no clear difference": "It is not clearly different from",
-    "ahead": "It is ahead of",
-}
+
+
+def _first_screen(
+    opening: Opening, rows: Sequence[SystemRow], columns: Sequence[MetricColumn], roles: Mapping[str, str]
+) -> dict[str, object]:
+    """The outcome in words, one prompt as players, and the graded numbers of the models and of real music."""
+    members = groups(rows).get(opening.group, [])
+    shown = [row for row in members if row.role not in ("reference", "low_cost_baseline", "baseline")]
+    numbers = [*graded_columns(columns), *(column for column in columns if column.key == COST)]
+    compared = compare_with_pretrained(members, numbers)
+    return {
+        "sentences": outcome_sentences(members, columns, opening.act) if members else [],
+        "numbers": _table(shown, rows, numbers[:_MAX_COLUMNS], _verdicts(compared)) if shown else None,
+        "prompts": opening.group,
+        "example": _example(opening.example, roles, opens=True) if opening.example else None,
+    }
 
 
 def _tuned_systems(
     rows: Sequence[SystemRow], columns: Sequence[MetricColumn], main: Sequence[MetricColumn], compared: Compared
 ) -> list[dict[str, object]]:
-    """For each tuned model a headline, its comparisons with other systems, and a card for each prompt type."""
+    """For each tuned model its comparisons with other systems, and a card for each prompt type."""
     by_row = compare_systems(rows, columns)
     keys = {column.key for column in main}
     tuned: dict[str, list[tuple[SystemRow, list[MetricComparison]]]] = {}
@@ -169,39 +197,14 @@ def _tuned_systems(
     return [
         {
             "name": name,
-            "headline": _headline(name, own, by_row.get(name, []), main[0]),
-            "comparisons": [(one, _bar(one)) for one in by_row.get(name, [])],
+            "sentence": comparison_sentence(by_row[name]) if name in by_row else "",
+            "comparisons": [
+                (one, {key: in_words(counts) for key, counts in one.by_key.items()}) for one in by_row.get(name, [])
+            ],
             "cards": [_comparison_card(row.group, comparisons, keys) for row, comparisons in own],
         }
         for name, own in tuned.items()
     ]
-
-
-def _headline(name: str, compared: Compared, systems: Sequence[SystemComparison], lead: MetricColumn) -> str:
-    """Counts of better and worse numbers over all prompt types, comparison of the first main number, results against
-    the baselines.
-    """
-    count = count_verdicts(one for _, comparisons in compared for one in comparisons)
-    total, better, worse = sum(count.values()), count[Verdict.BETTER], count[Verdict.WORSE]
-    if total == count[Verdict.UNCLEAR]:
-        line = f"{name}: no clear change from the pretrained model in any of {total} numbers."
-    else:
-        line = (
-            f"{name}: of {total} numbers, {better} better and {worse} worse than the pretrained model, "
-            f"{total - better - worse} not clearly either."
-        )
-    clauses = [
-        ", ".join(filter(None, (_short(row.group), f"{one.verdict} ({one.step})")))
-        for row, comparisons in compared
-        for one in comparisons
-        if one.column is lead
-    ]
-    if clauses:
-        line += f" {lead.title[:1].upper()}{lead.title[1:]}: {'; '.join(clauses)}."
-    for result, opening in _RESULTS.items():
-        if names := [one.other for one in systems if one.result == result and one.role != "pretrained"]:
-            line += f" {opening} {join_names(names)}."
-    return line
 
 
 def _comparison_card(group: str, comparisons: Sequence[MetricComparison], keys: set[str]) -> dict[str, object]:
@@ -224,16 +227,6 @@ def _split_by_word(
     for part in ([one for one in found if one[0] in keys], [one for one in found if one[0] not in keys]):
         by_word = {str(word): [text for _, its_word, text in part if its_word == word] for word in words}
         parts.append({word: texts for word, texts in by_word.items() if texts})
-    return parts
-
-
-def _bar(comparison: SystemComparison) -> list[tuple[str, str, str]]:
-    """Segments of a bar of width 100: class, x and width."""
-    parts, x = [], 0.0
-    for word in (Verdict.BETTER, Verdict.CHANGED, Verdict.UNCLEAR, Verdict.WORSE):
-        share = 100 * comparison.counts[word] / comparison.total
-        parts.append(("same" if word is Verdict.UNCLEAR else word.value, f"{x:.2f}", f"{share:.2f}"))
-        x += share
     return parts
 
 
@@ -280,9 +273,7 @@ def _tables(
     rows: Sequence[SystemRow], columns: Sequence[MetricColumn], main: Sequence[MetricColumn], compared: Compared
 ) -> list[dict[str, object]]:
     """The tables of each prompt type: the short one, and the complete one by groups of columns."""
-    verdicts = {
-        (row.name, row.group, one.column.key): one.verdict for row, comparisons in compared for one in comparisons
-    }
+    verdicts = _verdicts(compared)
     parts: dict[str, list[MetricColumn]] = {}
     for column in columns if len(main) < len(columns) else ():
         parts.setdefault(column.group, []).append(column)
@@ -291,10 +282,18 @@ def _tables(
             "title": _short(group),
             "rest": group.partition(":")[2].strip(),
             "main": _table(members, rows, main, verdicts),
-            "parts": [(name or "other", _table(members, rows, part, verdicts)) for name, part in parts.items()],
+            "parts": [
+                (name or "other", SENTENCES.get(name, ""), _table(members, rows, part, verdicts))
+                for name, part in parts.items()
+            ],
         }
         for group, members in groups(rows).items()
     ]
+
+
+def _verdicts(compared: Compared) -> dict[tuple[str, str, str], Verdict]:
+    """Verdicts by name, group and column of the row."""
+    return {(row.name, row.group, one.column.key): one.verdict for row, comparisons in compared for one in comparisons}
 
 
 def _table(
@@ -321,7 +320,7 @@ def _table(
             cells.append(
                 {
                     "value": format_value(cell, column.digits),
-                    "interval": f"{low} to {high}" if is_known(cell) else "",
+                    "interval": f"[{low}, {high}]" if is_known(cell) else "",
                     "picture": Markup(whisker(cell, aim(column, real), spans[column.key])),
                     "mark": "" if mark is Verdict.UNCLEAR else mark.value,
                     "undefined": getattr(cell, "undefined", 0),
@@ -359,21 +358,37 @@ def _distributions(distributions: Sequence[Distribution], roles: Mapping[str, st
     return [{"title": _short(group), "figures": figures} for group, figures in found.items()]
 
 
-def _example(example: Example, roles: Mapping[str, str]) -> dict[str, object]:
-    """The pieces of one prompt; they share both axes, so that they can be compared by eye."""
-    pieces = example.pieces
-    steps = max((last_step(piece.notes, 0) for piece in pieces), default=1)
-    pitch = np.concatenate([piece.notes.pitch[piece.notes.program >= 0] for piece in pieces] or [np.zeros(0, np.int32)])
+def _example(example: Example, roles: Mapping[str, str], opens: bool = False) -> dict[str, object]:
+    """The pieces of one prompt; they share both axes, so that they can be compared by eye.
+
+    Args:
+        opens: whether they are of the first screen: one of each role next to one another, before, after, real.
+    """
+    pieces = [
+        (piece, roles.get(piece.system, piece.system if piece.system in ROLES else "")) for piece in example.pieces
+    ]
+    if opens:
+        order = list(_PLACES)
+        pieces.sort(key=lambda pair: order.index(pair[1]) if pair[1] in order else len(order))
+    steps = max((last_step(piece.notes, 0) for piece, _ in pieces), default=1)
+    pitch = np.concatenate(
+        [piece.notes.pitch[piece.notes.program >= 0] for piece, _ in pieces] or [np.zeros(0, np.int32)]
+    )
     pitches = (int(pitch.min()), int(pitch.max())) if len(pitch) else (60, 60)
-    height = min(max(200, 40 + 4 * (pitches[1] - pitches[0])), 340)
+    width, height = (480, 220) if opens else (960, min(max(200, 40 + 4 * (pitches[1] - pitches[0])), 340))
     shown: dict[bool, list[dict[str, object]]] = {False: [], True: []}
-    for piece in pieces:
+    taken: set[str] = set()
+    for piece, role in pieces:
         name = f"{piece.system}, {example.prompt_name}"
-        roll = pianoroll_svg(piece.notes, 0, piece.prompt_end, name, height=height, steps=steps, pitches=pitches)
-        role = roles.get(piece.system, piece.system if piece.system in ROLES else "")
-        shown[role in ("low_cost_baseline", "baseline")].append(
+        roll = pianoroll_svg(
+            piece.notes, 0, piece.prompt_end, name, width=width, height=height, steps=steps, pitches=pitches
+        )
+        folded = role in ("low_cost_baseline", "baseline") or (opens and role in taken)
+        taken.add(role)
+        shown[folded].append(
             {
                 "system": piece.system,
+                "place": _PLACES.get(role, "") if opens else "",
                 "role": role,
                 "caption": piece.caption,
                 "audio": Markup(data_uri(piece.audio)) if piece.audio else "",

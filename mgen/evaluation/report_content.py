@@ -8,22 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from mgen.evaluation.captions import describe_piece
 from mgen.evaluation.columns import columns
-from mgen.evaluation.comparisons import SystemRow
+from mgen.evaluation.comparisons import SystemRow, format_interval
 from mgen.evaluation.folders import FolderComparison
 from mgen.evaluation.measure import Measurements, paired_differences
 from mgen.evaluation.protocol import REAL, Evaluation
-from mgen.evaluation.report import Example, ExamplePiece, render_report
+from mgen.evaluation.report import Example, ExamplePiece, Opening, render_report
 from mgen.evaluation.self_reinforcement import RepetitionCurves
-from mgen.music.metrics import METRICS
-from mgen.notes import Notes
 from mgen.render.audio import ogg, synthesise, synthesiser
 from mgen.render.charts import Curve, Distribution
 from mgen.runs.folder import CONFIG_FILE, RUN_FILE, read_facts
 from mgen.runs.metrics import read_metrics
 from mgen.sampling.samples import PromptedPiece, decode_with_prompt
 from mgen.stats.graded import LENGTHS
-from mgen.stats.intervals import BOUND_SIGNS, Interval
+from mgen.stats.intervals import Interval
 from mgen.stored import explain_damage
 
 PROMPT_TITLES = {
@@ -31,6 +30,13 @@ PROMPT_TITLES = {
     "transfer": "transfer: the prompt is other music from the test split, with the style token of {target}",
     "unconditional": "unconditional: the prompt is the style token of {target} alone",
 }
+
+ACTS = {
+    "transfer": "plays {target} after other music",
+    "continuation": "continues {target} as {target}",
+    "unconditional": "plays {target} without a prompt",
+}
+"""What the judge's share is of, by prompt type; the first screen is about the first that was evaluated."""
 
 REPETITION_ACROSS = "times that the bar was played just before"
 
@@ -59,17 +65,23 @@ def evaluation_page(evaluation: Evaluation, run_folders: Mapping[str, Path], tit
         examples: examples of each prompt type, at most 3.
     """
     remarks = [f"{name}: {system.remark}" for name, system in evaluation.systems.items() if system.remark]
+    target = evaluation.protocol.target
+    chosen = select_examples(evaluation, examples)
+    about = next(prompt_type for prompt_type in ACTS if prompt_type in evaluation.prompts)
+    opening = next(iter(chosen[about]), None)
+    others = [example for found in chosen.values() for example in found if example is not opening]
     return render_report(
         title,
         system_rows(evaluation),
-        columns(evaluation.protocol.target),
+        columns(target),
         training_curves(run_folders),
-        select_examples(evaluation, examples),
+        others,
         {**run_facts(evaluation, run_folders), "sound": synthesiser()},
         [*LIMITS, *remarks],
         distributions=distributions(evaluation),
         by_length=curves_by_length(evaluation),
         repetition=charts_of_repetition(evaluation.repetition),
+        opening=Opening(PROMPT_TITLES[about].format(target=target), ACTS[about].format(target=target), opening),
     )
 
 
@@ -186,43 +198,43 @@ def _points(curve: Sequence[Interval]) -> tuple[list[float], list[float]]:
 # ---------------------------------------------------------------- examples
 
 
-def select_examples(evaluation: Evaluation, count: int) -> list[Example]:
-    """For each prompt type the best, the worst and a typical piece of the last tuned model, with the completions of the
-    same prompt by real music and every model.
+def select_examples(evaluation: Evaluation, count: int) -> dict[str, list[Example]]:
+    """For each prompt type a typical, the best and the worst piece of the first tuned model, with the completions of
+    the same prompt by real music and every model.
     """
-    target = evaluation.protocol.target
+    target, remi = evaluation.protocol.target, evaluation.corpus.remi
     models = [name for name, system in evaluation.systems.items() if system.role in ("pretrained", "tuned")]
-    last = models[-1]
-    out = []
+    subject = models[min(1, len(models) - 1)]
+    out: dict[str, list[Example]] = {}
     for prompt_type, prompts in evaluation.prompts.items():
-        own, real = (evaluation.measurements[name][prompt_type] for name in (last, REAL))
-        reasons = {
-            "best": f"judged {target}, repeats as real music does",
-            "worst": f"last by the judge, then by repetition, of {len(prompts.work)} pieces of {last}",
-            "typical": "in the middle of that order",
-        }
-        for tag, row in list(_best_worst_typical(own, real, target).items())[:count]:
+        own, real = (evaluation.measurements[name][prompt_type] for name in (subject, REAL))
+        order = f"of {len(prompts.work)} pieces of {subject}, ordered by the judge, then by repetition"
+        out[prompt_type] = []
+        for tag, row in list(_typical_best_worst(own, real, target).items())[:count]:
             pieces = []
             for name in (REAL, *models):
                 output = evaluation.outputs[name][prompt_type]
-                piece = decode_with_prompt(prompts.ids[row], output.completions[row], evaluation.corpus.remi)
-                pieces.append(_example_piece(name, piece, output.pieces.notes.pieces([row])))
-            name = f"{prompt_type}: {prompts.work[row]}"
-            out.append(Example(name, target, tag, pieces, reasons[tag]))
+                ids, notes = output.completions[row], output.pieces.notes.pieces([row])
+                probability = float(evaluation.judge.probability(notes)[0])
+                caption = describe_piece(notes, target, probability, remi.eos_id in ids)
+                pieces.append(_example_piece(name, decode_with_prompt(prompts.ids[row], ids, remi), caption))
+            reason = f"{_PLACES[tag]} {order}"
+            out[prompt_type].append(Example(f"{prompt_type}: {prompts.work[row]}", target, tag, pieces, reason))
     return out
 
 
-def _best_worst_typical(own: Measurements, real: Measurements, target: str) -> dict[str, int]:
+_PLACES = {"typical": "in the middle", "best": "first", "worst": "last"}
+
+
+def _typical_best_worst(own: Measurements, real: Measurements, target: str) -> dict[str, int]:
     """Indices of pieces, ordered by the judge, then by the distance of rep4 from real music's median."""
     rep4 = np.nan_to_num(own.per_piece["rep4"], nan=1.0)
     distance = np.abs(rep4 - np.nanmedian(real.per_piece["rep4"]))
     order = np.lexsort((distance, -own.per_piece.get(f"judge_{target}", np.zeros(len(distance)))))
-    return {"best": int(order[0]), "worst": int(order[-1]), "typical": int(order[len(order) // 2])}
+    return {"typical": int(order[len(order) // 2]), "best": int(order[0]), "worst": int(order[-1])}
 
 
-def _example_piece(system: str, piece: PromptedPiece, completion: Notes) -> ExamplePiece:
-    rep4 = float(METRICS["rep4"](completion)[0])
-    caption = f"{len(completion)} notes" + (f", {rep4:.0%} of 4-grams repeated" if np.isfinite(rep4) else "")
+def _example_piece(system: str, piece: PromptedPiece, caption: str) -> ExamplePiece:
     audio = ogg(synthesise(piece.notes.to_score(0)))
     return ExamplePiece(system, piece.notes, piece.prompt_end, audio, caption)
 
@@ -307,12 +319,6 @@ def run_facts(evaluation: Evaluation, folders: Mapping[str, Path]) -> dict[str, 
     return out
 
 
-def format_interval(interval: Interval, digits: int = 3) -> str:
-    """`0.512 [0.480, 0.544]`; a bound has its sign before it."""
-    value, low, high = (f"{of:.{digits}f}" for of in (interval.value, interval.low, interval.high))
-    return f"{BOUND_SIGNS[interval.bound]}{value} [{low}, {high}]"
-
-
 # ---------------------------------------------------------------- folders
 
 FOLDER_LIMITS = (
@@ -330,33 +336,40 @@ def folder_page(comparison: FolderComparison, title: str, examples: int) -> str:
     by_name = dict(zip(comparison.names, comparison.measurements, strict=True))
     unit = f"excerpts of {comparison.length} notes" if comparison.length else "complete pieces"
     n = comparison.excerpts[1].notes.n_pieces
+    chosen = select_folder_examples(comparison, examples)
     return render_report(
         title,
         [SystemRow(name, role, part.metrics) for name, role, part in rows],
         columns("the style"),
         [],
-        select_folder_examples(comparison, examples),
+        chosen[1:],
         {"compared": f"{n} {unit} per side", "sound": synthesiser(), **comparison.remarks},
         FOLDER_LIMITS,
         distributions=_distributions(by_name, "the style", ""),
         listening="Pieces of the folder, ordered by how close their repetition is to the reference.",
         by_length=_curves_by_length(by_name, "first notes of the excerpts"),
+        opening=Opening("", "", next(iter(chosen), None)),
     )
 
 
 def select_folder_examples(comparison: FolderComparison, count: int) -> list[Example]:
-    """The pieces whose repetition is closest to the reference, farthest from it, and in between."""
+    """A typical piece with one of the reference, and the pieces whose repetition is closest to the reference and
+    farthest from it.
+    """
     real, own = comparison.measurements
-    reasons = {
-        "best": "repeats as the reference does",
-        "worst": "its repetition is farthest from the reference",
-        "typical": "in the middle of that order",
-    }
-    excerpts, folder = comparison.excerpts[1], comparison.names[1]
+    folder, reference = comparison.names[1], comparison.names[0]
+    order = f"of {len(comparison.excerpts[1].work)} pieces, ordered by nearness of repetition to {reference}"
     out = []
-    for tag, row in list(_best_worst_typical(own, real, "").items())[:count]:
-        notes = excerpts.notes.pieces([row])
-        name = f"{'an excerpt' if comparison.length else 'a piece'} of {folder}"
-        piece = _example_piece(name, PromptedPiece(notes, None), notes)
-        out.append(Example(str(excerpts.work[row]), folder, tag, [piece], reasons[tag]))
+    for tag, row in list(_typical_best_worst(own, real, "").items())[:count]:
+        pieces = [_folder_piece(comparison, 1, row)]
+        if tag == "typical":
+            pieces.append(_folder_piece(comparison, 0, _typical_best_worst(real, real, "")[tag]))
+        name = str(comparison.excerpts[1].work[row])
+        out.append(Example(name, folder, tag, pieces, f"{_PLACES[tag]} {order}"))
     return out
+
+
+def _folder_piece(comparison: FolderComparison, side: int, row: int) -> ExamplePiece:
+    notes = comparison.excerpts[side].notes.pieces([row])
+    caption = describe_piece(notes, ends=not comparison.length)
+    return _example_piece(comparison.names[side], PromptedPiece(notes, None), caption)

@@ -86,7 +86,7 @@ class EvaluateConfig:
     clamp: str = option("", "Local folder of CLaMP weights, for a further Fréchet distance.")
     speed: str = option("auto", SPEED_HELP, words=SPEEDS)
     seed: int = option(1, "Of prompts and samples.")
-    examples: int = option(3, "Examples of each prompt type in the report: best, worst, typical.", least=0)
+    examples: int = option(3, "Examples of each prompt type in the report: typical, best, worst.", least=0)
     samples: int = option(16, "Prompts of each type whose completions are written by every system.", least=0)
 
     def __post_init__(self) -> None:
