@@ -355,7 +355,7 @@ MAX_PRIVATE = 15  # lines: this table, old names that are refused, and a JSON ke
 
 
 def test_text_uses_the_terms_of_the_field():
-    files = [path for path in text_files() if relative(path) not in {"CHANGELOG.md", "docs/log.md", "docs/cards.md"}]
+    files = [path for path in text_files() if relative(path) not in {"CHANGELOG.md", "docs/log.md", "docs/cards/cards.md"}]
     found = [
         f"{relative(path)}:{number}: {line.strip()[:80]}"
         for path in files
