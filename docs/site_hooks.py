@@ -47,8 +47,7 @@ def notebook_page(path: Path) -> str:
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         text = "".join(cell["source"])
         parts.append(f"```python\n{text}\n```" if cell["cell_type"] == "code" else text)
-    download = f'<a href="../{path.name}" download>Download this page as a notebook.</a>'
-    return "\n\n".join([parts[0], download, *parts[1:]]) + "\n"
+    return "\n\n".join([*parts, f'<a href="../{path.name}" download>Download this page as a notebook.</a>']) + "\n"
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

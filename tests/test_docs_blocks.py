@@ -43,8 +43,8 @@ def command_lines():
                     yield pytest.param(words, id=f"{page.stem}: {' '.join(words)[:60]}")
 
 
-class Parsed(Exception):  # noqa: N818: stops a command after its options are read
-    pass
+class Parsed(Exception):
+    """Stops a command once its options are read."""
 
 
 def parse_only(command, words, monkeypatch):
@@ -104,6 +104,7 @@ SMALL = {
 SMALL["pretrain"] |= {"use_cpu": True, "report_to": "none", "disable_tqdm": True}
 SMALL["finetune"] |= {"use_cpu": True, "report_to": "none", "max_completion_length": 32}
 SMALL["finetune"] |= {"guard_steps": 0, "check_pieces": 0, "sample_steps": 0, "allow_equal_rewards": True}
+SMALL["evaluate"] |= {"prompt_types": ["transfer"], "examples": 1}
 SMALL["evaluate"] |= {"sequence": False, "baselines": ["none"], "low_cost_baselines": ["none"], "samples": 0}
 RUNS = ("README.md", "docs/your_music.md", "docs/evaluation.md", "docs/corpus.md", "docs/baselines.md")
 """Pages with Python, in an order in which each finds what it reads."""
