@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_PROGRESS_BAR := off
 
-.PHONY: install demo test test-fast check clean
+.PHONY: install demo test test-fast check docs clean
 
 install: $(STAMP)
 
@@ -39,6 +39,10 @@ check: install
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+docs: install
+	@$(BIN)/mkdocs build --strict --quiet
+	@echo site/index.html
+
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find mgen rewards critics scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +

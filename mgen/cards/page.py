@@ -29,7 +29,7 @@ ROW_KINDS = {
 _HEAD = """# Reward cards
 
 A reward or critic is accepted by its card: its scores of real, corrupted and degenerate music, its cost, and the piece
-that exploits it. This page is written by `mgen card`.
+that exploits it. This page is written by `mgen card NAME ... --corpus CORPUS --out FOLDER`; do not edit it.
 
 {measured}
 
@@ -140,7 +140,7 @@ def _card(card: Json, base: str, name_data: bool) -> str:
         facts += f" The band of real music is {number(card['band'][0])} to {number(card['band'][1])}."
     if name_data:
         facts += f" Measured on {card['measured_on']['description']}."
-    rows = f"<details><summary>Scores of all rows</summary>\n\n{_rows(card)}\n</details>\n"
+    rows = f'<details markdown="1"><summary>Scores of all rows</summary>\n\n{_rows(card)}\n</details>\n'
     return "\n".join([f"## {name}\n", card["about"], "", facts, "", _effects(card), "", _exploit(card, base), rows])
 
 

@@ -73,8 +73,8 @@ class Corpus:
         """Opens a corpus without reading its tokens.
 
         Raises:
-            MgenError: The folder is no corpus, is of another version, or has another tokenizer than it was written
-            with.
+            MgenError: The folder is no corpus, is of another version, or has another tokenizer than that it was
+                written with.
         """
         folder = Path(folder)
         path = folder / MANIFEST
