@@ -12,7 +12,7 @@ from mgen.encoding.remi import Kind, Remi
 from mgen.notes import Notes
 from mgen.sampling.decoding import Decoding
 from mgen.sampling.grammar import GrammarMask
-from mgen.sampling.rollout import sample
+from mgen.sampling.rollout import completion_logprobs, sample
 
 
 def encode(pieces, remi):
@@ -121,6 +121,20 @@ def test_masked_logprobs_are_of_what_was_drawn_from(encoding, tiny_policy):
         assert abs(float(expected[token]) - logprobs[place]) < 1e-5
         assert abs(float(logits[place].softmax(-1)[~allowed].sum() - rollout.removed[0, place])) < 1e-5
         mask.step(torch.tensor([token]))
+
+
+def test_a_model_reads_masked_completions_as_they_were_drawn(encoding, tiny_policy):
+    """So the KL of a policy from itself is 0 under the mask."""
+    policy = tiny_policy(vocab_size=encoding.vocab_size, initializer_range=0.3)
+    prompts = [[encoding.bos_id, encoding.style_ids["jazz"]]] * 3
+    rollout = sample(
+        policy, prompts, Decoding(max_new_tokens=20), encoding.eos_id, encoding.pad_id, grammar=GrammarMask(encoding)
+    )
+    ids = torch.cat([torch.tensor(prompts), rollout.token_ids], dim=1)
+    length = rollout.token_ids.shape[1]
+    read = completion_logprobs(policy, ids, length, grammar=GrammarMask(encoding))
+    torch.testing.assert_close(read[rollout.mask], rollout.logprobs[rollout.mask], atol=1e-4, rtol=1e-4)
+    assert (completion_logprobs(policy, ids, length)[rollout.mask] < rollout.logprobs[rollout.mask] - 0.01).any()
 
 
 def test_some_token_is_always_allowed():

@@ -26,6 +26,7 @@ from mgen.evaluation.measure import Measurements, MetricOptions, PieceSet, measu
 from mgen.evaluation.self_reinforcement import RepetitionCurves, repetition_curves
 from mgen.music.metrics import METRICS
 from mgen.notes import Notes
+from mgen.sampling.grammar import GrammarMask
 from mgen.sampling.prompts import PROMPT_TYPES, Prompts, draw_prompts
 from mgen.sampling.rollout import completion_logprobs
 from mgen.sampling.samples import SamplePrompt, write_samples
@@ -261,7 +262,9 @@ def complete_prompts(
         drawn = run.complete(part, protocol.completion_tokens, seed=1000 * protocol.seed + s)
         completions.append(drawn)
         if reference is not None and drawn.logprobs is not None:
-            under_reference = logprobs_of(reference, part.ids.tolist(), drawn.token_ids, remi)
+            masked = isinstance(run, ModelSystem) and run.grammar  # then the reference is sampled under the mask too
+            grammar = GrammarMask(remi, reference.device) if masked else None
+            under_reference = logprobs_of(reference, part.ids.tolist(), drawn.token_ids, remi, grammar)
             kl += [sum(own) - row.sum() for own, row in zip(drawn.logprobs, under_reference, strict=True)]
     notes = [
         Notes.from_completions(part.ids.tolist(), drawn.token_ids, remi)
@@ -281,14 +284,22 @@ def complete_prompts(
 
 
 def logprobs_of(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], remi: Remi
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+    remi: Remi,
+    grammar: GrammarMask | None = None,
 ) -> list[Floats]:
-    """Log-probabilities, in nats, of each token of B completions under a model; prompts have one length."""
+    """Log-probabilities, in nats, of each token of B completions under a model; prompts have one length.
+
+    Args:
+        grammar: only tokens that it allows count.
+    """
     longest = max(map(len, completions))
     rows = [[*p, *c, *[remi.pad_id] * (longest - len(c))] for p, c in zip(prompts, completions, strict=True)]
     # no attention mask: with causal attention no token attends to padding on its right
     ids = torch.tensor(rows, device=model.device)
-    logprobs = completion_logprobs(model, ids, longest).double().cpu().numpy()
+    logprobs = completion_logprobs(model, ids, longest, grammar=grammar).double().cpu().numpy()
     return [row[: len(c)] for row, c in zip(logprobs, completions, strict=True)]
 
 

@@ -72,6 +72,10 @@ class Grammar(Protocol):
         """Goes on with the rows of these indices only."""
         ...
 
+    def after(self, ids: Tensor) -> Tensor:
+        """(B, T, V) bool, the tokens that may come after each token of ids (B, T)."""
+        ...
+
 
 @torch.no_grad()
 def sample(
@@ -276,15 +280,22 @@ def _check_numbers(logprobs: Tensor, decoding: Decoding) -> None:
 
 @torch.no_grad()
 def completion_logprobs(
-    model: PreTrainedModel, ids: Tensor, length: int, attention_mask: Tensor | None = None, batch_size: int = 64
+    model: PreTrainedModel,
+    ids: Tensor,
+    length: int,
+    attention_mask: Tensor | None = None,
+    batch_size: int = 64,
+    grammar: Grammar | None = None,
 ) -> Tensor:
     """(B, T) log-probabilities, in nats, under a model, of the last T = `length` tokens of each row of `ids` (B, P
-    + T).
+    + T), among the tokens that the grammar allows if there is one.
     """
     parts = []
     for begin in range(0, len(ids), batch_size):
         rows = slice(begin, begin + batch_size)
         mask = None if attention_mask is None else attention_mask[rows]
         logits = model(input_ids=ids[rows], attention_mask=mask, logits_to_keep=length + 1).logits[:, :-1].float()
+        if grammar is not None:
+            logits = logits.masked_fill(~grammar.after(ids[rows])[:, -length - 1 : -1], -torch.inf)
         parts.append(logits.log_softmax(-1).gather(-1, ids[rows, -length:, None])[..., 0])
     return torch.cat(parts)
