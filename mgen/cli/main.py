@@ -39,6 +39,8 @@ COMMANDS = {
     "doctor": "what this machine has for mgen, and the remedy for what is missing",
 }
 
+INTERRUPTED = 130  # exit code of a command that Ctrl-C ended, as of shells
+
 app = typer.Typer(
     no_args_is_help=True,
     help="Reinforcement-learning fine-tuning of symbolic-music models with critic models.",
@@ -59,7 +61,7 @@ def _options(
 
 
 def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
-    """Runs a command; a mistake of the user becomes one line on stderr and exit code 2.
+    """Runs a command; a mistake of the user becomes one line on stderr and exit code 2, Ctrl-C a line and 130.
 
     `--debug` anywhere in `argv` shows the traceback instead.
     """
@@ -72,6 +74,9 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
         code = main(words)
         _leave_process_group()
         return code
+    except KeyboardInterrupt as stop:
+        print(f"\nmgen: {stop or 'stopped'}", file=sys.stderr)
+        return INTERRUPTED
     except MgenError as error:
         if debug:
             raise
@@ -108,8 +113,11 @@ def _register(name: str, summary: str) -> None:
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     )
     def command(context: typer.Context) -> None:
-        module = importlib.import_module(f"mgen.cli.{name}")  # late: torch takes seconds to import
-        raise typer.Exit(run(module.main, context.args))
+        def main(words: Sequence[str]) -> int:
+            code: int = importlib.import_module(f"mgen.cli.{name}").main(words)  # late: torch takes seconds to import
+            return code
+
+        raise typer.Exit(run(main, context.args))
 
 
 for _name, _summary in COMMANDS.items():
