@@ -127,7 +127,9 @@ def test_a_run_without_weights_begins_again_with_other_options(place):
     for name in ("trainer_state.json", "model.safetensors", "optimizer.pt"):
         (checkpoint / name).touch()
     write_manifest(checkpoint)
-    refused("started with judges=style=1, now judges=none=1; .*the options that it was started with", "run", judges="none=1")
+    refused(
+        "started with judges=style=1, now judges=none=1; .*the options that it was started with", "run", judges="none=1"
+    )
 
 
 @pytest.mark.slow

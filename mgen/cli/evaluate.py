@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from mgen.cli.options import Output, parse, print_result, to_stderr
+from mgen.cli.options import Output, parse, print_result
+from mgen.cli.progress import ProgressDisplay
 from mgen.evaluation.columns import columns
 from mgen.evaluation.measure import Measurements
 from mgen.evaluation.protocol import Evaluation
@@ -25,7 +26,8 @@ from mgen.workflows.evaluate import EvaluateConfig, EvaluateResult, run_evaluate
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate; returns the exit code."""
     config, output = parse(argv, EvaluateConfig, Output, doc=__doc__)
-    result = run_evaluate(config, to_stderr)
+    with ProgressDisplay(output.json) as progress:
+        result = run_evaluate(config, progress)
     return print_result("" if output.json else _summary(result), result.facts, output.json)
 
 

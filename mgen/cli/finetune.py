@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mgen.cli.options import Output, parse, print_result, to_stderr
+from mgen.cli.options import Output, parse, print_result
+from mgen.cli.progress import ProgressDisplay
 from mgen.runs.run import TrainingResult
 from mgen.workflows.finetune import FinetuneConfig, run_finetune
 
@@ -23,7 +24,8 @@ SHOWN = ("reward", "kl", "share/", "policy/", "realism/")
 def main(argv: Sequence[str] | None = None) -> int:
     """Fine-tune; returns the exit code."""
     config, output = parse(argv, FinetuneConfig, Output, doc=__doc__)
-    result = run_finetune(config, to_stderr)
+    with ProgressDisplay(output.json) as progress:
+        result = run_finetune(config, progress)
     return print_result(describe(result), result.facts, output.json)
 
 

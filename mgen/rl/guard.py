@@ -20,6 +20,7 @@ from mgen.errors import MgenError
 from mgen.music.features import FORMAT_FREE, features
 from mgen.music.metrics import loop_rate
 from mgen.notes import Notes
+from mgen.progress import Progress, counted, silent
 from mgen.sampling.decoding import Decoding
 from mgen.sampling.prompts import Prompts, draw_prompts
 from mgen.sampling.rollout import sample
@@ -85,7 +86,7 @@ class Guard:
         drawn = draw(split)
         return cls(drawn, drawn["continuation"], draw("train"), corpus.remi, completion_tokens, dtype)
 
-    def check(self, policy: PreTrainedModel) -> dict[str, float]:
+    def check(self, policy: PreTrainedModel, progress: Progress = silent) -> dict[str, float]:
         """Measures a policy.
 
         Returns:
@@ -101,7 +102,7 @@ class Guard:
         evidence = []
         real = self.real.real(self.remi)
         of_style = self._style_classifier()
-        for prompt_type, prompts in self.prompts.items():
+        for prompt_type, prompts in counted(progress, "prompt types: held-out check", self.prompts.items()):
             notes = self._sampled(policy, prompts, 1.0)
             metre = prompt_type == "continuation"
             lengths = (12, 24, NOTES)

@@ -122,8 +122,10 @@ def write_facts(folder: Path, facts: Facts) -> None:
 def _find(
     folder: Path, command: str, config: Mapping[str, Any], facts: Facts, inputs: Mapping[str, str]
 ) -> Facts | None:
-    """The content of run.json; None where the run begins: in a folder that is new, that a process was killed in before it
-    wrote run.json, or whose run has other options or inputs and no checkpoint.
+    """The content of run.json; None where the run begins.
+
+    That is in a new folder, in one that a process was killed in before it wrote run.json, and in one whose run has
+    other options or inputs but no checkpoint.
 
     Raises:
         MgenError: The folder holds something else than this run.

@@ -32,10 +32,10 @@ from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
 from mgen.models.transformer import SIZES
 from mgen.options import as_dict, check_required, from_keywords, option, target_style
+from mgen.progress import Progress, silent
 from mgen.render.charts import reliability_svg
 from mgen.runs.checkpoints import check_saving, replace_folder
 from mgen.runs.interruptions import resumable
-from mgen.runs.metrics import Progress
 from mgen.runs.run import Run, on_main_process
 from mgen.runs.tracking import TrackingOptions, check_tracking
 from mgen.speed import SpeedOptions
@@ -162,7 +162,7 @@ def train_style_critic(
     Args:
         corpus: folder written by `prepare`.
         out: run folder; a finished run is read and not trained again.
-        progress: takes a line with the main metrics at every tenth of the steps, for a critic of tokens.
+        progress: takes lines about the progress.
         options: fields of `CriticConfig`.
 
     Raises:
@@ -180,7 +180,7 @@ def run_critic(config: CriticConfig, progress: Progress | None = None) -> Critic
     corpus = Corpus.open(config.corpus)
     config.positive = target_style(config.positive, corpus.remi.style_ids, "positive")
     if config.input == "features":
-        return _train_on_features(config, corpus)
+        return _train_on_features(config, corpus, progress or silent)
     return _train_on_tokens(config, corpus, progress)
 
 
@@ -188,7 +188,7 @@ def _open_run(config: CriticConfig, corpus: Corpus) -> Run:
     return Run.open(config.out, "critic", as_dict(config), seed=config.seed, data=corpus.fingerprint)
 
 
-def _train_on_features(config: CriticConfig, corpus: Corpus) -> CriticResult:
+def _train_on_features(config: CriticConfig, corpus: Corpus, progress: Progress) -> CriticResult:
     """Trains in the main process alone."""
     lengths, pieces = config.notes or list(LENGTHS), config.pieces or PIECES
     test = excerpts_of_lengths(corpus, config.positive, "test", lengths, pieces, config.each, config.seed)
@@ -196,7 +196,7 @@ def _train_on_features(config: CriticConfig, corpus: Corpus) -> CriticResult:
     if run.finished:
         return _result(run, already_finished=True)
     if PartialState().is_main_process:
-        training = FeatureTraining.of(corpus, config.positive, lengths, pieces, config.each, config.seed)
+        training = FeatureTraining.of(corpus, config.positive, lengths, pieces, config.each, config.seed, progress)
 
         def train_without(left_out: Sequence[str] = ()) -> StyleCritic:
             negatives = [name for name in HARD_NEGATIVES if name not in left_out]
@@ -212,7 +212,7 @@ def _train_on_features(config: CriticConfig, corpus: Corpus) -> CriticResult:
         }
         if config.degenerate_inputs:
             card["degenerate_inputs"] = degenerate_inputs(
-                critic, train_without, corpus, config.notes or report.LENGTHS, config.hacked, config.seed
+                critic, train_without, corpus, config.notes or report.LENGTHS, config.hacked, config.seed, progress
             )
         _finish(run, config, critic, test, card)
     PartialState().wait_for_everyone()
@@ -316,7 +316,7 @@ def leave_one_collection_out(
     min_pieces: int = MIN_PIECES,
     shortcut_baseline: bool = True,
     seed: int = 42,
-    progress: Progress = lambda line: None,
+    progress: Progress = silent,
 ) -> LeaveOneOutReport:
     """Trains critics without two collections and measures them on these two, for every pair.
 
