@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _leave_one_collection_out(config: CriticConfig, left_out: LeaveOneOutConfig, as_json: bool) -> int:
     with ProgressDisplay(as_json) as progress:
-        options = {name: getattr(config, name) for name in ("positive", "notes", "pieces", "each", "seed")}
+        options = {name: getattr(config, name) for name in ("target", "notes", "pieces", "each", "seed")}
         options |= {"critics": left_out.critics, "shortcut_baseline": left_out.shortcut_baseline}
         report = leave_one_collection_out(config.corpus, config.out, **options, progress=progress)
     return print_result(report.to_markdown(pairs=False), report.to_json(), as_json)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mgen.cli.finetune import describe
 from mgen.cli.options import Output, parse, print_result
 from mgen.cli.progress import ProgressDisplay
+from mgen.cli.tuned_summary import describe
 from mgen.workflows.grpo import GrpoConfig, run_grpo
 
 

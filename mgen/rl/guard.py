@@ -149,12 +149,15 @@ def _loops(notes: Notes) -> float:
     return float(rates[np.isfinite(rates)].mean()) if np.isfinite(rates).any() else float("nan")
 
 
+def best_check(checks: Sequence[Mapping[str, float]]) -> int | None:
+    """Place of the check with the least evidence, whose weights are kept; None if there is none after the start."""
+    evidence = [check.get("guard/evidence", np.inf) for check in checks]
+    return evidence.index(min(evidence[1:]), 1) if len(evidence) > 1 else None
+
+
 def is_best(checks: Sequence[Mapping[str, float]]) -> bool:
     """Whether the last check has the least evidence of all; the first check, of the start, does not count."""
-    evidence = [check.get("guard/evidence", np.inf) for check in checks]
-    return (
-        len(evidence) > 1 and evidence[-1] == min(evidence[1:]) and evidence.index(evidence[-1], 1) == len(checks) - 1
-    )
+    return best_check(checks) == len(checks) - 1
 
 
 def only_worse(checks: Sequence[Mapping[str, float]]) -> bool:

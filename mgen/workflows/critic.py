@@ -1,6 +1,6 @@
 """`mgen.train_style_critic` and `mgen.leave_one_collection_out`.
 
-mgen.train_style_critic("corpus", "runs/critic", positive="jazz").card["test"]["auc"]
+mgen.train_style_critic("corpus", "runs/critic", target="jazz").card["test"]["auc"]
 """
 
 from __future__ import annotations
@@ -61,9 +61,7 @@ class CriticConfig(SpeedOptions, TrackingOptions, TrainingArguments):  # type: i
 
     corpus: str = option("", "Folder written by mgen prepare.")
     out: str = option("", "Run folder; the model is written to OUT/model, the results to OUT/card.json.")
-    positive: str = option(
-        "", "Style whose probability is the score; in a corpus of one style and other it is that one."
-    )
+    target: str = option("", "Style whose probability is the score; in a corpus of one style and other it is that one.")
     input: str = option(
         "features", "features: the same in all file formats; tokens: a network that plain TRL can load.", words=INPUTS
     )
@@ -178,7 +176,7 @@ def run_critic(config: CriticConfig, progress: Progress | None = None) -> Critic
     if not config.out:
         raise MgenError("mgen critic: expected --out, got none; see --help")
     corpus = Corpus.open(config.corpus)
-    config.positive = target_style(config.positive, corpus.remi.style_ids, "positive")
+    config.target = target_style(config.target, corpus.remi.style_ids)
     if config.input == "features":
         return _train_on_features(config, corpus, progress or silent)
     return _train_on_tokens(config, corpus, progress)
@@ -191,16 +189,16 @@ def _open_run(config: CriticConfig, corpus: Corpus) -> Run:
 def _train_on_features(config: CriticConfig, corpus: Corpus, progress: Progress) -> CriticResult:
     """Trains in the main process alone."""
     lengths, pieces = config.notes or list(LENGTHS), config.pieces or PIECES
-    test = excerpts_of_lengths(corpus, config.positive, "test", lengths, pieces, config.each, config.seed)
+    test = excerpts_of_lengths(corpus, config.target, "test", lengths, pieces, config.each, config.seed)
     run = _open_run(config, corpus)
     if run.finished:
         return _result(run, already_finished=True)
     if PartialState().is_main_process:
-        training = FeatureTraining.of(corpus, config.positive, lengths, pieces, config.each, config.seed, progress)
+        training = FeatureTraining.of(corpus, config.target, lengths, pieces, config.each, config.seed, progress)
 
         def train_without(left_out: Sequence[str] = ()) -> StyleCritic:
             negatives = [name for name in HARD_NEGATIVES if name not in left_out]
-            return StyleCritic(training.fit(config.seed, negatives), config.positive, config.min_notes, config.worst)
+            return StyleCritic(training.fit(config.seed, negatives), config.target, config.min_notes, config.worst)
 
         critic = _save(run, train_without(), training.to_json(), corpus)
         card = {
@@ -221,7 +219,7 @@ def _train_on_features(config: CriticConfig, corpus: Corpus, progress: Progress)
 
 def _train_on_tokens(config: CriticConfig, corpus: Corpus, progress: Progress | None) -> CriticResult:
     def windows(split: str) -> TokenWindows:
-        return TokenWindows.of(corpus, split, config.positive, config.prompt_tokens)
+        return TokenWindows.of(corpus, split, config.target, config.prompt_tokens)
 
     def draw(split: str, n: int) -> LabelledPieces:
         return windows(split).draw(n, config.max_tokens, np.random.default_rng([config.seed, n]))
@@ -229,7 +227,7 @@ def _train_on_tokens(config: CriticConfig, corpus: Corpus, progress: Progress | 
     valid, test = draw("valid", config.valid_excerpts), draw("test", config.test_excerpts)
     speed = config.chosen_speed()
     network = SequenceCritic.new(
-        corpus.remi, config.init or None, config.size, config.max_tokens, config.positive, config.seed, speed
+        corpus.remi, config.init or None, config.size, config.max_tokens, config.target, config.seed, speed
     )
     run = _open_run(config, corpus)
     if run.finished:
@@ -253,7 +251,7 @@ def _train_on_tokens(config: CriticConfig, corpus: Corpus, progress: Progress | 
     if PartialState().is_main_process:
         model = TokenModel.fit(network, valid)
         logits, calibration = network.logits(valid.notes), model.calibration
-        critic = StyleCritic(model, config.positive, config.min_notes, config.worst)
+        critic = StyleCritic(model, config.target, config.min_notes, config.worst)
         collections: dict[str, list[str]] = {}
         for style, collection in train_windows.tables:
             collections.setdefault(style, []).append(collection)
@@ -286,7 +284,7 @@ def _save(run: Run, critic: StyleCritic, trained_on: dict[str, Any], corpus: Cor
 def _finish(run: Run, config: CriticConfig, critic: StyleCritic, test: LabelledPieces, card: dict[str, Any]) -> None:
     """Measures what was saved."""
     card = {
-        "positive": config.positive,
+        "positive": config.target,
         "input": config.input,
         "prior": 0.5,
         "worst": config.worst,
@@ -308,7 +306,7 @@ def leave_one_collection_out(
     corpus: Path | str,
     out: Path | str = "",
     *,
-    positive: str = "",
+    target: str = "",
     notes: Sequence[int] = (),
     critics: Sequence[str] = ("naive", "ensemble"),
     pieces: int = 0,
@@ -323,7 +321,7 @@ def leave_one_collection_out(
     Args:
         corpus: folder written by `prepare`.
         out: folder for leave_one_collection_out.json and .md; none is written without it.
-        positive: the style; may be empty in a corpus of one style and other.
+        target: the style; may be empty in a corpus of one style and other.
         notes: notes of an excerpt; 256 and 100 by default.
         critics: names of `critics.validation.fitters.FITTERS`.
         pieces: most pieces of a collection, performed and on grid each; 400 by default.
@@ -342,10 +340,10 @@ def leave_one_collection_out(
         if count < MIN_NOTES:
             raise MgenError(f"mgen critic: notes ({count}) must be at least {MIN_NOTES}; try 100")
     opened = Corpus.open(str(corpus))
-    positive = target_style(positive, opened.remi.style_ids, "positive")
+    target = target_style(target, opened.remi.style_ids)
     lengths, pieces = notes or report.LENGTHS, pieces or 400
     result = report.measure(
-        opened, positive, lengths, critics, pieces, each, min_pieces, shortcut_baseline, seed, progress
+        opened, target, lengths, critics, pieces, each, min_pieces, shortcut_baseline, seed, progress
     )
     if out:
         folder = Path(out)
