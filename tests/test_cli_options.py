@@ -250,3 +250,42 @@ def test_help_folds_the_largest_family_when_there_are_too_many():
         ["--rate_a", "1", "What it is"],
         ["--rate_b", "1", "What it is"],
     ]
+
+
+@dataclass
+class Grouped:
+    """Options with a common prefix."""
+
+    realism_steps: int = option(2, "a count", least=1)
+    realism_fit: str = option("logistic", "a word", words=("logistic", "moments"))
+    sample: int = option(1, "also a prefix")
+    sample_steps: int = option(3, "a count")
+    kwargs: dict[str, int] = field(default_factory=dict, metadata={"help": "takes a mapping"})
+    kwargs_of: int = option(0, "beside it")
+
+
+def test_a_nested_group_is_its_prefixed_options_in_a_file_and_in_a_call(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("realism: {steps: 5, fit: moments}\nsample: 4\nsample_steps: 6\n")
+    (options,) = parse(["--config", str(path), "--realism_steps", "7"], Grouped, doc="mgen test")
+    assert (options.realism_steps, options.realism_fit, options.sample, options.sample_steps) == (7, "moments", 4, 6)
+    called = from_keywords(Grouped, "test", {"realism": {"steps": 5}, "sample": {"steps": 9}, "kwargs": {"of": 1}})
+    assert (called.realism_steps, called.sample_steps, called.kwargs, called.kwargs_of) == (5, 9, {"of": 1}, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("realism: {stpes: 2}", "realism: {stpes: ...}: no such option; did you mean 'steps'?"),
+        ("realism: {steps: 2}\nrealism_steps: 3", "realism_steps is there twice, in a group and by itself"),
+        ("realism: {steps: 0}", "realism_steps (0) must be at least 1"),
+        ("realims: {steps: 2}", "Grouped has no option 'realims'"),
+        ("env: 3", "env: expected NAME: value lines, found 3"),
+    ],
+)
+def test_a_mistake_in_a_group_names_the_file_and_the_place(text, message, tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(MgenError) as caught:
+        parse(["--config", str(path)], Grouped, doc="mgen test")
+    assert str(caught.value).startswith(f"{path}: {message}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import re
 import sys
 from collections import Counter
@@ -18,12 +19,12 @@ from typing import Any, NoReturn, get_type_hints
 
 import yaml
 from accelerate import PartialState
-from trl import TrlParser
+from transformers import HfArgumentParser
 
 from mgen.cli.configs import find_config, recipe_names
 from mgen.errors import MgenError
 from mgen.option_limits import LIMITS, TYPES, Limits, check_value, plain_type
-from mgen.options import check_values, nearest, option
+from mgen.options import check_values, flatten_groups, nearest, option
 from mgen.renames import renamed_option
 
 HELP_LINES = 70  # options that `--help` lists
@@ -37,8 +38,8 @@ class Output:
     json: bool = option(False, "Print the result as one JSON object.")
 
 
-class _Parser(TrlParser):  # type: ignore[misc]
-    """TRL's parser with errors of one line, and values that are checked before an option dataclass is built."""
+class _Parser(HfArgumentParser):  # type: ignore[misc]
+    """The parser of transformers with errors of one line; values are checked before an option dataclass is built."""
 
     def format_help(self) -> str:
         """The options of the command itself, a line each; `--help-all` prints all of them in full."""
@@ -51,7 +52,7 @@ class _Parser(TrlParser):  # type: ignore[misc]
     def _parse_dataclass_field(parser: Any, field: dataclasses.Field[Any]) -> None:
         known = copy(field)  # the original keeps its limits, which argparse does not know
         known.metadata = MappingProxyType({key: value for key, value in field.metadata.items() if key != LIMITS})
-        TrlParser._parse_dataclass_field(parser, known)
+        HfArgumentParser._parse_dataclass_field(parser, known)
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
         try:
@@ -177,10 +178,13 @@ def parse(
         name = word.split("=")[0].removeprefix("--")
         if word.startswith("--") and name not in known and (line := renamed_option(command, name)):
             raise MgenError(f"{program}: {line}")
-    config = _config_path(words)
-    of_config = _keys(Path(config), known, types[0].__name__, command) if config is not None else set()
+    config, words = _split_config(words)
+    of_config = _read_config(Path(config), known, types, command) if config is not None else {}
+    for action in parser._actions:
+        if action.dest in of_config:
+            action.default, action.required = of_config[action.dest], False
     try:
-        *values, rest = parser.parse_args_and_config(words, return_remaining_strings=True)
+        *values, rest = parser.parse_args_into_dataclasses(words, return_remaining_strings=True)
     except (ValueError, TypeError) as error:
         line = " ".join(str(error).split())
         name = re.split(r"\W", line, maxsplit=1)[0]  # an error about an option begins with its name
@@ -209,19 +213,20 @@ def with_config(argv: Sequence[str] | None, command: str) -> list[str]:
     return words
 
 
-def _config_path(words: list[str]) -> str | None:
+def _split_config(words: list[str]) -> tuple[str | None, list[str]]:
+    """The path of the YAML file, and the other words."""
     if "--config" not in words:
-        return None
-    place = words.index("--config") + 1
-    if place >= len(words):
+        return None, words
+    place = words.index("--config")
+    if place + 1 >= len(words):
         raise MgenError("--config: expected the path of a YAML file after it")
-    return words[place]
+    return words[place + 1], words[:place] + words[place + 2 :]
 
 
-def _keys(path: Path, known: set[str], owner: str, command: str) -> set[str]:
-    """The options in a YAML file, all of which exist."""
+def _read_config(path: Path, known: set[str], types: Sequence[type], command: str) -> dict[str, Any]:
+    """The options in a YAML file, all of which exist; sets the environment variables of its key `env`."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         names = f", or the name of a recipe: {', '.join(recipes)}" if (recipes := recipe_names(command)) else ""
         raise MgenError(f"--config {path}: {error.strerror}; give the path of a YAML file{names}") from error
@@ -229,11 +234,21 @@ def _keys(path: Path, known: set[str], owner: str, command: str) -> set[str]:
         raise MgenError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise MgenError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
+    variables = content.pop("env", {})
+    if not isinstance(variables, dict):
+        raise MgenError(f"{path}: env: expected NAME: value lines, found {variables!r}")
+    os.environ.update({str(name): str(value) for name, value in variables.items()})
+    try:
+        content = flatten_groups(content, known, types)
+    except ValueError as error:
+        raise MgenError(f"{path}: {error}") from error
     for key in content:
-        if key not in known and key != "env":
+        if key not in known:
             new = renamed_option(command, str(key))
-            raise MgenError(f"{path}: {new or f'{owner} has no option {str(key)!r}{nearest(str(key), known)}'}")
-    return set(content)
+            raise MgenError(
+                f"{path}: {new or f'{types[0].__name__} has no option {str(key)!r}{nearest(str(key), known)}'}"
+            )
+    return content
 
 
 def config_as(name: str, argv: Sequence[str] | None, command: str) -> list[str]:
