@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
+import subprocess
+import sys
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -14,6 +16,7 @@ import yaml
 from mgen.cli import configs
 from mgen.cli.main import COMMANDS, run
 from mgen.cli.options import config_as, parse, short_help
+from mgen.cli.stored_help import all_helps, print_help, stored_help
 from mgen.errors import MgenError
 from mgen.option_limits import INHERITED
 from mgen.options import as_dict, check_values, from_keywords, option
@@ -243,7 +246,7 @@ def test_help_folds_the_largest_family_when_there_are_too_many():
     parser = argparse.ArgumentParser(prog="mgen x")
     for name in ("seed", "kl_step", "kl_weight", "kl_stop", "rate_a", "rate_b"):
         parser.add_argument(f"--{name}", default=1, help="What it is. More of it.")
-    text = short_help("mgen x", "example: mgen x", parser._actions, [], most=5)
+    text = short_help("mgen x", "example: mgen x", parser._actions, [], most=13)
     assert [line.split(maxsplit=2) for line in text.splitlines()[3:-2]] == [
         ["--seed", "1", "What it is"],
         ["--kl_...", "3", "options; see --help-all"],
@@ -289,3 +292,25 @@ def test_a_mistake_in_a_group_names_the_file_and_the_place(text, message, tmp_pa
     with pytest.raises(MgenError) as caught:
         parse(["--config", str(path)], Grouped, doc="mgen test")
     assert str(caught.value).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize("words", all_helps(), ids="_".join)
+def test_the_stored_help_is_that_of_the_command(words):
+    """After a change of options: python -m mgen.cli.stored_help."""
+    command, *kind = words
+    stored = stored_help(command, [*kind, "--help"])
+    printed = print_help(*words)
+    assert re.sub(r"\d+ more", "N more", stored) == re.sub(r"\d+ more", "N more", printed)  # by version of transformers
+    assert len(printed.splitlines()) <= 80
+
+
+def test_other_words_than_help_are_left_to_the_command():
+    assert stored_help("finetune", ["--help-all"]) is stored_help("finetune", []) is None
+    assert stored_help("prefer", ["--method", "reward", "--help"]) is None
+
+
+def test_help_of_a_command_imports_no_torch():
+    program = "import sys; from mgen.cli.main import entry; sys.argv[1:] = ['finetune', '--help']\n"
+    program += "try: entry()\nexcept SystemExit: pass\nprint(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "KL and learning rate:" in done.stdout and done.stdout.splitlines()[-1] == "[]"

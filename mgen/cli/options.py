@@ -22,12 +22,14 @@ from accelerate import PartialState
 from transformers import HfArgumentParser
 
 from mgen.cli.configs import find_config, recipe_names
+from mgen.cli.option_groups import FEW, GROUPS, OTHER, group_of
 from mgen.errors import MgenError
 from mgen.option_limits import LIMITS, TYPES, Limits, check_value, plain_type
 from mgen.options import check_values, flatten_groups, nearest, option
 from mgen.renames import renamed_option
 
-HELP_LINES = 70  # options that `--help` lists
+HELP_LINES = 80  # of `--help`, at most
+HELP_FRAME = 6  # lines besides options and headings
 HELP_COLUMN, HELP_WIDTH = 34, 120  # where its texts begin, and where they are cut
 
 
@@ -88,7 +90,7 @@ class _HelpAll(argparse.Action):
 def short_help(
     program: str, example: str, actions: Sequence[argparse.Action], dataclasses_: Sequence[type], most: int = HELP_LINES
 ) -> str:
-    """Usage, an example, and a line for each option that the command itself declares or gives a default.
+    """Usage, an example, and a line for each option that the command itself declares or gives a default, in groups.
 
     Options with a common first word are folded into one line, the largest family first, until `most` lines suffice.
     """
@@ -96,31 +98,38 @@ def short_help(
     own = [action.dest for action in actions if action.dest not in _field_names(dataclasses_) and action.dest != "json"]
     own += [name for kind in dataclasses_ for name in _declared(kind) if name in by_name]
     own = [name for name in dict.fromkeys(own) if name not in ("help", "help_all")]
+    titles = {name: group_of(name) if len(own) > FEW else "" for name in own}
+    room = most - HELP_FRAME - 2 * len(set(titles.values()))
     families = Counter(name.split("_")[0] for name in own if "_" in name)
     folded: set[str] = set()
     for family, count in families.most_common():
-        if len(own) - sum(families[one] - 1 for one in folded) <= most or count < 3:
+        if len(own) - sum(families[one] - 1 for one in folded) <= room or count < 3:
             break
         folded.add(family)
-    rows: dict[str, str] = {}
+    rows: dict[str, dict[str, str]] = {title: {} for title in ("", *GROUPS, OTHER)}
     for name in own:
         family = name.split("_")[0]
         if family in folded and "_" in name:
-            rows[f"--{family}_..."] = f"{families[family]} options; see --help-all"
+            rows[titles[name]][f"--{family}_..."] = (
+                f"{families[family]} options, in YAML also {family}: {{...}}; see --help-all"
+            )
         else:
             action = by_name[name]
             value = (
                 "" if action.default in (None, "", argparse.SUPPRESS) or action.nargs == 0 else _plain(action.default)
             )
             label = " ".join(filter(None, [action.option_strings[0] if action.option_strings else name.upper(), value]))
-            rows[label] = _first_sentence(action.help or "")
-    room = HELP_WIDTH - HELP_COLUMN - 1
-    short = {label: shorten(text, room, placeholder=" ...") for label, text in rows.items()}
-    lines = [f"{label:<{HELP_COLUMN}} {text}".rstrip() for label, text in short.items()]
+            rows[titles[name]][label] = _first_sentence(action.help or "")
+    lines: list[str] = []
+    for title, options in rows.items():
+        lines += ["", f"{title}:"] if title and options else [""] if options else []
+        for label, text in options.items():
+            short = shorten(text, HELP_WIDTH - HELP_COLUMN - 1, placeholder=" ...")
+            lines.append(f"{label:<{HELP_COLUMN}} {short}".rstrip())
     inherited = len({name for name in _field_names(dataclasses_) if name in by_name} - set(own))
     rest = f"{inherited} more are inherited; " if inherited else ""
     end = f"The number or word after an option is its default. {rest}--help-all prints all in full."
-    return "\n".join([f"usage: {program} [--config FILE.yaml] [--OPTION VALUE ...]", example, "", *lines, "", end, ""])
+    return "\n".join([f"usage: {program} [--config FILE.yaml] [--OPTION VALUE ...]", example, *lines, "", end, ""])
 
 
 def _field_names(kinds: Sequence[type]) -> set[str]:
