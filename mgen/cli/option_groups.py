@@ -64,6 +64,15 @@ OTHER = "Other"
 FEW = 20  # options of a command that need no headings
 
 
+_PATTERNS = [(title, pattern) for title, known in GROUPS.items() for pattern in known]
+
+
+def place_of(name: str) -> int:
+    """Place of an option in the order of the table."""
+    matches = (place for place, (_, pattern) in enumerate(_PATTERNS) if fnmatch(name, pattern))
+    return next(matches, len(_PATTERNS))
+
+
 def group_of(name: str) -> str:
     """The heading of an option."""
-    return next((title for title, known in GROUPS.items() if any(fnmatch(name, one) for one in known)), OTHER)
+    return [*_PATTERNS, (OTHER, "")][place_of(name)][0]

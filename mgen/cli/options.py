@@ -22,7 +22,7 @@ from accelerate import PartialState
 from transformers import HfArgumentParser
 
 from mgen.cli.configs import find_config, recipe_names
-from mgen.cli.option_groups import FEW, GROUPS, OTHER, group_of
+from mgen.cli.option_groups import FEW, GROUPS, OTHER, group_of, place_of
 from mgen.errors import MgenError
 from mgen.option_limits import LIMITS, TYPES, Limits, check_value, plain_type
 from mgen.options import check_values, flatten_groups, nearest, option
@@ -98,6 +98,8 @@ def short_help(
     own = [action.dest for action in actions if action.dest not in _field_names(dataclasses_) and action.dest != "json"]
     own += [name for kind in dataclasses_ for name in _declared(kind) if name in by_name]
     own = [name for name in dict.fromkeys(own) if name not in ("help", "help_all")]
+    if len(own) > FEW:
+        own.sort(key=place_of)
     titles = {name: group_of(name) if len(own) > FEW else "" for name in own}
     room = most - HELP_FRAME - 2 * len(set(titles.values()))
     families = Counter(name.split("_")[0] for name in own if "_" in name)
@@ -183,10 +185,12 @@ def parse(
     )
     words = with_config(argv, command)
     known = {action.dest for action in parser._actions} - {"help", "help_all"}
+    spellings = {"--config", *(one for action in parser._actions for one in action.option_strings)}
     for word in words:
         name = word.split("=")[0].removeprefix("--")
-        if word.startswith("--") and name not in known and (line := renamed_option(command, name)):
-            raise MgenError(f"{program}: {line}")
+        if word.startswith("--") and name and word.split("=")[0] not in spellings:
+            unknown = f"{types[0].__name__} has no option '{name}'{nearest(name, known)}"
+            raise MgenError(f"{program}: {renamed_option(command, name) or unknown}")
     config, words = _split_config(words)
     of_config = _read_config(Path(config), known, types, command) if config is not None else {}
     for action in parser._actions:

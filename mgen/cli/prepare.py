@@ -95,6 +95,12 @@ def _print_summary(manifest: dict[str, Any], out: Path, seconds: float, read_bef
     if chunks := manifest.get("chunks"):
         dropped = ", ".join(f"{count:,} {reason}" for reason, count in sorted(chunks["dropped"].items()))
         line(f"{chunks['found']:,} chunks found, {chunks['kept']:,} kept; dropped: {dropped or 'none'}")
+    if len(manifest["pieces"]) == 1:
+        (style,) = manifest["pieces"]
+        line(
+            f"one style only, {style}: a critic has nothing to distinguish it from; give each its folder, such as "
+            "--style jazz=music/jazz --style other=music/other"
+        )
     table(("rejected because", "files"), Counter(manifest["rejected"]).most_common())
     repairs = manifest["repairs"].items()
     table(("mended", "faults", "files"), [(fault, n["faults"], n["files"]) for fault, n in repairs])

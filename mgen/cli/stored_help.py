@@ -1,4 +1,4 @@
-"""The texts of `mgen COMMAND --help`, stored in `mgen/cli/help`: to print one needs no torch, whose import takes seconds.
+"""The texts of `mgen COMMAND --help`, stored in `mgen/cli/help`: printing one does not import torch.
 
 python -m mgen.cli.stored_help
 

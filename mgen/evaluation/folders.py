@@ -183,9 +183,11 @@ def draw_excerpts(folder: MusicFolder, n: int, length: int, rng: np.random.Gener
         return PieceSet.of_seeds([notes.pieces(chosen)], [folder.work[chosen]])
     first = _starts(notes, length)
     if not len(first):
+        longest = int(notes.counts.max(initial=0))
+        remedy = f"--excerpt_notes {longest // 2}" if longest >= 4 else "longer pieces"
         raise MgenError(
-            f"excerpts of {length} notes were requested, the longest piece has {int(notes.counts.max(initial=0))} "
-            "from a bar line on; request fewer with --excerpt_notes"
+            f"excerpts of {length} notes were requested, the longest piece has {longest} from a bar line on; "
+            f"try {remedy}"
         )
     owner = notes.piece[first]
     place = rng.permutation(len(first))  # random within a file, then round-robin over files
