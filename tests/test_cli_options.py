@@ -249,7 +249,7 @@ def test_help_folds_the_largest_family_when_there_are_too_many():
     text = short_help("mgen x", "example: mgen x", parser._actions, [], most=13)
     assert [line.split(maxsplit=2) for line in text.splitlines()[3:-2]] == [
         ["--seed", "1", "What it is"],
-        ["--kl_...", "3", "options; see --help-all"],
+        ["--kl_...", "3", "options, in YAML also kl: {...}; see --help-all"],
         ["--rate_a", "1", "What it is"],
         ["--rate_b", "1", "What it is"],
     ]

@@ -69,7 +69,7 @@ def test_a_mistake_and_then_the_corrected_command_in_one_folder_of_an_odd_name(c
 
 
 def test_an_odd_name_in_the_paths_of_the_commands_that_measure(places):
-    folder, corpus, policy = places
+    folder, corpus, _ = places
     assert insight.main([str(corpus), "--out", str(folder / f"{ODD}.html"), "--sample", "8"]) == 0
     music = folder / f"{ODD} music"
     words = ["--midi", str(music / "jazz"), "--reference", str(music / "other"), "--out", str(folder / f"{ODD} found")]

@@ -145,7 +145,6 @@ def make_cards(
         raise MgenError(f"{out}: expected a folder, found a file; choose another --out")
     music = Corpus.open(config.corpus)
     style = target_style(config.style, music.remi.style_ids, "style")
-    report("reading excerpts")
     train = Excerpts.draw(music, "train", [style], max(config.n, BAND_EXCERPTS), config)
     judges, unavailable = build_judges(names, config, music, train)
     setup = make_setup(config, music, style, train.notes)
