@@ -44,7 +44,8 @@ def flatten_groups(values: Mapping[str, Any], known: Iterable[str], kinds: Itera
     Raises:
         ValueError: A group has an unknown member, or an option is there twice.
     """
-    known, flat = set(known), {}
+    known = set(known)
+    flat: dict[str, Any] = {}
     hints = {name: hint for kind in kinds for name, hint in get_type_hints(kind).items()}
     for key, value in values.items():
         members = {name.removeprefix(f"{key}_"): name for name in known if name.startswith(f"{key}_")}
