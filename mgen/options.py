@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, get_type_hints
 
 from mgen.errors import MgenError
-from mgen.option_limits import INHERITED, LIMITS, Limits, check_value
+from mgen.option_limits import INHERITED, LIMITS, Limits, check_value, plain_type
 from mgen.renames import renamed_option
 
 Options = TypeVar("Options")
@@ -32,19 +32,54 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{similar[0]}'?" if similar else "; see --help"
 
 
+def flatten_groups(values: Mapping[str, Any], known: Iterable[str], kinds: Iterable[type]) -> dict[str, Any]:
+    """Options with nested groups as flat ones: `{realism: {steps: 2}}` is `{realism_steps: 2}`.
+
+    Args:
+        values: option or group -> value. A mapping is a group where options begin with its name and an underscore, and
+            no option of that name takes a mapping.
+        known: names of the options.
+        kinds: dataclasses of the options.
+
+    Raises:
+        ValueError: A group has an unknown member, or an option is there twice.
+    """
+    known = set(known)
+    flat: dict[str, Any] = {}
+    hints = {name: hint for kind in kinds for name, hint in get_type_hints(kind).items()}
+    for key, value in values.items():
+        members = {name.removeprefix(f"{key}_"): name for name in known if name.startswith(f"{key}_")}
+        takes_mapping = key in known and plain_type(hints.get(key)) is None
+        if not isinstance(value, Mapping) or not members or takes_mapping:
+            given = {key: value}
+        else:
+            for name in value:
+                if name not in members:
+                    raise ValueError(f"{key}: {{{name}: ...}}: no such option{nearest(str(name), members)}")
+            given = {members[name]: one for name, one in value.items()}
+        if twice := flat.keys() & given:
+            raise ValueError(f"{min(twice)} is there twice, in a group and by itself; leave one out")
+        flat |= given
+    return flat
+
+
 def from_keywords(kind: type[Options], command: str, values: Mapping[str, Any]) -> Options:
     """Builds the options of a command from the keywords of its library call.
 
     Args:
         kind: dataclass of the options.
         command: its name, `finetune`.
-        values: option -> value.
+        values: option -> value, perhaps in groups.
 
     Raises:
         MgenError: An option does not exist (with the nearest that does, or its new name), or a check of the dataclass
             fails.
     """
     known = {field.name for field in dataclasses.fields(kind) if field.init}  # type: ignore[arg-type]
+    try:
+        values = flatten_groups(values, known, [kind])
+    except ValueError as error:
+        raise MgenError(f"mgen.{command}: {error}") from error
     for name in values:
         if name not in known:
             new = renamed_option(command, name)

@@ -26,6 +26,7 @@ OPTIONS: dict[str, dict[str, str]] = {
     },
     "selfcheck": {"a_work": "per_work"},
     "critic": {
+        "positive": "target",
         "hears": "input (traits is features)",
         "transfer": "leave_one_collection_out",
         "control": "shortcut_baseline",

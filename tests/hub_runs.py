@@ -43,7 +43,7 @@ def critic_run(folder, remi):
     from critics.style.critic import TokenModel
     from mgen.stats.calibration import Calibration
 
-    config = {"corpus": f"{HOME}/corpus", "positive": "jazz", "out": str(folder), "retime": True}
+    config = {"corpus": f"{HOME}/corpus", "target": "jazz", "out": str(folder), "retime": True}
     run = Run.open(folder, "critic", config, seed=7, data="feedfacefeedface")
     network = SequenceCritic.new(remi, size="tiny", max_tokens=64, label="jazz")
     critic = StyleCritic(TokenModel(network, Calibration(scale=0.5, bias=0.25), MEDIANS), "jazz")
@@ -66,7 +66,7 @@ def feature_critic_run(folder):
     from mgen.notes import Notes
     from mgen.transforms.hard_negatives import HARD_NEGATIVES
 
-    config = {"corpus": f"{HOME}/corpus", "positive": "jazz", "out": str(folder), "input": "features", "init": ""}
+    config = {"corpus": f"{HOME}/corpus", "target": "jazz", "out": str(folder), "input": "features", "init": ""}
     config |= {"hacked": [f"{HOME}/runs/jazz/model"]}
     run = Run.open(folder, "critic", config, seed=7, data="feedfacefeedface")
     rng = np.random.default_rng(0)

@@ -144,7 +144,7 @@ def test_a_run_interrupted_after_its_weights_starts_again_and_ends_the_same(smal
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"positive": "polka"}, "positive: style 'polka': the corpus has jazz, other"),
+        ({"target": "polka"}, "target: style 'polka': the corpus has jazz, other"),
         ({"input": "audio"}, "input 'audio': expected one of features, tokens"),
         ({"hears": "tokens"}, "option 'hears' is now 'input'"),
         ({"wrong_way": "true"}, "option 'wrong_way' is now 'degenerate_inputs'"),

@@ -117,7 +117,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(run, corpus, policy, tmp
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"positive": "polka"}, "positive: style 'polka': the corpus has jazz, other"),
+        ({"target": "polka"}, "target: style 'polka': the corpus has jazz, other"),
         ({"max_tokens": 1024}, "max_tokens"),
         ({"min_tokens": 200}, r"min_tokens \(200\) must be between 1 and max_tokens \(96\)"),
         ({"worst": -0.1}, r"worst \(-0.1\) must be below log 1/2"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
+import subprocess
+import sys
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -14,6 +16,7 @@ import yaml
 from mgen.cli import configs
 from mgen.cli.main import COMMANDS, run
 from mgen.cli.options import config_as, parse, short_help
+from mgen.cli.stored_help import all_helps, print_help, stored_help
 from mgen.errors import MgenError
 from mgen.option_limits import INHERITED
 from mgen.options import as_dict, check_values, from_keywords, option
@@ -243,10 +246,71 @@ def test_help_folds_the_largest_family_when_there_are_too_many():
     parser = argparse.ArgumentParser(prog="mgen x")
     for name in ("seed", "kl_step", "kl_weight", "kl_stop", "rate_a", "rate_b"):
         parser.add_argument(f"--{name}", default=1, help="What it is. More of it.")
-    text = short_help("mgen x", "example: mgen x", parser._actions, [], most=5)
+    text = short_help("mgen x", "example: mgen x", parser._actions, [], most=13)
     assert [line.split(maxsplit=2) for line in text.splitlines()[3:-2]] == [
         ["--seed", "1", "What it is"],
-        ["--kl_...", "3", "options; see --help-all"],
+        ["--kl_...", "3", "options, in YAML also kl: {...}; see --help-all"],
         ["--rate_a", "1", "What it is"],
         ["--rate_b", "1", "What it is"],
     ]
+
+
+@dataclass
+class Grouped:
+    """Options with a common prefix."""
+
+    realism_steps: int = option(2, "a count", least=1)
+    realism_fit: str = option("logistic", "a word", words=("logistic", "moments"))
+    sample: int = option(1, "also a prefix")
+    sample_steps: int = option(3, "a count")
+    kwargs: dict[str, int] = field(default_factory=dict, metadata={"help": "takes a mapping"})
+    kwargs_of: int = option(0, "beside it")
+
+
+def test_a_nested_group_is_its_prefixed_options_in_a_file_and_in_a_call(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("realism: {steps: 5, fit: moments}\nsample: 4\nsample_steps: 6\n")
+    (options,) = parse(["--config", str(path), "--realism_steps", "7"], Grouped, doc="mgen test")
+    assert (options.realism_steps, options.realism_fit, options.sample, options.sample_steps) == (7, "moments", 4, 6)
+    called = from_keywords(Grouped, "test", {"realism": {"steps": 5}, "sample": {"steps": 9}, "kwargs": {"of": 1}})
+    assert (called.realism_steps, called.sample_steps, called.kwargs, called.kwargs_of) == (5, 9, {"of": 1}, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("realism: {stpes: 2}", "realism: {stpes: ...}: no such option; did you mean 'steps'?"),
+        ("realism: {steps: 2}\nrealism_steps: 3", "realism_steps is there twice, in a group and by itself"),
+        ("realism: {steps: 0}", "realism_steps (0) must be at least 1"),
+        ("realims: {steps: 2}", "Grouped has no option 'realims'"),
+        ("env: 3", "env: expected NAME: value lines, found 3"),
+    ],
+)
+def test_a_mistake_in_a_group_names_the_file_and_the_place(text, message, tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(MgenError) as caught:
+        parse(["--config", str(path)], Grouped, doc="mgen test")
+    assert str(caught.value).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize("words", all_helps(), ids="_".join)
+def test_the_stored_help_is_that_of_the_command(words):
+    """After a change of options: python -m mgen.cli.stored_help."""
+    command, *kind = words
+    stored = stored_help(command, [*kind, "--help"])
+    printed = print_help(*words)
+    assert re.sub(r"\d+ more", "N more", stored) == re.sub(r"\d+ more", "N more", printed)  # by version of transformers
+    assert len(printed.splitlines()) <= 80
+
+
+def test_other_words_than_help_are_left_to_the_command():
+    assert stored_help("finetune", ["--help-all"]) is stored_help("finetune", []) is None
+    assert stored_help("prefer", ["--method", "reward", "--help"]) is None
+
+
+def test_help_of_a_command_imports_no_torch():
+    program = "import sys; from mgen.cli.main import entry; sys.argv[1:] = ['finetune', '--help']\n"
+    program += "try: entry()\nexcept SystemExit: pass\nprint(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "KL and learning rate:" in done.stdout and done.stdout.splitlines()[-1] == "[]"

@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+from progress_counts import Counts
 
 import mgen
 from mgen.cli.main import run
@@ -146,12 +147,13 @@ def test_files_that_are_not_music_are_counted_in_one_line(music, tmp_path, capsy
 
 
 def test_the_library_call_prints_nothing_and_returns_the_corpus(music, tmp_path, capsys):
-    calls = []
+    progress = Counts()
     styles = {"jazz": music / "jazz", "other": str(music / "other")}
-    result = mgen.prepare([], tmp_path / "c", styles=styles, progress=lambda *counts: calls.append(counts), workers=1)
+    result = mgen.prepare([], tmp_path / "c", styles=styles, progress=progress, workers=1)
     assert (result.scanned, result.kept, result.rejected) == (33, 32, {"unknown format": 1})
     assert result.corpus.manifest == Corpus.open(tmp_path / "c").manifest
-    assert calls[0] == (0, 33, 0) and calls[-1] == (33, 33, 1)
+    assert progress.counts[0] == ("files", 0, 33, "")
+    assert progress.counts[-1] == ("files", 33, 33, "1 without a piece")
     assert capsys.readouterr() == ("", "")
 
 

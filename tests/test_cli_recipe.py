@@ -66,7 +66,10 @@ def test_a_recipe_for_a_style_of_another_name(tiny_recipe, tmp_path, capsys):
     metadata.write_text(metadata.read_text().replace(",jazz,", ",bach,"))
     out = tmp_path / "out"
     assert recipe.main(["tiny", "--metadata", str(metadata), "--out", str(out)]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == str(out / "report.html")
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == str(out / "report.html") and "What came out:" in printed
+    steps = [line for line in printed if line.startswith("Step ")]
+    assert len(steps) == 7 and steps[2].startswith("Step 3 of 7: critic. Learns to distinguish bach from other music")
     assert set(json.loads((out / "corpus" / "corpus.json").read_text())["pieces"]) == {"bach", "other"}
     for name, command in (("tuned", "finetune"), ("grpo", "grpo")):
         assert yaml.safe_load((out / name / "config.yaml").read_text())["target"] == "bach"
@@ -112,6 +115,8 @@ def test_every_step_of_a_recipe_takes_its_options(name, target, small_corpus, mo
     (tmp_path / "corpus").symlink_to(small_corpus)
     (tmp_path / "evaluation").mkdir()
     (tmp_path / "evaluation" / "report.html").write_text("page")
+    metrics = {"protocol": {"target": "jazz"}, "systems": {"real": "real"}, "rows": {}}
+    (tmp_path / "evaluation" / "metrics.json").write_text(json.dumps(metrics))
     assert recipe.run_pipeline(name, ["--style", "jazz=music"], tmp_path, target) == 0
     types = {"pretrain": PretrainConfig, "critic": CriticConfig, "finetune": FinetuneConfig, "grpo": GrpoConfig}
     types["evaluate"] = evaluate.EvaluateConfig
@@ -121,7 +126,7 @@ def test_every_step_of_a_recipe_takes_its_options(name, target, small_corpus, mo
         argv = ["--config", str(path), *options]
         parsed[command, config], _ = parse(argv, types[command], Output, doc=f"mgen {command}")
     assert {command for command, _ in parsed} == set(types) - ({"grpo"} if name == "demo" else set())
-    assert parsed["critic", name].input == "features" and parsed["critic", name].positive == target
+    assert parsed["critic", name].input == "features" and parsed["critic", name].target == target
     assert parsed["finetune", name].out == str(tmp_path / "tuned")
     assert name == "demo" or parsed["grpo", name].out == str(tmp_path / "grpo")
     assert parsed["finetune", name].target == parsed["evaluate", name].target == target

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from progress_counts import Counts
 
 from mgen.corpus import shards
 from mgen.corpus.clean import normalise
@@ -199,11 +200,9 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_corpus_whole(music, made, tm
     assert sorted(path.name for path in tmp_path.iterdir()) == [".corpus.part", "corpus"]
     assert [path.name for path in (tmp_path / ".corpus.part").iterdir()] == ["lock", "read"]  # what was read is kept
     monkeypatch.undo()
-    reports = []
-    prepare_corpus(
-        music, out, resume=True, options={"note": "as given"}, progress=lambda *counts: reports.append(counts)
-    )
-    assert len(reports) == 1 and contents(out) == contents(made)
+    progress = Counts()
+    prepare_corpus(music, out, resume=True, options={"note": "as given"}, progress=progress)
+    assert len(progress.counts) == 1 and contents(out) == contents(made)
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
 
 

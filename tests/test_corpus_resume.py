@@ -54,7 +54,10 @@ class ProgressRecorder:
     def __init__(self, stop_at=None):
         self.calls, self.stop_at = [], stop_at
 
-    def __call__(self, done, total, without):
+    def __call__(self, line):
+        pass
+
+    def count(self, loop, done, total, note):
         self.calls.append(done)
         if self.stop_at is not None and done >= self.stop_at:
             raise KeyboardInterrupt
@@ -492,12 +495,13 @@ def test_a_part_damaged_inside_is_named(tmp_path):
 def test_two_runs_on_one_folder_do_not_mix(tmp_path):
     folder, out = small(tmp_path / "m"), tmp_path / "c"
 
-    def second(done, total, without):
-        if done == 3:
-            with pytest.raises(MgenError, match="another run is writing it"):
-                prepare_corpus(sources_in(folder), out)
+    class Second(ProgressRecorder):
+        def count(self, loop, done, total, note):
+            if done == 3:
+                with pytest.raises(MgenError, match="another run is writing it"):
+                    prepare_corpus(sources_in(folder), out)
 
-    assert prepare_corpus(sources_in(folder), out, progress=second)["kept"] == 16
+    assert prepare_corpus(sources_in(folder), out, progress=Second())["kept"] == 16
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "m"]
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from evaluation_pieces import demo, line, nothing, solos, works
+from progress_counts import Counts
 
 from mgen.errors import MgenError
 from mgen.evaluation.measure import PieceSet
@@ -90,11 +91,12 @@ def test_what_is_required_is_judged_at_512_pieces_and_a_failure_is_not_hidden():
 @pytest.mark.slow
 def test_the_complete_check_on_few_pieces():
     real = PieceSet.of_seeds([solos(48, bars=6)], [works(48, of=2)])
-    lines: list[str] = []
-    found = self_check(real, n=20, splits=2, sequence_splits=1, progress=lines.append)
+    progress = Counts()
+    found = self_check(real, n=20, splits=2, sequence_splits=1, progress=progress)
     assert (found.n, found.works) == (20, 24) and set(found.checks) == set(REQUIRED)
     assert [len(part.intervals) for part in found.splits.values()] == [2, 1]
-    assert found.met is None and len(lines) == 5
+    assert found.met is None and len(progress.lines) == 3
+    assert [done for loop, done, *_ in progress.counts if loop.startswith("splits")] == [0, 1, 2]
     facts = found.to_json()
     assert set(facts["checks"]["bars_shuffled"]) == {"c2st_auc", "feature", "sequence", "required", "met"}
     assert facts["real_against_real"]["feature"]["splits"] == 2

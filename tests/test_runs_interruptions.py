@@ -9,6 +9,7 @@ import pytest
 import transformers
 
 from mgen.cli import pretrain
+from mgen.cli.main import run
 from mgen.errors import MgenError
 from mgen.runs.checkpoints import write_manifest
 from mgen.runs.interruptions import resumable
@@ -41,6 +42,24 @@ def test_an_accident_names_the_last_checkpoint_of_the_run(error, line, tmp_path)
     with pytest.raises(MgenError, match=line.format(last=tmp_path / "checkpoints" / "checkpoint-10")) as caught:
         command(SimpleNamespace(out=str(tmp_path)))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("steps", "then"), [([], "starts from the beginning"), ([5, 10], "resumes from step 10")])
+def test_ctrl_c_ends_with_how_to_go_on(steps, then, tmp_path, capsys):
+    for step in steps:
+        folder = tmp_path / "checkpoints" / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        for name in ("trainer_state.json", "model.safetensors", "optimizer.pt"):
+            (folder / name).touch()
+        write_manifest(folder)
+
+    @resumable
+    def command(config):
+        raise KeyboardInterrupt
+
+    assert run(lambda words: command(SimpleNamespace(out=str(tmp_path))), []) == 130
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f"mgen: {tmp_path}: stopped; the same command {then}")
 
 
 def test_a_fault_of_the_code_keeps_its_traceback():

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from mgen.errors import MgenError
+from mgen.runs.checkpoints import write_manifest
 from mgen.runs.folder import read_facts
 from mgen.runs.metrics import MetricsCallback, read_metrics
 from mgen.runs.run import Run
@@ -24,6 +25,11 @@ CONFIG = {"corpus": "corpus", "policy": "policy", "steps": 3, "out": "run", "out
 def reopen(folder, command="finetune", data="d", **changes):
     places = {"out": str(folder), "output_dir": f"{folder}/checkpoints"}
     return Run.open(folder, command, {**CONFIG, **places, **changes}, data=data)
+
+
+def give_weights(folder):
+    """A run without weights begins again with whatever options."""
+    (folder / "model").mkdir()
 
 
 @pytest.fixture
@@ -84,6 +90,7 @@ def test_a_run_may_be_moved_and_what_it_reads_may_be_named_otherwise(place, monk
         assert reopen(name, **same).facts["began"] == began
     monkeypatch.chdir(place / "elsewhere")
     assert reopen("moved", policy="../policy", corpus="../corpus").facts["began"] == began
+    give_weights(place / "elsewhere" / "moved")
     refused("moved: started with data d, now e", "moved", data="e")
     (place / "policy" / "model.safetensors").write_bytes(b"other weights")
     refused("moved: started with another policy than ../policy is now", "moved", policy="../policy")
@@ -97,7 +104,32 @@ def test_a_run_without_hashes_of_an_older_mgen_goes_on(place):
     del facts["inputs"]
     (place / "run" / "run.json").write_text(json.dumps(facts))
     assert reopen("run").facts["began"] == began
+    give_weights(place / "run")
     refused("started with policy=policy, now policy=other", "run", policy="other")
+
+
+def test_a_run_without_weights_begins_again_with_other_options(place):
+    reopen("run", judges="styl=1").lock.close()
+    for name in ("judges.json", "bands.json", "metrics.jsonl"):
+        (place / "run" / name).write_text("of the first try")
+    (place / "run" / "checkpoints" / "checkpoint-3").mkdir()  # half-written
+    (place / "run" / "notes.txt").write_text("of the user")
+    run = reopen("run", judges="style=1")
+    assert yaml.safe_load((place / "run" / "config.yaml").read_text())["judges"] == "style=1"
+    assert run.last_checkpoint() is None
+    assert {path.name for path in (place / "run").iterdir()} == {
+        ".lock", "checkpoints", "config.yaml", "metrics.jsonl", "notes.txt", "run.json"
+    }  # fmt: skip
+    run.lock.close()
+    refused("holds a run of mgen finetune, not grpo", "run", "grpo")
+    checkpoint = place / "run" / "checkpoints" / "checkpoint-5"
+    checkpoint.mkdir()
+    for name in ("trainer_state.json", "model.safetensors", "optimizer.pt"):
+        (checkpoint / name).touch()
+    write_manifest(checkpoint)
+    refused(
+        "started with judges=style=1, now judges=none=1; .*the options that it was started with", "run", judges="none=1"
+    )
 
 
 @pytest.mark.slow

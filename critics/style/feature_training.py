@@ -19,6 +19,7 @@ from critics.style.feature_model import FeatureModel
 from mgen.arrays import Floats, Longs, Mask
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
+from mgen.progress import Progress, counted, silent
 from mgen.transforms.format_augmentations import augment
 from mgen.transforms.hard_negatives import HARD_NEGATIVES
 from mgen.transforms.rebuild import is_changed
@@ -46,7 +47,7 @@ class FeatureRows:
     corruption: NDArray[np.str_]  # (R,) name of the hard negative; empty for real music and its augmented copies
 
     @classmethod
-    def compute(cls, excerpts: Excerpts, seed: int = 0, copies: int = 1) -> FeatureRows:
+    def compute(cls, excerpts: Excerpts, seed: int = 0, copies: int = 1, progress: Progress = silent) -> FeatureRows:
         """Computes the features of excerpts, of `copies` augmented copies of each, and of hard negatives.
 
         With copies, each excerpt of 16 bars and more is also there with its first half repeated: that is form.
@@ -64,7 +65,7 @@ class FeatureRows:
             long = np.flatnonzero(is_changed(excerpts.notes, repeated))
             parts.append((feature_table(repeated.pieces(long)), long, ""))
         sides = zip(excerpts.collection.tolist(), excerpts.positive.tolist(), strict=True)
-        for collection, positive in sorted({*sides}):
+        for collection, positive in counted(progress, "collections: features", sorted({*sides})):
             own = np.flatnonzero((excerpts.collection == collection) & (excerpts.positive == positive))
             for name, corrupt in HARD_NEGATIVES.items():
                 able = own[(excerpts.positive & excerpts.on_grid)[own]] if name == "straight_eighths" else own
@@ -116,7 +117,14 @@ class FeatureTraining:
 
     @classmethod
     def of(
-        cls, corpus: Corpus, positive: str, lengths: Sequence[int], pieces: int, each: int, seed: int = 0
+        cls,
+        corpus: Corpus,
+        positive: str,
+        lengths: Sequence[int],
+        pieces: int,
+        each: int,
+        seed: int = 0,
+        progress: Progress = silent,
     ) -> FeatureTraining:
         """Draws excerpts of the splits train and valid, and computes their features.
 
@@ -124,14 +132,16 @@ class FeatureTraining:
             lengths: notes of excerpts; lengths that one side has no piece of are skipped.
             pieces: at most this many of a collection per length, half as many for calibration.
             each: excerpts of a piece.
+            progress: takes the count of the collections.
 
         Raises:
             MgenError: One side has no piece of any length.
         """
         train = excerpts_of_lengths(corpus, positive, "train", lengths, pieces, each, seed)
         valid = excerpts_of_lengths(corpus, positive, "valid", lengths, max(pieces // 2, 8), each, seed)
-        rows = FeatureRows.compute(train, seed, copies=1), FeatureRows.compute(valid, seed, copies=0)
-        return cls(corpus, positive, tuple(lengths), *rows)
+        of_train = FeatureRows.compute(train, seed, copies=1, progress=progress)
+        of_valid = FeatureRows.compute(valid, seed, copies=0, progress=progress)
+        return cls(corpus, positive, tuple(lengths), of_train, of_valid)
 
     def fit(self, seed: int = 0, negatives: Sequence[str] = tuple(HARD_NEGATIVES)) -> FeatureModel:
         """Trains and calibrates a model with hard negatives of these names only."""

@@ -14,6 +14,7 @@ from critics.style.excerpts import draw_excerpts
 from mgen.corpus.shards import Corpus
 from mgen.models.transformer import check_vocabulary, context_length, load_policy
 from mgen.notes import Notes
+from mgen.progress import Progress, counted, silent
 from mgen.sampling.prompts import draw_prompts
 from mgen.sampling.systems import sample_completions
 from mgen.stats.two_sample import first_notes
@@ -52,12 +53,14 @@ def degenerate_inputs(
     lengths: Sequence[int],
     policies: Sequence[str] = (),
     seed: int = 0,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Scores up to `MAX_INPUTS` inputs of each type, of the lengths of excerpts of the test split.
 
     Args:
         lengths: notes of the excerpts.
         policies: model folders of policies fine-tuned against other critics, whose samples are inputs too.
+        progress: takes the count of the lengths.
 
     Returns:
         Length -> `compare_inputs`.
@@ -70,7 +73,7 @@ def degenerate_inputs(
     }
     train_without = functools.cache(train_without)  # one training for all lengths
     results = {}
-    for n_notes in lengths:
+    for n_notes in counted(progress, "lengths: degenerate inputs", lengths):
         excerpts = draw_excerpts(corpus, critic.positive, n_notes, MAX_INPUTS, 4, seed, splits=("test",))
         rows = np.flatnonzero(excerpts.positive)
         real = excerpts.notes.pieces(np.random.default_rng(seed).permutation(rows)[:MAX_INPUTS])

@@ -17,6 +17,7 @@ from critics.style.excerpts import Excerpts
 from mgen.arrays import Floats, Mask, divide
 from mgen.errors import MgenError
 from mgen.notes import Notes
+from mgen.progress import Progress, counted, silent
 from mgen.stats.intervals import REPLICATES, Interval, percentile_interval, resamples
 from mgen.stats.two_sample import auc
 
@@ -138,14 +139,15 @@ def leave_one_out_matrix(
     fitter: Fitter,
     seed: int = 0,
     min_pieces: int = MIN_PIECES,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
+    name: str = "critic",
 ) -> LeaveOneOutMatrix:
     """Trains on all but two collections and scores these two, for every pair of a positive and another collection.
 
     Args:
         fitter: how a critic is trained, once per two collections.
         min_pieces: pieces below which a collection is only trained on.
-        progress: called after each training with the number done and the total.
+        progress: takes the count of the trainings, with the name.
 
     Raises:
         MgenError: A side has no collection of `min_pieces` pieces, or nothing on one side is left to train on; or a
@@ -162,7 +164,7 @@ def leave_one_out_matrix(
     scorer = fitter(excerpts, seed)
     scores: dict[tuple[str, str], tuple[Floats, int]] = {}
     held_out = list(dict.fromkeys((a.collection, b.collection) for a, b, _ in pairs))
-    for number, both in enumerate(held_out):
+    for both in counted(progress, f"pairs of collections, {name}", held_out):
         train, test = training_mask(excerpts, *both), np.isin(excerpts.collection, both)
         if len(np.unique(excerpts.positive[train])) < 2:
             problem = f"leave-one-collection-out: without {' and '.join(both)} only one side is left to train on"
@@ -172,7 +174,6 @@ def leave_one_out_matrix(
         if not np.isfinite(score[test]).all():
             raise MgenError(f"leave-one-collection-out: scores of {' and '.join(both)} are not finite; fix the fitter")
         scores[both] = score, int(train.sum())
-        progress(number + 1, len(held_out))
     return _matrix(excerpts, pairs, scores, seed)
 
 

@@ -12,7 +12,7 @@ from critics.validation.fitters import FITTERS
 from critics.validation.leave_one_out import MIN_PIECES, collection_parts, leave_one_out_matrix
 from critics.validation.shortcut_baseline import STAGES, shortcut_baseline, summarise
 from mgen.corpus.shards import Corpus
-from mgen.runs.metrics import Progress
+from mgen.progress import Progress, silent
 
 LENGTHS = (256, 100)  # notes of an excerpt
 
@@ -63,7 +63,7 @@ def measure(
     min_pieces: int = MIN_PIECES,
     baseline: bool = True,
     seed: int = 0,
-    progress: Progress = lambda line: None,
+    progress: Progress = silent,
 ) -> LeaveOneOutReport:
     """Measures critics, and the shortcut baseline for pairs of one type.
 
@@ -76,13 +76,14 @@ def measure(
         excerpts = draw_excerpts(corpus, positive, n_notes, pieces, each, seed)
         matrices = {}
         for name in critics:
-            began, step = time.monotonic(), f"{n_notes} notes, {name}"
+            began = time.monotonic()
             matrix = leave_one_out_matrix(
                 excerpts,
                 FITTERS[name](corpus.remi),
                 seed,
                 min_pieces,
-                lambda done, total, step=step: progress(f"{step}: {done} of {total} pairs"),  # type: ignore[misc]
+                progress,
+                f"{n_notes} notes, {name}",
             )
             matrices[name] = {"seconds": round(time.monotonic() - began, 1), **matrix.to_json()}
         report[str(n_notes)] = {

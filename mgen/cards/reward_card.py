@@ -8,7 +8,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from mgen.cards.scores import CardRow, JudgeCost, RowScores, judge_cost, score_r
 from mgen.cards.search import SearchBudget
 from mgen.judgement import Judge, judged
 from mgen.notes import Notes
+from mgen.progress import Progress, silent
 from mgen.render.audio import ogg, synthesise
 from mgen.render.pianoroll_image import pianoroll_image
 from mgen.transforms.edits import NoteArray
@@ -111,20 +112,18 @@ def measure_card(
     setup: CardSetup,
     budget: SearchBudget,
     seed: int,
-    progress: Callable[[str], None] = lambda line: None,
+    progress: Progress = silent,
 ) -> RewardCard:
     """Measures a judge; its attributes `worst` and `band` are read if it has them.
 
     Args:
         budget: of the reward-hacking search.
         seed: of the resamples and the search.
-        progress: receives lines on the progress.
+        progress: takes the count of the generations of the search.
     """
     about, expected_exploit = docstring_parts(inspect.getdoc(judge) or "")
     checked = partial(judged, name, judge)
-    progress("scores")
     rows = score_rows(checked, setup.rows, seed)
-    progress("cost")
     cost = judge_cost(judge, setup.tokens, setup.reference.remi)
     exploit = find_exploit(checked, setup.reference, setup.initial, budget, seed, progress)
     demo = checked(setup.demo)

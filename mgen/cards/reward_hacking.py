@@ -6,7 +6,7 @@ pieces that score at least the median of real pieces; the distance is measured w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from mgen.judgement import JudgeCall
 from mgen.music import metrics
 from mgen.music.features import features
 from mgen.notes import Notes
+from mgen.progress import Progress, silent
 from mgen.transforms.edits import NoteArray, SizeLimits, constructions, noise, note_arrays, notes_from_arrays
 
 REAL_RANGE = (0.01, 0.99)  # quantiles that bound the range of a feature in real music
@@ -135,7 +136,7 @@ def find_exploit(
     initial: Sequence[NoteArray],
     budget: SearchBudget,
     seed: int,
-    progress: Callable[[str], None] = lambda line: None,
+    progress: Progress = silent,
 ) -> Exploit:
     """Searches for a piece that a judge scores as real music although it is not.
 
@@ -145,7 +146,7 @@ def find_exploit(
         initial: see `initial_pieces`.
         budget: of both searches together.
         seed: of all randomness.
-        progress: receives lines on the progress.
+        progress: takes the count of the generations.
     """
     limits = SizeLimits.of(reference.notes)
     real = judge(reference.notes).score.astype(np.float64)
@@ -171,10 +172,9 @@ def find_exploit(
         for share in (HIGHEST_SHARE, 1 - HIGHEST_SHARE)
     )
     first = replace(first, patience=PATIENCE, enough=ceiling)
-    best = evolve(score, initial, limits, first, seed, lambda line: progress(f"highest score, {line}"))
+    best = evolve(score, initial, limits, first, seed, progress)
     initial = [*best.pieces, *initial]
-    search = partial(evolve, distance_if_accepted, initial, limits, second, seed + 1)
-    farthest = search(lambda line: progress(f"farthest piece, {line}"))
+    farthest = evolve(distance_if_accepted, initial, limits, second, seed + 1, progress)
     notes = reference.reencode(notes_from_arrays([farthest.pieces[0]]))
     found = float(judge(notes).score[0])
     return Exploit(

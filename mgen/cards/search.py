@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mgen.errors import MgenError
 from mgen.notes import Notes
+from mgen.progress import Progress, count, silent
 from mgen.transforms.edits import EDIT_OPERATORS, NoteArray, SizeLimits, crossover, notes_from_arrays
 
 Fitness = Callable[[Notes], NDArray[np.float64]]  # (B,) numbers, never NaN; higher is better
@@ -67,7 +68,7 @@ def evolve(
     limits: SizeLimits,
     budget: SearchBudget,
     seed: int,
-    progress: Callable[[str], None] = lambda line: None,
+    progress: Progress = silent,
 ) -> SearchResult:
     """Searches by tournament selection of two, one to three random edits per child, and survival of the fittest.
 
@@ -79,7 +80,7 @@ def evolve(
         limits: sizes of every piece.
         budget: when to end.
         seed: of all randomness.
-        progress: receives a line every ten generations.
+        progress: takes the count of the generations.
 
     Raises:
         MgenError: No initial piece has the least size.
@@ -104,8 +105,8 @@ def evolve(
         pieces, values = _fittest(children + pieces, np.concatenate([fitness(notes_from_arrays(children)), values]))
         evaluated, generation = evaluated + len(children), generation + 1
         stale = 0 if values[0] > best else stale + 1
-        if generation % 10 == 0:
-            progress(f"generation {generation}, {values[0]:.3f}")
+        count(progress, "generations", generation, budget.generations, f"best {values[0]:.3f}")
+    count(progress, "generations", budget.generations, budget.generations)
     return SearchResult(pieces, values, evaluated, generation, timed_out)
 
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mgen.cli.options import Output, config_as, parse, print_result, to_stderr
+from mgen.cli.options import Output, config_as, parse, print_result
+from mgen.cli.progress import ProgressDisplay
 from mgen.workflows.ablate import AblationConfig, run_ablation
 from mgen.workflows.grid import table
 
@@ -22,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the grid; returns the exit code."""
     words = config_as("grid", argv, "ablate")  # the file of `--config` is the grid, not the options of this command
     config, output = parse(words, AblationConfig, Output, doc=__doc__)
-    results = run_ablation(config, to_stderr)
+    with ProgressDisplay(output.json) as progress:
+        results = run_ablation(config, progress)
     shown = table(results, results["columns"])
     return print_result(f"{shown}\n{Path(config.out) / 'table.md'}", results, output.json)

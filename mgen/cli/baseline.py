@@ -12,7 +12,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from mgen.cli.options import Output, parse, print_result, to_stderr
+from mgen.cli.options import Output, parse, print_result
+from mgen.cli.progress import ProgressDisplay
 from mgen.errors import MgenError
 
 KINDS = {
@@ -35,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, options, call = KINDS[kind]
     module = importlib.import_module(name)
     config, output = parse(words, getattr(module, options), Output, doc=module.__doc__, program=f"mgen baseline {kind}")
-    result = getattr(module, call)(config, to_stderr)
+    with ProgressDisplay(output.json) as progress:
+        result = getattr(module, call)(config, progress)
     state = "was finished before" if result.already_finished else "finished"
     table = result.folder / "table.md"
     text = table.read_text(encoding="utf-8") + "\n" if table.is_file() else ""

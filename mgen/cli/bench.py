@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from mgen.cli.options import Output, parse
+from mgen.cli.progress import ProgressDisplay
 from mgen.workflows.bench import BENCHES, BenchConfig, bench
 
 
@@ -20,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measures; returns the exit code."""
     arguments = {"what": {"help": ", ".join(BENCHES)}}
     config, output, words = parse(argv, BenchConfig, Output, doc=__doc__, arguments=arguments)
-    result = bench(words.what, **asdict(config))
+    with ProgressDisplay(output.json) as progress:
+        result = bench(words.what, progress=progress, **asdict(config))
     print(json.dumps(result) if output.json else "\n".join(f"{key:10} {value}" for key, value in result.items()))
     return 0

@@ -19,6 +19,7 @@ from rich.table import Table
 from critics import CRITICS
 from mgen.cards.reward_card import number
 from mgen.cli.options import Output, parse
+from mgen.cli.progress import ProgressDisplay
 from mgen.errors import MgenError
 from mgen.options import option
 from mgen.workflows.card import ALL, OTHER, BandsResult, CardConfig, CardsResult, make_cards, measure_bands
@@ -49,8 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             _show_bands(console, bands, config.out)
         return 0
-    with Console(stderr=True, soft_wrap=True).status("") as status:
-        result = make_cards(words.names, progress=status.update, **vars(config))
+    with ProgressDisplay(output.json) as progress:
+        result = make_cards(words.names, progress=progress, **vars(config))
     if output.json:
         print(json.dumps(result.to_json()))
     else:

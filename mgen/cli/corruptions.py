@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mgen.cli.options import Output, parse, print_result
+from mgen.cli.progress import ProgressDisplay
 from mgen.evaluation.corruption_table import REAL
 from mgen.stats.intervals import Interval
 from mgen.workflows.corruptions import (
@@ -30,7 +31,8 @@ from mgen.workflows.corruptions import (
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure the table; returns the exit code."""
     config, output = parse(argv, CorruptionsConfig, Output, doc=__doc__)
-    result = run_corruptions(config)
+    with ProgressDisplay(output.json) as progress:
+        result = run_corruptions(config, progress)
     return print_result("" if output.json else _summary(result), result.facts, output.json)
 
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from mgen.cli.options import Output, parse, print_result, to_stderr
+from mgen.cli.options import Output, parse, print_result
+from mgen.cli.progress import ProgressDisplay
 from mgen.options import option
 from mgen.workflows.critic import CriticConfig, CriticResult, leave_one_collection_out, run_critic
 
@@ -39,15 +40,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, left_out, output = parse(argv, CriticConfig, LeaveOneOutConfig, Output, doc=__doc__)
     if left_out.leave_one_collection_out:
         return _leave_one_collection_out(config, left_out, output.json)
-    result = run_critic(config, to_stderr)
+    with ProgressDisplay(output.json) as progress:
+        result = run_critic(config, progress)
     return print_result(_summary(result), result.card, output.json)
 
 
 def _leave_one_collection_out(config: CriticConfig, left_out: LeaveOneOutConfig, as_json: bool) -> int:
-    with Console(stderr=True).status("excerpts") as status:
-        options = {name: getattr(config, name) for name in ("positive", "notes", "pieces", "each", "seed")}
+    with ProgressDisplay(as_json) as progress:
+        options = {name: getattr(config, name) for name in ("target", "notes", "pieces", "each", "seed")}
         options |= {"critics": left_out.critics, "shortcut_baseline": left_out.shortcut_baseline}
-        report = leave_one_collection_out(config.corpus, config.out, **options, progress=status.update)
+        report = leave_one_collection_out(config.corpus, config.out, **options, progress=progress)
     return print_result(report.to_markdown(pairs=False), report.to_json(), as_json)
 
 

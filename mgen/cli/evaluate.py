@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from mgen.cli.options import Output, parse, print_result, to_stderr
+from mgen.cli.options import Output, parse, print_result
+from mgen.cli.progress import ProgressDisplay
 from mgen.evaluation.columns import COST, MetricColumn, columns
 from mgen.evaluation.comparisons import format_interval
 from mgen.evaluation.measure import Measurements
@@ -28,7 +29,8 @@ _NARROW = 80  # columns of a terminal
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate; returns the exit code."""
     config, output = parse(argv, EvaluateConfig, Output, doc=__doc__)
-    result = run_evaluate(config, to_stderr)
+    with ProgressDisplay(output.json) as progress:
+        result = run_evaluate(config, progress)
     return print_result("" if output.json else _summary(result), result.facts, output.json)
 
 

@@ -13,25 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mgen.cli.options import Output, parse, print_result, to_stderr
-from mgen.runs.run import TrainingResult
+from mgen.cli.options import Output, parse, print_result
+from mgen.cli.progress import ProgressDisplay
+from mgen.cli.tuned_summary import describe
 from mgen.workflows.finetune import FinetuneConfig, run_finetune
-
-SHOWN = ("reward", "kl", "share/", "policy/", "realism/")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Fine-tune; returns the exit code."""
     config, output = parse(argv, FinetuneConfig, Output, doc=__doc__)
-    result = run_finetune(config, to_stderr)
+    with ProgressDisplay(output.json) as progress:
+        result = run_finetune(config, progress)
     return print_result(describe(result), result.facts, output.json)
-
-
-def describe(result: TrainingResult) -> str:
-    """The main metrics of a run, one to a line."""
-    state = "was finished before" if result.already_finished else "finished"
-    lines = [f"{result.folder} {state}: {result.steps} steps, {result.seconds:.0f} s; means of the last 5 steps:"]
-    for name, value in result.metrics.items():
-        if name.startswith(SHOWN) and "std" not in name:
-            lines.append(f"  {name:42} {value:9.3f}")
-    return "\n".join(lines)

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mgen.cli.finetune import describe
-from mgen.cli.options import Output, parse, print_result, to_stderr
+from mgen.cli.options import Output, parse, print_result
+from mgen.cli.progress import ProgressDisplay
+from mgen.cli.tuned_summary import describe
 from mgen.workflows.grpo import GrpoConfig, run_grpo
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Fine-tune; returns the exit code."""
     config, output = parse(argv, GrpoConfig, Output, doc=__doc__)
-    result = run_grpo(config, to_stderr)
+    with ProgressDisplay(output.json) as progress:
+        result = run_grpo(config, progress)
     return print_result(describe(result), result.facts, output.json)

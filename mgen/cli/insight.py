@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from mgen.cli.options import parse
+from mgen.cli.progress import ProgressDisplay
 from mgen.corpus.insight_page import summary_lines
 from mgen.options import option
 from mgen.workflows.insight import InsightConfig, insight
@@ -31,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = {"corpus": {"metavar": "DIR", "help": "folder written by mgen prepare"}}
     options, output, words = parse(argv, InsightConfig, OutputConfig, doc=__doc__, arguments=arguments)
     began = time.monotonic()
-    result = insight(words.corpus, output.out, **asdict(options))
+    with ProgressDisplay(output.json) as progress:
+        result = insight(words.corpus, output.out, progress=progress, **asdict(options))
     if output.json:
         print(json.dumps(asdict(result.insight), ensure_ascii=False))
     else:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mgen.cli.options import parse, to_stderr
+from mgen.cli.options import parse
+from mgen.cli.progress import ProgressDisplay
 from mgen.extras import import_extra
 from mgen.listen.serve import ServeConfig, bind, serve
 from mgen.workflows.listen import ListenConfig, open_study
@@ -25,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for module in ("starlette", "uvicorn"):
         import_extra(module, "listen", "mgen listen")
     with bind(server.host, server.port) as listener:  # first: a busy port is an error before the work
-        study = open_study(words.runs, to_stderr, **vars(config))
+        with ProgressDisplay() as progress:
+            study = open_study(words.runs, progress, **vars(config))
         try:
             serve(study.store, study.audio, listener, server, lambda line: print(line, flush=True))
         finally:

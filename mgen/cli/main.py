@@ -11,34 +11,54 @@ from importlib.metadata import version
 import typer
 
 from mgen.accidents import describe_accident
+from mgen.cli.stored_help import stored_help
 from mgen.errors import MgenError
 
-COMMANDS = {
-    "demo": "the whole loop on the embedded corpus",
-    "prepare": "music files to a corpus of tokens",
-    "pairs": "a corpus of drum parts with their basses, from one of bands",
-    "insight": "a page about the content of a corpus",
-    "instruments": "which instruments play in music files",
-    "pretrain": "next-token training on a corpus",
-    "baseline": "a simple predictor, next to systems without training",
-    "critic": "train and calibrate a style critic",
-    "finetune": "policy gradient against rewards and critics",
-    "grpo": "the same by GRPO as published, with the trainer of TRL",
-    "ablate": "a grid of runs in one table",
-    "tune": "search options of a command with Optuna",
-    "card": "reward cards: what a judge measures, what it costs, what fools it; bands of the rules",
-    "generate": "sample MIDI files from a model",
-    "evaluate": "compare models, or a folder, with real music; report.html",
-    "selfcheck": "the two-sample test on real music against real and against corrupted music",
-    "corruptions": "every metric and judge on corrupted music",
-    "listen": "a blind A/B listening test on this machine",
-    "votes": "results of a listening test, and preference pairs from them",
-    "prefer": "train a policy or a reward model on votes",
-    "push": "upload a model to the Hugging Face Hub, or write its folder",
-    "recipe": "all steps of a recipe, from files to report",
-    "bench": "speed next to other libraries",
-    "doctor": "what this machine has for mgen, and the remedy for what is missing",
+PANELS = {
+    "First steps": {
+        "demo": "the whole loop on the embedded corpus",
+        "recipe": "all steps of a recipe, from files to report",
+        "generate": "sample MIDI files from a model",
+        "doctor": "what this machine has for mgen, and the remedy for what is missing",
+    },
+    "Corpus": {
+        "prepare": "music files to a corpus of tokens",
+        "pairs": "a corpus of drum parts with their basses, from one of bands",
+        "insight": "a page about the content of a corpus",
+        "instruments": "which instruments play in music files",
+    },
+    "Training": {
+        "pretrain": "next-token training on a corpus",
+        "finetune": "policy gradient against rewards and critics",
+        "grpo": "the same by GRPO as published, with the trainer of TRL",
+        "prefer": "train a policy or a reward model on votes",
+        "baseline": "a simple predictor, next to systems without training",
+    },
+    "Judging": {
+        "critic": "train and calibrate a style critic",
+        "card": "reward cards: what a judge measures, what it costs, what fools it; bands of the rules",
+        "listen": "a blind A/B listening test on this machine",
+        "votes": "results of a listening test, and preference pairs from them",
+    },
+    "Measuring": {
+        "evaluate": "compare models, or a folder, with real music; report.html",
+        "selfcheck": "the two-sample test on real music against real and against corrupted music",
+        "corruptions": "every metric and judge on corrupted music",
+    },
+    "Sharing": {
+        "push": "upload a model to the Hugging Face Hub, or write its folder",
+    },
+    "Tools": {
+        "tune": "search options of a command with Optuna",
+        "ablate": "a grid of runs in one table",
+        "bench": "speed next to other libraries",
+    },
 }
+"""Heading -> command -> summary, in the order of `mgen --help`."""
+
+COMMANDS = {name: summary for commands in PANELS.values() for name, summary in commands.items()}
+
+INTERRUPTED = 130  # exit code of a command that Ctrl-C ended, as of shells
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -60,7 +80,7 @@ def _options(
 
 
 def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
-    """Runs a command; a mistake of the user becomes one line on stderr and exit code 2.
+    """Runs a command; a mistake of the user becomes one line on stderr and exit code 2, Ctrl-C a line and 130.
 
     `--debug` anywhere in `argv` shows the traceback instead.
     """
@@ -73,6 +93,9 @@ def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None)
         code = main(words)
         _leave_process_group()
         return code
+    except KeyboardInterrupt as stop:
+        print(f"\nmgen: {stop or 'stopped'}", file=sys.stderr)
+        return INTERRUPTED
     except MgenError as error:
         if debug:
             raise
@@ -101,20 +124,29 @@ def _silence_libraries() -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module="torch|accelerate")
 
 
-def _register(name: str, summary: str) -> None:
+def _register(name: str, summary: str, panel: str) -> None:
     @app.command(
         name,
         help=summary,
+        rich_help_panel=panel,
         add_help_option=False,  # the command's own parser answers --help
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     )
     def command(context: typer.Context) -> None:
-        module = importlib.import_module(f"mgen.cli.{name}")  # late: torch takes seconds to import
-        raise typer.Exit(run(module.main, context.args))
+        if text := stored_help(name, context.args):
+            print(text, end="")
+            return
+
+        def main(words: Sequence[str]) -> int:
+            code: int = importlib.import_module(f"mgen.cli.{name}").main(words)  # late: torch takes seconds to import
+            return code
+
+        raise typer.Exit(run(main, context.args))
 
 
-for _name, _summary in COMMANDS.items():
-    _register(_name, _summary)
+for _panel, _commands in PANELS.items():
+    for _name, _summary in _commands.items():
+        _register(_name, _summary, _panel)
 
 
 def entry() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import re
 import sys
 from collections import Counter
@@ -18,15 +19,17 @@ from typing import Any, NoReturn, get_type_hints
 
 import yaml
 from accelerate import PartialState
-from trl import TrlParser
+from transformers import HfArgumentParser
 
 from mgen.cli.configs import find_config, recipe_names
+from mgen.cli.option_groups import FEW, GROUPS, OTHER, group_of, place_of
 from mgen.errors import MgenError
 from mgen.option_limits import LIMITS, TYPES, Limits, check_value, plain_type
-from mgen.options import check_values, nearest, option
+from mgen.options import check_values, flatten_groups, nearest, option
 from mgen.renames import renamed_option
 
-HELP_LINES = 70  # options that `--help` lists
+HELP_LINES = 80  # of `--help`, at most
+HELP_FRAME = 6  # lines besides options and headings
 HELP_COLUMN, HELP_WIDTH = 34, 120  # where its texts begin, and where they are cut
 
 
@@ -37,8 +40,8 @@ class Output:
     json: bool = option(False, "Print the result as one JSON object.")
 
 
-class _Parser(TrlParser):  # type: ignore[misc]
-    """TRL's parser with errors of one line, and values that are checked before an option dataclass is built."""
+class _Parser(HfArgumentParser):  # type: ignore[misc]
+    """The parser of transformers with errors of one line; values are checked before an option dataclass is built."""
 
     def format_help(self) -> str:
         """The options of the command itself, a line each; `--help-all` prints all of them in full."""
@@ -51,7 +54,7 @@ class _Parser(TrlParser):  # type: ignore[misc]
     def _parse_dataclass_field(parser: Any, field: dataclasses.Field[Any]) -> None:
         known = copy(field)  # the original keeps its limits, which argparse does not know
         known.metadata = MappingProxyType({key: value for key, value in field.metadata.items() if key != LIMITS})
-        TrlParser._parse_dataclass_field(parser, known)
+        HfArgumentParser._parse_dataclass_field(parser, known)
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
         try:
@@ -87,7 +90,7 @@ class _HelpAll(argparse.Action):
 def short_help(
     program: str, example: str, actions: Sequence[argparse.Action], dataclasses_: Sequence[type], most: int = HELP_LINES
 ) -> str:
-    """Usage, an example, and a line for each option that the command itself declares or gives a default.
+    """Usage, an example, and a line for each option that the command itself declares or gives a default, in groups.
 
     Options with a common first word are folded into one line, the largest family first, until `most` lines suffice.
     """
@@ -95,31 +98,40 @@ def short_help(
     own = [action.dest for action in actions if action.dest not in _field_names(dataclasses_) and action.dest != "json"]
     own += [name for kind in dataclasses_ for name in _declared(kind) if name in by_name]
     own = [name for name in dict.fromkeys(own) if name not in ("help", "help_all")]
+    if len(own) > FEW:
+        own.sort(key=place_of)
+    titles = {name: group_of(name) if len(own) > FEW else "" for name in own}
+    room = most - HELP_FRAME - 2 * len(set(titles.values()))
     families = Counter(name.split("_")[0] for name in own if "_" in name)
     folded: set[str] = set()
     for family, count in families.most_common():
-        if len(own) - sum(families[one] - 1 for one in folded) <= most or count < 3:
+        if len(own) - sum(families[one] - 1 for one in folded) <= room or count < 3:
             break
         folded.add(family)
-    rows: dict[str, str] = {}
+    rows: dict[str, dict[str, str]] = {title: {} for title in ("", *GROUPS, OTHER)}
     for name in own:
         family = name.split("_")[0]
         if family in folded and "_" in name:
-            rows[f"--{family}_..."] = f"{families[family]} options; see --help-all"
+            rows[titles[name]][f"--{family}_..."] = (
+                f"{families[family]} options, in YAML also {family}: {{...}}; see --help-all"
+            )
         else:
             action = by_name[name]
             value = (
                 "" if action.default in (None, "", argparse.SUPPRESS) or action.nargs == 0 else _plain(action.default)
             )
             label = " ".join(filter(None, [action.option_strings[0] if action.option_strings else name.upper(), value]))
-            rows[label] = _first_sentence(action.help or "")
-    room = HELP_WIDTH - HELP_COLUMN - 1
-    short = {label: shorten(text, room, placeholder=" ...") for label, text in rows.items()}
-    lines = [f"{label:<{HELP_COLUMN}} {text}".rstrip() for label, text in short.items()]
+            rows[titles[name]][label] = _first_sentence(action.help or "")
+    lines: list[str] = []
+    for title, options in rows.items():
+        lines += ["", f"{title}:"] if title and options else [""] if options else []
+        for label, text in options.items():
+            short = shorten(text, HELP_WIDTH - HELP_COLUMN - 1, placeholder=" ...")
+            lines.append(f"{label:<{HELP_COLUMN}} {short}".rstrip())
     inherited = len({name for name in _field_names(dataclasses_) if name in by_name} - set(own))
     rest = f"{inherited} more are inherited; " if inherited else ""
     end = f"The number or word after an option is its default. {rest}--help-all prints all in full."
-    return "\n".join([f"usage: {program} [--config FILE.yaml] [--OPTION VALUE ...]", example, "", *lines, "", end, ""])
+    return "\n".join([f"usage: {program} [--config FILE.yaml] [--OPTION VALUE ...]", example, *lines, "", end, ""])
 
 
 def _field_names(kinds: Sequence[type]) -> set[str]:
@@ -173,14 +185,19 @@ def parse(
     )
     words = with_config(argv, command)
     known = {action.dest for action in parser._actions} - {"help", "help_all"}
+    spellings = {"--config", *(one for action in parser._actions for one in action.option_strings)}
     for word in words:
         name = word.split("=")[0].removeprefix("--")
-        if word.startswith("--") and name not in known and (line := renamed_option(command, name)):
-            raise MgenError(f"{program}: {line}")
-    config = _config_path(words)
-    of_config = _keys(Path(config), known, types[0].__name__, command) if config is not None else set()
+        if word.startswith("--") and name and word.split("=")[0] not in spellings:
+            unknown = f"{types[0].__name__} has no option '{name}'{nearest(name, known)}"
+            raise MgenError(f"{program}: {renamed_option(command, name) or unknown}")
+    config, words = _split_config(words)
+    of_config = _read_config(Path(config), known, types, command) if config is not None else {}
+    for action in parser._actions:
+        if action.dest in of_config:
+            action.default, action.required = of_config[action.dest], False
     try:
-        *values, rest = parser.parse_args_and_config(words, return_remaining_strings=True)
+        *values, rest = parser.parse_args_into_dataclasses(words, return_remaining_strings=True)
     except (ValueError, TypeError) as error:
         line = " ".join(str(error).split())
         name = re.split(r"\W", line, maxsplit=1)[0]  # an error about an option begins with its name
@@ -209,19 +226,20 @@ def with_config(argv: Sequence[str] | None, command: str) -> list[str]:
     return words
 
 
-def _config_path(words: list[str]) -> str | None:
+def _split_config(words: list[str]) -> tuple[str | None, list[str]]:
+    """The path of the YAML file, and the other words."""
     if "--config" not in words:
-        return None
-    place = words.index("--config") + 1
-    if place >= len(words):
+        return None, words
+    place = words.index("--config")
+    if place + 1 >= len(words):
         raise MgenError("--config: expected the path of a YAML file after it")
-    return words[place]
+    return words[place + 1], words[:place] + words[place + 2 :]
 
 
-def _keys(path: Path, known: set[str], owner: str, command: str) -> set[str]:
-    """The options in a YAML file, all of which exist."""
+def _read_config(path: Path, known: set[str], types: Sequence[type], command: str) -> dict[str, Any]:
+    """The options in a YAML file, all of which exist; sets the environment variables of its key `env`."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         names = f", or the name of a recipe: {', '.join(recipes)}" if (recipes := recipe_names(command)) else ""
         raise MgenError(f"--config {path}: {error.strerror}; give the path of a YAML file{names}") from error
@@ -229,11 +247,21 @@ def _keys(path: Path, known: set[str], owner: str, command: str) -> set[str]:
         raise MgenError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise MgenError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
+    variables = content.pop("env", {})
+    if not isinstance(variables, dict):
+        raise MgenError(f"{path}: env: expected NAME: value lines, found {variables!r}")
+    os.environ.update({str(name): str(value) for name, value in variables.items()})
+    try:
+        content = flatten_groups(content, known, types)
+    except ValueError as error:
+        raise MgenError(f"{path}: {error}") from error
     for key in content:
-        if key not in known and key != "env":
+        if key not in known:
             new = renamed_option(command, str(key))
-            raise MgenError(f"{path}: {new or f'{owner} has no option {str(key)!r}{nearest(str(key), known)}'}")
-    return set(content)
+            raise MgenError(
+                f"{path}: {new or f'{types[0].__name__} has no option {str(key)!r}{nearest(str(key), known)}'}"
+            )
+    return content
 
 
 def config_as(name: str, argv: Sequence[str] | None, command: str) -> list[str]:

@@ -12,7 +12,8 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 
-from mgen.cli.options import Output, parse, print_result, to_stderr
+from mgen.cli.options import Output, parse, print_result
+from mgen.cli.progress import ProgressDisplay
 from mgen.workflows.prefer import options_of, run_prefer
 
 
@@ -22,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     method = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     method.add_argument("--method", nargs="?", default="dpo")  # determines which options there are
     config, output = parse(words, options_of(method.parse_known_args(words)[0].method or ""), Output, doc=__doc__)
-    result = run_prefer(config, to_stderr)
+    with ProgressDisplay(output.json) as progress:
+        result = run_prefer(config, progress)
     facts, state = result.facts, "was finished before" if result.already_finished else "finished"
     pairs, prompts = facts["pairs"], facts["prompts"]
     text = (

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from mgen.cli.options import parse
+from mgen.cli.progress import ProgressDisplay
 from mgen.corpus.scan import parse_style
 from mgen.corpus.search import PassedOver
 from mgen.corpus.split import SPLITS
@@ -54,21 +54,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         },
     }
     options, output, words = parse(argv, PrepareConfig, OutputConfig, doc=__doc__, arguments=arguments)
-    began, read_before = time.monotonic(), []
-    bar = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    with Progress(TextColumn("reading"), *bar, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=None)
-
-        def show(done: int, total: int, without: int) -> None:
-            read_before.append(done)
-            progress.update(task, completed=done, total=total, description=f"{without} without a piece")
-
-        styles = [parse_style(word) for word in words.style]
-        result = prepare(words.sources, output.out, styles=styles, progress=show, **dataclasses.asdict(options))
+    began = time.monotonic()
+    styles = [parse_style(word) for word in words.style]
+    try:
+        with ProgressDisplay(output.json) as progress:
+            result = prepare(words.sources, output.out, styles=styles, progress=progress, **dataclasses.asdict(options))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{output.out}: stopped; with --resume true the same command goes on") from None
     if output.json:
         print(json.dumps(result.corpus.manifest))
     else:
-        _print_summary(result.corpus.manifest, Path(output.out), time.monotonic() - began, read_before[0])
+        _print_summary(result.corpus.manifest, Path(output.out), time.monotonic() - began, progress.first["files"])
     return 0
 
 
@@ -99,6 +95,12 @@ def _print_summary(manifest: dict[str, Any], out: Path, seconds: float, read_bef
     if chunks := manifest.get("chunks"):
         dropped = ", ".join(f"{count:,} {reason}" for reason, count in sorted(chunks["dropped"].items()))
         line(f"{chunks['found']:,} chunks found, {chunks['kept']:,} kept; dropped: {dropped or 'none'}")
+    if len(manifest["pieces"]) == 1:
+        (style,) = manifest["pieces"]
+        line(
+            f"one style only, {style}: a critic has nothing to distinguish it from; give each its folder, such as "
+            "--style jazz=music/jazz --style other=music/other"
+        )
     table(("rejected because", "files"), Counter(manifest["rejected"]).most_common())
     repairs = manifest["repairs"].items()
     table(("mended", "faults", "files"), [(fault, n["faults"], n["files"]) for fault, n in repairs])

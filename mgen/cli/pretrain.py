@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mgen.cli.options import Output, parse, print_result, to_stderr
+from mgen.cli.options import Output, parse, print_result
+from mgen.cli.progress import ProgressDisplay
 from mgen.workflows.pretrain import PretrainConfig, run_pretrain
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Pretrain; returns the exit code."""
     config, output = parse(argv, PretrainConfig, Output, doc=__doc__)
-    result = run_pretrain(config, to_stderr)
+    with ProgressDisplay(output.json) as progress:
+        result = run_pretrain(config, progress)
     facts = result.facts
     state = "was finished before" if result.already_finished else "finished"
     text = (

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from mgen.cli.configs import CONFIGS
+from mgen.cli.findings import findings
 from mgen.cli.options import parse
 from mgen.corpus.scan import parse_style
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
 from mgen.options import check_required, option, target_style
+from mgen.stored import read_json
 
 
 @dataclass
@@ -47,6 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_pipeline(words.recipe, sources, Path(config.out), config.target)
 
 
+STEPS = {
+    "prepare": "Reads the music files and writes them as tokens, divided by work into train, valid and test.",
+    "pretrain": "Learns to continue music of all styles, token by token: the policy.",
+    "critic": "Learns to distinguish {target} from other music; its judgement becomes a reward.",
+    "finetune": "Samples continuations, judges them and makes the better ones more likely; KL is the price.",
+    "grpo": "The same by GRPO as published, for comparison.",
+    "target_only": "Trains the policy on {target} alone: the low-cost baseline that fine-tuning has to beat.",
+    "evaluate": "Lets all models continue the same unseen music, and compares them with real music.",
+}
+"""Step -> what is done and why."""
+
+
 def run_pipeline(recipe: str, sources: Sequence[str], out: Path, target: str = "") -> int:
     """Runs all steps of a recipe, from files to report; returns the exit code.
 
@@ -63,26 +77,43 @@ def run_pipeline(recipe: str, sources: Sequence[str], out: Path, target: str = "
         known = sorted(path.stem for path in (CONFIGS / "pretrain").glob("*.yaml"))
         raise MgenError(f"recipe '{recipe}': expected one of {', '.join(known)} (looked in {CONFIGS / 'pretrain'})")
     folder = {name: str(out / name) for name in ("corpus", "base", "critic", "target_only", "evaluation")}
-    if not (out / "corpus" / "corpus.json").is_file():
+    compared = [name for name in ("finetune", "grpo") if (CONFIGS / name / f"{recipe}.yaml").is_file()]
+    names = ["prepare", "pretrain", "critic", *compared, "target_only", "evaluate"]
+
+    def announce(name: str) -> None:
+        about = STEPS[name].format(target=target or "the target style")
+        print(f"\nStep {names.index(name) + 1} of {len(names)}: {name}. {about}", flush=True)
+
+    announce("prepare")
+    if (out / "corpus" / "corpus.json").is_file():
+        print(f"{folder['corpus']}: finished before")
+    else:
         run_step("prepare", recipe, [*sources, "--out", folder["corpus"], "--resume", "true"])
     target = target_style(target, Corpus.open(folder["corpus"]).remi.style_ids)
     corpus, policy = ["--corpus", folder["corpus"]], f"{folder['base']}/model"
+    announce("pretrain")
     run_step("pretrain", recipe, [*corpus, "--out", folder["base"]])
-    run_step("critic", recipe, ["--positive", target, *corpus, "--out", folder["critic"]])
+    announce("critic")
+    run_step("critic", recipe, ["--target", target, *corpus, "--out", folder["critic"]])
     models = [f"pretrained={policy}"]
     judged = ["--policy", policy, "--critic", f"{folder['critic']}/model", "--target", target, *corpus]
-    for name, command in (("tuned", "finetune"), ("grpo", "grpo")):
-        if not (CONFIGS / command / f"{recipe}.yaml").is_file():  # the demo has no minute for a comparison
-            continue
+    for command in compared:
+        announce(command)
+        name = "tuned" if command == "finetune" else command
         run_step(command, recipe, [*judged, "--out", str(out / name)])
         models.append(f"{name}={out / name}/model")
+    announce("target_only")
     supervised = ["--init", policy, "--style", target, *corpus, "--out", folder["target_only"]]
     run_step("pretrain", f"target_only_{recipe}", supervised, folder="baselines")
+    announce("evaluate")
     systems = ["--model", *models, "--low_cost_model", f"target_only={folder['target_only']}/model"]
     run_step("evaluate", recipe, [*systems, "--target", target, *corpus, "--out", folder["evaluation"]])
     report = out / "report.html"
     report.write_bytes((out / "evaluation" / "report.html").read_bytes())
-    print(report)
+    print("\n".join(["", "What came out:", *findings(read_json(out / "evaluation" / "metrics.json", "run it again"))]))
+    print(f"\nListen blind: mgen listen {folder['evaluation']}")
+    print(f"Your own music: mgen recipe laptop --style {target}=FOLDER --style other=FOLDER --out runs/own")
+    print(f"All numbers and sounds, in a browser:\n{report}")
     return 0
 
 
@@ -99,9 +130,9 @@ def run_step(command: str, config: str, words: Sequence[str], folder: str = "") 
     """
     began = time.monotonic()
     path = CONFIGS / (folder or command) / f"{config}.yaml"
-    print(f"== mgen {command} --config {path.parent.name}/{path.name}", flush=True)
+    print(f"mgen {command} --config {path.parent.name}/{path.name} ...", flush=True)
     run: Callable[[Sequence[str]], int] = importlib.import_module(f"mgen.cli.{command}").main
     code = run(["--config", str(path), *words])
     if code:
         raise MgenError(f"mgen {command} ended with exit code {code}")
-    print(f"== {command} took {time.monotonic() - began:.0f} s", flush=True)
+    print(f"took {time.monotonic() - began:.0f} s", flush=True)

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mgen.cli.options import Output, parse, print_result
+from mgen.cli.progress import ProgressDisplay
 from mgen.evaluation.comparisons import format_interval
 from mgen.evaluation.self_check import HALF, INCLUDED
 from mgen.stats.two_sample import MAX_NOTES, QUOTABLE
@@ -27,8 +28,8 @@ _MET = {True: "met", False: "NOT MET", None: f"not judged below {QUOTABLE} per s
 def main(argv: Sequence[str] | None = None) -> int:
     """Check; returns the exit code."""
     config, output = parse(argv, SelfcheckConfig, Output, doc=__doc__)
-    with Console(stderr=True, soft_wrap=True).status("reading excerpts") as status:
-        result = run_selfcheck(config, status.update)
+    with ProgressDisplay(output.json) as progress:
+        result = run_selfcheck(config, progress)
     print_result("" if output.json else _summary(result), result.facts, output.json)
     return 1 if result.check.met is False else 0
 

@@ -27,6 +27,7 @@ from mgen.corpus.split import SPLITS
 from mgen.errors import MgenError
 from mgen.music import metrics
 from mgen.notes import MAX_BEATS, MAX_DURATION, STEPS_PER_QUARTER, Notes
+from mgen.progress import Progress, silent
 
 SAMPLE = 2000  # pieces per style whose notes are read, at most
 MAX_PREDICTED = 1000  # pieces per style in the cross-validation of note counts, at most
@@ -131,13 +132,14 @@ class Insight:
     missing: list[str]  # a line for each chart without data
 
 
-def measure_corpus(corpus: Corpus, sample: int = SAMPLE, seed: int = 0) -> Insight:
+def measure_corpus(corpus: Corpus, sample: int = SAMPLE, seed: int = 0, progress: Progress = silent) -> Insight:
     """Measures a corpus.
 
     Args:
         corpus: written by `mgen prepare`.
         sample: pieces per style whose notes are read, at most.
         seed: of the sample and of the classifiers.
+        progress: takes the count of the classifiers.
 
     Raises:
         MgenError: The corpus has no pieces, its table lacks a column, or its shards are missing or damaged.
@@ -166,8 +168,8 @@ def measure_corpus(corpus: Corpus, sample: int = SAMPLE, seed: int = 0) -> Insig
             style: {name: _totals(rows[rows["split"] == name]) for name in SPLITS} for style, rows in by_style.items()
         },
         shared_works=int((pieces.groupby("group")["split"].nunique() > 1).sum()),
-        column_shortcuts=column_shortcuts(pieces, manifest["recipe"], seed, corpus.remi.velocity),
-        note_shortcuts=note_shortcuts(features, counts.rows[few], seed),
+        column_shortcuts=column_shortcuts(pieces, manifest["recipe"], seed, corpus.remi.velocity, progress),
+        note_shortcuts=note_shortcuts(features, counts.rows[few], seed, progress),
         rejected=_rejected(corpus),
         cleaning=[
             (step, (CLEANING_STEPS | FIXED_STEPS).get(step, ""), counts)

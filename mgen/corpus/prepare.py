@@ -51,11 +51,11 @@ from mgen.corpus.workers import Failure, Limits, run_in_processes
 from mgen.encoding.remi import LEARNING_TOKENS, Remi
 from mgen.errors import MgenError
 from mgen.formats.files import require_readers
+from mgen.progress import Progress, count, silent
 
 SOURCE_COLUMNS = ("style", "collection", "work", "artist", "song")
 
 Outcomes = Generator[tuple[Source, Reading | Failure]]
-Progress = Callable[[int, int, int], None]
 ENGINES: dict[str, Callable[..., Outcomes]] = {"local": run_in_processes, "ray": run_on_ray}
 
 
@@ -74,7 +74,7 @@ def prepare_corpus(
     merges: int = 0,
     options: Mapping[str, Any] | None = None,
     passed_over: PassedOver | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Writes the corpus of `sources`; the result does not depend on the number of workers or the engine.
 
@@ -95,8 +95,7 @@ def prepare_corpus(
             corpus in `out` are kept, if they were as many.
         options: stored in the manifest unchanged.
         passed_over: what `scan` did not take as music, for the manifest.
-        progress: called with the number of files read, the number of all files, and the number of files read by this
-            run that have no piece; first before a file is read.
+        progress: takes the count of the files, first before one is read, with those of this run that have no piece.
 
     Returns:
         The manifest, as in corpus.json.
@@ -200,21 +199,20 @@ def _check_options(rules: Rules, engine: str, split_by: str, near_duplicates: st
 
 
 def _read(
-    journal: Journal, sources: Sequence[Source], rules: Rules, run: Callable[..., Outcomes], progress: Progress | None
+    journal: Journal, sources: Sequence[Source], rules: Rules, run: Callable[..., Outcomes], progress: Progress
 ) -> pd.DataFrame:
     """Reads the files that the journal does not have; returns its rows for all `sources`, with `SOURCE_COLUMNS`."""
     stamps = [file_stamp(source.file) for source in sources]
     known = journal.known()
     todo = [i for i, source in enumerate(sources) if (source.path, stamps[i]) not in known]
     done, without = len(sources) - len(todo), 0
-    report = progress or (lambda *_: None)
-    report(done, len(sources), without)
+    count(progress, "files", done, len(sources))
     with journal, closing(run(partial(read_source, rules=rules), [sources[i] for i in todo])) as outcomes:
         for i, (source, outcome) in zip(todo, outcomes, strict=True):
             journal.write(source, stamps[i], outcome)
             done += 1
             without += isinstance(outcome, Failure) or not outcome.pieces
-            report(done, len(sources), without)
+            count(progress, "files", done, len(sources), f"{without} without a piece")
     rows = journal.rows(sources, stamps)
     if rows["source"].nunique() != len(sources):
         raise AssertionError(f"{len(sources)} scanned, {rows['source'].nunique()} read")

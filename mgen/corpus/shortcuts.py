@@ -18,6 +18,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from mgen.arrays import Floats
+from mgen.progress import Progress, counted, silent
 
 FOLDS = 5
 COLLECTION_REPEATS = 3
@@ -197,7 +198,11 @@ def _recall(correct: Floats, group: NDArray[np.integer]) -> tuple[float, float]:
 
 
 def column_shortcuts(
-    pieces: pd.DataFrame, recipe: str = "piano", seed: int = 0, velocity: bool = True
+    pieces: pd.DataFrame,
+    recipe: str = "piano",
+    seed: int = 0,
+    velocity: bool = True,
+    progress: Progress = silent,
 ) -> list[Shortcut]:
     """How well each column of `COLUMNS` predicts the style, best first; constant columns are left out.
 
@@ -209,32 +214,39 @@ def column_shortcuts(
     properties |= {} if velocity else NO_VELOCITY
     codes = {name: _codes(table[name]) for name in properties if name in table}
     return _shortcuts(
-        {name: code for name, code in codes.items() if len(np.unique(code)) > 1}, properties, pieces, seed
+        {name: code for name, code in codes.items() if len(np.unique(code)) > 1}, properties, pieces, seed, progress
     )
 
 
-def note_shortcuts(counts: Mapping[str, Floats], pieces: pd.DataFrame, seed: int = 0) -> list[Shortcut]:
+def note_shortcuts(
+    counts: Mapping[str, Floats], pieces: pd.DataFrame, seed: int = 0, progress: Progress = silent
+) -> list[Shortcut]:
     """How well counts of notes predict the style, each alone and all together, best first.
 
     Args:
         counts: (P, F) numbers under names of `NOTE_COUNTS`; NaN where undefined.
         pieces: P rows with style, collection, group and on_grid.
         seed: of the folds and of the forests.
+        progress: takes the count of the classifiers.
     """
     grid = pieces["on_grid"].to_numpy(bool)
     tables = {**counts, ALL_COUNTS: np.column_stack(list(counts.values()))}
-    shortcuts = _shortcuts(tables, NOTE_COUNTS, pieces, seed)
+    shortcuts = _shortcuts(tables, NOTE_COUNTS, pieces, seed, progress)
     if set(pieces["style"]) != set(pieces["style"][grid]):
         return shortcuts
     return [replace(one, on_grid=_predict(tables[one.key][grid], pieces[grid], "group", seed)) for one in shortcuts]
 
 
 def _shortcuts(
-    tables: Mapping[str, Floats], properties: Mapping[str, Property], pieces: pd.DataFrame, seed: int
+    tables: Mapping[str, Floats],
+    properties: Mapping[str, Property],
+    pieces: pd.DataFrame,
+    seed: int,
+    progress: Progress,
 ) -> list[Shortcut]:
     """Accuracies on works and on collections, best first."""
     shortcuts = []
-    for name, table in tables.items():
+    for name, table in counted(progress, "shortcuts", tables.items()):
         works = _predict(table, pieces, "group", seed)
         if works is not None:
             collections = _predict(table, pieces, "collection", seed, COLLECTION_REPEATS)

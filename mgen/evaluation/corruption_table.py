@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from mgen.arrays import Floats, divide
 from mgen.errors import MgenError
 from mgen.notes import Notes
+from mgen.progress import Progress, counted, silent
 from mgen.stats.intervals import REPLICATES, TAIL, Interval, resamples, work_names
 from mgen.transforms.rebuild import Transform
 
@@ -87,7 +88,12 @@ class CorruptionTable:
 
 
 def corruption_table(
-    notes: Notes, works: ArrayLike, measures: Mapping[str, Measure], corruptions: Mapping[str, Transform], seed: int = 0
+    notes: Notes,
+    works: ArrayLike,
+    measures: Mapping[str, Measure],
+    corruptions: Mapping[str, Transform],
+    seed: int = 0,
+    progress: Progress = silent,
 ) -> CorruptionTable:
     """Measures real pieces and each corruption of them, and the differences piece by piece.
 
@@ -97,6 +103,7 @@ def corruption_table(
         measures: name -> measure.
         corruptions: name -> corruption.
         seed: of corruptions and resamples.
+        progress: takes the count of the rows.
 
     Raises:
         MgenError: There are no pieces, or a measure returns another number of values.
@@ -106,7 +113,7 @@ def corruption_table(
         raise MgenError("corruptions: expected real pieces, found none; give a split or folder that has some")
     real = _measure(notes, measures)
     cells: dict[str, dict[str, CorruptionCell]] = {name: {} for name in measures}
-    for row, corrupt in {REAL: None, **corruptions}.items():
+    for row, corrupt in counted(progress, "rows", {REAL: None, **corruptions}.items()):
         # the same generator for each corruption: a row does not depend on the others
         values = real if corrupt is None else _measure(corrupt(notes, np.random.default_rng(seed)), measures)
         differences = values - real

@@ -25,6 +25,7 @@ from mgen.corpus.workers import Failure, Limits, run_in_processes
 from mgen.errors import MgenError
 from mgen.evaluation.measure import Measurements, MetricOptions, PieceSet, measure
 from mgen.notes import Notes
+from mgen.progress import Progress, counted, silent
 from mgen.stats.intervals import bootstrap
 from mgen.transforms.rebuild import take_excerpts, without_tokens
 
@@ -93,6 +94,7 @@ def compare_folders(
     recipe: Recipe = "piano",
     workers: int | None = None,
     seed: int = 0,
+    progress: Progress = silent,
 ) -> FolderComparison:
     """Compares a folder of music files with real music in another.
 
@@ -105,13 +107,16 @@ def compare_folders(
         recipe: how files are cleaned, as in `mgen prepare`.
         workers: processes that read files; None for one per core.
         seed: of the excerpts.
+        progress: takes the count of the files.
 
     Raises:
         MgenError: A folder has no readable music, or none that is long enough.
     """
     paths = (reference, midi)
     scans = [scan([path]) for path in paths]  # a folder without music is an error before the other is read
-    folders = tuple(read_folder(path, recipe, workers, files) for path, files in zip(paths, scans, strict=True))
+    folders = tuple(
+        read_folder(path, recipe, workers, files, progress) for path, files in zip(paths, scans, strict=True)
+    )
     drawn = tuple(draw_excerpts(folder, n, length, np.random.default_rng(seed)) for folder in folders)
     n = min(part.notes.n_pieces for part in drawn)
     real, own = (part.first(n) for part in drawn)
@@ -127,12 +132,17 @@ def compare_folders(
 
 
 def read_folder(
-    folder: Path, recipe: Recipe = "piano", workers: int | None = None, found: Scan | None = None
+    folder: Path,
+    recipe: Recipe = "piano",
+    workers: int | None = None,
+    found: Scan | None = None,
+    progress: Progress = silent,
 ) -> MusicFolder:
     """Reads every music file below a folder as `mgen prepare` does.
 
     Args:
         found: the files of the folder, if it has been scanned.
+        progress: takes the count of the files.
 
     Raises:
         MgenError: There is no such folder, no music file in it, or none that can be read.
@@ -146,7 +156,7 @@ def read_folder(
     workers = min(workers or os.cpu_count() or 1, len(sources))
     outcomes = run_in_processes(partial(read_source, rules=rules), sources, workers, Limits())
     with closing(outcomes):
-        for source, outcome in outcomes:
+        for source, outcome in counted(progress, f"files of {folder.name}", outcomes, len(sources)):
             if isinstance(outcome, Failure) or not outcome.pieces:
                 rejected[outcome.reason] += 1
                 continue
@@ -173,9 +183,11 @@ def draw_excerpts(folder: MusicFolder, n: int, length: int, rng: np.random.Gener
         return PieceSet.of_seeds([notes.pieces(chosen)], [folder.work[chosen]])
     first = _starts(notes, length)
     if not len(first):
+        longest = int(notes.counts.max(initial=0))
+        remedy = f"--excerpt_notes {longest // 2}" if longest >= 4 else "longer pieces"
         raise MgenError(
-            f"excerpts of {length} notes were requested, the longest piece has {int(notes.counts.max(initial=0))} "
-            "from a bar line on; request fewer with --excerpt_notes"
+            f"excerpts of {length} notes were requested, the longest piece has {longest} from a bar line on; "
+            f"try {remedy}"
         )
     owner = notes.piece[first]
     place = rng.permutation(len(first))  # random within a file, then round-robin over files

@@ -8,7 +8,7 @@ the works of the split `judge`, which no critic saw, and never gives reward.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from mgen.evaluation.measure import Measurements, MetricOptions, PieceSet, measu
 from mgen.evaluation.self_reinforcement import RepetitionCurves, repetition_curves
 from mgen.music.metrics import METRICS
 from mgen.notes import Notes
+from mgen.progress import Progress, count, silent
 from mgen.sampling.grammar import GrammarMask
 from mgen.sampling.prompts import PROMPT_TYPES, Prompts, draw_prompts
 from mgen.sampling.rollout import completion_logprobs
@@ -184,7 +185,7 @@ def run_protocol(
     prompt_types: Sequence[str] = PROMPT_TYPES,
     embedders: Mapping[str, Embedder] | None = None,
     two_sample: bool = True,
-    progress: Callable[[str], None] = lambda line: None,
+    progress: Progress = silent,
 ) -> Evaluation:
     """Lets all systems complete the same prompts and measures the completions.
 
@@ -203,6 +204,7 @@ def run_protocol(
     prompts = {name: PromptSet.draw(protocol, corpus, name) for name in prompt_types}
     outputs: dict[str, dict[str, SystemOutput]] = {name: {} for name in (REAL, *(system.name for system in systems))}
     measurements: dict[str, dict[str, Measurements]] = {name: {} for name in outputs}
+    done, rows = 0, len(prompts) * len(systems)
     for name, part in prompts.items():
         outputs[REAL][name] = part.real_output(corpus.remi)
         # completions of other styles' prompts are compared with the target style, not with their own continuations
@@ -211,10 +213,13 @@ def run_protocol(
         measured = replace(options, metre=not other)
         measurements[REAL][name] = measure_output(outputs[REAL][name], target, judge, measured)
         for system in systems:
+            count(progress, "rows", done, rows, f"{name}: {system.name}")
             output = complete_prompts(system, reference, part, corpus.remi, protocol)
             outputs[system.name][name] = output
             measurements[system.name][name] = measure_output(output, target, judge, measured)
             progress(f"{name}: {system.name}, {time.monotonic() - started:.0f} s")
+            done += 1
+            count(progress, "rows", done, rows)
     by_name = {system.name: system for system in systems}
     plain = {
         name: run.model

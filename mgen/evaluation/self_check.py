@@ -5,7 +5,7 @@ Its input is real pieces and their works; it knows no corpus and no models.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from mgen.errors import MgenError
 from mgen.evaluation.measure import PieceSet
 from mgen.notes import Notes
+from mgen.progress import Progress, counted, silent
 from mgen.stats.intervals import Interval
 from mgen.stats.two_sample import MAX_NOTES, QUOTABLE, TwoSample, choose_evenly, two_sample
 from mgen.transforms.corruptions import CORRUPTIONS
@@ -164,7 +165,7 @@ def self_check(
     splits: int = 100,
     sequence_splits: int = 20,
     seed: int = 0,
-    progress: Callable[[str], None] = lambda line: None,
+    progress: Progress = silent,
 ) -> SelfCheck:
     """Checks the two-sample test on real music.
 
@@ -179,23 +180,22 @@ def self_check(
         splits: random splits of the works for the feature model, real against real.
         sequence_splits: number of these in which the sequence model takes part.
         seed: of splits and corruptions.
-        progress: takes a line after each test.
+        progress: takes a line after each corruption, and the counts of the tests.
 
     Raises:
         MgenError: There are fewer than four works.
     """
     checks: dict[str, DetectionCheck] = {}
-    for name, required in REQUIRED.items():
+    for name, required in counted(progress, "corruptions", REQUIRED.items()):
         one, other = halves(real, n, seed)
         corrupted = CORRUPTIONS[name](other.notes, np.random.default_rng(seed))
         checks[name] = DetectionCheck(two_sample(one.notes, corrupted, one.work, other.work, seed=seed), required)
         progress(f"{name}: {checks[name].test.larger.value:.3f}")
     tests: list[TwoSample] = []
-    for number in range(max(splits, sequence_splits)):
+    for number in counted(progress, "splits, real against real", range(max(splits, sequence_splits))):
         one, other = halves(real, n, seed + 1 + number)
         with_sequence = number < sequence_splits
         tests.append(two_sample(one.notes, other.notes, one.work, other.work, seed=number, sequence=with_sequence))
-        progress(f"real against real, split {number + 1} of {max(splits, sequence_splits)}")
     quotable = all(part.quotable for part in tests)
     by_classifier = {
         "feature": SplitCheck(tuple(part.feature for part in tests[:splits]), quotable),

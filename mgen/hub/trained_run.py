@@ -148,7 +148,7 @@ class TrainedRun:
     @property
     def style(self) -> str:
         """The style it was trained for; empty without one."""
-        style = self.options.get("positive" if self.kind == CRITIC else "target")
+        style = self.options.get("target")
         return str(style) if style and (self.remi is None or style in self.remi.style_ids) else ""
 
     @property

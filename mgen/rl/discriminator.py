@@ -21,6 +21,7 @@ from scipy.special import expit
 
 from mgen.judgement import Judgement
 from mgen.notes import Notes
+from mgen.progress import Progress, counted, silent
 
 AGAINST = ("current", "reference")
 
@@ -121,7 +122,7 @@ class DiscriminatorTrainer:
         self.gate, self.believed = gate, 0.0  # moving average of the probability of real
         self.batches = 0  # drawn so far
 
-    def warm_up(self, reference: Draw, rounds: int, pieces: int) -> dict[str, float]:
+    def warm_up(self, reference: Draw, rounds: int, pieces: int, progress: Progress = silent) -> dict[str, float]:
         """Trains on samples of the frozen policy.
 
         Against the reference, this is the only training, and the last fifth of the rounds is held out for calibration.
@@ -130,6 +131,7 @@ class DiscriminatorTrainer:
             reference: draws samples of the frozen policy.
             rounds: number of batches.
             pieces: in a batch, of each side.
+            progress: takes the count of the batches.
 
         Returns:
             Held-out metrics as `NAME/METRIC`: of the last round, or means over the calibration rounds.
@@ -144,7 +146,7 @@ class DiscriminatorTrainer:
         self.batches += rounds
         metrics: dict[str, float] = {}
         last = []
-        for number in numbers:
+        for number in counted(progress, "batches: warm-up of the discriminator", numbers):
             real, works = self.real(pieces, number)
             batch = real, reference(pieces, number), works
             if held_out and number >= numbers.stop - held_out:

@@ -20,6 +20,7 @@ from mgen.errors import MgenError
 from mgen.music.features import FORMAT_FREE, features
 from mgen.music.metrics import loop_rate
 from mgen.notes import Notes
+from mgen.progress import Progress, counted, silent
 from mgen.sampling.decoding import Decoding
 from mgen.sampling.prompts import Prompts, draw_prompts
 from mgen.sampling.rollout import sample
@@ -88,7 +89,7 @@ class Guard:
         drawn = draw(split)
         return cls(drawn, drawn["continuation"], draw("train"), corpus.remi, completion_tokens, dtype, notes)
 
-    def check(self, policy: PreTrainedModel) -> dict[str, float]:
+    def check(self, policy: PreTrainedModel, progress: Progress = silent) -> dict[str, float]:
         """Measures a policy.
 
         Returns:
@@ -104,7 +105,7 @@ class Guard:
         evidence = []
         real = self.real.real(self.remi)
         of_style = self._style_classifier()
-        for prompt_type, prompts in self.prompts.items():
+        for prompt_type, prompts in counted(progress, "prompt types: held-out check", self.prompts.items()):
             notes = self._sampled(policy, prompts, 1.0)
             metre = prompt_type == "continuation"
             lengths = (self.notes // 3, 2 * self.notes // 3, self.notes)
@@ -151,12 +152,15 @@ def _loops(notes: Notes) -> float:
     return float(rates[np.isfinite(rates)].mean()) if np.isfinite(rates).any() else float("nan")
 
 
+def best_check(checks: Sequence[Mapping[str, float]]) -> int | None:
+    """Place of the check with the least evidence, whose weights are kept; None if there is none after the start."""
+    evidence = [check.get("guard/evidence", np.inf) for check in checks]
+    return evidence.index(min(evidence[1:]), 1) if len(evidence) > 1 else None
+
+
 def is_best(checks: Sequence[Mapping[str, float]]) -> bool:
     """Whether the last check has the least evidence of all; the first check, of the start, does not count."""
-    evidence = [check.get("guard/evidence", np.inf) for check in checks]
-    return (
-        len(evidence) > 1 and evidence[-1] == min(evidence[1:]) and evidence.index(evidence[-1], 1) == len(checks) - 1
-    )
+    return best_check(checks) == len(checks) - 1
 
 
 def only_worse(checks: Sequence[Mapping[str, float]]) -> bool:

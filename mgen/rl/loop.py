@@ -14,7 +14,7 @@ number of the step alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from mgen.encoding.remi import Kind, Remi
 from mgen.errors import MgenError
 from mgen.judgement import Judge
 from mgen.notes import Notes
+from mgen.progress import Progress, silent
 from mgen.rl.advantages import Quantile, Scored, quantile_scores, token_advantages
 from mgen.rl.batch import Batch
 from mgen.rl.compiled import compiled_reading
@@ -73,7 +74,7 @@ class PolicyGradient:
         quantile: the quantile reward of the weighted sum of the scores in place of the sum.
         guard: checks the policy on held-out prompts every `guard_steps` steps; the weights with the least evidence are
             kept.
-        warn: takes a line about a problem or a check; called on the main process only.
+        progress: takes lines about problems and checks; called on the main process only.
         compiled: compile what reads log-probabilities; batches are padded to one shape.
 
     Raises:
@@ -94,7 +95,7 @@ class PolicyGradient:
         quantile: Quantile | None = None,
         guard: Guard | None = None,
         guard_steps: int = 10,
-        warn: Callable[[str], None] = lambda line: None,
+        progress: Progress = silent,
         compiled: bool = False,
     ) -> None:
         trained = sum(weights[name] for name in (discriminator.discriminators if discriminator else ()))
@@ -102,7 +103,7 @@ class PolicyGradient:
             check_weights(discriminator.against, trained, options.kl_weight)
         self.remi, self.judges, self.weights, self.prompts = remi, dict(judges), dict(weights), prompts
         self.options, self.args, self.discriminator, self.quantile = options, args, discriminator, quantile
-        self.guard, self.guard_steps, self.warn = guard, guard_steps, warn
+        self.guard, self.guard_steps = guard, guard_steps
         self.compiled = compiled
         self.learner = Learner(policy, remi, options, torch.bfloat16 if args.bf16 else None, args.use_cpu)
         self.reference = reference.to(self.learner.device).eval().requires_grad_(False)
@@ -113,6 +114,7 @@ class PolicyGradient:
         )
         self.closes_bar = remi.count_in(Kind.BAR) > 0  # (V,)
         main = self.learner.accelerator.is_main_process
+        self.progress = progress if main else silent
         self.state = TrainerState(
             max_steps=options.max_steps, is_world_process_zero=main, is_local_process_zero=main, log_history=[]
         )
@@ -157,7 +159,7 @@ class PolicyGradient:
             return self._train(resume_from_checkpoint)
         heads, _ = self.prompts.batch(self.options.completions // self.options.num_generations, 0)
         trial = partial(read_once, self.learner, self.reference, heads)
-        with compiled_reading(self.learner, self.reference, max(map(len, heads)), trial, self._say):
+        with compiled_reading(self.learner, self.reference, max(map(len, heads)), trial, self.progress):
             self._train(resume_from_checkpoint)
 
     def _train(self, resume_from_checkpoint: str | None) -> None:
@@ -181,7 +183,7 @@ class PolicyGradient:
             self._watch()
             if self.state.global_step == 2:  # the first step has more to do
                 minutes = metrics["seconds/step"] * (self.options.max_steps - 2) / 60
-                self._say(f"{metrics['seconds/step']:.1f} s per step; about {minutes:.0f} min to go")
+                self.progress(f"{metrics['seconds/step']:.1f} s per step; about {minutes:.0f} min to go")
             self.callbacks.on_step_end(self.args, self.state, self.control)
             last = self.state.global_step == self.options.max_steps or self.control.should_training_stop
             if last or self.state.global_step % self.options.save_steps == 0:
@@ -315,9 +317,9 @@ class PolicyGradient:
 
     def _first_phases(self) -> None:
         if self.options.guided_prompts:
-            self._say(guide(self.learner, self.prompts, self.reference))
+            self.progress(guide(self.learner, self.prompts, self.reference))
         if self.options.distil_prompts:
-            self._say(distil(self.learner, self.prompts, lambda batch: self._judge(batch).total(self.weights)))
+            self.progress(distil(self.learner, self.prompts, lambda batch: self._judge(batch).total(self.weights)))
         if self.options.guided_prompts or self.options.distil_prompts:
             self.average = copy_weights(self.policy)
             self._check_guard()
@@ -330,7 +332,7 @@ class PolicyGradient:
             equal_at = f"; equal at {len(batch.ids) / ratio:,.0f} completions" if ratio > 0 else ""
             signal = f", signal / noise of its gradient {ratio:.3f} (two halves{equal_at})"
         tokens = float(batch.mask.sum()) / self.seconds["sample"]
-        self._say(
+        self.progress(
             f"first batch: KL {metrics['policy/kl']:.3f} nats, rewards equal in {metrics['groups/equal']:.0%} of the "
             f"groups{signal}, {tokens:,.0f} tokens/s sampled"
         )
@@ -341,13 +343,13 @@ class PolicyGradient:
             return
         held = copy_weights(self.policy)
         set_weights(self.policy, self.average)
-        found = self.guard.check(self.policy)
+        found = self.guard.check(self.policy, self.progress)
         set_weights(self.policy, held)
         self._log(found)
         checks = [line for line in self.state.log_history if any(key.startswith("guard/") for key in line)]
         if is_best(checks):
             self.best = {name: weight.clone() for name, weight in self.average.items()}
-        self._say(f"step {self.state.global_step}, held-out: {describe(found, self.guard.notes)}")
+        self.progress(f"step {self.state.global_step}, held-out: {describe(found, self.guard.notes)}")
         if only_worse(checks):
             self._end("the completions are further from real music than at the start, and do not come back")
 
@@ -359,7 +361,7 @@ class PolicyGradient:
         """
         steps = self.steps
         for line in new_problems(steps, self.options.dominant_share):
-            self._say(f"  step {self.state.global_step}: {line}")
+            self.progress(f"  step {self.state.global_step}: {line}")
         if never_differed(steps) and len(steps) == self.state.global_step and not self.options.allow_equal_rewards:
             length = self.options.max_completion_length
             remedy = (
@@ -381,12 +383,8 @@ class PolicyGradient:
         self.callbacks.on_log(self.args, self.state, self.control, logs)
 
     def _end(self, why: str) -> None:
-        self._say(f"  step {self.state.global_step}: {why}; the run ends here")
+        self.progress(f"  step {self.state.global_step}: {why}; the run ends here")
         self.control.should_training_stop = True
-
-    def _say(self, line: str) -> None:
-        if self.learner.accelerator.is_main_process:
-            self.warn(line)
 
     def _count(self, part: str, began: float) -> float:
         """Adds the time since `began` to a part of the step; returns the present time."""

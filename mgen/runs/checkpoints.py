@@ -227,6 +227,12 @@ class VerifiedCheckpoints(Trainer):  # type: ignore[misc]
             self.state.best_model_checkpoint = str(best)
         return begin
 
+    def _issue_warnings_after_load(self, loaded: Any) -> None:
+        # A checkpoint holds tied weights once: the other name is expected to be missing.
+        tied = getattr(self.model, "all_tied_weights_keys", None) or {}
+        loaded.missing_keys[:] = [key for key in loaded.missing_keys if key not in tied]
+        super()._issue_warnings_after_load(loaded)
+
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         if self._ended:  # `Trainer` would train one step more
             self.control.should_training_stop = True

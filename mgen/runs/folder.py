@@ -1,6 +1,7 @@
 """Opens the folder of a run: what is there, whether it is the same run, and whether another process trains in it.
 
-A folder becomes a run when run.json is written. What a killed process left before that is overwritten.
+A folder becomes a run when run.json is written. What a killed process left before that is overwritten. A run without a
+checkpoint has nothing to lose: with other options it begins again.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import time
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -22,7 +24,7 @@ import mgen
 from mgen.errors import MgenError
 from mgen.files import write_atomically
 from mgen.renames import check_run_folder
-from mgen.runs.checkpoints import file_hashes
+from mgen.runs.checkpoints import checkpoint_folders, file_hashes, is_complete
 from mgen.runs.lock import LOCK, lock_run
 from mgen.stored import explain_damage, read_json
 
@@ -39,6 +41,8 @@ _FREE |= {"restore_callback_states_from_checkpoint"}
 
 _DATA = {"corpus", "pairs"}  # options that name what the fact `data` is the hash of
 _INPUTS = ("bands", "critic", "init", "policy")  # options that name other files and folders
+
+_OF_A_RUN = (RUN_FILE, CONFIG_FILE, CHECKPOINTS, "metrics.jsonl", "judges.json", "bands.json", "logs", "samples")
 
 REMEDY = "train again, with another --out"
 
@@ -69,6 +73,7 @@ def open_folder(folder: Path, command: str, config: Mapping[str, Any], facts: Fa
         lock = lock_run(folder)
         stored = _find(folder, command, config, facts, inputs)  # again: another process may have changed it
         if not stored:
+            _clear(folder)
             stored = _first_facts(command, {**facts, "inputs": inputs})
             (folder / CHECKPOINTS).mkdir(exist_ok=True)
             write_atomically(folder / CONFIG_FILE, yaml.safe_dump(dict(config), sort_keys=True))
@@ -117,7 +122,10 @@ def write_facts(folder: Path, facts: Facts) -> None:
 def _find(
     folder: Path, command: str, config: Mapping[str, Any], facts: Facts, inputs: Mapping[str, str]
 ) -> Facts | None:
-    """The content of run.json; None in a folder that is new, or that a process was killed in before it wrote run.json.
+    """The content of run.json; None where the run begins.
+
+    That is in a new folder, in one that a process was killed in before it wrote run.json, and in one whose run has
+    other options or inputs but no checkpoint.
 
     Raises:
         MgenError: The folder holds something else than this run.
@@ -130,27 +138,50 @@ def _find(
         return None
     stored = read_facts(folder)
 
-    def refuse(problem: str, more: str = "") -> None:
-        raise MgenError(f"{folder}: {problem}; choose another --out{more}")
-
     if stored["command"] != command:
-        refuse(f"holds a run of mgen {stored['command']}, not {command}")
+        raise MgenError(f"{folder}: holds a run of mgen {stored['command']}, not {command}; choose another --out")
     before = read_options(folder)
     check_run_folder(folder, command, before)
+    problem = _difference(stored, before, config, facts, inputs)
+    if problem and _has_weights(folder):
+        raise MgenError(f"{folder}: {problem}; choose another --out, or the options that it was started with")
+    return None if problem else stored
+
+
+def _difference(
+    stored: Facts, before: Mapping[str, Any], config: Mapping[str, Any], facts: Facts, inputs: Mapping[str, str]
+) -> str:
+    """The first option or input that is not what the run was started with; empty if all are."""
     # What is read is compared by content, where that is known: it may be named by another path, and it may change.
     known = {key: found for key, found in stored.get("inputs", {}).items() if key in inputs}
     by_content = known.keys() | (_DATA if "data" in facts else set())
     for key in sorted((before.keys() | config.keys()) - _FREE - by_content):
         was, now = before.get(key), config.get(key)
         if was != now:
-            refuse(f"started with {key}={was}, now {key}={now}", ", or the options that it was started with")
+            return f"started with {key}={was}, now {key}={now}"
     for key, found in known.items():
         if found != inputs[key]:
-            refuse(f"started with another {key} than {config[key]} is now")
+            return f"started with another {key} than {config[key]} is now"
     for key, value in facts.items():
         if stored.get(key) != value:
-            refuse(f"started with {key} {stored.get(key)}, now {value}")
-    return stored
+            return f"started with {key} {stored.get(key)}, now {value}"
+    return ""
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether a run has something to lose: a complete checkpoint, or a model."""
+    checkpoints = checkpoint_folders(folder / CHECKPOINTS).values()
+    return (folder / MODEL).exists() or any(map(is_complete, checkpoints))
+
+
+def _clear(folder: Path) -> None:
+    """Removes what a run that begins again wrote and would read."""
+    for name in _OF_A_RUN:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _content_hash(name: str | None) -> str:

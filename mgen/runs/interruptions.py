@@ -21,6 +21,7 @@ def resumable(command: Callable[Concatenate[Any, Rest], Result]) -> Callable[Con
 
     Raises:
         MgenError: In place of an accident (`mgen.accidents`).
+        KeyboardInterrupt: At Ctrl-C, with a line on how to go on.
     """
 
     @wraps(command)
@@ -29,15 +30,23 @@ def resumable(command: Callable[Concatenate[Any, Rest], Result]) -> Callable[Con
             return command(config, *args, **kwargs)
         except MgenError:
             raise
+        except KeyboardInterrupt:
+            step, _ = _last_checkpoint(config.out)
+            then = f"resumes from step {step}" if step else "starts from the beginning: it had no checkpoint yet"
+            raise KeyboardInterrupt(f"{config.out}: stopped; the same command {then}") from None
         except Exception as error:
             what = describe_accident(error)
             if what is None:
                 raise
-            complete = [
-                path for path in checkpoint_folders(Path(config.out) / CHECKPOINTS).values() if is_complete(path)
-            ]
-            last = complete[-1] if complete else "none yet"
+            _, last = _last_checkpoint(config.out)
             line = f"{config.out}: {what}; last good checkpoint: {last}; then the same command goes on"
             raise MgenError(line) from error
 
     return run
+
+
+def _last_checkpoint(out: str) -> tuple[int, Path | str]:
+    """Step and folder of the last complete checkpoint; 0 and `none yet` without one."""
+    found = checkpoint_folders(Path(out) / CHECKPOINTS)
+    complete = [(step, path) for step, path in found.items() if is_complete(path)]
+    return complete[-1] if complete else (0, "none yet")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,13 @@ from transformers import TrainerCallback
 
 from mgen.errors import MgenError
 from mgen.files import write_atomically
+from mgen.progress import Progress, count, silent, takes_counts
 from mgen.runs.folder import RUN_FILE
 
 METRICS_FILE = "metrics.jsonl"
 
-Progress = Callable[[str], None]  # takes a line about the progress of a run
-
 SHOWN_METRICS = {
+    "reward": "reward",
     "loss": "loss",
     "eval_loss": "valid loss",
     "eval_balanced_accuracy": "balanced accuracy",
@@ -30,16 +30,26 @@ SHOWN_METRICS = {
 
 
 class MetricsCallback(TrainerCallback):  # type: ignore[misc]
-    """Appends every log entry to metrics.jsonl; reports the main metrics at every tenth of the steps.
+    """Appends every log entry to metrics.jsonl; reports each step with the main metrics.
 
     Args:
         folder: of the run.
-        progress: takes the report; None for no report.
+        progress: takes the counts; a function of lines gets one at every tenth of the steps.
     """
 
-    def __init__(self, folder: Path, progress: Progress | None = None) -> None:
+    def __init__(self, folder: Path, progress: Progress = silent) -> None:
         self.folder, self.progress = folder, progress
         self.last_tenth = -1
+        self.shown: dict[str, str] = {}  # the main metrics, as they were last logged
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._count(state, state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._count(state, state.global_step)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._count(state, state.max_steps)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if not (state.is_world_process_zero and logs) or "train_runtime" in logs:  # a summary of this process alone
@@ -50,10 +60,14 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
             file.write(_line({**logs, "step": state.global_step}))
         tenth = 10 * state.global_step // max(state.max_steps, 1)
         known = {name: logs.get(key) for key, name in SHOWN_METRICS.items()}
-        numbers = [f"{name} {value:.3f}" for name, value in known.items() if isinstance(value, int | float)]
-        if self.progress is not None and numbers and tenth > self.last_tenth:
+        numbers = {name: f"{name} {value:.3f}" for name, value in known.items() if isinstance(value, int | float)}
+        self.shown |= numbers
+        if numbers and tenth > self.last_tenth and not takes_counts(self.progress):
             self.last_tenth = tenth
-            self.progress(f"  step {state.global_step} of {state.max_steps}: {', '.join(numbers)}")
+            self.progress(f"  step {state.global_step} of {state.max_steps}: {', '.join(numbers.values())}")
+
+    def _count(self, state: Any, done: int) -> None:
+        count(self.progress, "steps", done, state.max_steps, ", ".join(self.shown.values()))
 
 
 def write_metrics(folder: Path, logged: Iterable[Mapping[str, Any]]) -> None:

@@ -21,6 +21,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
+from mgen.progress import Progress, silent
 from mgen.runs.checkpoints import last_complete, replace_folder
 from mgen.runs.folder import (
     CHECKPOINTS,
@@ -33,7 +34,7 @@ from mgen.runs.folder import (
     timestamp,
     write_facts,
 )
-from mgen.runs.metrics import MetricsCallback, Progress, write_metrics
+from mgen.runs.metrics import MetricsCallback, write_metrics
 from mgen.runs.sample_callback import ClipLogger
 from mgen.runs.tracking import attach_trackers, close_trackers
 from mgen.speed import Speed
@@ -128,12 +129,8 @@ class Run:
         if PartialState().is_main_process:
             write_facts(self.folder, self.facts)
 
-    def follow(self, trainer: Trainer, progress: Progress | None = None) -> None:
-        """Writes what the trainer logs to metrics.jsonl and to its trackers.
-
-        Args:
-            progress: takes a line with the main metrics at every tenth of the steps.
-        """
+    def follow(self, trainer: Trainer, progress: Progress = silent) -> None:
+        """Writes what the trainer logs to metrics.jsonl and to its trackers, and reports its steps."""
         for printer in (PrinterCallback, ProgressCallback):
             trainer.pop_callback(printer)
         trainer.add_callback(MetricsCallback(self.folder, progress))
@@ -177,4 +174,4 @@ class Run:
 
 def on_main_process(progress: Progress | None) -> Progress:
     """`progress` on the main process, and a function that does nothing elsewhere or without `progress`."""
-    return progress if progress is not None and PartialState().is_main_process else lambda line: None
+    return progress if progress is not None and PartialState().is_main_process else silent

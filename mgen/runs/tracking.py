@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from mgen.errors import MgenError
 from mgen.extras import is_installed
 from mgen.models.transformer import context_length
 from mgen.options import option
+from mgen.progress import Progress
 from mgen.runs.sample_callback import ClipLogger, SampleCallback, SampleClip
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ def attach_samples(
     remi: Remi,
     prompts: Mapping[str, Sequence[int]],
     at_start: bool,
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> SampleCallback | None:
     """Adds a `SampleCallback` to the trainer of a policy, as the options say.
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from mgen.models.compiled_layers import CompiledLayers
-from mgen.runs.metrics import Progress
+from mgen.progress import Progress
 from mgen.speed import Speed, first_line
 
 

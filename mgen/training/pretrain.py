@@ -18,8 +18,8 @@ from transformers.trainer import TRAINER_STATE_NAME
 from mgen.corpus.windows import NOT_TRAINED, Windows, collate
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
+from mgen.progress import Progress, silent
 from mgen.runs.checkpoints import VerifiedCheckpoints
-from mgen.runs.metrics import Progress
 from mgen.speed import PLAIN, Speed
 from mgen.training.compiled import CompiledSteps
 from mgen.training.penalties import Penalty
@@ -56,7 +56,7 @@ class PretrainTrainer(CompiledSteps, VerifiedCheckpoints, Trainer):  # type: ign
         ema: float = 0.0,
         penalties: Sequence[Penalty] = (),
         speed: Speed = PLAIN,
-        progress: Progress = lambda line: None,
+        progress: Progress = silent,
         **rest: Any,
     ) -> None:
         self.remi = remi

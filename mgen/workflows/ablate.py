@@ -14,8 +14,8 @@ from typing import Any
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
 from mgen.options import check_required, option, target_style
+from mgen.progress import Progress, counted
 from mgen.runs.lock import is_locked
-from mgen.runs.metrics import Progress
 from mgen.runs.run import TrainingResult
 from mgen.workflows.commands import COMMANDS
 from mgen.workflows.grid import Axes, Grid, write_results
@@ -145,7 +145,7 @@ def run_ablation(config: AblationConfig, progress: Progress) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     study = STUDIES[grid.command](config, grid)
     results: dict[str, Any] = {"columns": study.columns, "start": {**study.start}, "runs": {}, "folders": {}}
-    for cell in grid.cells(config.quick):
+    for cell in counted(progress, "runs", list(grid.cells(config.quick))):
         progress(f"run {cell.folder}")
         if is_locked(out / cell.folder):
             progress("  another process trains in it: passed over")

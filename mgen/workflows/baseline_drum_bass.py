@@ -31,8 +31,8 @@ from mgen.corpus.shards import Corpus
 from mgen.files import write_atomically
 from mgen.models.baselines.drum_bass import MODELS, DrumBassConfig, DrumBassModel
 from mgen.options import as_dict, from_keywords, option
+from mgen.progress import Progress
 from mgen.runs.interruptions import resumable
-from mgen.runs.metrics import Progress
 from mgen.runs.run import Run, TrainingResult, on_main_process
 from mgen.workflows.baseline_drum_bass_results import left_out_line, systems, table, valid_metrics
 from mgen.workflows.baseline_tabs_results import loss_facts, loss_figure

@@ -24,8 +24,8 @@ from mgen.files import write_atomically
 from mgen.models.baselines.piano_roll import PianoRollConfig, PianoRollModel
 from mgen.models.baselines.roll_losses import LOSSES
 from mgen.options import as_dict, from_keywords, option
+from mgen.progress import Progress
 from mgen.runs.interruptions import resumable
-from mgen.runs.metrics import Progress
 from mgen.runs.run import Run, TrainingResult, on_main_process
 from mgen.stats.detection import CENTRES
 from mgen.workflows.baseline_piano_roll_results import (

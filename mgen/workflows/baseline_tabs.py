@@ -24,9 +24,9 @@ from mgen.models.baselines.event_vectors import PREPARATIONS, PRETRAINED, TARGET
 from mgen.models.baselines.next_note import MODELS, NextNoteConfig, NextNoteModel
 from mgen.models.baselines.note_losses import LOSSES
 from mgen.options import as_dict, from_keywords, option
+from mgen.progress import Progress
 from mgen.render.network import check_drawing, draw_network
 from mgen.runs.interruptions import resumable
-from mgen.runs.metrics import Progress
 from mgen.runs.run import Run, TrainingResult, on_main_process
 from mgen.training.event_vectors import train_event_vectors
 from mgen.workflows.baseline_tabs_results import class_facts, loss_facts, loss_figure, systems, table, valid_metrics

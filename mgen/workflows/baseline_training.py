@@ -8,8 +8,8 @@ from typing import Any
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback, TrainingArguments
 
 from mgen.options import check_required, option
+from mgen.progress import Progress
 from mgen.runs.checkpoints import VerifiedCheckpoints, check_saving
-from mgen.runs.metrics import Progress
 from mgen.runs.run import Run
 from mgen.runs.tracking import check_tracking
 

@@ -22,9 +22,9 @@ from mgen.errors import MgenError
 from mgen.files import write_atomically
 from mgen.models.transformer import check_vocabulary, load_policy
 from mgen.options import check_required, from_keywords, option
+from mgen.progress import Progress
 from mgen.rl.batch import collate, token_logprobs
 from mgen.runs.interruptions import resumable
-from mgen.runs.metrics import Progress
 from mgen.runs.run import Run, TrainingResult, on_main_process
 from mgen.sampling.bass_policy import BassPolicy
 from mgen.stats.intervals import Interval, bootstrap

@@ -10,8 +10,9 @@ from typing import Any
 
 from mgen.errors import MgenError
 from mgen.options import from_keywords
+from mgen.progress import Progress, silent
 from mgen.workflows.bench_judges import bench_critic, bench_rewards
-from mgen.workflows.bench_measure import BenchConfig, machine, with_bound
+from mgen.workflows.bench_measure import PROGRESS, BenchConfig, machine, with_bound
 from mgen.workflows.bench_models import bench_evaluate, bench_pretrain, bench_rl, bench_rollout
 from mgen.workflows.bench_music import bench_metrics, bench_prepare, bench_tabs, bench_tokenize
 from mgen.workflows.bench_next_note import bench_next_note
@@ -46,11 +47,12 @@ OWN_DEFAULTS = {
 """Batch and repeats of the figures where they are not 16 and 5."""
 
 
-def bench(what: str, **options: Any) -> dict[str, Any]:
+def bench(what: str, *, progress: Progress = silent, **options: Any) -> dict[str, Any]:
     """Measures one speed of mgen and of its reference.
 
     Args:
         what: a key of `BENCHES`.
+        progress: takes the count of the measurements.
         options: fields of `BenchConfig`.
 
     Returns:
@@ -67,5 +69,6 @@ def bench(what: str, **options: Any) -> dict[str, Any]:
     config = from_keywords(BenchConfig, "bench", options)
     batch, repeats = OWN_DEFAULTS.get(what, (16, 5))
     rates = machine()
+    PROGRESS.set(progress)
     result = BENCHES[what](replace(config, batch=config.batch or batch, repeats=config.repeats or repeats))
     return with_bound(result, rates)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,10 @@ from mgen.encoding.remi import Remi
 from mgen.models.transformer import SIZES
 from mgen.notes import Notes
 from mgen.options import option
+from mgen.progress import Progress, counted, silent
 from mgen.speed import SPEED_HELP, SPEEDS
+
+PROGRESS: ContextVar[Progress] = ContextVar("progress of a figure", default=silent)
 
 _SIDE = {"cpu": 1024, "cuda": 8192}  # of the square matrices whose product is measured
 
@@ -85,7 +89,7 @@ def compare(
     Returns:
         Their medians, the median of the ratio of each pair, and the limit if there is one.
     """
-    pairs = [(ours(), reference()) for _ in range(repeats)]
+    pairs = [(ours(), reference()) for _ in counted(PROGRESS.get(), "pairs of measurements", range(repeats))]
     first, second = (statistics.median(speeds) for speeds in zip(*pairs, strict=True))
     ratio = statistics.median(a / b for a, b in pairs)
     return {"what": what, "ours": first, "rival": second, "ratio": ratio} | ({} if limit is None else {"limit": limit})

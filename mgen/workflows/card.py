@@ -5,7 +5,8 @@ make_cards(["style", "longest_run"], "corpus", critic="runs/critic/model", out="
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from mgen.judgement import Judge
 from mgen.models.transformer import check_fits, check_vocabulary, load_policy
 from mgen.notes import Notes
 from mgen.options import check_required, from_keywords, option, target_style
+from mgen.progress import Progress, counted, silent
 from mgen.runs.judges import JudgeSpec, build_judge, check_name
 from mgen.sampling.prompts import draw_prompts
 from mgen.sampling.systems import sample_completions
@@ -122,7 +124,7 @@ class BandsResult:
 
 
 def make_cards(
-    names: Sequence[str], corpus: Path | str, progress: Callable[[str], None] | None = None, **options: Any
+    names: Sequence[str], corpus: Path | str, progress: Progress | None = None, **options: Any
 ) -> CardsResult:
     """Measures judges, and writes their cards and the page of all cards to `out`, if it is given.
 
@@ -136,14 +138,13 @@ def make_cards(
         MgenError: A judge or an option is invalid, or a file that it needs is missing.
     """
     config = from_keywords(CardConfig, "card", {"corpus": str(corpus), **options})
-    report = progress or (lambda line: None)
+    report = progress or silent
     names = _check_names(names)
     out = Path(config.out) if config.out else None
     if out is not None and out.exists() and not out.is_dir():
         raise MgenError(f"{out}: expected a folder, found a file; choose another --out")
     music = Corpus.open(config.corpus)
     style = target_style(config.style, music.remi.style_ids, "style")
-    report("reading excerpts")
     train = Excerpts.draw(music, "train", [style], max(config.n, BAND_EXCERPTS), config)
     judges, unavailable = build_judges(names, config, music, train)
     setup = make_setup(config, music, style, train.notes)
@@ -152,10 +153,11 @@ def make_cards(
         save_piece(setup.demo, out, DEMO)
     budget = SearchBudget(config.generations, config.seconds)
     cards = []
-    for place, (name, judge) in enumerate(judges.items(), 1):
-        prefix = f"{name} ({place} of {len(judges)}): "
-        card = measure_card(name, judge, setup, budget, config.seed, lambda line, p=prefix: report(p + line))  # type: ignore[misc]
+    for name, judge in counted(report, "cards", judges.items()):
+        began = time.monotonic()
+        card = measure_card(name, judge, setup, budget, config.seed, report)
         cards.append(card)
+        report(f"{name}: {time.monotonic() - began:.0f} s")
         if out is not None:
             save_card(card, out)
             write_page(read_cards(out), out, Path(config.page) if config.page else out / PAGE)

@@ -28,6 +28,7 @@ from mgen.judgement import Judge, judged
 from mgen.music.metrics import METRICS
 from mgen.notes import Notes
 from mgen.options import from_keywords, option, target_style
+from mgen.progress import Progress, counted, silent
 from mgen.stats.intervals import Interval
 from mgen.stats.set_metrics import set_metrics
 from mgen.transforms.corruptions import EXTRA_CORRUPTIONS
@@ -85,7 +86,7 @@ class CorruptionsResult:
 
 
 def measure_corruptions(
-    corpus: Path | str = "", *, midi: Path | str = "", out: Path | str = "", **options: Any
+    corpus: Path | str = "", *, midi: Path | str = "", out: Path | str = "", progress: Progress = silent, **options: Any
 ) -> CorruptionsResult:
     """Measures corruptions of real music with every metric, reward and critic.
 
@@ -93,24 +94,25 @@ def measure_corruptions(
         corpus: folder written by `mgen prepare`; or
         midi: a folder of music files.
         out: for corruptions.json and corruptions.csv, new or empty; nothing is written without it.
+        progress: takes the count of the rows.
         options: other fields of `CorruptionsConfig`.
 
     Raises:
         MgenError: An option does not exist or is out of range, there is no such music, or `out` is not empty.
     """
     options |= {"corpus": str(corpus), "midi": str(midi), "out": str(out)}
-    return run_corruptions(from_keywords(CorruptionsConfig, "corruptions", options))
+    return run_corruptions(from_keywords(CorruptionsConfig, "corruptions", options), progress)
 
 
-def run_corruptions(config: CorruptionsConfig) -> CorruptionsResult:
+def run_corruptions(config: CorruptionsConfig, progress: Progress = silent) -> CorruptionsResult:
     """As `measure_corruptions`, for options that are a `CorruptionsConfig` already."""
     out = check_new_folder(config.out) if config.out else None
     started = time.monotonic()
     music = _from_corpus(config) if config.corpus else _from_folder(config)
     rows = {**CORRUPTION_ROWS, **FORMAT_ROWS}
     measures = build_measures(config, music.band_notes, music.on_grid)
-    table = corruption_table(music.notes, music.work, measures, rows, config.seed)
-    sets = _compare_sets(music, config.seed) if config.sets else {}
+    table = corruption_table(music.notes, music.work, measures, rows, config.seed, progress)
+    sets = _compare_sets(music, config.seed, progress) if config.sets else {}
     facts = {
         "about": music.about,
         **table.to_json(),
@@ -174,10 +176,11 @@ def _from_folder(config: CorruptionsConfig) -> RealMusic:
     return RealMusic(drawn.notes, drawn.work, drawn.notes, about)
 
 
-def _compare_sets(music: RealMusic, seed: int) -> dict[str, dict[str, Interval]]:
+def _compare_sets(music: RealMusic, seed: int, progress: Progress) -> dict[str, dict[str, Interval]]:
     """Set metrics of each row."""
     out = {REAL: set_metrics(music.notes, music.notes, music.work, music.work, seed=seed)}
-    for row, transform in {**CORRUPTION_ROWS, **FORMAT_ROWS}.items():
+    rows = {**CORRUPTION_ROWS, **FORMAT_ROWS}
+    for row, transform in counted(progress, "sets", rows.items()):
         notes = transform(music.notes, np.random.default_rng(seed))  # as in the table
         out[row] = set_metrics(music.notes, notes, music.work, music.work, seed=seed)
     return out

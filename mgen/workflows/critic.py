@@ -1,6 +1,6 @@
 """`mgen.train_style_critic` and `mgen.leave_one_collection_out`.
 
-mgen.train_style_critic("corpus", "runs/critic", positive="jazz").card["test"]["auc"]
+mgen.train_style_critic("corpus", "runs/critic", target="jazz").card["test"]["auc"]
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
 from mgen.models.transformer import SIZES
 from mgen.options import as_dict, check_required, from_keywords, option, target_style
+from mgen.progress import Progress, silent
 from mgen.render.charts import reliability_svg
 from mgen.runs.checkpoints import check_saving, replace_folder
 from mgen.runs.interruptions import resumable
-from mgen.runs.metrics import Progress
 from mgen.runs.run import Run, on_main_process
 from mgen.runs.tracking import TrackingOptions, check_tracking
 from mgen.speed import SpeedOptions
@@ -61,9 +61,7 @@ class CriticConfig(SpeedOptions, TrackingOptions, TrainingArguments):  # type: i
 
     corpus: str = option("", "Folder written by mgen prepare.")
     out: str = option("", "Run folder; the model is written to OUT/model, the results to OUT/card.json.")
-    positive: str = option(
-        "", "Style whose probability is the score; in a corpus of one style and other it is that one."
-    )
+    target: str = option("", "Style whose probability is the score; in a corpus of one style and other it is that one.")
     input: str = option(
         "features", "features: the same in all file formats; tokens: a network that plain TRL can load.", words=INPUTS
     )
@@ -162,7 +160,7 @@ def train_style_critic(
     Args:
         corpus: folder written by `prepare`.
         out: run folder; a finished run is read and not trained again.
-        progress: takes a line with the main metrics at every tenth of the steps, for a critic of tokens.
+        progress: takes lines about the progress.
         options: fields of `CriticConfig`.
 
     Raises:
@@ -178,9 +176,9 @@ def run_critic(config: CriticConfig, progress: Progress | None = None) -> Critic
     if not config.out:
         raise MgenError("mgen critic: expected --out, got none; see --help")
     corpus = Corpus.open(config.corpus)
-    config.positive = target_style(config.positive, corpus.remi.style_ids, "positive")
+    config.target = target_style(config.target, corpus.remi.style_ids)
     if config.input == "features":
-        return _train_on_features(config, corpus)
+        return _train_on_features(config, corpus, progress or silent)
     return _train_on_tokens(config, corpus, progress)
 
 
@@ -188,19 +186,19 @@ def _open_run(config: CriticConfig, corpus: Corpus) -> Run:
     return Run.open(config.out, "critic", as_dict(config), seed=config.seed, data=corpus.fingerprint)
 
 
-def _train_on_features(config: CriticConfig, corpus: Corpus) -> CriticResult:
+def _train_on_features(config: CriticConfig, corpus: Corpus, progress: Progress) -> CriticResult:
     """Trains in the main process alone."""
     lengths, pieces = config.notes or list(LENGTHS), config.pieces or PIECES
-    test = excerpts_of_lengths(corpus, config.positive, "test", lengths, pieces, config.each, config.seed)
+    test = excerpts_of_lengths(corpus, config.target, "test", lengths, pieces, config.each, config.seed)
     run = _open_run(config, corpus)
     if run.finished:
         return _result(run, already_finished=True)
     if PartialState().is_main_process:
-        training = FeatureTraining.of(corpus, config.positive, lengths, pieces, config.each, config.seed)
+        training = FeatureTraining.of(corpus, config.target, lengths, pieces, config.each, config.seed, progress)
 
         def train_without(left_out: Sequence[str] = ()) -> StyleCritic:
             negatives = [name for name in HARD_NEGATIVES if name not in left_out]
-            return StyleCritic(training.fit(config.seed, negatives), config.positive, config.min_notes, config.worst)
+            return StyleCritic(training.fit(config.seed, negatives), config.target, config.min_notes, config.worst)
 
         critic = _save(run, train_without(), training.to_json(), corpus)
         card = {
@@ -212,7 +210,7 @@ def _train_on_features(config: CriticConfig, corpus: Corpus) -> CriticResult:
         }
         if config.degenerate_inputs:
             card["degenerate_inputs"] = degenerate_inputs(
-                critic, train_without, corpus, config.notes or report.LENGTHS, config.hacked, config.seed
+                critic, train_without, corpus, config.notes or report.LENGTHS, config.hacked, config.seed, progress
             )
         _finish(run, config, critic, test, card)
     PartialState().wait_for_everyone()
@@ -221,7 +219,7 @@ def _train_on_features(config: CriticConfig, corpus: Corpus) -> CriticResult:
 
 def _train_on_tokens(config: CriticConfig, corpus: Corpus, progress: Progress | None) -> CriticResult:
     def windows(split: str) -> TokenWindows:
-        return TokenWindows.of(corpus, split, config.positive, config.prompt_tokens)
+        return TokenWindows.of(corpus, split, config.target, config.prompt_tokens)
 
     def draw(split: str, n: int) -> LabelledPieces:
         return windows(split).draw(n, config.max_tokens, np.random.default_rng([config.seed, n]))
@@ -229,7 +227,7 @@ def _train_on_tokens(config: CriticConfig, corpus: Corpus, progress: Progress | 
     valid, test = draw("valid", config.valid_excerpts), draw("test", config.test_excerpts)
     speed = config.chosen_speed()
     network = SequenceCritic.new(
-        corpus.remi, config.init or None, config.size, config.max_tokens, config.positive, config.seed, speed
+        corpus.remi, config.init or None, config.size, config.max_tokens, config.target, config.seed, speed
     )
     run = _open_run(config, corpus)
     if run.finished:
@@ -253,7 +251,7 @@ def _train_on_tokens(config: CriticConfig, corpus: Corpus, progress: Progress | 
     if PartialState().is_main_process:
         model = TokenModel.fit(network, valid)
         logits, calibration = network.logits(valid.notes), model.calibration
-        critic = StyleCritic(model, config.positive, config.min_notes, config.worst)
+        critic = StyleCritic(model, config.target, config.min_notes, config.worst)
         collections: dict[str, list[str]] = {}
         for style, collection in train_windows.tables:
             collections.setdefault(style, []).append(collection)
@@ -286,7 +284,7 @@ def _save(run: Run, critic: StyleCritic, trained_on: dict[str, Any], corpus: Cor
 def _finish(run: Run, config: CriticConfig, critic: StyleCritic, test: LabelledPieces, card: dict[str, Any]) -> None:
     """Measures what was saved."""
     card = {
-        "positive": config.positive,
+        "positive": config.target,
         "input": config.input,
         "prior": 0.5,
         "worst": config.worst,
@@ -308,7 +306,7 @@ def leave_one_collection_out(
     corpus: Path | str,
     out: Path | str = "",
     *,
-    positive: str = "",
+    target: str = "",
     notes: Sequence[int] = (),
     critics: Sequence[str] = ("naive", "ensemble"),
     pieces: int = 0,
@@ -316,14 +314,14 @@ def leave_one_collection_out(
     min_pieces: int = MIN_PIECES,
     shortcut_baseline: bool = True,
     seed: int = 42,
-    progress: Progress = lambda line: None,
+    progress: Progress = silent,
 ) -> LeaveOneOutReport:
     """Trains critics without two collections and measures them on these two, for every pair.
 
     Args:
         corpus: folder written by `prepare`.
         out: folder for leave_one_collection_out.json and .md; none is written without it.
-        positive: the style; may be empty in a corpus of one style and other.
+        target: the style; may be empty in a corpus of one style and other.
         notes: notes of an excerpt; 256 and 100 by default.
         critics: names of `critics.validation.fitters.FITTERS`.
         pieces: most pieces of a collection, performed and on grid each; 400 by default.
@@ -342,10 +340,10 @@ def leave_one_collection_out(
         if count < MIN_NOTES:
             raise MgenError(f"mgen critic: notes ({count}) must be at least {MIN_NOTES}; try 100")
     opened = Corpus.open(str(corpus))
-    positive = target_style(positive, opened.remi.style_ids, "positive")
+    target = target_style(target, opened.remi.style_ids)
     lengths, pieces = notes or report.LENGTHS, pieces or 400
     result = report.measure(
-        opened, positive, lengths, critics, pieces, each, min_pieces, shortcut_baseline, seed, progress
+        opened, target, lengths, critics, pieces, each, min_pieces, shortcut_baseline, seed, progress
     )
     if out:
         folder = Path(out)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
@@ -29,6 +29,7 @@ from mgen.files import check_new_folder
 from mgen.models.clamp import ClampEmbedder
 from mgen.models.transformer import check_fits, check_vocabulary, load_policy
 from mgen.options import check_required, from_keywords, option, target_style
+from mgen.progress import Progress, silent
 from mgen.runs.folder import RUN_FILE, read_facts
 from mgen.runs.judges import judges_of_run
 from mgen.sampling.decoding import Decoding
@@ -128,7 +129,7 @@ def evaluate(
     corpus: Path | str,
     out: Path | str,
     *,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> EvaluateResult:
     """Evaluates models on a corpus, together with baselines and real music, and writes a report.
@@ -170,17 +171,16 @@ def evaluate_folders(
     return run_evaluate(from_keywords(EvaluateConfig, "evaluate", options))
 
 
-def run_evaluate(config: EvaluateConfig, progress: Callable[[str], None] | None = None) -> EvaluateResult:
+def run_evaluate(config: EvaluateConfig, progress: Progress | None = None) -> EvaluateResult:
     """As `evaluate` or `evaluate_folders`, for options that are an `EvaluateConfig` already."""
-    out = check_new_folder(config.out) if config.out else None
-    return _evaluate_folders(config, out) if out is None or config.midi else _evaluate_models(config, out, progress)
+    out, progress = check_new_folder(config.out) if config.out else None, progress or silent
+    if out is None or config.midi:
+        return _evaluate_folders(config, out, progress)
+    return _evaluate_models(config, out, progress)
 
 
-def _evaluate_models(
-    config: EvaluateConfig, out: Path, progress: Callable[[str], None] | None = None
-) -> EvaluateResult:
+def _evaluate_models(config: EvaluateConfig, out: Path, progress: Progress) -> EvaluateResult:
     corpus = Corpus.open(config.corpus)
-    progress = progress or (lambda line: None)
     speed = choose_speed(config.speed, _device()).reason
     progress(speed)
     constants = {constant.name: getattr(config, constant.name) for constant in fields(Protocol)}
@@ -202,7 +202,7 @@ def _evaluate_models(
     return EvaluateResult(out, facts, evaluation)
 
 
-def _evaluate_folders(config: EvaluateConfig, out: Path | None) -> EvaluateResult:
+def _evaluate_folders(config: EvaluateConfig, out: Path | None, progress: Progress) -> EvaluateResult:
     started = time.monotonic()
     comparison = compare_folders(
         Path(config.midi),
@@ -213,6 +213,7 @@ def _evaluate_folders(config: EvaluateConfig, out: Path | None) -> EvaluateResul
         recipe=cast(Recipe, config.recipe),
         workers=config.workers or None,
         seed=config.seed,
+        progress=progress,
     )
     facts = comparison.to_json() | {"seconds": round(time.monotonic() - started, 1)}
     if out is not None:

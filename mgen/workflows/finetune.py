@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from mgen.errors import MgenError
 from mgen.options import check_required, from_keywords, option
+from mgen.progress import Progress
 from mgen.rl.advantages import Quantile
 from mgen.rl.discriminator import check_weights
 from mgen.rl.guard import NOTES, Guard
@@ -24,7 +25,6 @@ from mgen.rl.loop import PolicyGradient
 from mgen.rl.loop_options import LoopOptions
 from mgen.rl.prompt_mix import PromptMix
 from mgen.runs.interruptions import resumable
-from mgen.runs.metrics import Progress
 from mgen.runs.run import TrainingResult, on_main_process
 from mgen.runs.tracking import SampleOptions, check_tracking
 from mgen.workflows.judge_options import DISCRIMINATORS, JudgeOptions
@@ -157,7 +157,7 @@ def run_finetune(config: FinetuneConfig, progress: Progress | None = None) -> Tr
         quantile=_quantile(config, prompts, reference),
         guard=_guard(config, prompts, progress),
         guard_steps=config.guard_steps,
-        warn=progress,
+        progress=progress,
         compiled=speed.compiled,
     )
     follow(loop, start, config, config.seed, progress)

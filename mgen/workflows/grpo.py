@@ -21,11 +21,11 @@ from trl import GRPOConfig, GRPOTrainer
 from mgen.errors import MgenError
 from mgen.notes import Notes
 from mgen.options import check_required, from_keywords, option
+from mgen.progress import Progress
 from mgen.rl.discriminator import DiscriminatorTrainer
 from mgen.runs.checkpoints import check_saving, write_manifest
 from mgen.runs.interruptions import resumable
 from mgen.runs.judges import DISCRIMINATOR_FILE
-from mgen.runs.metrics import Progress
 from mgen.runs.run import TrainingResult, on_main_process
 from mgen.runs.tracking import SampleOptions, check_tracking
 from mgen.workflows.judge_options import JudgeOptions

@@ -15,6 +15,7 @@ from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
 from mgen.files import write_atomically
 from mgen.options import from_keywords, option
+from mgen.progress import Progress, silent
 
 PAGE = "insight.html"
 
@@ -35,12 +36,15 @@ class InsightResult:
     insight: Insight
 
 
-def insight(corpus: Corpus | str | Path, out: str | Path = "", **options: Any) -> InsightResult:
+def insight(
+    corpus: Corpus | str | Path, out: str | Path = "", *, progress: Progress = silent, **options: Any
+) -> InsightResult:
     """Measures a corpus and writes a page about it.
 
     Args:
         corpus: an open corpus, or its folder.
         out: path of the page; insight.html in the corpus if empty.
+        progress: takes the count of the classifiers.
         options: fields of `InsightConfig`.
 
     Raises:
@@ -53,6 +57,6 @@ def insight(corpus: Corpus | str | Path, out: str | Path = "", **options: Any) -
         raise MgenError(f"--out {page}: is a folder; give the path of a file, such as {page / PAGE}")
     if not page.parent.is_dir():
         raise MgenError(f"--out {page}: there is no folder {page.parent}; make it or choose another --out")
-    measured = measure_corpus(corpus, config.sample, config.seed)
+    measured = measure_corpus(corpus, config.sample, config.seed, progress)
     write_atomically(page, render_insight(measured))
     return InsightResult(page, measured)

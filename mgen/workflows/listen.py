@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from mgen.listen.clips import ClipFile, draw_pairs, from_midi, from_samples, is_
 from mgen.listen.pair_audio import PairAudioCache, read_clip
 from mgen.listen.vote_store import Study, VoteStore
 from mgen.options import from_keywords, option, target_style
+from mgen.progress import Progress, counted, silent
 from mgen.sampling.samples import TOKENIZER, SamplePrompt, write_samples
 from mgen.stored import read_json
 
@@ -60,9 +61,7 @@ class ListeningStudy:
         self.store.close()
 
 
-def open_study(
-    runs: Sequence[Path | str], progress: Callable[[str], None] | None = None, **options: Any
-) -> ListeningStudy:
+def open_study(runs: Sequence[Path | str], progress: Progress | None = None, **options: Any) -> ListeningStudy:
     """Collects the clips of some runs, draws the pairs and opens the votes file; an earlier session is continued.
 
     Args:
@@ -75,7 +74,7 @@ def open_study(
         MgenError: A run or an option is invalid, no two systems share a prompt, or the file holds another study.
     """
     config = from_keywords(ListenConfig, "listen", options)
-    clip_files, vocabulary = collect_clips(name_runs(runs), config, progress or (lambda line: None))
+    clip_files, vocabulary = collect_clips(name_runs(runs), config, progress or silent)
     study, pairs = make_study(clip_files, vocabulary, config)
     return ListeningStudy(VoteStore.open(config.out, study), PairAudioCache(pairs, config.seconds))
 
@@ -102,7 +101,7 @@ def name_runs(words: Sequence[Path | str]) -> dict[str, Path]:
 
 
 def collect_clips(
-    runs: Mapping[str, Path], config: ListenConfig, progress: Callable[[str], None]
+    runs: Mapping[str, Path], config: ListenConfig, progress: Progress
 ) -> tuple[list[ClipFile], tuple[str, ...] | None]:
     """Returns the clips of all runs, matched by prompt, and the names of their tokens if there is one vocabulary."""
     found: dict[str, list[ClipFile]] = {}
@@ -125,9 +124,7 @@ def collect_clips(
     return match_prompts(found, config.systems, config.seed), known.pop() if len(known) == 1 else None
 
 
-def sample_models(
-    models: Mapping[str, Path], folder: Path, config: ListenConfig, progress: Callable[[str], None]
-) -> None:
+def sample_models(models: Mapping[str, Path], folder: Path, config: ListenConfig, progress: Progress) -> None:
     """Writes completions of the same test prompts by each model, and the real continuations, to a folder.
 
     A folder that already holds exactly these is kept.
@@ -159,7 +156,7 @@ def sample_models(
     prompts = draw_prompts(corpus, "test", PROMPT_TYPE, n, *tokens, target, np.random.default_rng(config.seed))
     ids, remi = prompts.ids.tolist(), corpus.remi
     completions = {"real": prompts.windows[:, prompts.prompt_tokens :].tolist()}
-    for name, path in models.items():
+    for name, path in counted(progress, "models", models.items()):
         model, own = load_policy(path)
         check_vocabulary(path, own, config.corpus, remi)
         check_fits(path, model.config, ("prompt_tokens", tokens[0]), ("completion_tokens", tokens[1]))

@@ -14,8 +14,9 @@ from mgen.corpus.shards import Corpus
 from mgen.encoding.remi import Remi
 from mgen.models.transformer import check_fits, check_vocabulary, load_policy
 from mgen.options import as_dict, target_style
+from mgen.progress import Progress
 from mgen.rl.prompt_mix import PromptMix
-from mgen.runs.metrics import Progress, read_metrics
+from mgen.runs.metrics import read_metrics
 from mgen.runs.run import Run, TrainingResult
 from mgen.runs.sample_callback import fixed_prompts
 from mgen.runs.tracking import attach_samples

@@ -22,9 +22,9 @@ from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
 from mgen.models.transformer import context_length, load_policy
 from mgen.options import as_dict, check_required, from_keywords, option
+from mgen.progress import Progress
 from mgen.runs.checkpoints import check_saving
 from mgen.runs.interruptions import resumable
-from mgen.runs.metrics import Progress
 from mgen.runs.run import Run, TrainingResult, on_main_process
 from mgen.runs.tracking import SampleOptions, TrackingOptions, attach_samples, check_tracking
 from mgen.speed import SpeedOptions

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from mgen.corpus.chunks import LONG_REST, MAX_CHUNK_NOTES, MAX_SILENCE, MIN_CHUNK_NOTES
 from mgen.corpus.clean import CLEANING_STEPS, RECIPES, Recipe
-from mgen.corpus.prepare import Progress, prepare_corpus
+from mgen.corpus.prepare import prepare_corpus
 from mgen.corpus.reading import MIN_NOTES, Rules
 from mgen.corpus.scan import scan
 from mgen.corpus.shards import Corpus
@@ -22,6 +22,7 @@ from mgen.encoding.remi import MAX_MERGES, PITCH_RANGE
 from mgen.encoding.tab_events import Voice
 from mgen.instruments import select
 from mgen.options import from_keywords, option
+from mgen.progress import Progress, silent
 
 StyleSources = Mapping[str, str | Path] | Sequence[tuple[str, str | Path]]
 
@@ -125,7 +126,7 @@ def prepare(
     out: str | Path,
     *,
     styles: StyleSources = (),
-    progress: Progress | None = None,
+    progress: Progress = silent,
     **options: Any,
 ) -> PrepareResult:
     """Prepare a corpus; see `mgen.corpus.prepare.prepare_corpus`.
@@ -134,8 +135,7 @@ def prepare(
         sources: folders and zip archives of music, and files.
         out: folder of the corpus.
         styles: style name and its folder or file; music without a style is `other`.
-        progress: called with the number of files read, the number of all files, and the number of files of this run
-            without a piece; first before a file is read.
+        progress: takes the count of the files that are read.
         options: fields of `PrepareConfig`.
 
     Raises:

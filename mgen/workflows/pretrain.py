@@ -23,9 +23,9 @@ from mgen.errors import MgenError
 from mgen.models.lstm import NORMALISATIONS, LstmForCausalLM, lstm_config
 from mgen.models.transformer import SIZES, initial_policy, new_policy
 from mgen.options import as_dict, check_required, from_keywords, option
+from mgen.progress import Progress
 from mgen.runs.checkpoints import check_saving
 from mgen.runs.interruptions import resumable
-from mgen.runs.metrics import Progress
 from mgen.runs.run import Run, TrainingResult, on_main_process
 from mgen.runs.sample_callback import fixed_prompts
 from mgen.runs.tracking import SampleOptions, attach_samples, check_tracking

@@ -18,6 +18,7 @@ from critics.sequence import SequenceCritic
 from mgen.errors import MgenError
 from mgen.files import write_atomically
 from mgen.judgement import Judge, judged
+from mgen.progress import Progress
 from mgen.rl.discriminator import DiscriminatorTrainer, fixed_point
 from mgen.rl.judge_auc import WEAK, judge_aucs, weak
 from mgen.rl.prompt_mix import PromptMix
@@ -28,7 +29,6 @@ from mgen.runs.judges import (
     build_judges,
     weak_judges,
 )
-from mgen.runs.metrics import Progress
 from mgen.runs.run import Run
 from mgen.workflows.judge_options import DISCRIMINATORS, JudgeOptions
 from mgen.workflows.judges import JUDGES
@@ -212,7 +212,9 @@ def warm_up(
     """Trains the discriminator on samples of the frozen policy."""
     rounds = config.realism_warm_up
     dtype = torch.bfloat16 if config.bf16 else None
-    metrics = discriminator.warm_up(lambda n, batch: prompts.sampled(reference, n, batch, dtype), rounds, pieces)
+    metrics = discriminator.warm_up(
+        lambda n, batch: prompts.sampled(reference, n, batch, dtype), rounds, pieces, progress
+    )
     numbers = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
     progress(f"discriminator against the frozen policy after {rounds} batches: {numbers}")
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from mgen.evaluation.self_check import SelfCheck, bar_excerpts, self_check
 from mgen.files import check_new_folder
 from mgen.notes import Notes
 from mgen.options import check_required, from_keywords, option, target_style
+from mgen.progress import Progress, silent
 from mgen.stats.two_sample import MAX_NOTES, QUOTABLE
 
 FILE = "selfcheck.json"
@@ -53,9 +53,7 @@ class SelfcheckResult:
     facts: dict[str, Any]
 
 
-def check_two_sample_test(
-    corpus: Path | str, *, progress: Callable[[str], None] | None = None, **options: Any
-) -> SelfcheckResult:
+def check_two_sample_test(corpus: Path | str, *, progress: Progress | None = None, **options: Any) -> SelfcheckResult:
     """Checks that the two-sample test detects corrupted music and no difference between real and real music.
 
     Args:
@@ -70,7 +68,7 @@ def check_two_sample_test(
     return run_selfcheck(from_keywords(SelfcheckConfig, "selfcheck", {"corpus": str(corpus), **options}), progress)
 
 
-def run_selfcheck(config: SelfcheckConfig, progress: Callable[[str], None] | None = None) -> SelfcheckResult:
+def run_selfcheck(config: SelfcheckConfig, progress: Progress | None = None) -> SelfcheckResult:
     """As `check_two_sample_test`, for options that are a `SelfcheckConfig` already."""
     out = check_new_folder(config.out) if config.out else None
     started = time.monotonic()
@@ -81,7 +79,7 @@ def run_selfcheck(config: SelfcheckConfig, progress: Callable[[str], None] | Non
         splits=config.splits,
         sequence_splits=config.sequence_splits,
         seed=config.seed,
-        progress=progress or (lambda line: None),
+        progress=progress or silent,
     )
     facts = {**check.to_json(), "excerpts": len(real.work), "notes": MAX_NOTES}
     facts["seconds"] = round(time.monotonic() - started, 1)

@@ -25,9 +25,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from mgen.errors import MgenError
 from mgen.files import write_atomically
 from mgen.options import check_required, option
+from mgen.progress import Progress, count
 from mgen.render.charts import Curve, standalone_svg
 from mgen.runs.lock import is_locked
-from mgen.runs.metrics import Progress, read_metrics
+from mgen.runs.metrics import read_metrics
 from mgen.stored import explain_damage
 from mgen.workflows.commands import COMMANDS
 
@@ -249,27 +250,13 @@ def _run_trial(
     call, inputs = COMMANDS[search.command]
     given = {name: getattr(config, name) for name in inputs if getattr(config, name)}
     seed = {} if search.command == "critic" else {"seed": config.seed}
-    reported = -1
-
-    def watch(line: str) -> None:
-        """Compares with other trials whenever the run says something."""
-        nonlocal reported
-        if not search.pruned_by:
-            return
-        for entry in read_metrics(out / folder):
-            value = entry.get(search.pruned_by)
-            if isinstance(value, int | float) and math.isfinite(value) and entry["step"] > reported:
-                reported = entry["step"]
-                trial.report(float(value), reported)
-        if trial.should_prune():
-            raise optuna.TrialPruned
-
+    watch = _Watch(trial, search.pruned_by, out / folder, progress)
     try:
         result = call(**given, out=out / folder, progress=watch, **{**seed, **(search.recipe or {}), **options})
         value = _metric(result, search.metric)
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
-        progress(f"  pruned at step {reported}")
+        progress(f"  pruned at step {watch.reported}")
     except MgenError as error:
         trial.set_user_attr("error", str(error))
         study.tell(trial, state=TrialState.FAIL)
@@ -278,6 +265,32 @@ def _run_trial(
         study.tell(trial, value)
         best = study.best_trial
         progress(f"  {search.metric} {value:.4g} (best {best.value:.4g}, trial {best.number})")
+
+
+class _Watch:
+    """The progress of a trial's run: compares it with other trials at every tenth of its steps, and may end it."""
+
+    def __init__(self, trial: Trial, metric: str, folder: Path, progress: Progress) -> None:
+        self.trial, self.metric, self.folder, self.progress = trial, metric, folder, progress
+        self.reported = self.tenth = -1
+
+    def count(self, loop: str, done: int, total: int, note: str) -> None:
+        count(self.progress, loop, done, total, note)
+        tenth = 10 * done // max(total, 1)
+        if tenth != self.tenth:
+            self.tenth = tenth
+            self("")
+
+    def __call__(self, line: str) -> None:
+        if not self.metric:
+            return
+        for entry in read_metrics(self.folder):
+            value = entry.get(self.metric)
+            if isinstance(value, int | float) and math.isfinite(value) and entry["step"] > self.reported:
+                self.reported = entry["step"]
+                self.trial.report(float(value), self.reported)
+        if self.trial.should_prune():
+            raise optuna.TrialPruned
 
 
 def _metric(result: Any, name: str) -> float:
