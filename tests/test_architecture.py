@@ -282,7 +282,7 @@ def test_every_config_is_installed():
 
 
 def requirements(*extras):
-    """Names of the distributions that `pip install mgen` brings, or with extras what those add."""
+    """Names of the distributions that `pip install mgen-music` brings, or with extras what those add."""
     lines = [project()["optional-dependencies"][extra] for extra in extras] or [project()["dependencies"]]
     return {canonicalize_name(Requirement(line).name) for names in lines for line in names}
 
@@ -343,7 +343,7 @@ def test_constraints_pin_a_version_that_each_requirement_allows():
     assert all(pins.values()), "a line is no pin"
     extras = [line for lines in project()["optional-dependencies"].values() for line in lines]
     for requirement in map(Requirement, [*project()["dependencies"], *extras]):
-        if requirement.name in {"mgen", "pyfluidsynth", "wandb"}:  # itself, and extras that `dev` leaves out
+        if requirement.name in {"mgen-music", "pyfluidsynth", "wandb"}:  # itself, and extras that `dev` leaves out
             continue
         pin = pins.get(canonicalize_name(requirement.name))
         assert pin, f"{requirement.name} has no pin"
