@@ -16,7 +16,7 @@ export PIP_PROGRESS_BAR := off
 
 # Of pip's lines, the large downloads and the last phase: enough to see that it goes on.
 PIP_INSTALL = $(BIN)/python -m pip install --constraint constraints.txt --editable
-PIP_LINES := sed -nE 's,^ *Downloading (.*/)?([^ /]+ \(.* [MG]B\)).*,  downloading \2,p; s,^Installing collected.*,  installing packages,p'
+PIP_LINES := sed -nE 's,^ *Downloading (.*/)?([^ /-]+-[^ /-]+)-[^ ]* (\(.* [MG]B\)).*,  downloading \2 \3,p; s,^Installing collected.*,  installing packages,p'
 
 .PHONY: install install-dev demo test test-fast check clean
 
