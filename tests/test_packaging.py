@@ -90,6 +90,15 @@ def test_the_citation_has_what_the_format_requires():
     assert citation["license"] == PROJECT["license"]
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize(("target", "tools"), [("demo", False), ("install", False), ("test", True), ("check", True)])
+def test_only_tests_and_checks_install_tools(target, tools, tmp_path):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    plan = subprocess.run(["make", "--dry-run", target], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert (".[listen,tabs]" in plan, ".[dev]" in plan) == (True, tools)
+
+
 def releases(changelog):
     """Version of each release, newest first, and whether something follows the last."""
     sections = re.split(r"^## ", changelog, flags=re.M)[1:]
