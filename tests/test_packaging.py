@@ -95,7 +95,8 @@ def test_the_citation_has_what_the_format_requires():
 def test_only_tests_and_checks_install_tools(target, tools, tmp_path):
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
-    plan = subprocess.run(["make", "--dry-run", target], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    command = ["make", "--dry-run", target]
+    plan = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert (".[listen,tabs]" in plan, ".[dev]" in plan) == (True, tools)
 
 
