@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mgen.workflows.pretrain import pretrain
     from mgen.workflows.push import push
 
-__version__ = "0.1.0"
+__version__ = "0.1.0.dev0"
 
 _CALLS = {
     "prepare": "prepare",

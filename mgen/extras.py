@@ -1,4 +1,4 @@
-"""Packages that `pip install mgen` leaves out: imported where they are used; a missing one is named with its extra."""
+"""Packages that only an extra installs: imported where they are used; a missing one is named with its extra."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ from types import ModuleType
 
 from mgen.errors import MgenError
 
+DISTRIBUTION = "mgen-music"
+"""Name of mgen on a package index, where `mgen` is another project."""
+
 
 def is_installed(module: str) -> bool:
     """True if a package can be imported; it is not imported."""
     return importlib.util.find_spec(module) is not None
+
+
+def pip_install(extra: str) -> str:
+    """The command that installs an extra of mgen."""
+    return f"pip install '{DISTRIBUTION}[{extra}]'"
 
 
 def import_extra(module: str, extra: str, user: str, otherwise: str = "") -> ModuleType:
@@ -31,4 +39,4 @@ def import_extra(module: str, extra: str, user: str, otherwise: str = "") -> Mod
     except ModuleNotFoundError as error:
         remedy = f", or {otherwise}" if otherwise else ""
         package = module.partition(".")[0]
-        raise MgenError(f"{user}: {package} is not installed; pip install 'mgen[{extra}]'{remedy}") from error
+        raise MgenError(f"{user}: {package} is not installed; {pip_install(extra)}{remedy}") from error

@@ -73,9 +73,18 @@ def at_once(monkeypatch):
     monkeypatch.setattr(journal, "PART_SECONDS", -1.0)
 
 
-def test_an_interrupted_run_goes_on_and_the_corpus_is_the_same(music, tmp_path, at_once):
+@pytest.fixture(scope="module")
+def prepared(music, tmp_path_factory):
+    """The corpus of all the music, with a part of the journal for each file."""
+    out = tmp_path_factory.mktemp("prepared") / "c"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal, "PART_SECONDS", -1.0)
+        prepare_corpus(sources_of(music), out)
+    return out
+
+
+def test_an_interrupted_run_goes_on_and_the_corpus_is_the_same(music, prepared, tmp_path, at_once):
     sources = sources_of(music)
-    prepare_corpus(sources, tmp_path / "whole")
     out = tmp_path / "c"
     with pytest.raises(KeyboardInterrupt):
         prepare_corpus(sources, out, progress=ProgressRecorder(stop_at=17))
@@ -83,8 +92,8 @@ def test_an_interrupted_run_goes_on_and_the_corpus_is_the_same(music, tmp_path, 
     progress = ProgressRecorder()
     prepare_corpus(sources, out, resume=True, progress=progress)
     assert progress.read_now == len(sources) - 17
-    assert contents(out) == contents(tmp_path / "whole")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "whole"]
+    assert contents(out) == contents(prepared)
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
 def test_nothing_is_read_twice_and_what_changed_is_read_again(music, tmp_path, at_once):
@@ -107,9 +116,8 @@ def test_nothing_is_read_twice_and_what_changed_is_read_again(music, tmp_path, a
     assert manifest["kept"] == len(sources_of(folder)) - 2
 
 
-def test_what_other_rules_read_is_read_again(music, tmp_path):
-    out = tmp_path / "c"
-    prepare_corpus(sources_of(music), out)
+def test_what_other_rules_read_is_read_again(music, prepared, tmp_path):
+    out = shutil.copytree(prepared, tmp_path / "c")
     progress = ProgressRecorder()
     prepare_corpus(sources_of(music), out, Rules(min_notes=17), resume=True, progress=progress)
     assert progress.read_now == len(sources_of(music))
@@ -180,9 +188,8 @@ def test_killed_at_any_moment_no_file_is_lost(music, tmp_path):
     assert not pd.concat(parts)["path"].duplicated().any()
 
 
-def test_a_part_of_the_journal_that_is_damaged_is_read_again(music, tmp_path, at_once):
-    out = tmp_path / "c"
-    prepare_corpus(sources_of(music), out)
+def test_a_part_of_the_journal_that_is_damaged_is_read_again(music, prepared, tmp_path):
+    out = shutil.copytree(prepared, tmp_path / "c")
     before = contents(out)
     first, second, *_ = sorted((out / JOURNAL).rglob("*.parquet"))
     first.write_bytes(b"PAR1")
@@ -286,12 +293,10 @@ def test_artists_stay_together_if_asked(music, tmp_path):
     assert pieces["artist"]["group"].nunique() <= pieces["artist"]["artist"].nunique()
 
 
-def test_the_same_on_ray(music, tmp_path):
+def test_the_same_on_ray(music, prepared, tmp_path):
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
-    sources = sources_of(music)
-    prepare_corpus(sources, tmp_path / "here")
-    prepare_corpus(sources, tmp_path / "ray", workers=2, engine="ray")
-    assert contents(tmp_path / "ray") == contents(tmp_path / "here")
+    prepare_corpus(sources_of(music), tmp_path / "ray", workers=2, engine="ray")
+    assert contents(tmp_path / "ray") == contents(prepared)
 
 
 def test_a_fault_of_ours_loses_one_file(music, tmp_path, monkeypatch):
@@ -323,9 +328,8 @@ def test_a_reading_says_why_there_is_no_piece(tmp_path):
     assert read_source(source, Rules()) == Reading(reason="unknown format", detail="empty file")
 
 
-def test_notes_of_a_piece_come_back(music, tmp_path):
-    prepare_corpus(sources_of(music), tmp_path / "c")
-    corpus = Corpus.open(tmp_path / "c")
+def test_notes_of_a_piece_come_back(prepared):
+    corpus = Corpus.open(prepared)
     table = corpus.table("train")
     assert Notes.from_ids(list(table), corpus.remi).counts.tolist() == table.rows["n_notes"].tolist()
 

@@ -242,4 +242,4 @@ def test_a_file_whose_content_needs_a_missing_extra_is_one_row(tmp_path, monkeyp
     monkeypatch.setitem(sys.modules, "guitarpro", None)  # an import of it fails
     (source,) = scan([tmp_path]).sources
     reading = read_source(source, Rules())
-    assert reading.reason == "not installed" and "mgen[tabs]" in reading.detail
+    assert reading.reason == "not installed" and "mgen-music[tabs]" in reading.detail

@@ -114,5 +114,5 @@ def test_ray_that_is_not_there_is_said(monkeypatch):
     from mgen.corpus.ray_workers import run_on_ray
 
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MgenError, match=r"ray is not installed; pip install 'mgen\[ray\]'"):
+    with pytest.raises(MgenError, match=r"ray is not installed; pip install 'mgen-music\[ray\]'"):
         next(run_on_ray(behave, [1], 1, Limits()))

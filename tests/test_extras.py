@@ -59,12 +59,12 @@ def test_what_needs_no_extra_runs_without_them_and_the_rest_says_which_to_instal
     errors = [line for line in done.stderr.splitlines() if line.startswith("mgen: ")]
     assert len(errors) == 4, done.stderr
     for line, extra in zip(errors, ("tabs", "listen", "ray", "tensorboard"), strict=True):
-        assert f"pip install 'mgen[{extra}]'" in line
+        assert f"pip install 'mgen-music[{extra}]'" in line
 
 
 def test_an_installed_module_is_returned_and_a_missing_one_names_its_extra():
     assert import_extra("json.decoder", "listen", "mgen listen").JSONDecoder
-    with pytest.raises(MgenError, match=r"^--engine x: no_such is not installed; pip install 'mgen\[y\]', or wait$"):
+    with pytest.raises(MgenError, match=r"^--engine x: no_such is not installed; .* 'mgen-music\[y\]', or wait$"):
         import_extra("no_such.module", "y", "--engine x", "wait")
     assert is_installed("json")
     assert not is_installed("no_such")

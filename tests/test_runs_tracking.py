@@ -165,7 +165,7 @@ def apart(argv, **env):
 
 
 def test_trackio_gets_curves_audio_and_pictures(small_corpus, tmp_path):
-    pytest.importorskip("trackio", reason="trackio is not installed: pip install 'mgen[trackio]'")
+    pytest.importorskip("trackio", reason="trackio is not installed: pip install 'mgen-music[trackio]'")
     out = tmp_path / "runs" / "jazz"
     argv = words(small_corpus, out, "--report_to", "trackio", "tensorboard", "--json", "true")
     done = apart(argv, TRACKIO_DIR=str(tmp_path / "trackio"))
@@ -190,7 +190,7 @@ def test_trackio_gets_curves_audio_and_pictures(small_corpus, tmp_path):
 
 
 def test_wandb_gets_audio_and_pictures(small_corpus, tmp_path):
-    pytest.importorskip("wandb", reason="wandb is not installed: pip install 'mgen[wandb]'")
+    pytest.importorskip("wandb", reason="wandb is not installed: pip install 'mgen-music[wandb]'")
     out = tmp_path / "jazz"
     done = apart(words(small_corpus, out, "--report_to", "wandb", "--json", "true"), WANDB_MODE="offline")
     assert done.returncode == 0, done.stderr[-3000:]
@@ -206,7 +206,7 @@ def test_wandb_gets_audio_and_pictures(small_corpus, tmp_path):
     ("more", "message"),
     [
         (["--report_to", "tensorbord"], "expected tensorboard, wandb, trackio or none"),
-        (["--report_to", "wandb"], r"report_to wandb: it is not installed; pip install 'mgen\[wandb\]'"),
+        (["--report_to", "wandb"], r"report_to wandb: it is not installed; pip install 'mgen-music\[wandb\]'"),
         (["--run_name", "runs/a"], "without /"),
         (["--sample_steps", "-1"], "at least 0"),
         (["--sample_prompts", "0"], "must be at least 1"),

@@ -188,7 +188,7 @@ def test_a_network_is_drawn(tmp_path):
 
 def test_without_the_extra_a_picture_is_one_line(corpus, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchview", None)
-    with pytest.raises(MgenError, match=r"picture: torchview is not installed; pip install 'mgen\[graph\]', or leave"):
+    with pytest.raises(MgenError, match=r"picture: torchview is not installed; .* 'mgen-music\[graph\]', or leave"):
         baseline_tabs(corpus, tmp_path / "run", **TINY, picture=True)
     monkeypatch.setattr("mgen.render.network.import_extra", lambda *_: None)
     monkeypatch.setattr("shutil.which", lambda _: None)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import site
 import sysconfig
 from pathlib import Path
 
-_CHECKOUT = Path(__file__).resolve().parents[2] / "configs"
-CONFIGS = _CHECKOUT if _CHECKOUT.is_dir() else Path(sysconfig.get_path("data")) / "share" / "mgen" / "configs"
+_SHARE = Path("share", "mgen", "configs")
+_ROOT = Path(__file__).resolve().parents[2]  # of the checkout, or where `pip install --target` puts all
+_PLACES = (
+    _ROOT / "configs",
+    _ROOT / _SHARE,
+    Path(sysconfig.get_path("data")) / _SHARE,
+    Path(site.getuserbase()) / _SHARE,
+)
+# Another project's `configs` next to an installed mgen has no recipes.
+CONFIGS = next((place for place in _PLACES if (place / "finetune" / "laptop.yaml").is_file()), _PLACES[0])
 
 FOLDERS = {"ablate": "ablations", "baseline": "baselines"}
 """Commands whose recipes lie in a folder of another name."""

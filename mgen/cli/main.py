@@ -6,10 +6,10 @@ import importlib
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 
 import typer
 
+from mgen import __version__
 from mgen.accidents import describe_accident
 from mgen.cli.stored_help import stored_help
 from mgen.errors import MgenError
@@ -68,7 +68,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        print(f"mgen {version('mgen')}")
+        print(f"mgen {__version__}")
         raise typer.Exit
 
 

@@ -21,7 +21,7 @@ from transformers.integrations import TensorBoardCallback, TrackioCallback
 
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
-from mgen.extras import is_installed
+from mgen.extras import is_installed, pip_install
 from mgen.models.transformer import context_length
 from mgen.options import option
 from mgen.progress import Progress
@@ -68,7 +68,7 @@ def check_tracking(config: Any) -> None:
         if name not in TRACKERS:
             raise ValueError(f"report_to '{name}': expected {', '.join(TRACKERS)} or none")
         if not is_installed(name):
-            raise ValueError(f"report_to {name}: it is not installed; pip install 'mgen[{name}]', or leave it out")
+            raise ValueError(f"report_to {name}: it is not installed; {pip_install(name)}, or leave it out")
     config.report_to = trackers or "none"
     if config.run_name and Path(config.run_name).name != config.run_name:
         raise ValueError(f"run_name '{config.run_name}': trackers use it as a file name; give a name without /")

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 
-from mgen.extras import is_installed
+from mgen import __version__
+from mgen.extras import is_installed, pip_install
 from mgen.render.audio import synthesiser
 from mgen.render.player import players
 from mgen.speed import choose_speed, compile_problem
@@ -22,7 +23,7 @@ from mgen.speed import choose_speed, compile_problem
 PYTHONS = (3, 11), (3, 14)
 LEAST_DISK = 2.0  # GB: a corpus, checkpoints and a report of the laptop recipe need less
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-PACKAGES = ("mgen", "torch", "transformers", "trl", "miditok")
+PACKAGES = ("torch", "transformers", "trl", "miditok")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def _python(_: Path) -> Finding:
 
 
 def _packages(_: Path) -> Finding:
-    found, missing = [], []
+    found, missing = [f"mgen {__version__}"], []
     for name in PACKAGES:
         try:
             found.append(f"{name} {version(name)}")
@@ -82,9 +83,7 @@ def _compiler(_: Path) -> Finding:
 
 def _sound(_: Path) -> Finding:
     found = synthesiser()
-    remedy = (
-        "" if found == "FluidSynth" else "for a sampled piano: pip install 'mgen[audio]' and the library FluidSynth"
-    )
+    remedy = "" if found == "FluidSynth" else f"for a sampled piano: {pip_install('audio')}, and the library FluidSynth"
     return Finding("sound", found, remedy)
 
 
@@ -96,7 +95,8 @@ def _player(_: Path) -> Finding:
 
 def _chromium(_: Path) -> Finding:
     found = next(filter(None, map(shutil.which, BROWSERS)), "")
-    remedy = "" if found and is_installed("playwright") else "only for tests of pages: install it, and mgen[dev]"
+    ready = found and is_installed("playwright")
+    remedy = "" if ready else f"only for tests of pages: install it, and {pip_install('dev')}"
     return Finding("Chromium", found or "not installed", remedy)
 
 
