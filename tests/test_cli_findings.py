@@ -22,7 +22,7 @@ def test_a_clear_change_a_level_number_and_the_price():
     tuned = {"judge_jazz": cell(0.63, 0.55, 0.7), "valid": cell(0.88, 0.8, 0.94), "kl_piece": cell(6.61)}
     assert findings(metrics(tuned)) == [
         "tuned, after music of other styles: judged jazz 0.20 [0.15, 0.26] before, 0.63 [0.55, 0.70] after (higher); "
-        "valid 0.90 [0.85, 0.95] before, 0.88 [0.80, 0.94] after (no measured difference); at 6.6 nats of KL per piece."
+        "whole 0.90 [0.85, 0.95] before, 0.88 [0.80, 0.94] after (no measured difference); at 6.6 nats of KL per piece."
     ]
 
 

@@ -242,7 +242,7 @@ def music() -> Notes:
 
 def in_order(notes: Notes) -> Notes:
     order = sort_order(notes.piece, notes.onset, notes.program, notes.pitch, notes.duration, notes.velocity)
-    per_note = {f.name for f in fields(notes)} - {"n_pieces", "bars", "n_tokens", "n_broken"}
+    per_note = {f.name for f in fields(notes)} - {"n_pieces", "bars", "n_tokens", "n_broken", "given"}
     return replace(notes, **{name: getattr(notes, name)[order] for name in per_note})
 
 
@@ -254,7 +254,7 @@ def by_others(notes: Notes) -> Notes:
 def with_drums(notes: Notes) -> Notes:
     """Each note doubled by a drum."""
     twice = np.arange(2 * len(notes)) // 2
-    per_note = {f.name for f in fields(notes)} - {"n_pieces", "bars", "n_tokens", "n_broken"}
+    per_note = {f.name for f in fields(notes)} - {"n_pieces", "bars", "n_tokens", "n_broken", "given"}
     doubled = replace(notes, **{name: getattr(notes, name)[twice] for name in per_note})
     drum = np.arange(2 * len(notes)) % 2 == 0
     return in_order(replace(doubled, program=np.where(drum, -1, doubled.program).astype(np.int32)))
