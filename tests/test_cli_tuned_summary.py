@@ -46,7 +46,10 @@ def test_the_table_compares_the_start_with_the_weights_that_were_kept(columns, t
         assert cells["held-out, share of the style: other styles"] == ["0.200", "0.600"]
 
 
-def test_without_checks_the_last_weights_are_kept(tmp_path):
-    text = describe(result(tmp_path, STEPS))
+def test_without_checks_the_last_weights_are_kept_and_each_judge_has_a_row(tmp_path):
+    steps = [line | {"rewards/loops/mean": line["step"] / 10, "rewards/loops/std": 9.0} for line in STEPS]
+    text = describe(result(tmp_path, steps))
+    (row,) = [line.split("│")[2:4] for line in text.splitlines() if "score of loops" in line]
+    assert [cell.strip() for cell in row] == ["0.100", "0.250"]
     assert "weights kept: those of the last step" in text and "held-out" not in text
     assert "0.500" in text  # mean reward of the steps 1 to 4 is -0.5, the KL 5, the probability 0.625

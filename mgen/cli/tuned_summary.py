@@ -13,6 +13,7 @@ from mgen.runs.metrics import METRICS_FILE, read_metrics
 from mgen.runs.run import TrainingResult
 
 WINDOW = 5  # steps that the last numbers are means of
+MOST_JUDGES = 6  # that have a row, where there are no held-out checks
 TRAINED = {
     "reward": "reward, weighted sum of all judges",
     "probability/style": "probability of the style, by the critic",
@@ -44,6 +45,10 @@ def describe(result: TrainingResult) -> str:
     end = [line for line in steps if line["step"] <= last][-WINDOW:]
     for key, name in TRAINED.items():
         _add(table, name, steps[:1], end, key)
+    if not checks:
+        scores = [key for key in (end or [{}])[-1] if key.startswith("rewards/") and key.endswith("/mean")]
+        for key in scores[:MOST_JUDGES]:
+            _add(table, f"score of {key.split('/')[1]}", steps[:1], end, key)
     _add(table, "KL to the start, nats per piece", [], end, "policy/kl" if "policy/kl" in (end or [{}])[-1] else "kl")
     if checks and kept is not None:
         for key, name in CHECKED.items():
