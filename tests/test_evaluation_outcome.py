@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mgen.evaluation.columns import columns
 from mgen.evaluation.comparisons import SystemComparison, SystemRow, Verdict
-from mgen.evaluation.outcome import comparison_sentence, in_words, outcome_sentences
+from mgen.evaluation.outcome import comparison_sentence, in_words, outcome, outcome_sentences
 from mgen.stats.intervals import Interval
 
 COLUMNS = columns("jazz")
@@ -90,6 +90,27 @@ def test_nothing_measured_is_a_sentence_too():
 def test_each_of_several_tuned_models_has_its_sentence():
     found = outcome_sentences([REAL, BASE, row("a", "tuned", 0.6), row("b", "tuned", 0.2)], COLUMNS, ACT)
     assert [re.match(r"The fine-tuned model (\w) plays", line).group(1) for line in found] == ["a", "b"]
+
+
+def test_the_outcome_has_sentences_by_prompt_type_and_a_comparison():
+    rows = [
+        SystemRow(name, role, cells, group)
+        for group in ("continuation", "transfer")
+        for name, role, cells in [
+            ("real jazz", "real", REAL.metrics),
+            ("base", "pretrained", BASE.metrics),
+            ("tuned", "tuned", row("tuned", "tuned", 0.6).metrics),
+            ("bo4", "low_cost_baseline", row("bo4", "low_cost_baseline", 0.55).metrics),
+        ]
+    ]
+    found = outcome(rows, COLUMNS, {"transfer": ACT, "continuation": "continues jazz as jazz"})
+    assert [line.partition(" in ")[0] for line in found[:2]] == [
+        f"The fine-tuned model {ACT}",
+        "The fine-tuned model continues jazz as jazz",
+    ]
+    assert found[2:] == [
+        "tuned is ahead of base; level with bo4. bo4 cost less: while they are not behind, prefer them to fine-tuning."
+    ]
 
 
 cells = st.tuples(st.floats(0, 1), st.floats(0.01, 0.3), st.floats(0.01, 0.3)).map(

@@ -13,6 +13,7 @@ from mgen.evaluation.columns import columns
 from mgen.evaluation.comparisons import SystemRow, format_interval
 from mgen.evaluation.folders import FolderComparison
 from mgen.evaluation.measure import Measurements, paired_differences
+from mgen.evaluation.outcome import outcome
 from mgen.evaluation.protocol import REAL, Evaluation
 from mgen.evaluation.report import Example, ExamplePiece, Opening, render_report
 from mgen.evaluation.self_reinforcement import RepetitionCurves
@@ -57,10 +58,13 @@ DISTRIBUTIONS = (
 """Metrics whose distribution over pieces is drawn."""
 
 
-def evaluation_page(evaluation: Evaluation, run_folders: Mapping[str, Path], title: str, examples: int) -> str:
+def evaluation_page(
+    evaluation: Evaluation, rows: Sequence[SystemRow], run_folders: Mapping[str, Path], title: str, examples: int
+) -> str:
     """report.html of an evaluation.
 
     Args:
+        rows: those of `system_rows`.
         run_folders: system -> folder of its run, for training curves, options and versions.
         examples: examples of each prompt type, at most 3.
     """
@@ -72,7 +76,7 @@ def evaluation_page(evaluation: Evaluation, run_folders: Mapping[str, Path], tit
     others = [example for found in chosen.values() for example in found if example is not opening]
     return render_report(
         title,
-        system_rows(evaluation),
+        rows,
         columns(target),
         training_curves(run_folders),
         others,
@@ -83,6 +87,17 @@ def evaluation_page(evaluation: Evaluation, run_folders: Mapping[str, Path], tit
         repetition=charts_of_repetition(evaluation.repetition),
         opening=Opening(PROMPT_TITLES[about].format(target=target), ACTS[about].format(target=target), opening),
     )
+
+
+def outcome_of(evaluation: Evaluation, rows: Sequence[SystemRow]) -> list[str]:
+    """The outcome in words, from the rows of `system_rows`."""
+    target = evaluation.protocol.target
+    acts = {
+        PROMPT_TITLES[name].format(target=target): act.format(target=target)
+        for name, act in ACTS.items()
+        if name in evaluation.prompts
+    }
+    return outcome(rows, columns(target), acts)
 
 
 def system_rows(evaluation: Evaluation) -> list[SystemRow]:
