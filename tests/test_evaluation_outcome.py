@@ -109,7 +109,7 @@ def test_the_outcome_has_sentences_by_prompt_type_and_a_comparison():
         "The fine-tuned model continues jazz as jazz",
     ]
     assert found[2:] == [
-        "tuned is ahead of base; level with bo4. bo4 cost less: while they are not behind, prefer them to fine-tuning."
+        "tuned is ahead of base; level with bo4. bo4 costs less: while it is not behind, prefer it to fine-tuning."
     ]
 
 
@@ -138,8 +138,8 @@ def test_a_difference_is_claimed_exactly_where_the_intervals_lie_apart(before, a
     ("results", "words"),
     [
         ({"base": (2, 0)}, "tuned is ahead of base."),
-        ({"base": (2, 0), "bo4": (1, 0)}, "tuned is ahead of base; level with bo4. bo4 cost less"),
-        ({"base": (1, 2), "bo4": (0, 2)}, "tuned is level with base; behind bo4. bo4 cost less"),
+        ({"base": (2, 0), "bo4": (1, 0)}, "tuned is ahead of base; level with bo4. bo4 costs less"),
+        ({"base": (1, 2), "bo4": (0, 2)}, "tuned is level with base; behind bo4. bo4 costs less"),
         ({"bo4": (3, 1), "wide": (2, 0)}, "tuned is ahead of bo4 and wide."),
     ],
 )
@@ -155,7 +155,7 @@ def test_the_comparison_in_a_sentence(results, words):
         for name, (better, worse) in results.items()
     ]
     assert comparison_sentence(comparisons).startswith(words)
-    assert ("prefer them" in comparison_sentence(comparisons)) is ("cost less" in words)
+    assert ("prefer it" in comparison_sentence(comparisons)) is ("costs less" in words)
 
 
 def test_counts_in_words():

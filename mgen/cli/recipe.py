@@ -72,9 +72,10 @@ def run_pipeline(recipe: str, sources: Sequence[str], out: Path, target: str = "
     Raises:
         MgenError: There is no such recipe or target, or a step failed.
     """
-    if not (CONFIGS / "pretrain" / f"{recipe}.yaml").is_file():
-        known = sorted(path.stem for path in (CONFIGS / "pretrain").glob("*.yaml"))
-        raise MgenError(f"recipe '{recipe}': expected one of {', '.join(known)} (looked in {CONFIGS / 'pretrain'})")
+    last = CONFIGS / "evaluate"  # a recipe is what has a config of the last step
+    if not (last / f"{recipe}.yaml").is_file():
+        known = sorted(path.stem for path in last.glob("*.yaml"))
+        raise MgenError(f"recipe '{recipe}': expected one of {', '.join(known)} (looked in {last})")
     folder = {name: str(out / name) for name in ("corpus", "base", "critic", "target_only", "evaluation")}
     compared = [name for name in ("finetune", "grpo") if (CONFIGS / name / f"{recipe}.yaml").is_file()]
     names = ["prepare", "pretrain", "critic", *compared, "target_only", "evaluate"]

@@ -32,7 +32,7 @@ _VERDICTS = {
 
 
 def outcome(rows: Sequence[SystemRow], columns: Sequence[MetricColumn], acts: Mapping[str, str]) -> list[str]:
-    """The outcome of an evaluation: the sentences of each prompt type, then how each tuned row compares with the others.
+    """The outcome of an evaluation: sentences of each prompt type, then how each tuned row compares with the others.
 
     Args:
         acts: title of a prompt type -> `act` of `outcome_sentences`, in the order of the sentences.
@@ -112,7 +112,12 @@ def comparison_sentence(comparisons: Sequence[SystemComparison]) -> str:
     sentence = f"{comparisons[0].row} is {'; '.join(parts)}."
     cheaper = [one.other for one in comparisons if one.role == "low_cost_baseline" and one.result != "ahead"]
     if cheaper:
-        sentence += f" {join_names(cheaper)} cost less: while they are not behind, prefer them to fine-tuning."
+        words = (
+            "costs less: while it is not behind, prefer it"
+            if len(cheaper) == 1
+            else ("cost less: while they are not behind, prefer them")
+        )
+        sentence += f" {join_names(cheaper)} {words} to fine-tuning."
     return sentence
 
 

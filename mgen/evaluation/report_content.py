@@ -14,7 +14,7 @@ from mgen.evaluation.comparisons import SystemRow, format_interval
 from mgen.evaluation.folders import FolderComparison
 from mgen.evaluation.measure import Measurements, paired_differences
 from mgen.evaluation.outcome import outcome
-from mgen.evaluation.protocol import REAL, Evaluation
+from mgen.evaluation.protocol import OWN_MUSIC, REAL, Evaluation
 from mgen.evaluation.report import Example, ExamplePiece, Opening, render_report
 from mgen.evaluation.self_reinforcement import RepetitionCurves
 from mgen.render.audio import ogg, synthesise, synthesiser
@@ -110,7 +110,7 @@ def system_rows(evaluation: Evaluation) -> list[SystemRow]:
         out.append(SystemRow(f"real {target}", "real", _real(evaluation, prompt_type).metrics, group))
         if prompt_type == "transfer":
             own_music = measurements[REAL][prompt_type].metrics
-            out.append(SystemRow("the prompts' own music", "reference", own_music, group))
+            out.append(SystemRow(OWN_MUSIC, "reference", own_music, group))
         for name, system in evaluation.systems.items():
             own = measurements[name][prompt_type]
             if name == pretrained:
@@ -232,7 +232,8 @@ def select_examples(evaluation: Evaluation, count: int) -> dict[str, list[Exampl
                 ids, notes = output.completions[row], output.pieces.notes.pieces([row])
                 probability = float(evaluation.judge.probability(notes)[0])
                 caption = describe_piece(notes, target, probability, remi.eos_id in ids)
-                pieces.append(_example_piece(name, decode_with_prompt(prompts.ids[row], ids, remi), caption))
+                shown = OWN_MUSIC if name == REAL and prompt_type == "transfer" else name
+                pieces.append(_example_piece(shown, decode_with_prompt(prompts.ids[row], ids, remi), caption))
             reason = f"{_PLACES[tag]} {order}"
             out[prompt_type].append(Example(f"{prompt_type}: {prompts.work[row]}", target, tag, pieces, reason))
     return out
@@ -347,7 +348,7 @@ FOLDER_LIMITS = (
 
 def folder_page(comparison: FolderComparison, title: str, examples: int) -> str:
     """report.html of a comparison of folders."""
-    rows = zip(comparison.names, ("real", "midi"), comparison.measurements, strict=True)
+    rows = zip(comparison.names, ("real", "evaluated"), comparison.measurements, strict=True)
     by_name = dict(zip(comparison.names, comparison.measurements, strict=True))
     unit = f"excerpts of {comparison.length} notes" if comparison.length else "complete pieces"
     n = comparison.excerpts[1].notes.n_pieces
