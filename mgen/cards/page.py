@@ -27,12 +27,12 @@ ROW_KINDS = {
 """Kind of row -> heading of its rows."""
 
 _OF_JUDGES = (
-    "One row for each judge: whether it scores music other than the real one lower, whether the file format moves it, how "
-    "well the piece that exploits it scores and how far that is from real music, and what it costs."
+    "One row for each judge: whether it scores music other than the real one lower, whether the file format moves it, "
+    "how well the piece that exploits it scores and how far that is from real music, and what it costs."
 )
 _OF_ROWS = (
-    "One row for each set of pieces: the judge's scores, and what a corruption or a change of format does to those of the "
-    "same real pieces."
+    "One row for each set of pieces: the judge's scores, and what a corruption or a change of format does to those of "
+    "the same real pieces."
 )
 """What each table shows."""
 
