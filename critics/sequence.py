@@ -26,7 +26,7 @@ from transformers.models.auto.modeling_auto import (
 
 from mgen.encoding.remi import Kind, Remi
 from mgen.errors import MgenError
-from mgen.models.pretrained import load_model
+from mgen.models.pretrained import load_model, quiet
 from mgen.models.transformer import context_length, llama_config, load_policy
 from mgen.notes import Notes
 from mgen.speed import PLAIN, Speed
@@ -147,7 +147,8 @@ class SequenceCritic:
         folder = Path(folder)
         embedding = self.model.get_input_embeddings().weight.data
         embedding[:] = embedding[self._canonical]
-        self.model.save_pretrained(folder)
+        with quiet():
+            self.model.save_pretrained(folder)
         self.remi.save_pretrained(folder)
         (folder / FILE).write_text(json.dumps({"max_tokens": self.max_tokens, **facts}, indent=1))
 

@@ -145,7 +145,7 @@ def test_a_folder_with_sets_and_one_reward(tmp_path, capsys):
     assert main(["--midi", str(tmp_path), "--solo", "true", "--excerpt_notes", "40", "--rewards", "longest_run"]) == 0
     message = capsys.readouterr().out
     assert "reward longest_run" in message and "reward grammar" not in message
-    assert "set frechet" in message and "not detected" in message
+    assert "not detected" in message and "--out FOLDER writes all numbers" in message
     assert "excerpts of 40 notes" in message
 
 

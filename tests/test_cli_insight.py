@@ -47,6 +47,7 @@ def test_a_sample_and_another_place(small_corpus, tmp_path, capsys):
         (["{corpus}", "--sample", "0"], "sample (0) must be at least 1"),
         (["{corpus}", "--seed", "-1"], "seed (-1) must be between 0 and"),
         (["{corpus}", "--smaple", "9"], "did you mean 'sample'"),
+        (["--corpus", "{corpus}"], "mgen insight: DIR is given without --corpus, as in: mgen insight runs/"),
         (["{corpus}", "--out", "{tmp}"], "is a folder"),
         (["{corpus}", "--out", "{tmp}/none/page.html"], "there is no folder"),
     ],

@@ -77,6 +77,9 @@ def test_a_recipe_for_a_style_of_another_name(tiny_recipe, tmp_path, capsys):
     metrics = json.loads((out / "evaluation" / "metrics.json").read_text())
     assert {"pretrained", "tuned", "grpo", "target_only", "real"} <= metrics["rows"].keys()
     assert metrics["protocol"]["target"] == "bach"
+    assert sum(line.startswith("The fine-tuned model") for line in metrics["outcome"]) == 2  # tuned and grpo
+    assert any("tuned is" in line and "target_only" in line for line in metrics["outcome"])
+    assert {f"- {line}" for line in metrics["outcome"]} <= set(printed)
     # Again: every step is finished.
     before = (out / "grpo" / "run.json").read_text()
     (out / "evaluation").rename(out / "evaluation_before")
@@ -115,8 +118,7 @@ def test_every_step_of_a_recipe_takes_its_options(name, target, small_corpus, mo
     (tmp_path / "corpus").symlink_to(small_corpus)
     (tmp_path / "evaluation").mkdir()
     (tmp_path / "evaluation" / "report.html").write_text("page")
-    metrics = {"protocol": {"target": "jazz"}, "systems": {"real": "real"}, "rows": {}}
-    (tmp_path / "evaluation" / "metrics.json").write_text(json.dumps(metrics))
+    (tmp_path / "evaluation" / "metrics.json").write_text(json.dumps({"outcome": ["What changed."]}))
     assert recipe.run_pipeline(name, ["--style", "jazz=music"], tmp_path, target) == 0
     types = {"pretrain": PretrainConfig, "critic": CriticConfig, "finetune": FinetuneConfig, "grpo": GrpoConfig}
     types["evaluate"] = evaluate.EvaluateConfig

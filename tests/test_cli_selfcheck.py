@@ -13,10 +13,12 @@ pytestmark = pytest.mark.slow
 FEW = ["--n", "16", "--splits", "2", "--sequence_splits", "1"]
 
 
-def test_the_table_is_written_and_says_what_could_not_be_judged(small_corpus, tmp_path, capsys):
+def test_the_table_is_written_and_says_what_could_not_be_judged(small_corpus, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "70")
     out = tmp_path / "out"
     assert main(["--corpus", str(small_corpus), *FEW, "--out", str(out)]) == 0
     summary = capsys.readouterr().out
+    assert max(len(line) for line in summary.splitlines() if "│" in line) <= 70
     assert "bars_shuffled" in summary and "not all could be judged" in summary
     found = json.loads((out / FILE).read_text())
     assert set(found["checks"]) == {"bars_shuffled", "segments_shuffled", "markov_pitches"}

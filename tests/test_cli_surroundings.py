@@ -6,10 +6,12 @@ import json
 
 import pytest
 import torch
+from hub_runs import evaluation, policy_run
 
-from mgen.cli import critic, evaluate, finetune, grpo, insight, prepare, pretrain
+from mgen.cli import card, critic, evaluate, finetune, generate, grpo, insight, prefer, prepare, pretrain, push
 from mgen.corpus.demo import write_demo_corpus
 from mgen.errors import MgenError
+from mgen.workflows.listen import open_study
 
 pytestmark = pytest.mark.slow
 
@@ -76,3 +78,39 @@ def test_an_odd_name_in_the_paths_of_the_commands_that_measure(places):
     words += ["--n", "8", "--excerpt_notes", "32", "--two_sample", "false", "--sequence", "false", "--workers", "1"]
     assert evaluate.main(words) == 0
     assert (folder / f"{ODD} found" / "report.html").is_file()
+
+
+def test_an_odd_name_in_the_paths_of_the_commands_that_use_a_model(places, capsys):
+    folder, corpus, policy = places
+    prompt = next((folder / f"{ODD} music").rglob("*.mid"))
+    pieces, cards = folder / f"{ODD} pieces", folder / f"{ODD} cards"
+    words = ["--model", str(policy), "--prompt", str(prompt), "--prompt_tokens", "16", "--max_new_tokens", "24"]
+    assert generate.main([*words, "--n", "1", "--out", str(pieces)]) == 0
+    assert all((pieces / f"0000.{kind}").is_file() for kind in ("mid", "ogg", "svg"))
+    words = ["grammar", "--corpus", str(corpus), "--policy", str(policy), "--out", str(cards), "--tokens", "64"]
+    assert card.main([*words, "--n", "20", "--generations", "1", "--seconds", "5"]) == 0
+    assert (cards / "grammar" / "exploit.mid").is_file() and (cards / "cards.md").is_file()
+
+
+def test_an_odd_name_in_the_paths_of_a_run_that_is_pushed_listened_to_and_preferred(places, tiny_policy, remi):
+    folder, _, _ = places
+    run = folder / f"{ODD} run"
+    policy_run(run, tiny_policy(max_position_embeddings=96), remi)
+    hub, found, out = (folder / f"{ODD} {name}" for name in ("hub", "evaluation", "preferred"))
+    evaluation(found, remi)
+    assert push.main([str(run), "--dry-run", str(hub), "--evaluation", str(found), "--name", "jazz"]) == 0
+    assert ODD not in (hub / "README.md").read_text(encoding="utf-8") and (hub / "model.safetensors").is_file()
+    votes = folder / f"{ODD} votes.sqlite"
+    study = open_study([f"{ODD}={found}"], out=str(votes))
+    study.close()
+    assert votes.is_file()
+    pairs = folder / f"{ODD} pairs.jsonl"
+    music = ["Bar_NoneTimeSig_4/4" + f"Position_0Pitch_{pitch}Velocity_63Duration_0.12.24" for pitch in range(50, 68)]
+    rows = [
+        {"prompt": f"BOS_NoneJAZZ_None{one}", "chosen": one, "rejected": music[0], "rater": ODD, "pair": str(i)}
+        for i, one in enumerate(music[1:])
+    ]
+    pairs.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    words = ["--method", "dpo", "--policy", str(run / "model"), "--pairs", str(pairs), "--out", str(out), *TINY]
+    assert prefer.main([*words, "--valid_share", "0.3", "--use_cpu", "true"]) == 0
+    assert (out / "model" / "model.safetensors").is_file()

@@ -77,6 +77,31 @@ def test_what_cannot_be_read_is_counted(solos):
         read_folder(solos / "none")
 
 
+def test_drums_that_are_left_out_are_counted_and_files_of_generate_are_not(tmp_path):
+    """A tune of 20 notes with 3 of drums, its sound and piano-roll, the index, and an image that someone put there."""
+    tune, drums = (line(range(40, 60)), piece((0, 24, 36), (24, 24, 38), (48, 24, 36), drums=True))
+    score = tune.to_score(0)
+    score.tracks.append(drums.to_score(0).tracks[0])
+    score.dump_midi(tmp_path / "0000.mid")
+    for name in ("0000.ogg", "0000.svg", "index.json", "cover.svg"):
+        (tmp_path / name).write_bytes(b"no music")
+    found = read_folder(tmp_path, "piano", workers=1)
+    assert found.drums == 3 and len(found.notes) == 20
+    assert found.passed_over.line == "1 file is not music: 1 .svg"
+    band = read_folder(tmp_path, "band", workers=1)
+    assert band.drums == 0 and len(band.notes) == 23
+    comparison = compare_folders(tmp_path, tmp_path, MetricOptions(two_sample=False), n=2, length=0, workers=1)
+    assert comparison.remarks[f"drums of {tmp_path.name}"] == "3 notes left out; --recipe band keeps them"
+
+
+def test_the_number_of_notes_that_is_suggested_works():
+    music = folder_of(line(range(30, 97)), line(range(30, 80)))  # 67 and 50 notes
+    with pytest.raises(MgenError, match="longest piece has 67") as caught:
+        draw_excerpts(music, 10, 128, np.random.default_rng(0))
+    suggested = int(str(caught.value).split()[-1])
+    assert draw_excerpts(music, 10, suggested, np.random.default_rng(0)).notes.n_pieces >= 2
+
+
 def test_an_empty_folder_is_an_error_before_the_other_is_read(solos, monkeypatch):
     monkeypatch.setattr("mgen.evaluation.folders.read_folder", lambda *_: pytest.fail("the other folder is read"))
     (solos / "none").mkdir(exist_ok=True)

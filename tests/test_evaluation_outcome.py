@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mgen.evaluation.columns import columns
 from mgen.evaluation.comparisons import SystemComparison, SystemRow, Verdict
-from mgen.evaluation.outcome import comparison_sentence, in_words, outcome_sentences
+from mgen.evaluation.outcome import comparison_sentence, in_words, outcome, outcome_sentences
 from mgen.stats.intervals import Interval
 
 COLUMNS = columns("jazz")
@@ -92,6 +92,27 @@ def test_each_of_several_tuned_models_has_its_sentence():
     assert [re.match(r"The fine-tuned model (\w) plays", line).group(1) for line in found] == ["a", "b"]
 
 
+def test_the_outcome_has_sentences_by_prompt_type_and_a_comparison():
+    rows = [
+        SystemRow(name, role, cells, group)
+        for group in ("continuation", "transfer")
+        for name, role, cells in [
+            ("real jazz", "real", REAL.metrics),
+            ("base", "pretrained", BASE.metrics),
+            ("tuned", "tuned", row("tuned", "tuned", 0.6).metrics),
+            ("bo4", "low_cost_baseline", row("bo4", "low_cost_baseline", 0.55).metrics),
+        ]
+    ]
+    found = outcome(rows, COLUMNS, {"transfer": ACT, "continuation": "continues jazz as jazz"})
+    assert [line.partition(" in ")[0] for line in found[:2]] == [
+        f"The fine-tuned model {ACT}",
+        "The fine-tuned model continues jazz as jazz",
+    ]
+    assert found[2:] == [
+        "tuned is ahead of base; level with bo4. bo4 costs less: while it is not behind, prefer it to fine-tuning."
+    ]
+
+
 cells = st.tuples(st.floats(0, 1), st.floats(0.01, 0.3), st.floats(0.01, 0.3)).map(
     lambda of: Interval(of[0], of[0] - of[1], of[0] + of[2])
 )
@@ -117,8 +138,8 @@ def test_a_difference_is_claimed_exactly_where_the_intervals_lie_apart(before, a
     ("results", "words"),
     [
         ({"base": (2, 0)}, "tuned is ahead of base."),
-        ({"base": (2, 0), "bo4": (1, 0)}, "tuned is ahead of base; level with bo4. bo4 cost less"),
-        ({"base": (1, 2), "bo4": (0, 2)}, "tuned is level with base; behind bo4. bo4 cost less"),
+        ({"base": (2, 0), "bo4": (1, 0)}, "tuned is ahead of base; level with bo4. bo4 costs less"),
+        ({"base": (1, 2), "bo4": (0, 2)}, "tuned is level with base; behind bo4. bo4 costs less"),
         ({"bo4": (3, 1), "wide": (2, 0)}, "tuned is ahead of bo4 and wide."),
     ],
 )
@@ -134,7 +155,7 @@ def test_the_comparison_in_a_sentence(results, words):
         for name, (better, worse) in results.items()
     ]
     assert comparison_sentence(comparisons).startswith(words)
-    assert ("prefer them" in comparison_sentence(comparisons)) is ("cost less" in words)
+    assert ("prefer it" in comparison_sentence(comparisons)) is ("costs less" in words)
 
 
 def test_counts_in_words():

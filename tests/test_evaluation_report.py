@@ -174,6 +174,9 @@ OPENING = Example(
 def test_the_first_screen_has_one_prompt_before_after_and_real():
     rows = [*ROWS, SystemRow("again", "tuned", TUNED)]
     html = report(rows, opening=Opening("", "plays jazz", OPENING))
+    other = SystemRow("music", "reference", REAL)  # in place of real music, where prompts are of other styles
+    own_music = report([*rows[:2], other], opening=Opening("", "plays jazz", OPENING))
+    assert re.search(r"<h3>Real music <small[^>]*>music", own_music)
     first = html.split('id="opening"')[1].split("</section>")[0]
     shown, folded = first.split('<details class="extra">')
     assert re.findall(r"<h3>([\w ]+) <small[^>]*>(\w+)", shown) == [
@@ -319,8 +322,14 @@ def test_undefined_pieces_are_stated_with_the_number():
 
 
 def test_without_a_pretrained_model_rows_are_set_beside_what_is_aimed_at():
-    html = report([ROWS[2], SystemRow("folder", "midi", {**TUNED, "rep": Interval(0.14, 0.13, 0.15)})])
+    rows = [ROWS[2], SystemRow("folder", "evaluated", {**TUNED, "rep": Interval(0.14, 0.13, 0.15)})]
+    pieces = [ExamplePiece(name, Notes.from_scores([tune(i)]), None) for i, name in enumerate(("folder", "music"))]
+    html = report(rows, opening=Opening("", "", Example("a piece", "folder", "typical", pieces)))
     text = Page(html).text
+    assert html.split('id="opening"')[1].split("</section>")[0].count("<figure") == 2 and "more: folder" not in html
+    assert "One piece of each" in text and "are the prompt" not in html.split('id="opening"')[1].split("</section>")[0]
+    assert "folder: 1 of 2 main numbers clearly off the aim: two-sample AUC (0.60; ideal 0.50)." in text
+    assert "clearly better than the pretrained model" not in text
     off = text.split("clearly off the aim")[1].split("not clearly off it")[0]
     assert "two-sample AUC (0.60; ideal 0.50)" in off
     assert "repeats (0.14; real 0.14)" in text.split("not clearly off it")[1]

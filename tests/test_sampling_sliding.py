@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from progress_counts import Counts
 
 from mgen.corpus.clean import normalise
 from mgen.encoding.remi import Kind
@@ -102,6 +103,15 @@ def test_a_piece_goes_on_beyond_the_context(system, music, head, remi, limit):
             assert len(new) == 200
     assert len(system.windows) > 3 and all(window[:2] == head for window in system.windows)
     assert all(window[2] == remi.bar_id for window in system.windows)
+
+
+def test_pieces_and_windows_are_counted(system, head, remi):
+    progress = Counts()
+    pieces = [Continuation(list(head)) for _ in range(2)]
+    extend(system, pieces, Length(150), torch.Generator().manual_seed(0), 2, may_end=False, progress=progress)
+    assert progress.counts[0] == ("pieces", 0, 2, "window 1") and progress.counts[-1] == ("pieces", 2, 2, "")
+    notes = [note for *_, note in progress.counts[:-1]]
+    assert notes == [f"window {i + 1}" for i in range(len(notes))] and len(notes) > 2
 
 
 def test_within_the_context_it_is_one_sample(system, head, remi):

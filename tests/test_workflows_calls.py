@@ -130,4 +130,5 @@ def test_the_calls_one_after_the_other(small_corpus, tmp_path, capsys):
     assert {"pretrained", "tuned", "real"} <= evaluation.facts["rows"].keys()
     assert (tmp_path / "evaluation" / "report.html").is_file()
     printed = capsys.readouterr()
-    assert printed.out == "" and "step" not in printed.err  # transformers may show bars there
+    assert printed.out == ""
+    assert not any(words in printed.err for words in ("step", "missing keys", "Writing model shards"))

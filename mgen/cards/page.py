@@ -26,6 +26,16 @@ ROW_KINDS = {
 }
 """Kind of row -> heading of its rows."""
 
+_OF_JUDGES = (
+    "One row for each judge: whether it scores music other than the real one lower, whether the file format moves it, "
+    "how well the piece that exploits it scores and how far that is from real music, and what it costs."
+)
+_OF_ROWS = (
+    "One row for each set of pieces: the judge's scores, and what a corruption or a change of format does to those of "
+    "the same real pieces."
+)
+"""What each table shows."""
+
 _HEAD = """# Reward cards
 
 A reward or critic is accepted by its card: its scores of real, corrupted and degenerate music, its cost, and the piece
@@ -94,6 +104,8 @@ def markdown(cards: Sequence[Json], base: str) -> str:
 def _overview(cards: Sequence[Json]) -> str:
     """A table with one row per judge."""
     lines = [
+        _OF_JUDGES,
+        "",
         "| judge | unit | median of real | other music as good | lower if corrupted | AUC over corrupted | AUC over a "
         "policy | changed by format | degenerate as good, at worst | exploit: score | distance | µs per token |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -167,6 +179,8 @@ def _effects(card: Json) -> str:
 
 def _rows(card: Json) -> str:
     lines = [
+        _OF_ROWS,
+        "",
         "| | mean | 5 to 95 % | undefined | as good as real | AUC | change | effect |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
     ]

@@ -13,13 +13,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
 from rich.table import Table
 
 from critics import CRITICS
 from mgen.cards.reward_card import number
 from mgen.cli.options import Output, parse
 from mgen.cli.progress import ProgressDisplay
+from mgen.cli.tables import as_text
 from mgen.errors import MgenError
 from mgen.options import option
 from mgen.workflows.card import ALL, OTHER, BandsResult, CardConfig, CardsResult, make_cards, measure_bands
@@ -38,43 +38,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = {"names": {"nargs": "*", "metavar": "NAME", "help": f"{ALL}, {', '.join([*REWARDS, *CRITICS])}"}}
     config, fit, output, words = parse(argv, CardConfig, FitConfig, Output, doc=__doc__, arguments=arguments)
     began = time.monotonic()
-    console = Console(soft_wrap=True, highlight=False, markup=False)
     if fit.fit:
         if words.names:
             raise MgenError(f"mgen card --fit: measures all bands, got the name '{words.names[0]}'; leave it out")
         if not config.out:
             raise MgenError("mgen card --fit: expected --out FILE for the bands, got none")
         bands = measure_bands(**vars(config))
-        if output.json:
-            print(json.dumps(bands.to_json()))
-        else:
-            _show_bands(console, bands, config.out)
+        print(json.dumps(bands.to_json()) if output.json else "\n".join(_describe_bands(bands, config.out)))
         return 0
     with ProgressDisplay(output.json) as progress:
         result = make_cards(words.names, progress=progress, **vars(config))
     if output.json:
         print(json.dumps(result.to_json()))
     else:
-        _show_cards(console, result)
         place = f"{config.out}: " if config.out else ""
-        console.print(f"{place}{len(result.cards)} cards, {time.monotonic() - began:.0f} s")
+        print(*_describe_cards(result), f"{place}{len(result.cards)} cards, {time.monotonic() - began:.0f} s", sep="\n")
     return 0
 
 
-def _show_bands(console: Console, result: BandsResult, out: str) -> None:
-    table = Table("band", "from", "to", title=f"{out}: {result.measured_on}", title_justify="left")
+def _describe_bands(result: BandsResult, out: str) -> list[str]:
+    table = Table("band", "from", "to")
     for name, band in result.bands.items():
         table.add_row(name, number(band.low), number(band.high))
-    console.print(table)
-    for name, why in result.bands.left_out.items():
-        console.print(f"no band of {name}: {why}")
+    left_out = [f"no band of {name}: {why}" for name, why in result.bands.left_out.items()]
+    return [f"{out}: {result.measured_on}", as_text(table), *left_out]
 
 
-def _show_cards(console: Console, result: CardsResult) -> None:
-    table = Table(title="scores: medians, and the exploit", title_justify="left")
-    table.add_column("judge", no_wrap=True)
-    for name in ("real", "other", "exploit", "distance", "µs/token"):
-        table.add_column(name, justify="right", no_wrap=True)
+def _describe_cards(result: CardsResult) -> list[str]:
+    table = Table("judge")
+    for name in ("real", "other", "exploit", "distance"):
+        table.add_column(name, justify="right")
     for card in result.cards:
         other, exploit = card.rows.get(OTHER), card.exploit
         table.add_row(
@@ -83,9 +76,6 @@ def _show_cards(console: Console, result: CardsResult) -> None:
             number(other.median if other else None),
             f"{number(exploit.score)}{'' if exploit.reached_median else ' (below real)'}",
             f"{exploit.distance:.2f}",
-            number(card.cost.us_per_token),
         )
-    console.print(table)
-    console.print(result.measured_on)
-    if result.unavailable:
-        console.print(result.unavailable)
+    title = "median scores of real and other music; the piece that exploits the judge, and its distance from real music"
+    return [title, as_text(table), *filter(None, [result.measured_on, result.unavailable])]

@@ -16,10 +16,11 @@ from rich.table import Table
 
 from mgen.cli.options import Output, parse, print_result
 from mgen.cli.progress import ProgressDisplay
+from mgen.cli.tables import as_text
 from mgen.evaluation.columns import COST, MetricColumn, columns
 from mgen.evaluation.comparisons import format_interval
 from mgen.evaluation.measure import Measurements
-from mgen.evaluation.protocol import Evaluation
+from mgen.evaluation.protocol import OWN_MUSIC, REAL, Evaluation
 from mgen.workflows.evaluate import EvaluateConfig, EvaluateResult, run_evaluate
 
 _SHOWN = ("judge_{target}", "notes_until_told", "auc_by_notes_36", "valid", "loop_rate", COST)
@@ -41,7 +42,10 @@ def _summary(result: EvaluateResult) -> str:
     if isinstance(measured, Evaluation):
         target = measured.protocol.target
         by_type = {
-            name: {row: measurements[name] for row, measurements in measured.measurements.items()}
+            name: {
+                OWN_MUSIC if row == REAL and name == "transfer" else row: measurements[name]
+                for row, measurements in measured.measurements.items()
+            }
             for name in measured.prompts
         }
         tables = [_by_system(f"prompts: {name}", rows, target) for name, rows in by_type.items()]
@@ -75,8 +79,7 @@ def _cell(part: Measurements, column: MetricColumn) -> str:
 
 def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table whose cells may wrap; below `_NARROW` columns a line for each cell."""
-    console = Console(soft_wrap=False)
-    if console.width < _NARROW:
+    if Console().width < _NARROW:
         lines = [title]
         for name, *cells in rows:
             lines += [name, *(f"  {head} {cell}" for head, cell in zip(heads[1:], cells, strict=True) if cell)]
@@ -86,6 +89,4 @@ def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> s
         table.add_column(head, overflow="fold", min_width=0 if i else max(len(row[0]) for row in rows))
     for row in rows:
         table.add_row(*row)
-    with console.capture() as capture:
-        console.print(table)
-    return capture.get().rstrip("\n")
+    return as_text(table)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mgen.cli.options import Output, parse, print_result, to_stderr
+from mgen.cli.progress import ProgressDisplay
 from mgen.errors import MgenError
 from mgen.render.audio import SAMPLE_RATE, wav
 from mgen.render.player import play
@@ -23,7 +24,8 @@ from mgen.workflows.generate import GenerateConfig, GenerateResult, run_generate
 def main(argv: Sequence[str] | None = None) -> int:
     """Generate; returns the exit code, 0 also where the pieces cannot be played."""
     config, output = parse(argv, GenerateConfig, Output, doc=__doc__)
-    result = run_generate(config)
+    with ProgressDisplay(output.json) as progress:
+        result = run_generate(config, progress)
     print_result("\n".join(summary(result)), result.facts, output.json)
     if config.play:
         play_pieces(result)

@@ -185,11 +185,16 @@ def parse(
     )
     words = with_config(argv, command)
     known = {action.dest for action in parser._actions} - {"help", "help_all"}
+    places = {
+        action.dest: f"{action.metavar or action.dest} is given without --{action.dest}, as in: {example}"
+        for action in parser._actions
+        if not action.option_strings
+    }
     spellings = {"--config", *(one for action in parser._actions for one in action.option_strings)}
     for word in words:
         name = word.split("=")[0].removeprefix("--")
         if word.startswith("--") and name and word.split("=")[0] not in spellings:
-            unknown = f"{types[0].__name__} has no option '{name}'{nearest(name, known)}"
+            unknown = places.get(name) or f"{types[0].__name__} has no option '{name}'{nearest(name, known)}"
             raise MgenError(f"{program}: {renamed_option(command, name) or unknown}")
     config, words = _split_config(words)
     of_config = _read_config(Path(config), known, types, command) if config is not None else {}

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from mgen.cli.configs import CONFIGS
-from mgen.cli.findings import findings
 from mgen.cli.options import parse
 from mgen.corpus.scan import parse_style
 from mgen.corpus.shards import Corpus
@@ -73,9 +72,10 @@ def run_pipeline(recipe: str, sources: Sequence[str], out: Path, target: str = "
     Raises:
         MgenError: There is no such recipe or target, or a step failed.
     """
-    if not (CONFIGS / "pretrain" / f"{recipe}.yaml").is_file():
-        known = sorted(path.stem for path in (CONFIGS / "pretrain").glob("*.yaml"))
-        raise MgenError(f"recipe '{recipe}': expected one of {', '.join(known)} (looked in {CONFIGS / 'pretrain'})")
+    last = CONFIGS / "evaluate"  # a recipe is what has a config of the last step
+    if not (last / f"{recipe}.yaml").is_file():
+        known = sorted(path.stem for path in last.glob("*.yaml"))
+        raise MgenError(f"recipe '{recipe}': expected one of {', '.join(known)} (looked in {last})")
     folder = {name: str(out / name) for name in ("corpus", "base", "critic", "target_only", "evaluation")}
     compared = [name for name in ("finetune", "grpo") if (CONFIGS / name / f"{recipe}.yaml").is_file()]
     names = ["prepare", "pretrain", "critic", *compared, "target_only", "evaluate"]
@@ -110,7 +110,8 @@ def run_pipeline(recipe: str, sources: Sequence[str], out: Path, target: str = "
     run_step("evaluate", recipe, [*systems, "--target", target, *corpus, "--out", folder["evaluation"]])
     report = out / "report.html"
     report.write_bytes((out / "evaluation" / "report.html").read_bytes())
-    print("\n".join(["", "What came out:", *findings(read_json(out / "evaluation" / "metrics.json", "run it again"))]))
+    found = read_json(out / "evaluation" / "metrics.json", "run it again")
+    print("\n- ".join(["\nWhat came out:", *found["outcome"]]))
     print(f"\nListen blind: mgen listen {folder['evaluation']}")
     print(f"Your own music: mgen recipe laptop --style {target}=FOLDER --style other=FOLDER --out runs/own")
     print(f"All numbers and sounds, in a browser:\n{report}")

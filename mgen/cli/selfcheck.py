@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from mgen.cli.options import Output, parse, print_result
 from mgen.cli.progress import ProgressDisplay
+from mgen.cli.tables import as_text
 from mgen.evaluation.comparisons import format_interval
 from mgen.evaluation.self_check import HALF, INCLUDED
 from mgen.stats.two_sample import MAX_NOTES, QUOTABLE
@@ -36,22 +35,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _summary(result: SelfcheckResult) -> str:
     check = result.check
-    title = f"real against corrupted, {check.n} excerpts per side of {check.works} works, {MAX_NOTES} notes"
-    detection = Table("", "features", "sequence", "required of the larger", "", title=title, title_justify="left")
+    detection = Table("", "AUC", "required", "")
     for name, part in check.checks.items():
-        sequence = format_interval(part.test.sequence) if part.test.sequence else ""
-        detection.add_row(name, format_interval(part.test.feature), sequence, f"{part.required}", _MET[part.met])
-    title = f"real against real, intervals that include {HALF}"
-    splits = Table("", "share", "splits", "mean AUC", "required", "", title=title, title_justify="left")
+        detection.add_row(name, format_interval(part.test.larger), f"{part.required}", _MET[part.met])
+    splits = Table("", "share", "required", "")
     for name, split in check.splits.items():
         if split.intervals:
-            values = [interval.value for interval in split.intervals]
-            mean = f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
-            splits.add_row(name, f"{split.share:.2f}", f"{len(values)}", mean, f"{INCLUDED}", _MET[split.met])
-    console = Console(soft_wrap=True)
-    with console.capture() as capture:
-        for table in (detection, splits):
-            if table.row_count:
-                console.print(table)
+            splits.add_row(name, f"{split.share:.2f} of {len(split.intervals)}", f"{INCLUDED}", _MET[split.met])
     verdicts = {True: "all requirements are met", False: "a requirement is NOT MET", None: "not all could be judged"}
-    return f"{capture.get()}{verdicts[check.met]}; {result.facts['seconds']:.0f} s"
+    return "\n".join(
+        [
+            f"real against corrupted, {check.n} excerpts per side of {check.works} works, {MAX_NOTES} notes",
+            as_text(detection),
+            *([f"real against real, intervals that include {HALF}", as_text(splits)] if splits.row_count else []),
+            f"{verdicts[check.met]}; {result.facts['seconds']:.0f} s",
+        ]
+    )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mgen.corpus.search import PassedOver, extension, find_music
+from mgen.corpus.search import GENERATED, INDEX, PassedOver, extension, find_music
 from mgen.errors import MgenError
 from mgen.formats.files import EXTENSIONS
 
@@ -133,7 +133,9 @@ def _search_folders(roots: Sequence[Path]) -> tuple[list[Source], PassedOver]:
                 others[one.real] = extension(one.file.name)
             else:
                 links.add(one.file)
-    not_music = Counter(kind for real, kind in others.items() if real not in music)
+    generated = {os.path.splitext(real)[0] + suffix for real in music for suffix in GENERATED}
+    generated |= {os.path.join(os.path.dirname(real), INDEX) for real in music}
+    not_music = Counter(kind for real, kind in others.items() if real not in music and real not in generated)
     return list(music.values()), PassedOver(dict(sorted(not_music.items())), len(links))
 
 

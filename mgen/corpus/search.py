@@ -18,6 +18,8 @@ from mgen.formats.archives import ZIP, files_in
 from mgen.formats.files import EXTENSIONS, ZIP_ARCHIVE, file_format, read_bytes, read_start
 
 MAX_EXTENSIONS = 8  # named in a line
+GENERATED = (".ogg", ".svg")  # that mgen generate writes next to a music file, with its name
+INDEX = "index.json"  # that it writes next to all of them
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from enum import StrEnum
 from mgen.evaluation.columns import MetricColumn
 from mgen.stats.intervals import BOUND_SIGNS, Bounded, Interval, is_known
 
-ROLES = ("real", "reference", "pretrained", "tuned", "low_cost_baseline", "baseline")
+ROLES = ("real", "reference", "pretrained", "tuned", "evaluated", "low_cost_baseline", "baseline")
 """Roles of rows, in the order of a table; any other word is taken as a low-cost baseline.
 
 `reference` is other music, which is only shown; the others are compared with `pretrained`; `tuned` is the subject of
-the page; a `low_cost_baseline` costs less than tuning.
+the page, or `evaluated`, music that has no pretrained model; a `low_cost_baseline` costs less than tuning.
 """
 
 

@@ -41,6 +41,7 @@ class MusicFolder:
     scanned: int  # number of files
     rejected: dict[str, int]  # reason -> number of files
     passed_over: PassedOver = field(default_factory=PassedOver)  # what is not music
+    drums: int = 0  # notes of drums that the recipe leaves out
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class FolderComparison:
             if folder.rejected:
                 why = ", ".join(f"{reason} {count}" for reason, count in folder.rejected.items())
                 out[f"files of {name}"] = f"{sum(folder.rejected.values())} of {folder.scanned} left out ({why})"
+            if folder.drums:
+                out[f"drums of {name}"] = f"{folder.drums:,} notes left out; --recipe band keeps them"
             if folder.passed_over.line:
                 out[f"other files of {name}"] = folder.passed_over.line
         return out
@@ -152,11 +155,13 @@ def read_folder(
     rejected: Counter[str] = Counter()
     ids: list[NDArray[np.uint16]] = []
     works: list[str] = []
+    drums = 0
     rules = Rules(recipe=recipe, min_notes=1)
     workers = min(workers or os.cpu_count() or 1, len(sources))
     outcomes = run_in_processes(partial(read_source, rules=rules), sources, workers, Limits())
     with closing(outcomes):
         for source, outcome in counted(progress, f"files of {folder.name}", outcomes, len(sources)):
+            drums += 0 if isinstance(outcome, Failure) else outcome.notes.get("percussion", 0)
             if isinstance(outcome, Failure) or not outcome.pieces:
                 rejected[outcome.reason] += 1
                 continue
@@ -166,7 +171,7 @@ def read_folder(
         why = ", ".join(f"{reason} {count}" for reason, count in rejected.most_common())
         raise MgenError(f"{folder}: none of {len(sources)} files could be read ({why}); give a folder of MIDI files")
     notes = Notes.from_ids(ids, vocabulary(recipe == "band"))
-    return MusicFolder(without_tokens(notes), np.array(works), len(sources), dict(rejected), found.passed_over)
+    return MusicFolder(without_tokens(notes), np.array(works), len(sources), dict(rejected), found.passed_over, drums)
 
 
 def draw_excerpts(folder: MusicFolder, n: int, length: int, rng: np.random.Generator) -> PieceSet:

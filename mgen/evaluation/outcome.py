@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from mgen.evaluation.columns import COST, MetricColumn
 from mgen.evaluation.comparisons import (
@@ -11,11 +12,13 @@ from mgen.evaluation.comparisons import (
     SystemRow,
     Verdict,
     compare_rows,
+    compare_systems,
     disjoint,
     first_of_role,
     format_interval,
     format_number,
     graded_columns,
+    groups,
     join_names,
 )
 from mgen.stats.intervals import is_known
@@ -26,6 +29,18 @@ _VERDICTS = {
     Verdict.CHANGED: ": a clear change, but not clearly towards the aim",
     Verdict.UNCLEAR: ": no measured difference",
 }
+
+
+def outcome(rows: Sequence[SystemRow], columns: Sequence[MetricColumn], acts: Mapping[str, str]) -> list[str]:
+    """The outcome of an evaluation: sentences of each prompt type, then how each tuned row compares with the others.
+
+    Args:
+        acts: title of a prompt type -> `act` of `outcome_sentences`, in the order of the sentences.
+    """
+    members = groups(rows)
+    by_type = [outcome_sentences(members.get(group, []), columns, act) for group, act in acts.items()]
+    compared = [comparison_sentence(found) for found in compare_systems(rows, columns).values()]
+    return [*chain.from_iterable(by_type), *compared]
 
 
 def outcome_sentences(rows: Sequence[SystemRow], columns: Sequence[MetricColumn], act: str) -> list[str]:
@@ -97,7 +112,12 @@ def comparison_sentence(comparisons: Sequence[SystemComparison]) -> str:
     sentence = f"{comparisons[0].row} is {'; '.join(parts)}."
     cheaper = [one.other for one in comparisons if one.role == "low_cost_baseline" and one.result != "ahead"]
     if cheaper:
-        sentence += f" {join_names(cheaper)} cost less: while they are not behind, prefer them to fine-tuning."
+        words = (
+            "costs less: while it is not behind, prefer it"
+            if len(cheaper) == 1
+            else ("cost less: while they are not behind, prefer them")
+        )
+        sentence += f" {join_names(cheaper)} {words} to fine-tuning."
     return sentence
 
 

@@ -37,6 +37,7 @@ from mgen.stats.intervals import Interval, bootstrap
 from mgen.stats.memorisation import CopyIndex
 
 REAL = "real"  # name and role of the row of real music
+OWN_MUSIC = "the prompts' own music"  # name of that row where the prompts are of other styles
 LOOP_TEMPERATURES = {
     "loop_rate_08": 0.8,
     "loop_rate_05": 0.5,

@@ -33,6 +33,7 @@ from mgen.evaluation.comparisons import (
     format_value,
     graded_columns,
     groups,
+    join_names,
     role_in_words,
     role_of,
 )
@@ -46,7 +47,7 @@ from mgen.stats.intervals import is_known
 _MAX_COLUMNS = 12  # of one table; more are split by group
 _MAX_LINES = 12  # of a fact; longer ones are folded
 
-_PLACES = {"pretrained": "Before", "tuned": "After", "real": "Real music"}
+_PLACES = {"pretrained": "Before", "tuned": "After", "reference": "Real music", "real": "Real music"}
 """Role -> heading of its player on the first screen, in this order."""
 
 SAME_PROMPT = (
@@ -177,11 +178,23 @@ def _first_screen(
     numbers = [*graded_columns(columns), *(column for column in columns if column.key == COST)]
     compared = compare_with_pretrained(members, numbers)
     return {
-        "sentences": outcome_sentences(members, columns, opening.act) if members else [],
+        "sentences": _sentences(members, columns, opening.act),
         "numbers": _table(shown, rows, numbers[:_MAX_COLUMNS], _verdicts(compared)) if shown else None,
         "prompts": opening.group,
+        "prompted": any(piece.prompt_end for piece in opening.example.pieces) if opening.example else False,
         "example": _example(opening.example, roles, opens=True) if opening.example else None,
     }
+
+
+def _sentences(members: Sequence[SystemRow], columns: Sequence[MetricColumn], act: str) -> list[str]:
+    """The outcome in words; of music without a model, which main numbers are clearly off the aim."""
+    evaluated = first_of_role(members, "evaluated")
+    if evaluated is None:
+        return outcome_sentences(members, columns, act) if members else []
+    found = _distances_from_aim(main_columns(columns), evaluated, first_of_role(members, "real"))
+    far = [words for _, word, words in found if word == _FAR]
+    which = f": {join_names(far)}" if far else ""
+    return [f"{evaluated.name}: {len(far) or 'none'} of {len(found)} main numbers clearly off the aim{which}."]
 
 
 def _tuned_systems(

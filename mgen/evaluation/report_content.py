@@ -13,7 +13,8 @@ from mgen.evaluation.columns import columns
 from mgen.evaluation.comparisons import SystemRow, format_interval
 from mgen.evaluation.folders import FolderComparison
 from mgen.evaluation.measure import Measurements, paired_differences
-from mgen.evaluation.protocol import REAL, Evaluation
+from mgen.evaluation.outcome import outcome
+from mgen.evaluation.protocol import OWN_MUSIC, REAL, Evaluation
 from mgen.evaluation.report import Example, ExamplePiece, Opening, render_report
 from mgen.evaluation.self_reinforcement import RepetitionCurves
 from mgen.render.audio import ogg, synthesise, synthesiser
@@ -57,10 +58,13 @@ DISTRIBUTIONS = (
 """Metrics whose distribution over pieces is drawn."""
 
 
-def evaluation_page(evaluation: Evaluation, run_folders: Mapping[str, Path], title: str, examples: int) -> str:
+def evaluation_page(
+    evaluation: Evaluation, rows: Sequence[SystemRow], run_folders: Mapping[str, Path], title: str, examples: int
+) -> str:
     """report.html of an evaluation.
 
     Args:
+        rows: those of `system_rows`.
         run_folders: system -> folder of its run, for training curves, options and versions.
         examples: examples of each prompt type, at most 3.
     """
@@ -72,7 +76,7 @@ def evaluation_page(evaluation: Evaluation, run_folders: Mapping[str, Path], tit
     others = [example for found in chosen.values() for example in found if example is not opening]
     return render_report(
         title,
-        system_rows(evaluation),
+        rows,
         columns(target),
         training_curves(run_folders),
         others,
@@ -85,6 +89,17 @@ def evaluation_page(evaluation: Evaluation, run_folders: Mapping[str, Path], tit
     )
 
 
+def outcome_of(evaluation: Evaluation, rows: Sequence[SystemRow]) -> list[str]:
+    """The outcome in words, from the rows of `system_rows`."""
+    target = evaluation.protocol.target
+    acts = {
+        PROMPT_TITLES[name].format(target=target): act.format(target=target)
+        for name, act in ACTS.items()
+        if name in evaluation.prompts
+    }
+    return outcome(rows, columns(target), acts)
+
+
 def system_rows(evaluation: Evaluation) -> list[SystemRow]:
     """A row for each system and prompt type, with paired differences from the pretrained model."""
     target, measurements = evaluation.protocol.target, evaluation.measurements
@@ -95,7 +110,7 @@ def system_rows(evaluation: Evaluation) -> list[SystemRow]:
         out.append(SystemRow(f"real {target}", "real", _real(evaluation, prompt_type).metrics, group))
         if prompt_type == "transfer":
             own_music = measurements[REAL][prompt_type].metrics
-            out.append(SystemRow("the prompts' own music", "reference", own_music, group))
+            out.append(SystemRow(OWN_MUSIC, "reference", own_music, group))
         for name, system in evaluation.systems.items():
             own = measurements[name][prompt_type]
             if name == pretrained:
@@ -217,7 +232,8 @@ def select_examples(evaluation: Evaluation, count: int) -> dict[str, list[Exampl
                 ids, notes = output.completions[row], output.pieces.notes.pieces([row])
                 probability = float(evaluation.judge.probability(notes)[0])
                 caption = describe_piece(notes, target, probability, remi.eos_id in ids)
-                pieces.append(_example_piece(name, decode_with_prompt(prompts.ids[row], ids, remi), caption))
+                shown = OWN_MUSIC if name == REAL and prompt_type == "transfer" else name
+                pieces.append(_example_piece(shown, decode_with_prompt(prompts.ids[row], ids, remi), caption))
             reason = f"{_PLACES[tag]} {order}"
             out[prompt_type].append(Example(f"{prompt_type}: {prompts.work[row]}", target, tag, pieces, reason))
     return out
@@ -332,7 +348,7 @@ FOLDER_LIMITS = (
 
 def folder_page(comparison: FolderComparison, title: str, examples: int) -> str:
     """report.html of a comparison of folders."""
-    rows = zip(comparison.names, ("real", "midi"), comparison.measurements, strict=True)
+    rows = zip(comparison.names, ("real", "evaluated"), comparison.measurements, strict=True)
     by_name = dict(zip(comparison.names, comparison.measurements, strict=True))
     unit = f"excerpts of {comparison.length} notes" if comparison.length else "complete pieces"
     n = comparison.excerpts[1].notes.n_pieces

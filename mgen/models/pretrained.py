@@ -76,7 +76,7 @@ def load_model(folder: Path, class_of: Callable[[PreTrainedConfig], type[PreTrai
     """
     config = read_config(folder)
     kind: Any = class_of(config)
-    with explain_damage(folder, REMEDY), _quiet():
+    with explain_damage(folder, REMEDY), quiet():
         check_size(lambda: kind(copy.deepcopy(config)), weight_shapes(folder))
         options = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
         model, found = kind.from_pretrained(folder, config=config, dtype="float32", trust_remote_code=False, **options)
@@ -147,11 +147,16 @@ def needs_code(config: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences the reports of `transformers` on weights that do not fit; `load_model` makes one line of them."""
-    level = logging.get_verbosity()
+def quiet() -> Iterator[None]:
+    """Silences `transformers` while weights are read and written: reports on those that do not fit, of which
+    `load_model` makes one line, and bars over files.
+    """
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

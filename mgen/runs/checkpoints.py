@@ -26,6 +26,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from mgen.errors import MgenError
+from mgen.models.pretrained import quiet
 from mgen.runs.divergence import divergence, weight_norm
 from mgen.stored import read_json
 
@@ -194,7 +195,8 @@ class VerifiedCheckpoints(Trainer):  # type: ignore[misc]
             raise MgenError(f"{folder}: was deleted during training; give the command again")
         self.args.save_total_limit = None  # `Trainer` would remove those of the oldest time, before this one counts
         try:
-            super()._save_checkpoint(model, trial)
+            with quiet():
+                super()._save_checkpoint(model, trial)
         finally:
             self.args.save_total_limit = keep
         checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"

@@ -21,6 +21,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from mgen.encoding.remi import Remi
 from mgen.errors import MgenError
+from mgen.models.pretrained import quiet
 from mgen.progress import Progress, silent
 from mgen.runs.checkpoints import last_complete, replace_folder
 from mgen.runs.folder import (
@@ -147,7 +148,7 @@ class Run:
         """
         if not PartialState().is_main_process:
             return
-        with replace_folder(self.model_folder) as part:
+        with replace_folder(self.model_folder) as part, quiet():
             model.save_pretrained(part, state_dict=weights, safe_serialization=True)
             if remi is not None:
                 remi.save_pretrained(part)

@@ -11,6 +11,7 @@ import torch
 from mgen.arrays import Longs
 from mgen.encoding.remi import Kind, Remi
 from mgen.models.transformer import context_length
+from mgen.progress import Progress, count, silent
 from mgen.sampling.systems import ModelSystem
 
 LEAST_NEW = 4  # a window leaves at least one in this many tokens of the context for what is new
@@ -68,19 +69,24 @@ def extend(
     generator: torch.Generator,
     head: int,
     may_end: bool = True,
+    progress: Progress = silent,
 ) -> None:
     """Continues pieces until the end token or `limit`, which counts from the end of their prompts.
 
     Args:
         head: tokens before the music of each prompt (BOS and style), which begin every window.
         may_end: false: the end token is forbidden, if the system has the grammar.
+        progress: takes the count of the pieces that are complete, with that of the windows.
 
     Raises:
         MgenError: Guidance has no style token to contrast.
     """
     remi, context = system.remi, context_length(system.model.config)
     going = [piece for piece in pieces if not _is_finished(piece, limit, remi)]
+    window = 0
     while going:
+        window += 1
+        count(progress, "pieces", len(pieces) - len(going), len(pieces), f"window {window}")
         wanted = max(limit.tokens - len(piece.completion) for piece in going)
         most = context - min(wanted, context // LEAST_NEW)
         windows = [last_part([*piece.prompt, *piece.completion], head, most, remi) for piece in going]
@@ -92,6 +98,7 @@ def extend(
             piece.logprobs += logprobs[:size]
             piece.removed += removed[:size]
         going = [piece for piece in going if not _is_finished(piece, limit, remi)]
+    count(progress, "pieces", len(pieces), len(pieces))
 
 
 def _is_finished(piece: Continuation, limit: Length, remi: Remi) -> bool:

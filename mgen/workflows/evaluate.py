@@ -24,7 +24,7 @@ from mgen.evaluation.baselines import BASELINES, LOW_COST_BASELINES, baseline, l
 from mgen.evaluation.folders import EXCERPT_NOTES, FolderComparison, compare_folders
 from mgen.evaluation.measure import MetricOptions
 from mgen.evaluation.protocol import REAL, EvaluatedSystem, Evaluation, Protocol, run_protocol
-from mgen.evaluation.report_content import evaluation_page, folder_page
+from mgen.evaluation.report_content import evaluation_page, folder_page, outcome_of, system_rows
 from mgen.files import check_new_folder
 from mgen.models.clamp import ClampEmbedder
 from mgen.models.transformer import check_fits, check_vocabulary, load_policy
@@ -195,9 +195,10 @@ def _evaluate_models(config: EvaluateConfig, out: Path, progress: Progress) -> E
         progress=progress,
     )
     folders = {name: paths[0].parent for name, paths in parse_models(config.model).items()}
-    page = evaluation_page(evaluation, folders, f"mgen: {', '.join(folders)}", config.examples)
+    rows = system_rows(evaluation)
+    page = evaluation_page(evaluation, rows, folders, f"mgen: {', '.join(folders)}", config.examples)
     evaluation.write_samples(out / "samples", config.samples)
-    facts = evaluation.to_json() | {"speed": speed}
+    facts = evaluation.to_json() | {"speed": speed, "outcome": outcome_of(evaluation, rows)}
     _write(out, facts, page)
     return EvaluateResult(out, facts, evaluation)
 

@@ -20,6 +20,7 @@ from mgen.formats.mending import TEMPO_RANGE
 from mgen.models.transformer import context_length, load_policy
 from mgen.notes import Notes
 from mgen.options import from_keywords, option
+from mgen.progress import Progress, counted, silent
 from mgen.render.audio import ogg, synthesise
 from mgen.render.pianoroll import pianoroll_file
 from mgen.runs.judges import WeightedJudges, judges_of_options, judges_of_run
@@ -144,26 +145,28 @@ class GenerateResult:
     prompt_changes: str = ""  # what of the prompt was flattened or dropped, in words
 
 
-def generate(model: Path | str, out: Path | str, **options: Any) -> GenerateResult:
+def generate(model: Path | str, out: Path | str, *, progress: Progress = silent, **options: Any) -> GenerateResult:
     """Samples pieces from a model and writes them as MIDI files.
 
     Args:
         model: model folder, RUN/model.
         out: for the files and index.json; new or empty.
+        progress: takes the count of the pieces.
         options: other fields of `GenerateConfig`.
 
     Raises:
         MgenError: An option does not exist or is out of range, the model or the prompt cannot be read, or `out` is not
             empty.
     """
-    return run_generate(from_keywords(GenerateConfig, "generate", {"model": str(model), "out": str(out), **options}))
+    options |= {"model": str(model), "out": str(out)}
+    return run_generate(from_keywords(GenerateConfig, "generate", options), progress)
 
 
-def run_generate(config: GenerateConfig) -> GenerateResult:
+def run_generate(config: GenerateConfig, progress: Progress = silent) -> GenerateResult:
     """As `generate`, for options that are a `GenerateConfig` already."""
     config = replace(config, out=str(check_new_folder(config.out) if config.out else free_folder(PIECES)))
-    result = _from_baseline(config) if config.baseline else _from_model(config)
-    for i, piece in enumerate(result.facts["pieces"]):
+    result = _from_baseline(config) if config.baseline else _from_model(config, progress)
+    for i, piece in enumerate(counted(progress, "files", result.facts["pieces"])):
         piece |= _render(result, i, config)
     (result.folder / "index.json").write_text(json.dumps(result.facts, indent=1), encoding="utf-8")
     return result
@@ -183,7 +186,7 @@ def _from_baseline(config: GenerateConfig) -> GenerateResult:
     return GenerateResult(out, Notes.from_scores(scores), facts)
 
 
-def _from_model(config: GenerateConfig) -> GenerateResult:
+def _from_model(config: GenerateConfig, progress: Progress) -> GenerateResult:
     if not config.model:
         config = replace(config, model=str(_demo_policy()), style=config.style or DEMO_STYLE)
     model, remi = load_policy(config.model)
@@ -199,7 +202,7 @@ def _from_model(config: GenerateConfig) -> GenerateResult:
     try:
         decoding = {field.name: getattr(config, field.name) for field in fields(Decoding) if field.name in DECODING}
         system = ModelSystem(model, remi, Decoding(**decoding), speed.dtype, config.grammar)
-        pieces = _continue(config, system, [*head, *music.ids.tolist()], len(head))
+        pieces = _continue(config, system, [*head, *music.ids.tolist()], len(head), progress)
     except ValueError as error:
         raise MgenError(f"mgen generate: {error}") from error
     out, tempo, given = Path(config.out), config.tempo or music.tempo, len(head) + len(music.ids)
@@ -234,15 +237,17 @@ def _demo_policy() -> Path:
     return found
 
 
-def _continue(config: GenerateConfig, system: ModelSystem, prompt: list[int], head: int) -> list[Continuation]:
+def _continue(
+    config: GenerateConfig, system: ModelSystem, prompt: list[int], head: int, progress: Progress
+) -> list[Continuation]:
     """The pieces; with best_of the judges' best of that many for each."""
     judges = _judges(config, system.remi) if config.best_of > 1 else None
     pieces = [Continuation(prompt) for _ in range(config.n * config.best_of)]
     generator = torch.Generator(system.model.device).manual_seed(config.seed)
     for length, may_end in _stages(config, context_length(system.model.config), len(prompt), len(prompt) > head):
-        extend(system, pieces, length, generator, head, may_end)
+        extend(system, pieces, length, generator, head, may_end, progress)
     if config.ending:
-        pieces = [_with_ending(piece, system, generator, head) for piece in pieces]
+        pieces = [_with_ending(piece, system, generator, head) for piece in counted(progress, "endings", pieces)]
     if judges is None:
         return pieces
     completions = [piece.completion for piece in pieces]

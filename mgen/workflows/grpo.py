@@ -19,6 +19,7 @@ from transformers.trainer_callback import TrainerState
 from trl import GRPOConfig, GRPOTrainer
 
 from mgen.errors import MgenError
+from mgen.models.pretrained import quiet
 from mgen.notes import Notes
 from mgen.options import check_required, from_keywords, option
 from mgen.progress import Progress
@@ -90,13 +91,14 @@ def run_grpo(config: GrpoConfig, progress: Progress | None = None) -> TrainingRe
     config.reward_weights = [config.weights()[name] for name in found.judges]
     rewards = trl_rewards(found.judges, remi)
     try:
-        trainer = GRPOTrainer(
-            model=start.policy,
-            reward_funcs=rewards,
-            args=config,
-            train_dataset=start.prompts.dataset(config.prompts),
-            processing_class=remi.tokenizer(),
-        )
+        with quiet():
+            trainer = QuietGrpo(
+                model=start.policy,
+                reward_funcs=rewards,
+                args=config,
+                train_dataset=start.prompts.dataset(config.prompts),
+                processing_class=remi.tokenizer(),
+            )
     except ValueError as error:  # of TRL, about options that do not fit together
         raise MgenError(" ".join(str(error).split())) from error
     last = run.last_checkpoint()
@@ -110,6 +112,14 @@ def run_grpo(config: GrpoConfig, progress: Progress | None = None) -> TrainingRe
         )
     trainer.train(resume_from_checkpoint=last)
     return finish(start, found, trainer.accelerator.unwrap_model(trainer.model), trainer.state.global_step)
+
+
+class QuietGrpo(GRPOTrainer):  # type: ignore[misc]
+    """The trainer of TRL, without bars over the files of its checkpoints."""
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        with quiet():
+            super()._save_checkpoint(model, trial)
 
 
 class CompleteCheckpoints(TrainerCallback):  # type: ignore[misc]
