@@ -92,7 +92,7 @@ def run_grpo(config: GrpoConfig, progress: Progress | None = None) -> TrainingRe
     rewards = trl_rewards(found.judges, remi)
     try:
         with quiet():
-            trainer = QuietGrpo(
+            trainer = GRPOTrainer(
                 model=start.policy,
                 reward_funcs=rewards,
                 args=config,
@@ -110,16 +110,9 @@ def run_grpo(config: GrpoConfig, progress: Progress | None = None) -> TrainingRe
         return finish(
             start, found, type(start.policy).from_pretrained(last, trust_remote_code=False), saved.global_step
         )
-    trainer.train(resume_from_checkpoint=last)
+    with quiet():  # bars over the files of each checkpoint
+        trainer.train(resume_from_checkpoint=last)
     return finish(start, found, trainer.accelerator.unwrap_model(trainer.model), trainer.state.global_step)
-
-
-class QuietGrpo(GRPOTrainer):  # type: ignore[misc]
-    """The trainer of TRL, without bars over the files of its checkpoints."""
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        with quiet():
-            super()._save_checkpoint(model, trial)
 
 
 class CompleteCheckpoints(TrainerCallback):  # type: ignore[misc]
