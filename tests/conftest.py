@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -12,8 +13,17 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import hypothesis
 import pytest
 
-hypothesis.settings.register_profile("mgen", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.register_profile("mgen", deadline=None, max_examples=40, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("mgen")
+
+# Imported modules are a million objects, which a full collection of garbage visits for a second each time.
+gc.disable()
+gc.set_threshold(50_000, 20, 20)
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
