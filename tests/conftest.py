@@ -87,3 +87,20 @@ def small_corpus(tmp_path_factory):
     metadata = write_demo_corpus(folder / "music", works_per_collection=12)
     assert main(["--metadata", str(metadata), "--out", str(folder / "corpus"), "--workers", "1"]) == 0
     return folder / "corpus"
+
+
+@pytest.fixture
+def quick_critic(monkeypatch):
+    """Critics of features train for a moment."""
+    from dataclasses import replace
+    from functools import partial
+    from types import SimpleNamespace
+
+    from critics.style import feature_training
+    from critics.style.ensemble import MEMBERS
+    from critics.style.feature_model import FeatureModel
+
+    members = tuple(replace(member, steps=10) for member in MEMBERS)
+    monkeypatch.setattr(
+        feature_training, "FeatureModel", SimpleNamespace(fit=partial(FeatureModel.fit, members=members))
+    )

@@ -61,7 +61,7 @@ def tiny_recipe(tmp_path, monkeypatch):
     monkeypatch.setattr(recipe, "CONFIGS", tmp_path / "configs")
 
 
-def test_a_recipe_for_a_style_of_another_name(tiny_recipe, tmp_path, monkeypatch, capsys):
+def test_a_recipe_for_a_style_of_another_name(tiny_recipe, quick_critic, tmp_path, monkeypatch, capsys):
     metadata = write_demo_corpus(tmp_path / "music", works_per_collection=10)
     metadata.write_text(metadata.read_text().replace(",jazz,", ",bach,"))
     out = tmp_path / "out"

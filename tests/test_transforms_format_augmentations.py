@@ -134,7 +134,9 @@ def assert_valid(notes: Notes) -> None:
     assert (notes.velocity >= 1).all() and (notes.velocity <= 127).all()
     assert ((notes.pitch >= 21) & (notes.pitch <= 108))[notes.program >= 0].all()
     assert notes.n_tokens.shape == notes.n_broken.shape == (notes.n_pieces,)
-    assert all(getattr(notes, f.name).dtype == np.int32 for f in fields(notes) if f.name not in {"n_pieces", "bars", "given"})
+    assert all(
+        getattr(notes, f.name).dtype == np.int32 for f in fields(notes) if f.name not in {"n_pieces", "bars", "given"}
+    )
 
 
 @pytest.fixture(scope="module")
