@@ -77,7 +77,7 @@ def test_a_recipe_for_a_style_of_another_name(tiny_recipe, quick_critic, tmp_pat
     metrics = json.loads((out / "evaluation" / "metrics.json").read_text())
     assert {"pretrained", "tuned", "grpo", "target_only", "real"} <= metrics["rows"].keys()
     assert metrics["protocol"]["target"] == "bach"
-    # Again: every step before the evaluation is finished.
+    # Again: every step is finished.
     before = (out / "grpo" / "run.json").read_text()
     run_step = recipe.run_step
     monkeypatch.setattr(recipe, "run_step", lambda *words, **o: words[0] == "evaluate" or run_step(*words, **o))
