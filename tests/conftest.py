@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -12,8 +13,17 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import hypothesis
 import pytest
 
-hypothesis.settings.register_profile("mgen", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.register_profile("mgen", deadline=None, max_examples=40, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("mgen")
+
+# Imported modules are a million objects, which a full collection of garbage visits for a second each time.
+gc.disable()
+gc.set_threshold(50_000, 20, 20)
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -77,3 +87,20 @@ def small_corpus(tmp_path_factory):
     metadata = write_demo_corpus(folder / "music", works_per_collection=12)
     assert main(["--metadata", str(metadata), "--out", str(folder / "corpus"), "--workers", "1"]) == 0
     return folder / "corpus"
+
+
+@pytest.fixture
+def quick_critic(monkeypatch):
+    """Critics of features train for a moment."""
+    from dataclasses import replace
+    from functools import partial
+    from types import SimpleNamespace
+
+    from critics.style import feature_training
+    from critics.style.ensemble import MEMBERS
+    from critics.style.feature_model import FeatureModel
+
+    members = tuple(replace(member, steps=10) for member in MEMBERS)
+    monkeypatch.setattr(
+        feature_training, "FeatureModel", SimpleNamespace(fit=partial(FeatureModel.fit, members=members))
+    )

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
-from functools import partial
-from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from critics.style import StyleCritic, feature_training
-from critics.style.ensemble import MEMBERS
-from critics.style.feature_model import WEIGHTS, FeatureModel
+from critics.style import StyleCritic
+from critics.style.feature_model import WEIGHTS
 from critics.style.feature_training import excerpts_of_lengths
 from mgen.cli import critic as command
 from mgen.corpus.shards import Corpus
@@ -121,10 +117,9 @@ def test_a_finished_run_is_not_trained_again(run, small_corpus, capsys):
     assert "\n" not in str(caught.value)
 
 
-def test_a_run_interrupted_after_its_weights_starts_again_and_ends_the_same(small_corpus, tmp_path, monkeypatch):
-    quick = tuple(replace(member, steps=10) for member in MEMBERS)
-    monkeypatch.setattr(feature_training, "FeatureModel", SimpleNamespace(fit=partial(FeatureModel.fit, members=quick)))
-
+def test_a_run_interrupted_after_its_weights_starts_again_and_ends_the_same(
+    small_corpus, tmp_path, monkeypatch, quick_critic
+):
     def cut(*args, **kwargs):
         raise KeyboardInterrupt
 

@@ -58,7 +58,9 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("command", MAINS)
-def test_a_mistake_and_then_the_corrected_command_in_one_folder_of_an_odd_name(command, places, monkeypatch):
+def test_a_mistake_and_then_the_corrected_command_in_one_folder_of_an_odd_name(
+    command, places, quick_critic, monkeypatch
+):
     folder, corpus, policy = places
     monkeypatch.chdir(folder)
     out = folder / f"{ODD} {command}"

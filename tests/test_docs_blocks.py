@@ -104,10 +104,26 @@ SMALL = {
 SMALL["pretrain"] |= {"use_cpu": True, "report_to": "none", "disable_tqdm": True}
 SMALL["finetune"] |= {"use_cpu": True, "report_to": "none", "max_completion_length": 32}
 SMALL["finetune"] |= {"guard_steps": 0, "check_pieces": 0, "sample_steps": 0, "allow_equal_rewards": True}
-SMALL["evaluate"] |= {"prompt_types": ["transfer"], "examples": 1}
+SMALL["evaluate"] |= {"prompt_types": ["continuation", "transfer"], "examples": 1}
 SMALL["evaluate"] |= {"sequence": False, "baselines": ["none"], "low_cost_baselines": ["none"], "samples": 0}
+SMALL_TUTORIALS = {
+    "pretrain": {"max_steps": 8, "eval_steps": 8},
+    "finetune": {"max_steps": 2, "completions": 16, "minibatch": 16, "num_generations": 4},
+    "generate": {"n": 3},
+    "evaluate": {"n": 32, "two_sample": False},
+}
+"""The same for the tutorials, whose own sizes are already small."""
 RUNS = ("README.md", "docs/your_music.md", "docs/evaluation.md", "docs/corpus.md", "docs/baselines.md")
 """Pages with Python, in an order in which each finds what it reads."""
+
+
+def shrink(calls, monkeypatch):
+    """Gives calls of `mgen.workflows` these options, whatever the text gives them."""
+    for name, options in calls.items():
+        module, _, call = name.partition(".")
+        module = importlib.import_module(f"mgen.workflows.{module}")
+        call = call or module.__name__.rpartition(".")[2]
+        monkeypatch.setattr(module, call, partial(_call, getattr(module, call), options))
 
 
 @pytest.fixture
@@ -115,11 +131,7 @@ def small(monkeypatch):
     """Makes the calls of mgen, and training by TRL, small."""
     import trl
 
-    for name, options in SMALL.items():
-        module, _, call = name.partition(".")
-        module = importlib.import_module(f"mgen.workflows.{module}")
-        call = call or module.__name__.rpartition(".")[2]
-        monkeypatch.setattr(module, call, partial(_call, getattr(module, call), options))
+    shrink(SMALL, monkeypatch)
     few = {"max_steps": 1, "per_device_train_batch_size": 2, "num_generations": 2, "max_completion_length": 16}
     monkeypatch.setattr(trl, "GRPOConfig", lambda *words, real=trl.GRPOConfig, **o: real(*words, **o | few))
 
@@ -130,7 +142,7 @@ def _call(real, small, *arguments, **options):
     return real(*arguments, **options | small)
 
 
-def test_python_blocks_run(small, tmp_path, monkeypatch):
+def test_python_blocks_run(small, quick_critic, tmp_path, monkeypatch):
     from tab_corpus import learnable
 
     from mgen.corpus.demo import write_demo_corpus
@@ -151,6 +163,7 @@ def test_python_blocks_run(small, tmp_path, monkeypatch):
 def test_a_tutorial_runs(notebook, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
+    shrink(SMALL_TUTORIALS, monkeypatch)
     space = {"__name__": "__main__"}
     for number, code in enumerate(cells(notebook, "code"), 1):
         exec(compile(code, f"{notebook.name}, code cell {number}", "exec"), space)

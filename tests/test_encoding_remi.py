@@ -79,9 +79,9 @@ def random_ids(remi: Remi, rng: np.random.Generator) -> list[int]:
 def test_decodes_random_tokens_as_miditok_does(encoding):
     remi = ENCODINGS[encoding]
     rng = np.random.default_rng(7)
-    rows = [random_ids(remi, rng) for _ in range(2500)]
+    rows = [random_ids(remi, rng) for _ in range(1000)]
     notes = Notes.from_ids(rows, remi)  # one batch: also shows that pieces do not touch each other
-    assert notes.n_pieces == 2500 and len(notes) > 5000
+    assert notes.n_pieces == 1000 and len(notes) > 2000
     split = np.split(np.arange(len(notes)), notes.starts[1:-1])
     for piece, row in enumerate(rows):
         part = split[piece]

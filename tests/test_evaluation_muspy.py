@@ -21,9 +21,13 @@ from mgen.workflows.bench_references import muspy_music
 
 pytestmark = pytest.mark.slow
 
-muspy = pytest.importorskip("muspy", reason="muspy, a development dependency, is not installed")
-
 REAL_MUSIC = os.environ.get("MGEN_REAL_MUSIC", "")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def muspy():
+    """Imported by the first test of this file: it takes a second, which no other file has to wait for."""
+    return pytest.importorskip("muspy", reason="muspy, a development dependency, is not installed")
 
 
 def real_pieces() -> Notes:
@@ -55,7 +59,7 @@ def pieces(request: pytest.FixtureRequest) -> Notes:
     return demo(*COLLECTIONS, works=2) if request.param == "demo" else real_pieces()
 
 
-def test_the_same_number(pieces):
+def test_the_same_number(pieces, muspy):
     music = [muspy_music(pieces, piece) for piece in range(pieces.n_pieces)]
     pairs = {
         muspy.pitch_range: METRICS["pitch_range"](pieces),
@@ -69,7 +73,7 @@ def test_the_same_number(pieces):
         assert pitched.mean() > 0.9
 
 
-def test_polyphony_is_muspys_but_where_one_pitch_sounds_twice(pieces):
+def test_polyphony_is_muspys_but_where_one_pitch_sounds_twice(pieces, muspy):
     ours = METRICS["polyphony"](pieces)
     theirs = np.array([muspy.polyphony(muspy_music(pieces, piece)) for piece in range(pieces.n_pieces)])
     doubled = []
@@ -85,7 +89,7 @@ def test_polyphony_is_muspys_but_where_one_pitch_sounds_twice(pieces):
     assert (ours[several] >= theirs[several] - 1e-9).all()
 
 
-def test_empty_beats_are_muspys_but_for_notes_that_end_on_a_beat(pieces):
+def test_empty_beats_are_muspys_but_for_notes_that_end_on_a_beat(pieces, muspy):
     for one, ours in zip(each(pieces), METRICS["empty_beats"](pieces), strict=True):
         beats = int(one.bars.beats.sum())
         # Two steps for one, and the last of a note's left out, no note ends on a beat. muspy also looks at the beat
@@ -99,7 +103,7 @@ def test_empty_beats_are_muspys_but_for_notes_that_end_on_a_beat(pieces):
         assert silent == pytest.approx(ours * beats, abs=1e-6)
 
 
-def test_grooving_of_two_bars_is_muspys_on_another_grid(pieces):
+def test_grooving_of_two_bars_is_muspys_on_another_grid(pieces, muspy):
     # muspy compares neighbouring bars, in 96 slots; we all pairs, in 64. Of two bars there is one pair, and onsets at
     # multiples of three steps fall into slots of their own.
     done = 0

@@ -150,6 +150,7 @@ def test_it_goes_on_with_longer_windows(remi, tmp_path):
     assert context_length(initial_policy(tmp_path, "corpus", remi, 32).config) == 64
 
 
+@pytest.mark.slow
 def test_a_new_process_loads_it_after_one_import(tmp_path):
     build().save_pretrained(tmp_path)
     code = "import sys, mgen.models.lstm; from transformers import AutoModelForCausalLM as auto; "

@@ -19,6 +19,7 @@ from critics.style.feature_model import FeatureModel
 from mgen.arrays import Floats, Longs, Mask
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
+from mgen.notes import Notes
 from mgen.progress import Progress, counted, silent
 from mgen.transforms.format_augmentations import augment
 from mgen.transforms.hard_negatives import HARD_NEGATIVES
@@ -67,15 +68,21 @@ class FeatureRows:
         sides = zip(excerpts.collection.tolist(), excerpts.positive.tolist(), strict=True)
         for collection, positive in counted(progress, "collections: features", sorted({*sides})):
             own = np.flatnonzero((excerpts.collection == collection) & (excerpts.positive == positive))
+            corrupted: list[tuple[Notes, Longs, str]] = []
             for name, corrupt in HARD_NEGATIVES.items():
                 able = own[(excerpts.positive & excerpts.on_grid)[own]] if name == "straight_eighths" else own
                 some = np.sort(rng.permutation(able)[: max(MIN_CORRUPTED, round(CORRUPTED_SHARE * len(able)))])
                 if not len(some):
                     continue
                 intact = excerpts.notes.pieces(some)
-                corrupted = corrupt(intact, rng)
-                kept = np.flatnonzero(is_changed(intact, corrupted))
-                parts.append((feature_table(corrupted.pieces(kept)), some[kept], name))
+                changed = corrupt(intact, rng)
+                kept = np.flatnonzero(is_changed(intact, changed))
+                corrupted.append((changed.pieces(kept), some[kept], name))
+            # One table of all: a call for each would take most of the time.
+            table = feature_table(Notes.concat([notes for notes, *_ in corrupted]))
+            ends = np.cumsum([len(source) for _, source, _ in corrupted])[:-1]
+            for rows, (_, source, name) in zip(np.split(table, ends), corrupted, strict=True):
+                parts.append((rows, source, name))
         tables, sources, names = zip(*parts, strict=True)
         corruption = np.repeat(np.array(names), [len(source) for source in sources])
         return cls(excerpts, np.concatenate(tables), np.concatenate(sources), corruption)
