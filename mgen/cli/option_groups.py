@@ -35,8 +35,19 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Systems": ("seeds", "baselines", "low_cost_*", "n_greedy"),
     "Network": ("size", "architecture", "layers", "width", "normalisation", "residual", "context", "dropout"),
     "Rollouts": (
-        *("completions", "num_generations", "max_completion_length", "max_new_tokens", "grammar", "cold_*", "distil_*"),
-        *("guided_*", "temperature", "top_k", "top_p", "min_p", "threshold", "guidance", "repetition_penalty"),
+        *("completions", "num_generations", "max_completion_length", "max_new_tokens", "grammar", "programs"),
+        *(
+            "cold_*",
+            "distil_*",
+            "guided_*",
+            "temperature",
+            "top_k",
+            "top_p",
+            "min_p",
+            "threshold",
+            "guidance",
+            "repetition_penalty",
+        ),
         *("include_prompt", "tempo"),
     ),
     "KL and learning rate": (
