@@ -256,7 +256,7 @@ BASELINE = SystemRow(
 def test_the_comparison_says_which_baselines_a_tuned_model_is_behind():
     # tuned has 0.60 two-sample AUC and 0.90 loops: the baseline's 0.51 and 0.10 are both clearly nearer the aim
     part = report([*ROWS, BASELINE]).split('id="compared"')[1].split("</section>")[0]
-    assert "tuned is level with base; behind best of 8. best of 8 cost less" in part
+    assert "tuned is level with base; behind best of 8. best of 8 costs less" in part
     row = part.split('<th scope="row">best of 8')[1].split("</tr>")[0]
     assert re.findall(r"<td[^>]*>([^<]+)", row) == ["▼ behind", "0", "2", "1 worse", "level", "1 worse", "\N{EN DASH}"]
     assert "at least 2" in part

@@ -224,6 +224,7 @@ def first_step(command, config, words, folder=""):
     if command == "evaluate":
         Path("demo/evaluation").mkdir()
         Path("demo/evaluation/report.html").write_text("")
+        Path("demo/evaluation/metrics.json").write_text('{"outcome": ["level"]}')
 recipe.run_step = first_step
 call("demo", "--works", "4", "--out", "demo")
 assert Path("demo/corpus/corpus.json").is_file()

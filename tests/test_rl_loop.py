@@ -113,7 +113,7 @@ def test_kl_above_its_target_costs_more(musical_policy, remi, tmp_path):
 
 def test_it_ends_at_kl_stop(musical_policy, remi, tmp_path):
     lines = []
-    loop = loop_of(musical_policy, remi, tmp_path, kl_stop=0.05, parts={"warn": lines.append})
+    loop = loop_of(musical_policy, remi, tmp_path, kl_stop=0.05, parts={"progress": lines.append})
     loop.train()
     assert loop.state.global_step < 25 and any("has reached kl_stop (0.05)" in line for line in lines)
     assert list((tmp_path / "checkpoints").glob(f"checkpoint-{loop.state.global_step}/manifest.json"))
@@ -121,7 +121,7 @@ def test_it_ends_at_kl_stop(musical_policy, remi, tmp_path):
 
 def test_the_first_batch_is_described(musical_policy, remi, tmp_path):
     lines = []
-    loop_of(musical_policy, remi, tmp_path, max_steps=1, parts={"warn": lines.append}).train()
+    loop_of(musical_policy, remi, tmp_path, max_steps=1, parts={"progress": lines.append}).train()
     assert len(lines) == 1
     assert lines[0].startswith("first batch: KL 0.000 nats, rewards equal in ") and "signal / noise" in lines[0]
 
@@ -156,7 +156,7 @@ def test_the_best_of_several_is_distilled(musical_policy, remi, tmp_path):
     for prompts in (0, 512):
         lines = []
         options = {"distil_prompts": prompts, "distil_of": 8, "max_steps": 1, "learning_rate": 3e-3, "minibatch": 16}
-        loop = loop_of(musical_policy, remi, tmp_path, parts={"warn": lines.append}, **options)
+        loop = loop_of(musical_policy, remi, tmp_path, parts={"progress": lines.append}, **options)
         loop.train()
         rewards[prompts] = logged(loop, "reward")[0]
     assert lines[0].startswith("first phase: the best of 8 after 512 prompts, ")
@@ -175,7 +175,7 @@ def test_guidance_is_distilled(grammar, musical_policy, remi, tmp_path):
         "grammar": grammar,
         "grammar_weight": 0.1,
     }
-    loop = loop_of(musical_policy, remi, tmp_path, prompts=prompts, parts={"warn": lines.append}, **options)
+    loop = loop_of(musical_policy, remi, tmp_path, prompts=prompts, parts={"progress": lines.append}, **options)
     loop.train()
     before, after = re.findall(r"[\d.]+", lines[0].removeprefix("first phase: KL to the start under guidance"))[:2]
     assert float(after) < 0.5 * float(before)
@@ -355,7 +355,7 @@ def test_rewards_that_never_differ_stop_the_run_at_step_3(musical_policy, remi, 
     def train(**options):
         lines = []
         loop = loop_of(
-            musical_policy, remi, tmp_path, {"mine": constant}, parts={"warn": lines.append}, max_steps=4, **options
+            musical_policy, remi, tmp_path, {"mine": constant}, parts={"progress": lines.append}, max_steps=4, **options
         )
         loop.train()
         return lines, logged(loop, "groups/equal")
@@ -429,7 +429,7 @@ def steps_of(musical_policy, remi, tmp_path):
         (tmp_path / name).mkdir()
         lines = []
         options = {"grammar": True, "device_batch": 16, "minibatch": 0, "max_steps": 3}
-        loop = loop_of(musical_policy, remi, tmp_path / name, parts={"warn": lines.append, **parts}, **options)
+        loop = loop_of(musical_policy, remi, tmp_path / name, parts={"progress": lines.append, **parts}, **options)
         loop.train()
         return [[line["reward"], line["policy/kl"], line["policy/kl_step"]] for line in loop.steps], lines
 
@@ -497,7 +497,9 @@ def test_a_first_phase_is_checked_against_the_start(distilled, musical_policy, r
     checked = []
 
     class Guard:
-        def check(self, policy):
+        notes = 36
+
+        def check(self, policy, progress):
             checked.append({name: weight.clone() for name, weight in policy.state_dict().items()})
             return {"guard/evidence": float(len(checked))}
 

@@ -118,7 +118,7 @@ def test_masked_logprobs_are_of_what_was_drawn_from(encoding, tiny_policy):
     for place, token in enumerate(row):
         allowed = mask.allowed()[0]
         expected = (logits[place] / 0.7).masked_fill(~allowed, -torch.inf).log_softmax(-1)
-        assert abs(float(expected[token]) - logprobs[place]) < 1e-5
+        assert abs(float(expected[token]) - logprobs[place]) < 1e-4
         assert abs(float(logits[place].softmax(-1)[~allowed].sum() - rollout.removed[0, place])) < 1e-5
         mask.step(torch.tensor([token]))
 
