@@ -99,10 +99,10 @@ def test_the_terminal_has_a_row_for_each_system_within_its_width(columns, monkey
     wide = Interval(0.631, 0.512, 0.744)
     keys = ("judge_jazz", "notes_until_told", "auc_by_notes_36", "valid", "loop_rate", "kl_piece", "rep4", "H1")
     rows = {name: Measurements(dict.fromkeys(keys, wide)) for name in ("pretrained", "tuned", "guidance_2")}
-    rows = {"real": Measurements({"judge_jazz": wide}), **rows}
+    rows = {"the prompts' own music": Measurements({"judge_jazz": wide}), **rows}
     table = evaluate._by_system("prompts: transfer", rows, "jazz")
     assert max(map(len, table.splitlines())) <= columns
-    for word in ("judged", "recognised", "AUC", "whole", "loops", "KL,", "real", "guidance_2"):
+    for word in ("judged", "recognised", "AUC", "whole", "loops", "KL,", "own", "guidance_2"):
         assert word in table
     assert "entropy" not in table and "grams" not in table
     if columns == 200:

@@ -24,7 +24,7 @@ from mgen.evaluation.protocol import OWN_MUSIC, REAL, Evaluation
 from mgen.workflows.evaluate import EvaluateConfig, EvaluateResult, run_evaluate
 
 _SHOWN = ("judge_{target}", "notes_until_told", "auc_by_notes_36", "valid", "loop_rate", COST)
-_NARROW = 80  # columns of a terminal
+_NARROW, _NAME = 80, 12  # columns of a terminal, and of the names in it that do not wrap
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,7 +86,7 @@ def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> s
         return "\n".join(lines)
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     for i, head in enumerate(heads):
-        table.add_column(head, overflow="fold", min_width=0 if i else max(len(row[0]) for row in rows))
+        table.add_column(head, overflow="fold", min_width=0 if i else min(max(len(row[0]) for row in rows), _NAME))
     for row in rows:
         table.add_row(*row)
     return as_text(table)
