@@ -264,7 +264,7 @@ class Grouped:
     sample: int = option(1, "also a prefix")
     sample_steps: int = option(3, "a count")
     kwargs: dict[str, int] = field(default_factory=dict, metadata={"help": "takes a mapping"})
-    kwargs_of: int = option(0, "beside it")
+    kwargs_of: int = option(0, "a neighbour of it")
 
 
 def test_a_nested_group_is_its_prefixed_options_in_a_file_and_in_a_call(tmp_path):

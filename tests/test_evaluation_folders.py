@@ -125,7 +125,7 @@ def test_loops_are_told_from_solos_and_solos_from_themselves_are_not(solos):
         assert {"value", "low", "high"} <= own[name].keys(), name
 
 
-def test_a_folder_beside_itself_is_not_told_apart(solos):
+def test_a_folder_compared_with_itself_is_not_recognised(solos):
     found = compare_folders(solos / "real", solos / "real", QUICK, length=64, workers=1).to_json()
     assert found["c2st_auc"]["low"] <= 0.5 <= found["c2st_auc"]["high"]
     assert found["rep4_distance"]["value"] == 0 and found["oa"]["value"] > 0.9

@@ -321,7 +321,7 @@ def test_undefined_pieces_are_stated_with_the_number():
     assert "[0.55, 0.65] 7 undefined" in Page(report([*ROWS[1:], row])).text
 
 
-def test_without_a_pretrained_model_rows_are_set_beside_what_is_aimed_at():
+def test_without_a_pretrained_model_rows_are_compared_with_the_aim():
     rows = [ROWS[2], SystemRow("folder", "evaluated", {**TUNED, "rep": Interval(0.14, 0.13, 0.15)})]
     pieces = [ExamplePiece(name, Notes.from_scores([tune(i)]), None) for i, name in enumerate(("folder", "music"))]
     html = report(rows, opening=Opening("", "", Example("a piece", "folder", "typical", pieces)))

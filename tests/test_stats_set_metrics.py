@@ -24,7 +24,7 @@ def index() -> CopyIndex:
     return CopyIndex.of(solos(30, seed=7), solos(60, seed=8))
 
 
-def test_every_number_of_real_music_beside_itself_is_the_best_there_is(index):
+def test_every_number_of_real_music_against_itself_is_the_best_possible(index):
     real = solos(40)
     cells = set_metrics(real, real, works(40), works(40), train=index)
     assert set(cells) == KEYS | {"copy_rate", "copied_run"}

@@ -51,12 +51,12 @@ def summary(result: GenerateResult) -> list[str]:
         lines.append(
             f"{open_ended} of {len(pieces)} found no ending and stop at the length asked for; try another --seed"
         )
-    if beside := _beside(pieces[0]):
-        lines.append(f"next to each file: {beside}")
+    if written := _also_written(pieces[0]):
+        lines.append(f"next to each file: {written}")
     return lines
 
 
-def _beside(piece: dict[str, Any]) -> str:
+def _also_written(piece: dict[str, Any]) -> str:
     words = {"audio": "its sound (.ogg)", "picture": "its piano-roll (.svg)"}
     return " and ".join(word for name, word in words.items() if piece[name])
 
