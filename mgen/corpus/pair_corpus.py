@@ -10,20 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mgen.corpus.pairs import keys_of, read_pairs
+from mgen.corpus.pairs import NoPairs, keys_of, read_pairs
 from mgen.corpus.shards import GIVEN, MANIFEST, PIECES, TOKENIZER, TOKENS, Corpus, ShardWriter
-from mgen.corpus.split import SPLITS
+from mgen.corpus.split import SPLITS, sums_by_split
 from mgen.corpus.staging import stage_corpus
 from mgen.encoding.drum_bass import BAR_STEPS
 from mgen.encoding.drums_then_bass import encode_pairs
 from mgen.encoding.remi import Remi
-from mgen.errors import MgenError
 from mgen.music.keys import semitones_to_c
 
 RECIPE = "drums then bass"
@@ -58,11 +56,11 @@ def write_pair_corpus(
     tokens: list[NDArray[np.uint16]] = []
     counts: dict[str, dict[str, int]] = {}
     for split in SPLITS:
-        counts[split] = {}
+        counts[split], of_split = {}, corpus.pieces[corpus.pieces["split"] == split]
         for first_bar in range(steps // BAR_STEPS if split == "train" else 1):
             try:
                 pairs, found = read_pairs(corpus, split, [], steps, least_hits, least_notes, first_bar)
-            except MgenError:
+            except NoPairs:
                 if split == "train" and not first_bar:
                     raise
                 continue
@@ -71,7 +69,7 @@ def write_pair_corpus(
                     number += counts[split].get(reason, 0)
                 counts[split][reason] = number
             ids, given = encode_pairs(pairs.drums, pairs.bass, semitones_to_c(keys_of(pairs)), remi)
-            own = corpus.table(split).rows.drop(columns="piece").iloc[pairs.piece].reset_index(drop=True)
+            own = of_split.iloc[pairs.piece].reset_index(drop=True)
             sizes = [len(row) for row in ids]
             pieces.append(own.assign(n_tokens=sizes, n_notes=[int(remi.notes_in[row].sum()) for row in ids]))
             pieces[-1][GIVEN] = given
@@ -97,15 +95,9 @@ def write_pair_corpus(
             "tokenizer": remi.fingerprint,
             "merges": {"asked": merges, "learned": remi.merges, "base_per_token": round(remi.base_per_token, 4)},
             "windows": counts,
-            "pieces": _sums(table.assign(one=1), "one"),
-            "tokens": _sums(table, "n_tokens"),
+            "pieces": sums_by_split(table.assign(one=1), "style", "one"),
+            "tokens": sums_by_split(table, "style", "n_tokens"),
             "shards": shards.shards,
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return counts
-
-
-def _sums(table: pd.DataFrame, column: str) -> dict[str, Any]:
-    """Sum of a column for each style and each split."""
-    sums = table.pivot_table(index="style", columns="split", values=column, aggfunc="sum", fill_value=0)
-    return {str(name): {split: int(row.get(split, 0)) for split in SPLITS} for name, row in sums.iterrows()}

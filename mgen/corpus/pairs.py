@@ -51,6 +51,10 @@ class Pairs:
         return Pairs(self.where, self.drums[rows], *parts)
 
 
+class NoPairs(MgenError):
+    """No window of a split can be used."""
+
+
 def keys_of(pairs: Pairs) -> Longs:
     """(N,) key of each window's piece."""
     return pairs.conditions[:, CONDITIONS.index("key")].astype(np.int64)
@@ -87,7 +91,8 @@ def read_pairs(
         drums`, the windows left out by reason, and `windows`, those that are there.
 
     Raises:
-        MgenError: The corpus has another recipe, is of an older mgen, or no window is left; the line says why.
+        NoPairs: No window is left; the line says why.
+        MgenError: The corpus has another recipe, is of an older mgen, or is damaged.
     """
     recipe = corpus.manifest.get("recipe")
     if recipe != "band":
@@ -118,7 +123,7 @@ def read_pairs(
     where = f"{corpus.folder}, {split}"
     if not found:
         reasons = ", ".join(f"{reason} {n}" for reason, n in counts.items() if n and reason != "pieces") or "no piece"
-        raise MgenError(
+        raise NoPairs(
             f"{where}: no window of {steps} steps in 4/4 has {least_hits} drum hits and {least_notes} bass notes "
             f"({counts['pieces']} pieces; {reasons}); add music with drums and bass (programs 32-39) on its beat grid"
         )

@@ -44,7 +44,7 @@ from mgen.corpus.relations import (
 from mgen.corpus.scan import Source
 from mgen.corpus.search import PassedOver
 from mgen.corpus.shards import MANIFEST, PIECES, REJECTED, TOKENIZER, TOKENS, VERSION, Corpus, ShardWriter
-from mgen.corpus.split import SPLITS, assign_splits, splits_of_groups
+from mgen.corpus.split import assign_splits, splits_of_groups, sums_by_split
 from mgen.corpus.staging import JOURNAL, folder_of_rejected, stage_corpus
 from mgen.corpus.tab_tables import TAB_EVENTS, write_tab_events
 from mgen.corpus.workers import Failure, Limits, run_in_processes
@@ -168,10 +168,10 @@ def prepare_corpus(
             "repairs": repairs,
             "cleaning": cleaning,
             **_chunk_counts(chunks, n_exact, n_read - n_exact - len(pieces), len(pieces)),
-            "pieces": _sums(pieces.assign(one=1), "style", "one"),
+            "pieces": sums_by_split(pieces.assign(one=1), "style", "one"),
             "works": {style: int(own["group"].nunique()) for style, own in pieces.groupby("style")},
-            "tokens": _sums(pieces, "style", "n_tokens"),
-            "collections": _sums(pieces.assign(one=1), "collection", "one"),
+            "tokens": sums_by_split(pieces, "style", "n_tokens"),
+            "collections": sums_by_split(pieces.assign(one=1), "collection", "one"),
             **relation_counts,
             "moved": n_moved,
             "shards": shards,
@@ -314,9 +314,3 @@ def _write_rejected(rejected: Sequence[tuple[str, str, str]], folder: Path) -> P
         writer.writerow(["path", "reason", "detail"])
         writer.writerows(rejected)
     return path
-
-
-def _sums(pieces: pd.DataFrame, by: str, column: str) -> dict[str, dict[str, int]]:
-    """Sum of a column for each value of `by` and each split."""
-    table = pieces.pivot_table(index=by, columns="split", values=column, aggfunc="sum", fill_value=0)
-    return {str(name): {split: int(row.get(split, 0)) for split in SPLITS} for name, row in table.iterrows()}

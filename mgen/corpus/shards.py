@@ -174,16 +174,11 @@ class Corpus:
         if not self.remi.merges:
             return base
         # A token belongs to the given part if its base tokens end in it: no merge reaches over the start of a word.
-        ends = np.cumsum(self._base_sizes[table.ids])
+        ends = np.cumsum(self.remi.base_in[table.ids])
         owner = np.repeat(np.arange(len(table)), np.diff(table.offsets))
         begins = np.append(0, ends)[table.offsets[:-1]]
         found: NDArray[np.int64] = np.bincount(owner[ends - begins[owner] <= base[owner]], minlength=len(table))
         return found
-
-    @cached_property
-    def _base_sizes(self) -> NDArray[np.int64]:
-        """(V,) base tokens that each token stands for."""
-        return np.array([len(part) for part in self.remi.parts])
 
     @cached_property
     def _merged(self) -> dict[tuple[str, str | None], TokenTable]:

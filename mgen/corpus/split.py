@@ -21,6 +21,12 @@ STRICTEST_FIRST = ("test", "judge", "valid", "train")
 """Splits from the one that most needs to stay unseen to the training split."""
 
 
+def sums_by_split(pieces: pd.DataFrame, by: str, column: str) -> dict[str, dict[str, int]]:
+    """Sum of a column for each value of `by` and each split."""
+    table = pieces.pivot_table(index=by, columns="split", values=column, aggfunc="sum", fill_value=0)
+    return {str(name): {split: int(row.get(split, 0)) for split in SPLITS} for name, row in table.iterrows()}
+
+
 def assign_splits(
     pieces: pd.DataFrame, styles: tuple[str, ...] = (), by: str = "work", previous: Mapping[str, str] | None = None
 ) -> NDArray[np.str_]:

@@ -85,6 +85,7 @@ class Remi:
         unit: (base_size,) denominator of each time signature, 4 or 8; 4 for other tokens.
         names: V names; that of a merged token is the names of its base tokens, joined.
         parts: ids of the base tokens that each token stands for.
+        base_in: (V,) number of these.
         follows: (kinds, kinds) whether the second `Kind` may follow the first.
         notes_in: (V,) notes that each token completes.
         opens_bar: (V,) whether a token begins with a bar token.
@@ -108,10 +109,11 @@ class Remi:
         self.parts = read_parts(miditok)
         self.names = ["".join(names[id_] for id_ in part) for part in self.parts]
         self._base_ids = np.array([id_ for part in self.parts for id_ in part])
-        self._part_ends = np.cumsum([len(part) for part in self.parts])
+        self.base_in = np.array([len(part) for part in self.parts])
+        self._part_ends = np.cumsum(self.base_in)
         self._bpe = Tokenizer.from_str(miditok.to_dict()["_model"]) if self.merges else None
         self.base_per_token = max(finite(getattr(miditok, _BASE_PER_TOKEN, 1.0)), 1.0)
-        first = self._base_ids[self._part_ends - [len(part) for part in self.parts]]
+        first = self._base_ids[self._part_ends - self.base_in]
         self.opens_bar = self.kind[first] == Kind.BAR
         self.opens_word = self.opens_bar | (self.kind[first] == Kind.POSITION)
         self.notes_in = self.count_in(Kind.DURATION)
