@@ -160,13 +160,14 @@ def test_python_blocks_run(small, quick_critic, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_tutorial_runs(notebook, tmp_path, monkeypatch):
+def test_a_tutorial_runs(notebook, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     shrink(SMALL_TUTORIALS, monkeypatch)
     space = {"__name__": "__main__"}
     for number, code in enumerate(cells(notebook, "code"), 1):
         exec(compile(code, f"{notebook.name}, code cell {number}", "exec"), space)
+    assert capfd.readouterr().out.strip()  # a reader sees results
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -156,6 +157,15 @@ def test_mistakes_are_one_line(words, message, bands, tiny_policy, remi, tmp_pat
     words = [word.format(piano=piano, bands=bands) for word in words]
     assert run(baseline.main, ["bass-policy", *words, "--out", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_damaged_split_is_not_passed_over(bands, tmp_path):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(bands, damaged)
+    next((damaged / "tokens").glob("test-*.parquet")).write_bytes(b"no parquet")
+    with pytest.raises(MgenError, match=r"test-00000\.parquet"):
+        mgen.pairs(damaged, tmp_path / "out", least_hits=4)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_corpus_without_bands_has_no_pairs(small_corpus, tmp_path, capsys):

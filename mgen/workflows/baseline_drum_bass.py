@@ -8,6 +8,7 @@ systems without training: the bass of another drum part, the root on every kick,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -120,7 +121,8 @@ def run_drum_bass(config: DrumBassOptions, progress: Progress | None = None) -> 
     progress = on_main_process(progress)
     corpus = Corpus.open(config.corpus)
     genres = genres_of(corpus)
-    pairs, counts = _read(corpus, genres, config, progress)
+    limits = config.steps, config.least_hits, config.least_notes
+    pairs, counts = read_splits(corpus, SPLITS, limits, progress)
     run = Run.open(
         config.out, "baseline drum-bass", as_dict(config, BaselineTraining), seed=config.seed, data=corpus.fingerprint
     )
@@ -163,13 +165,12 @@ def run_drum_bass(config: DrumBassOptions, progress: Progress | None = None) -> 
     return _result(run)
 
 
-def _read(
-    corpus: Corpus, genres: list[str], config: DrumBassOptions, progress: Progress
+def read_splits(
+    corpus: Corpus, splits: Sequence[str], limits: tuple[int, int, int], progress: Progress
 ) -> tuple[dict[str, Pairs], dict[str, dict[str, int]]]:
-    """The pairs of each split, and what was left out; a line for each."""
-    pairs, counts = {}, {}
-    for split in SPLITS:
-        limits = config.steps, config.least_hits, config.least_notes
+    """The pairs of splits, and what was left out; a line for each. `limits`: steps, least_hits and least_notes."""
+    pairs, counts, genres = {}, {}, genres_of(corpus)
+    for split in splits:
         pairs[split], counts[split] = read_pairs(corpus, split, genres, *limits)
         progress(left_out_line(split, counts[split]))
     return pairs, counts

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 
-from mgen.corpus.pairs import Pairs, PairSet, genres_of, read_pairs
+from mgen.corpus.pairs import Pairs, PairSet
 from mgen.corpus.shards import Corpus
 from mgen.errors import MgenError
 from mgen.files import write_atomically
@@ -28,7 +28,8 @@ from mgen.runs.interruptions import resumable
 from mgen.runs.run import Run, TrainingResult, on_main_process
 from mgen.sampling.bass_policy import BassPolicy
 from mgen.stats.intervals import Interval, bootstrap
-from mgen.workflows.baseline_drum_bass_results import left_out_line, systems, table
+from mgen.workflows.baseline_drum_bass import read_splits
+from mgen.workflows.baseline_drum_bass_results import systems, table
 
 SPLITS = ("train", "test")
 ROWS_AT_ONCE = 64
@@ -82,11 +83,7 @@ def run_bass_policy(config: BassPolicyOptions, progress: Progress | None = None)
     progress = on_main_process(progress)
     corpus = Corpus.open(config.corpus)
     writer = load_bass_policy(config.policy, config.steps)
-    pairs, counts = {}, {}
-    for split in SPLITS:
-        limits = config.steps, config.least_hits, config.least_notes
-        pairs[split], counts[split] = read_pairs(corpus, split, genres_of(corpus), *limits)
-        progress(left_out_line(split, counts[split]))
+    pairs, counts = read_splits(corpus, SPLITS, (config.steps, config.least_hits, config.least_notes), progress)
     run = Run.open(config.out, "baseline bass-policy", asdict(config), seed=config.seed, data=corpus.fingerprint)
     if run.finished:
         return run.result(run.fact("metrics"), already_finished=True)
